@@ -1,0 +1,56 @@
+# siglit: `make serve` and `make test` set up everything they need in .venv, which they share.
+
+PYTHON ?= python3
+# More options for installing torch, such as --index-url with the address of a CPU-only index.
+TORCH_OPTIONS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := $(shell grep -oE '^torch==[^ ]+' requirements.txt)
+
+.PHONY: serve test lint types check demo clean redis
+.DEFAULT_GOAL := serve
+
+serve: $(VENV)/.serve
+	@exec $(BIN)/python -m litapi serve
+
+test: $(VENV)/.dev redis
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: $(VENV)/.serve
+	$(BIN)/python -m litapi check
+
+demo: $(VENV)/.serve
+	$(BIN)/python -m litapi.demo.make --seed 0
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "siglit needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: whatever comes later finds it there and brings no second one.
+$(VENV)/.serve: requirements.txt | $(BIN)/python
+	@echo "setting up $(VENV) (a few minutes, once)"
+	$(PIP) $(TORCH_OPTIONS) $(TORCH)
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+redis:
+	@command -v redis-server >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; } \
+	  || { echo "the tests need a real redis-server: sudo apt-get install redis-server"; exit 1; }

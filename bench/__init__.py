@@ -1,0 +1,1 @@
+"""Measuring and judging siglit and its peers from outside, over HTTP."""

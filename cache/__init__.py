@@ -1,0 +1,46 @@
+"""Vectors by content: an in-process tier, Redis behind it, and the model asked once for the rest.
+
+    cache = VectorCache(dim, MemoryTier(64 << 20), RedisStore("redis://..."))
+    await cache.start()
+    found = await cache.resolve([key(fingerprint, "t", text)], compute)
+
+It knows numpy, redis and the standard library. It knows nothing of HTTP, of models or of torch.
+"""
+
+from cache.address import Address
+from cache.breaker import Breaker, Circuit
+from cache.child import RedisChild
+from cache.codec import Corrupt, Entry, decode, encode
+from cache.key import Fingerprint, key, key_aside
+from cache.memory import MemoryTier
+from cache.negative import NegativeTier
+from cache.store import Lost, RedisStore
+from cache.tiers import Abandoned, Compute, Found, State, Unsound, VectorCache
+from cache.watcher import SILENT, Silent, Watcher
+
+__all__ = [
+    "SILENT",
+    "Abandoned",
+    "Address",
+    "Breaker",
+    "Circuit",
+    "Compute",
+    "Corrupt",
+    "Entry",
+    "Fingerprint",
+    "Found",
+    "Lost",
+    "MemoryTier",
+    "NegativeTier",
+    "RedisChild",
+    "RedisStore",
+    "Silent",
+    "State",
+    "Unsound",
+    "VectorCache",
+    "Watcher",
+    "decode",
+    "encode",
+    "key",
+    "key_aside",
+]

@@ -1,0 +1,77 @@
+"""Where Redis is: one URL, taken apart once.
+
+    redis://user:password@host:6379/0      rediss:// with TLS       unix://user:password@/path?db=0
+    redis+cluster://host:6379              rediss+cluster://        (one node is enough to find all)
+
+Every option of the URL is known by name, so a misspelt one is refused instead of ignored, and none
+can undo the time-outs. An error message never repeats the URL: it holds a password.
+RESP2 is spoken: MGET and SET gain nothing from RESP3, and HELLO would cost a round trip on each
+connection and shut out older servers and proxies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnected
+
+Client = Redis | RedisCluster
+
+_PLACE = {"host", "port", "path", "username", "password", "connection_class"}
+_QUERY = {"db"}
+_TLS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    cluster: bool
+    options: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        scheme, _, rest = url.partition("://")
+        cluster = scheme.endswith("+cluster")
+        try:
+            options = dict(parse_url(f"{scheme.removesuffix('+cluster')}://{rest}"))
+        except ValueError:
+            raise ValueError(
+                "the Redis URL must be redis://, rediss://, unix://, redis+cluster:// or "
+                "rediss+cluster://, with a numeric port"
+            ) from None
+        _refuse_unknown(options, cluster)
+        return cls(cluster, options)
+
+    def connect(self, *, timeout: float, connect_timeout: float, connections: int) -> Client:
+        """A client that connects when first used and gives up on a command after `timeout`."""
+        common: dict[str, Any] = {
+            **self.options,
+            "protocol": 2,
+            "driver_info": None,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": connect_timeout,
+            # one retry, for the connection that went stale since its last use; waiting a second
+            # time for a reply that is late would double the delay
+            "retry": Retry(NoBackoff(), 1, supported_errors=(NotConnected,)),
+        }
+        if self.cluster:
+            tls = common.pop("connection_class", None) is SSLConnection
+            return RedisCluster(**common, ssl=tls, max_connections=4 * connections)
+        pool = BlockingConnectionPool(max_connections=connections, timeout=timeout, **common)
+        return Redis.from_pool(pool)
+
+
+def _refuse_unknown(options: dict[str, Any], cluster: bool) -> None:
+    tls = options.get("connection_class") is SSLConnection
+    known = _PLACE | _QUERY | (_TLS if tls else set())
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(f"the Redis URL has options that are not known: {', '.join(unknown)}")
+    if cluster and (options.get("path") or options.get("db")):
+        raise ValueError("a Redis Cluster has neither a Unix socket nor a database number")
+    if not options.get("path") and not options.get("host"):
+        raise ValueError("the Redis URL names neither a host nor a socket")

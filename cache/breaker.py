@@ -1,0 +1,77 @@
+"""When Redis does not answer, stop asking: the budget is paid three times, not by every request.
+
+    CLOSED --3 failures in a row--> OPEN --wait--> HALF_OPEN --success--> CLOSED
+                                     ^                 |
+                                     +-----failure-----+   the wait doubles, 0.5 s up to 10 s
+
+Half-open lets one trial through at a time. A trial that never reports (its task was cancelled)
+does not hold the door: after another wait the next one may go. `invite` ends the wait at once, for
+somebody who has learnt by other means that the service is back; it shortens no later wait, so an
+invitation that proves wrong costs one trial.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class Circuit(StrEnum):
+    CLOSED = "closed"
+    HALF_OPEN = "half-open"
+    OPEN = "open"
+
+
+class Breaker:
+    def __init__(
+        self,
+        failures: int = 3,
+        first: float = 0.5,
+        longest: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._failures = failures
+        self._first = first
+        self._longest = longest
+        self._clock = clock
+        self._state = Circuit.CLOSED
+        self._run = 0
+        self._wait = first
+        self._until = 0.0
+
+    @property
+    def state(self) -> Circuit:
+        return self._state
+
+    def allow(self) -> bool:
+        """Whether to ask now. While not closed, a True is the one trial: report how it went."""
+        if self._state is Circuit.CLOSED:
+            return True
+        now = self._clock()
+        if now < self._until:
+            return False
+        self._until = now + self._wait
+        self._state = Circuit.HALF_OPEN
+        return True
+
+    def succeeded(self) -> None:
+        self._state = Circuit.CLOSED
+        self._run = 0
+        self._wait = self._first
+
+    def failed(self) -> None:
+        self._run += 1
+        if self._state is Circuit.HALF_OPEN:
+            self._open(min(2 * self._wait, self._longest))
+        elif self._state is Circuit.CLOSED and self._run >= self._failures:
+            self._open(self._first)
+
+    def _open(self, wait: float) -> None:
+        self._state = Circuit.OPEN
+        self._wait = wait
+        self._until = self._clock() + wait
+
+    def invite(self) -> None:
+        if self._state is Circuit.OPEN:
+            self._until = self._clock()

@@ -1,0 +1,305 @@
+"""Redis, as something that may help and can do no harm.
+
+`get` and `put` never raise and never wait longer than the budget (20 ms): an outage is a miss.
+
+Reading. All look-ups that arrive in one tick of the event loop leave as one MGET, at most 128 keys
+each and at most `connections` in flight; when all are busy the next ones keep gathering keys, so
+load makes batches larger instead of queues longer. The budget runs from the moment a key joins its
+chunk. When it is spent the callers are told so and the command is left to its own socket time-out
+instead of being cancelled: no half-read reply stays on a connection, and a connection that needs
+longer than 20 ms to open (TLS, another zone) still gets opened for the next look-up.
+
+Coming back. The breaker doubles its wait up to 10 s, yet hits should be back within a second of
+Redis itself. Both hold: while a breaker is open, a probe in the background asks for one key every
+quarter of a second, which costs no request anything. A probe that failed and then succeeds is news
+and lets the next look-up try at once. A probe that never failed is no news (Redis answers it and
+yet times out on real look-ups), and then the doubling wait stands. In a Cluster one lost shard
+opens the breaker for all of it until the fail-over is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+from redis.asyncio import RedisCluster
+from redis.exceptions import ResponseError
+
+from cache.address import Address, Client
+from cache.breaker import Breaker, Circuit
+from cache.watcher import SILENT, Watcher
+from cache.writer import Writer
+
+CHUNK = 128
+PROBE = b"sl2:probe"  # never written
+PROBE_EVERY = 0.25
+
+log = logging.getLogger(__name__)
+
+
+class Lost(Enum):
+    """Why a look-up has no reply; `None` in its place is Redis saying that it has no such key."""
+
+    FAILED = "error"
+    SKIPPED = "bypass"
+
+
+Reply = bytes | Lost | None
+
+
+class Chunk:
+    """Keys that travel together. Each caller waits on a future of its own, so one that leaves
+    takes nothing from the others."""
+
+    __slots__ = ("began", "keys", "replies", "timer", "waiters")
+
+    def __init__(self, began: float) -> None:
+        self.keys: list[bytes] = []
+        self.began = began
+        self.replies: list[Reply] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.waiters: list[asyncio.Future[None]] = []
+
+    async def arrival(self) -> list[Reply]:
+        while self.replies is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self.waiters.append(waiter)
+            await waiter
+        return self.replies
+
+    def arrive(self, replies: list[Reply]) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.replies = replies
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class RedisStore:
+    def __init__(
+        self,
+        url: str,
+        *,
+        budget: float = 0.020,
+        connect_timeout: float = 0.25,
+        connections: int = 8,
+        ttl: float = 30 * 86_400,
+        queue: int = 4096,
+        watcher: Watcher = SILENT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = Address.of(url)
+        self._budget = budget
+        self._connect_timeout = max(connect_timeout, budget)
+        self._connections = connections
+        self._watcher = watcher
+        self._breaker = Breaker(clock=clock)
+        self._write_breaker = Breaker(clock=clock)
+        self._writer = Writer(self._write_breaker, ttl=ttl, limit=queue, watcher=watcher)
+        self._pending: list[Chunk] = []
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._reader: Client | None = None
+        self._backer: Client | None = None
+        self._prober: asyncio.Task[None] | None = None
+
+    # ---- life
+
+    @property
+    def state(self) -> Circuit:
+        return self._breaker.state
+
+    @property
+    def queued(self) -> int:
+        return len(self._writer)
+
+    async def start(self) -> bool:
+        """Open a first connection in this process's event loop and say whether Redis answered."""
+        self._loop = asyncio.get_running_loop()
+        self._reader = self._client(self._budget, self._connections)
+        self._backer = self._client(10 * self._budget, 2)
+        self._writer.start(self._backer)
+        self._watcher.breaker(self.state)
+        return await self._probe()
+
+    def _client(self, timeout: float, connections: int) -> Client:
+        return self._address.connect(
+            timeout=timeout, connect_timeout=self._connect_timeout, connections=connections
+        )
+
+    async def flush(self, timeout: float = 1.0) -> int:
+        """Write what waits, for at most `timeout`, and say how many vectors still wait."""
+        return await self._writer.flush(timeout) if self._reader else 0
+
+    async def close(self, timeout: float = 1.0) -> None:
+        await self._writer.close(timeout)
+        clients = [client for client in (self._reader, self._backer) if client is not None]
+        self._reader = self._backer = None
+        tasks = {task for task in (self._prober, *self._in_flight) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for client in clients:
+            await client.aclose()
+
+    # ---- reading
+
+    async def get(self, keys: Sequence[bytes]) -> list[Reply]:
+        if not keys:
+            return []
+        if self._reader is None or not self._may_ask():
+            return [Lost.SKIPPED] * len(keys)
+        replies: list[Reply] = []
+        for chunk, start, stop in self._enlist(keys):
+            replies += (await chunk.arrival())[start:stop]
+        return replies
+
+    def _enlist(self, keys: Sequence[bytes]) -> list[tuple[Chunk, int, int]]:
+        parts = []
+        taken = 0
+        while taken < len(keys):
+            chunk = self._open_chunk()
+            start = len(chunk.keys)
+            chunk.keys += keys[taken : taken + CHUNK - start]
+            parts.append((chunk, start, len(chunk.keys)))
+            taken += len(chunk.keys) - start
+        return parts
+
+    def _open_chunk(self) -> Chunk:
+        if not self._pending:
+            self._loop.call_soon(self._dispatch)
+        if not self._pending or len(self._pending[-1].keys) >= CHUNK:
+            chunk = Chunk(self._loop.time())
+            chunk.timer = self._loop.call_later(self._budget, self._settle, chunk, None)
+            self._pending.append(chunk)
+        return self._pending[-1]
+
+    def _dispatch(self) -> None:
+        while self._pending and len(self._in_flight) < self._connections:
+            chunk = self._pending.pop(0)
+            if chunk.replies is None:
+                task = self._loop.create_task(self._fetch(chunk))
+                self._in_flight.add(task)
+                task.add_done_callback(self._fetched)
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._dispatch()
+
+    async def _fetch(self, chunk: Chunk) -> None:
+        try:
+            replies = await _mget(self._reader, chunk.keys)
+        except Exception as error:  # of any kind: told to the caller, counted in the breaker
+            log.debug("a look-up failed: %s", type(error).__name__)
+            self._settle(chunk, None)
+        else:
+            self._settle(chunk, replies)
+
+    def _settle(self, chunk: Chunk, replies: list[Reply] | None) -> None:
+        """The reply, or `None` for a failure or a spent budget; the first to come counts."""
+        if chunk.replies is not None:
+            return
+        chunk.arrive([Lost.FAILED] * len(chunk.keys) if replies is None else replies)
+        self._watcher.lookup_seconds("redis", self._loop.time() - chunk.began)
+        self._judge(replies is not None)
+
+    # ---- outage and return
+
+    def _may_ask(self) -> bool:
+        if self.state is Circuit.CLOSED:
+            return True
+        allowed = self._breaker.allow()
+        if allowed:
+            self._watcher.breaker(self.state)
+        return allowed
+
+    def _judge(self, well: bool) -> None:
+        before = self.state
+        if well:
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+        if self.state is not before:
+            log.warning("Redis look-ups: breaker %s", self.state)
+            self._watcher.breaker(self.state)
+        if self.state is Circuit.OPEN and (self._prober is None or self._prober.done()):
+            self._prober = self._loop.create_task(self._watch_for_return())
+
+    async def _watch_for_return(self) -> None:
+        was_down = False
+        while self.state is not Circuit.CLOSED:
+            if not await self._probe():
+                was_down = True
+            elif was_down:
+                self._breaker.invite()
+                self._write_breaker.invite()
+                was_down = False
+            await asyncio.sleep(PROBE_EVERY)
+
+    async def _probe(self) -> bool:
+        try:
+            if self._reader is not None:
+                await self._reader.get(PROBE)
+            return self._reader is not None
+        except Exception as error:  # of any kind: not well is all that is asked
+            log.debug("a probe failed: %s", type(error).__name__)
+            return False
+
+    # ---- writing and advice
+
+    def put(self, key: bytes, blob: bytes) -> None:
+        """Queue a value to be written; return at once."""
+        self._writer.put(key, blob)
+
+    async def inspect(self) -> list[str]:
+        """Sentences, fit for the public, on what will go wrong with this server as it is set up."""
+        try:
+            nodes = await _memory(self._backer)
+        except ResponseError:
+            return ["Redis does not let this user read its memory limit and eviction policy."]
+        except Exception:  # of any kind: the sentence is the effect
+            return ["Redis did not answer; vectors are cached in this process only until it does."]
+        return _advice(nodes)
+
+
+async def _mget(client: Client | None, keys: list[bytes]) -> list[Reply]:
+    if client is None:
+        raise ConnectionError("closed")
+    if isinstance(client, RedisCluster):
+        replies = await client.mget_nonatomic(keys)
+    else:
+        replies = await client.mget(keys)
+    if len(replies) != len(keys):
+        raise ConnectionError("another number of replies than keys")
+    return list(replies)
+
+
+async def _memory(client: Client | None) -> list[dict[str, Any]]:
+    if client is None:
+        raise ConnectionError("closed")
+    if isinstance(client, RedisCluster):
+        info = await client.info("memory", target_nodes=RedisCluster.PRIMARIES)
+    else:
+        info = await client.info("memory")
+    nodes = list(info.values())
+    return nodes if nodes and all(isinstance(node, dict) for node in nodes) else [info]
+
+
+def _advice(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    warnings = []
+    if any(node.get("maxmemory") == 0 for node in nodes):
+        warnings.append(
+            "Redis has no memory limit (maxmemory 0): it grows until the machine stops it. "
+            "Set maxmemory."
+        )
+    if any(node.get("maxmemory_policy") == "noeviction" for node in nodes):
+        warnings.append(
+            "Redis evicts nothing (maxmemory-policy noeviction): once full it refuses new "
+            "vectors. Set maxmemory-policy allkeys-lfu."
+        )
+    return warnings

@@ -1,0 +1,1 @@
+"""siglit: SigLIP2 embeddings over HTTP. Importing this package never loads torch."""

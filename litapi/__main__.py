@@ -1,0 +1,107 @@
+"""`python -m litapi serve · check · warm`: the command line and the composition root."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.settings import Settings, SettingsError, add_flags
+
+CHECK_FLAGS = ("model", "revision", "precision", "devices", "threads")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it went well, 2 when the caller asked for something impossible."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    if command == "warm":
+        return _warm(**options)
+    try:
+        settings = Settings.read(options, os.environ)
+        _log(settings)
+        return {"serve": _serve, "check": _check}[command](settings)
+    except (SettingsError, CheckpointError) as error:
+        print(f"siglit: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m litapi", description="SigLIP2 embeddings over HTTP")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_flags(commands.add_parser("serve", help="serve a checkpoint", allow_abbrev=False))
+    check = commands.add_parser("check", help="say whether a checkpoint is served right")
+    add_flags(check, CHECK_FLAGS)
+    warm = commands.add_parser("warm", help="fill the cache of a running server")
+    warm.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="texts, images, folders")
+    warm.add_argument("--url", default="http://localhost:8080", help="where the server listens")
+    warm.add_argument("--key", help="API key, where the server asks for one")
+    return parser
+
+
+def _warm(paths: list[Path], url: str, key: str | None) -> int:
+    from litapi.warm import Warmer, WarmError
+
+    try:
+        print(Warmer(url, key).warm(paths))
+    except WarmError as error:
+        print(f"siglit: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _log(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for chatty in ("httpx", "filelock", "huggingface_hub", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _open(settings: Settings) -> Checkpoint:
+    folder = fetch(settings.model, settings.revision)
+    return Checkpoint.open(folder, settings.model or None, settings.revision)
+
+
+def _serve(settings: Settings) -> int:
+    from litapi.metrics import lay
+
+    lay()  # before anything imports prometheus_client
+    from litapi.dispatcher import StartError
+    from litapi.server import EmbedServer, port_taken
+
+    if port_taken(settings.host, settings.port):
+        print(
+            f"siglit: port {settings.port} is taken; choose another, as in PORT=8081",
+            file=sys.stderr,
+        )
+        return 2
+    checkpoint = _open(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = EmbedServer(settings, checkpoint)
+    try:
+        server.serve()
+    except StartError as error:
+        print(f"siglit: {error}", file=sys.stderr)
+        return 2
+    if server.failure:
+        print(f"siglit: {server.failure}", file=sys.stderr)
+    return 1 if server.failure else 0
+
+
+def _check(settings: Settings) -> int:
+    from litapi.check import check
+
+    findings = check(_open(settings))
+    for finding in findings:
+        print(f"{'pass' if finding.passed else 'FAIL'}  {finding.name:<24} {finding.sentence}")
+    return 0 if all(finding.passed for finding in findings) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Vectors → HTTP: JSON floats, base64, or raw bytes.
+
+JSON is written by orjson straight from the float32 rows; base64 of a stored vector needs no numpy
+at all. On a cache hit this is most of the work, so each path does as little as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+import pybase64
+
+from cache import Entry
+from litapi.errors import ServiceError
+
+Row = np.ndarray[Any, np.dtype[np.float32]]
+JSON = (b"content-type", b"application/json")
+OCTETS = (b"content-type", b"application/octet-stream")
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back: status, body, headers as raw pairs."""
+
+    body: bytes
+    status: int = 200
+    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
+
+    @classmethod
+    def json(cls, content: Any, status: int = 200) -> Answer:
+        """`content` as JSON; float32 arrays are written as their shortest decimals."""
+        return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status)
+
+    @classmethod
+    def error(cls, error: ServiceError, items: list[dict[str, Any]] | None = None) -> Answer:
+        """The error form that every route shares."""
+        body = {
+            "message": error.message,
+            "type": error.type,
+            "code": error.code,
+            "param": error.param,
+        }
+        answer = cls.json({"error": {**body, "items": items} if items else body}, error.status)
+        if error.retry_after is not None:
+            answer.headers.append((b"retry-after", b"%d" % error.retry_after))
+        return answer
+
+    @classmethod
+    def raw(cls, entries: Sequence[Entry], vectors: Vectors) -> Answer:
+        """Rows of little-endian float32, one after another, their shape in the headers."""
+        answer = cls(b"".join(vectors.octets(e) for e in entries), headers=[OCTETS])
+        shape = b"%d,%d" % (len(entries), vectors.dimension)
+        answer.headers += [(b"x-embedding-shape", shape), (b"x-embedding-dtype", b"float32-le")]
+        return answer
+
+
+class Vectors:
+    """Writes stored vectors in the form a request asked for, cut to its dimensions."""
+
+    __slots__ = ("base64", "cut", "dimension")
+
+    def __init__(self, encoding_format: str, dimensions: int | None, full: int) -> None:
+        self.base64 = encoding_format == "base64"
+        self.dimension = dimensions or full
+        self.cut = self.dimension < full
+
+    def row(self, entry: Entry) -> Row:
+        """The vector, unit length also after a cut."""
+        vector: Row = np.frombuffer(entry.vector, "<f4")
+        if not self.cut:
+            return vector
+        head = vector[: self.dimension].astype(np.float64)
+        norm = float(np.linalg.norm(head))
+        row: Row = np.ascontiguousarray(head / norm if norm > 0 else head, np.float32)
+        return row
+
+    def octets(self, entry: Entry) -> bytes:
+        """The vector as raw bytes."""
+        return self.row(entry).tobytes() if self.cut else entry.vector
+
+    def form(self, entry: Entry) -> Row | str:
+        """The vector as it stands in a JSON answer."""
+        if self.base64:
+            return pybase64.b64encode(self.octets(entry)).decode("ascii")
+        return self.row(entry)

@@ -1,0 +1,210 @@
+"""Items → vectors: key, look up, join, dispatch. The way of every embedding request.
+
+Text and image go their ways side by side; each tower gets at most one job for a request, holding
+just what the cache did not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from cache import Entry, Fingerprint, Found, NegativeTier, State, VectorCache, key, key_aside
+from cache.key import ASIDE
+from litapi.errors import ItemError, ItemInternal, ServiceError
+from litapi.messages import KINDS, Item, Job, Kind, Reply
+
+log = logging.getLogger("siglit.embedder")
+
+Submit = Callable[[Kind, Job], Awaitable[Reply]]
+
+
+@dataclass(slots=True)
+class Demand:
+    """How a request wants its items embedded."""
+
+    max_num_patches: int = 0
+    read: bool = True  # False: Cache-Control: no-cache
+    write: bool = True  # False: Cache-Control: no-store
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds of one request by stage, the longest where two towers ran side by side."""
+
+    cache: float = 0.0
+    queue: float = 0.0
+    decode: float = 0.0
+    infer: float = 0.0
+
+    def add(self, reply: Reply) -> None:
+        """Take in what a worker reported."""
+        self.queue = max(self.queue, reply.queue_seconds)
+        self.decode = max(self.decode, reply.decode_seconds)
+        self.infer = max(self.infer, reply.infer_seconds)
+
+    def header(self) -> bytes:
+        """In the form of `Server-Timing`, milliseconds."""
+        return b"cache;dur=%.3f, queue;dur=%.3f, decode;dur=%.3f, infer;dur=%.3f" % (
+            self.cache * 1e3,
+            self.queue * 1e3,
+            self.decode * 1e3,
+            self.infer * 1e3,
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of each item, in order."""
+
+    found: list[Found]
+    spent: Spent = field(default_factory=Spent)
+
+    @property
+    def faults(self) -> dict[int, ItemError]:
+        """Index → error of the refused items."""
+        return {
+            i: one.value for i, one in enumerate(self.found) if isinstance(one.value, ItemError)
+        }
+
+
+class Embedder:
+    """Answers items from the cache, and the rest from the towers."""
+
+    def __init__(
+        self,
+        fingerprints: dict[Kind, Fingerprint],
+        cache: VectorCache,
+        submit: Submit,
+        timeout: float,
+    ) -> None:
+        self._fingerprints = fingerprints
+        self._cache = cache
+        self._submit = submit
+        self._timeout = timeout
+        self._negative = NegativeTier()
+
+    async def embed(self, items: Sequence[Item | ItemError], demand: Demand) -> Outcome:
+        """A vector or an error for each item."""
+        outcome = Outcome([_REFUSED] * len(items))
+        places: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
+        for index, item in enumerate(items):
+            if isinstance(item, Item):
+                places[item.kind].append(index)
+            else:
+                outcome.found[index] = Found(item, State.BYPASS)
+        work = [
+            self._embed_kind(kind, [items[i] for i in indexes], indexes, demand, outcome)  # type: ignore[misc]
+            for kind, indexes in places.items()
+            if indexes
+        ]
+        if len(work) == 1:
+            await work[0]
+        else:
+            await asyncio.gather(*work)
+        return outcome
+
+    async def _embed_kind(
+        self, kind: Kind, items: list[Item], places: list[int], demand: Demand, outcome: Outcome
+    ) -> None:
+        fingerprint = self._fingerprint(kind, demand)
+        keys = await _keys(fingerprint, kind, items)
+        began = time.monotonic()
+        found = self._cache.peek(keys) if demand.read else None
+        if found is None:
+            found = await self._resolve(kind, items, keys, demand, outcome.spent)
+        else:
+            outcome.spent.cache = time.monotonic() - began
+        for place, one in zip(places, found, strict=True):
+            outcome.found[place] = one
+
+    async def _resolve(
+        self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
+    ) -> list[Found]:
+        """The answers that memory alone could not give, known refusals first."""
+        known = self._known_bad(kind, keys) if demand.read else {}
+        asked = [i for i in range(len(keys)) if i not in known] if known else range(len(keys))
+        wanted = [items[i] for i in asked]
+        wanted_keys = [keys[i] for i in asked]
+        compute = self._compute(kind, wanted, demand, spent)
+        answers = await self._cache.resolve(
+            wanted_keys, compute, read=demand.read, write=demand.write
+        )
+        for index, one_key, one in zip(asked, wanted_keys, answers, strict=True):
+            known[index] = _refused(one)
+            if kind == "image" and demand.write:
+                self._note_bad(one_key, one)
+        return [known[i] for i in range(len(keys))]
+
+    def _known_bad(self, kind: Kind, keys: list[bytes]) -> dict[int, Found]:
+        if kind == "text" or not len(self._negative):
+            return {}
+        codes = {i: self._negative.get(one) for i, one in enumerate(keys)}
+        return {i: Found(ItemError.from_code(c), State.HIT_L1) for i, c in codes.items() if c}
+
+    def _note_bad(self, one_key: bytes, found: Found) -> None:
+        fault = found.value
+        if isinstance(fault, ItemError) and fault.deterministic:
+            self._negative.put(one_key, fault.code)
+
+    def _fingerprint(self, kind: Kind, demand: Demand) -> Fingerprint:
+        fingerprint = self._fingerprints[kind]
+        if kind == "image" and demand.max_num_patches:
+            return fingerprint.derive(max_num_patches=demand.max_num_patches)
+        return fingerprint
+
+    def _compute(
+        self, kind: Kind, items: list[Item], demand: Demand, spent: Spent
+    ) -> Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]:
+        began = time.monotonic()
+
+        async def compute(positions: list[int]) -> Sequence[Entry | Exception]:
+            spent.cache = max(spent.cache, time.monotonic() - began)
+            payloads = [items[position].payload for position in positions]
+            deadline = time.monotonic() + self._timeout
+            job = Job(payloads, demand.max_num_patches, deadline)  # type: ignore[arg-type]
+            reply = await self._submit(kind, job)
+            spent.add(reply)
+            return entries(reply)
+
+        return compute
+
+
+def entries(reply: Reply) -> list[Entry | Exception]:
+    """The rows of a reply, or the error that its worker named."""
+    cut = set(reply.truncated)
+    size = len(reply.vectors) // max(1, len(reply.tokens))
+    return [
+        ItemError.from_code(reply.errors[i])
+        if i in reply.errors
+        else Entry(reply.vectors[i * size : (i + 1) * size], tokens, i in cut)
+        for i, tokens in enumerate(reply.tokens)
+    ]
+
+
+async def _keys(fingerprint: Fingerprint, kind: Kind, items: list[Item]) -> list[bytes]:
+    """Cache keys; large images are hashed in a thread, so that the event loop stays free."""
+    contents = [_content(item) for item in items]
+    if kind == "text" or max(map(len, contents)) < ASIDE:
+        return [key(fingerprint, kind[0], content) for content in contents]
+    return [await key_aside(fingerprint, kind[0], content) for content in contents]
+
+
+def _content(item: Item) -> bytes:
+    return item.payload.encode() if isinstance(item.payload, str) else item.payload
+
+
+def _refused(found: Found) -> Found:
+    """An error that is not an item's own is the server's: its text goes to the log."""
+    if isinstance(found.value, Entry | ItemError):
+        return found
+    if isinstance(found.value, ServiceError):
+        raise found.value
+    log.error("an item was not computed", exc_info=found.value)
+    return Found(ItemInternal(), found.state)
+
+
+_REFUSED = Found(ItemInternal(), State.BYPASS)

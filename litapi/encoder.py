@@ -1,0 +1,384 @@
+"""SigLIP 2 itself: one tower, from model input to unit float32 vectors. Knows torch, not HTTP.
+
+The weights and modules are transformers' own; only the way through them is this file's, where the
+stock way does work that the result does not need:
+
+- text: the last layer is computed for the last position alone, the only one that is pooled;
+- images: levels are moved to the device as uint8 and normalised there by table; the position
+  table is resized once for each grid and kept, not once for each image; a batch whose pictures
+  have equally many patches is neither padded nor masked, any other is padded to its longest.
+
+`stock` walks transformers' own forward instead, for the check at start-up and the parity tests.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.pixels import Pixels, normalise_table
+
+Vectors = npt.NDArray[np.float32]
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 by instruction set, then ARM
+KEPT_POSITIONS = 32_768  # rows of resized position tables kept: 75 MB of so400m in bfloat16
+
+# One forward pass reads the whole checkpoint's files; the other tower's weights are no news.
+OTHER_TOWER = {
+    "text": [r"^vision_model\.", r"^logit_(scale|bias)$"],
+    "image": [r"^text_model\.", r"^logit_(scale|bias)$"],
+}
+
+
+def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> str:
+    """The precision to load in: "float32" or "bfloat16".
+
+    "auto" is bfloat16 where the device computes in it, else float32. Raises CheckpointError for
+    a precision or device there is not, and for bfloat16 where it would only be emulated.
+    """
+    if wanted not in ("auto", *PRECISIONS):
+        raise CheckpointError(f"There is no precision {wanted}; use auto, float32 or bfloat16.")
+    fits = _has_bfloat16(_device(device))
+    if wanted == "bfloat16" and not fits:
+        raise CheckpointError(f"The device {device} does not compute in bfloat16; use float32.")
+    return "float32" if wanted == "float32" or not fits else "bfloat16"
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    able = torch.cpu.get_capabilities()
+    return any(bool(able.get(name)) for name in CPU_BFLOAT16)
+
+
+def _device(name: str) -> torch.device:
+    """The device called `name`, or CheckpointError in one line."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(f"There is no kind of device called {name}.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"The device {name} was asked for; this machine does not have it.")
+    return device
+
+
+class TextEncoder:
+    """The text tower."""
+
+    def __init__(self, model: Any, device: str, precision: str) -> None:
+        """Takes `model`, a transformers Siglip(2)TextModel in `precision`, to `device`."""
+        self._place = _device(device)
+        self.model = model.eval().to(self._place)
+        self.device = device
+        self.precision = precision
+        self.parameters = sum(weight.numel() for weight in model.parameters())
+        self.dim = int(self.model.head.out_features)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        device: str = "cpu",
+        precision: str = "float32",
+        threads: int = 0,
+    ) -> Self:
+        """Load the text tower alone. `threads` above 0 sets torch's threads in this process.
+
+        Raises CheckpointError where weights are missing or the device or precision is not there.
+        """
+        return cls(_load("text", checkpoint, device, precision, threads), device, precision)
+
+    def embed(self, ids: npt.NDArray[np.int64]) -> Vectors:
+        """Token ids (n, 64) → unit vectors (n, dim)."""
+        return self._vectors(ids, self._last_position)
+
+    def stock(self, ids: npt.NDArray[np.int64]) -> Vectors:
+        """As `embed`, by transformers' own forward."""
+        return self._vectors(ids, lambda rows: self.model(input_ids=rows).pooler_output)
+
+    def _vectors(
+        self, ids: npt.NDArray[np.int64], forward: Callable[[Tensor], Tensor]
+    ) -> Vectors:
+        if not len(ids):
+            return np.empty((0, self.dim), np.float32)
+        with torch.inference_mode():
+            return _unit(forward(torch.from_numpy(ids).to(self._place)))
+
+    def _last_position(self, ids: Tensor) -> Tensor:
+        hidden = self.model.embeddings(input_ids=ids)
+        *layers, last = self.model.encoder.layers
+        for layer in layers:
+            hidden = layer(hidden, None)
+        normed = self.model.final_layer_norm(_one_position(last, hidden))
+        pooled: Tensor = self.model.head(normed[:, -1])
+        return pooled
+
+
+def _one_position(layer: Any, hidden: Tensor) -> Tensor:
+    """One transformer layer for the last position only: (n, 64, width) → (n, 1, width)."""
+    attention = layer.self_attn
+    last, normed = hidden[:, -1:], layer.layer_norm1(hidden)
+
+    def heads(projection: nn.Module, states: Tensor) -> Tensor:
+        projected: Tensor = projection(states)
+        count: int = attention.num_heads
+        return projected.view(*states.shape[:2], count, -1).transpose(1, 2)
+
+    mixed = F.scaled_dot_product_attention(
+        heads(attention.q_proj, normed[:, -1:]),
+        heads(attention.k_proj, normed),
+        heads(attention.v_proj, normed),
+        scale=attention.scale,
+    )
+    last = last + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    result: Tensor = last + layer.mlp(layer.layer_norm2(last))
+    return result
+
+
+class ImageEncoder:
+    """The image tower, of a fixed resolution or NaFlex."""
+
+    def __init__(
+        self, model: Any, device: str, precision: str, table: npt.NDArray[np.float32]
+    ) -> None:
+        """Takes `model`, a transformers Siglip(2)VisionModel in `precision`, to `device`.
+
+        `table` is the float32 value of each of the 256 levels, shape (256,).
+        """
+        self._place = _device(device)
+        self.model = model.eval().to(self._place)
+        self.device = device
+        self.precision = precision
+        self.parameters = sum(weight.numel() for weight in model.parameters())
+        self.dim = int(self.model.config.hidden_size)
+        self.naflex = hasattr(self.model.config, "num_patches")
+        # In the weights' precision: the stock forward rounds each value to it all the same.
+        self.table = torch.from_numpy(table).to(self._place, PRECISIONS[precision])
+        self.positions = PositionTables(self.model.embeddings) if self.naflex else None
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        device: str = "cpu",
+        precision: str = "float32",
+        threads: int = 0,
+    ) -> Self:
+        """Load the image tower alone. `threads` above 0 sets torch's threads in this process.
+
+        Raises CheckpointError where weights are missing or the device or precision is not there.
+        """
+        model = _load("image", checkpoint, device, precision, threads)
+        return cls(model, device, precision, normalise_table(checkpoint.preprocessing))
+
+    def embed(self, pixels: Sequence[Pixels]) -> Vectors:
+        """n pictures → unit vectors (n, dim)."""
+        return self._vectors(pixels, self._naflex if self.naflex else self._fixed)
+
+    def stock(self, pixels: Sequence[Pixels]) -> Vectors:
+        """As `embed`, by transformers' own forward: NaFlex padded to the longest and masked."""
+        return self._vectors(pixels, self._stock_naflex if self.naflex else self._stock_fixed)
+
+    def _vectors(
+        self, pixels: Sequence[Pixels], forward: Callable[[Sequence[Pixels]], Tensor]
+    ) -> Vectors:
+        if not pixels:
+            return np.empty((0, self.dim), np.float32)
+        with torch.inference_mode():
+            return _unit(forward(pixels))
+
+    def _fixed(self, pixels: Sequence[Pixels]) -> Tensor:
+        hidden = self.model.embeddings(self._squares(pixels))
+        return self._pooled(hidden, None)
+
+    def _naflex(self, pixels: Sequence[Pixels]) -> Tensor:
+        hidden = self.model.embeddings.patch_embedding(self._sequences(pixels))
+        hidden = hidden + self._position_rows([picture.grid for picture in pixels])
+        return self._pooled(hidden, self._mask(pixels))
+
+    def _pooled(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """The transformer and the pooling head; `mask` (n, longest) is 0 at padding."""
+        seen = None if mask is None else mask[:, None, None, :].bool()
+        for layer in self.model.encoder.layers:
+            hidden = layer(hidden, seen)
+        hidden = self.model.post_layernorm(hidden)
+        pooled: Tensor = self.model.head(hidden) if mask is None else self.model.head(hidden, mask)
+        return pooled
+
+    def _stock_fixed(self, pixels: Sequence[Pixels]) -> Tensor:
+        pooled: Tensor = self.model(pixel_values=self._squares(pixels)).pooler_output
+        return pooled
+
+    def _stock_naflex(self, pixels: Sequence[Pixels]) -> Tensor:
+        mask = _real_patches(pixels)
+        pooled: Tensor = self.model(
+            pixel_values=self._sequences(pixels),
+            pixel_attention_mask=mask.to(self._place),
+            spatial_shapes=torch.tensor([picture.grid for picture in pixels]),  # on the CPU
+        ).pooler_output
+        return pooled
+
+    def _squares(self, pixels: Sequence[Pixels]) -> Tensor:
+        """Values of shape (n, 3, height, width)."""
+        levels = self._levels((len(pixels), *pixels[0].patches.shape))
+        np.stack([picture.patches for picture in pixels], out=levels.numpy())
+        return self._values(levels).permute(0, 3, 1, 2).contiguous()
+
+    def _sequences(self, pixels: Sequence[Pixels]) -> Tensor:
+        """Values of shape (n, longest, patch · patch · 3)."""
+        longest = max(picture.cost for picture in pixels)
+        levels = self._levels((len(pixels), longest, pixels[0].patches.shape[1]))
+        for row, picture in zip(levels.numpy(), pixels, strict=True):
+            row[: picture.cost] = picture.patches
+        return self._values(levels)
+
+    def _levels(self, shape: tuple[int, ...]) -> Tensor:
+        """Zeros of uint8 to be filled; pinned for a GPU, so that the CPU need not wait."""
+        return torch.zeros(shape, dtype=torch.uint8, pin_memory=self._place.type == "cuda")
+
+    def _values(self, levels: Tensor) -> Tensor:
+        """uint8 levels to model values, looked up on the device."""
+        moved = levels.to(self._place, non_blocking=True)
+        return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
+
+    def _position_rows(self, grids: Sequence[tuple[int, int]]) -> Tensor:
+        """Position tables of shape (n, longest, width), zeros at padding."""
+        if self.positions is None:
+            raise TypeError("a fixed resolution has no grids")
+        return nn.utils.rnn.pad_sequence([self.positions[grid] for grid in grids], batch_first=True)
+
+    def _mask(self, pixels: Sequence[Pixels]) -> Tensor | None:
+        """None where all pictures have equally many patches, so that nothing is padding."""
+        if len({picture.cost for picture in pixels}) == 1:
+            return None
+        return _real_patches(pixels).to(self._place)
+
+
+def _real_patches(pixels: Sequence[Pixels]) -> Tensor:
+    """(n, longest) int64: 1 at a patch, 0 at padding."""
+    costs = torch.tensor([picture.cost for picture in pixels])
+    return (torch.arange(int(costs.max())) < costs[:, None]).long()
+
+
+class PositionTables:
+    """The position table of a NaFlex tower, resized for a grid and kept on the device.
+
+    Keeps the grids used last, bounded by rows, for a table is as large as its grid.
+    """
+
+    def __init__(self, embeddings: Any, rows: int = KEPT_POSITIONS) -> None:
+        self.weight: Tensor = embeddings.position_embedding.weight
+        self.side = int(embeddings.position_embedding_size)
+        self.rows = rows
+        self.kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self.held = 0
+
+    def __getitem__(self, grid: tuple[int, int]) -> Tensor:
+        """The table for `grid`, patches down and across: (down · across, width)."""
+        found = self.kept.get(grid)
+        if found is None:
+            found = self.kept[grid] = self._resized(grid)
+            self.held += len(found)
+            self._forget()
+        else:
+            self.kept.move_to_end(grid)
+        return found
+
+    def _forget(self) -> None:
+        while self.held > self.rows and len(self.kept) > 1:
+            _, oldest = self.kept.popitem(last=False)
+            self.held -= len(oldest)
+
+    def _resized(self, grid: tuple[int, int]) -> Tensor:
+        """Resized in float32 on the CPU, where the reference resizes it for a CPU model too."""
+        square = self.weight.detach().float().cpu().view(1, self.side, self.side, -1)
+        square = square.permute(0, 3, 1, 2)
+        resized = F.interpolate(square, size=grid, mode="bilinear", antialias=True)
+        return resized.flatten(2)[0].T.contiguous().to(self.weight.device, self.weight.dtype)
+
+
+def _unit(pooled: Tensor) -> Vectors:
+    """Unit length in float32, whatever precision the tower computes in."""
+    vectors: Vectors = F.normalize(pooled.float(), dim=-1).cpu().numpy()
+    return vectors
+
+
+def _load(
+    tower: Literal["text", "image"],
+    checkpoint: Checkpoint,
+    device: str,
+    precision: str,
+    threads: int,
+) -> nn.Module:
+    if precision not in PRECISIONS:
+        raise CheckpointError(f"There is no precision {precision}; use float32 or bfloat16.")
+    if threads > 0:
+        torch.set_num_threads(threads)
+    if _device(device).type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions keep 10 bits
+    model, info = _read(tower, checkpoint, PRECISIONS[precision])
+    wrong = [*info["missing_keys"], *info["mismatched_keys"]]
+    if wrong:
+        raise CheckpointError(
+            f"The {tower} tower of {checkpoint.name} lacks {len(wrong)} weights: {wrong[0]} …"
+        )
+    return model
+
+
+def _read(
+    tower: Literal["text", "image"], checkpoint: Checkpoint, dtype: torch.dtype
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The tower's module, and what transformers says of the weights it found."""
+    stock = _module_class(tower, checkpoint.model_type)
+    expected = {"_keys_to_ignore_on_load_unexpected": OTHER_TOWER[tower]}
+    kind: Any = type(stock.__name__, (stock,), expected)
+    with _quiet():
+        try:
+            return kind.from_pretrained(  # type: ignore[no-any-return]
+                checkpoint.folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"The {tower} tower of {checkpoint.name} cannot be loaded."
+            ) from error
+
+
+def _module_class(tower: Literal["text", "image"], model_type: str) -> Any:
+    if model_type == "siglip":
+        from transformers.models.siglip import modeling_siglip as siglip
+
+        return siglip.SiglipTextModel if tower == "text" else siglip.SiglipVisionModel
+    from transformers.models.siglip2 import modeling_siglip2 as siglip2
+
+    return siglip2.Siglip2TextModel if tower == "text" else siglip2.Siglip2VisionModel
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A server's log is no place for a bar or a report on sharding; `_load` judges the weights."""
+    from transformers.utils import logging as library
+
+    verbosity, bar = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if bar:
+            library.enable_progress_bar()

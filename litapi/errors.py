@@ -1,0 +1,270 @@
+"""Every refusal this service can answer: a status, a stable code, a public sentence.
+
+    bytes ──read──► body ──parse──► request ──split──► items ──decode──► inputs ──predict──► vectors
+            │               │                  │                │                  │
+       BodyTooLarge    JsonInvalid        TooManyItems     TextError          Overloaded
+       MediaType…      RequestInvalid     ModelUnknown     ImageError         DeadlineExceeded
+                                                                              WorkerLost, Internal
+
+A `RequestError` refuses the whole request. An `ItemError` refuses one item and harms no neighbour;
+it crosses processes as its code alone, so it has no free text. The sentence is what the client
+reads; what went wrong inside goes to the log and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A refusal with its HTTP status, stable code and public sentence."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    sentence: ClassVar[str] = "The server could not finish this request."
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, sentence: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(sentence or self.sentence)
+        self.message = sentence or self.sentence
+        self.param = param
+
+    @property
+    def type(self) -> str:
+        """The OpenAI-form error type that belongs to the status."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+
+class RequestError(ServiceError):
+    """Refuses the whole request."""
+
+
+class JsonInvalid(RequestError):
+    status = 400
+    code = "invalid_json"
+    sentence = "The body is not valid JSON."
+
+
+class RequestInvalid(RequestError):
+    status = 400
+    code = "invalid_request"
+    sentence = "The request does not have the expected form."
+
+
+class MultipartInvalid(RequestError):
+    status = 400
+    code = "invalid_multipart"
+    sentence = "The multipart body could not be read."
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    code = "body_too_large"
+    sentence = "The body is larger than this server accepts; /info states the limit."
+
+
+class TooManyItems(RequestError):
+    status = 413
+    code = "too_many_items"
+    sentence = "The request has more items than this server accepts; /info states the limit."
+
+
+class MediaTypeUnsupported(RequestError):
+    status = 415
+    code = "unsupported_media_type"
+    sentence = "This route does not read bodies of that content type."
+
+
+class ModelUnknown(RequestError):
+    status = 404
+    code = "model_not_found"
+    sentence = "This server does not serve that model; /v1/models lists what it serves."
+
+
+class RouteUnknown(RequestError):
+    status = 404
+    code = "not_found"
+    sentence = "There is no such route; /docs lists the routes."
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    code = "method_not_allowed"
+    sentence = "This route does not answer that method."
+
+
+class ItemsInvalid(RequestError):
+    """Several items were refused; `items` names each by its index."""
+
+    status = 422
+    code = "invalid_items"
+    sentence = "Some items could not be embedded; see items."
+
+
+class RequestTimeout(RequestError):
+    status = 408
+    code = "request_timeout"
+    sentence = "The request did not arrive in time."
+
+
+class HeadersTooLarge(RequestError):
+    status = 431
+    code = "headers_too_large"
+    sentence = "The request has more header bytes than this server accepts."
+
+
+class HttpInvalid(RequestError):
+    status = 400
+    code = "invalid_http"
+    sentence = "The request is not valid HTTP."
+
+
+class Unauthorized(RequestError):
+    status = 401
+    code = "unauthorized"
+    sentence = "A valid API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
+
+
+class RateLimited(RequestError):
+    status = 429
+    code = "rate_limited"
+    sentence = "This key has used its rate of requests; try again shortly."
+    retry_after = 1
+
+
+class Overloaded(RequestError):
+    status = 429
+    code = "overloaded"
+    sentence = "The server is at its limit of work in flight; try again shortly."
+    retry_after = 1
+
+
+class NotReady(RequestError):
+    status = 503
+    code = "not_ready"
+    sentence = "The server is not ready to embed."
+    retry_after = 2
+
+
+class ItemError(ServiceError):
+    """Refuses one item. Built from its code on the other side of a process boundary."""
+
+    status = 422
+    by_code: ClassVar[dict[str, type[ItemError]]] = {}
+    deterministic: ClassVar[bool] = True  # the same bytes would always be refused the same way
+
+    def __init_subclass__(cls) -> None:
+        ItemError.by_code[cls.code] = cls
+
+    @staticmethod
+    def from_code(code: str) -> ItemError:
+        """The error that a worker named by `code`; an unknown code is an internal error."""
+        return ItemError.by_code.get(code, ItemInternal)()
+
+
+class TextEmpty(ItemError):
+    code = "text_empty"
+    sentence = "The text is empty."
+
+
+class TextTooLong(ItemError):
+    status = 413
+    code = "text_too_long"
+    sentence = "The text has more characters than this server accepts; /info states the limit."
+
+
+class TextInvalid(ItemError):
+    code = "text_invalid"
+    sentence = "The text holds characters that cannot be encoded, such as a lone surrogate."
+
+
+class ImageBase64Invalid(ItemError):
+    code = "image_base64_invalid"
+    sentence = "The image is neither valid base64 nor a valid data URI."
+
+
+class ImageEmpty(ItemError):
+    code = "image_empty"
+    sentence = "The image has no bytes."
+
+
+class ImageTooLarge(ItemError):
+    status = 413
+    code = "image_too_large"
+    sentence = "The image has more bytes than this server accepts; /info states the limit."
+
+
+class ImageTooManyPixels(ItemError):
+    status = 413
+    code = "image_too_many_pixels"
+    sentence = "The image has more pixels than this server accepts; /info states the limit."
+
+
+class ImageFormatUnsupported(ItemError):
+    status = 415
+    code = "image_format_unsupported"
+    sentence = "The image is not in a format this server reads; /info lists them."
+
+
+class ImageModeUnsupported(ItemError):
+    code = "image_mode_unsupported"
+    sentence = "The image stores its pixels in a form this server does not read, such as floats."
+
+
+class ImageUndecodable(ItemError):
+    code = "image_undecodable"
+    sentence = "The image is damaged or cut short and could not be decoded."
+
+
+class ImageUrlDisabled(ItemError):
+    status = 403
+    code = "image_url_disabled"
+    sentence = "This server does not fetch images by URL; send the bytes."
+
+
+class ImageUrlInvalid(ItemError):
+    code = "image_url_invalid"
+    sentence = "The image URL is not a plain http or https URL."
+
+
+class ImageUrlForbidden(ItemError):
+    status = 403
+    code = "image_url_forbidden"
+    sentence = "This server does not fetch images from there."
+    deterministic = False
+
+
+class ImageUrlFailed(ItemError):
+    code = "image_url_failed"
+    sentence = "The image could not be fetched from its URL."
+    deterministic = False
+
+
+class ImageUrlTimeout(ItemError):
+    code = "image_url_timeout"
+    sentence = "The image did not arrive from its URL in time."
+    deterministic = False
+
+
+class DeadlineExceeded(ItemError):
+    status = 504
+    code = "deadline_exceeded"
+    sentence = "The item was not embedded before the deadline."
+    deterministic = False
+
+
+class WorkerLost(ItemError):
+    status = 503
+    code = "worker_lost"
+    sentence = "The worker that held this item was lost; try again."
+    retry_after = 1
+    deterministic = False
+
+
+class ItemInternal(ItemError):
+    status = 500
+    code = "item_internal"
+    sentence = "The server could not embed this item."
+    deterministic = False

@@ -1,0 +1,80 @@
+"""One HTTP request as the front sees it: headers, query, and a body read under a limit.
+
+The hot routes are plain ASGI: on a cache hit the framework around a handler costs more than the
+look-up. What is here is the little of a request that the routes need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from litapi.errors import BodyTooLarge, RequestInvalid
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole; nobody is left to answer."""
+
+
+class Incoming:
+    """A request: `method`, `path`, headers by lower-case bytes, the body on demand."""
+
+    __slots__ = ("_receive", "headers", "limit", "method", "path", "scope", "whole")
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.limit = limit
+        self.whole = False
+        self._receive = receive
+
+    def header(self, name: bytes) -> str:
+        """The value of a header by its lower-case name, or the empty string."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, lower-cased."""
+        return self.header(b"content-type").partition(";")[0].strip().lower()
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Query parameters; a name that stands twice keeps its last value."""
+        try:
+            return dict(parse_qsl(self.scope.get("query_string", b"").decode("ascii")))
+        except (UnicodeDecodeError, ValueError):
+            raise RequestInvalid("The query string could not be read.") from None
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body piece by piece.
+
+        Raises:
+            BodyTooLarge: as soon as the announced or the received bytes exceed the limit.
+            ClientGone: the client hung up.
+        """
+        announced = self.headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self.limit:
+            raise BodyTooLarge
+        seen = 0
+        while not self.whole:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece = message.get("body", b"")
+            seen += len(piece)
+            if seen > self.limit:
+                raise BodyTooLarge
+            self.whole = not message.get("more_body", False)
+            yield piece
+
+    async def body(self) -> bytes:
+        """The whole body; raises as `chunks` does."""
+        pieces = [piece async for piece in self.chunks()]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

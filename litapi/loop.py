@@ -1,0 +1,226 @@
+"""The worker's loop: fetch ∥ decode ∥ predict ∥ send, in place of LitServe's one after another.
+
+    fetch thread ──► decode pool ──► ready items ──► predict (main thread) ──► send thread
+         ▲                                │
+         └── waits while enough is ready ─┘   so that idle workers get the rest of the queue
+
+A batch takes items of any request, first come first served, up to a budget of cost (tokens or
+patches); it never waits for more while the device is idle. An item that fails, in decoding or in
+the model, fails alone: a batch that raised is computed again item by item. A thread that dies ends
+the process, because a worker that hangs in silence is worse than one that is replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from litserve.loops.base import LitLoop
+
+from litapi.dispatcher import Fetched, WorkerPort
+from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
+from litapi.messages import Job, Reply
+from litapi.towers import Decoded, Embedded, Tower
+
+log = logging.getLogger("siglit.loop")
+
+AHEAD = 3  # how many batches' worth of cost a worker may hold
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A job in this worker, filling up row by row."""
+
+    fetched: Fetched
+    rows: list[Embedded | ItemError | None]
+    missing: int
+    decode_seconds: float = 0.0  # of the part that took longest: parts decode side by side
+    infer_seconds: float = 0.0  # of all batches that held an item of this job
+
+
+@dataclass(slots=True, eq=False)
+class Ready:
+    """One decoded item that waits for the model."""
+
+    ticket: Ticket
+    index: int
+    decoded: Decoded
+
+
+@dataclass(slots=True, eq=False)
+class Shelf:
+    """Decoded items between the pool and the model, with the cost of all that is on its way."""
+
+    budget: int
+    items: deque[Ready] = field(default_factory=deque)
+    held: int = 0  # cost of items fetched and not yet predicted
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def reserve(self, cost: int) -> None:
+        """Wait until there is room, then count `cost` as held."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.held < AHEAD * self.budget)
+            self.held += cost
+
+    def add(self, items: list[Ready], estimate: int) -> None:
+        """Put decoded items down; their true cost replaces what was reserved for them."""
+        with self.changed:
+            self.held += sum(item.decoded.cost for item in items) - estimate
+            self.items.extend(items)
+            self.changed.notify_all()
+
+    def take(self) -> list[Ready]:
+        """The next batch: at least one item, then as many as the budget allows."""
+        with self.changed:
+            self.changed.wait_for(lambda: bool(self.items))
+            batch = [self.items.popleft()]
+            tallest = batch[0].decoded.cost
+            while self.items:
+                tallest = max(tallest, self.items[0].decoded.cost)
+                if tallest * (len(batch) + 1) > self.budget:  # padded to the tallest of them
+                    break
+                batch.append(self.items.popleft())
+            return batch
+
+    def release(self, batch: list[Ready]) -> None:
+        """Count a predicted batch as gone."""
+        with self.changed:
+            self.held -= sum(item.decoded.cost for item in batch)
+            self.changed.notify_all()
+
+
+class PipelinedLoop(LitLoop):
+    """LitServe's loop interface over a `Pipeline`."""
+
+    def pre_setup(self, lit_api: Any, spec: Any = None) -> None:
+        """Nothing to check: the hooks of a `Tower` are what this loop calls."""
+
+    def run(
+        self,
+        lit_api: Tower,
+        device: str,
+        worker_id: int,
+        request_queue: Any,
+        transport: Any,
+        workers_setup_status: Any,
+        callback_runner: Any,
+    ) -> None:
+        """Serve until the process ends."""
+        del device, worker_id, workers_setup_status, callback_runner
+        Pipeline(lit_api, WorkerPort(self, request_queue, transport)).run()
+
+
+class Pipeline:
+    """The four stages of one worker."""
+
+    def __init__(self, tower: Tower, port: WorkerPort) -> None:
+        self._tower = tower
+        self._port = port
+        self._shelf = Shelf(tower.budget)
+        self._pool = ThreadPoolExecutor(tower.decode_threads, "decode")
+        self._done: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Predict in this thread, everything else in others; never returns."""
+        for stage in (self._fetch, self._send):
+            threading.Thread(target=_or_die, args=(stage,), daemon=True).start()
+        _or_die(self._predict)
+
+    def _fetch(self) -> None:
+        while True:
+            fetched = self._port.fetch()
+            job = fetched.job
+            ticket = Ticket(fetched, [None] * len(job.items), len(job.items))
+            if not job.items:
+                self._done.put(ticket)
+            for start, part in self._tower.parts(job):
+                estimate = self._tower.estimate(part)
+                self._shelf.reserve(estimate)
+                self._pool.submit(_or_die, self._decode, ticket, start, part, estimate)
+
+    def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
+        began = time.monotonic()
+        if began >= part.deadline:
+            decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
+        else:
+            decoded = self._tower.decode_request(part)
+        now = time.monotonic()
+        ticket.decode_seconds = max(ticket.decode_seconds, now - began)
+        ready = []
+        for index, one in enumerate(decoded, start):
+            if isinstance(one, ItemError):
+                self._finish(ticket, index, one)
+            else:
+                ready.append(Ready(ticket, index, one))
+        self._shelf.add(ready, estimate)
+
+    def _predict(self) -> None:
+        while True:
+            batch = self._shelf.take()
+            now = time.monotonic()
+            late = [r for r in batch if now >= r.ticket.fetched.job.deadline]
+            for ready in late:
+                self._finish(ready.ticket, ready.index, DeadlineExceeded())
+            self._embed([r for r in batch if r not in late] if late else batch, now)
+            self._shelf.release(batch)
+
+    def _embed(self, batch: list[Ready], began: float) -> None:
+        if not batch:
+            return
+        try:
+            rows = self._rows(batch)
+        except Exception:
+            log.exception("a batch of %d failed; computing it item by item", len(batch))
+            rows = [self._alone(ready) for ready in batch]
+        spent = time.monotonic() - began
+        for ticket in {id(r.ticket): r.ticket for r in batch}.values():
+            ticket.infer_seconds += spent
+        for ready, row in zip(batch, rows, strict=True):
+            self._finish(ready.ticket, ready.index, row)
+
+    def _rows(self, batch: list[Ready]) -> list[Embedded | ItemError]:
+        tower = self._tower
+        output = tower.predict(tower.batch([[ready.decoded for ready in batch]]))
+        return tower.unbatch(output)[0]
+
+    def _alone(self, ready: Ready) -> Embedded | ItemError:
+        try:
+            return self._rows([ready])[0]
+        except Exception:
+            log.exception("an item failed alone")
+            return ItemInternal()
+
+    def _finish(self, ticket: Ticket, index: int, row: Embedded | ItemError) -> None:
+        with self._shelf.changed:  # decode threads and the model finish rows of one ticket
+            ticket.rows[index] = row
+            ticket.missing -= 1
+            whole = ticket.missing == 0
+        if whole:
+            self._done.put(ticket)
+
+    def _send(self) -> None:
+        while True:
+            ticket = self._done.get()
+            rows = [row for row in ticket.rows if row is not None]
+            reply: Reply = self._tower.encode_response(rows)
+            reply.decode_seconds = ticket.decode_seconds
+            reply.infer_seconds = ticket.infer_seconds
+            whole = time.monotonic() - ticket.fetched.job.sent
+            reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
+            self._port.send(ticket.fetched, reply)
+
+
+def _or_die(stage: Callable[..., None], *args: Any) -> None:
+    try:
+        stage(*args)
+    except BaseException:
+        log.exception("a stage of the worker failed; ending the worker")
+        os._exit(1)

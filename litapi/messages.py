@@ -1,0 +1,59 @@
+"""What crosses the wire between the front and a worker, and the items a request is made of.
+
+One `Job` goes to a tower for each request, never one for each item; one `Reply` comes back with
+raw float32 rows. Both are plain data: they pickle small, and FastAPI can read and write them too,
+so that the towers also run under LitServe's stock loop and route.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+Kind = Literal["text", "image"]
+KINDS: tuple[Kind, ...] = ("text", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to embed: a text, or the encoded bytes of an image."""
+
+    kind: Kind
+    payload: str | bytes
+
+
+@dataclass(slots=True)
+class Job:
+    """The items of one request for one tower.
+
+    `items` are texts, or encoded images (base64 where they came through JSON).
+    `max_num_patches` 0 means the checkpoint's own. `deadline` is on the clock of
+    `time.monotonic`, which Linux shares between processes.
+    """
+
+    items: list[str] | list[bytes]
+    max_num_patches: int = 0
+    deadline: float = math.inf
+    sent: float = 0.0
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to one `Job`, item by item in the order they were sent.
+
+    `vectors` holds `len(tokens)` rows of little-endian float32, a row of zeros for an item named
+    in `errors` (index → stable code). `tokens` counts text tokens, or patches of an image.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64")
+
+    vectors: bytes
+    tokens: list[int]
+    truncated: list[int] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
+    queue_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    infer_seconds: float = 0.0

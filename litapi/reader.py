@@ -1,0 +1,168 @@
+"""Bodies → items: JSON, multipart, raw images, data URIs and base64.
+
+A reader never decodes a picture; it only finds out which bytes are which item. What is wrong with
+a single item becomes that item's own `ItemError`; what is wrong with the request is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pybase64
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from litapi.canonical import canonical
+from litapi.errors import (
+    ImageBase64Invalid,
+    ImageEmpty,
+    ImageTooLarge,
+    ImageUrlDisabled,
+    ItemError,
+    JsonInvalid,
+    MediaTypeUnsupported,
+    MultipartInvalid,
+    RequestInvalid,
+    TextTooLong,
+    TooManyItems,
+)
+from litapi.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart, UnknownPart
+from litapi.incoming import Incoming
+from litapi.messages import Item
+from litapi.settings import Settings
+
+JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
+OPTION_FIELDS = frozenset({"model", "encoding_format", "dimensions", "max_num_patches"})
+_WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
+
+Read = Item | ItemError
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Images that came as bytes, with the options that came beside them."""
+
+    images: list[Read]
+    options: dict[str, Any]
+
+
+class Reader:
+    """Reads items within the limits of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_items = settings.max_items
+        self._max_chars = settings.max_text_chars
+        self._max_bytes = settings.max_image_bytes
+
+    async def json(self, incoming: Incoming) -> Any:
+        """The JSON body, whatever `curl -d` calls it."""
+        media_type = incoming.media_type
+        if media_type not in JSON_TYPES and not media_type.endswith("+json"):
+            raise MediaTypeUnsupported
+        try:
+            return orjson.loads(await incoming.body())
+        except orjson.JSONDecodeError:
+            raise JsonInvalid from None
+
+    async def upload(self, incoming: Incoming) -> Upload:
+        """A raw `image/*` body, or the files of a multipart body."""
+        media_type = incoming.media_type
+        if media_type == "multipart/form-data":
+            return await self._multipart(incoming)
+        if media_type.startswith("image/") or media_type == "application/octet-stream":
+            image = self.image_bytes(await incoming.body())
+            return Upload([image], _options(incoming.query))
+        raise MediaTypeUnsupported
+
+    async def _multipart(self, incoming: Incoming) -> Upload:
+        headers = Headers(raw=incoming.scope["headers"])
+        parser = MultiPartParser(headers, incoming.chunks(), max_files=self._max_items)
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            if error.message.startswith("Too many files"):
+                raise TooManyItems from None
+            raise MultipartInvalid from None
+        except (KeyError, ValueError):  # no boundary, or one that is not text
+            raise MultipartInvalid from None
+        parts = form.multi_items()
+        files = [part.file.read() for _, part in parts if isinstance(part, UploadFile)]
+        fields = {name: part for name, part in parts if isinstance(part, str)}
+        if not files:
+            raise RequestInvalid("The multipart body holds no file.")
+        return Upload([self.image_bytes(data) for data in files], _options(fields))
+
+    def text(self, text: str) -> Read:
+        """A text in the canonical form that tokenizer and cache key share."""
+        if len(text) > self._max_chars:
+            return TextTooLong()
+        try:
+            return Item("text", canonical(text))
+        except ItemError as error:
+            return error
+
+    def image_bytes(self, data: bytes) -> Read:
+        """The encoded bytes of an image, as they are."""
+        if not data:
+            return ImageEmpty()
+        return ImageTooLarge() if len(data) > self._max_bytes else Item("image", data)
+
+    def image(self, text: str) -> Read:
+        """An image from a data URI, base64 or a URL."""
+        if text[:8].lower().startswith(("http://", "https://")):
+            return ImageUrlDisabled()
+        if text[:5].lower() == "data:":
+            head, comma, text = text.partition(",")
+            if not comma or not head.lower().endswith(";base64"):
+                return ImageBase64Invalid()
+        if len(text) > self._max_bytes * 3 // 2:
+            return ImageTooLarge()
+        data = _base64(text)
+        return ImageBase64Invalid() if data is None else self.image_bytes(data)
+
+    def part(self, part: str | TextPart | ImagePart | ImageUrlPart | UnknownPart) -> Read:
+        """One member of an OpenAI-form `input`."""
+        if isinstance(part, str):
+            is_image = part[:11].lower() == "data:image/"
+            return self.image(part) if is_image else self.text(part)
+        if isinstance(part, ImagePart):
+            return self.image(part.image)
+        if isinstance(part, ImageUrlPart):
+            url = part.image_url
+            return self.image(url.url if isinstance(url, ImageUrl) else url)
+        return self.text(part.text)
+
+    def count(self, items: Sequence[object]) -> None:
+        """Raises `TooManyItems` beyond the limit."""
+        if len(items) > self._max_items:
+            raise TooManyItems
+
+
+def _base64(text: str) -> bytes | None:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:  # line breaks are allowed, as MIME writes them
+        try:
+            return pybase64.b64decode(text.translate(_WHITESPACE), validate=True)
+        except ValueError:
+            return None
+
+
+def _options(fields: dict[str, str]) -> dict[str, Any]:
+    unknown = sorted(set(fields) - OPTION_FIELDS)
+    if unknown:
+        raise RequestInvalid(f"{unknown[0]}: there is no such option", param=unknown[0])
+    options: dict[str, Any] = dict(fields)
+    for name in ("dimensions", "max_num_patches"):
+        if name in options:
+            options[name] = _whole(name, fields[name])
+    return options
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise RequestInvalid(f"{name}: Input should be a whole number", param=name)
+    return int(text)

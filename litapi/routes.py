@@ -1,0 +1,298 @@
+"""What each route does with a request: form → items → embedder → answer.
+
+The routes know nothing of sockets and queues. Each takes an `Incoming` and gives an `Answer`, or
+raises a `ServiceError`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cache import Entry, State
+from litapi.answer import Answer, Vectors
+from litapi.embedder import Demand, Embedder, Outcome
+from litapi.errors import ItemError, ItemsInvalid, ModelUnknown, RequestInvalid, ServiceError
+from litapi.forms import (
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    Options,
+    ScoreRequest,
+    validate,
+)
+from litapi.incoming import Incoming
+from litapi.reader import Read, Reader
+from litapi.service import Service
+
+Route = Callable[[Incoming], Awaitable[Answer]]
+
+
+class Routes:
+    """The routes that embed."""
+
+    def __init__(self, service: Service, reader: Reader, embedder: Embedder) -> None:
+        self._service = service
+        self._reader = reader
+        self._embedder = embedder
+        self._dim = service.checkpoint.dim
+        self._model = service.name
+
+    def table(self) -> dict[tuple[str, str], Route]:
+        """(method, path) → route."""
+        return {
+            ("POST", "/v1/embeddings"): self.embeddings,
+            ("POST", "/embed_text"): self.embed_text,
+            ("POST", "/embed_image"): self.embed_image,
+            ("POST", "/score"): self.score,
+            ("POST", "/classify"): self.classify,
+        }
+
+    # -- routes --------------------------------------------------------------------------------
+
+    async def embeddings(self, incoming: Incoming) -> Answer:
+        """OpenAI form: any refused item refuses the request, naming every one; good ones stay."""
+        form = validate(EmbeddingsRequest, await self._reader.json(incoming))
+        vectors = self._vectors(form)
+        parts = form.input if isinstance(form.input, list) else [form.input]
+        self._reader.count(parts)
+        items = [self._reader.part(part) for part in parts]
+        outcome = await self._embedder.embed(items, self._demand(incoming, form.max_num_patches))
+        _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
+        entries = _entries(outcome)
+        if _wants_octets(incoming):
+            return _with_headers(Answer.raw(entries, vectors), outcome)
+        tokens = sum(entry.tokens for entry in entries)
+        content = {
+            "object": "list",
+            "data": [_embedding(i, entry, vectors) for i, entry in enumerate(entries)],
+            "model": self._model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return _with_headers(Answer.json(content), outcome)
+
+    async def embed_text(self, incoming: Incoming) -> Answer:
+        """`text` or `texts`."""
+        form = validate(EmbedTextRequest, await self._reader.json(incoming))
+        texts, single = _one_of(text=form.text, texts=form.texts)
+        self._reader.count(texts)
+        items = [self._reader.text(text) for text in texts]
+        return await self._embed(incoming, form, items, single)
+
+    async def embed_image(self, incoming: Incoming) -> Answer:
+        """`image`, `images`, `url` or `urls` as JSON; files as multipart; or one raw image."""
+        if incoming.media_type.startswith(("image/", "multipart/", "application/octet")):
+            upload = await self._reader.upload(incoming)
+            form = validate(Options, upload.options)
+            self._reader.count(upload.images)
+            single = len(upload.images) == 1
+            return await self._embed(incoming, form, upload.images, single)
+        form = validate(EmbedImageRequest, await self._reader.json(incoming))
+        images, single = _one_of(image=form.image, images=form.images, url=form.url, urls=form.urls)
+        self._reader.count(images)
+        items = [self._reader.image(image) for image in images]
+        return await self._embed(incoming, form, items, single)
+
+    async def _embed(
+        self, incoming: Incoming, form: Options, items: list[Read], single: bool
+    ) -> Answer:
+        vectors = self._vectors(form)
+        outcome = await self._embedder.embed(items, self._demand(incoming, form.max_num_patches))
+        faults = outcome.faults
+        if len(faults) == len(items) or (faults and _wants_octets(incoming)):
+            _refuse(faults, "item" if single else "items[{}]")
+        found = [f.value if isinstance(f.value, Entry) else None for f in outcome.found]
+        if _wants_octets(incoming):
+            return _with_headers(Answer.raw(_entries(outcome), vectors), outcome)
+        cached = [f.state in (State.HIT_L1, State.HIT_L2) for f in outcome.found]
+        cut = [entry is not None and entry.truncated for entry in found]
+        rows = [None if entry is None else vectors.form(entry) for entry in found]
+        content: dict[str, Any] = {
+            "embedding" if single else "embeddings": rows[0] if single else rows,
+            "dimension": vectors.dimension,
+            "model": self._model,
+            "cached": cached[0] if single else cached,
+            "truncated": cut[0] if single else cut,
+        }
+        if not single:
+            content["errors"] = _faults(faults)
+        return _with_headers(Answer.json(content), outcome)
+
+    async def score(self, incoming: Incoming) -> Answer:
+        """Cosine and probability of every text against every image."""
+        form = validate(ScoreRequest, await self._reader.json(incoming))
+        self._same_model(form.model)
+        texts = [self._reader.text(text) for text in form.texts]
+        images = [self._reader.image(image) for image in form.images]
+        self._reader.count([*texts, *images])
+        demand = self._demand(incoming, form.max_num_patches)
+        outcome = await self._embedder.embed([*texts, *images], demand)
+        names = [f"texts[{i}]" for i in range(len(texts))]
+        _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
+        matrix = np.stack([np.frombuffer(e.vector, "<f4") for e in _entries(outcome)])
+        cosine = matrix[: len(texts)].astype(np.float64) @ matrix[len(texts) :].T
+        content = {
+            "cosine": cosine,
+            "probability": self._probability(cosine),
+            "logit_scale": self._service.checkpoint.logit_scale,
+            "logit_bias": self._service.checkpoint.logit_bias,
+            "model": self._model,
+        }
+        return _with_headers(Answer.json(content), outcome)
+
+    async def classify(self, incoming: Incoming) -> Answer:
+        """Labels ranked for an image."""
+        form = validate(ClassifyRequest, await self._reader.json(incoming))
+        self._same_model(form.model)
+        if "{label}" not in form.template:
+            raise RequestInvalid("template: must hold {label}", param="template")
+        captions = [form.template.replace("{label}", label) for label in form.labels]
+        items = [self._reader.image(form.image), *map(self._reader.text, captions)]
+        self._reader.count(items)
+        outcome = await self._embedder.embed(items, self._demand(incoming, form.max_num_patches))
+        _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
+        image, *labels = (np.frombuffer(e.vector, "<f4") for e in _entries(outcome))
+        cosine = np.stack(labels).astype(np.float64) @ image
+        probability = self._probability(cosine)
+        ranked = [
+            {"label": form.labels[i], "probability": probability[i], "cosine": cosine[i]}
+            for i in np.argsort(-cosine, kind="stable")
+        ]
+        return _with_headers(Answer.json({"labels": ranked, "model": self._model}), outcome)
+
+    # -- parts of routes -----------------------------------------------------------------------
+
+    def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        checkpoint = self._service.checkpoint
+        logit = checkpoint.logit_scale * cosine + checkpoint.logit_bias
+        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+
+    def _same_model(self, model: str | None) -> None:
+        if model is not None and not self._service.answers_to(model):
+            raise ModelUnknown(param="model")
+
+    def _vectors(self, form: Options) -> Vectors:
+        self._same_model(form.model)
+        if form.dimensions is not None and form.dimensions > self._dim:
+            raise RequestInvalid(f"dimensions: this model has {self._dim}", param="dimensions")
+        return Vectors(form.encoding_format, form.dimensions, self._dim)
+
+    def _demand(self, incoming: Incoming, patches: int | None) -> Demand:
+        if patches is not None and not self._service.checkpoint.naflex:
+            sentence = "max_num_patches: this model takes images of a fixed resolution"
+            raise RequestInvalid(sentence, param="max_num_patches")
+        control = incoming.headers.get(b"cache-control")
+        demand = Demand(patches or 0)
+        if control is not None:
+            wishes = {wish.strip() for wish in control.decode("latin-1").lower().split(",")}
+            demand.read = not wishes & {"no-cache", "no-store"}
+            demand.write = "no-store" not in wishes
+        return demand
+
+
+class Facts:
+    """The routes that tell about the server."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._created = int(time.time())
+
+    def table(self) -> dict[tuple[str, str], Route]:
+        """(method, path) → route."""
+        return {
+            ("GET", "/v1/models"): self.models,
+            ("GET", "/info"): self.info,
+        }
+
+    async def models(self, incoming: Incoming) -> Answer:
+        """The one model, in OpenAI form."""
+        del incoming
+        return Answer.json({"object": "list", "data": [self._card()]})
+
+    async def model(self, incoming: Incoming) -> Answer:
+        """`/v1/models/NAME`."""
+        if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
+            raise ModelUnknown
+        return Answer.json(self._card())
+
+    def _card(self) -> dict[str, Any]:
+        return {
+            "id": self._service.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "siglit",
+        }
+
+    async def info(self, incoming: Incoming) -> Answer:
+        """Model, limits, workers, cache."""
+        del incoming
+        return Answer.json(self._service.info())
+
+
+def _one_of(**given: Any) -> tuple[list[str], bool]:
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        raise RequestInvalid(f"exactly one of {', '.join(given)} is expected")
+    value = next(iter(named.values()))
+    return (value, False) if isinstance(value, list) else ([value], True)
+
+
+def _embedding(index: int, entry: Entry, vectors: Vectors) -> dict[str, Any]:
+    form = vectors.form(entry)
+    if entry.truncated:
+        return {"object": "embedding", "index": index, "embedding": form, "truncated": True}
+    return {"object": "embedding", "index": index, "embedding": form}
+
+
+def _entries(outcome: Outcome) -> list[Entry]:
+    return [found.value for found in outcome.found if isinstance(found.value, Entry)]
+
+
+def _wants_octets(incoming: Incoming) -> bool:
+    return b"application/octet-stream" in incoming.headers.get(b"accept", b"")
+
+
+def _faults(faults: dict[int, ItemError]) -> list[dict[str, Any]]:
+    return [
+        {"index": index, "code": fault.code, "message": fault.message}
+        for index, fault in sorted(faults.items())
+    ]
+
+
+class ItemsRefused(ServiceError):
+    """Carries the items of a refused request to where the answer is written."""
+
+    def __init__(self, error: ServiceError, items: list[dict[str, Any]]) -> None:
+        super().__init__(error.message, param=error.param)
+        self.error = error
+        self.items = items
+
+
+def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
+    """Refuse the request for its items, if there are any refused ones."""
+    if not faults:
+        return
+    first = min(faults)
+    kinds = {type(fault) for fault in faults.values()}
+    client = [fault for fault in faults.values() if fault.status < 500]
+    error: ServiceError = faults[first]
+    if len(kinds) > 1 and client:
+        error = ItemsInvalid()
+    error.param = names.format(first) if isinstance(names, str) else names[first]
+    raise ItemsRefused(error, _faults(faults))
+
+
+def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
+    states = b",".join([found.state.value.encode() for found in outcome.found])
+    answer.headers.append((b"x-cache", states))
+    answer.headers.append((b"server-timing", outcome.spent.header()))
+    cut = [
+        i for i, f in enumerate(outcome.found) if isinstance(f.value, Entry) and f.value.truncated
+    ]
+    if cut:
+        answer.headers.append((b"x-truncated", ",".join(map(str, cut)).encode()))
+    return answer

@@ -1,0 +1,182 @@
+"""Every option of the service, once: default → environment → flag → validated.
+
+An option `text_workers` is the flag `--text-workers` and the environment variable
+`SIGLIT_TEXT_WORKERS`. The names in `BARE` are read without the prefix too (`PORT=… make serve`);
+the others are not, because names like `HOST` or `THREADS` mean something else to other programs.
+Whatever is wrong is reported together, each by the name it was given under. Nothing else in the
+project reads the environment for options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+PREFIX = "SIGLIT_"
+BARE = ("model", "revision", "port", "redis_url")
+ALIASES = {"precision": ["--dtype"]}
+IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
+
+
+class SettingsError(Exception):
+    """One line for each option that is wrong; the program ends with exit code 2."""
+
+
+class Settings(BaseModel):
+    """The validated options. Frozen and picklable: workers receive it whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = Field("", description="hub name or folder; empty: the small demo checkpoint")
+    revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
+    served_name: str | None = Field(None, description="name in /v1/models; default: the model's")
+
+    host: Literal["0.0.0.0", "127.0.0.1", "::"] = Field("0.0.0.0", description="address to bind")
+    port: int = Field(8080, ge=1024, le=65535, description="port to bind")
+    http_workers: int = Field(0, ge=0, le=64, description="HTTP processes; 0: one per 4 cores")
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="number format of the towers; auto: what the device does fast"
+    )
+    devices: str = Field("auto", description="auto, cpu, or a list such as cuda:0,cuda:1")
+    text_workers: int = Field(1, ge=1, le=64, description="text workers on each device")
+    image_workers: int = Field(1, ge=1, le=64, description="image workers on each device")
+    threads: int = Field(0, ge=0, le=256, description="torch threads of a worker; 0: cores shared")
+    decode_threads: int = Field(0, ge=0, le=64, description="decoding threads of a worker; 0: auto")
+    loop: Literal["pipelined", "stock"] = Field("pipelined", description="worker loop")
+    text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
+    image_batch_patches: int = Field(0, ge=0, description="patch budget of a batch; 0: auto")
+
+    max_num_patches: int = Field(
+        0, ge=0, le=4096, description="patches of a NaFlex image; 0: model's"
+    )
+    max_items: int = Field(256, ge=1, le=4096, description="items in one request")
+    max_text_chars: int = Field(8192, ge=1, description="characters of one text")
+    max_image_bytes: int = Field(20 << 20, ge=1, description="bytes of one encoded image")
+    max_body_bytes: int = Field(64 << 20, ge=1, description="bytes of one request body")
+    max_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, before decoding")
+    image_formats: tuple[str, ...] = Field(
+        ("jpeg", "png", "webp", "gif", "bmp"), description="formats that are decoded"
+    )
+    jpeg_draft: bool = Field(
+        False, description="decode large JPEGs at reduced size: faster, not equal"
+    )
+
+    timeout: float = Field(30.0, gt=0, le=3600, description="seconds until an item is given up")
+    start_timeout: float = Field(600.0, gt=0, description="seconds for all workers to load")
+    drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
+
+    cache: Literal["on", "off"] = Field("on", description="look vectors up before computing them")
+    redis_url: str | None = Field(
+        None, description="redis://, rediss://, unix:// or redis+cluster:// of a shared cache"
+    )
+    redis_private: Literal["on", "off"] = Field(
+        "on", description="without redis_url: a private redis-server, where one is installed"
+    )
+    redis_private_mb: int = Field(64, ge=1, description="memory of the private redis-server, MB")
+    redis_budget_ms: float = Field(20.0, gt=0, le=1000, description="longest wait for Redis, ms")
+    memory_cache_mb: int = Field(64, ge=0, description="vectors kept in each HTTP process, MB")
+    cache_ttl_days: float = Field(30.0, gt=0, description="life of a vector in Redis, days")
+    cache_epoch: str = Field("", description="changes every cache key; a new value starts afresh")
+    cache_tenant: str = Field("", description="secret salt of the cache keys on a shared Redis")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
+
+    @field_validator("image_formats", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(value.lower().replace(" ", "").split(",")) if isinstance(value, str) else value
+
+    @field_validator("image_formats")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(value) - set(IMAGE_FORMATS))
+        if unknown or not value:
+            raise ValueError(
+                f"{', '.join(unknown) or 'nothing'} not among {', '.join(IMAGE_FORMATS)}"
+            )
+        return value
+
+    @field_validator("devices")
+    @classmethod
+    def _devices(cls, value: str) -> str:
+        names = value.replace(" ", "").split(",")
+        if names in (["auto"], ["cpu"]):
+            return names[0]
+        if all(n.startswith("cuda:") and n[5:].isdigit() for n in names) and len(set(names)) == len(
+            names
+        ):
+            return ",".join(names)
+        raise ValueError("takes auto, cpu, or a list such as cuda:0,cuda:1")
+
+    @property
+    def front_processes(self) -> int:
+        """HTTP processes to start."""
+        return self.http_workers or max(1, (os.cpu_count() or 1) // 4)
+
+    @classmethod
+    def read(cls, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+        """Flags win over the environment, the environment over the defaults.
+
+        Raises:
+            SettingsError: one line for each unknown or invalid option, naming it as it was given.
+        """
+        found, names, problems = _from_environment(environ)
+        for name, value in flags.items():
+            if value is not None:
+                found[name], names[name] = value, flag_of(name)
+        try:
+            settings = cls.model_validate(found)
+        except ValidationError as error:
+            problems += [_sentence(names, one) for one in error.errors()]
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+
+def flag_of(name: str) -> str:
+    """The command-line spelling of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(parser: argparse.ArgumentParser, only: Sequence[str] | None = None) -> None:
+    """Give `parser` a flag for each option (or for those in `only`); unset flags stay None."""
+    for name, field in Settings.model_fields.items():
+        if only is None or name in only:
+            text = f"{field.description} (default: {_shown(field.default)})"
+            spellings = [flag_of(name), *ALIASES.get(name, [])]
+            parser.add_argument(*spellings, dest=name, default=None, metavar="X", help=text)
+
+
+def _shown(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else repr(default)
+
+
+def _from_environment(
+    environ: Mapping[str, str],
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    found: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for name in BARE:
+        if environ.get(name.upper()):
+            found[name], names[name] = environ[name.upper()], name.upper()
+    problems = []
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in Settings.model_fields:
+            found[name], names[name] = value, variable
+        else:
+            problems.append(f"{variable}: there is no such option")
+    return found, names, problems
+
+
+def _sentence(names: Mapping[str, str], error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else "options"
+    text = error["msg"].removeprefix("Value error, ")
+    return f"{names.get(name, flag_of(name))}: {text} (given: {error['input']!r})"

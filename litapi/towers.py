@@ -1,0 +1,325 @@
+"""The two LitAPIs: one tower of SigLIP2 each, from the bytes of a job to rows of float32.
+
+A hook never raises for a bad item: the item's `ItemError` travels through batch, predict and
+unbatch in the item's place, so neighbours are unharmed under any loop. The hooks take and give
+lists of groups, one group for each job, which is what LitServe's stock loop batches; the pipelined
+loop calls them with single groups of its own making.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pybase64
+from litserve import LitAPI
+
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.errors import ImageBase64Invalid, ItemError
+from litapi.lifeline import die_with_parent
+from litapi.messages import Job, Kind, Reply
+from litapi.settings import Settings
+
+if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
+    from litapi.encoder import ImageEncoder, TextEncoder
+    from litapi.picture import PictureReader
+    from litapi.pixels import PixelMaker
+    from litapi.tokens import Tokenizer
+
+log = logging.getLogger("siglit.tower")
+
+STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
+CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
+CPU_BATCH_ITEMS = 64
+GPU_BATCH_ITEMS = {"text": 256, "image": 64}
+
+
+class Decoded(NamedTuple):
+    """One item ready for the model."""
+
+    value: Any  # int64 ids (64,) or Pixels
+    cost: int  # tokens or patches
+    tokens: int
+    truncated: bool
+
+
+class Embedded(NamedTuple):
+    """One row of the answer: unit float32 of shape (dim,)."""
+
+    vector: np.ndarray[Any, np.dtype[np.float32]]
+    tokens: int
+    truncated: bool
+
+
+@dataclass(slots=True)
+class Batch:
+    """Model input of the good items, and the groups they came from."""
+
+    groups: list[list[Decoded | ItemError]]
+    values: list[Any]
+
+
+@dataclass(slots=True)
+class Output:
+    """Rows of the good items, (n, dim) float32, and the groups they belong to."""
+
+    groups: list[list[Decoded | ItemError]]
+    vectors: np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Tower(LitAPI):
+    """What both towers share. Picklable: everything heavy is made in `setup`, in the worker."""
+
+    kind: Kind
+
+    def __init__(self, settings: Settings, checkpoint: Checkpoint, loop: Any = "auto") -> None:
+        super().__init__(api_path=f"/{self.kind}", loop=loop, max_batch_size=STOCK_BATCH)
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.board: Any = None
+        self.budget = 0
+        self.decode_threads = 1
+        self.dim = checkpoint.dim
+
+    def setup(self, device: str) -> None:
+        """Load this tower on `device`, check it, and put what was loaded on the board."""
+        die_with_parent()
+        worker = os.environ.get("LITSERVE_WORKER_ID", "0")
+        try:
+            facts = self._load(device)
+        except Exception as error:
+            if self.board is not None:
+                self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
+            raise
+        if self.board is not None:
+            self.board[f"{self.kind}_{worker}"] = {
+                "tower": self.kind,
+                "worker": int(worker),
+                **facts,
+            }
+
+    def _public(self, error: Exception) -> str:
+        if isinstance(error, CheckpointError):
+            return str(error)
+        return f"the {self.kind} tower failed to load ({type(error).__name__}); the log says more"
+
+    def _load(self, device: str) -> dict[str, Any]:
+        from litapi.encoder import choose_precision
+
+        precision = choose_precision(self.settings.precision, device)
+        threads = self._threads(device)
+        encoder = self._load_encoder(device, precision, threads)
+        failed = [one.sentence for one in self._check(encoder) if not one.passed]
+        if failed:
+            raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
+        self.budget = self._budget(device)
+        self.decode_threads = self.settings.decode_threads or self._auto_decode_threads(device)
+        return {
+            "device": device,
+            "precision": precision,
+            "parameters": encoder.parameters,
+            "threads": threads,
+            "batch_budget": self.budget,
+            "pid": os.getpid(),
+        }
+
+    def _threads(self, device: str) -> int:
+        if self.settings.threads:
+            return self.settings.threads
+        if device != "cpu":
+            return 1
+        workers = self.settings.text_workers + self.settings.image_workers
+        return max(1, (os.cpu_count() or 1) // workers)
+
+    def _auto_decode_threads(self, device: str) -> int:
+        share = (os.cpu_count() or 1) // self.settings.image_workers
+        return max(1, min(share if device == "cpu" else 2 * share, 16))
+
+    @abstractmethod
+    def _load_encoder(self, device: str, precision: str, threads: int) -> Any: ...
+
+    @abstractmethod
+    def _check(self, encoder: Any) -> Any: ...
+
+    @abstractmethod
+    def _budget(self, device: str) -> int: ...
+
+    @abstractmethod
+    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]: ...
+
+    @abstractmethod
+    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
+        """A job in pieces that decode on their own, each with the index of its first item."""
+
+    @abstractmethod
+    def estimate(self, part: Job) -> int:
+        """The likely cost of a part before it is decoded."""
+
+    def _batch_items(self, device: str, gflop: float) -> int:
+        if device != "cpu":
+            return GPU_BATCH_ITEMS[self.kind]
+        return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
+
+    # -- LitServe's hooks ----------------------------------------------------------------------
+
+    @abstractmethod
+    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+        """The items of a job as model input, or each its own error."""
+
+    def batch(self, inputs: Sequence[list[Decoded | ItemError]]) -> Batch:
+        """Groups of decoded items → one batch of all the good ones."""
+        groups = list(inputs)
+        return Batch(groups, [d.value for g in groups for d in g if isinstance(d, Decoded)])
+
+    def predict(self, x: Batch | list[Decoded | ItemError]) -> Output:
+        """The vectors of a batch. LitServe hands over a bare group where it does not batch."""
+        batch = x if isinstance(x, Batch) else self.batch([x])
+        vectors = self._embed(batch.values) if batch.values else np.empty((0, self.dim), "f4")
+        return Output(batch.groups, vectors)
+
+    def unbatch(self, output: Output) -> list[list[Embedded | ItemError]]:
+        """Rows back to their groups, errors in their places."""
+        rows = iter(output.vectors)
+        return [
+            [
+                d if isinstance(d, ItemError) else Embedded(next(rows), d.tokens, d.truncated)
+                for d in g
+            ]
+            for g in output.groups
+        ]
+
+    def encode_response(self, output: list[Embedded | ItemError] | Output) -> Reply:
+        """Rows → the reply: raw little-endian float32, zeros where an item failed."""
+        rows = self.unbatch(output)[0] if isinstance(output, Output) else output
+        blank = np.zeros(self.dim, "<f4")
+        vectors = [blank if isinstance(row, ItemError) else row.vector for row in rows]
+        return Reply(
+            vectors=np.asarray(vectors, "<f4").tobytes(),
+            tokens=[0 if isinstance(row, ItemError) else row.tokens for row in rows],
+            truncated=[i for i, r in enumerate(rows) if isinstance(r, Embedded) and r.truncated],
+            errors={i: row.code for i, row in enumerate(rows) if isinstance(row, ItemError)},
+        )
+
+
+class TextTower(Tower):
+    """Texts → vectors. A text costs its 64 tokens, whatever its length."""
+
+    kind: Kind = "text"
+    _encoder: TextEncoder
+    _tokenizer: Tokenizer
+
+    def _load_encoder(self, device: str, precision: str, threads: int) -> TextEncoder:
+        from litapi.encoder import TextEncoder
+        from litapi.tokens import Tokenizer
+
+        self._tokenizer = Tokenizer.load(self.checkpoint)
+        self._encoder = TextEncoder.load(self.checkpoint, device, precision, threads)
+        return self._encoder
+
+    def _check(self, encoder: TextEncoder) -> Any:
+        from litapi.check import check_text
+
+        return check_text(self.checkpoint, encoder)
+
+    def _budget(self, device: str) -> int:
+        items = self._batch_items(device, self.checkpoint.text_gflop)
+        return self.settings.text_batch_tokens or items * self.checkpoint.text_length
+
+    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
+        """One part for each batch's worth: the tokenizer is fast, and faster on many."""
+        step = max(1, self.budget // self.checkpoint.text_length)
+        for start in range(0, len(job.items), step):
+            yield start, Job(job.items[start : start + step], deadline=job.deadline)
+
+    def estimate(self, part: Job) -> int:
+        """Exact: every text is padded to the full length."""
+        return len(part.items) * self.checkpoint.text_length
+
+    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+        """Token ids of each text."""
+        tokens = self._tokenizer.encode([str(text) for text in request.items])
+        cost = self.checkpoint.text_length
+        return [
+            Decoded(ids, cost, count, cut)
+            for ids, count, cut in zip(tokens.ids, tokens.counts, tokens.truncated, strict=True)
+        ]
+
+    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return self._encoder.embed(np.stack(values))
+
+
+class ImageTower(Tower):
+    """Encoded images → vectors. An image costs its patches."""
+
+    kind: Kind = "image"
+    _encoder: ImageEncoder
+    _reader: PictureReader
+    _pixels: PixelMaker
+
+    def _load_encoder(self, device: str, precision: str, threads: int) -> ImageEncoder:
+        from litapi.encoder import ImageEncoder
+        from litapi.picture import PicturePolicy, PictureReader
+        from litapi.pixels import PixelMaker
+
+        limits = self.settings
+        self._reader = PictureReader(
+            PicturePolicy(
+                formats=limits.image_formats,
+                max_bytes=limits.max_image_bytes,
+                max_pixels=limits.max_pixels,
+                draft=limits.jpeg_draft,
+            )
+        )
+        self._pixels = PixelMaker(self.checkpoint)
+        self._encoder = ImageEncoder.load(self.checkpoint, device, precision, threads)
+        return self._encoder
+
+    def _check(self, encoder: ImageEncoder) -> Any:
+        from litapi.check import check_image
+
+        return check_image(self.checkpoint, encoder)
+
+    def _budget(self, device: str) -> int:
+        items = self._batch_items(device, self.checkpoint.image_gflop)
+        return self.settings.image_batch_patches or items * self._default_patches
+
+    @property
+    def _default_patches(self) -> int:
+        return self.settings.max_num_patches or self.checkpoint.max_num_patches
+
+    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
+        """One part for each image, so that the images of a request decode side by side."""
+        for index, image in enumerate(job.items):
+            yield index, Job([image], job.max_num_patches, job.deadline)  # type: ignore[arg-type]
+
+    def estimate(self, part: Job) -> int:
+        """As if every image filled its patches."""
+        return len(part.items) * (part.max_num_patches or self._default_patches)
+
+    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+        """Pixels of each image."""
+        patches = request.max_num_patches or self.settings.max_num_patches
+        return [self._decode(item, patches) for item in request.items]
+
+    def _decode(self, item: str | bytes, patches: int) -> Decoded | ItemError:
+        try:
+            data = _from_base64(item) if isinstance(item, str) else item
+            pixels = self._pixels.make(self._reader.read(data), patches)
+        except ItemError as error:
+            return error
+        return Decoded(pixels, pixels.cost, pixels.cost, False)
+
+    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return self._encoder.embed(values)
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:
+        raise ImageBase64Invalid from None

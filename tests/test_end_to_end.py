@@ -1,0 +1,298 @@
+"""The whole service from outside: real server process, real towers, real client."""
+
+from __future__ import annotations
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from bench.conformance import DEMO, Probes, Server, run
+from bench.reference import Reference
+from litapi.demo.drawing import Scene, draw
+from litapi.demo.heldout import heldout_scenes
+from tests.conftest import picture
+from tests.server_process import ServerProcess, maps_torch, resident_mb
+
+
+def _encoded(scene: Scene, seed: int) -> bytes:
+    buffer = io.BytesIO()
+    draw(scene, seed=seed).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _cosine(one: object, other: object) -> float:
+    return float(np.asarray(one, np.float64) @ np.asarray(other, np.float64))
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    """transformers on the same folder."""
+    return Reference(DEMO)
+
+
+def test_each_drawn_picture_is_found_by_its_caption_whatever_way_it_came(
+    client: httpx.Client,
+) -> None:
+    """JSON, multipart and raw bodies give vectors that captions find, on unseen combinations."""
+    scenes = Random(5).sample(heldout_scenes(), 12)
+    files = [_encoded(scene, seed) for seed, scene in enumerate(scenes)]
+    by_json = client.post("/embed_image", json={"images": [_b64(f) for f in files[:4]]})
+    parts = [("images", (f"{i}.png", data, "image/png")) for i, data in enumerate(files[4:8])]
+    by_form = client.post("/embed_image", files=parts)
+    raw = [
+        client.post("/embed_image", content=f, headers={"content-type": "image/png"})
+        for f in files[8:]
+    ]
+    images = by_json.json()["embeddings"] + by_form.json()["embeddings"]
+    images += [answer.json()["embedding"] for answer in raw]
+    texts = client.post("/embed_text", json={"texts": [s.caption() for s in scenes]})
+    similarity = np.asarray(texts.json()["embeddings"]) @ np.asarray(images).T
+    assert (similarity.argmax(1) == np.arange(12)).mean() >= 0.9
+
+
+def test_the_same_picture_has_one_vector_whatever_way_it_came(client: httpx.Client) -> None:
+    """The form of a body does not touch the vector."""
+    data = picture(1)
+    one = client.post("/embed_image", json={"image": _b64(data)}).json()["embedding"]
+    uri = f"data:image/png;base64,{_b64(data)}"
+    two = client.post("/v1/embeddings", json={"input": uri}).json()["data"][0]["embedding"]
+    form = client.post("/embed_image", files={"image": ("x.png", data, "image/png")})
+    octets = client.post(
+        "/embed_image",
+        content=data,
+        headers={"content-type": "image/png", "accept": "application/octet-stream"},
+    )
+    assert one == two == form.json()["embedding"]
+    assert np.frombuffer(octets.content, "<f4").tolist() == np.float32(one).tolist()
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_the_official_client_gets_texts_and_images(
+    server: ServerProcess, reference: Reference, form: str
+) -> None:
+    """The openai package works unchanged, in both encodings, and the vectors are right."""
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    uri = f"data:image/png;base64,{_b64(picture(2))}"
+    answer = client.embeddings.create(
+        model="siglit-demo",
+        input=["A red circle", uri],
+        encoding_format=form,  # type: ignore[arg-type]
+    )
+    assert [row.index for row in answer.data] == [0, 1]
+    rows = [
+        np.frombuffer(base64.b64decode(row.embedding), "<f4")
+        if isinstance(row.embedding, str)
+        else np.asarray(row.embedding)
+        for row in answer.data
+    ]
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(picture(2))).convert("RGB")
+    assert _cosine(rows[0], reference.text("a red circle")) >= 0.99999
+    assert _cosine(rows[1], reference.image(image)) >= 0.99999
+    assert answer.usage.prompt_tokens > 0
+
+
+def test_the_official_client_lists_the_model(server: ServerProcess) -> None:
+    """`models.list` and `models.retrieve` work."""
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    assert [model.id for model in client.models.list()] == ["siglit-demo"]
+    assert client.models.retrieve("siglit-demo").id == "siglit-demo"
+
+
+def test_the_official_client_gets_its_own_error_for_a_bad_request(server: ServerProcess) -> None:
+    """A refusal arrives as the client's exception, with the stable code."""
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.embeddings.create(model="another", input="x")
+    assert caught.value.code == "model_not_found"
+
+
+def test_all_eight_conformance_probes_pass(server: ServerProcess, reference: Reference) -> None:
+    """Where every peer is wrong, this server is right."""
+    lines: list[str] = []
+    probes = Probes(Server(server.url, None, "string", "/v1/embeddings"), reference)
+    assert run(probes, lines.append) == 0, "\n".join(lines)
+    assert sum(line.startswith("pass") for line in lines) == 8
+
+
+def test_an_item_is_the_same_alone_and_among_many_others(client: httpx.Client) -> None:
+    """Alone, with one other and among 32: cosine of at least 0.999999."""
+    fresh = {"cache-control": "no-store"}
+    words = [f"{n} small blue squares" for n in range(31)]
+    data = [_b64(picture(n)) for n in range(40, 71)]
+
+    def texts(*others: str) -> list[float]:
+        body = {"texts": [*others, "a red circle"]}
+        answer = client.post("/embed_text", json=body, headers=fresh)
+        return list(answer.json()["embeddings"][-1])
+
+    def images(*others: str) -> list[float]:
+        body = {"images": [*others, _b64(picture(3))]}
+        answer = client.post("/embed_image", json=body, headers=fresh)
+        return list(answer.json()["embeddings"][-1])
+
+    assert _cosine(texts(), texts(words[0])) >= 0.999999
+    assert _cosine(texts(), texts(*words)) >= 0.999999
+    assert _cosine(images(), images(data[0])) >= 0.999999
+    assert _cosine(images(), images(*data)) >= 0.999999
+
+
+def test_of_64_items_the_bad_one_fails_alone_by_its_index(client: httpx.Client) -> None:
+    """One damaged image among 64 is null with its error; 63 vectors are there and right."""
+    data = [picture(100 + n) for n in range(64)]
+    damaged = [*data[:17], data[17][: len(data[17]) // 2], *data[18:]]
+    answer = client.post("/embed_image", json={"images": [_b64(d) for d in damaged]})
+    body = answer.json()
+    assert answer.status_code == 200
+    assert [i for i, row in enumerate(body["embeddings"]) if row is None] == [17]
+    assert body["errors"] == [
+        {
+            "index": 17,
+            "code": "image_undecodable",
+            "message": "The image is damaged or cut short and could not be decoded.",
+        }
+    ]
+    alone = client.post("/embed_image", json={"image": _b64(data[18])}).json()["embedding"]
+    assert _cosine(body["embeddings"][18], alone) >= 0.999999
+
+
+def test_the_openai_route_names_every_bad_index_and_keeps_the_good_ones(
+    client: httpx.Client,
+) -> None:
+    """A refused request still leaves its good items in the cache."""
+    good = f"a text of its own {np.random.default_rng().integers(1 << 60)}"
+    parts = [good, {"image": "%%%"}, "x", {"image": _b64(b"no picture")}]
+    answer = client.post("/v1/embeddings", json={"input": parts})
+    assert answer.status_code == 422
+    assert [(i["index"], i["code"]) for i in answer.json()["error"]["items"]] == [
+        (1, "image_base64_invalid"),
+        (3, "image_format_unsupported"),
+    ]
+    again = client.post("/v1/embeddings", json={"input": good})
+    assert again.headers["x-cache"] == "hit-l1"
+
+
+def test_a_long_text_is_cut_and_says_so(client: httpx.Client) -> None:
+    """Truncation is reported in the body and in a header, and on a hit too."""
+    texts = ["short", "a large red circle and " * 60]
+    for _ in range(2):
+        answer = client.post("/embed_text", json={"texts": texts})
+        assert answer.json()["truncated"] == [False, True]
+        assert answer.headers["x-truncated"] == "1"
+    body = client.post("/v1/embeddings", json={"input": texts}).json()
+    assert [row.get("truncated") for row in body["data"]] == [None, True]
+
+
+def test_scores_are_the_models_own_probabilities(client: httpx.Client) -> None:
+    """`/score` is sigmoid(scale · cosine + bias) and knows right from wrong."""
+    scenes = [Scene("red", "star", "large", 1, "centre", "white")] if _has_centre() else []
+    scenes = scenes or [Scene.random(Random(1))]
+    other = Scene.random(Random(99))
+    body = {
+        "texts": [scenes[0].caption(), other.caption()],
+        "images": [_b64(_encoded(scenes[0], 3))],
+    }
+    answer = client.post("/score", json=body).json()
+    cosine = np.asarray(answer["cosine"])
+    logit = answer["logit_scale"] * cosine + answer["logit_bias"]
+    assert np.allclose(answer["probability"], 1 / (1 + np.exp(-logit)))
+    assert answer["probability"][0][0] > answer["probability"][1][0]
+
+
+def _has_centre() -> bool:
+    from litapi.demo.drawing import POSITIONS
+
+    return "centre" in POSITIONS
+
+
+def test_labels_are_ranked_for_an_image(client: httpx.Client) -> None:
+    """`/classify` puts the right colour first for most drawn pictures."""
+    from litapi.demo.drawing import COLOURS
+
+    right = 0
+    for number in range(10):
+        scene = Scene.random(Random(number))
+        body = {"image": _b64(_encoded(scene, number)), "labels": list(COLOURS)}
+        labels = client.post("/classify", json=body).json()["labels"]
+        assert [one["probability"] for one in labels] == sorted(
+            (one["probability"] for one in labels), reverse=True
+        )
+        right += labels[0]["label"] == scene.colour
+    assert right >= 8
+
+
+def test_patches_can_be_chosen_for_a_request(client: httpx.Client) -> None:
+    """`max_num_patches` changes the vector a little, and the two never share a cache entry."""
+    data = _b64(picture(7))
+    whole = client.post("/embed_image", json={"image": data}).json()
+    few = client.post("/embed_image", json={"image": data, "max_num_patches": 64}).json()
+    again = client.post("/embed_image", json={"image": data}).json()
+    assert whole["embedding"] != few["embedding"]
+    assert again["embedding"] == whole["embedding"]
+
+
+def test_shortened_vectors_have_unit_length(client: httpx.Client) -> None:
+    """`dimensions` cuts and renormalises, from the same cache entry."""
+    body = {"input": "a red circle", "dimensions": 16}
+    row = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+    whole = client.post("/v1/embeddings", json={"input": "a red circle"})
+    assert len(row) == 16
+    assert abs(np.linalg.norm(row) - 1) < 1e-6
+    head = np.asarray(whole.json()["data"][0]["embedding"][:16])
+    assert np.allclose(row, head / np.linalg.norm(head), atol=1e-6)
+
+
+def test_the_http_process_is_small_and_knows_no_torch(server: ServerProcess) -> None:
+    """Only the two workers map torch; what answers HTTP stays under 90 MB."""
+    httpx.get(f"{server.url}/info")
+    serving = {pid: line for pid, line in server.family().items() if "litapi serve" in line}
+    workers = [pid for pid, line in server.family().items() if "spawn_main" in line]
+    assert len(workers) >= 2
+    for pid in serving:
+        assert not maps_torch(pid)
+        assert resident_mb(pid) < 90
+    assert sum(maps_torch(pid) for pid in workers) == 2
+
+
+def test_each_worker_holds_one_tower_only(client: httpx.Client) -> None:
+    """The parameters of the two workers add up to the checkpoint's, less scale and bias."""
+    from safetensors import safe_open
+
+    workers = client.get("/info").json()["workers"]
+    assert sorted(worker["tower"] for worker in workers) == ["image", "text"]
+    sizes = {"text": 0, "vision": 0}
+    with safe_open(DEMO / "model.safetensors", "numpy") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - not a mapping
+            tower = name.split("_", 1)[0]
+            if tower in sizes:
+                sizes[tower] += int(np.prod(tensors.get_slice(name).get_shape()))
+    held = {worker["tower"]: worker["parameters"] for worker in workers}
+    assert held == {"text": sizes["text"], "image": sizes["vision"]}
+
+
+def test_many_clients_at_once_all_get_their_own_vectors(client: httpx.Client) -> None:
+    """200 concurrent requests of mixed kinds: every answer is the answer to its own question."""
+    wanted = {}
+    for n in range(20):
+        answer = client.post("/embed_text", json={"text": f"{n} red circles"})
+        wanted[n] = answer.json()["embedding"]
+    fresh = {"cache-control": "no-cache"}
+
+    def ask(n: int) -> float:
+        body = {"text": f"{n % 20} red circles"}
+        answer = client.post("/embed_text", json=body, headers=fresh)
+        return _cosine(answer.json()["embedding"], wanted[n % 20])
+
+    with ThreadPoolExecutor(32) as pool:
+        assert min(pool.map(ask, range(200))) >= 0.999999
