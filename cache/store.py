@@ -4,10 +4,12 @@
 
 Reading. All look-ups that arrive in one tick of the event loop leave as one MGET, at most 128 keys
 each and at most `connections` in flight; when all are busy the next ones keep gathering keys, so
-load makes batches larger instead of queues longer. The budget runs from the moment a key joins its
-chunk. When it is spent the callers are told so and the command is left to its own socket time-out
-instead of being cancelled: no half-read reply stays on a connection, and a connection that needs
-longer than 20 ms to open (TLS, another zone) still gets opened for the next look-up.
+load makes batches larger instead of queues longer. The budget runs from the chunk's first key.
+When it is spent the callers are told so and the command is left to its own, longer time-out instead
+of being cancelled: no half-read reply stays on a connection, and a connection that needs longer
+than 20 ms to open (TLS, another zone) still gets opened for the next look-up. A budget that ran out
+while this very loop was too busy to look is extended once by half: the reply is probably there, and
+a busy service must not take itself for a broken Redis.
 
 Coming back. The breaker doubles its wait up to 10 s, yet hits should be back within a second of
 Redis itself. Both hold: while a breaker is open, a probe in the background asks for one key every
@@ -55,11 +57,12 @@ class Chunk:
     """Keys that travel together. Each caller waits on a future of its own, so one that leaves
     takes nothing from the others."""
 
-    __slots__ = ("began", "keys", "replies", "timer", "waiters")
+    __slots__ = ("began", "keys", "replies", "spared", "timer", "waiters")
 
     def __init__(self, began: float) -> None:
         self.keys: list[bytes] = []
         self.began = began
+        self.spared = False
         self.replies: list[Reply] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.waiters: list[asyncio.Future[None]] = []
@@ -120,7 +123,7 @@ class RedisStore:
     async def start(self) -> bool:
         """Open a first connection in this process's event loop and say whether Redis answered."""
         self._loop = asyncio.get_running_loop()
-        self._reader = self._client(self._budget, self._connections)
+        self._reader = self._client(4 * self._budget, self._connections)
         self._backer = self._client(10 * self._budget, 2)
         self._writer.start(self._backer)
         self._watcher.breaker(self.state)
@@ -175,7 +178,7 @@ class RedisStore:
             self._loop.call_soon(self._dispatch)
         if not self._pending or len(self._pending[-1].keys) >= CHUNK:
             chunk = Chunk(self._loop.time())
-            chunk.timer = self._loop.call_later(self._budget, self._settle, chunk, None)
+            chunk.timer = self._loop.call_later(self._budget, self._spent, chunk)
             self._pending.append(chunk)
         return self._pending[-1]
 
@@ -199,6 +202,13 @@ class RedisStore:
             self._settle(chunk, None)
         else:
             self._settle(chunk, replies)
+
+    def _spent(self, chunk: Chunk) -> None:
+        if chunk.spared or self._loop.time() < chunk.began + 1.25 * self._budget:
+            self._settle(chunk, None)
+        else:
+            chunk.spared = True
+            chunk.timer = self._loop.call_later(self._budget / 2, self._spent, chunk)
 
     def _settle(self, chunk: Chunk, replies: list[Reply] | None) -> None:
         """The reply, or `None` for a failure or a spent budget; the first to come counts."""

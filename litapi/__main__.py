@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.logs import configure
 from litapi.settings import Settings, SettingsError, add_flags
 
 CHECK_FLAGS = ("model", "revision", "precision", "devices", "threads")
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _warm(**options)
     try:
         settings = Settings.read(options, os.environ)
-        _log(settings)
+        configure(settings)
         return {"serve": _serve, "check": _check}[command](settings)
     except (SettingsError, CheckpointError) as error:
         print(f"siglit: {error}", file=sys.stderr)
@@ -55,14 +56,6 @@ def _warm(paths: list[Path], url: str, key: str | None) -> int:
     return 0
 
 
-def _log(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    for chatty in ("httpx", "filelock", "huggingface_hub", "PIL"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
 def _open(settings: Settings) -> Checkpoint:
     folder = fetch(settings.model, settings.revision)
     return Checkpoint.open(folder, settings.model or None, settings.revision)
@@ -71,7 +64,7 @@ def _open(settings: Settings) -> Checkpoint:
 def _serve(settings: Settings) -> int:
     from litapi.metrics import lay
 
-    lay()  # before anything imports prometheus_client
+    folder = lay()  # before anything imports prometheus_client
     from litapi.dispatcher import StartError
     from litapi.server import EmbedServer, port_taken
 
@@ -82,16 +75,34 @@ def _serve(settings: Settings) -> int:
         )
         return 2
     checkpoint = _open(settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     server = EmbedServer(settings, checkpoint)
     try:
         server.serve()
     except StartError as error:
         print(f"siglit: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # told to end while it was still loading
+        return 0
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     if server.failure:
         print(f"siglit: {server.failure}", file=sys.stderr)
     return 1 if server.failure else 0
+
+
+def _end(number: int, frame: object) -> None:
+    """The first signal drains; the second ends everything at once."""
+    del frame
+    signal.signal(signal.SIGTERM, _end_now)
+    signal.signal(signal.SIGINT, _end_now)
+    raise KeyboardInterrupt(number)
+
+
+def _end_now(number: int, frame: object) -> None:
+    del frame
+    os._exit(128 + number)  # the children are tied to this process and end with it
 
 
 def _check(settings: Settings) -> int:

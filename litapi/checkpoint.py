@@ -162,9 +162,7 @@ class Checkpoint:
         return _preprocessing(self.folder, self.model_type)
 
     @classmethod
-    def open(
-        cls, folder: str | Path, name: str | None = None, revision: str | None = None
-    ) -> Self:
+    def open(cls, folder: str | Path, name: str | None = None, revision: str | None = None) -> Self:
         """Read the checkpoint in `folder`.
 
         `name` and `revision` default to those of the hub cache the folder lies in, else to the

@@ -5,17 +5,19 @@ queue for each tower and one inbox for each HTTP process, plans which device eac
 until *all* workers are ready, and replaces workers and HTTP processes that die. `WorkerPort` is a
 worker's end: fetch a job, say that it was fetched, send the reply. `Dispatcher` is an HTTP
 process's end: submit a job, await its reply until the deadline, and send the jobs of a lost worker
-again, once.
+again.
 
 Why nothing is lost: a worker says START as soon as it holds a job, so a job of a dead worker is
 known. A job that the queue handed to a worker that was already dead never gets its START; the
-queue is first in, first out, so a probe sent after the death shows, by its own START, which
-earlier jobs will never get theirs. Embeddings are idempotent, so sending one twice is harmless.
+queue is first in, first out, so a probe that comes through shows which earlier jobs were
+swallowed. Embeddings are idempotent, so sending one twice is harmless. A job over which two
+workers died is sent item by item, and an item over which three died alone is set aside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -23,7 +25,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
 from typing import Any, Protocol
@@ -34,7 +36,13 @@ from litserve.loops.base import LitLoop
 from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
-from litapi.errors import DeadlineExceeded, ItemInternal, WorkerLost
+from litapi.errors import (
+    DeadlineExceeded,
+    ItemError,
+    ItemInternal,
+    ItemQuarantined,
+    WorkerLost,
+)
 from litapi.lifeline import die_with_parent
 from litapi.messages import Job, Kind, Reply
 
@@ -43,7 +51,9 @@ log = logging.getLogger("siglit.dispatcher")
 TICK = 0.25  # seconds between two looks at the child processes
 INLINE_BYTES = 64 << 10  # a larger job is put on the queue from a thread, off the event loop
 GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
+PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 LOST = "LOST"  # control message: a worker died
+LIVE = "LIVE"  # control message: how many workers of each tower are ready
 
 
 class Inbox(Protocol):
@@ -61,9 +71,13 @@ class Pending:
     kind: Kind
     job: Job
     future: asyncio.Future[Reply]
-    number: int  # order of submission in this process
     worker: int | None = None  # which worker said START
-    attempts: int = 1
+    losses: int = 0  # how many workers died with it
+
+    @property
+    def patience(self) -> int:
+        """How many workers may die over it: an item alone in its job is the likelier culprit."""
+        return 2 if len(self.job.items) > 1 else 3
 
 
 class Dispatcher:
@@ -76,40 +90,60 @@ class Dispatcher:
         self._queues = queues
         self._inbox = inbox
         self._consumer = consumer
-        self._numbers = itertools.count()
+        self._uids = (f"{os.getpid()}.{n}" for n in itertools.count())
         self._pending: dict[str, Pending] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.restarts = 0
-        self.retries = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
+        self.live: dict[str, int] = {}  # tower → workers that are ready, once told
+        self.losses = 0
 
     def start(self) -> None:
         """Begin to receive, in the running event loop."""
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._receive, daemon=True, name="siglit-inbox").start()
 
-    @property
-    def in_flight(self) -> int:
-        """Jobs submitted by this process and not yet answered."""
-        return len(self._pending)
+    def in_flight(self, kind: Kind) -> int:
+        """Items submitted by this process and not yet answered."""
+        return sum(len(p.job.items) for p in self._pending.values() if p.kind == kind)
+
+    def oldest(self, kind: Kind) -> float:
+        """Seconds for which the oldest job of this process has been under way."""
+        sent = [p.job.sent for p in self._pending.values() if p.kind == kind and p.job.items]
+        return max(0.0, time.monotonic() - min(sent)) if sent else 0.0
 
     def depth(self, kind: Kind) -> int:
         """Jobs in the queue of a tower, of all HTTP processes (one round trip to the manager)."""
         return self._queues[kind].qsize()
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
-        """The reply to `job`.
+        """The reply to `job`. Items over which workers keep dying are named in its errors.
 
         Raises:
             DeadlineExceeded: no reply by `job.deadline`.
-            WorkerLost: two workers died over it.
             ItemInternal: the worker answered with an error of its own.
         """
+        try:
+            return await self._send(kind, job)
+        except WorkerLost:
+            if len(job.items) == 1:
+                log.error("an item over which %s workers die is set aside", kind)
+                return _refusal(ItemQuarantined())
+        # One of these items kills workers. One by one, so that only that one is refused.
+        singles = [Job(job.items[i : i + 1], job.max_num_patches, job.deadline) for i in _each(job)]
+        return merged([await self._alone(kind, single) for single in singles])
+
+    async def _alone(self, kind: Kind, job: Job) -> Reply:
+        try:
+            return await self.submit(kind, job)
+        except ItemError as error:
+            return _refusal(error)
+
+    async def _send(self, kind: Kind, job: Job) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        uid = f"{self._consumer}.{next(self._numbers)}"
-        pending = Pending(kind, job, future, int(uid.partition(".")[2]))
+        uid, pending = next(self._uids), Pending(kind, job, future)
         self._pending[uid] = pending
         try:
-            async with asyncio.timeout_at(job.deadline + GRACE):
+            async with asyncio.timeout(job.deadline - time.monotonic() + GRACE):
                 await self._put(uid, pending)
                 return await future
         except TimeoutError:
@@ -126,6 +160,8 @@ class Dispatcher:
         else:
             await asyncio.get_running_loop().run_in_executor(None, put, message)
 
+    # -- receiving -----------------------------------------------------------------------------
+
     def _receive(self) -> None:
         while True:
             try:
@@ -135,12 +171,14 @@ class Dispatcher:
             if message is None or self._loop is None or self._loop.is_closed():
                 return
             uid, (data, status, *_, worker) = message
-            self._loop.call_soon_threadsafe(self._deliver, uid, data, status, worker)
+            with contextlib.suppress(RuntimeError):  # the loop closed in between
+                self._loop.call_soon_threadsafe(self._deliver, uid, data, status, worker)
 
     def _deliver(self, uid: str, data: Any, status: str, worker: int | None) -> None:
         if status == LOST:
             self._lost(data, worker)
-            return
+        elif status == LIVE:
+            self.live.update(data)
         pending = self._pending.get(uid)
         if pending is None or pending.future.done():
             return
@@ -153,40 +191,64 @@ class Dispatcher:
             pending.future.set_exception(ItemInternal())
 
     def _lost(self, kind: Kind, worker: int | None) -> None:
-        self.restarts += 1
-        mine = [(u, p) for u, p in self._pending.items() if p.kind == kind]
+        self.losses += 1
+        mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
         for uid, pending in mine:
-            if pending.worker == worker and pending.worker is not None:
-                self._retry(uid, pending)
-        waiting = [uid for uid, pending in mine if pending.worker is None]
-        if waiting:
-            self._spawn(self._probe(kind, waiting))
+            if pending.worker is not None and pending.worker == worker:
+                self._again(uid, pending)
+        self._spawn(self._find_swallowed(kind, [u for u, p in mine if p.worker is None]))
 
-    async def _probe(self, kind: Kind, waiting: list[str]) -> None:
-        """Resend what is still waiting when a later, empty job has come through the queue."""
-        with_deadline = time.monotonic() + 3600
-        await self.submit(kind, Job([], deadline=with_deadline))
+    async def _find_swallowed(self, kind: Kind, waiting: list[str]) -> None:
+        """Send again what the queue handed to the dead worker.
+
+        The queue hands a dead worker at most one job, the first that comes after its death. So of
+        two probes at least one comes through, and whatever waited before it was handed out by then.
+        """
+        late = time.monotonic() + PROBE_PATIENCE
+        probes = [asyncio.ensure_future(self._send(kind, Job([], deadline=late))) for _ in range(2)]
+        await asyncio.wait(probes, return_when=asyncio.FIRST_COMPLETED)
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
         for uid in waiting:
             pending = self._pending.get(uid)
             if pending is not None and pending.worker is None:
-                self._retry(uid, pending)
+                self._spawn(self._put(uid, pending))
 
-    def _retry(self, uid: str, pending: Pending) -> None:
-        if pending.attempts >= 2:
-            if not pending.future.done():
-                pending.future.set_exception(WorkerLost())
-            return
-        pending.attempts, pending.worker = 2, None
-        self.retries += 1
-        self._spawn(self._put(uid, pending))
+    def _again(self, uid: str, pending: Pending) -> None:
+        pending.worker = None
+        pending.losses += 1
+        if pending.losses < pending.patience:
+            self._spawn(self._put(uid, pending))
+        elif not pending.future.done():
+            pending.future.set_exception(WorkerLost())
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
-        _TASKS.add(task)
-        task.add_done_callback(_TASKS.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-_TASKS: set[asyncio.Future[Any]] = set()  # the event loop itself keeps only weak references
+def _each(job: Job) -> range:
+    return range(len(job.items))
+
+
+def _refusal(error: ItemError) -> Reply:
+    return Reply(b"", [0], errors={0: error.code})
+
+
+def merged(replies: Sequence[Reply]) -> Reply:
+    """Replies to single items as the reply to all of them, in order."""
+    size = max(len(reply.vectors) for reply in replies)
+    return Reply(
+        vectors=b"".join(reply.vectors or bytes(size) for reply in replies),
+        tokens=[reply.tokens[0] for reply in replies],
+        truncated=[i for i, reply in enumerate(replies) if reply.truncated],
+        errors={i: reply.errors[0] for i, reply in enumerate(replies) if reply.errors},
+        queue_seconds=sum(reply.queue_seconds for reply in replies),
+        decode_seconds=sum(reply.decode_seconds for reply in replies),
+        infer_seconds=sum(reply.infer_seconds for reply in replies),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +327,15 @@ class DispatchServer(LitServer):
         self.board: Any = None
         self.inference_workers: list[Any] = []
         self.failure: str | None = None
+        self.restarts = 0
+        self.hang_timeout = 60.0
+        self.linger = 1.0  # seconds in which /readyz says 503 before anything closes
+        self.draining = multiprocessing.RawValue("b", 0)
+        self._busy: Any = []  # requests being answered, by HTTP process
         self._seats: list[Seat] = []
+        self._sockets: list[Any] = []
+        self._fronts: dict[int, Any] = {}
+        self._told: dict[str, Any] = {}
         self._stopping = threading.Event()
 
     # -- laying the queues ---------------------------------------------------------------------
@@ -281,9 +351,13 @@ class DispatchServer(LitServer):
         self.workers_setup_status = manager.dict()
         self._shutdown_event = manager.Event()
         self.board = manager.dict()
+        self._busy = multiprocessing.RawArray("i", num_api_servers)
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path] = manager.Queue()
             api.board = self.board
+            # Shared doubles, one a worker: since when it has been in the model, 0 when it is not.
+            workers = len(self._inference_workers_config_for_api(api.api_path))
+            api.pulses = multiprocessing.get_context("spawn").RawArray("d", workers)
         inboxes = [manager.Queue() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
         self._seats = self._lay_seats()
@@ -351,8 +425,11 @@ class DispatchServer(LitServer):
         self, port: int, count: int, log_level: str, sockets: Any, kind: str, **options: Any
     ) -> dict[int, Any]:
         del kind
-        self._front_config = (port, log_level, sockets, options)
-        return {consumer: self._fork_front(consumer) for consumer in range(count)}
+        self._sockets = sockets
+        self._front_config = (port, log_level, options)
+        self._fronts = {consumer: self._fork_front(consumer) for consumer in range(count)}
+        self._tell_live()
+        return self._fronts
 
     def _fork_front(self, consumer: int) -> Any:
         context = multiprocessing.get_context("fork")
@@ -361,69 +438,116 @@ class DispatchServer(LitServer):
         return process
 
     def _run_front(self, consumer: int) -> None:
+        os.setsid()  # Ctrl-C goes to the main process alone, which then drains this one
         die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        port, log_level, sockets, options = self._front_config
+        port, log_level, options = self._front_config
         self.app.response_queue_id = consumer
         config = uvicorn.Config(
-            app=self.app,
+            app=self.app.wrapped(),
             port=port,
             log_level=log_level,
             timeout_graceful_shutdown=self.uvicorn_graceful_timeout,
             **options,
         )
-        uvicorn.Server(config).run(sockets)
+        uvicorn.Server(config).run(self._sockets)
 
     # -- supervision ---------------------------------------------------------------------------
 
     def _start_worker_monitoring(self, manager: Any, fronts: dict[int, Any]) -> None:
-        del manager
-        self._fronts = fronts
+        del manager, fronts
         threading.Thread(target=self._supervise, daemon=True, name="siglit-supervisor").start()
 
     def _supervise(self) -> None:
         while not self._stopping.wait(TICK):
             try:
-                for index, seat in enumerate(self._seats):
-                    if not self.inference_workers[index].is_alive():
-                        self._refill(index, seat)
-                for consumer, process in self._fronts.items():
-                    if not process.is_alive() and not self._stopping.is_set():
-                        log.error("HTTP process %d ended; starting another", consumer)
-                        self._fronts[consumer] = self._fork_front(consumer)
+                self._look_after_workers()
+                self._look_after_fronts()
                 self.tend()
             except (EOFError, OSError):  # the manager is gone: nothing can be supervised
                 self._fail("the queues of the server were lost")
+        threading.Event().wait()  # the children it started are tied to this thread's life
+
+    def _look_after_workers(self) -> None:
+        statuses = dict(self.workers_setup_status)
+        for index, seat in enumerate(self._seats):
+            if not self.inference_workers[index].is_alive():
+                self._refill(index, seat, statuses.get(seat.key))
+            elif self._hangs(seat):
+                log.error("%s worker %d hangs; ending it", seat.kind, seat.worker)
+                self.inference_workers[index].kill()
+        if statuses != self._told:
+            self._told = statuses
+            self._tell_live()
+
+    def _hangs(self, seat: Seat) -> bool:
+        since = seat.api.pulses[seat.worker]
+        return bool(since and time.monotonic() - since > self.hang_timeout)
+
+    def _look_after_fronts(self) -> None:
+        for consumer, process in self._fronts.items():
+            if process.is_alive() or self._stopping.is_set():
+                continue
+            log.error("HTTP process %d ended; starting another", consumer)
+            self.front_ended(process.pid)
+            # The dead one's blocked get swallows the next message, which must not be a reply.
+            self._transport.send(("", ({}, LIVE, None, None)), consumer_id=consumer)
+            self._fronts[consumer] = self._fork_front(consumer)
+            self._tell_live()
+
+    def busy(self) -> Any:
+        """A shared array: how many requests each HTTP process is answering."""
+        return self._busy
+
+    def children(self) -> dict[str, int]:
+        """Role → process id of the HTTP processes and the workers."""
+        fronts = {f"http-{consumer}": process.pid for consumer, process in self._fronts.items()}
+        workers = {
+            seat.key: process.pid
+            for seat, process in zip(self._seats, self.inference_workers, strict=True)
+        }
+        return {**fronts, **workers}
 
     def tend(self) -> None:
         """Called every tick of the supervision, to look after other children."""
 
-    def _refill(self, index: int, seat: Seat) -> None:
+    def front_ended(self, pid: int) -> None:
+        """Called when an HTTP process was found dead."""
+
+    def _refill(self, index: int, seat: Seat, status: Any) -> None:
         now = time.monotonic()
         if now < seat.not_before or self._stopping.is_set():
             return
-        if self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY:
+        if status == WorkerSetupStatus.READY:
             seat.failures = 0
             log.error("%s worker %d ended; starting another", seat.kind, seat.worker)
-            self.tell_lost(seat.kind, seat.worker)
         else:
             seat.failures += 1
             if seat.failures >= 3:
                 self._fail(self._reason(seat))
                 return
-        seat.not_before = now + min(10.0, 2.0**seat.failures) * (now - seat.born < 10.0)
+        seat.api.pulses[seat.worker] = 0.0
+        seat.not_before = now + (min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0)
         seat.born = now
+        self.restarts += 1
         self.inference_workers[index] = self.launch_single_inference_worker(seat.api, seat.worker)
+        self._tell(("", (seat.kind, LOST, None, seat.worker)))
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
         self._stopping.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def tell_lost(self, kind: str, worker: int) -> None:
-        """Tell every HTTP process that a worker died with whatever it held."""
+    def _tell_live(self) -> None:
+        """Tell every HTTP process how many workers of each tower are ready."""
+        live = dict.fromkeys((seat.kind for seat in self._seats), 0)
+        for seat in self._seats:
+            live[seat.kind] += self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
+        self._tell(("", (live, LIVE, None, None)))
+
+    def _tell(self, message: Any) -> None:
         for consumer in range(len(self._transport._queues)):
-            self._transport.send(("", (kind, LOST, None, worker)), consumer_id=consumer)
+            self._transport.send(message, consumer_id=consumer)
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -432,9 +556,17 @@ class DispatchServer(LitServer):
     ) -> None:
         del shutdown_reason
         self._stopping.set()
-        self._end(list(uvicorn_workers.values()), self.uvicorn_graceful_timeout)
+        deadline = time.monotonic() + self.uvicorn_graceful_timeout
+        self.draining.value = 1
+        time.sleep(min(self.linger, self.uvicorn_graceful_timeout / 2))  # balancers look away
+        while any(self._busy) and time.monotonic() < deadline - 1.0:
+            time.sleep(0.05)
+        for listener in self._sockets:  # or new clients would wait in its backlog for nothing
+            listener.close()
+        self._end(list(uvicorn_workers.values()), max(1.0, deadline - time.monotonic()))
         self._end(self.inference_workers, 5.0)
-        manager.shutdown()
+        with contextlib.suppress(EOFError, OSError):
+            manager.shutdown()
 
     @staticmethod
     def _end(processes: list[Any], grace: float) -> None:

@@ -86,6 +86,7 @@ class Embedder:
         self._submit = submit
         self._timeout = timeout
         self._negative = NegativeTier()
+        self._derived: dict[int, Fingerprint] = {}  # by patches asked for: a few thousand at most
 
     async def embed(self, items: Sequence[Item | ItemError], demand: Demand) -> Outcome:
         """A vector or an error for each item."""
@@ -125,7 +126,7 @@ class Embedder:
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
     ) -> list[Found]:
         """The answers that memory alone could not give, known refusals first."""
-        known = self._known_bad(kind, keys) if demand.read else {}
+        known = self._known_bad(keys) if demand.read else {}
         asked = [i for i in range(len(keys)) if i not in known] if known else range(len(keys))
         wanted = [items[i] for i in asked]
         wanted_keys = [keys[i] for i in asked]
@@ -135,12 +136,11 @@ class Embedder:
         )
         for index, one_key, one in zip(asked, wanted_keys, answers, strict=True):
             known[index] = _refused(one)
-            if kind == "image" and demand.write:
-                self._note_bad(one_key, one)
+            self._note_bad(one_key, one)
         return [known[i] for i in range(len(keys))]
 
-    def _known_bad(self, kind: Kind, keys: list[bytes]) -> dict[int, Found]:
-        if kind == "text" or not len(self._negative):
+    def _known_bad(self, keys: list[bytes]) -> dict[int, Found]:
+        if not len(self._negative):
             return {}
         codes = {i: self._negative.get(one) for i, one in enumerate(keys)}
         return {i: Found(ItemError.from_code(c), State.HIT_L1) for i, c in codes.items() if c}
@@ -151,10 +151,13 @@ class Embedder:
             self._negative.put(one_key, fault.code)
 
     def _fingerprint(self, kind: Kind, demand: Demand) -> Fingerprint:
-        fingerprint = self._fingerprints[kind]
-        if kind == "image" and demand.max_num_patches:
-            return fingerprint.derive(max_num_patches=demand.max_num_patches)
-        return fingerprint
+        if kind == "text" or not demand.max_num_patches:
+            return self._fingerprints[kind]
+        patches = demand.max_num_patches
+        if patches not in self._derived:
+            image = self._fingerprints["image"]
+            self._derived[patches] = image.derive(max_num_patches=patches)
+        return self._derived[patches]
 
     def _compute(
         self, kind: Kind, items: list[Item], demand: Demand, spent: Spent

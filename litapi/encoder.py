@@ -107,9 +107,7 @@ class TextEncoder:
         """As `embed`, by transformers' own forward."""
         return self._vectors(ids, lambda rows: self.model(input_ids=rows).pooler_output)
 
-    def _vectors(
-        self, ids: npt.NDArray[np.int64], forward: Callable[[Tensor], Tensor]
-    ) -> Vectors:
+    def _vectors(self, ids: npt.NDArray[np.int64], forward: Callable[[Tensor], Tensor]) -> Vectors:
         if not len(ids):
             return np.empty((0, self.dim), np.float32)
         with torch.inference_mode():

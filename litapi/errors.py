@@ -22,7 +22,7 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     sentence: ClassVar[str] = "The server could not finish this request."
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
 
     def __init__(self, sentence: str | None = None, *, param: str | None = None) -> None:
         super().__init__(sentence or self.sentence)
@@ -139,6 +139,13 @@ class Overloaded(RequestError):
     code = "overloaded"
     sentence = "The server is at its limit of work in flight; try again shortly."
     retry_after = 1
+
+    @classmethod
+    def after(cls, seconds: int) -> Overloaded:
+        """The refusal with its own time to come back."""
+        error = cls()
+        error.retry_after = seconds
+        return error
 
 
 class NotReady(RequestError):
@@ -261,6 +268,12 @@ class WorkerLost(ItemError):
     sentence = "The worker that held this item was lost; try again."
     retry_after = 1
     deterministic = False
+
+
+class ItemQuarantined(ItemError):
+    status = 500
+    code = "item_quarantined"
+    sentence = "Workers fail over this item again and again; it is refused for a while."
 
 
 class ItemInternal(ItemError):

@@ -8,31 +8,49 @@ left. Every exception becomes an error of the shared form here, and its inner te
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cache import VectorCache
+from litapi.access import Access
 from litapi.answer import Answer
 from litapi.dispatcher import Dispatcher
 from litapi.docs import describe
 from litapi.embedder import Embedder
 from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
+from litapi.health import Health
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
-from litapi.messages import KINDS, Job, Kind, Reply
 from litapi.metrics import Metrics, exposition
+from litapi.middleware import wrap
+from litapi.pool import Pool
 from litapi.reader import Reader
 from litapi.routes import Facts, ItemsRefused, Route, Routes
 from litapi.service import Service
+from litapi.settings import Settings
+
+if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
+    from litapi.fetch import Fetcher
 
 log = logging.getLogger("siglit.front")
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
-DOCS = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
-PROBE_SECONDS = 5.0
+PAGES = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
+_HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
+
+
+class Shared(Protocol):
+    """What the main process shares with every HTTP process."""
+
+    draining: Any  # its `value` is 1 from the moment the server is told to end
+
+    def busy(self) -> Any:
+        """An array: how many requests each HTTP process is answering."""
 
 
 class Front:
@@ -45,54 +63,62 @@ class Front:
         service: Service,
         dispatcher: Callable[[int], Dispatcher],
         cache: Callable[[Metrics], VectorCache],
+        state: Shared,
     ) -> None:
+        settings = service.settings
         self._service = service
         self._make_dispatcher = dispatcher
         self._make_cache = cache
-        self._limit = service.settings.max_body_bytes
+        self._shared = state
+        self._limit = settings.max_body_bytes
+        self._access = Access(settings.api_keys, settings.rate_limit)
+        self._logs = settings.access_log == "on"
         self._pages: Pages = describe()
         self._table: dict[tuple[str, str], Route] = {}
         self._paths: frozenset[str] = frozenset()
         self._in_flight = 0
-        self._ready = False
 
     # -- life ----------------------------------------------------------------------------------
 
+    def wrapped(self) -> Pages:
+        """This application inside the middlewares that the settings ask for."""
+        return wrap(self, self._service.settings)
+
     async def _open(self, stack: AsyncExitStack) -> None:
+        self._consumer = self.response_queue_id or 0
         self._metrics = Metrics()
         self._metrics.tiers("+".join(self._service.cache_tiers))
-        self._dispatcher = self._make_dispatcher(self.response_queue_id or 0)
-        self._dispatcher.start()
+        dispatcher = self._make_dispatcher(self._consumer)
+        dispatcher.start()
         cache = self._make_cache(self._metrics)
         await cache.start()
         stack.push_async_callback(cache.close)
-        if cache.store is not None and self.response_queue_id == 0:
+        if cache.store is not None and self._consumer == 0:
             for sentence in await cache.store.inspect():
                 log.warning("%s", sentence)
-        self._lay_table(cache)
-        await asyncio.gather(*(self._probe(kind) for kind in KINDS))
-        self._ready = True
+        fetcher = make_fetcher(self._service.settings)
+        if fetcher is not None:
+            await fetcher.start()
+            stack.push_async_callback(fetcher.close)
+        pool = Pool(self._service.settings, dispatcher, self._metrics)
+        self._health = Health(self._service.settings, dispatcher, pool.served)
+        self._lay_table(cache, pool, fetcher)
+        await self._health.first()
+        beat = asyncio.create_task(self._health.run())
+        stack.callback(beat.cancel)
 
-    def _lay_table(self, cache: VectorCache) -> None:
+    def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
         service = self._service
-        embedder = Embedder(service.fingerprints(), cache, self._submit, service.settings.timeout)
-        routes = Routes(service, Reader(service.settings), embedder)
+        embedder = Embedder(service.fingerprints(), cache, pool.submit, service.settings.timeout)
+        routes = Routes(service, Reader(service.settings, fetcher), embedder)
         self._facts = Facts(service)
         health: dict[tuple[str, str], Route] = {
             ("GET", "/livez"): _alive,
             ("GET", "/readyz"): self._readiness,
-            ("GET", "/metrics"): _metrics,
+            ("GET", "/metrics"): functools.partial(_metrics, pool),
         }
         self._table = {**routes.table(), **self._facts.table(), **health}
         self._paths = frozenset(path for _, path in self._table)
-
-    async def _submit(self, kind: Kind, job: Job) -> Reply:
-        reply = await self._dispatcher.submit(kind, job)
-        self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
-        return reply
-
-    async def _probe(self, kind: Kind) -> None:
-        await self._dispatcher.submit(kind, Job([], deadline=time.monotonic() + PROBE_SECONDS))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         stack = AsyncExitStack()
@@ -105,7 +131,6 @@ class Front:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._ready = False
         await stack.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -121,23 +146,35 @@ class Front:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        if scope["path"].startswith(DOCS):
-            await self._pages(scope, receive, send)
-            return
         incoming = Incoming(scope, receive, self._limit)
-        self._in_flight += 1
+        self._count(1)
         try:
             answer = await self._answer(incoming)
-            await _send(answer, incoming, send)
+            if answer is None:
+                await self._pages(scope, receive, send)
+                return
+            request_id = _request_id(incoming)
+            await _send(answer, incoming, request_id, send)
         except ClientGone:
             return
         finally:
-            self._in_flight -= 1
+            self._count(-1)
+        seconds = time.perf_counter() - began
         label = incoming.path if incoming.path in self._paths else "other"
-        self._metrics.answered(label, answer.status, time.perf_counter() - began)
+        self._metrics.answered(label, answer.status, seconds)
+        if self._logs:
+            _log_request(label, incoming.method, answer.status, seconds, request_id)
 
-    async def _answer(self, incoming: Incoming) -> Answer:
+    def _count(self, change: int) -> None:
+        self._in_flight += change
+        self._shared.busy()[self._consumer] = self._in_flight
+
+    async def _answer(self, incoming: Incoming) -> Answer | None:
+        """The answer, or None where the pages have it."""
         try:
+            self._access.check(incoming)
+            if incoming.path.startswith(PAGES):
+                return None
             return await self._route(incoming)(incoming)
         except ItemsRefused as refused:
             return Answer.error(refused.error, refused.items)
@@ -162,8 +199,9 @@ class Front:
 
     async def _readiness(self, incoming: Incoming) -> Answer:
         del incoming
-        if not self._ready:
-            raise NotReady
+        if self._shared.draining.value:
+            raise NotReady("The server is shutting down.")
+        self._health.check()
         return Answer.json({"status": "ready"})
 
 
@@ -172,19 +210,52 @@ async def _alive(incoming: Incoming) -> Answer:
     return Answer.json({"status": "alive"})
 
 
-async def _metrics(incoming: Incoming) -> Answer:
+async def _metrics(pool: Pool, incoming: Incoming) -> Answer:
     del incoming
+    pool.observe()
     text = await asyncio.to_thread(exposition)
     return Answer(text, headers=[(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")])
 
 
-async def _send(answer: Answer, incoming: Incoming, send: Send) -> None:
-    request_id = incoming.headers.get(b"x-request-id") or os.urandom(8).hex().encode()
+def _request_id(incoming: Incoming) -> bytes:
+    """The client's own, where it is harmless, else a new one."""
+    given = incoming.headers.get(b"x-request-id", b"")
+    return given if _HARMLESS(given) else os.urandom(8).hex().encode()
+
+
+async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Send) -> None:
     headers = [
         *answer.headers,
         (b"content-length", b"%d" % len(answer.body)),
-        (b"x-request-id", request_id[:128]),
+        (b"x-request-id", request_id),
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body: Any = b"" if incoming.method == "HEAD" else answer.body
+    body = b"" if incoming.method == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body})
+
+
+def _log_request(label: str, method: str, status: int, seconds: float, request_id: bytes) -> None:
+    facts = {
+        "route": label,
+        "method": method,
+        "status": status,
+        "ms": round(seconds * 1e3, 3),
+        "request_id": request_id.decode("ascii"),
+    }
+    log.info("%(method)s %(route)s %(status)s %(ms)s ms %(request_id)s", facts, extra=facts)
+
+
+def make_fetcher(settings: Settings) -> Fetcher | None:
+    """The fetcher of images by URL, where the settings allow it at all."""
+    if settings.image_urls == "off":
+        return None
+    from litapi.fetch import Fetcher, FetchPolicy
+
+    policy = FetchPolicy(
+        hosts=settings.image_url_hosts,
+        any_public=settings.image_urls == "any-public",
+        private_ok=settings.image_url_private == "on",
+        max_bytes=settings.max_image_bytes,
+        timeout=settings.image_url_timeout,
+    )
+    return Fetcher(policy)

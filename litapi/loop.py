@@ -28,6 +28,7 @@ from litserve.loops.base import LitLoop
 from litapi.dispatcher import Fetched, WorkerPort
 from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
 from litapi.messages import Job, Reply
+from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
 
 log = logging.getLogger("siglit.loop")
@@ -127,6 +128,7 @@ class Pipeline:
         self._shelf = Shelf(tower.budget)
         self._pool = ThreadPoolExecutor(tower.decode_threads, "decode")
         self._done: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
+        self._metrics = BatchMetrics(tower.kind)
 
     def run(self) -> None:
         """Predict in this thread, everything else in others; never returns."""
@@ -188,7 +190,12 @@ class Pipeline:
 
     def _rows(self, batch: list[Ready]) -> list[Embedded | ItemError]:
         tower = self._tower
-        output = tower.predict(tower.batch([[ready.decoded for ready in batch]]))
+        self._metrics.observe(len(batch), sum(ready.decoded.cost for ready in batch))
+        tower.pulse(time.monotonic())
+        try:
+            output = tower.predict(tower.batch([[ready.decoded for ready in batch]]))
+        finally:
+            tower.pulse(0.0)
         return tower.unbatch(output)[0]
 
     def _alone(self, ready: Ready) -> Embedded | ItemError:

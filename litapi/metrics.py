@@ -7,10 +7,16 @@ child that was looked up once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from functools import cache as memoise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
+    from prometheus_client import Histogram
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -35,14 +41,26 @@ class Metrics:
         self._seconds = Histogram(
             "siglit_request_seconds", "Request to answer", ["route"], buckets=fast
         )
-        self._items = Counter(
-            "siglit_items", "Items by kind and what became of them", ["kind", "result"]
-        )
         self._stages = Histogram(
             "siglit_stage_seconds", "Time of a job in each stage", ["kind", "stage"], buckets=fast
         )
+        self._depth = Gauge(
+            "siglit_queue_depth", "Jobs waiting for a worker", ["kind"], multiprocess_mode="livemax"
+        )
+        self._age = Gauge(
+            "siglit_queue_age_seconds",
+            "Age of the oldest job",
+            ["kind"],
+            multiprocess_mode="livemax",
+        )
         self._in_flight = Gauge(
-            "siglit_in_flight", "Requests being answered", multiprocess_mode="livesum"
+            "siglit_items_in_flight", "Items under way", ["kind"], multiprocess_mode="livesum"
+        )
+        self._refused = Gauge(
+            "siglit_refused_at_admission",
+            "Jobs told to come back",
+            ["kind"],
+            multiprocess_mode="sum",
         )
         self._lookups = Counter("cache_requests", "Look-ups", ["tier", "result"])
         self._lookup_seconds = Histogram(
@@ -63,7 +81,6 @@ class Metrics:
         )
         self._request = memoise(lambda route, status: self._requests.labels(route, status))
         self._second = memoise(lambda route: self._seconds.labels(route))
-        self._item = memoise(lambda kind, result: self._items.labels(kind, result))
         self._stage = memoise(lambda kind, stage: self._stages.labels(kind, stage))
         self._lookup = memoise(lambda tier, result: self._lookups.labels(tier, result))
 
@@ -72,19 +89,18 @@ class Metrics:
         self._request(route, str(status)).inc()
         self._second(route).observe(seconds)
 
-    def items(self, kind: str, result: str, n: int) -> None:
-        """`n` items of a kind ended as hit, computed or refused."""
-        self._item(kind, result).inc(n)
-
     def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
         """What a worker reported about one job, in seconds."""
         self._stage(kind, "queue").observe(queue)
         self._stage(kind, "decode").observe(decode)
         self._stage(kind, "infer").observe(infer)
 
-    def in_flight(self, n: int) -> None:
-        """Requests this process is answering now."""
-        self._in_flight.set(n)
+    def load(self, kind: str, depth: int, age: float, items: int, refused: int) -> None:
+        """What waits for a tower, as this process sees it."""
+        self._depth.labels(kind).set(depth)
+        self._age.labels(kind).set(age)
+        self._in_flight.labels(kind).set(items)
+        self._refused.labels(kind).set(refused)
 
     def tiers(self, names: str) -> None:
         """Which cache tiers this server uses."""
@@ -115,6 +131,89 @@ class Metrics:
 
     def written(self, n: int) -> None:
         self._written.inc(n)
+
+
+class BatchMetrics:
+    """What a worker knows: how full its batches are."""
+
+    def __init__(self, kind: str) -> None:
+        items, cost = _batch_histograms()
+        self._items = items.labels(kind)
+        self._cost = cost.labels(kind)
+
+    def observe(self, items: int, cost: int) -> None:
+        """One batch went into the model."""
+        self._items.observe(items)
+        self._cost.observe(cost)
+
+
+@memoise
+def _batch_histograms() -> tuple[Histogram, Histogram]:
+    from prometheus_client import Histogram
+
+    sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    costs = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+    items = Histogram("siglit_batch_items", "Items in a batch", ["kind"], buckets=sizes)
+    cost = Histogram("siglit_batch_cost", "Tokens or patches", ["kind"], buckets=costs)
+    return items, cost
+
+
+class ProcessMetrics:
+    """What the main process knows: its children's CPU and memory, restarts, and the GPUs."""
+
+    def __init__(self) -> None:
+        import psutil
+        from prometheus_client import Gauge
+
+        self._psutil = psutil
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, multiprocess_mode="mostrecent")
+
+        self._cpu = gauge("siglit_process_cpu_seconds", "CPU time used", "role")
+        self._memory = gauge("siglit_process_resident_bytes", "Resident memory", "role")
+        self._restarts = gauge("siglit_worker_restarts", "Workers replaced since the start")
+        self._gpu_memory = gauge("siglit_gpu_memory_bytes", "GPU memory in use", "device")
+        self._gpu_busy = gauge("siglit_gpu_utilization_ratio", "GPU utilisation", "device")
+        self._gpus = Gpus()
+
+    def observe(self, roles: Mapping[str, int], restarts: int) -> None:
+        """Read every process of `roles` (role → pid), and the GPUs where there are any."""
+        self._restarts.set(restarts)
+        for role, pid in roles.items():
+            with contextlib.suppress(self._psutil.Error):
+                process = self._psutil.Process(pid)
+                times = process.cpu_times()
+                self._cpu.labels(role).set(times.user + times.system)
+                self._memory.labels(role).set(process.memory_info().rss)
+        for device, memory, busy in self._gpus.read():
+            self._gpu_memory.labels(device).set(memory)
+            self._gpu_busy.labels(device).set(busy)
+
+
+class Gpus:
+    """NVIDIA's own counters, where there is a driver."""
+
+    def __init__(self) -> None:
+        import pynvml
+
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+            count = pynvml.nvmlDeviceGetCount()
+            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
+        except pynvml.NVMLError:
+            self._handles = []
+
+    def read(self) -> list[tuple[str, int, float]]:
+        """(device, bytes in use, utilisation 0 to 1) of each."""
+        found = []
+        for index, handle in enumerate(self._handles):
+            with contextlib.suppress(self._nvml.NVMLError):
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle).used
+                busy = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+                found.append((f"cuda:{index}", int(memory), float(busy)))
+        return found
 
 
 def exposition() -> bytes:

@@ -6,9 +6,10 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pybase64
@@ -34,11 +35,22 @@ from litapi.incoming import Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
 
+if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
+    from litapi.fetch import Fetcher
+
 JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 OPTION_FIELDS = frozenset({"model", "encoding_format", "dimensions", "max_num_patches"})
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
 
-Read = Item | ItemError
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An image that is still to be fetched."""
+
+    url: str
+
+
+Read = Item | ItemError | Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,8 @@ class Upload:
 class Reader:
     """Reads items within the limits of the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
+        self._fetcher = fetcher
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
@@ -104,16 +117,37 @@ class Reader:
         except ItemError as error:
             return error
 
-    def image_bytes(self, data: bytes) -> Read:
+    def image_bytes(self, data: bytes) -> Item | ItemError:
         """The encoded bytes of an image, as they are."""
         if not data:
             return ImageEmpty()
         return ImageTooLarge() if len(data) > self._max_bytes else Item("image", data)
 
+    def link(self, url: str) -> Read:
+        """An image by its URL, where this server fetches at all."""
+        return ImageUrlDisabled() if self._fetcher is None else Link(url)
+
+    async def settle(self, items: list[Read]) -> list[Item | ItemError]:
+        """The items with every link fetched, all at the same time."""
+        if not any(isinstance(item, Link) for item in items):
+            return items  # type: ignore[return-value]
+        return await asyncio.gather(*(self._settled(item) for item in items))
+
+    async def _settled(self, item: Read) -> Item | ItemError:
+        if not isinstance(item, Link):
+            return item
+        if self._fetcher is None:
+            return ImageUrlDisabled()
+        try:
+            image = self.image_bytes(await self._fetcher.fetch(item.url))
+        except ItemError as error:
+            return error
+        return image
+
     def image(self, text: str) -> Read:
         """An image from a data URI, base64 or a URL."""
         if text[:8].lower().startswith(("http://", "https://")):
-            return ImageUrlDisabled()
+            return self.link(text)
         if text[:5].lower() == "data:":
             head, comma, text = text.partition(",")
             if not comma or not head.lower().endswith(";base64"):

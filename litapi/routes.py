@@ -61,7 +61,7 @@ class Routes:
         parts = form.input if isinstance(form.input, list) else [form.input]
         self._reader.count(parts)
         items = [self._reader.part(part) for part in parts]
-        outcome = await self._embedder.embed(items, self._demand(incoming, form.max_num_patches))
+        outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
         entries = _entries(outcome)
         if _wants_octets(incoming):
@@ -94,14 +94,15 @@ class Routes:
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
         images, single = _one_of(image=form.image, images=form.images, url=form.url, urls=form.urls)
         self._reader.count(images)
-        items = [self._reader.image(image) for image in images]
+        by_url = form.image is None and form.images is None
+        items = [self._reader.link(i) if by_url else self._reader.image(i) for i in images]
         return await self._embed(incoming, form, items, single)
 
     async def _embed(
         self, incoming: Incoming, form: Options, items: list[Read], single: bool
     ) -> Answer:
         vectors = self._vectors(form)
-        outcome = await self._embedder.embed(items, self._demand(incoming, form.max_num_patches))
+        outcome = await self._outcome(items, incoming, form.max_num_patches)
         faults = outcome.faults
         if len(faults) == len(items) or (faults and _wants_octets(incoming)):
             _refuse(faults, "item" if single else "items[{}]")
@@ -129,8 +130,7 @@ class Routes:
         texts = [self._reader.text(text) for text in form.texts]
         images = [self._reader.image(image) for image in form.images]
         self._reader.count([*texts, *images])
-        demand = self._demand(incoming, form.max_num_patches)
-        outcome = await self._embedder.embed([*texts, *images], demand)
+        outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
         _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
         matrix = np.stack([np.frombuffer(e.vector, "<f4") for e in _entries(outcome)])
@@ -153,7 +153,7 @@ class Routes:
         captions = [form.template.replace("{label}", label) for label in form.labels]
         items = [self._reader.image(form.image), *map(self._reader.text, captions)]
         self._reader.count(items)
-        outcome = await self._embedder.embed(items, self._demand(incoming, form.max_num_patches))
+        outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
         image, *labels = (np.frombuffer(e.vector, "<f4") for e in _entries(outcome))
         cosine = np.stack(labels).astype(np.float64) @ image
@@ -165,6 +165,10 @@ class Routes:
         return _with_headers(Answer.json({"labels": ranked, "model": self._model}), outcome)
 
     # -- parts of routes -----------------------------------------------------------------------
+
+    async def _outcome(self, items: list[Read], incoming: Incoming, patches: int | None) -> Outcome:
+        demand = self._demand(incoming, patches)
+        return await self._embedder.embed(await self._reader.settle(items), demand)
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         checkpoint = self._service.checkpoint

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,10 @@ from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
 from litapi.checkpoint import Checkpoint
 from litapi.dispatcher import DispatchServer, StartError
 from litapi.front import Front
+from litapi.guard import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
-from litapi.metrics import Metrics
+from litapi.metrics import Metrics, ProcessMetrics, forget
 from litapi.service import DEMO_NOTE, Service
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower
@@ -30,6 +32,7 @@ from litapi.towers import ImageTower, TextTower
 log = logging.getLogger("siglit.server")
 
 MB = 1 << 20
+OBSERVE_EVERY = 2.0  # seconds between two readings of CPU and memory
 
 
 class EmbedServer(DispatchServer):
@@ -44,7 +47,10 @@ class EmbedServer(DispatchServer):
         self.service = Service(settings, checkpoint)
         self.start_timeout = settings.start_timeout
         self.uvicorn_graceful_timeout = settings.drain_timeout
-        self.app = Front(self.service, self.dispatcher, self._cache)
+        self.hang_timeout = settings.hang_timeout
+        self.app = Front(self.service, self.dispatcher, self._cache, self)
+        self._process_metrics: ProcessMetrics | None = None
+        self._observed = 0.0
         self._redis: RedisChild | None = None
         self._redis_url: str | None = None
         self._bar = tqdm(
@@ -71,9 +77,11 @@ class EmbedServer(DispatchServer):
                 generate_client_file=False,
                 access_log=False,
                 server_header=False,
-                http="httptools",
+                http=guarded(_patience(settings)),
                 loop="uvloop",
                 timeout_keep_alive=75,
+                backlog=4096,
+                **_tls(settings),
             )
         finally:
             self._bar.close()
@@ -115,6 +123,20 @@ class EmbedServer(DispatchServer):
         if self._redis is not None and self._redis_url and not self._redis.alive:
             log.warning("the private redis-server ended; starting another")
             self._start_redis(self._redis)
+        if time.monotonic() - self._observed > OBSERVE_EVERY:
+            self._observed = time.monotonic()
+            self._observe()
+
+    def _observe(self) -> None:
+        if self._process_metrics is None:
+            self._process_metrics = ProcessMetrics()
+        roles = {"main": os.getpid(), **self.children()}
+        if self._redis is not None and self._redis.pid is not None:
+            roles["redis"] = self._redis.pid
+        self._process_metrics.observe(roles, self.restarts)
+
+    def front_ended(self, pid: int) -> None:
+        forget(pid)
 
     @staticmethod
     def _start_redis(child: RedisChild) -> bool:
@@ -135,6 +157,25 @@ class EmbedServer(DispatchServer):
         self.service.workers = [facts[key] for key in keys]
         self.service.precision = {kind: facts[f"{kind}_0"]["precision"] for kind in KINDS}
         print(banner(self.service), flush=True)
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        head_seconds=settings.header_timeout,
+        head_bytes=settings.max_header_bytes,
+        stall_seconds=settings.body_timeout,
+    )
+
+
+def _tls(settings: Settings) -> dict[str, str]:
+    if not settings.tls_cert and not settings.tls_key:
+        return {}
+    if not (settings.tls_cert and settings.tls_key):
+        raise StartError("tls_cert and tls_key go together")
+    for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
+        if not os.access(path, os.R_OK):
+            raise StartError(f"{name}: the file cannot be read")
+    return {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
 
 
 def device_plan(settings: Settings) -> dict[str, list[str]]:
@@ -162,6 +203,7 @@ def banner(service: Service) -> str:
     """What a person who started the server wants to know, in a few lines."""
     settings, checkpoint = service.settings, service.checkpoint
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    scheme = "https" if settings.tls_cert else "http"
     workers = [
         f"{kind} {service.precision[kind]} × {sum(w['tower'] == kind for w in service.workers)}"
         for kind in KINDS
@@ -171,7 +213,7 @@ def banner(service: Service) -> str:
         f"siglit serves {service.name} ({checkpoint.model_type}, {checkpoint.dim} numbers)",
         f"  towers  {' · '.join(workers)} on {devices}",
         f"  cache   {' → '.join(service.cache_tiers)}",
-        f"  docs    http://{host}:{settings.port}/docs",
+        f"  docs    {scheme}://{host}:{settings.port}/docs",
     ]
     return "\n".join([*lines, f"  note    {DEMO_NOTE}"] if checkpoint.is_demo else lines)
 

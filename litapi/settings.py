@@ -66,7 +66,29 @@ class Settings(BaseModel):
         False, description="decode large JPEGs at reduced size: faster, not equal"
     )
 
+    api_keys: tuple[str, ...] = Field((), description="keys that may ask, with commas; none: all")
+    rate_limit: float = Field(0.0, ge=0, description="requests a second for each key; 0: no limit")
+    cors_origins: tuple[str, ...] = Field((), description="web origins that may ask, with commas")
+    tls_cert: str | None = Field(None, description="certificate file; with tls_key serves https")
+    tls_key: str | None = Field(None, description="key file of the certificate")
+    image_urls: Literal["off", "allowed", "any-public"] = Field(
+        "off", description="fetch images by URL: from image_url_hosts only, or any public host"
+    )
+    image_url_hosts: tuple[str, ...] = Field((), description="hosts to fetch from, with commas")
+    image_url_private: Literal["off", "on"] = Field(
+        "off", description="allow image_url_hosts to lie in a private network"
+    )
+    image_url_timeout: float = Field(10.0, gt=0, le=300, description="seconds to fetch an image")
+
+    max_queue: int = Field(4096, ge=1, description="items in flight for each tower; beyond: 429")
+    max_queue_mb: int = Field(512, ge=1, description="megabytes in flight for each tower")
+    max_wait: float = Field(10.0, gt=0, description="seconds of work in flight; beyond: 429")
     timeout: float = Field(30.0, gt=0, le=3600, description="seconds until an item is given up")
+    hang_timeout: float = Field(60.0, gt=0, description="seconds in the model; then it is replaced")
+    probe_interval: float = Field(30.0, gt=0, description="seconds between probes of an idle tower")
+    header_timeout: float = Field(5.0, gt=0, description="seconds for the head of a request")
+    body_timeout: float = Field(10.0, gt=0, description="seconds in which a body may stand still")
+    max_header_bytes: int = Field(32 << 10, ge=1024, description="bytes of the head of a request")
     start_timeout: float = Field(600.0, gt=0, description="seconds for all workers to load")
     drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
 
@@ -84,16 +106,24 @@ class Settings(BaseModel):
     cache_epoch: str = Field("", description="changes every cache key; a new value starts afresh")
     cache_tenant: str = Field("", description="secret salt of the cache keys on a shared Redis")
 
+    log_format: Literal["text", "json"] = Field("text", description="form of the log lines")
+    access_log: Literal["off", "on"] = Field("off", description="a log line for each request")
+    otlp_endpoint: str | None = Field(None, description="where OpenTelemetry traces go, over HTTP")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
 
-    @field_validator("image_formats", mode="before")
+    test_hooks: Literal["off", "on"] = Field("off", description="faults on demand; for tests only")
+
+    @field_validator("image_formats", "api_keys", "cors_origins", "image_url_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(value.lower().replace(" ", "").split(",")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(part for part in value.replace(" ", "").split(",") if part)
 
     @field_validator("image_formats")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        value = tuple(name.lower() for name in value)
         unknown = sorted(set(value) - set(IMAGE_FORMATS))
         if unknown or not value:
             raise ValueError(

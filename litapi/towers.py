@@ -3,10 +3,9 @@
 A hook never raises for a bad item: the item's `ItemError` travels through batch, predict and
 unbatch in the item's place, so neighbours are unharmed under any loop. The hooks take and give
 lists of groups, one group for each job, which is what LitServe's stock loop batches; the pipelined
-loop calls them with single groups of its own making.
+loop calls them with single groups of its own making. LitServe reads the annotations of the hooks to
+make its routes, so they are real types here, not strings.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -22,7 +21,9 @@ from litserve import LitAPI
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.lifeline import die_with_parent
+from litapi.logs import configure
 from litapi.messages import Job, Kind, Reply
+from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # these import torch, and a tower is made where torch must st
 log = logging.getLogger("siglit.tower")
 
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
+STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
 CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
 CPU_BATCH_ITEMS = 64
 GPU_BATCH_ITEMS = {"text": 256, "image": 64}
@@ -78,18 +80,27 @@ class Tower(LitAPI):
     kind: Kind
 
     def __init__(self, settings: Settings, checkpoint: Checkpoint, loop: Any = "auto") -> None:
-        super().__init__(api_path=f"/{self.kind}", loop=loop, max_batch_size=STOCK_BATCH)
+        super().__init__(
+            api_path=f"/{self.kind}",
+            loop=loop,
+            max_batch_size=STOCK_BATCH,
+            batch_timeout=STOCK_WAIT,
+        )
         self.settings = settings
         self.checkpoint = checkpoint
-        self.board: Any = None
+        self.board: Any = None  # set by the server: what each worker loaded, by its name
+        self.pulses: Any = None  # set by the server: since when each worker is in the model
         self.budget = 0
         self.decode_threads = 1
         self.dim = checkpoint.dim
 
     def setup(self, device: str) -> None:
         """Load this tower on `device`, check it, and put what was loaded on the board."""
-        die_with_parent()
-        worker = os.environ.get("LITSERVE_WORKER_ID", "0")
+        worker = os.environ.get("LITSERVE_WORKER_ID")
+        if worker is not None:  # in a worker process of LitServe's, not in somebody's notebook
+            die_with_parent()
+            configure(self.settings)
+        worker = worker or "0"
         try:
             facts = self._load(device)
         except Exception as error:
@@ -139,6 +150,11 @@ class Tower(LitAPI):
     def _auto_decode_threads(self, device: str) -> int:
         share = (os.cpu_count() or 1) // self.settings.image_workers
         return max(1, min(share if device == "cpu" else 2 * share, 16))
+
+    def pulse(self, since: float) -> None:
+        """Say since when this worker has been in the model; 0 when it is not."""
+        if self.pulses is not None:
+            self.pulses[int(os.environ.get("LITSERVE_WORKER_ID", "0"))] = since
 
     @abstractmethod
     def _load_encoder(self, device: str, precision: str, threads: int) -> Any: ...
@@ -210,10 +226,10 @@ class TextTower(Tower):
     """Texts → vectors. A text costs its 64 tokens, whatever its length."""
 
     kind: Kind = "text"
-    _encoder: TextEncoder
-    _tokenizer: Tokenizer
+    _encoder: "TextEncoder"
+    _tokenizer: "Tokenizer"
 
-    def _load_encoder(self, device: str, precision: str, threads: int) -> TextEncoder:
+    def _load_encoder(self, device: str, precision: str, threads: int) -> "TextEncoder":
         from litapi.encoder import TextEncoder
         from litapi.tokens import Tokenizer
 
@@ -221,7 +237,7 @@ class TextTower(Tower):
         self._encoder = TextEncoder.load(self.checkpoint, device, precision, threads)
         return self._encoder
 
-    def _check(self, encoder: TextEncoder) -> Any:
+    def _check(self, encoder: "TextEncoder") -> Any:
         from litapi.check import check_text
 
         return check_text(self.checkpoint, encoder)
@@ -242,14 +258,21 @@ class TextTower(Tower):
 
     def decode_request(self, request: Job) -> list[Decoded | ItemError]:
         """Token ids of each text."""
-        tokens = self._tokenizer.encode([str(text) for text in request.items])
+        texts = [str(text) for text in request.items]
+        tokens = self._tokenizer.encode(texts)
         cost = self.checkpoint.text_length
+        values: Any = tokens.ids
+        if self.settings.test_hooks == "on":
+            values = list(zip(map(provoked, texts), tokens.ids, strict=True))
         return [
-            Decoded(ids, cost, count, cut)
-            for ids, count, cut in zip(tokens.ids, tokens.counts, tokens.truncated, strict=True)
+            Decoded(value, cost, count, cut)
+            for value, count, cut in zip(values, tokens.counts, tokens.truncated, strict=True)
         ]
 
     def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if self.settings.test_hooks == "on":
+            provoke(fault for fault, _ in values)
+            values = [ids for _, ids in values]
         return self._encoder.embed(np.stack(values))
 
 
@@ -257,11 +280,11 @@ class ImageTower(Tower):
     """Encoded images → vectors. An image costs its patches."""
 
     kind: Kind = "image"
-    _encoder: ImageEncoder
-    _reader: PictureReader
-    _pixels: PixelMaker
+    _encoder: "ImageEncoder"
+    _reader: "PictureReader"
+    _pixels: "PixelMaker"
 
-    def _load_encoder(self, device: str, precision: str, threads: int) -> ImageEncoder:
+    def _load_encoder(self, device: str, precision: str, threads: int) -> "ImageEncoder":
         from litapi.encoder import ImageEncoder
         from litapi.picture import PicturePolicy, PictureReader
         from litapi.pixels import PixelMaker
@@ -279,7 +302,7 @@ class ImageTower(Tower):
         self._encoder = ImageEncoder.load(self.checkpoint, device, precision, threads)
         return self._encoder
 
-    def _check(self, encoder: ImageEncoder) -> Any:
+    def _check(self, encoder: "ImageEncoder") -> Any:
         from litapi.check import check_image
 
         return check_image(self.checkpoint, encoder)

@@ -1,4 +1,4 @@
-"""A real siglit server as a child process on a free port, for tests that must see the whole of it."""
+"""A real siglit server as a child process on a free port, for tests of the whole."""
 
 from __future__ import annotations
 
@@ -55,8 +55,18 @@ class ServerProcess:
             start_new_session=True,
         )
         if wait:
-            self.await_ready()
+            try:
+                self.await_ready()
+            except BaseException:
+                self.kill()
+                raise
         return self
+
+    def kill(self) -> None:
+        """End it and all its descendants at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def await_ready(self) -> None:
         """Wait for `/readyz`; a server that ends or takes too long raises with its log."""
@@ -105,8 +115,7 @@ class ServerProcess:
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.kill()
             raise
 
     def __enter__(self) -> Self:

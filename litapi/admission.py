@@ -1,0 +1,70 @@
+"""How much work may be in flight, tower by tower, before a request is told to come back.
+
+Two bounds. A fixed one on items and bytes keeps memory bounded whatever arrives. A measured one
+keeps the wait bounded: from how long finished jobs took and how much stood before them, it guesses
+what a new job would wait, and refuses what would wait too long to be worth it. A request that
+finds nothing in flight is always let in, however large: it would never fit otherwise. What the
+cache knows never comes here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from litapi.errors import Overloaded
+
+SMOOTHING = 0.1  # weight of the newest job in the measured seconds an item
+
+
+@dataclass(slots=True)
+class Admission:
+    """The work of one tower in one HTTP process."""
+
+    max_items: int
+    max_bytes: int
+    max_wait: float  # seconds
+    items: int = 0
+    bytes: int = 0
+    seconds_an_item: float = 0.0
+    refused: int = 0
+
+    @contextmanager
+    def admit(self, items: int, size: int) -> Iterator[None]:
+        """Hold room for a job while it is under way.
+
+        Raises:
+            Overloaded: there is none; its `retry_after` says in how many seconds there may be.
+        """
+        self._check(items, size)
+        self.items += items
+        self.bytes += size
+        ahead, began = self.items, time.monotonic()
+        try:
+            yield
+            self._learn((time.monotonic() - began) / max(1, ahead))
+        finally:
+            self.items -= items
+            self.bytes -= size
+
+    @property
+    def wait(self) -> float:
+        """Seconds that what is in flight will probably take."""
+        return self.items * self.seconds_an_item
+
+    def _check(self, items: int, size: int) -> None:
+        if self.items == 0:
+            return
+        full = self.items + items > self.max_items or self.bytes + size > self.max_bytes
+        if full or self.wait > self.max_wait:
+            self.refused += 1
+            raise Overloaded.after(math.ceil(min(60.0, max(1.0, self.wait / 2))))
+
+    def _learn(self, seconds: float) -> None:
+        if self.seconds_an_item == 0.0:
+            self.seconds_an_item = seconds
+        else:
+            self.seconds_an_item += SMOOTHING * (seconds - self.seconds_an_item)

@@ -1,0 +1,329 @@
+"""A connection that wastes the server's time is answered and closed; uvicorn alone would wait.
+
+    connect ──5 s──► head ──32 KiB──► body ──10 s of silence, or a drip──► answer ──linger──► close
+               408           431                        408
+
+Well-behaved requests pay for no timer. uvicorn's own state says what a connection is waiting for,
+and one sweep per process, twice a second, compares that with the sweep before; so a limit may be
+reached one sweep late. An answer that ends a request before its body was read is followed by a
+lingering close: a socket closed over unread bytes is reset, and the client may lose the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from litapi.answer import Answer
+from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, and over how much, a connection may keep the server waiting."""
+
+    head_seconds: float = 5.0  # from connecting, or from the first byte, to the end of the headers
+    head_bytes: int = 32 << 10  # request line and headers; trailers and chunk framing likewise
+    stall_seconds: float = 10.0  # without a byte while the body is awaited
+    drip_bytes: int = 1024  # bytes a second that a body must bring at least ...
+    drip_seconds: float = 20.0  # ... on average over this long
+    unsent_seconds: float = 30.0  # a client that takes nothing of its answer
+    linger_seconds: float = 2.0  # reading on after an early answer, at most this long ...
+    linger_bytes: int = 64 << 20  # ... and this much
+    sweep_seconds: float = 0.5  # between two looks at all connections
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol with limits; give it, or a `guarded` one, to uvicorn as `http=`.
+
+    A client that broke a limit reads an error of the shared form: 408 `request_timeout`,
+    431 `headers_too_large`, 400 `invalid_http`, or 503 `not_ready` at shutdown.
+    """
+
+    patience: ClassVar[Patience] = Patience()
+
+    # -- uvicorn's callbacks; those that run for every request do little -----------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Puts a door before the transport, so that uvicorn's closing can be made to linger."""
+        self._wire = cast("asyncio.Transport", transport)
+        self._door = _Door(self._wire, self._lingers)
+        self._taken = 0  # bytes received
+        self._fruit = 0  # `_taken` when a body byte, or the end of a request, last came
+        self._keep_alive = True  # whether the client wants it
+        self._fault: ServiceError | None = None  # said when the answers before it are out
+        self._deaf = False  # what still arrives is thrown away
+        self._watch = _Watch(self.loop.time())
+        super().connection_made(cast("asyncio.Transport", self._door))
+        _Sweep.of(self.server_state, self.loop, self.patience.sweep_seconds).wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Lets go of the door, which would keep this object alive until the next collection."""
+        self._door.let_go()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Counts what is neither body nor a whole request: headers, trailers, framing."""
+        self._taken += len(data)
+        if self._deaf:
+            self._discard()
+            return
+        super().data_received(data)
+        if self._taken - self._fruit > self.patience.head_bytes:
+            self._end(HeadersTooLarge())
+
+    def on_headers_complete(self) -> None:
+        """Until its body is whole, an answer to the request will close the connection."""
+        if self._taken - self._fruit > self.patience.head_bytes:
+            self._measure()
+        super().on_headers_complete()
+        if self.cycle is not None:
+            self._keep_alive = self.cycle.keep_alive
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Body bytes are for the application to limit."""
+        self._fruit = self._taken
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole: the connection may live on, unless its end was announced already."""
+        self._fruit = self._taken
+        super().on_message_complete()
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
+
+    def on_response_complete(self) -> None:
+        """The next turn: a waiting request's, or that of an error."""
+        super().on_response_complete()
+        if self._fault is not None and not self.transport.is_closing():
+            self._settle(self._fault)
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls this when the parser gives up."""
+        del msg
+        self._end(self._fault or HttpInvalid())
+
+    def shutdown(self) -> None:
+        """A whole request is still answered; whatever else is there is closed at once."""
+        if self.transport.is_closing() or not self._in_flight:
+            self._wire.close()
+        elif self.cycle.more_body:
+            self._end(NotReady())
+            if self.transport.is_closing():
+                self._wire.close()
+        else:
+            self._deaf = True  # another request would keep the connection, and so the process
+            super().shutdown()
+
+    # -- ending --------------------------------------------------------------------------------
+
+    @property
+    def _in_flight(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _measure(self) -> None:
+        """Raise if the head itself is too large, and not only the packet it came in."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.patience.head_bytes:
+            self._fault = HeadersTooLarge()
+            raise ValueError  # the parser stops, and `send_400_response` is called
+
+    def _end(self, error: ServiceError) -> None:
+        """Listen no more; answer with `error` when it is its turn, and close."""
+        if not self._deaf:
+            self._deaf = True
+            self._fault = error
+            self._settle(error)
+
+    def _settle(self, error: ServiceError) -> None:
+        cycle = self.cycle
+        if not self._in_flight:
+            self._say(error)
+        elif self.pipeline or not cycle.more_body:
+            return  # answers before it are still to come
+        elif cycle.response_started:
+            self._wire.abort()  # a broken answer must not look whole
+        else:
+            cycle.disconnected = True  # to the application its client is gone
+            cycle.message_event.set()
+            self._say(error)
+
+    def _say(self, error: ServiceError) -> None:
+        answer = Answer.error(error)
+        length = (b"content-length", b"%d" % len(answer.body))
+        last = (b"connection", b"close")
+        headers = [*self.server_state.default_headers, *answer.headers, length, last]
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self._wire.write(STATUS_LINE[error.status] + head + b"\r\n" + answer.body)
+        if isinstance(error, RequestTimeout):
+            self._wire.close()  # nothing arrives, so nothing needs to be read
+        else:
+            self._linger()
+
+    def _lingers(self) -> bool:
+        """Called when uvicorn closes. Whether the wire stays open for the rest of a body."""
+        cycle = self.cycle
+        unread = cycle is not None and cycle.response_complete and cycle.more_body
+        if unread and not self._door.closed:
+            self._linger()
+        return unread
+
+    def _linger(self) -> None:
+        self._deaf = self._door.closed = True
+        self._linger_until = self.loop.time() + self.patience.linger_seconds
+        self._linger_bytes = self._taken + self.patience.linger_bytes
+        self.flow.resume_reading()
+        if self._wire.can_write_eof():
+            self._wire.write_eof()  # the client knows at once that the answer is whole
+
+    def _discard(self) -> None:
+        if self._door.closed and self._taken > self._linger_bytes:
+            self._wire.close()
+
+    # -- the sweep -----------------------------------------------------------------------------
+
+    def swept(self, now: float) -> None:
+        """One look at this connection; `now` is the loop's time in seconds."""
+        watch, patience = self._watch, self.patience
+        if watch.unsent_for(now, self._wire.get_write_buffer_size()) >= patience.unsent_seconds:
+            self._wire.abort()
+        elif self._door.closed:
+            if now >= self._linger_until:
+                self._wire.close()
+        elif not self._deaf and not self._wire.is_closing():
+            watch.look(now, self._awaited(), self.cycle, self._taken)
+            if watch.tired(now, patience):
+                self._end(RequestTimeout())
+
+    def _awaited(self) -> Awaited:
+        cycle = self.cycle
+        if self.flow.read_paused:
+            return Awaited.NOTHING
+        if not self._in_flight:
+            # Any byte stops uvicorn's keep-alive timer: if none runs, a head has begun.
+            idle = cycle is not None and self.timeout_keep_alive_task is not None
+            return Awaited.NOTHING if idle else Awaited.HEAD
+        body = cycle.more_body and not cycle.waiting_for_100_continue
+        return Awaited.BODY if body else Awaited.NOTHING
+
+
+def guarded(patience: Patience) -> type[GuardedProtocol]:
+    """A protocol class with limits of its own."""
+    return type("GuardedProtocol", (GuardedProtocol,), {"patience": patience})
+
+
+class Awaited(Enum):
+    """What the server is waiting for on a connection."""
+
+    NOTHING = auto()  # it is the server's turn, or the keep-alive timer runs
+    HEAD = auto()
+    BODY = auto()
+
+
+class _Watch:
+    """What the sweeps saw of one connection."""
+
+    __slots__ = ("_awaited", "_base", "_cycle", "_heard", "_since", "_taken", "_unsent", "_written")
+
+    def __init__(self, now: float) -> None:
+        self._awaited = Awaited.HEAD
+        self._cycle: object = None
+        self._since = self._heard = self._written = now
+        self._base = self._taken = self._unsent = 0
+
+    def look(self, now: float, awaited: Awaited, cycle: object, taken: int) -> None:
+        """Another request, or another part of it, starts the clocks afresh."""
+        if awaited is not self._awaited or cycle is not self._cycle:
+            self._awaited, self._cycle = awaited, cycle
+            self._since = self._heard = now
+            self._base = taken
+        elif taken != self._taken:
+            self._heard = now
+        self._taken = taken
+
+    def tired(self, now: float, patience: Patience) -> bool:
+        """Whether the wait was too long."""
+        if self._awaited is Awaited.HEAD:
+            return now - self._since >= patience.head_seconds
+        if self._awaited is Awaited.BODY:
+            return now - self._heard >= patience.stall_seconds or self._drips(now, patience)
+        return False
+
+    def _drips(self, now: float, patience: Patience) -> bool:
+        seconds, came = now - self._since, self._taken - self._base
+        if seconds < patience.drip_seconds:
+            return False
+        self._since, self._base = now, self._taken
+        return came < seconds * patience.drip_bytes
+
+    def unsent_for(self, now: float, unsent: int) -> float:
+        """Seconds for which the client has taken nothing of what waits to be sent."""
+        if unsent == 0 or unsent != self._unsent:
+            self._written = now
+        self._unsent = unsent
+        return now - self._written
+
+
+class _Door:
+    """The transport as uvicorn sees it: closed for uvicorn, while the wire may linger."""
+
+    __slots__ = ("_lingers", "_wire", "closed", "write")
+
+    def __init__(self, wire: asyncio.Transport, lingers: Callable[[], bool]) -> None:
+        self._wire = wire
+        self._lingers = lingers
+        self.closed = False
+        self.write = wire.write
+
+    def is_closing(self) -> bool:
+        return self.closed or self._wire.is_closing()
+
+    def close(self) -> None:
+        if not self._lingers():
+            self._wire.close()
+
+    def let_go(self) -> None:
+        self._lingers = bool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
+
+
+class _Sweep:
+    """The one timer of a server; it rests while there are no connections."""
+
+    _of_server: ClassVar[WeakKeyDictionary[ServerState, _Sweep]] = WeakKeyDictionary()
+
+    def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._connections = state.connections
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, seconds: float) -> _Sweep:
+        sweep = cls._of_server.get(state)
+        if sweep is None:
+            sweep = cls._of_server[state] = cls(state, loop, seconds)
+        return sweep
+
+    def wake(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        if self._connections:
+            self.wake()  # first, so that no error below can end the sweeping
+        now = self._loop.time()
+        for connection in tuple(self._connections):
+            if isinstance(connection, GuardedProtocol):
+                connection.swept(now)

@@ -1,0 +1,31 @@
+"""How log lines look: text for people, JSON for machines. Contents of requests are never logged."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # workers configure their logs by this file and must not need pydantic for it
+    from litapi.settings import Settings
+
+TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+CHATTY = ("httpx", "filelock", "huggingface_hub", "PIL", "asyncio", "litserve", "urllib3")
+
+
+def configure(settings: Settings) -> None:
+    """Set up the root logger of this process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(settings.log_format))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _formatter(form: str) -> logging.Formatter:
+    if form == "text":
+        return logging.Formatter(TEXT)
+    from pythonjsonlogger.json import JsonFormatter
+
+    fields = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter(TEXT, rename_fields=fields)

@@ -1,0 +1,51 @@
+"""The towers as the front uses them: admit, submit, measure."""
+
+from __future__ import annotations
+
+import time
+
+from litapi.admission import Admission
+from litapi.dispatcher import Dispatcher
+from litapi.messages import KINDS, Job, Kind, Reply
+from litapi.metrics import Metrics
+from litapi.settings import Settings
+
+MB = 1 << 20
+
+
+class Pool:
+    """Both towers, behind their admission."""
+
+    def __init__(self, settings: Settings, dispatcher: Dispatcher, metrics: Metrics) -> None:
+        share = settings.front_processes  # the bounds are the server's; each process has its part
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self.admissions: dict[Kind, Admission] = {
+            kind: Admission(
+                max(1, settings.max_queue // share),
+                max(1, settings.max_queue_mb * MB // share),
+                settings.max_wait / share,
+            )
+            for kind in KINDS
+        }
+        self.served: dict[Kind, float] = {}  # when each tower last answered real work
+
+    async def submit(self, kind: Kind, job: Job) -> Reply:
+        """The reply to a job. Raises `Overloaded` at once where there is no room for it."""
+        size = sum(map(len, job.items))
+        with self.admissions[kind].admit(len(job.items), size):
+            reply = await self._dispatcher.submit(kind, job)
+        self.served[kind] = time.monotonic()
+        self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
+        return reply
+
+    def observe(self) -> None:
+        """Bring the gauges of this process up to date."""
+        for kind, admission in self.admissions.items():
+            self._metrics.load(
+                kind,
+                depth=self._dispatcher.depth(kind),
+                age=self._dispatcher.oldest(kind),
+                items=admission.items,
+                refused=admission.refused,
+            )

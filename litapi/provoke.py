@@ -1,0 +1,36 @@
+"""Faults on demand, for the tests of faults. Does nothing unless `test_hooks` is switched on.
+
+A text such as `siglit-test: exit` ends the worker in the middle of a batch, `hang` never returns,
+`raise` fails the batch, `slow` takes a second.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+MARK = "siglit-test: "
+HANG_SECONDS = 3600.0
+
+
+class ProvokedFault(Exception):
+    """What `raise` raises."""
+
+
+def provoked(text: str) -> str:
+    """The fault that a text asks for, or the empty string."""
+    return text.removeprefix(MARK).split(" ")[0] if text.startswith(MARK) else ""
+
+
+def provoke(faults: Iterable[str]) -> None:
+    """Commit the faults of a batch."""
+    for fault in faults:
+        if fault == "exit":
+            os._exit(99)
+        if fault == "hang":
+            time.sleep(HANG_SECONDS)
+        if fault == "slow":
+            time.sleep(1.0)
+        if fault == "raise":
+            raise ProvokedFault(fault)

@@ -1,0 +1,58 @@
+"""A stand-in for inference: the right vector for a key is known, and every call is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+
+from cache import Entry, Fingerprint, Found, key
+from cache.tiers import Compute
+
+DIM = 16
+FINGERPRINT = Fingerprint.of({"model": "test", "dim": DIM})
+
+
+def keys_of(*texts: str) -> list[bytes]:
+    return [key(FINGERPRINT, "t", text.encode()) for text in texts]
+
+
+def many(n: int, of: str = "text") -> list[bytes]:
+    return keys_of(*(f"{of} {i}" for i in range(n)))
+
+
+def entry_of(key: bytes) -> Entry:
+    """The only right vector for this key."""
+    numbers = np.random.default_rng(crc32(key)).standard_normal(DIM)
+    return Entry(numbers.astype("<f4").tobytes(), tokens=crc32(key) % 64, truncated=key[-1] > 127)
+
+
+class Model:
+    """`compute(keys)` is what a request hands to `resolve`; `slow` seconds pass in each call."""
+
+    def __init__(self, slow: float = 0.0) -> None:
+        self.slow = slow
+        self.calls: list[list[int]] = []
+
+    @property
+    def computed(self) -> int:
+        return sum(map(len, self.calls))
+
+    def compute(self, keys: Sequence[bytes]) -> Compute:
+        async def run(positions: list[int]) -> Sequence[Entry | Exception]:
+            self.calls.append(positions)
+            await asyncio.sleep(self.slow)
+            return [entry_of(keys[position]) for position in positions]
+
+        return run
+
+
+def wrong(keys: Sequence[bytes], found: Sequence[Found]) -> int:
+    """How many of these are not the right vector."""
+    return sum(f.value != entry_of(k) for k, f in zip(keys, found, strict=True))
+
+
+def states(found: Sequence[Found]) -> list[str]:
+    return [str(f.state) for f in found]

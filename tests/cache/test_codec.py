@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cache.codec import OVERHEAD, Corrupt, Entry, decode, encode
+
+KEY = b"sl2:" + bytes(41)
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+VECTORS = hnp.arrays(np.dtype("<f4"), st.integers(0, 64), elements=FLOATS)
+ENTRIES = st.builds(
+    lambda vector, tokens, truncated: Entry(vector.tobytes(), tokens, truncated),
+    VECTORS,
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+
+
+def sample(dim: int = 8) -> Entry:
+    return Entry(np.linspace(-1, 1, dim, dtype="<f4").tobytes(), tokens=7, truncated=True)
+
+
+def resealed(blob: bytes, at: int, value: bytes) -> bytes:
+    """The blob with some header bytes changed and a checksum that is right again."""
+    head = bytearray(blob[:32])
+    head[at : at + len(value)] = value
+    vector = blob[OVERHEAD:]
+    return bytes(head) + struct.pack("<I", crc32(vector, crc32(bytes(head)))) + vector
+
+
+@given(st.binary(max_size=64), ENTRIES)
+def test_what_was_encoded_decodes_to_the_same_entry(key: bytes, entry: Entry) -> None:
+    """Vector, token count and truncated flag all come back, bit for bit."""
+    assert decode(key, encode(key, entry), len(entry.array)) == entry
+
+
+@given(ENTRIES, st.data())
+def test_any_flipped_bit_is_corrupt(entry: Entry, data: st.DataObject) -> None:
+    """No single damaged bit, wherever it is, ever yields a vector."""
+    blob = bytearray(encode(KEY, entry))
+    bit = data.draw(st.integers(0, 8 * len(blob) - 1))
+    blob[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(Corrupt):
+        decode(KEY, bytes(blob), len(entry.array))
+
+
+def test_every_bit_of_one_value_was_tried() -> None:
+    """The same, exhaustively, for one small value."""
+    blob = encode(KEY, sample())
+    for bit in range(8 * len(blob)):
+        damaged = bytearray(blob)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Corrupt):
+            decode(KEY, bytes(damaged), 8)
+
+
+@given(ENTRIES, st.data())
+def test_a_burst_of_damage_is_corrupt(entry: Entry, data: st.DataObject) -> None:
+    """Up to four bytes in a row overwritten: a crc32 misses no burst that short."""
+    blob = encode(KEY, entry)
+    at = data.draw(st.integers(0, len(blob) - 4))
+    burst = data.draw(st.binary(min_size=4, max_size=4))
+    damaged = blob[:at] + burst + blob[at + 4 :]
+    if damaged != blob:
+        with pytest.raises(Corrupt):
+            decode(KEY, damaged, len(entry.array))
+
+
+@given(ENTRIES, st.data())
+def test_a_value_that_was_cut_is_corrupt(entry: Entry, data: st.DataObject) -> None:
+    """Half a reply is no reply, at whatever byte it was cut."""
+    blob = encode(KEY, entry)
+    cut = data.draw(st.integers(0, len(blob) - 1))
+    with pytest.raises(Corrupt):
+        decode(KEY, blob[:cut], len(entry.array))
+
+
+def test_a_value_with_something_after_it_is_corrupt() -> None:
+    """Two replies glued together are not one."""
+    with pytest.raises(Corrupt):
+        decode(KEY, encode(KEY, sample()) + b"\0", 8)
+
+
+@given(st.binary(max_size=200), st.integers(0, 48))
+def test_bytes_of_any_other_origin_are_corrupt(blob: bytes, dim: int) -> None:
+    """Whatever somebody else put under our key is refused."""
+    with pytest.raises(Corrupt):
+        decode(KEY, blob, dim)
+
+
+@given(st.binary(max_size=50), st.binary(max_size=50))
+def test_a_sound_value_under_another_key_is_corrupt(one: bytes, other: bytes) -> None:
+    """A reply that belongs to another look-up never becomes this one's vector."""
+    blob = encode(one, sample())
+    if one != other:
+        with pytest.raises(Corrupt, match="another key"):
+            decode(other, blob, 8)
+
+
+@pytest.mark.parametrize("dim", [0, 7, 9, 1152])
+def test_a_vector_of_another_length_is_corrupt(dim: int) -> None:
+    """A cache filled by a model of another width answers nothing."""
+    with pytest.raises(Corrupt):
+        decode(KEY, encode(KEY, sample()), dim)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(0, b"XXXX"), (4, b"\2"), (5, b"\2"), (6, b"\2\0"), (6, b"\1\1"), (8, b"\7\0\0\0")],
+    ids=["magic", "version", "dtype", "flag", "high flag", "dim"],
+)
+def test_another_format_is_corrupt_even_with_a_right_checksum(at: int, value: bytes) -> None:
+    """A later format of our own is not read by guessing."""
+    with pytest.raises(Corrupt, match="another format"):
+        decode(KEY, resealed(encode(KEY, sample()), at, value), 8)
+
+
+def test_a_pickle_is_never_opened() -> None:
+    """A hostile value under our key runs nothing."""
+    with pytest.raises(Corrupt):
+        decode(KEY, pickle.dumps(sample()), 8)
+
+
+def test_the_bytes_of_a_value_are_as_they_always_were() -> None:
+    """Values outlive a release: a change here needs a new version number."""
+    entry = Entry(np.array([1.0, -2.0], "<f4").tobytes(), tokens=3, truncated=True)
+    blob = encode(b"sl2:k", entry)
+    assert blob[:8].hex(" ") == "53 4c 32 56 01 01 01 00"  # magic, version, dtype, flags
+    assert blob[8:16].hex(" ") == "02 00 00 00 03 00 00 00"  # dim, tokens
+    assert blob[16:32].hex() == "3df198edb67a43ffa093d87b2296b468"  # of the key
+    assert blob[32:36].hex() == "ecd7062a"
+    assert blob[36:].hex(" ") == "00 00 80 3f 00 00 00 c0"
+
+
+def test_the_overhead_is_36_bytes() -> None:
+    """Less than one percent of a vector of 1 152 numbers."""
+    assert len(encode(KEY, sample(1152))) == 36 + 4 * 1152
+    assert OVERHEAD == 36
+
+
+def test_the_array_is_a_view_that_cannot_be_written() -> None:
+    """Everybody who got this vector shares its memory."""
+    array = sample().array
+    assert array.dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 5.0
+
+
+def test_an_entry_cannot_be_changed() -> None:
+    """It is shared by requests that know nothing of one another."""
+    with pytest.raises(AttributeError):
+        sample().tokens = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_with_a_number_that_is_not_finite_is_unsound(bad: float) -> None:
+    """Such a vector compares with nothing and is no valid JSON."""
+    vector = np.ones(8, "<f4")
+    vector[3] = bad
+    assert not Entry(vector.tobytes()).sound(8)
+
+
+def test_soundness_is_the_right_length_and_a_token_count_that_can_be_written() -> None:
+    """What is sound can be encoded."""
+    entry = sample()
+    assert entry.sound(8)
+    assert not entry.sound(9)
+    assert not replace(entry, tokens=-1).sound(8)
+    assert not replace(entry, tokens=2**32).sound(8)
+    assert not replace(entry, vector=entry.vector + b"\0").sound(8)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import random
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.key import ASIDE, LENGTH, Field, Fingerprint, key, key_aside
+
+VALUES: st.SearchStrategy[Field] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)
+)
+FIELDS = st.dictionaries(st.text(max_size=4), VALUES, max_size=5)
+BASE = Fingerprint.of({"model": "m", "revision": "r", "max_num_patches": 256})
+
+
+def typed(fields: dict[str, Field]) -> dict[str, tuple[type, str]]:
+    """Python calls 1, 1.0 and True equal; these are not."""
+    return {name: (type(value), repr(value)) for name, value in fields.items()}
+
+
+@given(FIELDS, FIELDS)
+def test_two_fingerprints_are_equal_exactly_when_all_their_fields_are(
+    one: dict[str, Field], other: dict[str, Field]
+) -> None:
+    """Names, values and types all count, and nothing else does."""
+    equal = Fingerprint.of(one) == Fingerprint.of(other)
+    assert equal == (typed(one) == typed(other))
+
+
+@given(FIELDS, st.randoms())
+def test_the_order_of_the_fields_does_not_matter(
+    fields: dict[str, Field], chance: random.Random
+) -> None:
+    """A dictionary built in another order names the same model."""
+    items = list(fields.items())
+    chance.shuffle(items)
+    assert Fingerprint.of(dict(items)) == Fingerprint.of(fields)
+
+
+def test_the_type_of_a_value_matters() -> None:
+    """1, "1", True, 1.0, "True" and None never meet, although some are equal in Python."""
+    values: list[Field] = [1, "1", True, 1.0, "True", None, "", 0, False, "None", -0.0, 0.0]
+    assert len({Fingerprint.of({"field": value}).digest for value in values}) == len(values)
+
+
+def test_no_two_ways_to_cut_the_same_text_meet() -> None:
+    """Fields are framed by their length, so a separator inside a value separates nothing."""
+    cuts: list[dict[str, Field]] = [
+        {"a": "b:c"},
+        {"a:b": "c"},
+        {"a": "b", "c": ""},
+        {"a": "", "b": "c"},
+        {"ab": "c"},
+        {"a": "bc"},
+        {"": "abc"},
+    ]
+    assert len({Fingerprint.of(cut).digest for cut in cuts}) == len(cuts)
+
+
+def test_deriving_is_the_same_as_having_been_made_so() -> None:
+    """A variation asked for by a request has the fingerprint of a service set up that way."""
+    derived = BASE.derive(max_num_patches=64)
+    assert derived == Fingerprint.of({"model": "m", "revision": "r", "max_num_patches": 64})
+    assert derived != BASE
+
+
+def test_deriving_the_default_shares_its_vectors() -> None:
+    """Asking for what is already the setting must not split the cache."""
+    assert BASE.derive(max_num_patches=256) == BASE
+    assert BASE.derive() == BASE
+
+
+def test_deriving_leaves_the_original_alone() -> None:
+    """A request's variation cannot leak into the next request."""
+    before = BASE.hex
+    BASE.derive(model="another", extra=True)
+    assert BASE.hex == before
+    assert BASE.derive(max_num_patches=256).hex == before
+
+
+def test_fields_are_copied_when_the_fingerprint_is_made() -> None:
+    """Changing the dictionary afterwards changes no derived fingerprint."""
+    fields: dict[str, Field] = {"model": "m"}
+    fingerprint = Fingerprint.of(fields)
+    fields["model"] = "another"
+    assert fingerprint.derive() == fingerprint
+
+
+def test_the_hexadecimal_form_is_the_whole_digest_and_keys_use_its_start() -> None:
+    """What /info shows lets an operator find the keys of this model in Redis."""
+    assert len(BASE.hex) == 64
+    assert BASE.hex.startswith(BASE.short.hex())
+    assert key(BASE, "t", b"x")[4:12] == BASE.short
+
+
+def test_a_fingerprint_does_not_show_its_fields() -> None:
+    """A tenant's salt is a field, and logs print reprs."""
+    assert "secret" not in repr(Fingerprint.of({"tenant": "secret"}))
+
+
+@pytest.mark.parametrize("value", [b"bytes", ["list"], object(), (1, 2)])
+def test_a_field_of_another_type_is_refused(value: Any) -> None:
+    """What has no one true form as bytes cannot be part of a name."""
+    with pytest.raises(TypeError, match="'field'"):
+        Fingerprint.of({"field": value})
+
+
+def test_text_that_is_not_valid_unicode_can_still_be_a_field() -> None:
+    """A lone surrogate in a file name must not stop the service."""
+    assert Fingerprint.of({"path": "\ud800"}) != Fingerprint.of({"path": "\ud801"})
+
+
+@given(st.binary(max_size=64))
+def test_a_key_is_prefix_fingerprint_kind_and_the_whole_sha256(content: bytes) -> None:
+    """The layout is part of the contract with what is already in Redis."""
+    made = key(BASE, "i", content)
+    assert made == b"sl2:" + BASE.short + b"i" + sha256(content).digest()
+    assert len(made) == LENGTH == 45
+
+
+@given(st.binary(max_size=32), st.binary(max_size=32))
+def test_different_content_has_different_keys(one: bytes, other: bytes) -> None:
+    """Two inputs share a key only when they are the same input."""
+    assert (key(BASE, "t", one) == key(BASE, "t", other)) == (one == other)
+
+
+def test_the_same_bytes_as_text_and_as_image_have_different_keys() -> None:
+    """The two towers never answer for each other."""
+    assert key(BASE, "t", b"same") != key(BASE, "i", b"same")
+
+
+def test_another_fingerprint_gives_another_key() -> None:
+    """After an upgrade the cache is cold, never wrong."""
+    assert key(BASE, "t", b"x") != key(BASE.derive(revision="r2"), "t", b"x")
+
+
+@pytest.mark.parametrize("kind", ["", "x", "ti", "T", "é"])
+def test_a_kind_that_is_not_known_is_refused(kind: str) -> None:
+    """A third kind would need a third letter, not a guess."""
+    with pytest.raises(ValueError, match="kind"):
+        key(BASE, kind, b"x")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [0, 10, ASIDE - 1, ASIDE, ASIDE + 1])
+async def test_hashing_aside_gives_the_same_key(size: int) -> None:
+    """Where the hash is computed is no part of the name."""
+    content = bytes(size)
+    assert await key_aside(BASE, "i", content) == key(BASE, "i", content)

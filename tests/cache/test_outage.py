@@ -1,0 +1,316 @@
+"""Whatever happens to Redis: nobody gets an error, nobody a wrong vector, and hits come back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from cache import MemoryTier, RedisStore, State, VectorCache, encode
+from cache.breaker import Circuit
+from tests.cache.model import DIM, Model, entry_of, many, states, wrong
+from tests.cache.patience import until
+from tests.cache.recorder import Recorder
+from tests.fault_proxy import Fault, FaultProxy
+from tests.redis_server import RedisServer, free_port
+
+pytestmark = pytest.mark.anyio
+
+KEYS = many(200)
+# a shared machine can stall a healthy Redis for longer than the 20 ms of a service
+BUDGET = 0.1
+
+
+@dataclass
+class Tally:
+    """What came of many requests."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    wrong: int = 0
+    raised: int = 0
+    slowest: float = 0.0
+
+
+@dataclass
+class Scene:
+    """A cache without a memory of its own, so that every request depends on Redis."""
+
+    cache: VectorCache
+    store: RedisStore
+    recorder: Recorder
+    model: Model = field(default_factory=Model)
+
+    async def ask(self, keys: list[bytes]) -> list[str]:
+        found = await self.cache.resolve(keys, self.model.compute(keys))
+        assert wrong(keys, found) == 0
+        return states(found)
+
+    async def hits(self) -> bool:
+        return await self.ask(KEYS[:5]) == [State.HIT_L2] * 5
+
+    async def fill(self) -> None:
+        """Until Redis has every key and says so."""
+        await self.cache.resolve(KEYS, self.model.compute(KEYS))
+        await until(lambda: self.recorder.kept >= len(KEYS))
+        await until(self.hits)
+
+    async def load(self, seconds: float, workers: int = 8) -> Tally:
+        """Steady requests from several clients."""
+        tally = Tally()
+        ends = time.monotonic() + seconds
+
+        async def client(chance: random.Random) -> None:
+            while time.monotonic() < ends:
+                keys = chance.sample(KEYS, 3)
+                began = time.monotonic()
+                try:
+                    found = await self.cache.resolve(keys, self.model.compute(keys))
+                except Exception:
+                    tally.raised += 1
+                else:
+                    tally.wrong += wrong(keys, found)
+                    tally.states.update(states(found))
+                tally.slowest = max(tally.slowest, time.monotonic() - began)
+                await asyncio.sleep(0.005)
+
+        await asyncio.gather(*(client(random.Random(i)) for i in range(workers)))
+        return tally
+
+
+@asynccontextmanager
+async def scene(url: str, budget: float = BUDGET) -> AsyncIterator[Scene]:
+    recorder = Recorder()
+    store = RedisStore(url, budget=budget, watcher=recorder)
+    cache = VectorCache(DIM, MemoryTier(0), store, recorder)
+    await cache.start()
+    try:
+        yield Scene(cache, store, recorder)
+    finally:
+        await cache.close()
+
+
+def harmless(tally: Tally) -> bool:
+    return tally.raised == 0 and tally.wrong == 0 and sum(tally.states.values()) > 0
+
+
+async def test_a_redis_that_was_never_there_costs_nothing_but_speed() -> None:
+    """The service starts and serves; the breaker spares it the asking."""
+    async with scene(f"redis://127.0.0.1:{free_port()}") as it:
+        tally = await it.load(0.5)
+        assert harmless(tally)
+        assert it.store.state is not Circuit.CLOSED
+    assert set(tally.states) <= {"miss", "join"}
+
+
+async def test_a_redis_that_is_killed_and_restarted_is_used_again() -> None:
+    """kill -9 under load: no error, no wrong vector; a second after its return it hits again."""
+    with RedisServer() as server:
+        async with scene(server.url) as it:
+            await it.fill()
+            load = asyncio.create_task(it.load(2.0))
+            await asyncio.sleep(0.3)
+            server.kill()
+            await until(lambda: it.store.state is not Circuit.CLOSED)
+            await asyncio.sleep(0.7)
+            server.start()
+            back = await until(it.hits)
+            tally = await load
+            assert harmless(tally)
+            assert back < 5  # about 0.2 s on a machine that is not busy
+            assert tally.states["hit-l2"] > 0
+
+
+async def test_what_was_computed_during_an_outage_is_written_after_it() -> None:
+    """A Redis that lost everything fills again from the queue, without being asked twice."""
+    with RedisServer() as server:
+        async with scene(server.url) as it:
+            server.kill()
+            await it.load(0.3)
+            asked = it.model.computed
+            assert asked > 0
+            server.start()
+            await until(lambda: it.recorder.kept > 0)
+            await until(it.hits)
+
+
+async def test_a_restart_between_requests_goes_unnoticed() -> None:
+    """Connections that went stale are replaced within the look-up: a miss, not a failure."""
+    with RedisServer() as server:
+        async with scene(server.url, budget=2.0) as it:
+            await it.fill()
+            server.restart()
+            await it.ask(KEYS[:5])
+            assert it.recorder.results["redis", "error"] == 0
+            assert it.store.state is Circuit.CLOSED
+
+
+async def test_a_redis_that_hangs_is_given_up_within_the_budget() -> None:
+    """SIGSTOP: connections open and nothing answers; requests neither hang nor fail."""
+    with RedisServer() as server:
+        async with scene(server.url, budget=0.02) as it:
+            server.pause()
+            began = time.monotonic()
+            tally = await it.load(1.0)
+            assert time.monotonic() - began < 10
+            assert harmless(tally)
+            assert tally.slowest < 2.0
+            assert set(tally.states) <= {"miss", "join"}
+            assert it.store.state is not Circuit.CLOSED
+            assert it.recorder.results["redis", "bypass"] > it.recorder.results["redis", "error"]
+            server.resume()
+            await until(it.hits)
+
+
+async def test_a_long_hang_does_not_delay_the_return() -> None:
+    """The wait of the breaker has doubled several times; the probe in the background cuts it."""
+    with RedisServer() as server:
+        async with scene(server.url) as it:
+            await it.fill()
+            server.pause()
+            while it.recorder.circuits.count("half-open") < 3 or it.store.state != "open":
+                assert harmless(await it.load(0.2, workers=2))
+            server.resume()
+            assert await until(it.hits) < 3  # about 0.1 s; with the doubling alone it would be 4 s
+
+
+@pytest.mark.parametrize("fault", [Fault.BLACKHOLE, Fault.HALF, Fault.RESET, Fault.DELAY])
+async def test_a_network_that_fails_is_an_outage_and_no_more(
+    server: RedisServer, fault: Fault
+) -> None:
+    """Lost, cut, reset or late replies: no error and no wrong vector, and then hits again."""
+    async with FaultProxy(server.url, delay=0.4) as proxy, scene(proxy.url) as it:
+        await it.fill()
+        proxy.fault = fault
+        tally = await it.load(1.0)
+        assert harmless(tally)
+        assert it.recorder.results["redis", "error"] >= 3
+        assert Circuit.OPEN in it.recorder.circuits
+        proxy.fault = Fault.PASS
+        await until(it.hits)
+        assert harmless(await it.load(0.2))
+
+
+async def test_faults_that_come_and_go_never_mix_up_replies(server: RedisServer) -> None:
+    """A late reply of one look-up is never taken for the answer to the next."""
+    chance = random.Random(3)
+    async with FaultProxy(server.url, delay=0.11) as proxy, scene(proxy.url) as it:
+        await it.fill()
+        load = asyncio.create_task(it.load(3.0))
+        while not load.done():
+            proxy.fault = chance.choice(list(Fault))
+            await asyncio.sleep(0.05)
+            proxy.fault = Fault.PASS
+            await asyncio.sleep(0.1)
+        assert harmless(load.result())
+        await until(it.hits)
+
+
+async def test_a_short_delay_is_waited_for(server: RedisServer) -> None:
+    """A Redis that is slow but within the budget still hits."""
+    async with FaultProxy(server.url, delay=0.03) as proxy, scene(proxy.url, budget=1.0) as it:
+        await it.fill()
+        proxy.fault = Fault.DELAY
+        assert await it.hits()
+
+
+async def test_a_redis_that_answers_pings_but_not_lookups_is_asked_ever_more_rarely(
+    server: RedisServer,
+) -> None:
+    """A probe that always succeeds is no news: it does not cut the wait of the breaker."""
+    big = encode(KEYS[0], entry_of(KEYS[0]))
+    async with FaultProxy(server.url) as proxy, scene(proxy.url) as it:
+        for key in KEYS:
+            server.client().set(key, big)
+        server.command("ACL", "SETUSER", "default", "-mget")
+        try:
+            await it.load(2.5, workers=2)
+        finally:
+            server.command("ACL", "SETUSER", "default", "+mget")
+        # at 0.5 and 1.5 s after opening; a probe that cut every wait would make it ten
+        assert 1 <= it.recorder.circuits.count(str(Circuit.HALF_OPEN)) <= 3
+
+
+async def test_a_full_redis_that_evicts_nothing_still_answers() -> None:
+    """Refused writes are counted, and what it holds is still found."""
+    with RedisServer() as server:
+        async with scene(server.url) as it:
+            await it.fill()
+            server.client().config_set("maxmemory-policy", "noeviction")
+            server.client().config_set("maxmemory", "1")
+            fresh = many(300, of="fresh")
+            assert set(await it.ask(fresh)) == {"miss"}
+            await until(lambda: it.recorder.lost >= 64)
+            assert await it.hits()
+            assert harmless(await it.load(0.3))
+            assert it.store.state is Circuit.CLOSED
+
+
+async def test_a_redis_that_was_emptied_is_filled_again(server: RedisServer) -> None:
+    """FLUSHALL under load is a wave of misses."""
+    async with scene(server.url) as it:
+        await it.fill()
+        load = asyncio.create_task(it.load(0.6))
+        await asyncio.sleep(0.2)
+        server.client().flushall()
+        assert harmless(await load)
+        await until(it.hits)
+
+
+async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServer) -> None:
+    """Each is counted as corrupt, computed and replaced; none is served."""
+    chance, keys = random.Random(5), many(1000, of="damaged")
+    pipe = server.client().pipeline(transaction=False)
+    for key in keys:
+        blob = bytearray(encode(key, entry_of(key)))
+        bit = chance.randrange(8 * len(blob))
+        blob[bit // 8] ^= 1 << bit % 8
+        pipe.set(key, bytes(blob))
+    pipe.execute()
+    async with scene(server.url, budget=2.0) as it:
+        assert await it.ask(keys) == ["miss"] * 1000
+        assert it.recorder.results["redis", "corrupt"] == 1000
+        await until(lambda: it.recorder.kept == 1000)
+        assert await it.ask(keys) == ["hit-l2"] * 1000
+
+
+async def test_values_that_were_swapped_are_misses(server: RedisServer) -> None:
+    """A sound value under another key is no answer."""
+    for i, key in enumerate(KEYS[:20]):
+        other = KEYS[(i + 1) % 20]
+        server.client().set(key, encode(other, entry_of(other)))
+    async with scene(server.url, budget=2.0) as it:
+        assert await it.ask(KEYS[:20]) == ["miss"] * 20
+        assert it.recorder.results["redis", "corrupt"] == 20
+
+
+async def test_a_password_that_changes_is_an_outage(server: RedisServer) -> None:
+    """Being locked out costs hits, not answers."""
+    server.command("ACL", "SETUSER", "cache", "on", ">old", "~sl2:*", "+@all")
+    async with scene(server.url.replace("redis://", "redis://cache:old@")) as it:
+        await it.fill()
+        server.command("ACL", "SETUSER", "cache", "resetpass", ">new")
+        server.command("CLIENT", "KILL", "USER", "cache")
+        tally = await it.load(0.3)
+        assert harmless(tally)
+        assert set(tally.states) <= {"miss", "join"}
+        server.command("ACL", "SETUSER", "cache", ">old")
+        await until(it.hits)
+
+
+async def test_closing_while_redis_hangs_ends_in_time() -> None:
+    """A drain is not held up by a cache."""
+    with RedisServer() as server:
+        async with scene(server.url) as it:
+            await it.fill()
+            server.pause()
+            await it.ask(many(5, of="unwritten"))
+            began = time.monotonic()
+            await it.cache.close()
+            assert time.monotonic() - began < 10
+            server.resume()

@@ -1,0 +1,512 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache import Entry, MemoryTier, RedisStore, State, VectorCache, decode, encode
+from cache.tiers import Abandoned, Unsound
+from tests.cache.model import DIM, Model, entry_of, keys_of, many, states, wrong
+from tests.cache.patience import until
+from tests.cache.recorder import Recorder
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+MEGABYTE = 1 << 20
+
+
+@asynccontextmanager
+async def caching(
+    server: RedisServer | None = None, recorder: Recorder | None = None, memory: int = MEGABYTE
+) -> AsyncIterator[VectorCache]:
+    recorder = recorder or Recorder()
+    store = RedisStore(server.url, budget=2.0, watcher=recorder) if server else None
+    cache = VectorCache(DIM, MemoryTier(memory), store, recorder)
+    await cache.start()
+    try:
+        yield cache
+    finally:
+        await cache.close()
+
+
+async def flushed(cache: VectorCache) -> None:
+    assert cache.store is not None
+    assert await cache.store.flush() == 0
+
+
+# ---- the way through the tiers
+
+
+async def test_a_miss_is_computed_and_then_hit_in_memory() -> None:
+    """The second request costs no inference."""
+    model, keys = Model(), many(3)
+    async with caching() as cache:
+        first = await cache.resolve(keys, model.compute(keys))
+        second = await cache.resolve(keys, model.compute(keys))
+    assert states(first) == ["miss"] * 3
+    assert states(second) == ["hit-l1"] * 3
+    assert wrong(keys, first) == wrong(keys, second) == 0
+    assert model.calls == [[0, 1, 2]]
+
+
+async def test_two_caches_on_one_redis_share_their_hits(server: RedisServer) -> None:
+    """What one process computed, the next one finds, tokens and flag included."""
+    model, keys = Model(), many(50)
+    async with caching(server) as one, caching(server) as other:
+        await one.resolve(keys, model.compute(keys))
+        await flushed(one)
+        found = await other.resolve(keys, model.compute(keys))
+        again = await other.resolve(keys, model.compute(keys))
+    assert states(found) == ["hit-l2"] * 50
+    assert states(again) == ["hit-l1"] * 50
+    assert wrong(keys, found) == wrong(keys, again) == 0
+    assert model.computed == 50
+
+
+async def test_a_request_half_known_computes_exactly_the_other_half(server: RedisServer) -> None:
+    """Known keys in memory, known keys in Redis and new ones, mixed: only the new are computed."""
+    model, keys = Model(), many(30)
+    async with caching(server) as one, caching(server) as other:
+        await one.resolve(keys[::3], model.compute(keys[::3]))
+        await flushed(one)
+        await other.resolve(keys[1::3], model.compute(keys[1::3]))
+        model.calls.clear()
+        found = await other.resolve(keys, model.compute(keys))
+    assert model.calls == [list(range(2, 30, 3))]
+    assert states(found) == ["hit-l2", "hit-l1", "miss"] * 10
+    assert wrong(keys, found) == 0
+
+
+async def test_the_same_key_twice_in_a_request_is_computed_once() -> None:
+    """The first is a miss, the others join it, and the order stays the caller's."""
+    model = Model()
+    keys = keys_of("a", "b", "a", "a", "b")
+    async with caching() as cache:
+        found = await cache.resolve(keys, model.compute(keys))
+    assert model.calls == [[0, 1]]
+    assert states(found) == ["miss", "miss", "join", "join", "join"]
+    assert wrong(keys, found) == 0
+
+
+async def test_the_same_key_twice_that_redis_knows_is_a_hit_twice(server: RedisServer) -> None:
+    """Nothing was computed, so nothing was joined."""
+    model, keys = Model(), keys_of("a", "a")
+    async with caching(server) as one, caching(server) as other:
+        await one.resolve(keys, model.compute(keys))
+        await flushed(one)
+        assert states(await other.resolve(keys, model.compute(keys))) == ["hit-l2", "hit-l2"]
+
+
+async def test_no_keys_are_resolved_to_nothing() -> None:
+    """An empty request computes nothing."""
+    model = Model()
+    async with caching() as cache:
+        assert await cache.resolve([], model.compute([])) == []
+        assert cache.peek([]) == []
+    assert model.calls == []
+
+
+async def test_a_memory_of_no_bytes_leaves_redis_alone_to_answer(server: RedisServer) -> None:
+    """Each tier works without the other."""
+    model, keys = Model(), many(5)
+    async with caching(server, memory=0) as cache:
+        await cache.resolve(keys, model.compute(keys))
+        await flushed(cache)
+        found = await cache.resolve(keys, model.compute(keys))
+    assert states(found) == ["hit-l2"] * 5
+    assert wrong(keys, found) == 0
+
+
+async def test_vectors_evicted_from_memory_are_found_in_redis(server: RedisServer) -> None:
+    """Memory is the smaller of the two."""
+    model, keys, recorder = Model(), many(100), Recorder()
+    async with caching(server, recorder, memory=5000) as cache:
+        await cache.resolve(keys, model.compute(keys))
+        await flushed(cache)
+        found = await cache.resolve(keys, model.compute(keys))
+        assert recorder.held["l1"] == cache.memory.bytes <= 5000
+        assert recorder.gone == cache.memory.evictions > 0
+    assert set(states(found)) <= {"hit-l1", "hit-l2"}
+    assert wrong(keys, found) == 0
+    assert model.computed == 100
+
+
+# ---- the quick way
+
+
+async def test_peeking_answers_when_memory_has_everything() -> None:
+    """A hit needs no task, no await and no Redis."""
+    model, keys, recorder = Model(), many(4), Recorder()
+    async with caching(recorder=recorder) as cache:
+        await cache.resolve(keys, model.compute(keys))
+        before = recorder.calls
+        found = cache.peek(keys)
+        assert found is not None
+        assert states(found) == ["hit-l1"] * 4
+        assert wrong(keys, found) == 0
+        assert recorder.calls == before + 1
+
+
+async def test_peeking_answers_nothing_when_one_is_missing() -> None:
+    """All or nothing, and what was seen in vain is not counted."""
+    model, keys, recorder = Model(), many(4), Recorder()
+    async with caching(recorder=recorder) as cache:
+        await cache.resolve(keys[:3], model.compute(keys))
+        before = recorder.calls
+        assert cache.peek(keys) is None
+        assert recorder.calls == before
+
+
+async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
+    """Even `resolve` returns at once when memory has everything."""
+    model, keys = Model(), many(4)
+    async with caching() as cache:
+        await cache.resolve(keys, model.compute(keys))
+        coroutine = cache.resolve(keys, model.compute(keys))
+        with pytest.raises(StopIteration) as stopped:
+            coroutine.send(None)
+        assert states(stopped.value.value) == ["hit-l1"] * 4
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+
+# ---- single flight
+
+
+async def test_200_identical_requests_of_which_150_leave_are_one_computation() -> None:
+    """The first to ask may leave too: the 50 who stay get the right vector, and nothing is left."""
+    model, keys = Model(slow=0.2), keys_of("the same")
+    async with caching() as cache:
+        tasks = [asyncio.create_task(cache.resolve(keys, model.compute(keys))) for _ in range(200)]
+        await asyncio.sleep(0.05)
+        for task in tasks[:150]:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends[:150])
+        right = [end for end in ends[150:] if not isinstance(end, BaseException)]
+        assert [wrong(keys, end) for end in right] == [0] * 50
+        assert {state for end in right for state in states(end)} == {"join"}
+        assert model.calls == [[0]]
+        assert not cache._flights
+        assert not cache._tasks
+
+
+async def test_the_same_with_redis_and_the_first_leaving_during_the_lookup(
+    server: RedisServer,
+) -> None:
+    """A caller cancelled while it asks Redis for everybody hands the question on."""
+    model, keys = Model(slow=0.05), keys_of("the same")
+    async with caching(server) as cache:
+        tasks = [asyncio.create_task(cache.resolve(keys, model.compute(keys))) for _ in range(200)]
+        await asyncio.sleep(0)  # all have asked, and nobody has an answer yet
+        for task in tasks[:150]:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        right = [end for end in ends[150:] if not isinstance(end, BaseException)]
+        assert [wrong(keys, end) for end in right] == [0] * 50
+        assert model.calls == [[0]]
+        assert not cache._flights
+
+
+async def test_if_everybody_leaves_the_computation_still_lands_and_is_kept() -> None:
+    """The work was begun; the client that comes back finds it done."""
+    model, keys = Model(slow=0.1), many(3)
+    async with caching() as cache:
+        task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+        gc.collect()  # nobody but the cache holds the computation now
+        await until(lambda: len(cache.memory) == 3)
+        found = await cache.resolve(keys, model.compute(keys))
+    assert states(found) == ["hit-l1"] * 3
+    assert model.computed == 3
+
+
+async def test_overlapping_requests_compute_each_key_once() -> None:
+    """A request joins what others have under way and computes only the rest."""
+    model, keys = Model(slow=0.05), many(9)
+    async with caching() as cache:
+        first = asyncio.create_task(cache.resolve(keys[:6], model.compute(keys[:6])))
+        await asyncio.sleep(0.01)
+        second = await cache.resolve(keys[3:], model.compute(keys[3:]))
+        assert wrong(keys[3:], second) == wrong(keys[:6], await first) == 0
+    assert states(second) == ["join"] * 3 + ["miss"] * 3
+    assert model.calls == [[0, 1, 2, 3, 4, 5], [3, 4, 5]]
+
+
+async def test_joined_lookups_ask_redis_once(server: RedisServer) -> None:
+    """Fifty requests for one key that Redis knows are fifty hits and one look-up."""
+    model, keys, recorder = Model(), keys_of("known"), Recorder()
+    server.client().set(keys[0], encode(keys[0], entry_of(keys[0])))
+    async with caching(server, recorder) as cache:
+        ends = await asyncio.gather(*(cache.resolve(keys, model.compute(keys)) for _ in range(50)))
+    assert {state for end in ends for state in states(end)} == {"hit-l2"}
+    assert recorder.results["redis", "hit"] == 1
+    assert recorder.results["flight", "join"] == 49
+    assert model.calls == []
+
+
+async def test_a_storm_of_requests_and_cancellations_is_never_wrong(server: RedisServer) -> None:
+    """Random overlapping requests, a third of them cancelled: right answers, nothing left over."""
+    chance = np.random.default_rng(7)
+    model, keys = Model(slow=0.002), many(60)
+    async with caching(server, memory=4000) as cache:
+
+        async def one(i: int) -> str:
+            want = [keys[j] for j in chance.integers(0, 60, 5)]
+            await asyncio.sleep(float(chance.random()) * 0.2)
+            try:
+                async with asyncio.timeout(float(chance.random()) * 0.004 if i % 3 == 0 else 30):
+                    found = await cache.resolve(want, model.compute(want))
+            except TimeoutError:
+                return "left"
+            return "wrong" if wrong(want, found) else "right"
+
+        ends = await asyncio.gather(*(one(i) for i in range(900)))
+        await until(lambda: not cache._tasks)
+        assert not cache._flights
+    assert ends.count("wrong") == 0
+    assert ends.count("right") >= 600
+    assert ends.count("left") > 0
+
+
+# ---- errors
+
+
+async def test_an_item_that_fails_fails_alone_and_is_not_kept() -> None:
+    """Its neighbours are answered and cached; it is tried again next time."""
+    keys, calls = many(3), []
+
+    async def compute(positions: list[int]) -> Sequence[Entry | Exception]:
+        calls.append(positions)
+        return [ValueError("bad image") if p == 1 else entry_of(keys[p]) for p in positions]
+
+    async with caching() as cache:
+        first = await cache.resolve(keys, compute)
+        await cache.resolve(keys, compute)
+    assert isinstance(first[1].value, ValueError)
+    assert [f.value for f in first[::2]] == [entry_of(k) for k in keys[::2]]
+    assert calls == [[0, 1, 2], [1]]
+
+
+async def test_a_computation_that_raises_gives_its_exception_to_all_who_waited() -> None:
+    """The first and the joiners alike, and the next request starts afresh."""
+    keys, failure = keys_of("a", "b"), ConnectionError("no worker")
+
+    async def broken(_: list[int]) -> Sequence[Entry | Exception]:
+        await asyncio.sleep(0.02)
+        raise failure
+
+    async with caching() as cache:
+        ends = await asyncio.gather(cache.resolve(keys, broken), cache.resolve(keys[1:], broken))
+        assert [f.value for end in ends for f in end] == [failure] * 3
+        assert [states(end) for end in ends] == [["miss", "miss"], ["join"]]
+        model = Model()
+        assert wrong(keys, await cache.resolve(keys, model.compute(keys))) == 0
+
+
+async def test_a_computation_that_is_cancelled_from_within_is_an_error_not_a_hang() -> None:
+    """Whoever waits is told; a cancellation of the work is not one of the waiter."""
+    keys = keys_of("a")
+
+    async def cancelled(_: list[int]) -> Sequence[Entry | Exception]:
+        raise asyncio.CancelledError
+
+    async with caching() as cache:
+        (found,) = await asyncio.wait_for(cache.resolve(keys, cancelled), 5)
+        assert not cache._flights
+    assert isinstance(found.value, Abandoned)
+
+
+@pytest.mark.parametrize("given", [0, 1, 3])
+async def test_another_number_of_vectors_than_asked_is_an_error(given: int) -> None:
+    """Handing them out by guess could give somebody another's vector."""
+    keys = keys_of("a", "b")
+
+    async def compute(_: list[int]) -> Sequence[Entry | Exception]:
+        return [entry_of(keys[0])] * given
+
+    async with caching() as cache:
+        found = await cache.resolve(keys, compute)
+        assert len(cache.memory) == 0
+    assert all(isinstance(f.value, Unsound) for f in found)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [np.full(DIM, np.nan, "<f4"), np.full(DIM, np.inf, "<f4"), np.ones(DIM - 1, "<f4")],
+    ids=["nan", "inf", "short"],
+)
+async def test_what_is_no_vector_of_this_model_is_neither_kept_nor_served(
+    server: RedisServer, vector: Any
+) -> None:
+    """A model gone wrong yields errors, not poison that stays for a month."""
+    keys = keys_of("a")
+
+    async def compute(_: list[int]) -> Sequence[Entry | Exception]:
+        return [Entry(vector.tobytes())]
+
+    async with caching(server) as cache:
+        (found,) = await cache.resolve(keys, compute)
+        assert isinstance(found.value, Unsound)
+        assert len(cache.memory) == 0
+        await flushed(cache)
+    assert server.client().dbsize() == 0
+
+
+async def test_a_computation_that_answers_nonsense_leaves_nobody_waiting() -> None:
+    """A bug in the caller's code is an error for its own request."""
+    keys = keys_of("a")
+
+    async def compute(_: list[int]) -> Any:
+        return [None]
+
+    errors: list[dict[str, Any]] = []
+    async with caching() as cache:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        (found,) = await asyncio.wait_for(cache.resolve(keys, compute), 5)
+    assert isinstance(found.value, Exception)
+
+
+# ---- no-cache and no-store
+
+
+async def test_a_fresh_request_computes_what_is_known_and_replaces_it(server: RedisServer) -> None:
+    """no-cache: the look-up is bypassed, and both tiers hold the new vector."""
+    keys, new = keys_of("a"), Entry(np.ones(DIM, "<f4").tobytes(), 9)
+
+    async def compute(_: list[int]) -> Sequence[Entry | Exception]:
+        return [new]
+
+    model = Model()
+    async with caching(server) as cache:
+        await cache.resolve(keys, model.compute(keys))
+        (found,) = await cache.resolve(keys, compute, read=False)
+        assert (found.state, found.value) == (State.BYPASS, new)
+        assert cache.memory.get(keys[0]) == new
+        await flushed(cache)
+    blob = server.client().get(keys[0])
+    assert isinstance(blob, bytes)
+    assert decode(keys[0], blob, DIM) == new
+
+
+async def test_a_fresh_request_neither_joins_nor_is_joined() -> None:
+    """Its vector is made for it alone; ordinary requests go on as if it were not there."""
+    model, keys = Model(slow=0.05), keys_of("a", "a")
+    async with caching() as cache:
+        ends = await asyncio.gather(
+            cache.resolve(keys, model.compute(keys)),
+            cache.resolve(keys, model.compute(keys), read=False),
+            cache.resolve(keys, model.compute(keys), read=False),
+            cache.resolve(keys, model.compute(keys)),
+        )
+    assert [states(end) for end in ends] == [
+        ["miss", "join"],
+        ["bypass", "join"],
+        ["bypass", "join"],
+        ["join", "join"],
+    ]
+    assert model.calls == [[0]] * 3
+    assert all(wrong(keys, end) == 0 for end in ends)
+
+
+async def test_a_request_that_stores_nothing_leaves_no_trace(server: RedisServer) -> None:
+    """no-store: neither memory nor Redis knows that it was."""
+    model, keys = Model(), many(3)
+    async with caching(server) as cache:
+        found = await cache.resolve(keys, model.compute(keys), write=False)
+        assert wrong(keys, found) == 0
+        assert len(cache.memory) == 0
+        await flushed(cache)
+    assert server.client().dbsize() == 0
+
+
+async def test_a_request_that_stores_nothing_still_looks_up(server: RedisServer) -> None:
+    """It may be answered from the cache, and does not copy from Redis to memory."""
+    model, keys = Model(), keys_of("a")
+    server.client().set(keys[0], encode(keys[0], entry_of(keys[0])))
+    async with caching(server) as cache:
+        found = await cache.resolve(keys, model.compute(keys), write=False)
+        assert states(found) == ["hit-l2"]
+        assert len(cache.memory) == 0
+    assert model.calls == []
+
+
+async def test_one_that_stores_and_joins_one_that_does_not_is_stored() -> None:
+    """no-store speaks for its own request, not for the next one's."""
+    model, keys = Model(slow=0.05), keys_of("a")
+    async with caching() as cache:
+        await asyncio.gather(
+            cache.resolve(keys, model.compute(keys), write=False),
+            cache.resolve(keys, model.compute(keys)),
+        )
+        assert keys[0] in cache.memory
+    assert model.computed == 1
+
+
+async def test_neither_reading_nor_writing_is_a_plain_computation(server: RedisServer) -> None:
+    """Both at once: as if there were no cache."""
+    model, keys = Model(), keys_of("a")
+    async with caching(server) as cache:
+        for _ in range(2):
+            found = await cache.resolve(keys, model.compute(keys), read=False, write=False)
+            assert states(found) == ["bypass"]
+        assert len(cache.memory) == 0
+    assert model.computed == 2
+
+
+# ---- closing and counting
+
+
+async def test_closing_lets_flights_land_and_writes_them(server: RedisServer) -> None:
+    """A computation whose client has gone is still kept for the next process."""
+    model, keys = Model(slow=0.1), many(3)
+    async with caching(server) as cache:
+        task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+        await until(lambda: bool(model.calls))
+        task.cancel()
+    assert server.client().dbsize() == 3
+
+
+async def test_closing_does_not_wait_for_ever_for_a_flight() -> None:
+    """What has not landed by then is given up, and whoever still waits is told so."""
+    model, keys = Model(slow=60), keys_of("a")
+    cache = VectorCache(DIM, MemoryTier(MEGABYTE))
+    await cache.start()
+    task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+    await until(lambda: bool(model.calls))
+    await asyncio.wait_for(cache.close(timeout=0.05), 5)
+    (found,) = await asyncio.wait_for(task, 5)
+    assert isinstance(found.value, Abandoned)
+
+
+async def test_every_result_is_counted_where_it_happened(server: RedisServer) -> None:
+    """Counts come once for each resolve and tier, never once for each vector."""
+    model, keys, recorder = Model(), [*many(40), *keys_of("text 0", "text 1")], Recorder()
+    for key in keys[:10]:
+        server.client().set(key, encode(key, entry_of(key)))
+    server.client().set(keys[10], b"not a vector")
+    async with caching(server, recorder) as cache:
+        await cache.resolve(keys, model.compute(keys))
+        assert recorder.calls <= 6
+        await cache.resolve(keys, model.compute(keys))
+        await cache.resolve(keys[:4], model.compute(keys), read=False)
+        await flushed(cache)
+    assert recorder.results == {
+        ("l1", "miss"): 42,
+        ("flight", "join"): 2,
+        ("redis", "hit"): 10,
+        ("redis", "corrupt"): 1,
+        ("redis", "miss"): 29,
+        ("l1", "hit"): 42,
+        ("l1", "bypass"): 4,
+    }
+    assert recorder.kept == 30 + 4

@@ -1,0 +1,414 @@
+"""The seam to LitServe: contracts with its private parts, and a dispatcher that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.managers import SyncManager
+from typing import Any
+
+import litserve
+import numpy as np
+import pytest
+from litserve import LitServer
+from litserve.loops.base import LitLoop
+from litserve.loops.loops import inference_worker
+from litserve.transport.process_transport import MPQueueTransport
+from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
+
+from litapi.dispatcher import LIVE, LOST, Dispatcher, WorkerPort, merged
+from litapi.errors import DeadlineExceeded, ItemInternal
+from litapi.messages import Job, Reply
+
+# -- contracts: what a new LitServe must not change unnoticed
+
+
+def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> None:
+    """Another version fails here first, with this file as the list of what to read again."""
+    assert litserve.__version__ == "0.2.19"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("_inference_workers_config_for_api", ["self", "api_path"]),
+        ("_init_manager", ["self", "num_api_servers"]),
+        ("verify_worker_status", ["self"]),
+        ("launch_inference_worker", ["self", "lit_api"]),
+        ("launch_single_inference_worker", ["self", "lit_api", "worker_id"]),
+        ("_start_worker_monitoring", ["self", "manager", "uvicorn_workers"]),
+        (
+            "_perform_graceful_shutdown",
+            ["self", "manager", "uvicorn_workers", "shutdown_reason"],
+        ),
+        (
+            "_start_server",
+            [
+                "self",
+                "port",
+                "num_uvicorn_servers",
+                "log_level",
+                "sockets",
+                "uvicorn_worker_type",
+                "kwargs",
+            ],
+        ),
+    ],
+)
+def test_the_methods_that_are_overridden_have_their_signatures(
+    name: str, parameters: list[str]
+) -> None:
+    """An override that is never called again would be a silent loss of everything it does."""
+    assert list(inspect.signature(getattr(LitServer, name)).parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "self._init_manager(num_api_servers)",
+        "self.launch_inference_worker(lit_api)",
+        "self.verify_worker_status()",
+        "self._start_server(",
+        "self._start_worker_monitoring(manager, uvicorn_workers)",
+        "self._shutdown_event.wait()",
+        "self._perform_graceful_shutdown(manager, uvicorn_workers, shutdown_reason)",
+        "config.bind_socket()",
+    ],
+)
+def test_run_still_calls_what_is_overridden(call: str) -> None:
+    """`run` goes through each of the overridden steps."""
+    assert call in inspect.getsource(LitServer.run)
+
+
+def test_workers_are_started_with_the_arguments_that_the_loop_expects() -> None:
+    """The worker function's parameters, and where it says READY and ERROR."""
+    assert list(inspect.signature(inference_worker).parameters) == [
+        "lit_api",
+        "device",
+        "worker_id",
+        "request_queue",
+        "transport",
+        "workers_setup_status",
+        "callback_runner",
+        "restart_workers",
+    ]
+    source = inspect.getsource(inference_worker)
+    assert 'os.environ["LITSERVE_WORKER_ID"] = str(worker_id)' in source
+    assert 'workers_setup_status[f"{endpoint}_{worker_id}"] = WorkerSetupStatus.READY' in source
+    assert "loop._restart_workers = restart_workers" in source
+    assert {WorkerSetupStatus.READY, WorkerSetupStatus.ERROR, WorkerSetupStatus.STARTING}
+
+
+def test_a_loop_sends_answers_in_the_form_that_the_dispatcher_reads() -> None:
+    """(uid, (data, status, type, worker)) on the queue of the consumer that asked."""
+    inbox: queue.Queue[Any] = queue.Queue()
+    loop = LitLoop()
+    loop._restart_workers = True
+    loop._worker_id = 3
+    transport = MPQueueTransport(None, [queue.Queue(), inbox])
+    loop.put_response(transport, 1, "u", b"x", LitAPIStatus.OK, LoopResponseType.REGULAR)
+    assert inbox.get_nowait() == ("u", (b"x", "OK", LoopResponseType.REGULAR, 3))
+    loop.put_response(transport, 1, "u", None, LitAPIStatus.START, LoopResponseType.REGULAR)
+    assert inbox.get_nowait()[1][1] == "START"
+    assert transport._queues[1] is inbox
+
+
+# -- the dispatcher, on real queues of a real manager
+
+DIM = 4
+
+
+def _reply(job: Job) -> Reply:
+    rows = [np.full(DIM, len(item), "<f4").tobytes() for item in job.items]
+    return Reply(b"".join(rows), [len(item) for item in job.items])
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    """Run `work` until it is done or the manager goes away."""
+
+    def run() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            work()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+class Bench:
+    """A manager with the queues of one tower, and workers that a test plays by hand."""
+
+    def __init__(self) -> None:
+        self.manager = SyncManager()
+        self.manager.start()
+        self.jobs: Any = self.manager.Queue()
+        self.inbox: Any = self.manager.Queue()
+        self.transport = MPQueueTransport(None, [self.inbox])
+
+    def port(self, worker: int) -> WorkerPort:
+        """The port of a worker with that number."""
+        loop = LitLoop()
+        loop._restart_workers = True
+        loop._worker_id = worker
+        return WorkerPort(loop, self.jobs, self.transport)
+
+    def tell(self, data: Any, status: str, worker: int | None) -> None:
+        """A control message, as the main process sends it."""
+        self.inbox.put(("", (data, status, None, worker)))
+
+    def work(self, worker: int, jobs: int) -> threading.Thread:
+        """A worker that answers that many jobs and ends."""
+
+        def run() -> None:
+            port = self.port(worker)
+            for _ in range(jobs):
+                fetched = port.fetch()
+                port.send(fetched, _reply(fetched.job))
+
+        return in_thread(run)
+
+    def dispatcher(self) -> Dispatcher:
+        """A dispatcher on these queues."""
+        return Dispatcher({"text": self.jobs, "image": self.jobs}, self.inbox, 0)
+
+    def close(self) -> None:
+        """End the manager."""
+        self.inbox.put(None)
+        self.manager.shutdown()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """Queues of their own for each test."""
+    laid = Bench()
+    yield laid
+    laid.close()
+
+
+def _soon(items: list[str], seconds: float = 30.0) -> Job:
+    return Job(items, deadline=time.monotonic() + seconds)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came to that")
+
+
+def test_a_job_goes_out_as_one_message_and_its_reply_comes_back(bench: Bench) -> None:
+    """One message for 64 items; rows in order."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        texts = ["x" * (n + 1) for n in range(64)]
+        submitted = asyncio.ensure_future(dispatcher.submit("text", _soon(texts)))
+        await _until(lambda: bench.jobs.qsize() > 0)
+        assert dispatcher.depth("text") == 1
+        assert dispatcher.in_flight("text") == 64
+        bench.work(0, 1)
+        return await submitted
+
+    reply = asyncio.run(run())
+    rows = np.frombuffer(reply.vectors, "<f4").reshape(64, DIM)
+    assert rows[:, 0].tolist() == list(range(1, 65))
+
+
+def test_many_jobs_at_once_each_get_their_own_reply(bench: Bench) -> None:
+    """300 concurrent jobs over three workers, none mixed up."""
+
+    async def run() -> list[Reply]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        for worker in range(3):
+            bench.work(worker, 100)
+        jobs = [_soon(["y" * (n % 50 + 1)]) for n in range(300)]
+        replies = await asyncio.gather(*(dispatcher.submit("text", job) for job in jobs))
+        assert dispatcher.in_flight("text") == 0
+        return list(replies)
+
+    assert [reply.tokens[0] for reply in asyncio.run(run())] == [n % 50 + 1 for n in range(300)]
+
+
+def test_a_job_that_nobody_answers_ends_with_its_deadline(bench: Bench) -> None:
+    """A stuck worker costs the job, not the caller, and nothing stays behind."""
+
+    async def run() -> int:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        with pytest.raises(DeadlineExceeded):
+            await dispatcher.submit("text", _soon(["a"], seconds=0.1))
+        return dispatcher.in_flight("text")
+
+    assert asyncio.run(run()) == 0
+
+
+def test_a_cancelled_caller_leaves_nothing_behind(bench: Bench) -> None:
+    """LitServe's own handler leaks here."""
+
+    async def run() -> int:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["a"])))
+        await _until(lambda: dispatcher.in_flight("text") == 1)
+        task.cancel()
+        await asyncio.wait([task])
+        return dispatcher.in_flight("text")
+
+    assert asyncio.run(run()) == 0
+
+
+def test_an_error_of_litserves_own_becomes_an_internal_error(bench: Bench) -> None:
+    """Under the stock loop an exception comes back pickled; its text stays inside."""
+
+    async def run() -> None:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["a"])))
+        _, uid, _, _ = await asyncio.to_thread(bench.jobs.get)
+        bench.inbox.put((uid, (b"pickled", LitAPIStatus.ERROR, None, 0)))
+        with pytest.raises(ItemInternal):
+            await task
+
+    asyncio.run(run())
+
+
+def test_the_jobs_of_a_dead_worker_are_sent_again(bench: Bench) -> None:
+    """A worker that said START and died is replaced; its job is answered by the next."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["abc", "de"])))
+        await asyncio.to_thread(bench.port(0).fetch)  # START, and then it dies
+        bench.tell("text", LOST, 0)
+        bench.work(1, 9)
+        return await task
+
+    assert asyncio.run(run()).tokens == [3, 2]
+
+
+def test_jobs_of_living_workers_are_left_alone_when_another_dies(bench: Bench) -> None:
+    """Only what the dead worker held is sent again."""
+
+    async def run() -> tuple[int, Reply]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["abc"])))
+        port = bench.port(1)
+        fetched = await asyncio.to_thread(port.fetch)
+        bench.tell("text", LOST, 0)
+        await _until(lambda: dispatcher.losses == 1 and bench.jobs.qsize() == 2)  # two probes
+        port.send(fetched, _reply(fetched.job))
+        return bench.jobs.qsize(), await task
+
+    waiting, reply = asyncio.run(run())
+    assert waiting == 2
+    assert reply.tokens == [3]
+
+
+def test_a_job_swallowed_by_a_dead_worker_is_found_and_sent_again(bench: Bench) -> None:
+    """The queue handed it out, START never came: a probe that comes through tells."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["swallowed"])))
+        await asyncio.to_thread(bench.jobs.get)  # handed to a worker that was already dead
+        bench.tell("text", LOST, 0)
+        bench.work(1, 9)
+        return await task
+
+    assert asyncio.run(run()).tokens == [9]
+
+
+def test_a_probe_swallowed_by_a_dead_worker_does_no_harm(bench: Bench) -> None:
+    """Two probes are sent, and a dead worker takes one at most."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["held"])))
+        await asyncio.to_thread(bench.port(0).fetch)
+        swallowed: list[Any] = []
+        ghost = in_thread(lambda: swallowed.append(bench.jobs.get()))
+        await asyncio.sleep(0.05)
+        bench.tell("text", LOST, 0)
+        await asyncio.to_thread(ghost.join, 10)
+        bench.work(1, 9)
+        return await task
+
+    assert asyncio.run(run()).tokens == [4]
+
+
+def test_an_item_that_kills_every_worker_is_refused_and_its_neighbours_are_answered(
+    bench: Bench,
+) -> None:
+    """Two deaths break the job up; the culprit is named after three deaths of its own."""
+
+    def workers() -> None:
+        number = 0
+        port = bench.port(number)
+        while True:
+            fetched = port.fetch()
+            if "poison" in fetched.job.items:
+                bench.tell("text", LOST, number)
+                number += 1
+                port = bench.port(number)
+            else:
+                port.send(fetched, _reply(fetched.job))
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        in_thread(workers)
+        return await dispatcher.submit("text", _soon(["a", "poison", "ccc"]))
+
+    reply = asyncio.run(run())
+    assert reply.errors == {1: "item_quarantined"}
+    rows = np.frombuffer(reply.vectors, "<f4").reshape(3, DIM)
+    assert rows[:, 0].tolist() == [1, 0, 3]
+
+
+def test_the_number_of_living_workers_is_known_once_told(bench: Bench) -> None:
+    """`live` follows the main process's messages."""
+
+    async def run() -> dict[str, int]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        bench.tell({"text": 2, "image": 0}, LIVE, None)
+        await _until(lambda: bool(dispatcher.live))
+        return dispatcher.live
+
+    assert asyncio.run(run()) == {"text": 2, "image": 0}
+
+
+def test_a_large_job_arrives_whole(bench: Bench) -> None:
+    """Jobs over the inline size go onto the queue from a thread."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        bench.work(0, 1)
+        job = Job([b"z" * 300_000, b"z" * 5], deadline=time.monotonic() + 30)
+        return await dispatcher.submit("image", job)
+
+    assert asyncio.run(run()).tokens == [300_000, 5]
+
+
+def test_merged_replies_keep_order_errors_and_truncation() -> None:
+    """Single replies become one, with zeros where an item failed."""
+    good = Reply(np.ones(DIM, "<f4").tobytes(), [7], truncated=[0], infer_seconds=0.5)
+    bad = Reply(b"", [0], errors={0: "worker_lost"})
+    whole = merged([bad, good, bad])
+    assert whole.errors == {0: "worker_lost", 2: "worker_lost"}
+    assert whole.truncated == [1]
+    assert np.frombuffer(whole.vectors, "<f4").reshape(3, DIM).sum(1).tolist() == [0, DIM, 0]
+    assert whole.infer_seconds == 0.5

@@ -1,0 +1,232 @@
+"""The pipelined loop: batches across requests, errors alone, nothing waits for nothing."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from litapi.checkpoint import Checkpoint, fetch
+from litapi.dispatcher import Fetched
+from litapi.loop import AHEAD, Pipeline, Ready, Shelf, Ticket
+from litapi.messages import Job, Reply
+from litapi.provoke import MARK
+from litapi.settings import Settings
+from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
+from tests.conftest import picture
+
+
+class Port:
+    """The two ends of a worker, in one process."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
+        self.replies: queue.SimpleQueue[tuple[str, Reply]] = queue.SimpleQueue()
+
+    def fetch(self) -> Fetched:
+        """The next job."""
+        return self.jobs.get()
+
+    def send(self, fetched: Fetched, reply: Reply) -> None:
+        """Keep the reply."""
+        self.replies.put((fetched.uid, reply))
+
+    def ask(self, *jobs: Job) -> dict[str, Reply]:
+        """Send jobs at once and wait for all their replies, by number."""
+        for number, job in enumerate(jobs):
+            job.sent = time.monotonic()
+            self.jobs.put(Fetched(0, str(number), job))
+        return dict(self.replies.get(timeout=60) for _ in jobs)
+
+
+class RecordingTextTower(TextTower):
+    """The real tower, keeping how many items each batch had."""
+
+    def predict(self, x: Any) -> Output:
+        """As the tower, written down."""
+        if isinstance(x, Batch):
+            self.sizes.append(len(x.values))
+        return super().predict(x)
+
+    sizes: list[int]
+
+
+def _checkpoint() -> Checkpoint:
+    return Checkpoint.open(fetch("", None))
+
+
+def _running(tower: TextTower | ImageTower) -> Port:
+    port = Port()
+    tower.setup("cpu")
+    threading.Thread(target=Pipeline(tower, port).run, daemon=True).start()  # type: ignore[arg-type]
+    return port
+
+
+@pytest.fixture(scope="module")
+def text() -> tuple[RecordingTextTower, Port]:
+    """A text worker with small batches and test hooks."""
+    settings = Settings(text_batch_tokens=8 * 64, test_hooks="on")
+    tower = RecordingTextTower(settings, _checkpoint())
+    tower.sizes = []
+    return tower, _running(tower)
+
+
+@pytest.fixture(scope="module")
+def image() -> Port:
+    """An image worker."""
+    return _running(ImageTower(Settings(), _checkpoint()))
+
+
+def _rows(reply: Reply) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.frombuffer(reply.vectors, "<f4").reshape(len(reply.tokens), -1)
+
+
+def test_every_job_gets_one_reply_with_its_own_rows(
+    text: tuple[RecordingTextTower, Port],
+) -> None:
+    """40 jobs of different sizes at once, each answered in its own order."""
+    _, port = text
+    jobs = [Job([f"{n} red stars {i}" for i in range(n % 5 + 1)]) for n in range(40)]
+    together = port.ask(*jobs)
+    for number in (0, 7, 39):
+        alone = port.ask(Job(list(jobs[number].items)))["0"]
+        assert np.allclose(_rows(together[str(number)]), _rows(alone), atol=1e-5)
+
+
+def test_batches_form_across_requests_and_keep_to_the_budget(
+    text: tuple[RecordingTextTower, Port],
+) -> None:
+    """64 jobs of one text: fewer batches than jobs, none over the budget of eight texts."""
+    tower, port = text
+    tower.sizes.clear()
+    port.ask(*(Job([f"text {n}"]) for n in range(64)))
+    assert sum(tower.sizes) == 64
+    assert max(tower.sizes) <= 8
+    assert len(tower.sizes) < 64
+
+
+def test_a_job_larger_than_the_budget_is_spread_over_batches(
+    text: tuple[RecordingTextTower, Port],
+) -> None:
+    """100 texts in one job: batches of eight, one reply."""
+    tower, port = text
+    tower.sizes.clear()
+    reply = port.ask(Job([f"text {n}" for n in range(100)]))["0"]
+    assert len(reply.tokens) == 100
+    assert max(tower.sizes) <= 8
+    assert np.allclose(np.linalg.norm(_rows(reply), axis=1), 1, atol=1e-5)
+
+
+def test_an_item_that_fails_in_the_model_fails_alone(
+    text: tuple[RecordingTextTower, Port],
+) -> None:
+    """The batch that raised is computed again item by item, in two jobs at once."""
+    _, port = text
+    replies = port.ask(Job(["a", f"{MARK}raise", "b"]), Job(["c"]))
+    assert replies["0"].errors == {1: "item_internal"}
+    assert replies["1"].errors == {}
+    norms = np.linalg.norm(_rows(replies["0"]), axis=1)
+    assert np.allclose(norms, [1, 0, 1], atol=1e-5)
+
+
+def test_late_work_is_dropped_before_it_is_decoded(text: tuple[RecordingTextTower, Port]) -> None:
+    """A job past its deadline is answered as such, without the model."""
+    tower, port = text
+    tower.sizes.clear()
+    reply = port.ask(Job(["too", "late"], deadline=time.monotonic() - 1))["0"]
+    assert reply.errors == {0: "deadline_exceeded", 1: "deadline_exceeded"}
+    assert tower.sizes == []
+
+
+def test_an_empty_job_is_answered_at_once(text: tuple[RecordingTextTower, Port]) -> None:
+    """Probes need no model."""
+    reply = text[1].ask(Job([]))["0"]
+    assert reply.vectors == b""
+    assert reply.errors == {}
+
+
+def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
+    """Damaged and good pictures in turn: the good ones are right, each damaged one is named."""
+    jobs = [Job([picture(n), picture(n)[: 300 + n], picture(n + 1)]) for n in range(12)]
+    replies = image.ask(*jobs)
+    alone = _rows(image.ask(Job([picture(5)]))["0"])[0]
+    for number in range(12):
+        assert list(replies[str(number)].errors) == [1]
+    assert np.allclose(_rows(replies["5"])[0], alone, atol=1e-5)
+    assert np.allclose(_rows(replies["4"])[2], alone, atol=1e-5)
+
+
+def test_pictures_of_different_patch_counts_share_a_batch(image: Port) -> None:
+    """Budgets count padding; the vectors do not depend on the neighbours' sizes."""
+    mixed = image.ask(*(Job([picture(1)], max_num_patches=n) for n in (0, 16, 64, 256)))
+    alone = [_rows(image.ask(Job([picture(1)], max_num_patches=n))["0"])[0] for n in (0, 16, 64)]
+    for number, row in enumerate(alone):
+        assert float(_rows(mixed[str(number)])[0] @ row) > 0.999999
+
+
+def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) -> None:
+    """Queue, decode and infer are there, and none is negative."""
+    reply = text[1].ask(Job(["x"] * 50))["0"]
+    assert reply.infer_seconds > 0
+    assert reply.decode_seconds > 0
+    assert reply.queue_seconds >= 0
+
+
+# -- the shelf ------------------------------------------------------------------------------------
+
+
+def _ready(cost: int) -> Ready:
+    ticket = Ticket(Fetched(0, "", Job([])), [], 0)
+    return Ready(ticket, 0, Decoded(None, cost, cost, False))
+
+
+def test_a_batch_is_first_come_first_served_within_the_budget() -> None:
+    """Ten items of ten under a budget of 35 come as 3, 3, 3 and 1."""
+    shelf = Shelf(budget=35)
+    items = [_ready(10) for _ in range(10)]
+    shelf.add(items, 0)
+    taken = [shelf.take() for _ in range(4)]
+    assert [len(batch) for batch in taken] == [3, 3, 3, 1]
+    assert [item for batch in taken for item in batch] == items
+
+
+def test_a_batch_is_counted_as_padded_to_its_tallest() -> None:
+    """A tall item late in line is left for the next batch when padding would break the budget."""
+    shelf = Shelf(budget=100)
+    shelf.add([_ready(10), _ready(10), _ready(90)], 0)
+    assert [len(shelf.take()) for _ in range(2)] == [2, 1]
+
+
+def test_an_item_over_the_budget_goes_alone() -> None:
+    """Nothing is too large to be served."""
+    shelf = Shelf(budget=5)
+    shelf.add([_ready(50), _ready(1)], 0)
+    assert [len(shelf.take()) for _ in range(2)] == [1, 1]
+
+
+def test_a_worker_holds_no_more_than_it_can_use_soon() -> None:
+    """Fetching waits once enough is held, so idle workers get the rest, and goes on after."""
+    shelf = Shelf(budget=10)
+    for _ in range(AHEAD):
+        shelf.reserve(10)
+    waiting = threading.Thread(target=shelf.reserve, args=(10,), daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    shelf.add([_ready(10)], 10)
+    shelf.release(shelf.take())
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_an_idle_worker_uses_no_cpu(text: tuple[RecordingTextTower, Port]) -> None:
+    """Waiting is blocking, not polling: a second of it costs under a tenth of a core."""
+    del text
+    before = time.process_time()
+    time.sleep(1.0)
+    assert time.process_time() - before < 0.1 * (os.cpu_count() or 1)

@@ -1,0 +1,239 @@
+"""The LitAPIs: hooks that never raise for a bad item, under any loop."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.errors import ItemError
+from litapi.loop import PipelinedLoop
+from litapi.messages import Job
+from litapi.settings import Settings
+from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
+from tests.conftest import picture
+from tests.server_process import ROOT, ServerProcess, free_port
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    """The demo checkpoint."""
+    return Checkpoint.open(fetch("", None))
+
+
+@pytest.fixture(scope="module")
+def text(checkpoint: Checkpoint) -> TextTower:
+    """A loaded text tower."""
+    tower = TextTower(Settings(), checkpoint)
+    tower.setup("cpu")
+    return tower
+
+
+@pytest.fixture(scope="module")
+def image(checkpoint: Checkpoint) -> ImageTower:
+    """A loaded image tower."""
+    tower = ImageTower(Settings(), checkpoint)
+    tower.setup("cpu")
+    return tower
+
+
+def _through(tower: Tower, *jobs: Job) -> list[list[Embedded | ItemError]]:
+    return tower.unbatch(tower.predict(tower.batch([tower.decode_request(j) for j in jobs])))
+
+
+def test_a_tower_travels_to_its_worker_before_it_is_loaded(checkpoint: Checkpoint) -> None:
+    """It pickles, with its loop, and weighs little."""
+    tower = TextTower(Settings(text_workers=3), checkpoint, PipelinedLoop())
+    raw = pickle.dumps(tower)
+    assert len(raw) < 10_000
+    assert pickle.loads(raw).settings == tower.settings
+
+
+def test_making_a_tower_loads_no_torch() -> None:
+    """The main process makes towers and forks HTTP processes: torch must stay out."""
+    code = (
+        "import sys; from litapi.settings import Settings;"
+        "from litapi.checkpoint import Checkpoint, fetch;"
+        "from litapi.towers import TextTower, ImageTower;"
+        "c = Checkpoint.open(fetch('', None)); TextTower(Settings(), c); ImageTower(Settings(), c);"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_groups_come_back_as_they_went_in(text: TextTower) -> None:
+    """Three jobs in one batch: each gets its own rows, in order."""
+    groups = _through(text, Job(["a", "b"]), Job(["c"]), Job(["d", "e", "f"]))
+    assert [len(group) for group in groups] == [2, 1, 3]
+    alone = _through(text, Job(["c"]))[0][0]
+    together = groups[1][0]
+    assert isinstance(alone, Embedded)
+    assert isinstance(together, Embedded)
+    assert float(alone.vector @ together.vector) > 0.999999
+
+
+def test_vectors_have_unit_length(text: TextTower, image: ImageTower) -> None:
+    """Both towers normalise."""
+    rows = _through(text, Job(["a red circle"]))[0] + _through(image, Job([picture(1)]))[0]
+    for row in rows:
+        assert isinstance(row, Embedded)
+        assert abs(np.linalg.norm(row.vector) - 1) < 1e-5
+
+
+def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
+    """Error, vector, error: the neighbours are unharmed."""
+    rows = _through(image, Job([b"junk", picture(1), picture(2)[:200]]))[0]
+    codes = [row.code if isinstance(row, ItemError) else "ok" for row in rows]
+    assert codes == ["image_format_unsupported", "ok", "image_undecodable"]
+
+
+def test_a_batch_of_only_bad_images_needs_no_model(image: ImageTower) -> None:
+    """Nothing is embedded, and every item has its error."""
+    reply = image.encode_response(_through(image, Job([b"x", b"y"]))[0])
+    assert set(reply.errors) == {0, 1}
+    assert np.frombuffer(reply.vectors, "<f4").tolist() == [0.0] * (2 * image.dim)
+
+
+def test_an_empty_job_gives_an_empty_reply(text: TextTower, image: ImageTower) -> None:
+    """Probes are empty jobs."""
+    for tower in (text, image):
+        reply = tower.encode_response(_through(tower, Job([]))[0])
+        assert reply.tokens == []
+        assert reply.vectors == b""
+
+
+def test_a_reply_tells_tokens_and_truncation(text: TextTower) -> None:
+    """Token counts include EOS; a text of more than 64 tokens is marked as cut."""
+    reply = text.encode_response(_through(text, Job(["red", "red circle and " * 40]))[0])
+    assert reply.tokens[1] == 64
+    assert 2 <= reply.tokens[0] < 64
+    assert reply.truncated == [1]
+
+
+def test_base64_images_decode_as_raw_ones(image: ImageTower) -> None:
+    """Jobs that came through JSON carry base64."""
+    data = picture(4)
+    rows = (
+        _through(image, Job([data]))[0]
+        + _through(image, Job([base64.b64encode(data).decode(), "%%%"]))[0]
+    )
+    assert isinstance(rows[0], Embedded)
+    assert isinstance(rows[1], Embedded)
+    assert rows[0].vector.tolist() == rows[1].vector.tolist()
+    assert isinstance(rows[2], ItemError)
+
+
+def test_a_job_is_cut_into_parts_that_cover_it(text: TextTower, image: ImageTower) -> None:
+    """Every item is in exactly one part, at its own index."""
+    words = [str(n) for n in range(200)]
+    pictures = [bytes([n]) for n in range(5)]
+    for tower, job in ((text, Job(words)), (image, Job(pictures))):
+        seen = {}
+        for start, part in tower.parts(job):
+            seen.update(enumerate(part.items, start))
+        assert list(seen.values()) == list(job.items)
+        assert sorted(seen) == list(range(len(job.items)))
+
+
+def test_fewer_patches_cost_less(image: ImageTower) -> None:
+    """The cost of a decoded image is its patches, and a request may ask for fewer."""
+    whole, few = (image.decode_request(Job([picture(1)], max_num_patches=n))[0] for n in (0, 64))
+    assert isinstance(whole, Decoded)
+    assert isinstance(few, Decoded)
+    assert few.cost <= 64 < whole.cost <= 256
+
+
+def test_a_checkpoint_that_fails_its_check_is_refused_with_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint
+) -> None:
+    """The start-up check stands between a wrong tokenizer and wrong vectors."""
+    import json
+    import shutil
+
+    folder = tmp_path_factory.mktemp("wrong") / "checkpoint"
+    shutil.copytree(checkpoint.folder, folder)
+    path = folder / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "image_mean": [0.1, 0.2, 0.3]}))
+    tower = ImageTower(Settings(), Checkpoint.open(folder))
+    tower.board = {}
+    with pytest.raises(CheckpointError):
+        tower.setup("cpu")
+    assert "image_0_failure" in tower.board
+
+
+STOCK = """
+from litserve import LitServer
+from litapi.checkpoint import Checkpoint, fetch
+from litapi.settings import Settings
+from litapi.towers import ImageTower, TextTower
+
+if __name__ == "__main__":
+    checkpoint = Checkpoint.open(fetch("", None))
+    apis = [TextTower(Settings(), checkpoint), ImageTower(Settings(), checkpoint)]
+    server = LitServer(apis, accelerator="cpu")
+    server.run(host="127.0.0.1", port=PORT, num_api_servers=1, generate_client_file=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same LitAPIs under LitServe alone: its own loop, routes and server."""
+    port = free_port()
+    script = tmp_path_factory.mktemp("stock") / "stock.py"
+    script.write_text(STOCK.replace("PORT", str(port)))
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{url}/health").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        yield url
+    finally:
+        import os
+        import signal
+
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_the_same_apis_run_under_litserve_alone(stock: str, text: TextTower) -> None:
+    """`LitServer([TextTower, ImageTower])` as LitServe's documentation shows, over its own HTTP."""
+    answer = httpx.post(f"{stock}/text", json={"items": ["a red circle", "b"]}, timeout=60)
+    assert answer.status_code == 200
+    row = np.frombuffer(base64.urlsafe_b64decode(answer.json()["vectors"]), "<f4").reshape(2, -1)[0]
+    here = _through(text, Job(["a red circle"]))[0][0]
+    assert isinstance(here, Embedded)
+    assert float(row @ here.vector) > 0.99999
+    encoded = base64.b64encode(picture(1)).decode()
+    images = httpx.post(f"{stock}/image", json={"items": [encoded, "%%%"]}, timeout=60).json()
+    assert images["errors"] == {"1": "image_base64_invalid"}
+
+
+def test_the_whole_server_runs_on_the_stock_loop_too() -> None:
+    """`--loop stock`: slower, and the same vectors and errors."""
+    with ServerProcess("--loop", "stock", SIGLIT_REDIS_PRIVATE="off") as server:
+        body = {"images": [base64.b64encode(picture(1)).decode(), "junk"]}
+        answer = httpx.post(f"{server.url}/embed_image", json=body, timeout=60).json()
+        assert [row is None for row in answer["embeddings"]] == [False, True]
+        texts = httpx.post(f"{server.url}/embed_text", json={"texts": ["a", "b"]}, timeout=60)
+        assert len(texts.json()["embeddings"]) == 2
