@@ -1,0 +1,56 @@
+"""What is asked of a server for a while: one row of the table.
+
+A closed loop keeps `concurrency` requests in flight, as that many patient clients would. An open
+loop sends at `rate` whatever the server does, as the world would. Level 0 is the warm-up; its
+requests are recorded like all others and never counted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Arrivals = Literal["constant", "poisson"]
+WARMUP = 0
+PLACES_EACH = 256  # requests in flight that one generator process holds with ease
+RATE_EACH = 2000.0  # requests a second that one generator process sends with ease
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Zero stands for "no such bound"; one of `concurrency` and `rate` is set."""
+
+    number: int
+    concurrency: int = 0
+    rate: float = 0.0
+    arrivals: Arrivals = "constant"
+    requests: int = 0
+    duration: float = 0.0
+    connections: int = 2048  # an open loop's most
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Level:
+        """A level as a recording holds it."""
+        return cls(**fields)
+
+    @property
+    def name(self) -> str:
+        """How the table calls it: `50` or `200/s`."""
+        return f"{self.rate:g}/s" if self.rate else str(self.concurrency)
+
+    @property
+    def width(self) -> int:
+        """Connections it may use."""
+        return self.connections if self.rate else self.concurrency
+
+    def share(self, process: int, processes: int) -> int:
+        """Connections of one process, which together are `width`."""
+        return self.width // processes + (process < self.width % processes)
+
+    def processes(self, asked: int, cores: int) -> int:
+        """Generator processes: as asked, or as the level needs while half the cores stay free."""
+        need = self.rate / RATE_EACH if self.rate else self.concurrency / PLACES_EACH
+        many = asked or max(1, min(cores // 2, math.ceil(need)))
+        bounds = [bound for bound in (self.width, self.requests) if bound]
+        return min([many, *bounds])

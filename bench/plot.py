@@ -1,0 +1,202 @@
+"""Pictures of recordings: a line for each file, a PNG for each question that the files answer.
+
+    python -m bench.plot run.jsonl --out pictures
+    python -m bench.plot siglit=one.jsonl flask=two.jsonl --out pictures
+
+throughput.png  what concurrency brings          latency.png  and what it costs
+offered.png     when an open loop falls behind   cdf.png      the whole spread of latencies
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from bench.recording import Recording, RecordingError
+from bench.summary import Summary
+
+SHARES = {"p50": ("P50", "-"), "p95": ("P95", "--"), "p99": ("P99", ":")}
+COLOURS = ("#1f5fb4", "#d1495b", "#2e8b57", "#8a5a9e", "#c77f1a", "#4d4d4d")
+SPAN = 4.0  # largest over smallest from which an axis counts in powers
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A recording under its name in the legend."""
+
+    name: str
+    recording: Recording
+
+    @property
+    def closed(self) -> list[Summary]:
+        """Levels with so many in flight, in order."""
+        return sorted((s for s in self._levels() if s.concurrency), key=lambda s: s.concurrency)
+
+    @property
+    def open(self) -> list[Summary]:
+        """Levels with such a rate, in order."""
+        return sorted((s for s in self._levels() if s.rate), key=lambda s: s.rate)
+
+    def _levels(self) -> list[Summary]:
+        return [Summary.of(stage) for stage in self.recording.measured if stage.samples]
+
+
+class Plot:
+    """The pictures of some recordings."""
+
+    def __init__(self, curves: Sequence[Curve]) -> None:
+        self._curves = curves
+
+    def save(self, folder: Path) -> list[Path]:
+        """Draw all that there is data for."""
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn: list[tuple[str, Callable[[], Figure], bool]] = [
+            ("throughput", self.throughput, any(c.closed for c in self._curves)),
+            ("latency", self.latency, any(c.closed for c in self._curves)),
+            ("offered", self.offered, any(c.open for c in self._curves)),
+            ("cdf", self.cdf, any(c.closed or c.open for c in self._curves)),
+        ]
+        paths = []
+        for name, draw, wanted in drawn:
+            if wanted:
+                paths.append(folder / f"{name}.png")
+                draw().savefig(paths[-1])
+        return paths
+
+    def throughput(self) -> Figure:
+        """Items a second against concurrency."""
+        figure, axes = _canvas("Throughput", "requests in flight", "throughput (items/s)")
+        for curve, colour in self._coloured():
+            x = [one.concurrency for one in curve.closed]
+            y = [one.items_per_s for one in curve.closed]
+            axes.plot(x, y, "o-", color=colour, label=curve.name)
+        axes.set_ylim(bottom=0)
+        _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
+        return _finished(figure, axes)
+
+    def latency(self) -> Figure:
+        """Percentiles against concurrency."""
+        figure, axes = _canvas("Latency", "requests in flight", "latency (ms)")
+        for curve, colour in self._coloured():
+            points = [(float(one.concurrency), one) for one in curve.closed]
+            self._percentiles(axes, curve, colour, points)
+        _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
+        return _finished(figure, axes)
+
+    def offered(self) -> Figure:
+        """Percentiles against the rate that was asked for."""
+        figure, axes = _canvas(
+            "Latency of an open loop, from the scheduled time", "offered rate (requests/s)",
+            "latency (ms)",
+        )  # fmt: skip
+        for curve, colour in self._coloured():
+            self._percentiles(axes, curve, colour, [(one.rate, one) for one in curve.open])
+        _levels_on_x(axes, [one.rate for c in self._curves for one in c.open])
+        return _finished(figure, axes)
+
+    def cdf(self) -> Figure:
+        """Share of answers within a latency, a line for each level."""
+        figure, axes = _canvas("Latency, whole spread", "latency (ms)", "share of good answers (%)")
+        for curve, colour in self._coloured():
+            stages = [stage for stage in curve.recording.measured if stage.samples]
+            for place, stage in enumerate(stages):
+                latencies = np.sort([1e3 * one.latency for one in stage.samples if one.good])
+                share = 100 * np.arange(1, len(latencies) + 1) / max(1, len(latencies))
+                fade = 1 - 0.75 * place / len(stages)
+                name = f"{curve.name}: {stage.level.name}"
+                axes.plot(latencies, share, color=colour, alpha=fade, label=name, drawstyle="steps")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(0, 101)
+        return _finished(figure, axes)
+
+    def _coloured(self) -> list[tuple[Curve, str]]:
+        return [(c, COLOURS[i % len(COLOURS)]) for i, c in enumerate(self._curves)]
+
+    @staticmethod
+    def _percentiles(
+        axes: Axes, curve: Curve, colour: str, points: list[tuple[float, Summary]]
+    ) -> None:
+        shown = [(x, one.latency_ms) for x, one in points if one.latency_ms]
+        for name, (label, style) in SHARES.items():
+            x, y = [x for x, _ in shown], [spread[name] for _, spread in shown]
+            axes.plot(x, y, f"o{style}", color=colour, label=f"{curve.name}: {label}")
+        _powers_on_y(axes)
+
+
+def _canvas(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.5), dpi=130, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(True, color="#e4e4e4")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _finished(figure: Figure, axes: Axes) -> Figure:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def _levels_on_x(axes: Axes, levels: Sequence[float]) -> None:
+    """Ticks where something was measured, and nowhere else."""
+    ticks = sorted(set(levels))
+    if ticks and ticks[-1] / ticks[0] >= SPAN:
+        axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
+
+
+def _powers_on_y(axes: Axes) -> None:
+    """A logarithmic axis where values differ much; else one that begins at zero."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
+    positive = values[values > 0]
+    if positive.size and positive.max() / positive.min() >= SPAN:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def named(text: str) -> tuple[str, Path]:
+    """`name=file` or a file, which is then called by its stem."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals else (Path(text).stem, Path(text))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.plot", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("files", nargs="+", type=named, metavar="[NAME=]FILE.jsonl")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where PNGs go")
+    options = parser.parse_args(arguments)
+    try:
+        curves = [Curve(name, Recording.read(path)) for name, path in options.files]
+    except (OSError, RecordingError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    for path in Plot(curves).save(options.out):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

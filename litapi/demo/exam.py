@@ -1,0 +1,89 @@
+"""What a saved folder is worth: loaded through AutoModel and AutoProcessor, judged by `judge`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+
+from litapi.demo.caption import article
+from litapi.demo.drawing import COLOURS, SHAPES, Scene
+from litapi.demo.heldout import heldout_scenes, pictures, yardstick
+from litapi.demo.judge import Vectors, probabilities, retrieval, unit, zero_shot
+
+PROMPT = "this is a photo of {}."
+CHUNK = 32
+SHORT = 200  # a yardstick for tests, which cannot wait for the whole
+
+SETS = {
+    "heldout": ("heldout", heldout_scenes),
+    "yardstick": ("yardstick", yardstick),
+    "yardstick_short": ("yardstick", lambda: yardstick(SHORT)),
+}
+
+
+class Exam:
+    def __init__(self, folder: Path) -> None:
+        self.model = AutoModel.from_pretrained(folder).eval()
+        self.processor = AutoProcessor.from_pretrained(folder)
+
+    def figures(self, which: str) -> dict[str, Any]:
+        """Retrieval, zero-shot accuracy and verdicts on one of SETS."""
+        name, scenes_of = SETS[which]
+        scenes = scenes_of()
+        images = self.images(pictures(scenes, name))
+        texts = self.texts([scene.caption() for scene in scenes])
+        return {
+            "scenes": len(scenes),
+            "retrieval": retrieval(images, texts),
+            "zero_shot": self.zero_shot(images, scenes),
+            "verdicts": self.verdicts(images, texts),
+        }
+
+    @torch.inference_mode()
+    def images(self, images: Sequence[Image.Image]) -> Vectors:
+        chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+        rows = [
+            self.model.get_image_features(**self.processor(images=chunk, return_tensors="pt"))
+            for chunk in chunks
+        ]
+        return unit(np.concatenate([row.pooler_output.numpy() for row in rows]))
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        tokens = self.processor(text=list(texts), return_tensors="pt")["input_ids"]
+        return unit(self.model.get_text_features(tokens).pooler_output.numpy())
+
+    def zero_shot(self, images: Vectors, scenes: Sequence[Scene]) -> dict[str, float]:
+        """By the labels "red", "circle" and "a red circle"."""
+        pairs = [article(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES]
+        asked = {
+            "colour": (COLOURS, [scene.colour for scene in scenes]),
+            "shape": (SHAPES, [scene.shape for scene in scenes]),
+            "both": (pairs, [article(f"{scene.colour} {scene.shape}") for scene in scenes]),
+        }
+        return {
+            kind: zero_shot(images, self._classes(labels), [labels.index(t) for t in truth])
+            for kind, (labels, truth) in asked.items()
+        }
+
+    def verdicts(self, images: Vectors, texts: Vectors) -> dict[str, float]:
+        """How often the score falls on the right side of one half."""
+        scale, bias = self.model.logit_scale.item(), self.model.logit_bias.item()
+        accepted = probabilities(images, texts, scale, bias) > 0.5
+        right = np.eye(len(images), dtype=bool)
+        return {
+            "right_pairs_accepted": float(accepted[right].mean()),
+            "wrong_pairs_refused": float(1 - accepted[~right].mean()),
+        }
+
+    def _classes(self, labels: Sequence[str]) -> Vectors:
+        return self.texts([PROMPT.format(label) for label in labels])
+
+
+def examine(folder: Path) -> dict[str, Any]:
+    exam = Exam(folder)
+    return {which: exam.figures(which) for which in SETS}

@@ -1,0 +1,93 @@
+"""Admission: memory and waiting stay bounded, and the first request always fits."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from litapi.admission import Admission
+from litapi.errors import Overloaded
+
+
+def _admission(items: int = 10, size: int = 1000, wait: float = 10.0) -> Admission:
+    return Admission(max_items=items, max_bytes=size, max_wait=wait)
+
+
+def test_work_beyond_the_items_is_refused_at_once_with_a_time_to_come_back() -> None:
+    """The eleventh item meets 429 and a Retry-After of at least a second."""
+    admission = _admission(items=10)
+    with admission.admit(10, 1):
+        with pytest.raises(Overloaded) as caught, admission.admit(1, 1):
+            pass
+        assert caught.value.status == 429
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after >= 1
+    assert admission.refused == 1
+
+
+def test_work_beyond_the_bytes_is_refused() -> None:
+    """Few items may still be too many bytes."""
+    admission = _admission(size=1000)
+    with admission.admit(1, 900), pytest.raises(Overloaded), admission.admit(1, 200):
+        pass
+
+
+def test_a_request_larger_than_the_bound_is_let_in_when_nothing_else_is() -> None:
+    """It would never fit otherwise."""
+    admission = _admission(items=10, size=10)
+    with admission.admit(64, 4096):
+        assert admission.items == 64
+    assert admission.items == 0
+
+
+def test_room_is_given_back_however_the_work_ends() -> None:
+    """Errors and cancellation free what they held."""
+    admission = _admission()
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), admission.admit(4, 40):
+            raise error
+    assert (admission.items, admission.bytes) == (0, 0)
+
+
+def test_a_queue_that_would_take_too_long_is_refused_before_it_is_full() -> None:
+    """Once work is known to be slow, waiting is bounded and not only memory."""
+    admission = _admission(items=1000, wait=1.0)
+    admission.seconds_an_item = 0.5
+    with admission.admit(3, 1), pytest.raises(Overloaded), admission.admit(1, 1):
+        pass
+
+
+def test_the_pace_is_learnt_from_finished_work() -> None:
+    """One slow job is enough to know about; failures teach nothing."""
+    admission = _admission()
+    with admission.admit(2, 1):
+        time.sleep(0.02)
+    learnt = admission.seconds_an_item
+    assert learnt >= 0.005
+    with pytest.raises(ValueError, match="x"), admission.admit(1, 1):
+        raise ValueError("x")
+    assert admission.seconds_an_item == learnt
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 500)), max_size=40))
+def test_what_is_in_flight_never_passes_the_bounds_unless_it_came_first(
+    jobs: list[tuple[int, int]],
+) -> None:
+    """Any sequence of nested work keeps items and bytes bounded, and all of it is given back."""
+    admission = _admission(items=30, size=900)
+
+    def nest(rest: list[tuple[int, int]], first: bool) -> None:
+        if not rest:
+            return
+        try:
+            with admission.admit(*rest[0]):
+                assert first or (admission.items <= 30 and admission.bytes <= 900)
+                nest(rest[1:], False)
+        except Overloaded:
+            nest(rest[1:], False)
+
+    nest(jobs, True)
+    assert (admission.items, admission.bytes) == (0, 0)

@@ -1,0 +1,226 @@
+"""The checkpoint that ships, judged as a user would load it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    AutoTokenizer,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2Processor,
+    Siglip2Tokenizer,
+)
+
+from litapi.demo.batch import batch, families, grid_of, patchify
+from litapi.demo.card import card
+from litapi.demo.drawing import Scene, draw
+from litapi.demo.exam import Exam
+from litapi.demo.heldout import PAIRS, heldout_scenes, trained_scenes
+from litapi.demo.judge import recall, retrieval, unit, zero_shot
+from litapi.demo.make import FIGURES, FOLDER, make
+from litapi.demo.network import image_vectors, text_vectors
+
+TOLERANCE = 0.025  # one scene of 48: kernels differ between machines
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def exam() -> Exam:
+    return Exam(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((FOLDER / FIGURES).read_text())
+    return known
+
+
+@pytest.fixture(scope="module")
+def measured(exam: Exam) -> dict[str, Any]:
+    return {which: exam.figures(which) for which in ("heldout", "yardstick_short")}
+
+
+def ids(tokenizer: Any, text: str) -> list[int]:
+    row: list[int] = tokenizer(text, padding="max_length", max_length=64, truncation=True)[
+        "input_ids"
+    ]
+    return row
+
+
+def test_the_folder_is_small_enough_to_ship() -> None:
+    """Code, weights and card together stay within six megabytes."""
+    files = [p for p in FOLDER.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert sum(path.stat().st_size for path in files) <= 6 * MEGABYTE
+
+
+def test_the_auto_classes_load_it_as_they_load_the_hubs() -> None:
+    """Model type siglip2 all the way, without a word of ours."""
+    assert isinstance(AutoConfig.from_pretrained(FOLDER), Siglip2Config)
+    assert isinstance(AutoModel.from_pretrained(FOLDER), Siglip2Model)
+    processor = AutoProcessor.from_pretrained(FOLDER)
+    assert isinstance(processor, Siglip2Processor)
+    assert isinstance(processor.tokenizer, Siglip2Tokenizer)
+    assert isinstance(AutoTokenizer.from_pretrained(FOLDER), Siglip2Tokenizer)
+    assert type(processor.image_processor).__name__.startswith("Siglip2ImageProcessor")
+
+
+def test_the_settings_are_those_of_the_hubs_checkpoints() -> None:
+    """Right padding, pad 0, EOS 1, 64 positions, 256 patches of 16, no attention mask."""
+    processor = AutoProcessor.from_pretrained(FOLDER)
+    tokenizer, images = processor.tokenizer, processor.image_processor
+    assert (tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.eos_token_id) == (
+        "right",
+        0,
+        1,
+    )
+    assert tokenizer.model_input_names == ["input_ids"]
+    assert tokenizer.model_max_length == 64
+    assert (images.max_num_patches, images.patch_size) == (256, 16)
+    config = AutoConfig.from_pretrained(FOLDER)
+    assert config.text_config.vocab_size == len(tokenizer)
+    assert config.text_config.max_position_embeddings == 64
+
+
+@pytest.mark.parametrize("text", ["a red circle", "", "ÜBER ☃ \t 9", "two " * 200])
+def test_any_text_becomes_64_tokens_that_end_in_eos_and_pads(text: str) -> None:
+    """One EOS, nothing but pads after it, cut texts keep it."""
+    row = ids(AutoTokenizer.from_pretrained(FOLDER), text)
+    end = row.index(1)
+    assert len(row) == 64
+    assert row.count(1) == 1
+    assert row[end + 1 :] == [0] * (63 - end)
+    assert 0 not in row[:end]
+
+
+def test_capitals_make_no_difference() -> None:
+    """Text is lower-cased before it is cut into tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    assert ids(tokenizer, "A RED Circle") == ids(tokenizer, "a red circle")
+
+
+def test_every_character_survives_a_round_trip() -> None:
+    """Byte fallback leaves nothing unknown."""
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    text = "".join(map(chr, range(32, 127))).lower() + " naïve ☃ 赤い丸"
+    row = tokenizer(text)["input_ids"]
+    assert tokenizer.unk_token_id not in row
+    assert tokenizer.decode(row, skip_special_tokens=True) == text
+
+
+def test_words_are_whole_tokens() -> None:
+    """The merges were learned within words and still apply where nothing splits the text."""
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    pieces = tokenizer.tokenize("two small red circles on the left.")
+    assert pieces == ["two", "▁small", "▁red", "▁circles", "▁on", "▁the", "▁left", "."]
+
+
+def assert_close(found: dict[str, Any], known: dict[str, Any]) -> None:
+    for way in ("text_to_image", "image_to_text"):
+        assert found["retrieval"][way] == pytest.approx(known["retrieval"][way], abs=TOLERANCE)
+    assert found["zero_shot"] == pytest.approx(known["zero_shot"], abs=TOLERANCE)
+    assert found["verdicts"] == pytest.approx(known["verdicts"], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("which", ["heldout", "yardstick_short"])
+def test_the_shipped_weights_reproduce_the_published_figures(
+    which: str, measured: dict[str, Any], figures: dict[str, Any]
+) -> None:
+    """Recall, zero-shot accuracy and verdicts are those of the JSON beside the weights."""
+    assert_close(measured[which], figures[which])
+
+
+def test_unseen_combinations_are_found_both_ways(measured: dict[str, Any]) -> None:
+    """At least nine of ten held-out pictures and captions find each other first."""
+    for way in measured["heldout"]["retrieval"].values():
+        assert way["recall@1"] >= 0.90
+
+
+def test_the_card_is_made_of_the_published_figures(figures: dict[str, Any]) -> None:
+    """No number on the card was typed by hand."""
+    assert (FOLDER.parent / "README.md").read_text() == card(figures, PAIRS, 7680)
+
+
+def test_a_right_caption_scores_above_one_half_and_a_stranger_below(exam: Exam) -> None:
+    """Scale and bias are trained: the score is a probability that can be read as one."""
+    scene = Scene("red", "circle", "large", 2, "left", "white")
+    said = [scene.caption(), "a photo of red circles", "a photo of a cat", "three green stars"]
+    image, texts = exam.images([draw(scene, 5)]), exam.texts(said)
+    logits = np.exp(exam.model.logit_scale.item()) * image @ texts.T + exam.model.logit_bias.item()
+    assert (logits[0] > 0).tolist() == [True, True, False, False]
+
+
+def test_training_computes_the_vectors_that_the_model_gives(exam: Exam) -> None:
+    """The short form of a training step agrees with the whole model, mask and padding included."""
+    images = [draw(scene, 1) for scene in heldout_scenes()[:6]]
+    texts = [scene.caption() for scene in heldout_scenes()[:6]]
+    tokens = exam.processor(text=texts, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        rows = [short_vector(exam.model, image) for image in images]
+        words = text_vectors(exam.model, tokens).numpy()
+    np.testing.assert_allclose(np.concatenate(rows), exam.images(images), atol=1e-4)
+    np.testing.assert_allclose(words, exam.texts(texts), atol=1e-4)
+
+
+def short_vector(model: Siglip2Model, image: Any) -> Any:
+    grid = grid_of(image.size, 256)
+    return image_vectors(model, torch.from_numpy(patchify(image, grid))[None], grid).numpy()
+
+
+def test_a_batch_matches_each_caption_with_every_picture_it_is_true_of() -> None:
+    """Full captions fit their own picture; partial ones may fit several, strangers none."""
+    lesson = batch(families(trained_scenes(), 32, Random(1)), 64, 64, Random(1))
+    matches = lesson.matches
+    assert matches.shape == (64, 32)
+    assert matches[:32].diagonal().all()
+    partial = [
+        caption for caption, row in zip(lesson.captions, matches, strict=True) if row.sum() > 1
+    ]
+    strangers = [c for c, row in zip(lesson.captions, matches, strict=True) if not row.any()]
+    assert partial
+    assert all("red" not in caption.split() for caption in strangers)
+
+
+def test_the_same_seed_makes_the_same_weights(tmp_path: Path) -> None:
+    """A short remake, twice, is equal to the byte."""
+    first, second = (weights(tmp_path / name, seed=3) for name in ("first", "second"))
+    assert first == second
+    assert weights(tmp_path / "third", seed=4) != first
+
+
+def weights(out: Path, seed: int) -> bytes:
+    make(seed, steps=2, out=out)
+    return (out / "model.safetensors").read_bytes()
+
+
+def vectors(*rows: Sequence[float]) -> Any:
+    return unit(np.array(rows, dtype=np.float64))
+
+
+def test_recall_counts_who_comes_first() -> None:
+    """Two of three queries find their own answer, all within the first two."""
+    answers = vectors([1, 0, 0], [0, 1, 0], [0, 0, 1])
+    queries = vectors([1, 0.1, 0], [0.9, 0.8, 0], [0, 0, 1])
+    assert recall(queries, answers) == pytest.approx(2 / 3)
+    assert recall(queries, answers, k=2) == 1
+    assert retrieval(queries, answers, (1,))["image_to_text"]["recall@1"] == pytest.approx(2 / 3)
+
+
+def test_vectors_that_collapsed_into_one_recall_nothing() -> None:
+    """A tie is a miss, so a broken engine cannot score by giving the same vector to all."""
+    same = vectors(*[[1, 1]] * 5)
+    assert recall(same, same) == 0
+
+
+def test_zero_shot_takes_the_nearest_class() -> None:
+    """The share of images whose nearest class is the true one."""
+    images = vectors([1, 0], [0.2, 1], [1, 0.9])
+    assert zero_shot(images, vectors([1, 0], [0, 1]), [0, 1, 1]) == pytest.approx(2 / 3)

@@ -1,0 +1,219 @@
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from litapi.demo.caption import CHOICES, agrees, plain, varied
+from litapi.demo.drawing import CANVASES, INKS, PAPERS, Scene, captions, draw, sheet
+from litapi.demo.heldout import (
+    PAIRS,
+    all_scenes,
+    heldout_scenes,
+    is_held_out,
+    trained_scenes,
+    yardstick,
+)
+
+SCENE = Scene("red", "star", "large", 2, "left", "white")
+
+
+def colours(image: Image.Image, scene: Scene) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Where the picture is nearer to the scene's ink than to its paper."""
+    pixels = np.asarray(image, dtype=np.int64)
+    ink, paper = (
+        np.abs(pixels - np.array(known)).sum(axis=2)
+        for known in (INKS[scene.colour], PAPERS[scene.background])
+    )
+    nearer: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = ink < paper
+    return nearer
+
+
+def random_scenes(many: int) -> list[Scene]:
+    rng = Random(4)
+    return [Scene.random(rng) for _ in range(many)]
+
+
+def test_drawing_the_same_scene_with_the_same_seed_gives_the_same_pixels() -> None:
+    """A picture is a function of its scene and its seed."""
+    for scene in random_scenes(20):
+        first, second = draw(scene, 3), draw(scene, 3)
+        assert first.size == second.size
+        assert first.tobytes() == second.tobytes()
+
+
+def test_another_seed_draws_another_picture() -> None:
+    """The seed settles what the scene leaves open."""
+    assert len({draw(SCENE, seed).tobytes() for seed in range(20)}) == 20
+
+
+def test_pictures_come_in_many_shapes_of_canvas() -> None:
+    """Aspect ratios vary, as a NaFlex model is made for."""
+    assert {draw(SCENE, seed).size for seed in range(200)} == set(CANVASES)
+
+
+def test_a_given_canvas_is_kept() -> None:
+    """The caller may fix the size."""
+    assert draw(SCENE, 1, canvas=(300, 200)).size == (300, 200)
+
+
+@pytest.mark.parametrize("position", CHOICES["position"])
+def test_the_shapes_lie_where_the_scene_says(position: str) -> None:
+    """The ink's centre of mass is in the part of the canvas that the position names."""
+    for seed in range(30):
+        scene = Scene.random(Random(seed)).attributes() | {"position": position}
+        ink = colours(draw(Scene.of(scene), seed), Scene.of(scene))
+        y, x = (
+            float(axis.mean()) / side for axis, side in zip(ink.nonzero(), ink.shape, strict=True)
+        )
+        at = {"left": x < 0.3, "right": x > 0.7, "top": y < 0.3, "bottom": y > 0.7}
+        inside = 0.35 < x < 0.65 and 0.35 < y < 0.65
+        assert at.get(position, inside)
+
+
+def test_no_shape_is_cut_off_by_the_edge() -> None:
+    """A border of one pixel is paper all round."""
+    for seed, scene in enumerate(random_scenes(200)):
+        ink = colours(draw(scene, seed), scene)
+        assert not any(edge.any() for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]))
+
+
+def test_more_or_larger_shapes_take_more_ink() -> None:
+    """Count and size are visible as area."""
+    areas = {
+        (size, count): np.mean(
+            [
+                colours(draw(scene, seed, canvas=(256, 256)), scene).mean()
+                for seed in range(10)
+                for scene in [Scene("blue", "square", size, count)]
+            ]
+        )
+        for size in ("small", "large")
+        for count in (1, 2, 3)
+    }
+    for size in ("small", "large"):
+        assert areas[size, 2] == pytest.approx(2 * areas[size, 1], rel=0.15)
+        assert areas[size, 3] == pytest.approx(3 * areas[size, 1], rel=0.15)
+    assert areas["large", 1] > 1.8 * areas["small", 1]
+
+
+def test_the_canonical_caption_names_every_attribute() -> None:
+    """Nothing that the picture shows is left out."""
+    assert SCENE.caption() == "two large red stars on the left on a white background"
+    assert SCENE.caption("colour", "shape") == "a red star"
+
+
+def test_every_attribute_changes_the_caption() -> None:
+    """Different scenes never share a canonical caption."""
+    scenes = list(all_scenes())
+    assert len({scene.caption() for scene in scenes}) == len(scenes) == 7680
+
+
+def test_captions_are_full_different_and_repeatable() -> None:
+    """Each wording names the colour, the shape and the background of its own scene."""
+    for scene in random_scenes(50):
+        wordings = captions(scene, seed=1, many=6)
+        assert wordings == captions(scene, seed=1, many=6)
+        assert len(set(wordings)) == 6
+        for wording in wordings:
+            assert scene.colour in wording
+            assert scene.shape in wording
+            assert scene.background in wording
+
+
+def test_a_partial_caption_names_only_what_it_states() -> None:
+    """What is not stated is not hinted at."""
+    rng = Random(0)
+    for scene in random_scenes(200):
+        said = varied(scene.stating("colour"), rng)
+        assert scene.colour in said
+        unsaid = [str(v) for name in ("shape", "background") for v in CHOICES[name]]
+        assert not any(word in said.split() for word in unsaid)
+
+
+def test_zero_shot_labels_are_wordings_of_their_own_attributes() -> None:
+    """ "red", "circle" and "a red circle" all occur in training, in the usual prompt."""
+    rng = Random(0)
+    scene = Scene("red", "circle")
+    for names, label in (
+        (("colour",), "red"),
+        (("shape",), "circle"),
+        (("colour", "shape"), "a red circle"),
+    ):
+        said = {varied(scene.stating(*names), rng) for _ in range(400)}
+        assert f"this is a photo of {label}." in said
+
+
+def test_a_caption_agrees_with_the_scenes_it_is_true_of() -> None:
+    """Fewer words are true of more pictures."""
+    scenes = [scene.attributes() for scene in all_scenes()]
+    counts = [
+        sum(agrees(SCENE.stating(*names), scene) for scene in scenes)
+        for names in (("colour",), ("colour", "shape"), tuple(CHOICES))
+    ]
+    assert counts == [960, 120, 1]
+
+
+def test_an_unknown_attribute_is_refused() -> None:
+    """A misspelt colour is an error, not a picture."""
+    with pytest.raises(ValueError, match="colour must be one of"):
+        Scene("rde", "circle")
+
+
+def test_a_near_duplicate_differs_in_the_one_attribute() -> None:
+    """`but` changes what it is told to and nothing else."""
+    for name in CHOICES:
+        before, after = SCENE.attributes(), SCENE.but(name, Random(0)).attributes()
+        assert [key for key in before if before[key] != after[key]] == [name]
+
+
+def test_trained_and_held_out_scenes_are_disjoint() -> None:
+    """Neither the held-out combinations nor the yardstick are ever trained."""
+    trained = set(trained_scenes())
+    assert trained.isdisjoint(heldout_scenes())
+    assert trained.isdisjoint(yardstick())
+    assert not any(is_held_out(scene) for scene in trained)
+
+
+def test_held_out_pairs_take_each_colour_and_each_shape_once() -> None:
+    """So every colour and every shape is still trained, only not together."""
+    assert {colour for colour, _ in PAIRS} == set(CHOICES["colour"])
+    assert {shape for _, shape in PAIRS} == set(CHOICES["shape"])
+    shown = {(scene.colour, scene.shape) for scene in trained_scenes()}
+    assert len(shown) == 64 - len(PAIRS)
+
+
+def test_held_out_scenes_are_all_different_and_balanced() -> None:
+    """48 scenes, each pair equally often, no position or background much rarer than another."""
+    scenes = heldout_scenes()
+    assert len(set(scenes)) == 48
+    assert set(Counter((scene.colour, scene.shape) for scene in scenes).values()) == {6}
+    for name, expected in (("position", 9.6), ("background", 12)):
+        times = Counter(getattr(scene, name) for scene in scenes)
+        assert max(abs(n - expected) for n in times.values()) <= 3
+
+
+def test_the_yardstick_is_fixed_and_full_of_near_duplicates() -> None:
+    """Every scene but the first has an earlier one that differs in a single attribute."""
+    scenes = yardstick(120)
+    assert scenes == yardstick(800)[:120]
+    assert len(set(scenes)) == 120
+    for index in range(1, len(scenes)):
+        own = scenes[index].attributes().values()
+        nearest = min(
+            sum(a != b for a, b in zip(own, other.attributes().values(), strict=True))
+            for other in scenes[:index]
+        )
+        assert nearest == 1
+
+
+def test_plain_wording_is_stable() -> None:
+    """The same statement always reads the same."""
+    assert all(a == b for a, b in pairwise(plain({"shape": "ring"}) for _ in range(3)))
+
+
+def test_a_contact_sheet_holds_every_picture() -> None:
+    """Seventeen pictures in eight columns take three rows."""
+    assert sheet([draw(SCENE, seed) for seed in range(17)], columns=8, tile=64).size == (512, 192)

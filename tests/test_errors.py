@@ -1,0 +1,177 @@
+"""The status table: each refusal has a status, a code of its own and a sentence for people."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from litapi import errors
+from litapi.errors import (
+    ItemError,
+    ItemInternal,
+    Overloaded,
+    RequestError,
+    RequestInvalid,
+    ServiceError,
+)
+
+# Codes are a promise to clients: a new one may join, none may change or go.
+PROMISED = {
+    "internal": 500,
+    "invalid_json": 400,
+    "invalid_request": 400,
+    "invalid_multipart": 400,
+    "body_too_large": 413,
+    "too_many_items": 413,
+    "unsupported_media_type": 415,
+    "model_not_found": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "invalid_items": 422,
+    "overloaded": 429,
+    "not_ready": 503,
+    "text_empty": 422,
+    "text_too_long": 413,
+    "text_invalid": 422,
+    "image_base64_invalid": 422,
+    "image_empty": 422,
+    "image_too_large": 413,
+    "image_too_many_pixels": 413,
+    "image_format_unsupported": 415,
+    "image_mode_unsupported": 422,
+    "image_undecodable": 422,
+    "image_url_disabled": 403,
+    "deadline_exceeded": 504,
+    "worker_lost": 503,
+    "item_internal": 500,
+}
+
+MAY_GO_BETTER = {
+    "deadline_exceeded",
+    "worker_lost",
+    "item_internal",
+    "image_url_forbidden",  # an address answers another way tomorrow
+    "image_url_failed",
+    "image_url_timeout",
+}
+
+
+def refusals() -> list[type[ServiceError]]:
+    """Every class of the table that is answered, the two that only sort the others left out."""
+    classes = [one for one in vars(errors).values() if isinstance(one, type)]
+    return [
+        one
+        for one in classes
+        if issubclass(one, ServiceError) and one not in (RequestError, ItemError)
+    ]
+
+
+REFUSALS = refusals()
+ITEMS = [one for one in REFUSALS if issubclass(one, ItemError)]
+
+
+def test_every_refusal_has_a_code_of_its_own() -> None:
+    """A client can tell any two refusals apart."""
+    codes = [one.code for one in REFUSALS]
+    assert len(set(codes)) == len(codes)
+
+
+def test_no_promised_code_has_changed_its_name_or_status() -> None:
+    """Clients branch on the code, so it is part of the interface."""
+    table = {one.code: one.status for one in REFUSALS}
+    assert {code: table.get(code) for code in PROMISED} == PROMISED
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_is_written_the_way_the_table_is(refusal: type[ServiceError]) -> None:
+    """Codes are snake case, sentences are one line and end, statuses are refusals."""
+    assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", refusal.code)
+    assert refusal.sentence.endswith(".") or refusal.sentence.endswith("see items.")
+    assert "\n" not in refusal.sentence
+    assert refusal.sentence[0].isupper()
+    assert 400 <= refusal.status < 600
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_belongs_to_the_request_or_to_an_item(refusal: type[ServiceError]) -> None:
+    """There is no third kind; the bare ServiceError stands for a fault of the server's own."""
+    kinds = issubclass(refusal, RequestError) + issubclass(refusal, ItemError)
+    assert kinds == 1 or refusal is ServiceError
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_what_may_pass_says_when_to_come_back(refusal: type[ServiceError]) -> None:
+    """429 and 503 carry Retry-After, and nothing else pretends that waiting helps."""
+    assert (refusal.retry_after is not None) == (refusal.status in (429, 503))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_the_type_follows_from_the_status(refusal: type[ServiceError]) -> None:
+    """OpenAI clients sort errors by type: the caller's fault, the server's, or the rate."""
+    kind = refusal().type
+    if refusal.status == 429:
+        assert kind == "rate_limit_error"
+    elif refusal.status >= 500:
+        assert kind == "server_error"
+    else:
+        assert kind.endswith("_error")
+        assert kind not in ("server_error", "rate_limit_error")
+
+
+@pytest.mark.parametrize("refusal", ITEMS)
+def test_an_item_error_crosses_processes_as_its_code(refusal: type[ItemError]) -> None:
+    """What a worker names is what the client is told, word for word."""
+    again = ItemError.from_code(refusal.code)
+    assert type(again) is refusal
+    assert again.message == refusal.sentence
+    assert again.param is None
+
+
+def test_an_unknown_code_is_an_internal_error() -> None:
+    """A worker of another version cannot make the front fail."""
+    assert type(ItemError.from_code("from_the_future")) is ItemInternal
+    assert type(ItemError.from_code("")) is ItemInternal
+
+
+def test_the_code_of_a_whole_request_is_not_an_items() -> None:
+    """A worker can refuse items only."""
+    assert type(ItemError.from_code(Overloaded.code)) is ItemInternal
+
+
+def test_two_errors_of_one_code_are_two_objects() -> None:
+    """Naming the place of one item leaves another request's error alone."""
+    one, other = ItemError.from_code("image_empty"), ItemError.from_code("image_empty")
+    one.param = "input[3]"
+    assert other.param is None
+
+
+@pytest.mark.parametrize("refusal", ITEMS)
+def test_what_may_go_better_next_time_is_not_remembered(refusal: type[ItemError]) -> None:
+    """Exactly these depend on the day and not on the bytes; all others would come back the same."""
+    assert refusal.deterministic != (refusal.code in MAY_GO_BETTER)
+
+
+def test_a_refusal_may_say_more_than_its_class() -> None:
+    """The sentence of a form error names the field; status and code stay the class's."""
+    error = RequestInvalid("input: Field required", param="input")
+    assert (error.message, str(error)) == ("input: Field required",) * 2
+    assert (error.status, error.code, error.param) == (400, "invalid_request", "input")
+
+
+def test_without_a_sentence_it_speaks_the_classes() -> None:
+    """An empty sentence is no sentence."""
+    assert RequestInvalid().message == RequestInvalid.sentence
+    assert RequestInvalid("").message == RequestInvalid.sentence
+
+
+def test_an_overloaded_server_may_know_when_to_come_back() -> None:
+    """The time of one refusal is its own; the class keeps the default."""
+    assert Overloaded.after(7).retry_after == 7
+    assert Overloaded().retry_after == 1
+
+
+def test_no_public_sentence_tells_of_the_inside() -> None:
+    """Clients learn nothing of the libraries, files and processes behind the service."""
+    inside = re.compile(r"torch|redis|litserve|pydantic|pillow|traceback|python|/tmp|\bpid\b", re.I)
+    assert [one for one in REFUSALS if inside.search(one.sentence)] == []

@@ -1,0 +1,642 @@
+"""Raw sockets against a real uvicorn process whose connections are guarded.
+
+The limits are those of `HASTY`, a few times shorter than the defaults, so that the file runs in
+seconds. A bound on time in an assertion catches a hang; none of them measures speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import pytest
+import uvicorn
+
+from litapi.answer import Answer
+from litapi.errors import ServiceError
+from litapi.guard import GuardedProtocol, Patience, guarded
+from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
+from tests.server_process import resident_mb
+
+LIMIT = 1 << 20
+HASTY = Patience(
+    head_seconds=0.7,
+    stall_seconds=0.7,
+    drip_bytes=20_000,
+    drip_seconds=0.8,
+    unsent_seconds=0.7,
+    linger_seconds=0.7,
+    sweep_seconds=0.1,
+)
+LONG = 1.2  # seconds: longer than any of these
+GOOD = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
+HALF_HEAD = b"GET /hello HTTP/1.1\r\nhost: x\r\nx-a: "
+HALF_BODY = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf"
+CHUNKED = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+# -- the application, in the server's process ----------------------------------------------------
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """One path for each way in which an application treats a request."""
+    if scope["type"] != "http":
+        return
+    incoming = Incoming(scope, receive, LIMIT)
+    with contextlib.suppress(ClientGone):
+        await _ROUTES[incoming.path](incoming, send)
+
+
+async def _answer(answer: Answer, send: Send, more: bool = False) -> None:
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": more})
+
+
+async def _hello(incoming: Incoming, send: Send) -> None:
+    await _answer(Answer.json("hello"), send)
+
+
+async def _echo(incoming: Incoming, send: Send) -> None:
+    try:
+        answer = Answer.json({"length": len(await incoming.body())})
+    except ServiceError as error:
+        answer = Answer.error(error)
+    await _answer(answer, send)
+
+
+async def _slow(incoming: Incoming, send: Send) -> None:
+    await asyncio.sleep(LONG)
+    await _echo(incoming, send)
+
+
+async def _late(incoming: Incoming, send: Send) -> None:
+    body = await incoming.body()
+    await asyncio.sleep(LONG)
+    await _answer(Answer.json({"length": len(body)}), send)
+
+
+async def _large(incoming: Incoming, send: Send) -> None:
+    await _answer(Answer(bytes(30 << 20)), send)
+
+
+async def _begun(incoming: Incoming, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    await incoming.body()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _broken(incoming: Incoming, send: Send) -> None:
+    raise RuntimeError
+
+
+_ROUTES = {
+    "/hello": _hello,
+    "/echo": _echo,
+    "/slow": _slow,
+    "/late": _late,
+    "/large": _large,
+    "/begun": _begun,
+    "/broken": _broken,
+}
+
+
+def _serve(listener: socket.socket, options: dict[str, Any], patience: Patience) -> None:
+    config = uvicorn.Config(
+        app,
+        http=guarded(patience),
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        **options,
+    )
+    uvicorn.Server(config).run([listener])
+
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])  # a server then starts in milliseconds
+
+
+class Guarded:
+    """That application in a process of its own."""
+
+    def __init__(self, patience: Patience = HASTY, **options: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+            self.address: tuple[str, int] = listener.getsockname()
+            self.process = _processes.Process(target=_serve, args=(listener, options, patience))
+            self.process.start()
+        with Client(self) as client:  # the backlog takes it before the server is up
+            client.send(GOOD)
+            assert client.reply().status == 200
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def terminate(self, within: float) -> float:
+        """SIGTERM; how many seconds the process took to end."""
+        began = time.monotonic()
+        os.kill(self.pid, signal.SIGTERM)
+        self.process.join(within)
+        assert not self.process.is_alive(), "still running"
+        return time.monotonic() - began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Guarded]:
+    with Guarded() as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of an error of the shared form; anything else fails the test."""
+        error = json.loads(self.body)["error"]
+        assert set(error) == {"message", "type", "code", "param"}
+        assert self.headers["content-type"] == "application/json"
+        return str(error["code"])
+
+
+class Client:
+    """A plain socket that speaks as much HTTP as a test wants."""
+
+    def __init__(self, server: Guarded, timeout: float = 15.0) -> None:
+        self.socket = socket.create_connection(server.address, timeout=timeout)
+        self._left = b""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def reply(self) -> Reply:
+        """One whole answer; EOFError when the server hangs up instead."""
+        while b"\r\n\r\n" not in self._left:
+            self._more()
+        head, _, self._left = self._left.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        pairs = (line.partition(": ") for line in lines)
+        headers = {name: value for name, _, value in pairs}
+        length = int(headers.get("content-length", 0))
+        while len(self._left) < length:
+            self._more()
+        body, self._left = self._left[:length], self._left[length:]
+        return Reply(int(first.split()[1]), headers, body)
+
+    def _more(self) -> None:
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise EOFError
+        self._left += data
+
+    def ended(self) -> bool:
+        """Waits for the server to hang up; whether it did so without another byte."""
+        return not self._left and self.socket.recv(1000) == b""
+
+    def reset(self) -> bool:
+        """Waits for the end, which may be a reset."""
+        with contextlib.suppress(ConnectionResetError):
+            while self.socket.recv(1 << 20):
+                pass
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+def ask(server: Guarded, request: bytes = GOOD) -> Reply:
+    """One request on a connection of its own."""
+    with Client(server) as client:
+        client.send(request)
+        return client.reply()
+
+
+def post(path: str, body: bytes, *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *more, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def pour(client: Client, piece: bytes, most: int, seconds: float = 10.0) -> int:
+    """Send `piece` over and over, until refused or `most` bytes; how many were taken."""
+    taken, end = 0, time.monotonic() + seconds
+    with contextlib.suppress(OSError):
+        while taken < most and time.monotonic() < end:
+            client.send(piece)
+            taken += len(piece)
+    return taken
+
+
+def pour_slowly(client: Client, piece: bytes, pause: float, seconds: float) -> int:
+    """Send `piece` every `pause` seconds until an answer is there, or it took too long."""
+    end, sent = time.monotonic() + seconds, 0
+    client.socket.settimeout(pause)
+    while time.monotonic() < end:
+        try:
+            if client.socket.recv(1, socket.MSG_PEEK) is not None:
+                break
+        except TimeoutError:
+            with contextlib.suppress(OSError):
+                client.send(piece)
+                sent += len(piece)
+    client.socket.settimeout(15.0)
+    return sent
+
+
+def connections(server: Guarded) -> int:
+    """Sockets the server's process holds open, its listener and its own pipes aside."""
+    port = f"{server.address[1]:04X}"
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    established = ("01", "08")  # open; or closed by the client alone
+    return sum(row[1].endswith(":" + port) and row[3] in established for row in rows)
+
+
+# -- connections that wait too long --------------------------------------------------------------
+
+
+def test_idle_and_half_sent_connections_end_while_a_good_client_is_served(server: Guarded) -> None:
+    """300 connections that say nothing, half a head, or half a body: each reads a 408 and is
+    closed, and all the while another client gets its answers."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(300)]
+        for number, client in enumerate(clients):
+            client.send((b"", HALF_HEAD, HALF_BODY)[number % 3])
+        assert [ask(server).status for _ in range(50)] == [200] * 50
+        replies = [client.reply() for client in clients]
+        assert all(client.ended() for client in clients)
+    assert {(reply.status, reply.code) for reply in replies} == {(408, "request_timeout")}
+    assert {reply.headers["connection"] for reply in replies} == {"close"}
+    assert time.monotonic() - began < 12
+
+
+def test_a_head_that_drips_does_not_gain_time(server: Guarded) -> None:
+    """The head's time runs from its first byte, however many follow."""
+    with Client(server) as client:
+        client.send(HALF_HEAD)
+        began = time.monotonic()
+        pour_slowly(client, b"a", 0.1, 6.0)
+        assert client.reply().status == 408
+        assert time.monotonic() - began < 5
+
+
+def test_a_second_request_is_timed_like_the_first(server: Guarded) -> None:
+    """On a kept connection half a head stops uvicorn's own timer; the guard's runs."""
+    with Client(server) as client:
+        client.send(GOOD)
+        assert client.reply().status == 200
+        client.send(HALF_HEAD)
+        assert client.reply().code == "request_timeout"
+
+
+def test_empty_lines_do_not_hold_a_kept_connection(server: Guarded) -> None:
+    """Line breaks before a request are no request, and also stop uvicorn's own timer."""
+    with Client(server) as client:
+        client.send(GOOD)
+        assert client.reply().status == 200
+        pour_slowly(client, b"\r\n", 0.1, 6.0)
+        assert client.reply().status == 408
+
+
+def test_an_idle_kept_connection_is_left_to_the_keep_alive_time() -> None:
+    """Between requests the longer keep-alive time counts, not the head's time."""
+    limits = replace(HASTY, head_seconds=0.2)
+    with Guarded(limits, timeout_keep_alive=1) as server, Client(server) as client:
+        for pause in (0.6, 0.6, 0):
+            client.send(GOOD)
+            assert client.reply().status == 200
+            time.sleep(pause)
+        assert client.ended()
+
+
+def test_a_dripping_body_ends_after_a_while(server: Guarded) -> None:
+    """Bytes that keep coming are not enough; they must come at a rate."""
+    with Client(server) as client:
+        client.send(post("/echo", b"").replace(b"length: 0", b"length: 100000"))
+        pour_slowly(client, b"a" * 100, 0.1, 8.0)
+        assert client.reply().code == "request_timeout"
+
+
+def test_a_slow_but_steady_upload_passes(server: Guarded) -> None:
+    """Some times the lowest rate, for longer than any limit, is a slow client and no attack."""
+    body = bytes(120_000)
+    with Client(server) as client:
+        client.send(post("/echo", body)[: -len(body)])
+        for start in range(0, len(body), 6000):
+            client.send(body[start : start + 6000])
+            time.sleep(0.1)
+        assert json.loads(client.reply().body) == {"length": len(body)}
+
+
+def test_the_time_the_application_takes_is_not_the_clients(server: Guarded) -> None:
+    """Neither a computation after the body nor one before it makes the client late."""
+    large, small = post("/slow", bytes(500_000)), post("/late", bytes(100))
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda request: ask(server, request), (large, small)))
+    assert [json.loads(reply.body)["length"] for reply in replies] == [500_000, 100]
+
+
+def test_a_client_that_waits_for_100_continue_is_not_late(server: Guarded) -> None:
+    """It was told to wait, so the time until it is told to go on is the application's."""
+    with Client(server) as client:
+        client.send(post("/slow", b"abc", "expect: 100-continue")[:-3])
+        assert client.reply().status == 100
+        client.send(b"abc")
+        assert json.loads(client.reply().body) == {"length": 3}
+
+
+def test_a_body_that_stalls_after_the_answer_began_is_cut(server: Guarded) -> None:
+    """No error fits into an answer under way; it must not look whole either."""
+    with Client(server) as client:
+        client.send(post("/begun", b"").replace(b"length: 0", b"length: 100000"))
+        assert client.reply().status == 200
+        assert client.reset()
+
+
+def test_an_answer_nobody_takes_is_thrown_away(server: Guarded) -> None:
+    """A client that asks for 30 MB and does not read holds neither memory nor connection."""
+    before = resident_mb(server.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(Client(server))
+            client.send(GOOD.replace(b"hello", b"large"))
+        deadline = time.monotonic() + 10
+        while connections(server) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert connections(server) == 0
+    assert resident_mb(server.pid) < before + 64
+
+
+def test_an_answer_taken_slowly_arrives_whole(server: Guarded) -> None:
+    """As long as the client takes some of it, it may take its time."""
+    with Client(server) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.send(GOOD.replace(b"hello", b"large"))
+        size = 0
+        while size < 30 << 20:
+            size += len(client.socket.recv(1 << 20))
+            time.sleep(0.002)
+        assert size > 30 << 20
+
+
+# -- heads that are too large or no HTTP ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (HALF_HEAD, b"a" * 60_000),
+        (b"GET /hello HTTP/1.1\r\n", b"x-header: value\r\n" * 4000),
+        (b"GET /hello?", b"a" * 60_000),
+        (CHUNKED + b"3\r\nabc\r\n0\r\n", b"x-trailer: value\r\n" * 4000),
+        (CHUNKED + b"3\r\nabc\r\n0\r\nx-trailer: ", b"a" * 60_000),
+        (CHUNKED + b"3;", b"a" * 60_000),
+    ],
+    ids=["one header", "many headers", "request line", "trailers", "one trailer", "extension"],
+)
+def test_an_endless_head_ends_early(server: Guarded, start: bytes, piece: bytes) -> None:
+    """200 MB that are no body are refused with 431 and leave no memory behind."""
+    before = resident_mb(server.pid)
+    with Client(server) as client:
+        client.send(start)
+        assert pour(client, piece, 200 << 20) < 200 << 20
+        reply = client.reply()
+    assert (reply.status, reply.code) == (431, "headers_too_large")
+    assert resident_mb(server.pid) < before + 64
+
+
+def test_a_large_head_in_one_packet_with_its_body_is_refused(server: Guarded) -> None:
+    """What counts is the head, whichever packets it comes in."""
+    assert ask(server, post("/echo", b"abc", "x: " + "a" * 33_000)).code == "headers_too_large"
+    assert ask(server, post("/echo", b"abc", "x: " + "a" * 31_000)).status == 200
+    assert ask(server, post("/echo", bytes(200_000), "x: " + "a" * 31_000)).status == 200
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        CHUNKED + b"ZZ\r\n",
+    ],
+)
+def test_what_is_no_http_reads_an_error_of_the_shared_form(
+    server: Guarded, request_bytes: bytes
+) -> None:
+    """uvicorn's plain text becomes the JSON that every other error has, and the end is clean."""
+    with Client(server) as client:
+        client.send(request_bytes)
+        reply = client.reply()
+        assert (reply.status, reply.code) == (400, "invalid_http")
+        assert client.ended()
+
+
+# -- answers that come before the body -----------------------------------------------------------
+
+
+def test_an_announced_gigabyte_is_refused_before_it_is_sent(server: Guarded) -> None:
+    """The 413 comes on the announcement; the connection says that it closes, and does."""
+    with Client(server) as client:
+        client.send(post("/echo", b"").replace(b"length: 0", b"length: 1000000000"))
+        reply = client.reply()
+        assert (reply.status, reply.code) == (413, "body_too_large")
+        assert reply.headers["connection"] == "close"
+        assert client.ended()
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_twenty_clients_that_pour_read_their_413(server: Guarded, chunked: bool) -> None:
+    """Clients that send on and read only afterwards still find the answer: none is reset first."""
+    before = resident_mb(server.pid)
+    announced = post("/echo", b"").replace(b"length: 0", b"length: 1000000000")
+    chunk = b"10000\r\n" + bytes(65_536) + b"\r\n"
+
+    def upload(_: int) -> Reply:
+        with Client(server) as client:
+            client.send(CHUNKED if chunked else announced)
+            for _ in range(60):  # 4 MB, the limit being 1 MB; a reset fails the test here
+                client.send(chunk)
+            reply = client.reply()
+            assert client.ended()
+            return reply
+
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(upload, range(20)))
+    assert [(reply.status, reply.code) for reply in replies] == [(413, "body_too_large")] * 20
+    assert resident_mb(server.pid) < before + 64
+
+
+def test_lingering_has_an_end(server: Guarded) -> None:
+    """A client that never stops is cut off after a while or an amount, whichever comes first."""
+    with Client(server) as client:
+        client.send(CHUNKED)
+        began = time.monotonic()
+        taken = pour(client, b"100000\r\n" + bytes(1 << 20) + b"\r\n", 1 << 30, 10)
+        assert time.monotonic() - began < 9
+        assert taken < 200 << 20
+    with Client(server) as client:
+        client.send(CHUNKED)
+        pour(client, b"100000\r\n" + bytes(1 << 20) + b"\r\n", 3 << 20)
+        began = time.monotonic()
+        while pour(client, b"a", 1, 1) and time.monotonic() - began < 9:
+            time.sleep(0.05)
+        assert time.monotonic() - began < 8
+    assert ask(server).status == 200
+
+
+def test_a_client_that_leaves_early_costs_nothing(server: Guarded) -> None:
+    """Resets and half-closes at every stage leave the server as it was."""
+    for request in (b"", HALF_HEAD, HALF_BODY, GOOD, post("/echo", bytes(2 * LIMIT))[:-1]):
+        for linger in (struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)):
+            with Client(server) as client:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                with contextlib.suppress(OSError):
+                    client.send(request)
+                    client.socket.shutdown(socket.SHUT_WR)
+    assert ask(server).status == 200
+
+
+# -- connections that behave ---------------------------------------------------------------------
+
+
+def test_a_connection_is_kept_for_many_requests(server: Guarded) -> None:
+    """Bodies of all sizes, whole in one packet or not, one after another."""
+    with Client(server) as client:
+        for size in (0, 1, 100, 70_000, 300_000, LIMIT, 5):
+            client.send(post("/echo", bytes(size)))
+            reply = client.reply()
+            assert json.loads(reply.body) == {"length": size}
+            assert "connection" not in reply.headers
+            client.send(CHUNKED)
+            client.send(b"5\r\nhello\r\n0\r\nx-trailer: small\r\n\r\n")
+            assert json.loads(client.reply().body) == {"length": 5}
+
+
+def test_pipelined_requests_are_answered_in_turn(server: Guarded) -> None:
+    """Several requests in one packet, and a request split anywhere."""
+    many = b"".join(post("/echo", bytes(size)) for size in range(30))
+    with Client(server) as client:
+        client.send(many)
+        lengths = [json.loads(client.reply().body)["length"] for _ in range(30)]
+        assert lengths == list(range(30))
+        for cut in range(1, len(GOOD), 9):
+            client.send(GOOD + GOOD[:cut])
+            client.send(GOOD[cut:])
+            assert [client.reply().status, client.reply().status] == [200, 200]
+
+
+def test_close_is_heard(server: Guarded) -> None:
+    """A client that asks for the end of the connection gets it after its answer."""
+    with Client(server) as client:
+        client.send(post("/echo", b"abc", "connection: close"))
+        reply = client.reply()
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert client.ended()
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [(b"nonsense\r\n\r\n", 400), (b"GET /?" + b"a" * 300_000, 431), (CHUNKED + b"ZZ\r\n", 400)],
+)
+def test_an_error_waits_for_the_answers_before_it(server: Guarded, bad: bytes, status: int) -> None:
+    """A bad request behind a good one that is still in work cannot take the good one's answer."""
+    with Client(server) as client:
+        client.send(post("/late", b"abc") + bad)
+        assert json.loads(client.reply().body) == {"length": 3}
+        assert client.reply().status == status
+        assert client.ended()
+
+
+def test_an_application_that_fails_keeps_the_connection_sound(server: Guarded) -> None:
+    """uvicorn's own 500 closes the connection, whether or not a body was left unread."""
+    for request in (post("/broken", b"abc"), post("/broken", bytes(2 * LIMIT))):
+        with Client(server) as client:
+            client.send(request)
+            assert client.reply().status == 500
+            assert client.ended()
+    assert ask(server).status == 200
+
+
+# -- shutdown ------------------------------------------------------------------------------------
+
+
+def test_half_sent_requests_do_not_hold_up_the_end() -> None:
+    """SIGTERM with idle, half-sent and kept connections: the process ends at once."""
+    with Guarded(Patience()) as server, contextlib.ExitStack() as stack:
+        sent: list[bytes] = [b"", HALF_HEAD, HALF_BODY, CHUNKED, GOOD]
+        clients = [stack.enter_context(Client(server)) for _ in sent * 3]
+        for client, request in zip(clients, sent * 3, strict=True):
+            client.send(request)
+        time.sleep(0.3)
+        assert server.terminate(within=10) < 4
+
+
+def test_a_half_sent_request_reads_why_it_ends() -> None:
+    """At shutdown it is answered 503 with a time to try again."""
+    with Guarded(Patience()) as server, Client(server) as client:
+        client.send(HALF_BODY)
+        time.sleep(0.3)
+        server.terminate(within=10)
+        reply = client.reply()
+        assert (reply.status, reply.code) == (503, "not_ready")
+        assert reply.headers["retry-after"] == "2"
+
+
+def test_a_request_in_work_is_answered_before_the_end() -> None:
+    """And what is pipelined behind it cannot keep the process alive."""
+    with Guarded(Patience()) as server, Client(server) as client:
+        client.send(post("/late", b"abc"))
+        time.sleep(0.5)
+        os.kill(server.pid, signal.SIGTERM)
+        time.sleep(0.3)
+        client.send(GOOD + HALF_HEAD)
+        reply = client.reply()
+        assert json.loads(reply.body) == {"length": 3}
+        assert reply.headers["connection"] == "close"
+        server.process.join(10)
+        assert not server.process.is_alive()
+
+
+# -- the pieces ----------------------------------------------------------------------------------
+
+
+def test_a_guarded_class_has_limits_of_its_own() -> None:
+    """The factory changes a class of its own, not the one all share."""
+    kind = guarded(HASTY)
+    assert issubclass(kind, GuardedProtocol)
+    assert kind.patience == HASTY
+    assert GuardedProtocol.patience == Patience()

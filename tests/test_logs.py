@@ -1,0 +1,59 @@
+"""Logs: one line an event, for people or for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from litapi.logs import _formatter
+from tests.server_process import ROOT
+
+
+def _record(message: str, **extra: object) -> logging.LogRecord:
+    record = logging.LogRecord("siglit.front", logging.INFO, "x.py", 1, message, None, None)
+    record.__dict__.update(extra)
+    return record
+
+
+def test_json_lines_parse_and_keep_their_fields() -> None:
+    """Time, level, logger, message and whatever came as extra."""
+    line = json.loads(_formatter("json").format(_record("an answer", status=200, request_id="a1")))
+    assert line["level"] == "INFO"
+    assert line["logger"] == "siglit.front"
+    assert line["message"] == "an answer"
+    assert line["status"] == 200
+    assert line["request_id"] == "a1"
+    assert line["time"]
+
+
+def test_text_lines_are_single_lines_for_people() -> None:
+    """Level, logger, message."""
+    line = _formatter("text").format(_record("an answer"))
+    assert "INFO siglit.front an answer" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_break_in_a_message_cannot_forge_a_json_line(form: str) -> None:
+    """In JSON a line is a line, whatever is in it."""
+    line = _formatter(form).format(_record('a\n{"level": "INFO"}'))
+    assert form == "text" or "\n" not in line
+
+
+def test_the_level_is_obeyed_and_libraries_stay_quiet() -> None:
+    """`warning` hides info; chatty libraries are at warning even under debug."""
+    code = (
+        "import logging; from litapi.logs import configure; from litapi.settings import Settings;"
+        "configure(Settings(log_level='{}'));"
+        "logging.getLogger('siglit.x').info('mine');"
+        "logging.getLogger('httpx').info('theirs')"
+    )
+    for level, mine in (("warning", False), ("debug", True)):
+        run = subprocess.run(
+            [sys.executable, "-c", code.format(level)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert ("mine" in run.stderr) is mine
+        assert "theirs" not in run.stderr

@@ -1,0 +1,295 @@
+"""Prometheus across processes: every process counts for itself, `/metrics` adds up.
+
+prometheus_client chooses its way of storing at its first import, so each scenario runs in a Python
+of its own and prints what `/metrics` would say.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scenario(name: str) -> Samples:
+    """Run a function of this file in a fresh Python and read the exposition that it prints."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    command = [sys.executable, "-c", f"from tests.test_metrics import {name}; {name}()"]
+    clean = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
+    with TemporaryDirectory() as home:
+        text = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**clean, "TMPDIR": home},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert text.returncode == 0, text.stderr
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.stdout)
+        for sample in family.samples
+    }
+
+
+def child(work: Callable[[], None], wait: bool = True) -> int:
+    """Fork, work and end; with `wait` False the child lives until this process ends."""
+    ready, done = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        work()
+        os.write(done, b".")
+        time.sleep(0 if wait else 30)
+        os._exit(0)
+    os.read(ready, 1)
+    if wait:
+        os.waitpid(pid, 0)
+    return pid
+
+
+def show() -> None:
+    """Print what `/metrics` says."""
+    from litapi.metrics import exposition
+
+    sys.stdout.write(exposition().decode())
+    sys.stdout.flush()
+
+
+# -- scenarios, each in a Python of its own --------------------------------------------------------
+
+
+def all_calls() -> None:
+    """Every call once, in one process."""
+    from cache import Watcher
+    from litapi.metrics import Metrics, lay
+
+    lay()
+    metrics = Metrics()
+    metrics.answered("/embed_text", 200, 0.004)
+    metrics.answered("/embed_text", 200, 0.4)
+    metrics.answered("/embed_text", 429, 0.001)
+    metrics.stages("text", 0.003, 0.02, 0.2)
+    metrics.tiers("memory+redis (shared)")
+    watcher: Watcher = metrics  # the cache takes it as it is
+    watcher.looked_up("l1", "hit", 3)
+    watcher.looked_up("l1", "miss", 2)
+    watcher.looked_up("l1", "hit", 4)
+    watcher.lookup_seconds("redis", 0.003)
+    watcher.bytes("l1", 4096)
+    watcher.evicted(5)
+    watcher.breaker("open")
+    watcher.queue(6)
+    watcher.dropped(7)
+    watcher.written(8)
+    show()
+
+
+def two_processes() -> None:
+    """Two HTTP processes, one of them gone; the parent that answers counted nothing itself."""
+    from litapi.metrics import Metrics, forget, lay
+
+    lay()
+
+    def work(n: int, state: str) -> Callable[[], None]:
+        def one() -> None:
+            metrics = Metrics()
+            for _ in range(n):
+                metrics.answered("/score", 200, 0.001)
+            metrics.bytes("l1", 100 * n)
+            metrics.queue(n)
+            metrics.breaker(state)
+
+        return one
+
+    gone = child(work(2, "open"))
+    alive = child(work(3, "closed"), wait=False)
+    forget(gone)
+    show()
+    os.kill(alive, 9)
+
+
+def nothing_counted() -> None:
+    """A server that nobody has asked anything yet."""
+    from litapi.metrics import Metrics, lay
+
+    lay()
+    Metrics()
+    show()
+
+
+def two_folders() -> None:
+    """Two servers on one machine."""
+    from litapi.metrics import lay
+
+    first, second = lay(), lay()
+    assert first != second
+    assert first.is_dir()
+    assert not list(first.iterdir())
+    assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(second)
+
+
+def forgotten_without_a_folder() -> None:
+    """A process that has no metrics."""
+    from litapi.metrics import forget
+
+    forget(os.getpid())
+
+
+def full_batches() -> None:
+    """A worker's batches."""
+    from litapi.metrics import BatchMetrics, lay
+
+    lay()
+    batches = BatchMetrics("image")
+    batches.observe(8, 2048)
+    batches.observe(1, 256)
+    show()
+
+
+def own_processes() -> None:
+    """The main process looks at itself and at one that is gone."""
+    from litapi.metrics import ProcessMetrics, lay
+
+    lay()
+    gone = child(lambda: None)
+    ProcessMetrics().observe({"server": os.getpid(), "text_0": gone}, restarts=2)
+    show()
+
+
+# -- tests -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calls() -> Samples:
+    return scenario("all_calls")
+
+
+@pytest.fixture(scope="module")
+def processes() -> Samples:
+    return scenario("two_processes")
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    """The sample of that name whose labels hold at least these, summed where there are several."""
+    wanted = set(labels.items())
+    found = [one for (key, has), one in samples.items() if key == name and wanted <= has]
+    assert found, f"no {name} with {labels}"
+    return sum(found)
+
+
+def test_answers_are_counted_by_route_and_status(calls: Samples) -> None:
+    """The rate of errors of a route is one division."""
+    assert value(calls, "siglit_requests_total", route="/embed_text", status="200") == 2
+    assert value(calls, "siglit_requests_total", route="/embed_text", status="429") == 1
+
+
+def test_the_time_of_answers_is_a_histogram(calls: Samples) -> None:
+    """Quantiles are computed where the numbers of all servers meet."""
+    assert value(calls, "siglit_request_seconds_count", route="/embed_text") == 3
+    assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.005") == 2
+    assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.5") == 3
+    assert value(calls, "siglit_request_seconds_sum", route="/embed_text") == pytest.approx(0.405)
+
+
+@pytest.mark.parametrize(("stage", "seconds"), [("queue", 0.003), ("decode", 0.02), ("infer", 0.2)])
+def test_each_stage_of_a_job_is_seen_alone(calls: Samples, stage: str, seconds: float) -> None:
+    """Whoever looks for the bottleneck finds it by name."""
+    total = value(calls, "siglit_stage_seconds_sum", kind="text", stage=stage)
+    assert total == pytest.approx(seconds)
+
+
+def test_look_ups_are_counted_by_tier_and_result(calls: Samples) -> None:
+    """The hit rate of each tier is one division."""
+    assert value(calls, "cache_requests_total", tier="l1", result="hit") == 7
+    assert value(calls, "cache_requests_total", tier="l1", result="miss") == 2
+    assert value(calls, "cache_lookup_seconds_count", tier="redis") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("cache_bytes", 4096),
+        ("cache_l1_evictions_total", 5),
+        ("cache_breaker_state", 2),
+        ("cache_write_queue", 6),
+        ("cache_write_dropped_total", 7),
+        ("cache_written_total", 8),
+    ],
+)
+def test_what_the_cache_tells_its_watcher_is_on_the_page(
+    calls: Samples, name: str, number: float
+) -> None:
+    """Every call of the watcher has its metric."""
+    assert value(calls, name) == number
+
+
+def test_the_tiers_in_use_are_a_label(calls: Samples) -> None:
+    """A dashboard shows at once whether Redis is there."""
+    assert value(calls, "cache_tier_info", tiers="memory+redis (shared)") == 1
+
+
+def test_every_name_says_whose_it_is(calls: Samples) -> None:
+    """No metric of this service can meet another program's."""
+    assert {name for name, _ in calls if not name.startswith(("siglit_", "cache_"))} == set()
+
+
+def test_the_counts_of_all_processes_are_added_up(processes: Samples) -> None:
+    """An ended process keeps its share: a counter must never go back."""
+    assert value(processes, "siglit_requests_total", route="/score") == 5
+    assert value(processes, "siglit_request_seconds_count", route="/score") == 5
+
+
+def test_what_an_ended_process_held_is_no_longer_held(processes: Samples) -> None:
+    """Live gauges are those of the processes that live."""
+    assert value(processes, "cache_bytes", tier="l1") == 300
+    assert value(processes, "cache_write_queue") == 3
+    assert value(processes, "cache_breaker_state") == 0
+
+
+def test_no_metric_has_a_label_for_the_process(processes: Samples) -> None:
+    """A process id as a label would make a new series at every restart."""
+    assert [has for _, has in processes if "pid" in dict(has)] == []
+
+
+def test_a_server_that_nobody_asked_has_a_readable_page() -> None:
+    """The first scrape may come before the first request."""
+    assert all(number == 0 for number in scenario("nothing_counted").values())
+
+
+def test_two_servers_on_one_machine_share_no_folder() -> None:
+    """Each counts for itself, also when both run as the same user."""
+    scenario("two_folders")
+
+
+def test_forgetting_without_a_folder_is_nothing() -> None:
+    """A server that was started without metrics ends its processes all the same."""
+    scenario("forgotten_without_a_folder")
+
+
+def test_a_worker_tells_how_full_its_batches_are() -> None:
+    """Items and cost of every batch, by tower."""
+    samples = scenario("full_batches")
+    assert value(samples, "siglit_batch_items_count", kind="image") == 2
+    assert value(samples, "siglit_batch_items_sum", kind="image") == 9
+    assert value(samples, "siglit_batch_cost_sum", kind="image") == 2304
+
+
+def test_the_main_process_tells_of_its_children() -> None:
+    """Memory and CPU by role; a child that has just ended is left out, not an error."""
+    samples = scenario("own_processes")
+    assert value(samples, "siglit_process_resident_bytes", role="server") > 1 << 20
+    assert value(samples, "siglit_process_cpu_seconds", role="server") > 0
+    assert value(samples, "siglit_worker_restarts") == 2
+    roles = {dict(has).get("role") for name, has in samples if name == "siglit_process_cpu_seconds"}
+    assert roles == {"server"}

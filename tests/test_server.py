@@ -1,0 +1,100 @@
+"""EmbedServer's parts that can be looked at without starting it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from typing import Any
+
+import pytest
+
+from litapi.checkpoint import Checkpoint, fetch
+from litapi.dispatcher import StartError
+from litapi.server import _tls, banner, device_plan, port_taken, visible_devices
+from litapi.service import Service
+from litapi.settings import Settings
+
+
+def _listed(text: str) -> Any:
+    def run(*_: Any, **__: Any) -> Any:
+        return subprocess.CompletedProcess([], 0, stdout=text)
+
+    return run
+
+
+def _missing(*_: Any, **__: Any) -> Any:
+    raise FileNotFoundError
+
+
+def test_each_tower_gets_its_workers_on_every_device() -> None:
+    """Two devices, two text workers and one image worker on each."""
+    settings = Settings(devices="cuda:0,cuda:1", text_workers=2)
+    assert device_plan(settings) == {
+        "text": ["cuda:0", "cuda:1", "cuda:0", "cuda:1"],
+        "image": ["cuda:0", "cuda:1"],
+    }
+
+
+def test_the_cpu_is_one_device() -> None:
+    """Worker counts are processes on it."""
+    plan = device_plan(Settings(devices="cpu", image_workers=3))
+    assert plan == {"text": ["cpu"], "image": ["cpu"] * 3}
+
+
+def test_devices_are_counted_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lines that begin with GPU are two devices; MIG slices below them are not more."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    listed = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
+    assert visible_devices(_listed(listed)) == ["cuda:0", "cuda:1"]
+
+
+def test_without_a_driver_the_cpu_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No nvidia-smi, or one that lists nothing."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_devices(_missing) == ["cpu"]
+    assert visible_devices(_listed("No devices were found\n")) == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"),
+    [("", ["cpu"]), ("-1", ["cpu"]), ("3", ["cuda:0"]), ("GPU-a,MIG-b", ["cuda:0", "cuda:1"])],
+)
+def test_the_visible_devices_are_numbered_from_zero(
+    visible: str, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Indexes, UUIDs and MIG names all count, as torch numbers them."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_devices(_missing) == devices
+
+
+def test_a_taken_port_is_seen_before_anything_loads() -> None:
+    """A listener makes it taken; without one it is free."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert port_taken("127.0.0.1", port)
+    assert not port_taken("127.0.0.1", port)
+
+
+def test_half_a_certificate_is_refused(tmp_path: Any) -> None:
+    """Certificate and key go together, and must be readable."""
+    assert _tls(Settings()) == {}
+    with pytest.raises(StartError, match="go together"):
+        _tls(Settings(tls_cert="x"))
+    with pytest.raises(StartError, match="tls_cert"):
+        _tls(Settings(tls_cert=str(tmp_path / "none"), tls_key=str(tmp_path / "none")))
+
+
+def test_the_banner_says_what_is_served_and_where() -> None:
+    """Model, precision × workers, devices, cache, docs, and that the demo knows shapes only."""
+    service = Service(Settings(port=9123), Checkpoint.open(fetch("", None)))
+    service.precision = {"text": "bfloat16", "image": "float32"}
+    service.workers = [{"tower": tower, "device": "cpu"} for tower in ("text", "image", "image")]
+    service.cache_tiers = ("memory", "redis (private)")
+    text = banner(service)
+    assert "siglit-demo" in text
+    assert "text bfloat16 × 1 · image float32 × 2 on cpu" in text
+    assert "memory → redis (private)" in text
+    assert "http://localhost:9123/docs" in text
+    assert "drawn shapes only" in text

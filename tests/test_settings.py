@@ -1,0 +1,330 @@
+"""Options: where they come from, which of two wins, and how a wrong one is named."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from litapi.settings import (
+    ALIASES,
+    BARE,
+    IMAGE_FORMATS,
+    PREFIX,
+    Settings,
+    SettingsError,
+    add_flags,
+    flag_of,
+)
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+OPTIONS = sorted(Settings.model_fields)
+VARIABLES = [PREFIX + name.upper() for name in OPTIONS]
+DEFAULTS = Settings.read({}, {})
+WITH_DEFAULT = [name for name in OPTIONS if Settings.model_fields[name].default is not None]
+
+
+def from_flags(*words: str) -> Settings:
+    """The settings of a command line with nothing in the environment."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return Settings.read(vars(parser.parse_args(words)), {})
+
+
+def as_text(value: Any) -> str:
+    """An option's value as a person would write it."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def complaints(flags: dict[str, Any], environ: dict[str, str]) -> list[str]:
+    """The lines of the refusal of these options."""
+    with pytest.raises(SettingsError) as refusal:
+        Settings.read(flags, environ)
+    return str(refusal.value).splitlines()
+
+
+# -- where a value comes from ----------------------------------------------------------------------
+
+
+def test_without_a_word_every_option_has_its_default() -> None:
+    """`make serve` needs no configuration."""
+    assert Settings.read({}, {}).model_dump() == {
+        name: field.default for name, field in Settings.model_fields.items()
+    }
+    assert from_flags() == DEFAULTS
+
+
+def test_the_defaults_obey_their_own_limits() -> None:
+    """Pydantic does not check defaults, so a default out of bounds would go unseen."""
+    assert Settings.model_validate(DEFAULTS.model_dump()) == DEFAULTS
+
+
+def test_the_environment_wins_over_the_default() -> None:
+    """An option that is set in the environment needs no flag."""
+    assert Settings.read({}, {"SIGLIT_TIMEOUT": "7.5"}).timeout == 7.5
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    """What was typed last and nearest decides."""
+    settings = Settings.read({"timeout": "5"}, {"SIGLIT_TIMEOUT": "7.5", "SIGLIT_THREADS": "3"})
+    assert settings.timeout == 5
+    assert settings.threads == 3
+
+
+def test_a_flag_that_was_not_given_overrides_nothing() -> None:
+    """argparse says None for it, which is no value."""
+    assert Settings.read({"timeout": None}, {"SIGLIT_TIMEOUT": "7.5"}).timeout == 7.5
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_bare_name_is_read_and_the_prefixed_one_wins(name: str) -> None:
+    """`PORT=9000 make serve` works, and `SIGLIT_PORT` is there for who must be precise."""
+    bare, prefixed = ("9000", "9001") if name == "port" else ("bare", "prefixed")
+    one = getattr(Settings.read({}, {name.upper(): bare}), name)
+    both = Settings.read({}, {name.upper(): bare, PREFIX + name.upper(): prefixed})
+    assert str(one) == bare
+    assert str(getattr(both, name)) == prefixed
+
+
+def test_the_bare_names_are_exactly_these_four() -> None:
+    """Other names belong to other programs: HOST, THREADS or TIMEOUT must not reach in."""
+    assert set(BARE) == {"model", "revision", "port", "redis_url"}
+    others = {name.upper(): "1" for name in OPTIONS if name not in BARE}
+    assert Settings.read({}, others) == DEFAULTS
+
+
+def test_an_empty_bare_name_is_as_good_as_unset() -> None:
+    """Compose files pass `MODEL=` on when the host has no such variable."""
+    assert Settings.read({}, {name.upper(): "" for name in BARE}) == DEFAULTS
+
+
+def test_a_variable_in_any_case_names_its_option() -> None:
+    """Only the prefix must be in capitals."""
+    assert Settings.read({}, {"SIGLIT_port": "9000"}).port == 9000
+
+
+@pytest.mark.parametrize("name", WITH_DEFAULT)
+def test_a_default_can_be_written_as_text(name: str) -> None:
+    """What --help shows as the default is what one may give, by variable and by flag."""
+    default = Settings.model_fields[name].default
+    from_environment = Settings.read({}, {PREFIX + name.upper(): as_text(default)})
+    assert from_environment == DEFAULTS
+    assert from_flags(f"{flag_of(name)}={as_text(default)}") == DEFAULTS
+
+
+@given(port=st.integers(1024, 65535), timeout=st.floats(0.001, 3600), threads=st.integers(0, 256))
+def test_flag_and_variable_read_a_number_alike(port: int, timeout: float, threads: int) -> None:
+    """There is one meaning of a value, wherever it was given."""
+    values = {"port": str(port), "timeout": repr(timeout), "threads": str(threads)}
+    environ = {PREFIX + name.upper(): value for name, value in values.items()}
+    words = [f"{flag_of(name)}={value}" for name, value in values.items()]
+    settings = from_flags(*words)
+    assert settings == Settings.read({}, environ)
+    assert (settings.port, settings.timeout, settings.threads) == (port, timeout, threads)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_an_unknown_variable_stops_the_start_and_names_itself() -> None:
+    """A misspelt option is not silently ignored."""
+    assert complaints({}, {"SIGLIT_TEXT_WORKER": "2"}) == [
+        "SIGLIT_TEXT_WORKER: there is no such option"
+    ]
+
+
+def test_variables_of_other_programs_are_none_of_our_business() -> None:
+    """Only the prefix makes a variable ours."""
+    environ = {"PATH": "/bin", "siglit_port": "x", "MY_SIGLIT_PORT": "x", "TIMEOUT": "x"}
+    assert Settings.read({}, environ) == DEFAULTS
+
+
+def test_all_wrong_options_are_reported_together_by_the_name_they_were_given_under() -> None:
+    """One start tells all there is to mend, in the words of whoever gave it."""
+    lines = complaints(
+        {"threads": "-1", "host": None},
+        {"PORT": "80", "SIGLIT_TIMEOUT": "soon", "SIGLIT_LOOP": "fast", "SIGLIT_TYPO": "1"},
+    )
+    assert len(lines) == 5
+    names = {line.partition(":")[0] for line in lines}
+    assert names == {"--threads", "PORT", "SIGLIT_TIMEOUT", "SIGLIT_LOOP", "SIGLIT_TYPO"}
+
+
+def test_the_complaint_shows_the_limit_and_what_was_given() -> None:
+    """A person can mend the option without looking anything up."""
+    (line,) = complaints({}, {"SIGLIT_MAX_ITEMS": "0"})
+    assert "greater than or equal to 1" in line
+    assert "'0'" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "80"),
+        ("port", "65536"),
+        ("port", "8080.5"),
+        ("port", ""),
+        ("host", "example.org"),
+        ("precision", "float16"),
+        ("loop", "stoic"),
+        ("cache", "maybe"),
+        ("timeout", "0"),
+        ("timeout", "nan"),
+        ("timeout", "inf"),
+        ("max_items", "0"),
+        ("redis_budget_ms", "1001"),
+        ("jpeg_draft", "perhaps"),
+        ("log_level", "loud"),
+        ("image_formats", ""),
+        ("image_formats", "png,exe"),
+        ("devices", ""),
+        ("devices", "gpu"),
+        ("devices", "cpu,cuda:0"),
+        ("devices", "cuda:0,cuda:0"),
+        ("devices", "cuda:0,cuda:00"),
+        ("devices", "cuda:²"),
+        ("devices", "cuda:-1"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None:
+    """A wrong option never turns into another one's default."""
+    variable = PREFIX + name.upper()
+    assert [line.partition(":")[0] for line in complaints({}, {variable: value})] == [variable]
+
+
+@given(st.dictionaries(st.sampled_from([*VARIABLES, "SIGLIT_NO", "PORT", "HOME"]), st.text()))
+def test_any_environment_gives_settings_or_one_line_for_each_wrong_name(
+    environ: dict[str, str],
+) -> None:
+    """Whatever stands in the environment, the start never fails in another way."""
+    try:
+        settings = Settings.read({}, environ)
+    except SettingsError as refusal:
+        names = [line.partition(":")[0] for line in str(refusal).splitlines()]
+        assert len(names) == len(set(names))
+        assert set(names) <= set(environ)
+    else:
+        assert isinstance(settings, Settings)
+        assert "SIGLIT_NO" not in environ
+
+
+def test_a_wrong_value_is_shown_on_its_own_line_whatever_it_holds() -> None:
+    """A line break in a value cannot make up a second complaint."""
+    assert len(complaints({}, {"SIGLIT_IMAGE_FORMATS": "png\nPORT: wrong"})) == 1
+
+
+def test_an_unknown_option_in_code_is_refused_too() -> None:
+    """Tests and notebooks that build settings by hand get no free pass."""
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"text_worker": 2})
+
+
+# -- what the values mean --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_as", "means"),
+    [
+        ("auto", "auto"),
+        (" cpu ", "cpu"),
+        ("cuda:1", "cuda:1"),
+        ("cuda:0, cuda:3", "cuda:0,cuda:3"),
+    ],
+)
+def test_devices_are_a_word_or_a_list(given_as: str, means: str) -> None:
+    """Spaces are allowed where people put them."""
+    assert Settings.read({"devices": given_as}, {}).devices == means
+
+
+def test_image_formats_are_a_list_in_any_case() -> None:
+    """`PNG, Jpeg` is what a person writes."""
+    assert Settings.read({"image_formats": "PNG, Jpeg"}, {}).image_formats == ("png", "jpeg")
+
+
+def test_a_list_keeps_its_case_and_loses_its_gaps() -> None:
+    """Keys are compared letter by letter; a comma too many is not a key."""
+    settings = Settings.read({}, {"SIGLIT_API_KEYS": "Alpha, beta,,"})
+    assert settings.api_keys == ("Alpha", "beta")
+    assert Settings.read({}, {"SIGLIT_API_KEYS": ""}).api_keys == ()
+
+
+def test_every_default_image_format_is_a_known_one() -> None:
+    """The list that is on by default is part of the list that can be switched on."""
+    assert set(DEFAULTS.image_formats) <= set(IMAGE_FORMATS)
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (4, 1), (8, 2), (64, 16)])
+def test_there_is_one_http_process_for_four_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
+) -> None:
+    """The rest of the cores belong to decoding and to the towers."""
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert DEFAULTS.front_processes == processes
+    assert Settings.read({"http_workers": 3}, {}).front_processes == 3
+
+
+def test_settings_travel_to_workers_whole() -> None:
+    """A worker process receives the same options that were validated here."""
+    settings = Settings.read({"text_workers": "2"}, {"REDIS_URL": "unix:///run/redis.sock"})
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_settings_cannot_be_changed_after_the_start() -> None:
+    """Two processes never see two values of one option."""
+    with pytest.raises(ValidationError):
+        DEFAULTS.port = 9000
+
+
+# -- what is documented ----------------------------------------------------------------------------
+
+
+def test_the_help_lists_every_option_with_its_default() -> None:
+    """--help is the complete list."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    text = " ".join(parser.format_help().split())
+    for name, field in Settings.model_fields.items():
+        assert re.search(rf"{flag_of(name)}\b", text), name
+        assert field.description, name
+        assert " ".join(field.description.split()) in text, name
+
+
+def test_a_command_may_offer_some_options_only() -> None:
+    """`check` has no port."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser, ("model", "threads"))
+    assert set(vars(parser.parse_args([]))) == {"model", "threads"}
+
+
+@pytest.mark.parametrize(("name", "alias"), [(n, a) for n, all_ in ALIASES.items() for a in all_])
+def test_an_alias_is_the_same_option(name: str, alias: str) -> None:
+    """Both spellings of a flag set the one value."""
+    value = "float32" if name == "precision" else as_text(Settings.model_fields[name].default)
+    assert getattr(from_flags(alias, value), name) == getattr(
+        from_flags(flag_of(name), value), name
+    )
+
+
+@pytest.mark.skipif(not README.exists(), reason="README.md is not written yet")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_readme_documents_every_option(name: str) -> None:
+    """An option that is not in the settings table does not exist for its users."""
+    rows = [line for line in README.read_text().splitlines() if line.lstrip().startswith("|")]
+    flag = re.compile(rf"{flag_of(name)}(?![\w-])")
+    assert any(flag.search(row) for row in rows), f"{flag_of(name)} is not in a table of README.md"
+
+
+def test_only_the_settings_know_the_prefix() -> None:
+    """No other file reads an option from the environment behind the validation's back."""
+    reads = re.compile(r"(environ|getenv)\b.*" + PREFIX)
+    files = [p for room in ("litapi", "cache", "bench") for p in (ROOT / room).rglob("*.py")]
+    readers = [p.name for p in files if reads.search(p.read_text())]
+    assert readers == []
