@@ -28,8 +28,8 @@ DEMO_NAME = "siglit-demo"
 GEMMA_VOCABULARY = 256_000
 MODEL_TYPES = ("siglip", "siglip2")
 
-# Raised whenever litapi.pixels or litapi.tokens changes what it makes of the same input, so that
-# vectors cached under the old digest are never served again.
+# Raised whenever picture or pixels (images), canonical or tokens (texts) make something else of the
+# same input, so that vectors cached under the old digest are never served again.
 PREPROCESSING_VERSION = 1
 TOKENIZING_VERSION = 1
 
@@ -136,6 +136,7 @@ class Checkpoint:
     logit_scale: float
     logit_bias: float
     weights_digest: str
+    config_digest: str
     tokenizer_digest: str
     preprocessing_digest: str
     image_size: int
@@ -190,6 +191,7 @@ class Checkpoint:
             logit_scale=math.exp(weights.scalar("logit_scale")),
             logit_bias=weights.scalar("logit_bias"),
             weights_digest=digest,
+            config_digest=_config_digest(config),
             tokenizer_digest=_tokenizer_digest(folder),
             preprocessing_digest=_preprocessing_digest(processor, model_type),
             image_size=side,
@@ -368,6 +370,11 @@ def _tokenizer_digest(folder: Path) -> str:
         if (folder / name).is_file():
             digest.update(f"{name}:{_file_digest(folder / name)}\n".encode())
     return digest.hexdigest()
+
+
+def _config_digest(config: Mapping[str, Any]) -> str:
+    """Heads, layers, activation: the same weights under another config are another model."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _preprocessing_digest(processor: Mapping[str, Any], model_type: str) -> str:

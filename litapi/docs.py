@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
 from litapi.forms import (
+    OPTION_FIELDS,
     ClassifyRequest,
     ClassifyResponse,
     EmbeddingsRequest,
@@ -22,6 +24,7 @@ from litapi.forms import (
     ErrorResponse,
     ModelCard,
     ModelList,
+    Options,
     ScoreRequest,
     ScoreResponse,
 )
@@ -34,6 +37,7 @@ no-cache` for a fresh computation, `no-store` to leave no trace in the cache. An
 """
 REFUSALS: Final = {
     400: "The request does not have the expected form.",
+    401: "A valid API key is needed.",
     403: "Images by URL are switched off.",
     404: "That model is not served here.",
     413: "More bytes, items, characters or pixels than the limits in /info.",
@@ -70,7 +74,11 @@ def describe() -> FastAPI:
 
 
 async def _elsewhere() -> None:
-    """Stands for a route that the front answers before FastAPI is asked."""
+    """Answered by the front."""
+
+
+async def _by_name(model: str) -> None:
+    """Answered by the front."""
 
 
 class _Posts:
@@ -90,6 +98,9 @@ class _Posts:
         content: dict[str, Any] = {"application/json": {"schema": _inline(schema, definitions)}}
         if uploads:
             content |= _uploads()
+        extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+        if uploads:
+            extra["parameters"] = [_parameter(n, s) for n, s in _options().items()]
         self._app.add_api_route(
             path,
             _elsewhere,
@@ -100,7 +111,7 @@ class _Posts:
             responses={
                 code: {"model": ErrorResponse, "description": d} for code, d in REFUSALS.items()
             },
-            openapi_extra={"requestBody": {"required": True, "content": content}},
+            openapi_extra=extra,
             operation_id=path.strip("/").replace("/", "_"),
         )
 
@@ -116,21 +127,39 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
     return {name: _inline(one, definitions) for name, one in node.items()}
 
 
+def _options() -> dict[str, Any]:
+    """What may be asked for beside images that come as bytes."""
+    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+    return {name: properties[name] for name in sorted(OPTION_FIELDS)}
+
+
+def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    text = f"For a raw body. {schema.get('description', '')}".strip()
+    return {"name": name, "in": "query", "required": False, "description": text, "schema": schema}
+
+
 def _uploads() -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
-    files = {"images": {"type": "array", "items": binary}}
+    files = {"images": {"type": "array", "items": binary}, **_options()}
     form = {"schema": {"type": "object", "properties": files, "required": ["images"]}}
-    return {"multipart/form-data": form, "image/*": {"schema": binary}}
+    raw = {"schema": binary}
+    return {"multipart/form-data": form, "image/*": raw, "application/octet-stream": raw}
 
 
 def _get(app: FastAPI, path: str, summary: str, response: type[BaseModel] | None) -> None:
-    async def endpoint(model: str) -> None: ...
-
+    refusals: dict[int | str, dict[str, Any]] = {
+        "4XX": {"model": ErrorResponse, "description": "No such thing, or no valid API key."}
+    }
+    if path == "/readyz":
+        refusals[503] = {"model": ErrorResponse, "description": "Not ready to embed."}
     app.add_api_route(
         path,
-        endpoint if "{" in path else _elsewhere,
+        _by_name if "{" in path else _elsewhere,
         methods=["GET"],
         summary=summary,
+        description="",
         response_model=response,
+        response_class=PlainTextResponse if path == "/metrics" else JSONResponse,
+        responses=refusals,
         operation_id=path.strip("/").replace("/", "_").replace("{", "").replace("}", ""),
     )

@@ -136,7 +136,8 @@ class Embedder:
         )
         for index, one_key, one in zip(asked, wanted_keys, answers, strict=True):
             known[index] = _refused(one)
-            self._note_bad(one_key, one)
+            if demand.write:
+                self._note_bad(one_key, one)
         return [known[i] for i in range(len(keys))]
 
     def _known_bad(self, keys: list[bytes]) -> dict[int, Found]:

@@ -106,6 +106,9 @@ class Options(Form):
     )
 
 
+OPTION_FIELDS = frozenset(Options.model_fields)
+
+
 class EmbeddingsRequest(Options):
     """OpenAI form. Strings that begin with `data:image/` are images."""
 
@@ -198,9 +201,10 @@ class EmbeddingsResponse(BaseModel):
 class ItemFault(BaseModel):
     """Why one item was refused."""
 
-    index: int
+    index: int = Field(description="its place among all items of the request, from 0")
     code: str
     message: str
+    param: str | None = Field(None, description="its place in the body, such as texts[1]")
 
 
 class EmbedResponse(BaseModel):

@@ -100,12 +100,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive
 
-    def on_response_complete(self) -> None:
-        """The next turn: a waiting request's, or that of an error."""
-        super().on_response_complete()
-        if self._fault is not None and not self.transport.is_closing():
-            self._settle(self._fault)
-
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls this when the parser gives up."""
         del msg
@@ -141,10 +135,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._deaf:
             self._deaf = True
             self._fault = error
-            self._settle(error)
+            self._settle()
 
-    def _settle(self, error: ServiceError) -> None:
-        cycle = self.cycle
+    def _settle(self) -> None:
+        """Say what is wrong, if nothing is to be said before it; else the next sweep tries."""
+        cycle, error = self.cycle, self._fault
+        if error is None:
+            return  # the server is shutting down, and its last answer is in work
         if not self._in_flight:
             self._say(error)
         elif self.pipeline or not cycle.more_body:
@@ -198,7 +195,11 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._door.closed:
             if now >= self._linger_until:
                 self._wire.close()
-        elif not self._deaf and not self._wire.is_closing():
+        elif self._wire.is_closing():
+            return
+        elif self._deaf:
+            self._settle()
+        else:
             watch.look(now, self._awaited(), self.cycle, self._taken)
             if watch.tired(now, patience):
                 self._end(RequestTimeout())
@@ -291,7 +292,7 @@ class _Door:
             self._wire.close()
 
     def let_go(self) -> None:
-        self._lingers = bool
+        self._lingers = bool  # which is False, and refers to nobody
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wire, name)

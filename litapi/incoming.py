@@ -48,7 +48,8 @@ class Incoming:
     def query(self) -> dict[str, str]:
         """Query parameters; a name that stands twice keeps its last value."""
         try:
-            return dict(parse_qsl(self.scope.get("query_string", b"").decode("ascii")))
+            text = self.scope.get("query_string", b"").decode("ascii")
+            return dict(parse_qsl(text, keep_blank_values=True))
         except (UnicodeDecodeError, ValueError):
             raise RequestInvalid("The query string could not be read.") from None
 
@@ -59,8 +60,8 @@ class Incoming:
             BodyTooLarge: as soon as the announced or the received bytes exceed the limit.
             ClientGone: the client hung up.
         """
-        announced = self.headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.limit:
+        announced = self.headers.get(b"content-length", b"0").lstrip(b"0")
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > self.limit):
             raise BodyTooLarge
         seen = 0
         while not self.whole:

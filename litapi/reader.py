@@ -7,12 +7,13 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pybase64
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -30,7 +31,7 @@ from litapi.errors import (
     TextTooLong,
     TooManyItems,
 )
-from litapi.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart, UnknownPart
+from litapi.forms import OPTION_FIELDS, ImagePart, ImageUrl, ImageUrlPart, TextPart, UnknownPart
 from litapi.incoming import Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
@@ -39,7 +40,7 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
     from litapi.fetch import Fetcher
 
 JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
-OPTION_FIELDS = frozenset({"model", "encoding_format", "dimensions", "max_num_patches"})
+TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
 
 
@@ -61,6 +62,25 @@ class Upload:
     options: dict[str, Any]
 
 
+class Tail:
+    """Passes a body on and keeps its end: the parser does not mind one that was cut short."""
+
+    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
+        self._source = source
+        self._end = b""
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body, piece by piece."""
+        async for piece in self._source:
+            self._end = (self._end + piece)[-TAIL_BYTES:]
+            yield piece
+
+    def closes(self, content_type: str) -> bool:
+        """Whether the closing mark of a multipart body was there."""
+        _, options = parse_options_header(content_type)
+        return b"--" + options.get(b"boundary", b"") + b"--" in self._end
+
+
 class Reader:
     """Reads items within the limits of the settings."""
 
@@ -75,6 +95,12 @@ class Reader:
         media_type = incoming.media_type
         if media_type not in JSON_TYPES and not media_type.endswith("+json"):
             raise MediaTypeUnsupported
+        stray = (
+            OPTION_FIELDS & incoming.query.keys() if incoming.scope.get("query_string") else None
+        )
+        if stray:
+            name = min(stray)
+            raise RequestInvalid(f"{name}: options of a JSON body go into the body", param=name)
         try:
             return orjson.loads(await incoming.body())
         except orjson.JSONDecodeError:
@@ -92,7 +118,8 @@ class Reader:
 
     async def _multipart(self, incoming: Incoming) -> Upload:
         headers = Headers(raw=incoming.scope["headers"])
-        parser = MultiPartParser(headers, incoming.chunks(), max_files=self._max_items)
+        tail = Tail(incoming.chunks())
+        parser = MultiPartParser(headers, tail.chunks(), max_files=self._max_items)
         try:
             form = await parser.parse()
         except MultiPartException as error:
@@ -101,6 +128,8 @@ class Reader:
             raise MultipartInvalid from None
         except (KeyError, ValueError):  # no boundary, or one that is not text
             raise MultipartInvalid from None
+        if not tail.closes(headers["content-type"]):
+            raise MultipartInvalid
         parts = form.multi_items()
         files = [part.file.read() for _, part in parts if isinstance(part, UploadFile)]
         fields = {name: part for name, part in parts if isinstance(part, str)}

@@ -127,9 +127,9 @@ class Routes:
         """Cosine and probability of every text against every image."""
         form = validate(ScoreRequest, await self._reader.json(incoming))
         self._same_model(form.model)
+        self._reader.count([*form.texts, *form.images])
         texts = [self._reader.text(text) for text in form.texts]
         images = [self._reader.image(image) for image in form.images]
-        self._reader.count([*texts, *images])
         outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
         _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
@@ -151,8 +151,8 @@ class Routes:
         if "{label}" not in form.template:
             raise RequestInvalid("template: must hold {label}", param="template")
         captions = [form.template.replace("{label}", label) for label in form.labels]
+        self._reader.count([form.image, *captions])
         items = [self._reader.image(form.image), *map(self._reader.text, captions)]
-        self._reader.count(items)
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
         image, *labels = (np.frombuffer(e.vector, "<f4") for e in _entries(outcome))
@@ -286,8 +286,9 @@ def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
     error: ServiceError = faults[first]
     if len(kinds) > 1 and client:
         error = ItemsInvalid()
-    error.param = names.format(first) if isinstance(names, str) else names[first]
-    raise ItemsRefused(error, _faults(faults))
+    places = {i: names.format(i) if isinstance(names, str) else names[i] for i in faults}
+    error.param = places[first]
+    raise ItemsRefused(error, [{**one, "param": places[one["index"]]} for one in _faults(faults)])
 
 
 def _with_headers(answer: Answer, outcome: Outcome) -> Answer:

@@ -13,10 +13,6 @@ from litapi.messages import KINDS, Kind
 from litapi.settings import Settings
 
 VERSION = "0.1.0"
-# Part of every cache key. Raise one when a change to canonical.py or tokens.py (text), or to
-# picture.py or pixels.py (image), gives any input another vector than before.
-TEXT_PREPARATION = 1
-IMAGE_PREPARATION = 1
 DEMO_NOTE = (
     "This is the small demo checkpoint: it knows drawn shapes only. Serve a real one with"
     " MODEL=google/siglip2-so400m-patch16-naflex or a folder."
@@ -44,7 +40,11 @@ class Service:
 
     def answers_to(self, model: str) -> bool:
         """Whether a request that names `model` means the one served here."""
-        return model in (self.name, self.checkpoint.name, self.name.rpartition("/")[2])
+        return bool(model) and model in (
+            self.name,
+            self.checkpoint.name,
+            self.name.rpartition("/")[2],
+        )
 
     def fingerprints(self) -> dict[Kind, Fingerprint]:
         """For each kind, everything that can change one of its vectors."""
@@ -56,6 +56,7 @@ class Service:
             "checkpoint": checkpoint.name,
             "revision": checkpoint.revision,
             "weights": checkpoint.weights_digest,
+            "config": checkpoint.config_digest,
             "model_type": checkpoint.model_type,
             "dim": checkpoint.dim,
             "precision": self.precision.get(kind, settings.precision),
@@ -68,10 +69,9 @@ class Service:
                 "tokenizer": checkpoint.tokenizer_digest,
                 "length": checkpoint.text_length,
             }
-            return Fingerprint.of({**shared, **text, "preparation": TEXT_PREPARATION})
+            return Fingerprint.of({**shared, **text})
         image: dict[str, Field] = {
             "preprocessing": checkpoint.preprocessing_digest,
-            "preparation": IMAGE_PREPARATION,
             "draft": settings.jpeg_draft,
             "max_num_patches": settings.max_num_patches or checkpoint.max_num_patches,
         }

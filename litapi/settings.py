@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 PREFIX = "SIGLIT_"
 BARE = ("model", "revision", "port", "redis_url")
 ALIASES = {"precision": ["--dtype"]}
+_CUDA = re.compile(r"cuda:(0|[1-9][0-9]{0,3})").fullmatch
 IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
 
 
@@ -126,9 +128,8 @@ class Settings(BaseModel):
         value = tuple(name.lower() for name in value)
         unknown = sorted(set(value) - set(IMAGE_FORMATS))
         if unknown or not value:
-            raise ValueError(
-                f"{', '.join(unknown) or 'nothing'} not among {', '.join(IMAGE_FORMATS)}"
-            )
+            named = ", ".join(map(repr, unknown)) or "nothing"
+            raise ValueError(f"{named} not among {', '.join(IMAGE_FORMATS)}")
         return value
 
     @field_validator("devices")
@@ -137,9 +138,7 @@ class Settings(BaseModel):
         names = value.replace(" ", "").split(",")
         if names in (["auto"], ["cpu"]):
             return names[0]
-        if all(n.startswith("cuda:") and n[5:].isdigit() for n in names) and len(set(names)) == len(
-            names
-        ):
+        if all(map(_CUDA, names)) and len(set(names)) == len(names):
             return ",".join(names)
         raise ValueError("takes auto, cpu, or a list such as cuda:0,cuda:1")
 

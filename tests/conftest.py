@@ -9,8 +9,8 @@ from random import Random
 import httpx
 import pytest
 
+from bench.server_process import ServerProcess
 from litapi.demo.drawing import Scene, draw
-from tests.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")

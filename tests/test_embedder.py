@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.redis_server import RedisServer
 from cache import Entry, Fingerprint, MemoryTier, RedisStore, State, VectorCache
 from cache.key import ASIDE
 from litapi.embedder import Demand, Embedder, Outcome, Spent, entries
@@ -28,7 +29,6 @@ from litapi.errors import (
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.reader import Reader
 from litapi.settings import Settings
-from tests.redis_server import RedisServer
 
 DIM = 8
 TIMEOUT = 30.0

@@ -41,8 +41,9 @@ Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that the server runs, which resolves and connects in its own way."""
+    return "asyncio", {"use_uvloop": True}
 
 
 class Host:

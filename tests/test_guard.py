@@ -23,11 +23,11 @@ from typing import Any, Self
 import pytest
 import uvicorn
 
+from bench.server_process import resident_mb
 from litapi.answer import Answer
 from litapi.errors import ServiceError
 from litapi.guard import GuardedProtocol, Patience, guarded
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
-from tests.server_process import resident_mb
 
 LIMIT = 1 << 20
 HASTY = Patience(

@@ -36,7 +36,7 @@ class Towers:
 
 def _health(towers: Towers, served: dict[Kind, float] | None = None, **options: Any) -> Health:
     settings = Settings(**{"probe_interval": 0.2, "timeout": 0.1, **options})
-    return Health(settings, towers, served or {})  # type: ignore[arg-type]
+    return Health(settings, towers, {} if served is None else served)  # type: ignore[arg-type]
 
 
 def test_nothing_is_ready_before_both_towers_answered() -> None:
@@ -63,7 +63,7 @@ def test_one_sick_tower_is_enough_to_be_unready_and_is_named(kind: Kind, way: st
     health = _health(towers, probe_interval=0.01, timeout=0.01)
     asyncio.run(health.first())
     time.sleep(0.03)
-    health._answered.setdefault("text" if kind == "image" else "image", time.monotonic() + 9)
+    health._answered["text" if kind == "image" else "image"] = time.monotonic() + 9
     with pytest.raises(NotReady, match=kind):
         health.check()
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from bench.server_process import ROOT
 from litapi.logs import _formatter
-from tests.server_process import ROOT
 
 
 def _record(message: str, **extra: object) -> logging.LogRecord:

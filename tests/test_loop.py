@@ -94,7 +94,7 @@ def test_every_job_gets_one_reply_with_its_own_rows(
     jobs = [Job([f"{n} red stars {i}" for i in range(n % 5 + 1)]) for n in range(40)]
     together = port.ask(*jobs)
     for number in (0, 7, 39):
-        alone = port.ask(Job(list(jobs[number].items)))["0"]
+        alone = port.ask(Job(jobs[number].items))["0"]
         assert np.allclose(_rows(together[str(number)]), _rows(alone), atol=1e-5)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.server_process import ROOT, ServerProcess
 from tests.conftest import picture
-from tests.server_process import ROOT, ServerProcess
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from bench.server_process import ROOT
 from litapi.provoke import MARK, ProvokedFault, provoke, provoked
-from tests.server_process import ROOT
 
 
 def test_only_a_marked_text_asks_for_a_fault() -> None:

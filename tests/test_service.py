@@ -19,7 +19,8 @@ import orjson
 import pytest
 
 from cache import key
-from litapi import service as module
+from litapi import checkpoint as module
+from litapi import service as service_module
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.messages import KINDS, Kind
 from litapi.service import Service
@@ -102,6 +103,7 @@ FACTS: dict[str, tuple[Any, frozenset[str]]] = {
     "model_type": ("siglip", BOTH),
     "dim": (1, BOTH),
     "weights_digest": ("0" * 64, BOTH),
+    "config_digest": ("0" * 64, BOTH),
     "tokenizer_digest": ("0" * 64, TEXT),
     "preprocessing_digest": ("0" * 64, IMAGE),
     "max_num_patches": (1, IMAGE),
@@ -241,7 +243,7 @@ def test_naming_the_checkpoints_own_patches_keeps_the_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kinds"), [("TEXT_PREPARATION", TEXT), ("IMAGE_PREPARATION", IMAGE)]
+    ("name", "kinds"), [("TOKENIZING_VERSION", TEXT), ("PREPROCESSING_VERSION", IMAGE)]
 )
 def test_a_change_of_our_own_preparation_changes_the_keys(
     monkeypatch: pytest.MonkeyPatch, name: str, kinds: frozenset[str]
@@ -249,7 +251,7 @@ def test_a_change_of_our_own_preparation_changes_the_keys(
     """Code that makes other pixels of the same picture raises a number: the cache starts anew."""
     before = serve().fingerprints()
     monkeypatch.setattr(module, name, getattr(module, name) + 1)
-    after = serve().fingerprints()
+    after = serve(Checkpoint.open(CHECKPOINT.folder)).fingerprints()
     assert {kind for kind in KINDS if before[kind] != after[kind]} == kinds
 
 
@@ -395,4 +397,4 @@ def test_info_holds_no_secret() -> None:
 
 def test_info_is_json() -> None:
     """It can be answered as it is."""
-    assert orjson.loads(orjson.dumps(running().info()))["version"] == module.VERSION
+    assert orjson.loads(orjson.dumps(running().info()))["version"] == service_module.VERSION

@@ -280,7 +280,7 @@ def test_settings_travel_to_workers_whole() -> None:
 def test_settings_cannot_be_changed_after_the_start() -> None:
     """Two processes never see two values of one option."""
     with pytest.raises(ValidationError):
-        DEFAULTS.port = 9000
+        DEFAULTS.port = 9000  # type: ignore[misc]
 
 
 # -- what is documented ----------------------------------------------------------------------------

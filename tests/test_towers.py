@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from bench.server_process import ROOT, ServerProcess, free_port
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
 from litapi.loop import PipelinedLoop
@@ -20,7 +21,6 @@ from litapi.messages import Job
 from litapi.settings import Settings
 from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
 from tests.conftest import picture
-from tests.server_process import ROOT, ServerProcess, free_port
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_job_is_cut_into_parts_that_cover_it(text: TextTower, image: ImageTowe
     words = [str(n) for n in range(200)]
     pictures = [bytes([n]) for n in range(5)]
     for tower, job in ((text, Job(words)), (image, Job(pictures))):
-        seen = {}
+        seen: dict[int, object] = {}
         for start, part in tower.parts(job):
             seen.update(enumerate(part.items, start))
         assert list(seen.values()) == list(job.items)

@@ -34,7 +34,7 @@ end
 function response(status, headers, body)
   if status == 429 then
     busy_count = busy_count + 1
-  elseif status ~= 200 or not string.find(body, '"embedding":"', 1, true) then
+  elseif status ~= 200 or not string.find(body, '"embedding": ?"') then
     failed_count = failed_count + 1
   end
 end

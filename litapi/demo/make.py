@@ -37,6 +37,7 @@ def make(seed: int, steps: int, out: Path, threads: int = 2) -> dict[str, object
     started, cpu = time.perf_counter(), time.process_time()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)  # or two threads add up in an order of their own
     scenes = trained_scenes()
     words = tokenizer.train(_corpus(scenes, seed))
     model = build(len(words))
@@ -54,6 +55,7 @@ def make(seed: int, steps: int, out: Path, threads: int = 2) -> dict[str, object
         "threads": threads,
         "seconds": round(time.perf_counter() - started),
         "cpu_seconds": round(time.process_time() - cpu),
+        "megabytes": round(sum(path.stat().st_size for path in out.iterdir()) / 1e6, 1),
         **_sizes(model, words, scenes),
     }
 

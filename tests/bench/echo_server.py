@@ -100,7 +100,7 @@ class EchoServer:
         try:
             while await self._one(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
@@ -123,7 +123,8 @@ class EchoServer:
         answer = self._answer(head, path, body, behaviour)
         writer.write(answer[: -len(answer) // 3] if behaviour.half else answer)
         await writer.drain()
-        return not (behaviour.half or behaviour.old or behaviour.unmeasured)
+        ends = behaviour.half or behaviour.old or behaviour.unmeasured
+        return not ends and "http/1.1" in head
 
     def _answer(self, head: str, path: str, body: bytes, behaviour: Behaviour) -> bytes:
         if behaviour.garbage:

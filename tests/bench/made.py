@@ -32,8 +32,8 @@ def sample(number: int = 0, latency: float = 0.1, **fields: Any) -> Sample:
         items=1,
         scheduled=due,
         sent=due,
-        first_byte=due + latency / 2,
-        done=due + latency,
+        first_byte=round(due + latency / 2, 6),
+        done=round(due + latency, 6),
         status=200,
         size=100,
     )

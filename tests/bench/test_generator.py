@@ -193,7 +193,7 @@ def test_a_request_that_takes_too_long_is_given_up() -> None:
     """After the timeout; the others are not held up by it."""
     samples = closed(lambda n: Behaviour(endless=n == 2), requests=12, timeout=1.5)
     assert errors(samples) == {None: 11, "timeout": 1}
-    assert max(one.latency for one in samples) >= 1.5
+    assert max(one.latency for one in samples) > 1.49  # the loop counts whole milliseconds
 
 
 def test_a_server_that_is_down_is_recorded_as_such() -> None:
@@ -294,7 +294,7 @@ def test_the_gauge_tells_of_the_process() -> None:
     """Processor share, lag, connections."""
     with EchoServer() as server:
         gauge = carried_out(order(server, Level(1, concurrency=4, duration=0.2))).gauge
-    assert 0 < gauge.cpu
+    assert gauge.cpu > 0
     assert 0 <= gauge.lag_p99_ms <= gauge.lag_max_ms
     assert gauge.connections == 4
 

@@ -252,7 +252,7 @@ def test_numbers_in_json_are_short() -> None:
     """Four digits after the point at most."""
     third = stage(sample(0, 1 / 3), sample(1, 1 / 7, timings={"infer": 1 / 3}))
     level = orjson.loads(judged(third).lines()[-1])["levels"][0]
-    assert level["latency_ms"]["max"] == 333.3333
+    assert level["latency_ms"]["max"] == 333.333
     assert level["server_ms"] == {"infer": 0.3333}
 
 
@@ -262,7 +262,7 @@ def test_the_command_prints_the_report_of_a_file(
     """The file is all it needs."""
     path = recorded(tmp_path / "a.jsonl", stage(sample(0), sample(1)))
     assert main([str(path)]) == 0
-    assert capsys.readouterr().out.splitlines() == Report.of(Recording.read(path)).lines()
+    assert capsys.readouterr().out == "\n".join(Report.of(Recording.read(path)).lines()) + "\n"
 
 
 @pytest.mark.parametrize(("allowed", "code"), [([], 1), (["--allow-errors", "50"], 0)])

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from bench.fault_proxy import Fault, FaultProxy
+from bench.redis_server import RedisServer, free_port
 from cache import MemoryTier, RedisStore, State, VectorCache, encode
 from cache.breaker import Circuit
 from tests.cache.model import DIM, Model, entry_of, many, states, wrong
 from tests.cache.patience import until
 from tests.cache.recorder import Recorder
-from tests.fault_proxy import Fault, FaultProxy
-from tests.redis_server import RedisServer, free_port
 
 pytestmark = pytest.mark.anyio
 

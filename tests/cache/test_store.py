@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from bench.redis_server import RedisServer, free_port
 from cache.breaker import Circuit
 from cache.store import CHUNK, Lost, RedisStore
 from tests.cache.recorder import Recorder
-from tests.redis_server import RedisServer, free_port
 
 pytestmark = pytest.mark.anyio
 

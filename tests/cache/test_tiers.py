@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.redis_server import RedisServer
 from cache import Entry, MemoryTier, RedisStore, State, VectorCache, decode, encode
 from cache.tiers import Abandoned, Unsound
 from tests.cache.model import DIM, Model, entry_of, keys_of, many, states, wrong
 from tests.cache.patience import until
 from tests.cache.recorder import Recorder
-from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 

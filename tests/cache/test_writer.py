@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from bench.redis_server import RedisServer
 from cache.address import Address
 from cache.breaker import Breaker
 from cache.writer import Writer
 from tests.cache.patience import until
 from tests.cache.recorder import Recorder
-from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 
