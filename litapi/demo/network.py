@@ -93,7 +93,8 @@ def image_vectors(
         places, torch.tensor([grid]), grid[0] * grid[1]
     )
     hidden = vision.embeddings.patch_embedding(patches)
-    hidden = hidden + (table if kept is None else table[0][kept])
+    # Not table[0][kept]: the gradient of an index adds up in whatever order the threads come.
+    hidden = hidden + (table if kept is None else functional.embedding(kept, table[0]))
     hidden = vision.encoder(inputs_embeds=hidden).last_hidden_state
     return functional.normalize(vision.head(vision.post_layernorm(hidden)), dim=-1)
 

@@ -1,0 +1,251 @@
+"""The cache as a client sees it: what was asked before costs no worker anything."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from bench.redis_server import RedisServer
+from bench.server_process import ServerProcess
+from tests.conftest import picture
+
+
+# A slow machine may need more than 20 ms for a look-up, and these tests count hits.
+PATIENT = {"SIGLIT_REDIS_BUDGET_MS": "1000"}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A Redis as somebody runs it for several servers, with no limit set."""
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def one(redis: RedisServer) -> Iterator[ServerProcess]:
+    """A server on that Redis."""
+    with ServerProcess(REDIS_URL=redis.url, **PATIENT) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def two(redis: RedisServer) -> Iterator[ServerProcess]:
+    """Another server on the same Redis."""
+    with ServerProcess(REDIS_URL=redis.url, **PATIENT) as running:
+        yield running
+
+
+def _computed(server: ServerProcess) -> int:
+    """Items that went through the towers of a server so far."""
+    text = httpx.get(f"{server.url}/metrics", timeout=30).text
+    return int(sum(map(float, re.findall(r'siglit_batch_items_sum\{kind="\w+"\} (\S+)', text))))
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _embed(server: ServerProcess, parts: list[Any], **headers: str) -> httpx.Response:
+    body = {"input": parts, "encoding_format": "base64"}
+    answer = httpx.post(f"{server.url}/v1/embeddings", json=body, headers=headers, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def _vectors(answer: httpx.Response) -> list[str]:
+    return [row["embedding"] for row in answer.json()["data"]]
+
+
+def test_a_repeat_of_1000_mixed_items_costs_the_workers_nothing(one: ServerProcess) -> None:
+    """900 texts and 100 images twice: the second time no tower sees any of them."""
+    parts: list[Any] = [f"item {n} of a thousand" for n in range(900)]
+    parts += [{"image": _b64(picture(2000 + n))} for n in range(100)]
+    chunks = [parts[n::5] for n in range(5)]
+    first = [_vectors(_embed(one, chunk)) for chunk in chunks]
+    before = _computed(one)
+    again = [_embed(one, chunk) for chunk in chunks]
+    assert _computed(one) == before
+    assert [_vectors(answer) for answer in again] == first
+    states = ",".join(answer.headers["x-cache"] for answer in again).split(",")
+    assert set(states) == {"hit-l1"}
+    assert len(states) == 1000
+
+
+def test_a_half_known_request_sends_exactly_the_unknown_half(one: ServerProcess) -> None:
+    """40 of 80 known: the towers see 40 items."""
+    known = [f"half known {n}" for n in range(40)]
+    _embed(one, known)
+    before = _computed(one)
+    mixed = [
+        part for pair in zip(known, [f"new {n}" for n in range(40)], strict=True) for part in pair
+    ]
+    answer = _embed(one, mixed)
+    assert _computed(one) - before == 40
+    assert answer.headers["x-cache"].split(",") == ["hit-l1", "miss"] * 40
+
+
+def test_the_same_item_many_times_in_a_request_is_computed_once(one: ServerProcess) -> None:
+    """50 copies: one miss, 49 that joined it, one vector."""
+    before = _computed(one)
+    answer = _embed(one, ["fifty times the same"] * 50)
+    assert _computed(one) - before == 1
+    assert sorted(answer.headers["x-cache"].split(",")) == ["join"] * 49 + ["miss"]
+    assert len(set(_vectors(answer))) == 1
+
+
+def test_200_identical_requests_of_which_150_hang_up_make_one_computation(
+    one: ServerProcess,
+) -> None:
+    """Whoever leaves takes nothing from those who stay: 50 right answers from one computation."""
+    url = f"{one.url}/v1/embeddings"
+    body = {"input": "asked by two hundred", "encoding_format": "base64"}
+    before = _computed(one)
+
+    async def run() -> list[str]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+            tasks = [asyncio.create_task(client.post(url, json=body)) for _ in range(200)]
+            await asyncio.sleep(0)
+            for number, task in enumerate(tasks):
+                if number % 4:
+                    task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+        stayed = [one for one in done if isinstance(one, httpx.Response)]
+        assert all(answer.status_code == 200 for answer in stayed)
+        return [answer.json()["data"][0]["embedding"] for answer in stayed]
+
+    answers = asyncio.run(run())
+    assert len(answers) == 50
+    assert len(set(answers)) == 1
+    assert _computed(one) - before == 1
+    alone = np.frombuffer(
+        base64.b64decode(_vectors(_embed(one, ["asked by two hundred"]))[0]), "<f4"
+    )
+    assert abs(float(np.linalg.norm(alone)) - 1) < 1e-5
+
+
+def test_two_servers_on_one_redis_serve_each_others_hits(
+    one: ServerProcess, two: ServerProcess
+) -> None:
+    """What one computed the other has: a hit from Redis, equal to the bit, and no worker asked."""
+    parts = [*(f"shared {n}" for n in range(64)), {"image": _b64(picture(3000))}]
+    first = _embed(one, parts)
+    before = _computed(two)
+    for _ in range(100):  # written behind the answer
+        second = _embed(two, parts)
+        if set(second.headers["x-cache"].split(",")) <= {"hit-l1", "hit-l2"}:
+            break
+    assert _vectors(second) == _vectors(first)
+    probe = _embed(two, ["shared 0", {"image": _b64(picture(3000))}])
+    assert _vectors(probe) == [_vectors(first)[0], _vectors(first)[-1]]
+    assert _computed(two) - before <= len(parts)
+
+
+def test_a_vector_known_to_redis_alone_is_a_hit_there(
+    one: ServerProcess, two: ServerProcess
+) -> None:
+    """The first look-up of the other server says hit-l2, the second hit-l1."""
+    import time
+
+    _embed(one, ["known to one server"])
+    time.sleep(0.3)
+    before = _computed(two)
+    states = [_embed(two, ["known to one server"]).headers["x-cache"] for _ in range(2)]
+    assert states == ["hit-l2", "hit-l1"]
+    assert _computed(two) == before
+
+
+def test_case_is_one_entry_and_a_space_makes_two(one: ServerProcess) -> None:
+    """Lower-casing is part of the model's input; spaces are not touched."""
+    _embed(one, ["Case And Space"])
+    assert _embed(one, ["case and space"]).headers["x-cache"] == "hit-l1"
+    assert _embed(one, ["case and  space"]).headers["x-cache"] == "miss"
+
+
+def test_images_alike_in_size_height_and_beginning_have_their_own_vectors(
+    one: ServerProcess,
+) -> None:
+    """Equal dimensions, and equal first 64 KB of the file: never each other's vector."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    def bitmap(last: int) -> bytes:
+        picture = Image.new("RGB", (300, 120), (last, 40, 200 - last))
+        picture.paste((10, 200, 30), (0, 40, 300, 120))  # rows are stored from the bottom up
+        buffer = BytesIO()
+        picture.save(buffer, "BMP")
+        return buffer.getvalue()
+
+    red, blue = bitmap(200), bitmap(0)
+    assert len(red) == len(blue)
+    assert red[: 64 << 10] == blue[: 64 << 10]
+    for order in ([red, blue], [blue, red]):
+        rows = _vectors(_embed(one, [{"image": _b64(data)} for data in order]))
+        assert rows[0] != rows[1]
+    alone = [
+        _vectors(_embed(one, [{"image": _b64(d)}], **{"cache-control": "no-cache"}))[0]
+        for d in (red, blue)
+    ]
+    assert alone[0] != alone[1]
+
+
+def test_no_cache_computes_again_and_no_store_leaves_nothing(one: ServerProcess) -> None:
+    """The request header is obeyed, item by item."""
+    _embed(one, ["fresh please"])
+    before = _computed(one)
+    assert (
+        _embed(one, ["fresh please"], **{"cache-control": "no-cache"}).headers["x-cache"]
+        == "bypass"
+    )
+    assert _computed(one) - before == 1
+    _embed(one, ["leave no trace"], **{"cache-control": "no-store"})
+    assert _embed(one, ["leave no trace"]).headers["x-cache"] == "miss"
+
+
+def test_a_picture_that_can_never_decode_is_refused_from_memory(one: ServerProcess) -> None:
+    """The second time its bytes are known to be bad; the refusal is the same."""
+    damaged = _b64(picture(4000)[:400])
+    answers = [
+        httpx.post(f"{one.url}/embed_image", json={"image": damaged}, timeout=30) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert answers[0].json()["error"]["code"] == answers[1].json()["error"]["code"]
+
+
+def test_an_unlimited_redis_is_warned_about(one: ServerProcess) -> None:
+    """Its memory has no limit: the log says so once, without an address."""
+    warned = [line for line in one.log().splitlines() if "WARNING" in line]
+    assert any("maxmemory" in line for line in warned)
+    assert not any("127.0.0.1" in line for line in warned)
+
+
+def test_info_and_metrics_say_which_tiers_are_used(
+    one: ServerProcess, server: ServerProcess
+) -> None:
+    """A shared Redis, and the private one of a server that was given none."""
+    assert httpx.get(f"{one.url}/info").json()["cache"]["tiers"] == ["memory", "redis (shared)"]
+    assert httpx.get(f"{server.url}/info").json()["cache"]["tiers"] == [
+        "memory",
+        "redis (private)",
+    ]
+    metrics = httpx.get(f"{one.url}/metrics").text
+    for name in (
+        'cache_tier_info{tiers="memory+redis (shared)"} 1.0',
+        'cache_requests_total{result="hit",tier="l1"}',
+        'cache_requests_total{result="join",tier="flight"}',
+        'cache_requests_total{result="miss",tier="redis"}',
+        "cache_lookup_seconds_count",
+        'cache_bytes{tier="l1"}',
+        "cache_breaker_state 0.0",
+        "cache_write_queue",
+        "cache_written_total",
+    ):
+        assert name in metrics
