@@ -18,7 +18,7 @@ from tests.conftest import picture
 
 
 # A slow machine may need more than 20 ms for a look-up, and these tests count hits.
-PATIENT = {"SIGLIT_REDIS_BUDGET_MS": "1000"}
+PATIENT: dict[str, Any] = {"SIGLIT_REDIS_BUDGET_MS": "1000"}
 
 
 @pytest.fixture(scope="module")
