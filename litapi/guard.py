@@ -24,6 +24,8 @@ from uvicorn.server import ServerState
 from litapi.answer import Answer
 from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
 
+SLICE = 50  # connections looked at before others get a turn
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -318,13 +320,20 @@ class _Sweep:
 
     def wake(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(self._seconds, self._sweep)
+            self._timer = self._loop.call_later(self._seconds, self._begin)
 
-    def _sweep(self) -> None:
+    def _begin(self) -> None:
         self._timer = None
         if self._connections:
-            self.wake()  # first, so that no error below can end the sweeping
-        now = self._loop.time()
-        for connection in tuple(self._connections):
-            if isinstance(connection, GuardedProtocol):
+            self.wake()  # first, so that no error below ends the sweeping
+            self._slice(list(self._connections))
+
+    def _slice(self, left: list[Any]) -> None:
+        """Some connections a turn: ending thousands at once would keep good clients waiting."""
+        now, turn = self._loop.time(), left[-SLICE:]
+        del left[-SLICE:]
+        if left:
+            self._loop.call_soon(self._slice, left)
+        for connection in turn:
+            if connection in self._connections and isinstance(connection, GuardedProtocol):
                 connection.swept(now)

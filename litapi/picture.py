@@ -30,6 +30,7 @@ from litapi.errors import (
     ItemError,
     ItemInternal,
 )
+from litapi.pixel_budget import PixelBudget
 
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
 PLUGINS = {
@@ -73,9 +74,12 @@ class PicturePolicy:
 class PictureReader:
     """Reads pictures under one policy; one reader may be used by many threads at once."""
 
-    def __init__(self, policy: PicturePolicy | None = None) -> None:
+    def __init__(
+        self, policy: PicturePolicy | None = None, budget: PixelBudget | None = None
+    ) -> None:
         """Raises ValueError for a format this build cannot read."""
         self.policy = policy or PicturePolicy()
+        self._budget = budget or PixelBudget(2 * self.policy.max_pixels)
         for name in self.policy.formats:
             _load_plugins(name)
         # Once, here: warnings.catch_warnings would change the whole process under other threads.
@@ -117,8 +121,9 @@ class PictureReader:
             raise ImageTooManyPixels
         if self.policy.draft and draft_side and kind == "jpeg":
             picture.draft(picture.mode, (draft_side, draft_side))
-        picture.load()
-        return _opaque(_upright(picture), kind)
+        with self._budget.hold(picture.width * picture.height):
+            picture.load()
+            return _opaque(_upright(picture), kind)
 
 
 def sniff(data: bytes) -> str | None:

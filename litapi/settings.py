@@ -61,6 +61,9 @@ class Settings(BaseModel):
     max_image_bytes: int = Field(20 << 20, ge=1, description="bytes of one encoded image")
     max_body_bytes: int = Field(64 << 20, ge=1, description="bytes of one request body")
     max_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, before decoding")
+    max_pixels_in_flight: int = Field(
+        100_000_000, ge=1, description="pixels that a worker decodes at the same time"
+    )
     image_formats: tuple[str, ...] = Field(
         ("jpeg", "png", "webp", "gif", "bmp"), description="formats that are decoded"
     )

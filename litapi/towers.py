@@ -8,6 +8,7 @@ make its routes, so they are real types here, not strings.
 """
 
 import logging
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -233,6 +234,8 @@ class TextTower(Tower):
         from litapi.encoder import TextEncoder
         from litapi.tokens import Tokenizer
 
+        # The decode threads are this worker's cores; the tokenizer would start as many again.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._tokenizer = Tokenizer.load(self.checkpoint)
         self._encoder = TextEncoder.load(self.checkpoint, device, precision, threads)
         return self._encoder
@@ -287,6 +290,7 @@ class ImageTower(Tower):
     def _load_encoder(self, device: str, precision: str, threads: int) -> "ImageEncoder":
         from litapi.encoder import ImageEncoder
         from litapi.picture import PicturePolicy, PictureReader
+        from litapi.pixel_budget import PixelBudget
         from litapi.pixels import PixelMaker
 
         limits = self.settings
@@ -296,7 +300,8 @@ class ImageTower(Tower):
                 max_bytes=limits.max_image_bytes,
                 max_pixels=limits.max_pixels,
                 draft=limits.jpeg_draft,
-            )
+            ),
+            PixelBudget(limits.max_pixels_in_flight),
         )
         self._pixels = PixelMaker(self.checkpoint)
         self._encoder = ImageEncoder.load(self.checkpoint, device, precision, threads)
@@ -332,10 +337,18 @@ class ImageTower(Tower):
     def _decode(self, item: str | bytes, patches: int) -> Decoded | ItemError:
         try:
             data = _from_base64(item) if isinstance(item, str) else item
-            pixels = self._pixels.make(self._reader.read(data), patches)
+            picture = self._reader.read(data, self._draft_side(patches))
+            pixels = self._pixels.make(picture, patches)
         except ItemError as error:
             return error
         return Decoded(pixels, pixels.cost, pixels.cost, False)
+
+    def _draft_side(self, patches: int) -> int:
+        """Twice the side that is needed: the least a JPEG may be decoded at, where allowed."""
+        if not self.checkpoint.naflex:
+            return 2 * self.checkpoint.image_size
+        side = math.isqrt(patches or self._default_patches) * self.checkpoint.patch_size
+        return 2 * side
 
     def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
         return self._encoder.embed(values)

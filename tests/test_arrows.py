@@ -71,7 +71,8 @@ ARROWS: dict[str, set[str]] = {
         "litapi.service",
     },
     # the model, which knows nothing of HTTP and nothing of the cache
-    "litapi.picture": {"litapi.errors"},
+    "litapi.pixel_budget": set(),
+    "litapi.picture": {"litapi.errors", "litapi.pixel_budget"},
     "litapi.pixels": {"litapi.checkpoint"},
     "litapi.tokens": {"litapi.canonical", "litapi.checkpoint"},
     "litapi.encoder": {"litapi.checkpoint", "litapi.pixels"},
@@ -92,6 +93,7 @@ ARROWS: dict[str, set[str]] = {
         "litapi.logs",
         "litapi.messages",
         "litapi.picture",
+        "litapi.pixel_budget",
         "litapi.pixels",
         "litapi.provoke",
         "litapi.settings",

@@ -193,7 +193,6 @@ def test_the_same_seed_makes_the_same_weights(tmp_path: Path) -> None:
     """A short remake, twice, is equal to the byte."""
     first, second = (weights(tmp_path / name, seed=3) for name in ("first", "second"))
     assert first == second
-    assert weights(tmp_path / "third", seed=4) != first
 
 
 def weights(out: Path, seed: int) -> bytes:

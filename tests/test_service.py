@@ -61,6 +61,7 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "text_workers": (2, "counts equal workers"),
     "image_workers": (2, "counts equal workers"),
     "threads": (2, "splits the same sums"),
+    "max_pixels_in_flight": (7, "is how many pictures are decoded at once"),
     "decode_threads": (2, "counts equal decoders"),
     "loop": ("stock", "calls the same hooks in another order"),
     "text_batch_tokens": (64, "vectors are the same alone or in a batch"),

@@ -237,3 +237,25 @@ def test_the_whole_server_runs_on_the_stock_loop_too() -> None:
         assert [row is None for row in answer["embeddings"]] == [False, True]
         texts = httpx.post(f"{server.url}/embed_text", json={"texts": ["a", "b"]}, timeout=60)
         assert len(texts.json()["embeddings"]) == 2
+
+
+def test_draft_decoding_is_used_where_it_is_allowed_and_only_there(checkpoint: Checkpoint) -> None:
+    """A large JPEG gets other pixels with `jpeg_draft`, and the same vector to 0.99."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture(6))).resize((2400, 1800)).save(buffer, "JPEG", quality=90)
+    rows = []
+    for draft in (False, True):
+        tower = ImageTower(Settings(jpeg_draft=draft), checkpoint)
+        tower.setup("cpu")
+        decoded = tower.decode_request(Job([buffer.getvalue()]))[0]
+        assert isinstance(decoded, Decoded)
+        rows.append((decoded.value.patches, _through(tower, Job([buffer.getvalue()]))[0][0]))
+    assert not np.array_equal(rows[0][0], rows[1][0])
+    whole, drafted = rows[0][1], rows[1][1]
+    assert isinstance(whole, Embedded)
+    assert isinstance(drafted, Embedded)
+    assert float(whole.vector @ drafted.vector) > 0.99
