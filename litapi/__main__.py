@@ -58,7 +58,8 @@ def _warm(paths: list[Path], url: str, key: str | None) -> int:
 
 def _open(settings: Settings) -> Checkpoint:
     folder = fetch(settings.model, settings.revision)
-    return Checkpoint.open(folder, settings.model or None, settings.revision)
+    by_name = settings.model and not Path(settings.model).is_dir()  # a folder's path stays private
+    return Checkpoint.open(folder, settings.model if by_name else None, settings.revision)
 
 
 def _serve(settings: Settings) -> int:

@@ -246,7 +246,11 @@ def _log_request(label: str, method: str, status: int, seconds: float, request_i
 
 
 def make_fetcher(settings: Settings) -> Fetcher | None:
-    """The fetcher of images by URL, where the settings allow it at all."""
+    """The fetcher of images by URL, where the settings allow it at all.
+
+    Raises:
+        ValueError: the settings name hosts that are none.
+    """
     if settings.image_urls == "off":
         return None
     from litapi.fetch import Fetcher, FetchPolicy

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
 from litapi.checkpoint import Checkpoint
 from litapi.dispatcher import DispatchServer, StartError
-from litapi.front import Front
+from litapi.front import Front, make_fetcher
 from litapi.guard import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
@@ -65,6 +65,10 @@ class EmbedServer(DispatchServer):
     def serve(self) -> None:
         """Bind, load, serve; returns when the server has shut down."""
         settings = self.service.settings
+        try:
+            make_fetcher(settings)  # here, once, so that wrong hosts stop the start
+        except ValueError as error:
+            raise StartError(f"image_url_hosts: {error}") from None
         self._open_redis()
         self._bar.reset(sum(map(len, self.plan.values())))
         quiet = settings.log_level if settings.log_level in ("debug", "error") else "warning"
@@ -79,6 +83,7 @@ class EmbedServer(DispatchServer):
                 server_header=False,
                 http=guarded(_patience(settings)),
                 loop="uvloop",
+                ws="none",
                 timeout_keep_alive=75,
                 backlog=4096,
                 **_tls(settings),

@@ -136,3 +136,12 @@ def _port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_wrong_hosts_for_images_by_url_are_one_clear_line() -> None:
+    """A URL where a host belongs is refused before anything loads."""
+    flags = ("--image-urls", "allowed", "--image-url-hosts", "http://a/b", "--port", str(_port()))
+    run = _run("serve", *flags)
+    assert run.returncode == 2
+    assert "image_url_hosts" in run.stderr
+    assert "Traceback" not in run.stderr
