@@ -21,8 +21,9 @@ mpl.use("Agg")
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.recording import Recording, RecordingError
 from bench.summary import Summary
@@ -81,8 +82,9 @@ class Plot:
         for curve, colour in self._coloured():
             x = [one.concurrency for one in curve.closed]
             y = [one.items_per_s for one in curve.closed]
-            axes.plot(x, y, "o-", color=colour, label=curve.name)
-        axes.set_ylim(bottom=0)
+            if x:
+                axes.plot(x, y, "o-", color=colour, label=curve.name)
+        _from_nought(axes)
         _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
         return _finished(figure, axes)
 
@@ -92,6 +94,7 @@ class Plot:
         for curve, colour in self._coloured():
             points = [(float(one.concurrency), one) for one in curve.closed]
             self._percentiles(axes, curve, colour, points)
+        _powers_on_y(axes)
         _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
         return _finished(figure, axes)
 
@@ -103,6 +106,7 @@ class Plot:
         )  # fmt: skip
         for curve, colour in self._coloured():
             self._percentiles(axes, curve, colour, [(one.rate, one) for one in curve.open])
+        _powers_on_y(axes)
         _levels_on_x(axes, [one.rate for c in self._curves for one in c.open])
         return _finished(figure, axes)
 
@@ -118,8 +122,7 @@ class Plot:
                 name = f"{curve.name}: {stage.level.name}"
                 axes.plot(latencies, share, color=colour, alpha=fade, label=name, drawstyle="steps")
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _round_numbers(axes.xaxis)
         axes.set_ylim(0, 101)
         return _finished(figure, axes)
 
@@ -131,14 +134,14 @@ class Plot:
         axes: Axes, curve: Curve, colour: str, points: list[tuple[float, Summary]]
     ) -> None:
         shown = [(x, one.latency_ms) for x, one in points if one.latency_ms]
-        for name, (label, style) in SHARES.items():
+        for name, (label, style) in SHARES.items() if shown else ():
             x, y = [x for x, _ in shown], [spread[name] for _, spread in shown]
-            axes.plot(x, y, f"o{style}", color=colour, label=f"{curve.name}: {label}")
-        _powers_on_y(axes)
+            name = f"{curve.name}: {label}"
+            axes.plot(x, y, f"o{style}", color=colour, label=name, markersize=4)
 
 
 def _canvas(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.5), dpi=130, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(8.0, 4.5), dpi=130, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)
     axes.set_xlabel(x)
@@ -151,7 +154,8 @@ def _canvas(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 def _finished(figure: Figure, axes: Axes) -> Figure:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize="small")
+        # beside the axes: it covers no point
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small", handlelength=3)
     return figure
 
 
@@ -166,13 +170,27 @@ def _levels_on_x(axes: Axes, levels: Sequence[float]) -> None:
 
 def _powers_on_y(axes: Axes) -> None:
     """A logarithmic axis where values differ much; else one that begins at zero."""
-    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
-    positive = values[values > 0]
-    if positive.size and positive.max() / positive.min() >= SPAN:
+    values = _drawn(axes)
+    if values and min(values) > 0 and max(values) / min(values) >= SPAN:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        _round_numbers(axes.yaxis)
     else:
-        axes.set_ylim(bottom=0)
+        _from_nought(axes)
+
+
+def _from_nought(axes: Axes) -> None:
+    axes.set_ylim(0, 1.08 * max(_drawn(axes), default=0) or 1)
+
+
+def _drawn(axes: Axes) -> list[float]:
+    return [float(y) for line in axes.get_lines() for y in np.asarray(line.get_ydata())]
+
+
+def _round_numbers(axis: Axis) -> None:
+    """1, 2, 5, 10 … on a logarithmic axis, written out."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def named(text: str) -> tuple[str, Path]:

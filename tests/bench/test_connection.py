@@ -285,3 +285,27 @@ def test_chunks_are_put_together_and_only_whole(pieces: list[bytes]) -> None:
     last_size = len(b"0\r\n")
     for cut in range(len(data) - last_size):
         assert unchunked(data[:cut]) is None
+
+
+def test_a_body_of_many_packets_is_read_whole() -> None:
+    """A batch of hundreds of vectors does not come in one piece, nor does it leave in one."""
+
+    async def ask(address: Address) -> Reply:
+        connection = await Connection.to(address, 30)
+        route = Route(address, form="raw")
+        return await connection.ask(route.request(Workload(batch=5000).job(1, 0)), 30)
+
+    with EchoServer() as server:
+        reply = uvloop.run(ask(Address.of(server.url)))
+        assert len(server.items) == 5000
+    assert header(reply.head, b"x-embedding-shape") == b"5000,8"
+    assert len(reply.body) == 5000 * 8 * 4
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_head_that_does_not_end_is_given_up(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past a bound it is no HTTP; below it the rest may still come."""
+    monkeypatch.setattr(
+        "tests.bench.echo_server._framed", lambda *_: b"HTTP/1.1 200 " + b"x" * size
+    )
+    assert asked(well, timeout=0.3) == ["malformed" if size > 65_536 else "timeout"]

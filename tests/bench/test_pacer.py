@@ -30,8 +30,8 @@ def test_a_closed_loop_has_all_its_turns_due_at_once() -> None:
 
 def test_a_closed_loop_without_a_number_of_requests_never_runs_out() -> None:
     """Its duration is the sender's to watch."""
-    found = list(islice(Pacer(Level(1, concurrency=3, duration=0.1)).turns(), 100_000))
-    assert found[-1].number == 99_999
+    found = list(islice(Pacer(Level(1, concurrency=3, duration=0.1)).turns(), 10_000))
+    assert found[-1].number == 9_999
 
 
 def test_a_constant_rate_has_equal_gaps() -> None:
@@ -40,10 +40,10 @@ def test_a_constant_rate_has_equal_gaps() -> None:
 
 
 def test_a_constant_rate_does_not_drift() -> None:
-    """The millionth request is due exactly when it should be."""
+    """The hundred thousandth request is due exactly when it should be."""
     level = Level(1, rate=3)
-    last = next(islice(Pacer(level).turns(), 999_999, None))
-    assert last == Turn(999_999, 333_333.0)
+    last = next(islice(Pacer(level).turns(), 99_999, None))
+    assert last == Turn(99_999, 33_333.0)
 
 
 def test_an_open_loop_of_a_duration_has_rate_times_duration_turns() -> None:

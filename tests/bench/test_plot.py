@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,14 @@ DRAWN = pytest.mark.parametrize("name", ["throughput", "latency", "offered", "cd
 
 def drawn(name: str, curves: list[Curve] | None = None) -> Figure:
     """One of the pictures."""
-    figure: Figure = getattr(Plot(curves or CURVES), name)()
+    figure: Figure = getattr(Plot(curves), name)() if curves else usual(name)
     return figure
+
+
+@cache
+def usual(name: str) -> Figure:
+    """Of the usual recordings; drawn once for all tests that only look at it."""
+    return drawn(name, CURVES)
 
 
 def labels(figure: Figure) -> list[str]:
@@ -51,6 +58,36 @@ def test_every_recording_is_in_the_legend(name: str) -> None:
 def test_the_background_is_light(name: str) -> None:
     """It is printed and put into pages."""
     assert drawn(name).get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+
+
+@DRAWN
+@pytest.mark.parametrize("curves", [CURVES, CURVES[::-1], CURVES[:1]], ids=["two", "turned", "one"])
+def test_every_point_lies_within_the_axes(name: str, curves: list[Curve]) -> None:
+    """Whatever was drawn first."""
+    axes = drawn(name, curves).axes[0]
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for line in axes.get_lines():
+        x, y = np.asarray(line.get_xydata(), float).T
+        assert left <= x.min() <= x.max() <= right
+        assert low <= y.min() <= y.max() <= high
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_closed_and_open_recordings_can_be_drawn_together(first: int) -> None:
+    """Each picture names only those it has something of, and shows all of them."""
+    stages = sweep().stages
+    curves = [
+        Curve("closed", Recording({}, stages[:3], False)),
+        Curve("open", Recording({}, stages[3:], False)),
+    ]
+    if first:
+        curves.reverse()
+    for name, shown in (("throughput", "closed"), ("latency", "closed"), ("offered", "open")):
+        figure = drawn(name, curves)
+        assert {label.partition(":")[0] for label in labels(figure)} == {shown}
+        _, high = figure.axes[0].get_ylim()
+        lines = figure.axes[0].get_lines()
+        assert max(np.asarray(line.get_ydata(), float).max() for line in lines) <= high
 
 
 def test_throughput_is_drawn_over_the_levels_in_order() -> None:

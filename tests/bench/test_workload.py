@@ -132,7 +132,7 @@ def test_popularity_follows_zipf() -> None:
     """With exponent one the first comes about twice as often as the second, ten times the tenth."""
     source = workload(repeats=Repeats(1.0, universe=100, zipf=1.0))
     ranks = [source.primer(n).items[0].data for n in range(source.primers)]
-    counts = Counter(contents(source, 20_000))
+    counts = Counter(contents(source, 8000))
     assert counts[ranks[0]] / counts[ranks[1]] == pytest.approx(2, rel=0.2)
     assert counts[ranks[0]] / counts[ranks[9]] == pytest.approx(10, rel=0.3)
 
