@@ -85,5 +85,5 @@ class Vectors:
     def form(self, entry: Entry) -> Row | str:
         """The vector as it stands in a JSON answer."""
         if self.base64:
-            return pybase64.b64encode(self.octets(entry)).decode("ascii")
+            return pybase64.b64encode_as_string(self.octets(entry))
         return self.row(entry)

@@ -10,8 +10,11 @@ again.
 Why nothing is lost: a worker says START as soon as it holds a job, so a job of a dead worker is
 known. A job that the queue handed to a worker that was already dead never gets its START; the
 queue is first in, first out, so a probe that comes through shows which earlier jobs were
-swallowed. Embeddings are idempotent, so sending one twice is harmless. A job over which two
-workers died is sent item by item, and an item over which three died alone is set aside.
+swallowed. Embeddings are idempotent, so sending one twice is harmless.
+
+Who did it: a job that two workers died with is suspect, and of the suspects of a tower only one is
+sent at a time. So an item that kills takes no innocent neighbour along to its third death. A job of
+several items goes on item by item, and an item over which two more die is set aside.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ log = logging.getLogger("siglit.dispatcher")
 TICK = 0.25  # seconds between two looks at the child processes
 INLINE_BYTES = 64 << 10  # a larger job is put on the queue from a thread, off the event loop
 GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
+SUSPECT = 2  # workers that died with a job: once is chance, as workers are replaced now and then
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 LOST = "LOST"  # control message: a worker died
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
@@ -73,11 +77,13 @@ class Pending:
     future: asyncio.Future[Reply]
     worker: int | None = None  # which worker said START
     losses: int = 0  # how many workers died with it
+    held: bool = False  # it waits until no other suspect is under way
+    alone: bool = False  # no other suspect is
 
     @property
     def patience(self) -> int:
-        """How many workers may die over it: an item alone in its job is the likelier culprit."""
-        return 2 if len(self.job.items) > 1 else 3
+        """How many workers may die over it: a job of several items is split before the last."""
+        return SUSPECT if len(self.job.items) > 1 else SUSPECT + 1
 
 
 class Dispatcher:
@@ -94,6 +100,7 @@ class Dispatcher:
         self._pending: dict[str, Pending] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
+        self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self.live: dict[str, int] = {}  # tower → workers that are ready, once told
         self.losses = 0
 
@@ -122,29 +129,35 @@ class Dispatcher:
             DeadlineExceeded: no reply by `job.deadline`.
             ItemInternal: the worker answered with an error of its own.
         """
+        return await self._submit(kind, job)
+
+    async def _submit(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
         try:
-            return await self._send(kind, job)
+            return await self._send(kind, job, losses)
         except WorkerLost:
             if len(job.items) == 1:
                 log.error("an item over which %s workers die is set aside", kind)
                 return _refusal(ItemQuarantined())
         # One of these items kills workers. One by one, so that only that one is refused.
         singles = [Job(job.items[i : i + 1], job.max_num_patches, job.deadline) for i in _each(job)]
-        return merged([await self._alone(kind, single) for single in singles])
+        return merged([await self._single(kind, single) for single in singles])
 
-    async def _alone(self, kind: Kind, job: Job) -> Reply:
+    async def _single(self, kind: Kind, job: Job) -> Reply:
         try:
-            return await self.submit(kind, job)
+            return await self._submit(kind, job, losses=1)  # suspect, and one death is its own
         except ItemError as error:
             return _refusal(error)
 
-    async def _send(self, kind: Kind, job: Job) -> Reply:
+    async def _send(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        uid, pending = next(self._uids), Pending(kind, job, future)
+        uid, pending = next(self._uids), Pending(kind, job, future, losses=losses)
         self._pending[uid] = pending
         try:
             async with asyncio.timeout(job.deadline - time.monotonic() + GRACE):
-                await self._put(uid, pending)
+                if losses:
+                    self._hold(uid, pending)
+                else:
+                    await self._put(uid, pending)
                 return await future
         except TimeoutError:
             raise DeadlineExceeded from None
@@ -196,7 +209,8 @@ class Dispatcher:
         for uid, pending in mine:
             if pending.worker is not None and pending.worker == worker:
                 self._again(uid, pending)
-        self._spawn(self._find_swallowed(kind, [u for u, p in mine if p.worker is None]))
+        waiting = [uid for uid, p in mine if p.worker is None and not p.held]
+        self._spawn(self._find_swallowed(kind, waiting))
 
     async def _find_swallowed(self, kind: Kind, waiting: list[str]) -> None:
         """Send again what the queue handed to the dead worker.
@@ -212,16 +226,32 @@ class Dispatcher:
         await asyncio.gather(*probes, return_exceptions=True)
         for uid in waiting:
             pending = self._pending.get(uid)
-            if pending is not None and pending.worker is None:
+            if pending is not None and pending.worker is None and not pending.held:
                 self._spawn(self._put(uid, pending))
 
     def _again(self, uid: str, pending: Pending) -> None:
         pending.worker = None
         pending.losses += 1
-        if pending.losses < pending.patience:
+        if pending.losses >= pending.patience:
+            if not pending.future.done():
+                pending.future.set_exception(WorkerLost())
+        elif pending.losses < SUSPECT or pending.alone:
             self._spawn(self._put(uid, pending))
-        elif not pending.future.done():
-            pending.future.set_exception(WorkerLost())
+        else:
+            self._hold(uid, pending)
+
+    def _hold(self, uid: str, pending: Pending) -> None:
+        pending.held = True
+        self._spawn(self._put_alone(uid, pending))
+
+    async def _put_alone(self, uid: str, pending: Pending) -> None:
+        """Send a suspect once no other one is under way, and let the next go when it has ended."""
+        async with self._lanes[pending.kind]:
+            if pending.future.done():
+                return
+            pending.held, pending.alone = False, True
+            await self._put(uid, pending)
+            await asyncio.wait([pending.future])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

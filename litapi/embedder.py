@@ -90,6 +90,9 @@ class Embedder:
 
     async def embed(self, items: Sequence[Item | ItemError], demand: Demand) -> Outcome:
         """A vector or an error for each item."""
+        texts = [item for item in items if isinstance(item, Item) and item.kind == "text"]
+        if len(texts) == len(items):  # most requests: no places to keep, no tasks to gather
+            return await self._embed_texts(texts, demand)
         outcome = Outcome([_REFUSED] * len(items))
         places: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
         for index, item in enumerate(items):
@@ -108,19 +111,30 @@ class Embedder:
             await asyncio.gather(*work)
         return outcome
 
+    async def _embed_texts(self, texts: list[Item], demand: Demand) -> Outcome:
+        outcome = Outcome([])
+        fingerprint = self._fingerprints["text"]
+        keys = [key(fingerprint, "t", _content(text)) for text in texts]
+        outcome.found = await self._find("text", texts, keys, demand, outcome.spent)
+        return outcome
+
     async def _embed_kind(
         self, kind: Kind, items: list[Item], places: list[int], demand: Demand, outcome: Outcome
     ) -> None:
-        fingerprint = self._fingerprint(kind, demand)
-        keys = await _keys(fingerprint, kind, items)
+        keys = await _keys(self._fingerprint(kind, demand), kind, items)
+        found = await self._find(kind, items, keys, demand, outcome.spent)
+        for place, one in zip(places, found, strict=True):
+            outcome.found[place] = one
+
+    async def _find(
+        self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
+    ) -> list[Found]:
         began = time.monotonic()
         found = self._cache.peek(keys) if demand.read else None
         if found is None:
-            found = await self._resolve(kind, items, keys, demand, outcome.spent)
-        else:
-            outcome.spent.cache = time.monotonic() - began
-        for place, one in zip(places, found, strict=True):
-            outcome.found[place] = one
+            return await self._resolve(kind, items, keys, demand, spent)
+        spent.cache = max(spent.cache, time.monotonic() - began)
+        return found
 
     async def _resolve(
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent

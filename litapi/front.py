@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -86,6 +87,7 @@ class Front:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._consumer = self.response_queue_id or 0
+        self._fresh = _fresh_ids()
         self._metrics = Metrics()
         self._metrics.tiers("+".join(self._service.cache_tiers))
         dispatcher = self._make_dispatcher(self._consumer)
@@ -153,7 +155,7 @@ class Front:
             if answer is None:
                 await self._pages(scope, receive, send)
                 return
-            request_id = _request_id(incoming)
+            request_id = _request_id(incoming, self._fresh)
             await _send(answer, incoming, request_id, send)
         except ClientGone:
             return
@@ -217,10 +219,16 @@ async def _metrics(pool: Pool, incoming: Incoming) -> Answer:
     return Answer(text, headers=[(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")])
 
 
-def _request_id(incoming: Incoming) -> bytes:
+def _fresh_ids() -> Iterator[bytes]:
+    """A random start for each process, then numbers: random bytes each time cost a system call."""
+    start = os.urandom(5).hex().encode()
+    return (b"%b%06x" % (start, number) for number in itertools.count())
+
+
+def _request_id(incoming: Incoming, fresh: Iterator[bytes]) -> bytes:
     """The client's own, where it is harmless, else a new one."""
     given = incoming.headers.get(b"x-request-id", b"")
-    return given if _HARMLESS(given) else os.urandom(8).hex().encode()
+    return given if _HARMLESS(given) else next(fresh)
 
 
 async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Send) -> None:

@@ -24,7 +24,7 @@ class ClientGone(Exception):
 class Incoming:
     """A request: `method`, `path`, headers by lower-case bytes, the body on demand."""
 
-    __slots__ = ("_receive", "headers", "limit", "method", "path", "scope", "whole")
+    __slots__ = ("_receive", "_seen", "headers", "limit", "method", "path", "scope", "whole")
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         self.scope = scope
@@ -33,6 +33,7 @@ class Incoming:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.limit = limit
         self.whole = False
+        self._seen = 0
         self._receive = receive
 
     def header(self, name: bytes) -> str:
@@ -60,22 +61,30 @@ class Incoming:
             BodyTooLarge: as soon as the announced or the received bytes exceed the limit.
             ClientGone: the client hung up.
         """
-        announced = self.headers.get(b"content-length", b"0").lstrip(b"0")
-        if announced.isdigit() and (len(announced) > 18 or int(announced) > self.limit):
-            raise BodyTooLarge
-        seen = 0
+        self._refuse_announced()
         while not self.whole:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            piece = message.get("body", b"")
-            seen += len(piece)
-            if seen > self.limit:
-                raise BodyTooLarge
-            self.whole = not message.get("more_body", False)
-            yield piece
+            yield await self._piece()
 
     async def body(self) -> bytes:
         """The whole body; raises as `chunks` does."""
-        pieces = [piece async for piece in self.chunks()]
+        self._refuse_announced()
+        pieces = []
+        while not self.whole:
+            pieces.append(await self._piece())
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _refuse_announced(self) -> None:
+        announced = self.headers.get(b"content-length", b"0").lstrip(b"0")
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > self.limit):
+            raise BodyTooLarge
+
+    async def _piece(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece: bytes = message.get("body", b"")
+        self._seen += len(piece)
+        if self._seen > self.limit:
+            raise BodyTooLarge
+        self.whole = not message.get("more_body", False)
+        return piece

@@ -292,12 +292,11 @@ def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
 
 
 def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
-    states = b",".join([found.state.value.encode() for found in outcome.found])
-    answer.headers.append((b"x-cache", states))
+    states = ",".join([found.state for found in outcome.found])
+    answer.headers.append((b"x-cache", states.encode()))
     answer.headers.append((b"server-timing", outcome.spent.header()))
-    cut = [
-        i for i, f in enumerate(outcome.found) if isinstance(f.value, Entry) and f.value.truncated
-    ]
+    found = outcome.found
+    cut = [i for i, f in enumerate(found) if isinstance(f.value, Entry) and f.value.truncated]
     if cut:
         answer.headers.append((b"x-truncated", ",".join(map(str, cut)).encode()))
     return answer

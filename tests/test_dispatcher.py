@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import queue
 import threading
 import time
@@ -351,7 +352,7 @@ def test_a_probe_swallowed_by_a_dead_worker_does_no_harm(bench: Bench) -> None:
 def test_an_item_that_kills_every_worker_is_refused_and_its_neighbours_are_answered(
     bench: Bench,
 ) -> None:
-    """Two deaths break the job up; the culprit is named after three deaths of its own."""
+    """Two deaths break the job up; the culprit is named after two deaths of its own."""
 
     def workers() -> None:
         number = 0
@@ -375,6 +376,58 @@ def test_an_item_that_kills_every_worker_is_refused_and_its_neighbours_are_answe
     assert reply.errors == {1: "item_quarantined"}
     rows = np.frombuffer(reply.vectors, "<f4").reshape(3, DIM)
     assert rows[:, 0].tolist() == [1, 0, 3]
+
+
+def test_those_in_the_same_worker_as_an_item_that_kills_are_answered(bench: Bench) -> None:
+    """Six jobs of one item die with it twice; then suspects go one at a time, and only it dies."""
+
+    def workers() -> None:
+        for number in itertools.count():
+            port = bench.port(number)
+            held = [port.fetch()]  # a worker holds all that it can get
+            time.sleep(0.05)
+            while bench.jobs.qsize():
+                held.append(port.fetch())
+            if any("poison" in fetched.job.items for fetched in held):
+                bench.tell("text", LOST, number)
+                continue
+            for fetched in held:
+                port.send(fetched, _reply(fetched.job))
+
+    async def run() -> list[Reply]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        texts = ["a", "bb", "poison", "dddd", "eeeee", "ffffff"]
+        replies = [dispatcher.submit("text", _soon([text])) for text in texts]
+        together = asyncio.gather(*replies)
+        await _until(lambda: bench.jobs.qsize() == len(texts))
+        in_thread(workers)
+        return list(await together)
+
+    replies = asyncio.run(run())
+    assert [reply.errors for reply in replies] == [{}, {}, {0: "item_quarantined"}, {}, {}, {}]
+
+
+def test_a_suspect_that_runs_out_of_time_lets_the_next_one_go(bench: Bench) -> None:
+    """The lane is not kept by somebody who has left."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        late = asyncio.ensure_future(dispatcher.submit("text", _soon(["a"], 1.0)))
+        next_one = asyncio.ensure_future(dispatcher.submit("text", _soon(["bb"])))
+        for number in range(2):  # two workers take both, and die
+            port = bench.port(number)
+            for _ in range(2):
+                while not (await asyncio.to_thread(port.fetch)).job.items:
+                    pass
+            bench.tell("text", LOST, number)
+        with pytest.raises(DeadlineExceeded):
+            await late
+        bench.work(2, 9)
+        return await next_one
+
+    assert asyncio.run(run()).tokens == [2]
 
 
 def test_the_number_of_living_workers_is_known_once_told(bench: Bench) -> None:
