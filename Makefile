@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(shell grep -oE '^torch==[^ ]+' requirements.txt)
 
-.PHONY: serve test lint types check demo clean redis
+.PHONY: serve test lint types check demo faults clean redis
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.serve
@@ -29,6 +29,9 @@ check: $(VENV)/.serve
 
 demo: $(VENV)/.serve
 	$(BIN)/python -m litapi.demo.make --seed 0
+
+faults: $(VENV)/.dev redis
+	$(BIN)/python -m bench.faults
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -60,7 +60,11 @@ class FaultProxy:
         if self.fault is Fault.RESET:
             _reset(writer)
             return
-        there, back = await self._open()
+        try:
+            there, back = await self._open()
+        except OSError:  # Redis is down: its clients shall notice
+            _reset(writer)
+            return
         ways = [
             asyncio.create_task(self._requests(reader, back, writer)),
             asyncio.create_task(self._replies(there, writer)),

@@ -25,6 +25,7 @@ import orjson
 from bench.level import Level
 from bench.recording import Gauge, Recording, RecordingError, Stage
 from bench.sample import BUSY, STOPPED, Sample
+from bench.table import markdown
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 COLUMNS = (
@@ -134,14 +135,7 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
 
 def table(summaries: Iterable[Summary]) -> str:
     """The seed's table, as Markdown."""
-    rows = [list(COLUMNS), *(one.row() for one in summaries)]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    return markdown([list(COLUMNS), *(one.row() for one in summaries)])
 
 
 @dataclass(frozen=True, slots=True)

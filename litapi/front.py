@@ -27,7 +27,7 @@ from litapi.embedder import Embedder
 from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
 from litapi.health import Health
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
-from litapi.metrics import Metrics, exposition
+from litapi.metrics import Metrics, NotedMetrics, exposition
 from litapi.middleware import wrap
 from litapi.pool import Pool
 from litapi.reader import Reader
@@ -42,6 +42,7 @@ log = logging.getLogger("siglit.front")
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 PAGES = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
+TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
 
 
@@ -88,7 +89,7 @@ class Front:
     async def _open(self, stack: AsyncExitStack) -> None:
         self._consumer = self.response_queue_id or 0
         self._fresh = _fresh_ids()
-        self._metrics = Metrics()
+        self._metrics = NotedMetrics()
         self._metrics.tiers("+".join(self._service.cache_tiers))
         dispatcher = self._make_dispatcher(self._consumer)
         dispatcher.start()
@@ -106,8 +107,9 @@ class Front:
         self._health = Health(self._service.settings, dispatcher, pool.served)
         self._lay_table(cache, pool, fetcher)
         await self._health.first()
-        beat = asyncio.create_task(self._health.run())
-        stack.callback(beat.cancel)
+        for work in (self._health.run(), self._tell()):
+            stack.callback(asyncio.create_task(work).cancel)
+        stack.callback(self._metrics.tell)
 
     def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
         service = self._service
@@ -117,7 +119,7 @@ class Front:
         health: dict[tuple[str, str], Route] = {
             ("GET", "/livez"): _alive,
             ("GET", "/readyz"): self._readiness,
-            ("GET", "/metrics"): functools.partial(_metrics, pool),
+            ("GET", "/metrics"): functools.partial(self._exposed, pool),
         }
         self._table = {**routes.table(), **self._facts.table(), **health}
         self._paths = frozenset(path for _, path in self._table)
@@ -206,17 +208,24 @@ class Front:
         self._health.check()
         return Answer.json({"status": "ready"})
 
+    async def _exposed(self, pool: Pool, incoming: Incoming) -> Answer:
+        del incoming
+        pool.observe()
+        self._metrics.tell()
+        text = await asyncio.to_thread(exposition)
+        kind = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
+        return Answer(text, headers=[kind])
+
+    async def _tell(self) -> None:
+        """Other HTTP processes answer `/metrics` too, and know of this one what it has told."""
+        while True:
+            await asyncio.sleep(TELL_EVERY)
+            self._metrics.tell()
+
 
 async def _alive(incoming: Incoming) -> Answer:
     del incoming
     return Answer.json({"status": "alive"})
-
-
-async def _metrics(pool: Pool, incoming: Incoming) -> Answer:
-    del incoming
-    pool.observe()
-    text = await asyncio.to_thread(exposition)
-    return Answer(text, headers=[(b"content-type", b"text/plain; version=1.0.0; charset=utf-8")])
 
 
 def _fresh_ids() -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """Prometheus, across processes.
 
 `lay` chooses an empty folder before prometheus_client is first imported; every process then writes
-its own memory-mapped file there, and `/metrics` adds them up. Each call on the hot path touches a
-child that was looked up once.
+its own memory-mapped file there, and `/metrics` adds them up. On the hot path things are noted in
+plain Python and passed on twice a second, and before this process answers `/metrics`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cache as memoise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,6 +134,45 @@ class Metrics:
 
     def written(self, n: int) -> None:
         self._written.inc(n)
+
+
+class NotedMetrics(Metrics):
+    """Notes what happens on the hot path, and passes it on when told to.
+
+    prometheus_client takes a lock, asks for the process id and writes to the shared file six times
+    for one cache hit, which is a tenth of what a hit costs. Noting costs next to nothing; what a
+    process that is killed has not passed on is lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answers: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+        self._results: defaultdict[tuple[str, str], int] = defaultdict(int)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """One answer went out."""
+        self._answers[route, status].append(seconds)
+
+    def looked_up(self, tier: str, result: str, n: int) -> None:
+        self._results[tier, result] += n
+
+    def tell(self) -> None:
+        """Pass on what was noted."""
+        for (route, status), seconds in self._answers.items():
+            self._request(route, str(status)).inc(len(seconds))
+            _observe_all(self._second(route), seconds)
+        for (tier, result), n in self._results.items():
+            super().looked_up(tier, result, n)
+        self._answers.clear()
+        self._results.clear()
+
+
+def _observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """As `observe` for each, with one write to each bucket that got something."""
+    places = Tally(bisect_left(histogram._upper_bounds, value) for value in values)
+    for place, count in places.items():
+        histogram._buckets[place].inc(count)
+    histogram._sum.inc(sum(values))
 
 
 class BatchMetrics:

@@ -165,10 +165,12 @@ ARROWS: dict[str, set[str]] = {
         "litapi.warm",
     },
 }
-# The benchmark measures over HTTP. Two of its files may look inside: one draws the demo's pictures
+# The benchmark measures over HTTP. Three of its files may look inside: two draw the demo's pictures
 # as work to send, one measures the towers without a server around them.
 BENCH_EXTRA: dict[str, set[str]] = {
     "bench.workload": {"litapi.demo.caption", "litapi.demo.drawing"},
+    "bench.lookups": {"cache"},
+    "bench.faults.question": {"litapi.demo.drawing"},
     "bench.offline": {
         "litapi.checkpoint",
         "litapi.encoder",

@@ -16,7 +16,6 @@ from bench.redis_server import RedisServer
 from bench.server_process import ServerProcess
 from tests.conftest import picture
 
-
 # A slow machine may need more than 20 ms for a look-up, and these tests count hits.
 PATIENT: dict[str, Any] = {"SIGLIT_REDIS_BUDGET_MS": "1000"}
 

@@ -1,0 +1,80 @@
+"""`python -m bench.faults [--short] [--only 3,5]`: play the table, print it, keep it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.faults.row import HEAD, Finding
+from bench.faults.stage import Stage
+from bench.faults.table import ROWS, TRUTH, truth
+from bench.machine import Machine
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every row holds."""
+    options = _parser().parse_args(arguments)
+    more_files()
+    record = asyncio.run(play(not options.short, options.only))
+    machine = Machine.read().fields()
+    whole = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, **record}
+    path = Path(options.out) / f"faults-{device(machine['gpu'])}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    return 0 if all(row["holds"] for row in record["rows"]) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.faults", description="the table of faults")
+    parser.add_argument("--short", action="store_true", help="a few of everything, no stopwatch")
+    parser.add_argument("--only", type=_numbers, default=None, help="rows, as in 3,5")
+    parser.add_argument("--out", default=RESULTS, help="folder of the result")
+    return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def more_files() -> None:
+    """Thousands of connections at once need thousands of open files, here and in the server."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def play(long: bool, only: Sequence[int] | None) -> dict[str, Any]:
+    """The rows one after another, each printed when it is done."""
+    findings: list[Finding] = []
+    rows = []
+    print(HEAD, flush=True)
+    async with Stage(long) as stage:
+        for row in ROWS:
+            if only is None or row.number in only:
+                finding = await row.found(stage)
+                findings.append(finding)
+                rows.append(row.fields(finding))
+                print(row.line(finding), flush=True)
+    total = truth(findings)
+    print(TRUTH.line(total), flush=True)
+    return {"form": "long" if long else "short", "rows": [*rows, TRUTH.fields(total)]}
+
+
+def device(gpu: str | None) -> str:
+    """What a result file is named after."""
+    if gpu is None:
+        return "cpu"
+    first = gpu.splitlines()[0].lower().removeprefix("nvidia ")
+    return "-".join(first.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Rows 8 and 9: clients that waste connections, and clients that never stop sending."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from bench.faults.row import Finding
+from bench.faults.stage import Stage
+from bench.faults.vitals import Vitals
+from bench.server_process import ServerProcess
+
+CLIENTS = 4
+LINE = b"POST /embed_text HTTP/1.1\r\nhost: siglit\r\ncontent-type: application/json\r\n"
+GIVES_UP = 60.0  # seconds; a connection still open then was not closed
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a connection ended: the status that was said, or 0; seconds until it was closed."""
+
+    status: int
+    closed: bool
+    seconds: float
+
+
+async def talk(url: str, said: AsyncIterator[bytes]) -> End:
+    """Send piece by piece while listening; how the server ended it."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    began = time.monotonic()
+    sending = asyncio.create_task(_send(writer, said))
+    heard = bytearray()
+    try:
+        async with asyncio.timeout(GIVES_UP):
+            while piece := await reader.read(65536):
+                heard += piece
+        closed = True
+    except TimeoutError:
+        closed = False
+    except OSError:
+        closed = True
+    finally:
+        sending.cancel()
+        await asyncio.wait({sending})
+        writer.close()
+    return End(_status(bytes(heard)), closed, time.monotonic() - began)
+
+
+def _status(heard: bytes) -> int:
+    words = heard.split(b" ", 2)
+    return int(words[1]) if heard.startswith(b"HTTP/1.1 ") and len(words) > 1 else 0
+
+
+async def _send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in said:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)  # or the reader gets no turn while the server takes everything
+    except OSError:
+        return  # the server hung up, which is what the reader is waiting for
+
+
+# -- what they send ------------------------------------------------------------------------------
+
+
+async def slow_head() -> AsyncIterator[bytes]:
+    """A head that comes byte by byte."""
+    for byte in LINE * 100:
+        yield bytes([byte])
+        await asyncio.sleep(0.7)
+
+
+async def half_body() -> AsyncIterator[bytes]:
+    """A body that stops half way."""
+    yield LINE + b'content-length: 400\r\n\r\n{"text": "' + b"a" * 100
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """Not a byte."""
+    silence: tuple[bytes, ...] = ()
+    for piece in silence:
+        yield piece
+
+
+async def endless_head() -> AsyncIterator[bytes]:
+    """Headers without end."""
+    yield LINE
+    for number in range(1 << 20):
+        yield b"x-%d: %b\r\n" % (number, b"y" * 1000)
+
+
+async def announced() -> AsyncIterator[bytes]:
+    """One gigabyte, announced and then sent."""
+    yield LINE + b"content-length: 1073741824\r\n\r\n"
+    for _ in range(1 << 14):
+        yield b" " * 65536
+
+
+async def endless_body() -> AsyncIterator[bytes]:
+    """A body in chunks, without end."""
+    yield LINE + b"transfer-encoding: chunked\r\n\r\n"
+    for _ in range(1 << 14):
+        yield b"10000\r\n" + b" " * 65536 + b"\r\n"
+
+
+# -- the rows ------------------------------------------------------------------------------------
+
+WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
+    "slow head": slow_head,
+    "half body": half_body,
+    "idle": nothing,
+}
+FLOODS: dict[str, tuple[Callable[[], AsyncIterator[bytes]], int]] = {
+    "endless head": (endless_head, 431),
+    "1 GB body": (announced, 413),
+    "endless body": (endless_body, 413),
+}
+
+
+async def dawdlers(stage: Stage, finding: Finding) -> None:
+    """Connections that waste the server's time are told so and closed; good clients go on."""
+    server = await stage.common()
+    async with await stage.traffic(server, fresh=0.1) as traffic:
+        quiet = await traffic.closed(CLIENTS, stage.of(5.0, 1.0))
+        async with traffic.flowing(CLIENTS):
+            ends = await _all_at_once(server.url, stage.of(1000, 60))
+        finding.take(traffic.turn())
+    for name, kind in ends.items():
+        slowest = max(end.seconds for end in kind)
+        finding.must(all(end.closed for end in kind), f"{name}: all closed")
+        finding.must({end.status for end in kind} == {408}, f"{name}: all 408: {_counts(kind)}")
+        finding.note(f"{len(kind)} × {name}: closed within {slowest:.1f} s")
+    ratio = finding.tally.quantile(0.99) / quiet.quantile(0.99)
+    finding.note(f"good p99 {ratio:.1f} × before")
+    finding.timely(ratio <= 2, "p99 of good clients at most 2 × before")
+
+
+async def _all_at_once(url: str, many: int) -> dict[str, list[End]]:
+    talks = {
+        name: [asyncio.create_task(talk(url, said())) for _ in range(many)]
+        for name, said in WASTERS.items()
+    }
+    return {name: list(await asyncio.gather(*kind)) for name, kind in talks.items()}
+
+
+def _counts(ends: list[End]) -> dict[int, int]:
+    return dict(Counter(end.status for end in ends))
+
+
+async def floods(stage: Stage, finding: Finding) -> None:
+    """What never ends is refused in good time, and memory stays where it was."""
+    server = await stage.common()
+    async with await stage.traffic(server, fresh=0.1) as traffic:
+        await traffic.closed(CLIENTS, stage.of(5.0, 1.0))
+        async with traffic.flowing(CLIENTS):
+            for name, (said, status) in FLOODS.items():
+                grown, end = await _grown(server, said())
+                finding.must(end.status == status, f"{name}: {status}, not {end.status}")
+                finding.must(grown <= 64, f"{name}: at most 64 MB more, not {grown:.1f}")
+                finding.note(f"{name}: {end.status} in {end.seconds:.1f} s, {grown:+.1f} MB")
+        finding.take(traffic.turn())
+
+
+async def _grown(server: ServerProcess, said: AsyncIterator[bytes]) -> tuple[float, End]:
+    """The most that the server's resident memory grew while a client talked, MB."""
+    family = list(server.family())
+    before = peak = Vitals.of(family).resident_mb
+    talking = asyncio.create_task(talk(server.url, said))
+    while not talking.done():
+        await asyncio.sleep(0.02)
+        peak = max(peak, Vitals.of(family).resident_mb)
+    return peak - before, talking.result()

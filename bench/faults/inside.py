@@ -1,0 +1,81 @@
+"""Row 12: URLs that lead inside are refused, and whoever listens there hears nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from bench.faults.question import JSON
+from bench.faults.row import Finding
+from bench.faults.stage import Stage
+from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS
+
+CLIENTS = 2
+PORT = 80  # the only one that is dialled for http
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "::1")
+
+
+class Listener:
+    """Somebody inside, who counts who knocks."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self.knocks = 0
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        self.knocks += 1
+        writer.close()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """On the port that would be dialled, where this user may have it."""
+        async with contextlib.AsyncExitStack() as stack:
+            for address in ADDRESSES:
+                with contextlib.suppress(OSError):
+                    server = await asyncio.start_server(self._accept, address, PORT)
+                    await stack.enter_async_context(server)
+                    self.addresses.append(address)
+            yield
+
+
+def bodies(url: str) -> list[tuple[str, dict[str, Any]]]:
+    """The ways to ask for an image by its URL."""
+    part = {"type": "image_url", "image_url": {"url": url}}
+    return [
+        ("/embed_image", {"url": url}),
+        ("/embed_image", {"urls": [url]}),
+        ("/v1/embeddings", {"input": [part]}),
+    ]
+
+
+async def inside(stage: Stage, finding: Finding) -> None:
+    """Every URL in every way of asking."""
+    server, listener = await stage.common(), Listener()
+    urls = [*(f"http://{host}/image" for host in FORBIDDEN_HOSTS), *INVALID_URLS]
+    answers: Counter[str] = Counter()
+    async with (
+        listener.listening(),
+        await stage.traffic(server, fresh=0.1) as traffic,
+        aiohttp.ClientSession(server.url) as session,
+    ):
+        async with traffic.flowing(CLIENTS):
+            for path, body in (one for url in urls for one in bodies(url)):
+                data = json.dumps(body).encode()
+                async with session.post(path, data=data, headers=JSON) as reply:
+                    code = (await reply.json())["error"]["code"]
+                    answers[f"{reply.status} {code}"] += 1
+        finding.take(traffic.turn())
+    finding.must(all(one.startswith("4") for one in answers), f"all 4xx: {dict(answers)}")
+    finding.must(answers["403 image_url_forbidden"] > 0, "those that lead inside are forbidden")
+    finding.must(listener.knocks == 0, f"nobody knocks: {listener.knocks}")
+    heard = ", ".join(listener.addresses) or "nowhere: the port was not to be had"
+    finding.note(f"{len(urls)} URLs, {sum(answers.values())} requests {dict(answers)}")
+    finding.note(f"listening on port {PORT} of {heard}")

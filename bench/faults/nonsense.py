@@ -1,0 +1,229 @@
+"""Row 10: ten thousand bad requests, one for each good one.
+
+Each bad request is bad by construction, but for damaged pictures, which may still decode. Every
+refusal is a 4xx that carries a stable code in JSON; good requests beside them are answered right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import aiohttp
+import numpy as np
+
+from bench.faults.mutation import huge_bmp, huge_gif, huge_png, mutated, originals
+from bench.faults.question import JSON, vectors
+from bench.faults.row import Finding
+from bench.faults.stage import Stage
+from bench.faults.traffic import BROKEN, PATIENCE, Traffic
+
+CLIENTS = 8
+TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
+ORIGINALS = originals()
+VALUES: tuple[Any, ...] = (None, True, 0, -1, 1.5, 1e300, [], {}, [[]], [None], {"a": {"b": []}})
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("dimensions", 0), ("dimensions", -1), ("dimensions", 10**9), ("dimensions", "8"),
+    ("dimensions", 1.5), ("max_num_patches", 0), ("max_num_patches", 10**6),
+    ("encoding_format", "hex"), ("encoding_format", 1), ("model", "nobody"), ("model", []),
+    ("colour", "red"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A request that must be refused, unless it is a picture that still decodes."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
+    may_pass: bool = False
+    method: str = "POST"
+
+
+def _json(path: str, body: Any) -> Bad:
+    return Bad(path, json.dumps(body).encode())
+
+
+def damaged_picture(rng: Random) -> Bad:
+    """As a raw body or in JSON."""
+    data = mutated(rng.choice(ORIGINALS), rng)
+    if rng.random() < 0.5:
+        return Bad(IMAGE, data, {"content-type": "image/png"}, may_pass=True)
+    body = json.dumps({"image": base64.b64encode(data).decode()}).encode()
+    return Bad(IMAGE, body, may_pass=True)
+
+
+def no_picture(rng: Random) -> Bad:
+    """Boasting heads, other files, nothing at all."""
+    others = (b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"MZ\0\0", b"", b"\0" * 99)
+    data = rng.choice((huge_png(), huge_bmp(), huge_gif(), rng.randbytes(300), *others))
+    return Bad(IMAGE, data, {"content-type": rng.choice(("image/png", "application/octet-stream"))})
+
+
+def malformed_json(rng: Random) -> Bad:
+    """Cut short, of another grammar, nested without end."""
+    good = json.dumps({"texts": ["a red circle", "b" * 50], "model": None}).encode()
+    bodies = (
+        good[: rng.randrange(len(good))], good + b"}", b"{'text': 'a'}", b'{"text": NaN}',
+        b'{"text": "\xff\xfe"}', b'{"text": "\\ud800"}', b"[" * 100_000, rng.randbytes(40),
+    )  # fmt: skip
+    return Bad(rng.choice((TEXT, IMAGE, OPENAI, "/score", "/classify")), rng.choice(bodies))
+
+
+def wrong_shape(rng: Random) -> Bad:
+    """The right fields with values of other types; whole bodies that are no objects."""
+    value = rng.choice(VALUES)
+    bodies: tuple[tuple[str, Any], ...] = (
+        (TEXT, value), (TEXT, {"texts": value}), (TEXT, {"text": "a", "texts": ["b"]}),
+        (TEXT, {"texts": ["a", value]}), (IMAGE, {"images": value}), (IMAGE, {"image": [value]}),
+        (OPENAI, {"input": value}), (OPENAI, {"input": ["a", {"image": value}]}),
+        (OPENAI, {"input": [{"image_url": {"url": value}}]}), (OPENAI, {}),
+        ("/score", {"texts": ["a"], "images": value}),
+        ("/classify", {"image": "", "labels": value}),
+        (TEXT, {"text": "a", rng.choice("xyz") * rng.randint(1, 99): value}),
+    )  # fmt: skip
+    return _json(*rng.choice(bodies))
+
+
+def wrong_option(rng: Random) -> Bad:
+    """Options out of range, of another type, misspelt."""
+    name, value = rng.choice(OPTIONS)
+    path, body = rng.choice(((TEXT, {"text": "a"}), (OPENAI, {"input": "a"})))
+    return _json(path, {**body, name: value})
+
+
+def too_much(rng: Random) -> Bad:
+    """More items, longer texts."""
+    long = "a long text " * 700
+    bodies = ((TEXT, {"texts": ["a"] * 257}), (TEXT, {"text": long}), (OPENAI, {"input": [long]}))
+    return _json(*rng.choice(bodies))
+
+
+def bad_base64(rng: Random) -> Bad:
+    """Not base64, base64 of nothing, data URIs of other kinds."""
+    texts = ("%%%", "AAA", "", "=", "data:image/png,AAAA", "data:;base64,****", "é" * 8, "AA=A")
+    text = rng.choice(texts)
+    return _json(IMAGE, {"image": text}) if rng.random() < 0.5 else _json(IMAGE, {"images": [text]})
+
+
+def wrong_media(rng: Random) -> Bad:
+    """Content types a route does not read, and multipart bodies that break off."""
+    cut = b'--x\r\ncontent-disposition: form-data; name="images"; filename="a.png"\r\n\r\nabc'
+    form = "multipart/form-data"
+    return rng.choice(
+        (
+            Bad(TEXT, b'{"text": "a"}', {"content-type": "text/html"}),
+            Bad(TEXT, ORIGINALS[0], {"content-type": "image/jpeg"}),
+            Bad(OPENAI, b"<a/>", {"content-type": "application/xml"}),
+            Bad(IMAGE, ORIGINALS[0], {"content-type": "video/mp4"}),
+            Bad(IMAGE, cut, {"content-type": form}),
+            Bad(IMAGE, cut, {"content-type": f"{form}; boundary=x"}),
+            Bad(IMAGE, rng.randbytes(200), {"content-type": f"{form}; boundary=x"}),
+        )
+    )
+
+
+def wrong_place(rng: Random) -> Bad:
+    """Routes and methods that there are not."""
+    places = (("POST", "/embed"), ("GET", TEXT), ("PUT", OPENAI), ("POST", "/readyz"))
+    method, path = rng.choice((*places, ("POST", f"/{rng.randrange(10**9)}")))
+    return Bad(path, b"", {}, method=method)
+
+
+MAKERS: tuple[Callable[[Random], Bad], ...] = (
+    damaged_picture,
+    damaged_picture,
+    damaged_picture,
+    no_picture,
+    malformed_json,
+    wrong_shape,
+    wrong_option,
+    too_much,
+    bad_base64,
+    wrong_media,
+    wrong_place,
+)
+
+
+def bad_requests(many: int, seed: int = 3) -> Iterator[Bad]:
+    """The same ones for the same seed."""
+    rng = Random(seed)
+    for number in range(many):
+        yield MAKERS[number % len(MAKERS)](rng)
+
+
+class Verdicts:
+    """What became of the bad requests."""
+
+    def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()  # by code
+        self.decoded = 0
+        self.wrong: Counter[str] = Counter()
+
+    def judge(self, bad: Bad, status: int, content_type: str, body: bytes) -> None:
+        """A 4xx with a code, or a vector where the picture still decoded."""
+        code = _code(body) if 400 <= status < 500 else None
+        if code is not None:
+            self.refused[code] += 1
+        elif bad.may_pass and status == 200 and _is_vector(content_type, body):
+            self.decoded += 1
+        else:
+            self.wrong[f"{status} to {bad.path} {bad.body[:60]!r}: {body[:100]!r}"] += 1
+
+
+def _code(body: bytes) -> str | None:
+    try:
+        return str(json.loads(body)["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_vector(content_type: str, body: bytes) -> bool:
+    try:
+        return abs(float(np.linalg.norm(vectors(content_type, body, 1)[0])) - 1) < 1e-3
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+async def nonsense(stage: Stage, finding: Finding) -> None:
+    """One bad request for each good one."""
+    server = await stage.common()
+    verdicts = Verdicts()
+    left = bad_requests(stage.of(10_000, 400))
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    async with (
+        await stage.traffic(server, fresh=0.2) as traffic,
+        aiohttp.ClientSession(server.url, timeout=timeout) as session,
+    ):
+        clients = [_client(session, left, verdicts, traffic) for _ in range(CLIENTS)]
+        await asyncio.gather(*clients)
+        finding.take(traffic.turn())
+    refused = sum(verdicts.refused.values())
+    finding.must(not verdicts.wrong, f"every bad one refused: {verdicts.wrong.most_common(5)}")
+    finding.must(finding.tally.refused == 0, "no good one refused")
+    total = refused + verdicts.decoded + sum(verdicts.wrong.values())
+    finding.note(
+        f"{total} bad: {refused} × 4xx with {len(verdicts.refused)} codes,"
+        f" {verdicts.decoded} damaged pictures that still decode, 0 × 5xx"
+    )
+
+
+async def _client(
+    session: aiohttp.ClientSession, left: Iterator[Bad], verdicts: Verdicts, traffic: Traffic
+) -> None:
+    for bad in left:
+        try:
+            async with session.request(
+                bad.method, bad.path, data=bad.body, headers=bad.headers
+            ) as reply:
+                verdicts.judge(bad, reply.status, reply.content_type, await reply.read())
+        except BROKEN as error:
+            verdicts.wrong[f"{type(error).__name__} to {bad.path} {bad.body[:60]!r}"] += 1
+        await traffic.next()

@@ -1,0 +1,202 @@
+"""Rows 5 to 7: Redis dies, hangs, stammers, is slow, full, emptied, and holds damaged values.
+
+The server has no memory of its own here, so that every look-up goes to Redis. Whatever happens
+there, a client sees right answers, a little later. The load is half of what the server can do
+without any cache: so what a fault adds to the slowest answers is waiting for Redis, and not the
+queue before towers that have to compute everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+from bench.fault_proxy import Fault, FaultProxy
+from bench.faults.question import as_floats, drawn_texts
+from bench.faults.row import Finding
+from bench.faults.stage import Stage, counter
+from bench.faults.traffic import Traffic
+from bench.redis_server import RedisServer
+from bench.server_process import ServerProcess
+
+CLIENTS = 4
+LOAD = 0.5
+FRESH = 0.2  # so that there is something to write as well
+BACK_WITHIN = 30.0  # seconds
+# A Redis that answers, but late, or refuses to keep anything, gives no sign of its recovery: the
+# breaker asks again after its own doubling wait, of 10 s at most.
+WARY = 12.0
+
+
+class Outage:
+    """Load on a server behind a Redis, with what each fault added to its slowest answers."""
+
+    def __init__(self, stage: Stage, finding: Finding, traffic: Traffic) -> None:
+        self._stage = stage
+        self._finding = finding
+        self._traffic = traffic
+        self._quiet = 0.0
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls, stage: Stage, finding: Finding, redis: RedisServer | FaultProxy
+    ) -> AsyncIterator[Outage]:
+        """Measure before the fault, play, and count everything in."""
+        server = await stage.behind(redis)
+        async with await stage.traffic(server, fresh=1.0) as computed:
+            seconds = stage.of(10.0, 1.0)
+            rate = LOAD * (await computed.closed(CLIENTS, seconds)).answered / seconds
+        async with await stage.traffic(server, fresh=FRESH) as traffic:
+            outage = cls(stage, finding, traffic)
+            await traffic.once_each(stage.questions)
+            async with traffic.steady(rate):
+                await outage.settle()
+                yield outage
+            finding.take(traffic.whole())
+
+    async def settle(self) -> None:
+        """Wait for hits, then measure without a fault."""
+        await self.back()
+        self._traffic.turn()
+        await asyncio.sleep(self._stage.of(5.0, 1.0))
+        self._quiet = self._traffic.turn().p99_ms
+
+    async def lasts(self, name: str, seconds: float, judged: bool = True) -> None:
+        """Let a fault last, and note what it cost."""
+        self._traffic.turn()
+        await asyncio.sleep(seconds)
+        added = self._traffic.turn().p99_ms - self._quiet
+        self._finding.note(f"{name}: p99 {added:+.0f} ms on {self._quiet:.0f} ms")
+        self._finding.timely(added <= 25 or not judged, f"{name}: p99 added at most 25 ms")
+
+    async def back(self) -> float:
+        """Seconds until answers come from Redis again."""
+        began = time.monotonic()
+        while not self._traffic.tally.states["hit-l2"]:
+            if time.monotonic() > began + BACK_WITHIN:
+                raise RuntimeError("no hits again")
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    async def returned(self, name: str, within: float = 1.0) -> None:
+        """Note how long hits took to come back."""
+        self._traffic.turn()
+        seconds = await self.back()
+        self._finding.note(f"{name}: hits back after {seconds:.1f} s")
+        self._finding.timely(seconds <= within, f"{name}: hits back within {within:.0f} s")
+
+
+async def killed_redis(stage: Stage, finding: Finding) -> None:
+    """Redis is killed and comes back empty."""
+    redis, proxy = await stage.redis(), await stage.proxy()
+    way: RedisServer | FaultProxy = redis if stage.long else proxy
+    async with Outage.of(stage, finding, way) as outage:
+        for _ in range(stage.of(3, 1)):
+            await asyncio.to_thread(redis.kill)
+            await outage.lasts("killed", stage.of(5.0, 1.0))
+            await asyncio.to_thread(redis.start)
+            await outage.returned("killed")
+
+
+async def hanging_redis(stage: Stage, finding: Finding) -> None:
+    """It stops in the middle, takes without giving, and hangs up in the middle of a reply."""
+    redis, proxy = await stage.redis(), await stage.proxy()
+    async with Outage.of(stage, finding, proxy) as outage:
+        redis.pause()
+        try:
+            await outage.lasts("stopped", stage.of(10.0, 1.0))
+        finally:
+            redis.resume()
+        await outage.returned("stopped")
+        for fault in (Fault.BLACKHOLE, Fault.HALF):
+            await under(proxy, fault, outage.lasts(fault.name.lower(), stage.of(10.0, 1.0)))
+            await outage.returned(fault.name.lower())
+
+
+async def under(proxy: FaultProxy, fault: Fault, play: Any) -> None:
+    """Await something while the proxy misbehaves."""
+    proxy.fault = fault
+    try:
+        await play
+    finally:
+        proxy.fault = Fault.PASS
+
+
+async def spoilt_redis(stage: Stage, finding: Finding) -> None:
+    """It is slow, full, emptied; and then its values are damaged, bit by bit."""
+    redis, proxy = await stage.redis(), await stage.proxy()
+    seconds = stage.of(10.0, 1.0)
+    async with Outage.of(stage, finding, proxy) as outage:
+        await under(proxy, Fault.DELAY, outage.lasts("+50 ms", seconds, judged=False))
+        await outage.returned("+50 ms", WARY)
+        await asyncio.to_thread(_fill, redis, True)
+        await outage.lasts("full", seconds, judged=False)
+        await asyncio.to_thread(_fill, redis, False)
+        await asyncio.to_thread(redis.command, "FLUSHALL")
+        await outage.lasts("flushed", stage.of(2.0, 0.5), judged=False)
+        await outage.returned("flushed", WARY)
+    await _damaged(stage, finding, await stage.behind(proxy), redis)
+
+
+def _fill(redis: RedisServer, full: bool) -> None:
+    redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    redis.command("CONFIG", "SET", "maxmemory", 1 if full else 0)
+
+
+async def _damaged(
+    stage: Stage, finding: Finding, server: ServerProcess, redis: RedisServer
+) -> None:
+    """Every damaged value is noticed, counted, and never served."""
+    many = stage.of(1000, 100)
+    texts = drawn_texts(many, seed=77)
+    questions = [as_floats(texts[i : i + 10]) for i in range(0, many, 10)]
+    async with await stage.traffic(server, questions) as traffic:
+        await asyncio.to_thread(redis.command, "FLUSHALL")
+        await _kept(traffic, redis, many)
+        finding.take(traffic.turn())
+        await asyncio.to_thread(_flip, redis)
+        before = await _results(server.url)
+        for question in questions:  # one by one, so that each look-up is within its budget
+            await traffic.ask(question)
+        after = await _results(server.url)
+        finding.take(traffic.turn())
+    grown = {name: int(after[name] - before[name]) for name in after}
+    # A value whose look-up ran out of its 20 ms was not read: it is written anew unseen.
+    unread = grown["error"] + grown["bypass"]
+    finding.must(grown["hit"] == 0, f"no damaged value is served: {grown}")
+    finding.must(grown["corrupt"] + unread == many, f"every one that was read is counted: {grown}")
+    finding.must(grown["corrupt"] > 0, "some were read")
+    finding.note(f"{many} damaged values: {grown['corrupt']} counted corrupt, {unread} not read")
+
+
+async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
+    """Ask until Redis holds every vector; its writers may still be wary of it."""
+    ends = time.monotonic() + BACK_WITHIN
+    while await asyncio.to_thread(redis.command, "DBSIZE") < many:
+        if time.monotonic() > ends:
+            raise RuntimeError("the vectors were not written to Redis")
+        await traffic.once_each(traffic.questions)
+        await asyncio.sleep(0.3)
+
+
+def _flip(redis: RedisServer) -> None:
+    """One bit of each value."""
+    rng = Random(5)
+    with redis.client() as client:
+        for key in list(client.scan_iter(match=b"sl2:*", count=1000)):
+            value = bytearray(client.get(key) or b"")
+            value[rng.randrange(len(value))] ^= 1 << rng.randrange(8)
+            client.set(key, bytes(value), keepttl=True)
+
+
+async def _results(url: str) -> dict[str, float]:
+    names = ("hit", "miss", "corrupt", "error", "bypass")
+    return {
+        name: await counter(url, "cache_requests_total", 'tier="redis"', f'result="{name}"')
+        for name in names
+    }

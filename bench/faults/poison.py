@@ -1,0 +1,116 @@
+"""Row 11: an item that ends its worker, and one that never comes back.
+
+Both are provoked by the service's own test hooks. The item is refused; those that were in its
+request, or only happened to be in the same worker, are not. The second time it is refused before
+it can do harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from bench.faults.answer_key import AnswerKey
+from bench.faults.kill import MENDED_WITHIN, workers
+from bench.faults.question import JSON, as_floats, drawn_texts
+from bench.faults.row import Finding
+from bench.faults.stage import IMPATIENT, Stage, ready
+from bench.faults.traffic import PATIENCE
+from bench.server_process import ServerProcess
+
+EXIT, HANG = "siglit-test: exit", "siglit-test: hang"
+PLACE = 3  # of the pill among its mates
+CLIENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer about a pill."""
+
+    status: int
+    content: dict[str, Any]
+
+    @property
+    def codes(self) -> list[str]:
+        """Why which items were refused."""
+        if "error" in self.content:
+            return [self.content["error"]["code"]]
+        return [fault["code"] for fault in self.content.get("errors") or []]
+
+    def mates_right(self, key: AnswerKey, mates: list[str]) -> bool:
+        """Whether all but the pill have their vectors."""
+        rows = list(self.content.get("embeddings") or [None])
+        if len(rows) != len(mates) + 1 or rows.pop(PLACE) is not None or None in rows:
+            return False
+        body = json.dumps({"embeddings": rows}).encode()
+        return key.right(as_floats(mates), "application/json", body)
+
+
+async def swallow(server: ServerProcess, texts: list[str]) -> Told:
+    """Ask for texts of which one may be a pill."""
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    body = json.dumps({"texts": texts}).encode()
+    async with (
+        aiohttp.ClientSession(server.url, timeout=timeout) as session,
+        session.post("/embed_text", data=body, headers=JSON) as reply,
+    ):
+        return Told(reply.status, await reply.json())
+
+
+async def poison(stage: Stage, finding: Finding) -> None:
+    """First the one that kills, then the one that hangs."""
+    await _kills(stage, finding)
+    await _hangs(stage, finding)
+
+
+async def _kills(stage: Stage, finding: Finding) -> None:
+    server, mates = await stage.common(), drawn_texts(5, seed=11)
+    texts = [*mates[:PLACE], EXIT, *mates[PLACE:]]
+    async with await stage.traffic(server, fresh=0.5) as traffic:
+        await traffic.key.learn(server.url, mates)
+        async with traffic.flowing(CLIENTS):
+            first = await swallow(server, texts)
+            await _mended(server)
+            before = workers(server)
+            second = await swallow(server, texts)
+        finding.take(traffic.turn())
+    for name, told in (("first", first), ("second", second)):
+        finding.must(told.codes == ["item_quarantined"], f"{name}: {told.status} {told.codes}")
+        finding.must(told.mates_right(traffic.key, mates), f"{name}: the other five are right")
+    finding.must(workers(server) == before, "the second time no worker ends")
+    finding.note(f"pill: {first.codes}, then at once {second.codes}")
+
+
+async def _hangs(stage: Stage, finding: Finding) -> None:
+    server = await stage.server(*IMPATIENT)
+    before = workers(server)
+    async with await stage.traffic(server, fresh=0.5) as traffic:
+        told = await swallow(server, [HANG])
+        await _replaced(server, before)
+        finding.take(await traffic.closed(CLIENTS, stage.of(5.0, 1.0)))
+    known = {(504, "deadline_exceeded"), (500, "item_quarantined")}
+    finding.must({(told.status, code) for code in told.codes} <= known, f"hang: {told.codes}")
+    finding.must(bool(told.codes), "the one that hangs is refused")
+    finding.note(f"hang: {told.status} {told.codes[:1]}, worker replaced")
+
+
+async def _mended(server: ServerProcess) -> None:
+    """Wait until both towers have a worker."""
+    ends = time.monotonic() + MENDED_WITHIN
+    while not (len(workers(server)) >= 2 and await ready(server.url)):
+        if time.monotonic() > ends:
+            raise RuntimeError("no worker came back")
+        await asyncio.sleep(0.1)
+
+
+async def _replaced(server: ServerProcess, before: dict[int, int]) -> None:
+    """Wait until one of the workers is another, and all is well."""
+    ends = time.monotonic() + MENDED_WITHIN
+    while before.items() <= workers(server).items() and time.monotonic() < ends:
+        await asyncio.sleep(0.1)
+    await _mended(server)

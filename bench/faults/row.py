@@ -1,0 +1,103 @@
+"""A row of the table, and what was found when it was played.
+
+What must hold is put down as it is found. Counts always count. Speed is judged only in the long
+form: the short one runs among other work, where a stopwatch says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.faults.stage import Stage
+from bench.faults.tally import Tally
+
+HEAD = """| row | fault | sent | answered | refused (429) | lost | wrong | holds? | note |
+|---:|---|---:|---:|---:|---:|---:|---|---|"""
+
+
+@dataclass(slots=True)
+class Finding:
+    """What one row showed."""
+
+    long: bool
+    tally: Tally = field(default_factory=Tally)
+    broken: list[str] = field(default_factory=list)  # what should hold and does not
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that must hold does."""
+        return not self.broken
+
+    def take(self, tally: Tally, wrong: int = 0, lost: int = 0) -> None:
+        """Count a run in, of which no answer may be wrong and no question lost."""
+        self.tally.add(tally)
+        told = tally.answered + tally.refused + tally.lost
+        self.must(tally.sent == told, f"sent {tally.sent} is the sum of the rest, {told}")
+        self.must(tally.answered > 0, "something is answered")
+        self.must(tally.wrong <= wrong, f"0 wrong: {dict(tally.reasons)}")
+        self.must(tally.lost <= lost, f"0 lost: {dict(tally.reasons)}")
+
+    def must(self, held: bool, what: str) -> None:
+        """Put down that something has to be so."""
+        if not held:
+            self.broken.append(what)
+
+    def timely(self, held: bool, what: str) -> None:
+        """The same of speed: only noted in the short form."""
+        if self.long:
+            self.must(held, what)
+        elif not held:
+            self.note(f"not judged in the short form: {what}")
+
+    def note(self, sentence: str) -> None:
+        """Something worth knowing."""
+        self.notes.append(sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fault and how it is played."""
+
+    number: int
+    fault: str
+    play: Callable[[Stage, Finding], Awaitable[None]]
+
+    async def found(self, stage: Stage) -> Finding:
+        """Play it. What breaks the play itself is a finding too."""
+        finding = Finding(stage.long)
+        try:
+            await self.play(stage, finding)
+        except Exception as error:
+            finding.must(False, f"the row could be played: {type(error).__name__}: {error}")
+        return finding
+
+    def line(self, finding: Finding) -> str:
+        """A line of the table."""
+        tally = finding.tally
+        counts = (tally.sent, tally.answered, tally.refused, tally.lost, tally.wrong)
+        note = "; ".join([*(f"NOT: {what}" for what in finding.broken), *finding.notes])
+        cells = (self.number, self.fault, *counts, "yes" if finding.holds else "NO", note)
+        return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
+
+    def fields(self, finding: Finding) -> dict[str, Any]:
+        """As JSON holds it."""
+        tally = finding.tally
+        return {
+            "row": self.number,
+            "fault": self.fault,
+            "sent": tally.sent,
+            "answered": tally.answered,
+            "refused": tally.refused,
+            "lost": tally.lost,
+            "wrong": tally.wrong,
+            "retried": tally.retried,
+            "compared": tally.compared,
+            "p50_ms": round(1e3 * tally.quantile(0.5), 2),
+            "p99_ms": round(tally.p99_ms, 2),
+            "holds": finding.holds,
+            "broken": finding.broken,
+            "notes": finding.notes,
+        }

@@ -1,0 +1,152 @@
+"""The servers that rows are played on, started when first asked for and shared where that is fair.
+
+Rows that leave a server as it was share one. A row that ends its server takes it off the stage.
+One event loop plays all rows, so that the proxy before Redis lives as long as they need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import cached_property
+from typing import Self, TypeVar
+
+import aiohttp
+
+from bench.fault_proxy import FaultProxy
+from bench.faults.answer_key import AnswerKey
+from bench.faults.question import (
+    Question,
+    Thing,
+    drawn_pictures,
+    drawn_texts,
+    mixed,
+    photographs,
+)
+from bench.faults.traffic import Traffic
+from bench.redis_server import RedisServer
+from bench.server_process import ServerProcess
+
+T = TypeVar("T")
+# A long deadline: on a slow machine an item that kills four workers takes minutes to be found out.
+COMMON = ("--test-hooks", "on", "--image-urls", "any-public", "--timeout", "120")
+HASTY = ("--header-timeout", "3", "--body-timeout", "3")  # the short form does not wait for 10 s
+SMALL_QUEUE = ("--max-wait", "1")
+IMPATIENT = ("--test-hooks", "on", "--hang-timeout", "2", "--timeout", "5")
+
+
+class Stage:
+    """`async with Stage(long=False) as stage:`"""
+
+    def __init__(self, long: bool) -> None:
+        self.long = long
+        self._servers: dict[tuple[str, ...], ServerProcess] = {}
+        self._keys: dict[str, AnswerKey] = {}
+        self._stack = AsyncExitStack()
+        self._redis: RedisServer | None = None
+        self._proxy: FaultProxy | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for server in self._servers.values():
+            await asyncio.to_thread(server.stop)
+        await self._stack.aclose()
+
+    def of(self, long: T, short: T) -> T:
+        """The one or the other, by the form that is played."""
+        return long if self.long else short
+
+    # -- servers -------------------------------------------------------------------------------
+
+    async def common(self) -> ServerProcess:
+        """The server that most rows share."""
+        return await self.server(*COMMON, *self.of((), HASTY))
+
+    async def server(self, *flags: str) -> ServerProcess:
+        """A running server with these options."""
+        if flags not in self._servers:
+            server = ServerProcess(*flags)
+            await asyncio.to_thread(server.start)
+            self._servers[flags] = server
+        return self._servers[flags]
+
+    async def spent(self, *flags: str) -> ServerProcess:
+        """The same for a row that ends it: nobody else gets it afterwards."""
+        server = await self.server(*flags)
+        del self._servers[flags]
+        return server
+
+    async def redis(self) -> RedisServer:
+        """A Redis that can be hurt."""
+        if self._redis is None:
+            self._redis = await asyncio.to_thread(RedisServer)
+            self._stack.callback(self._redis.close)
+        return self._redis
+
+    async def proxy(self) -> FaultProxy:
+        """A connection to it that can be hurt."""
+        if self._proxy is None:
+            redis = await self.redis()
+            self._proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
+        return self._proxy
+
+    async def behind(self, redis: RedisServer | FaultProxy) -> ServerProcess:
+        """A server whose every look-up goes to Redis."""
+        return await self.server("--memory-cache-mb", "0", "--redis-url", redis.url)
+
+    # -- questions -----------------------------------------------------------------------------
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        """Small texts and pictures in every way of asking."""
+        return mixed(drawn_texts(120), drawn_pictures(24))
+
+    @cached_property
+    def heavy(self) -> list[Question]:
+        """Large pictures only: the server's work outweighs the client's a hundred times."""
+        return [Question("/embed_image", p, _RAW, (p,)) for p in photographs(12)]
+
+    async def traffic(
+        self,
+        server: ServerProcess,
+        questions: Sequence[Question] | None = None,
+        *,
+        fresh: float = 0.0,
+        retry: bool = False,
+    ) -> Traffic:
+        """Load for a server, with the right answers to it computed now."""
+        chosen = self.questions if questions is None else questions
+        key = self._keys.setdefault(server.url, AnswerKey())
+        await key.learn(server.url, _things(chosen))
+        return Traffic(server.url, chosen, key, fresh=fresh, retry=retry)
+
+
+_RAW = {"content-type": "image/jpeg", "accept": "application/octet-stream"}
+
+
+def _things(questions: Sequence[Question]) -> list[Thing]:
+    return [thing for question in questions for thing in question.things]
+
+
+async def ready(url: str) -> bool:
+    """Whether `/readyz` says 200 now."""
+    timeout = aiohttp.ClientTimeout(total=5)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url}/readyz") as reply,
+        ):
+            return reply.status == 200
+    except (aiohttp.ClientError, OSError):
+        return False
+
+
+async def counter(url: str, name: str, *labels: str) -> float:
+    """The sum of a metric over the series that carry all these labels, as in `tier="redis"`."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as reply:
+        lines = (await reply.text()).splitlines()
+    found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(float(line.rpartition(" ")[2]) for line in found if all(x in line for x in labels))

@@ -1,0 +1,63 @@
+"""What became of the questions of one run. Nothing is left out: sent is the sum of the rest.
+
+    sent = answered + refused + lost      (wrong ones are among the answered)
+
+`refused` is a 429 that says when to come back. `lost` is everything that left the client without
+an answer it could use: a 5xx, a broken connection, silence, a 429 without `Retry-After`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one run, the seconds of its answers, and why something went amiss."""
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    wrong: int = 0
+    retried: int = 0  # a second try after a broken connection, where the run allows one
+    compared: int = 0  # vectors held against the right ones
+    seconds: list[float] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)  # of `X-Cache`
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def answer(self, seconds: float, compared: int, states: str) -> None:
+        """An answer came and could be read."""
+        self.answered += 1
+        self.compared += compared
+        self.seconds.append(seconds)
+        self.states.update(states.split(","))
+
+    def miss(self, reason: str) -> None:
+        """An answer came and is not the right one."""
+        self.wrong += 1
+        self.reasons[reason] += 1
+
+    def lose(self, reason: str) -> None:
+        """No answer that the client could use."""
+        self.lost += 1
+        self.reasons[reason] += 1
+
+    def add(self, other: Tally) -> None:
+        """Take in the counts of another run."""
+        for name in ("sent", "answered", "refused", "lost", "wrong", "retried", "compared"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.seconds += other.seconds
+        self.states += other.states
+        self.reasons += other.reasons
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which this share of the answers came; 0 where there were none."""
+        ranked = sorted(self.seconds)
+        return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
+
+    @property
+    def p99_ms(self) -> float:
+        """In milliseconds, for notes."""
+        return 1e3 * self.quantile(0.99)

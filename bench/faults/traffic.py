@@ -1,0 +1,178 @@
+"""Load whose every answer is judged: a closed loop of clients, or an open one at a given rate.
+
+A closed loop slows down with the server and so measures what it can do; an open loop goes on
+asking, as the world does. `fresh` is the share of questions that bypass the look-up, so that the
+towers have work as well. Where a run may lose its connections (the HTTP process was killed), a
+client tries once more over a new one, and that is counted apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from random import Random
+from typing import Self
+
+import aiohttp
+
+from bench.faults.answer_key import AnswerKey
+from bench.faults.question import Question
+from bench.faults.tally import Tally
+
+PATIENCE = 150.0  # seconds; silence for longer is a lost question
+PAUSE = 0.05  # seconds before a refused client of a closed loop comes back
+BROKEN = (aiohttp.ClientError, OSError)  # among them TimeoutError
+
+
+class Traffic:
+    """`async with Traffic(...) as traffic:` then `flowing`, `closed` or `paced`."""
+
+    def __init__(
+        self,
+        url: str,
+        questions: Sequence[Question],
+        key: AnswerKey,
+        *,
+        fresh: float = 0.0,
+        retry: bool = False,
+    ) -> None:
+        self.tally = Tally()
+        self._turned: list[Tally] = []  # some of their answers may still be under way
+        self._url = url
+        self.questions = questions
+        self.key = key
+        self._fresh = fresh
+        self._retry = retry
+        self._rng = Random(1)
+        self._numbers = count()
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=PATIENCE)
+        self._session = aiohttp.ClientSession(
+            self._url, connector=aiohttp.TCPConnector(limit=0), timeout=timeout
+        )
+        self._once = aiohttp.ClientSession(
+            self._url, connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=timeout
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+        await self._once.close()
+
+    def turn(self) -> Tally:
+        """The tally so far; what is asked from now on goes into a new one."""
+        done, self.tally = self.tally, Tally()
+        self._turned.append(done)
+        return done
+
+    def whole(self) -> Tally:
+        """All that was ever asked; complete once nothing is under way."""
+        total = Tally()
+        for tally in (*self._turned, self.tally):
+            total.add(tally)
+        return total
+
+    async def closed(self, clients: int, seconds: float) -> Tally:
+        """So many clients, each with one question at a time, for so long."""
+        async with self.flowing(clients):
+            await asyncio.sleep(seconds)
+        return self.turn()
+
+    @asynccontextmanager
+    async def flowing(self, clients: int) -> AsyncIterator[None]:
+        """Load in the background; leaving waits for the last answers."""
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(self._client(stop)) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+
+    async def paced(self, rate: float, seconds: float) -> Tally:
+        """Questions at a steady rate, whatever becomes of those before."""
+        async with self.steady(rate):
+            await asyncio.sleep(seconds)
+        return self.turn()
+
+    @asynccontextmanager
+    async def steady(self, rate: float) -> AsyncIterator[None]:
+        """The same in the background; leaving waits for the last answers."""
+        async with asyncio.TaskGroup() as group:
+            feed = group.create_task(self._feed(group, rate))
+            try:
+                yield
+            finally:
+                feed.cancel()
+
+    async def _feed(self, group: asyncio.TaskGroup, rate: float) -> None:
+        began = time.monotonic()
+        for number in count():
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            group.create_task(self.next())
+
+    async def once_each(self, questions: Sequence[Question], clients: int = 4) -> None:
+        """Every question once, a few at a time."""
+        left = iter(questions)
+        await asyncio.gather(*(self._each(left) for _ in range(clients)))
+
+    async def _each(self, left: Iterator[Question]) -> None:
+        for question in left:
+            await self.ask(question)
+
+    async def _client(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if not await self.next():
+                await asyncio.sleep(PAUSE)
+
+    async def next(self) -> bool:
+        """Ask the question whose turn it is."""
+        return await self.ask(self.questions[next(self._numbers) % len(self.questions)])
+
+    async def ask(self, question: Question) -> bool:
+        """Ask once, or twice where that is allowed; whether an answer came."""
+        tally = self.tally
+        tally.sent += 1
+        bypass = {"cache-control": "no-cache"} if self._rng.random() < self._fresh else {}
+        headers = {**question.headers, **bypass}
+        try:
+            return await self._asked(self._session, tally, question, headers)
+        except BROKEN as error:
+            if not self._retry:
+                tally.lose(type(error).__name__)
+                return False
+        tally.retried += 1
+        try:
+            return await self._asked(self._once, tally, question, headers)
+        except BROKEN as error:
+            tally.lose(f"{type(error).__name__}, twice")
+            return False
+
+    async def _asked(
+        self,
+        session: aiohttp.ClientSession,
+        tally: Tally,
+        question: Question,
+        headers: dict[str, str],
+    ) -> bool:
+        began = time.monotonic()
+        async with session.post(question.path, data=question.body, headers=headers) as reply:
+            body = await reply.read()
+        seconds = time.monotonic() - began
+        if reply.status == 429 and reply.headers.get("retry-after", "").isdigit():
+            tally.refused += 1
+            return False
+        if reply.status == 429 or reply.status >= 500:
+            tally.lose(f"{reply.status} {body[:120].decode(errors='replace')}")
+            return False
+        states = reply.headers.get("x-cache", "none")
+        tally.answer(seconds, len(question.things) if reply.status == 200 else 0, states)
+        if reply.status != 200:
+            tally.miss(f"{reply.status} to a good question: {body[:120].decode(errors='replace')}")
+        elif not self.key.right(question, reply.content_type, body):
+            tally.miss(f"not the right vectors, {states}")
+        return True

@@ -1,0 +1,304 @@
+"""What a cache hit costs: CPU time of the HTTP process for each request, beside "hello world".
+
+    python -m bench.hits                        # demo checkpoint and dimensions 768 and 1152
+    python -m bench.hits --dims 1152 --rounds 3
+
+All systems run at the same time and take turns, slice by slice, round by round. CPU time is what
+is measured, as it holds still where the rate of a shared machine does not; the rate stands beside
+it. Every system but the GETs sends the same texts in turn, so no two requests under way are equal
+and none can join another's look-up. A share of hits below 99.9 % fails the run. Exit code 0: all
+targets met; 1: not; 2: the run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import psutil
+from tqdm import tqdm
+
+from bench.barrage import Asking, Barrage, BarrageError, Volley, barrage
+from bench.hello import HelloProcess
+from bench.process_clock import cpu_seconds
+from bench.random_checkpoint import write
+from bench.redis_server import RedisServer
+from bench.result_file import RESULTS, save
+from bench.rounds import Spread, Target, ratio
+from bench.server_process import ServerProcess
+from bench.table import markdown
+
+DEMO = 96  # the dimension of the checkpoint that ships
+DIMS = (DEMO, 768, 1152)
+SINGLES, MANY, BATCHES = 512, 64, 32
+BASE = "hello GET"
+LIMITS = {"memory base64": 1.6, "Redis base64": 2.6, "memory JSON floats": 3.0}
+LEAST_HITS = 99.9
+PATIENT = ("--redis-budget-ms", "1000")  # what a hit costs is asked, not how many are in time
+OCTETS = "application/octet-stream"
+COLUMNS = ("dim", "system", "CPU µs", "least", "most", "× GET", "× POST", "req/s", "hits %")
+
+
+def text(number: int) -> str:
+    """Of the length of a caption, and like no other."""
+    return f"a photo of a red fox in the snow, number {number}"
+
+
+def singles(form: str) -> tuple[bytes, ...]:
+    """Bodies with one text each."""
+    return tuple(orjson.dumps({"input": text(n), "encoding_format": form}) for n in range(SINGLES))
+
+
+def batches(form: str) -> tuple[bytes, ...]:
+    """Bodies with 64 texts each."""
+    spans = [range(n * MANY, (n + 1) * MANY) for n in range(BATCHES)]
+    return tuple(
+        orjson.dumps({"input": [text(n) for n in span], "encoding_format": form}) for span in spans
+    )
+
+
+@dataclass(slots=True)
+class System:
+    """One line of the table: a process that is asked something, and what that cost."""
+
+    name: str
+    url: str
+    pid: int
+    asking: Asking
+    tier: str = ""  # where every answer must come from
+    micros: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    hits: list[float] = field(default_factory=list)
+
+    def fire(self, way: Barrage, seconds: float) -> Volley:
+        """Send, and name who failed."""
+        try:
+            return way.fire(self.url, self.asking, seconds)
+        except BarrageError as error:
+            raise BarrageError(f"{self.name}: {error}") from None
+
+    def measure(self, way: Barrage, seconds: float) -> None:
+        """One slice."""
+        before = lookups(self.url, self.tier)
+        used = cpu_seconds(self.pid)
+        volley = self.fire(way, seconds)
+        self.micros.append((cpu_seconds(self.pid) - used) / volley.requests * 1e6)
+        self.rates.append(volley.requests / volley.seconds)
+        if self.tier:
+            self.hits.append(share(before, lookups(self.url, self.tier)))
+
+
+def lookups(url: str, tier: str) -> dict[str, float]:
+    """Result → look-ups in a tier so far, as the server counts them."""
+    if not tier:
+        return {}
+    exposed = httpx.get(f"{url}/metrics", timeout=30).text
+    found = re.findall(r"^cache_requests_total\{(.+)\} (\S+)$", exposed, re.MULTILINE)
+    labels = [(dict(re.findall(r'(\w+)="([^"]*)"', pairs)), float(n)) for pairs, n in found]
+    return {one["result"]: n for one, n in labels if one["tier"] == tier}
+
+
+def share(before: dict[str, float], after: dict[str, float]) -> float:
+    """Percent of hits among the look-ups between."""
+    made = {name: n - before.get(name, 0.0) for name, n in after.items()}
+    return 100 * made.get("hit", 0.0) / max(1.0, sum(made.values()))
+
+
+# -- systems -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def systems(dim: int) -> Iterator[list[System]]:
+    """All of one dimension, up and warm."""
+    with ExitStack() as stack:
+        flags = ["--http-workers", "1", "--threads", "1"]
+        if dim != DEMO:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            flags += ["--model", str(write(folder, dim))]
+        redis = stack.enter_context(RedisServer())
+        hello = stack.enter_context(HelloProcess())
+        memory = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
+        flags += ["--memory-cache-mb", "0", *PATIENT]
+        shared = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
+        yield _greetings(hello) + _of_memory(memory) + _of_redis(shared)
+
+
+def _greetings(hello: HelloProcess) -> list[System]:
+    posted = Asking("/", singles("base64"))
+    return [
+        System(BASE, hello.url, hello.pid, Asking("/")),
+        System("hello POST", hello.url, hello.pid, posted),
+    ]
+
+
+def _of_memory(server: ServerProcess) -> list[System]:
+    askings = {
+        "memory base64": _embeddings(singles("base64")),
+        "memory JSON floats": _embeddings(singles("float")),
+        "memory octets": _embeddings(singles("float"), OCTETS),
+        "memory base64, 64 items": _embeddings(batches("base64")),
+        "memory octets, 64 items": _embeddings(batches("float"), OCTETS),
+    }
+    return _warm(server, askings, "l1", "hit-l1")
+
+
+def _of_redis(server: ServerProcess) -> list[System]:
+    askings = {
+        "Redis base64": _embeddings(singles("base64")),
+        "Redis base64, 64 items": _embeddings(batches("base64")),
+    }
+    return _warm(server, askings, "redis", "hit-l2")
+
+
+def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Asking:
+    return Asking("/v1/embeddings", bodies, accept)
+
+
+def _warm(server: ServerProcess, askings: dict[str, Asking], tier: str, state: str) -> list[System]:
+    """Each asking as a system, once the cache holds all its texts."""
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        client.get("/livez")
+        pid = answering(server)
+        for asking in askings.values():
+            _heat(client, asking, state)
+    return [System(name, server.url, pid, one, tier) for name, one in askings.items()]
+
+
+def _heat(client: httpx.Client, asking: Asking, state: str) -> None:
+    """Writes to Redis come a moment later, so those that missed are asked again."""
+    cold: Sequence[bytes] = asking.bodies
+    ends = time.monotonic() + 300
+    while cold:
+        if time.monotonic() > ends:
+            raise BarrageError(f"{len(cold)} requests never became {state}")
+        cold = [body for body in cold if not _hits(client, asking, body, state)]
+
+
+def _hits(client: httpx.Client, asking: Asking, body: bytes, state: str) -> bool:
+    headers = {"content-type": "application/json", "accept": asking.accept}
+    answer = client.post(asking.path, content=body, headers=headers)
+    answer.raise_for_status()
+    return set(answer.headers["x-cache"].split(",")) == {state}
+
+
+def answering(server: ServerProcess) -> int:
+    """The process at the other end of a connection that somebody holds open to the server."""
+    for pid in server.family():
+        ends = psutil.Process(pid).net_connections("tcp")
+        if any(e.laddr.port == server.port and e.status == psutil.CONN_ESTABLISHED for e in ends):
+            return pid
+    raise RuntimeError("no process of the server holds the connection")
+
+
+# -- run and report ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The systems of one dimension, measured."""
+
+    dim: int
+    systems: list[System]
+
+    def against(self, system: System, name: str) -> float:
+        """How many times as dear as that one."""
+        other = next(one for one in self.systems if one.name == name)
+        return ratio(system.micros, other.micros)
+
+    def rows(self) -> list[list[str]]:
+        """The lines of the table."""
+        return [self._row(one, Spread.of(one.micros)) for one in self.systems]
+
+    def _row(self, one: System, micros: Spread) -> list[str]:
+        figures = [micros.median, micros.low, micros.high]
+        ratios = [self.against(one, BASE), self.against(one, "hello POST")]
+        rate = f"{Spread.of(one.rates).median:.0f}"
+        hits = f"{min(one.hits):.2f}" if one.hits else "–"
+        cells = [*(f"{f:.1f}" for f in figures), *(f"{r:.2f}" for r in ratios), rate, hits]
+        return [str(self.dim), one.name, *cells]
+
+    def targets(self) -> list[Target]:
+        """Those that the table of limits names."""
+        return [
+            Target(f"{one.name}, {self.dim} numbers", self.against(one, BASE), LIMITS[one.name])
+            for one in self.systems
+            if one.name in LIMITS
+        ]
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"dim": self.dim, "systems": [self._fields(one) for one in self.systems]}
+
+    def _fields(self, one: System) -> dict[str, Any]:
+        return {
+            "name": one.name,
+            "cpu_us": Spread.of(one.micros).fields(),
+            "requests_per_s": Spread.of(one.rates).fields(),
+            "times_hello_get": round(self.against(one, BASE), 3),
+            "times_hello_post": round(self.against(one, "hello POST"), 3),
+            "hits_pct": min(one.hits, default=None),
+        }
+
+
+def compare(dim: int, way: Barrage, rounds: int, seconds: float) -> Comparison:
+    """Measure one dimension.
+
+    Raises:
+        BarrageError: requests failed, or were no hits.
+    """
+    with systems(dim) as all_of_them:
+        for one in all_of_them:  # a slice each that is thrown away: caches of the processor, pools
+            one.fire(way, min(1.0, seconds))
+        turns = [one for _ in range(rounds) for one in all_of_them]
+        for one in tqdm(turns, desc=f"{dim} numbers", unit="slice", leave=False, disable=None):
+            one.measure(way, seconds)
+    for one in all_of_them:
+        if one.hits and min(one.hits) < LEAST_HITS:
+            raise BarrageError(f"{one.name}: {min(one.hits):.2f} % hits")
+    return Comparison(dim, all_of_them)
+
+
+def report(comparisons: Sequence[Comparison]) -> str:
+    """Table and targets."""
+    rows = [list(COLUMNS), *(row for one in comparisons for row in one.rows())]
+    targets = [target.line() for one in comparisons for target in one.targets()]
+    return "\n".join([markdown(rows), "", *targets])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.hits", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--dims", type=int, nargs="+", default=DIMS, metavar="N")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one slice")
+    parser.add_argument("--concurrency", type=int, default=32, help="kept connections")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    options = parser.parse_args(arguments)
+    way = barrage(options.concurrency)
+    try:
+        done = [compare(dim, way, options.rounds, options.seconds) for dim in options.dims]
+    except (BarrageError, httpx.HTTPError, RuntimeError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    targets = [target for one in done for target in one.targets()]
+    print(report(done))
+    fields = {name: getattr(options, name) for name in ("rounds", "seconds", "concurrency")}
+    measured = [one.fields() for one in done]
+    judged = [target.fields() for target in targets]
+    save("hits", {**fields, "load": way.name, "dims": measured, "targets": judged}, options.out)
+    return 0 if all(target.met for target in targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

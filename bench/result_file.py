@@ -1,0 +1,31 @@
+"""Where a measurement is kept: `bench/results/NAME-DEVICE.json`, with the day and the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.machine import Machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(name: str, fields: Mapping[str, Any], folder: Path = RESULTS) -> Path:
+    """Write what was measured on this machine; what the file held before is replaced."""
+    machine = Machine.read()
+    whole = {"date": datetime.now(UTC).date().isoformat(), "machine": machine.fields(), **fields}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{device(machine)}.json"
+    path.write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2) + b"\n")
+    return path
+
+
+def device(machine: Machine) -> str:
+    """`cpu`, or the first GPU's name in small letters."""
+    words = (machine.gpu or "cpu").splitlines()[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")

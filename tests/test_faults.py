@@ -1,0 +1,252 @@
+"""The table of faults in its short form, on real processes; and that its judges are not blind.
+
+Rows assert counts (lost, wrong, refused) and states, never a stopwatch: how long things may take
+is judged by `python -m bench.faults`, on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from bench.faults.__main__ import device, more_files
+from bench.faults.answer_key import AnswerKey
+from bench.faults.mutation import FORMATS, mutated, originals
+from bench.faults.nonsense import Bad, Verdicts, bad_requests
+from bench.faults.question import Question, Thing, as_floats, asked, drawn_pictures, mixed
+from bench.faults.row import Finding, Row
+from bench.faults.stage import Stage
+from bench.faults.table import ROWS, TRUTH, truth
+from bench.faults.tally import Tally
+from bench.faults.traffic import Traffic
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# -- the rows ------------------------------------------------------------------------------------
+
+
+def sentence(row: Row) -> str:
+    """What a row states."""
+    return f"{row.number}: {(row.play.__doc__ or '').strip().rstrip('.')}"
+
+
+@pytest.fixture(scope="module")
+def play() -> Iterator[Callable[[Row], Finding]]:
+    """One stage in one event loop for all rows: servers are started once."""
+    more_files()
+    with asyncio.Runner() as runner:
+        stage = Stage(long=False)
+        yield lambda row: runner.run(row.found(stage))
+        runner.run(stage.__aexit__())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=sentence)
+def test_under_fault(play: Callable[[Row], Finding], row: Row) -> None:
+    """Whatever is done to the server: nothing is lost, nothing is wrong, and it stands again."""
+    finding = play(row)
+    assert finding.broken == [], row.line(finding)
+
+
+def test_each_row_has_its_number_and_a_sentence() -> None:
+    """The table has no gaps, and a failing test says what does not hold."""
+    assert [row.number for row in (*ROWS, TRUTH)] == list(range(1, 17))
+    assert all(len(sentence(row)) > 20 for row in ROWS)
+
+
+# -- the judges ----------------------------------------------------------------------------------
+
+RIGHT = [1.0, 0.0, 0.0]
+
+
+def told(*rows: list[float]) -> web.Response:
+    """An answer with these vectors."""
+    return web.json_response({"embeddings": list(rows)})
+
+
+def judged(handler: Handler, *, retry: bool = False) -> Tally:
+    """What becomes of one question about two texts whose right vector is `RIGHT`."""
+
+    async def run() -> Tally:
+        app = web.Application()
+        app.router.add_post("/embed_text", handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        async with Traffic(f"http://{host}:{port}", QUESTIONS, key_of(), retry=retry) as traffic:
+            await traffic.next()
+        await runner.cleanup()
+        return traffic.whole()
+
+    return asyncio.run(run())
+
+
+QUESTIONS = [as_floats(["a", "b"])]
+
+
+def key_of(*things: Thing) -> AnswerKey:
+    """A key in which every thing has the same right vector."""
+    key = AnswerKey()
+    key.put(things or ("a", "b"), [np.asarray(RIGHT)] * len(things or "ab"))
+    return key
+
+
+async def _right(_: web.Request) -> web.Response:
+    return told(RIGHT, RIGHT)
+
+
+async def _almost(_: web.Request) -> web.Response:
+    return told(RIGHT, [1.0, 0.02, 0.0])  # a cosine of 0.9998
+
+
+async def _one_short(_: web.Request) -> web.Response:
+    return told(RIGHT)
+
+
+async def _not_a_number(_: web.Request) -> web.Response:
+    return web.Response(text='{"embeddings": [[1, 0, 0], [NaN, 0, 0]]}')
+
+
+async def _nothing_inside(_: web.Request) -> web.Response:
+    return told([0.0, 0.0, 0.0], RIGHT)
+
+
+async def _refused(_: web.Request) -> web.Response:
+    return web.Response(status=400, text="{}")
+
+
+async def _later(_: web.Request) -> web.Response:
+    return web.Response(status=429, headers={"retry-after": "1"})
+
+
+async def _later_some_day(_: web.Request) -> web.Response:
+    return web.Response(status=429)
+
+
+async def _failed(_: web.Request) -> web.Response:
+    return web.Response(status=503, headers={"retry-after": "1"})
+
+
+async def _hung_up(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+@pytest.mark.parametrize(
+    ("handler", "answered", "refused", "lost", "wrong"),
+    [
+        (_right, 1, 0, 0, 0),
+        (_almost, 1, 0, 0, 1),
+        (_one_short, 1, 0, 0, 1),
+        (_not_a_number, 1, 0, 0, 1),
+        (_nothing_inside, 1, 0, 0, 1),
+        (_refused, 1, 0, 0, 1),
+        (_later, 0, 1, 0, 0),
+        (_later_some_day, 0, 0, 1, 0),
+        (_failed, 0, 0, 1, 0),
+        (_hung_up, 0, 0, 1, 0),
+    ],
+)
+def test_an_answer_is_counted_as_what_it_is(
+    handler: Handler, answered: int, refused: int, lost: int, wrong: int
+) -> None:
+    """Wrong vectors, missing ones, failures and silence are all seen."""
+    tally = judged(handler)
+    counts = (tally.sent, tally.answered, tally.refused, tally.lost, tally.wrong)
+    assert counts == (1, answered, refused, lost, wrong)
+
+
+def test_a_second_try_is_counted_and_only_after_a_broken_connection() -> None:
+    """A client that may try again does so once."""
+    assert judged(_hung_up, retry=True).retried == 1
+    assert judged(_hung_up, retry=True).lost == 1
+    assert judged(_failed, retry=True).retried == 0
+
+
+def test_a_row_that_loses_or_mistakes_an_answer_does_not_hold() -> None:
+    """And neither does the sum of all rows, where something was wrong."""
+    finding = Finding(long=False)
+    finding.take(Tally(sent=3, answered=2, lost=1, wrong=1))
+    assert [what.split(":")[0] for what in finding.broken] == ["0 wrong", "0 lost"]
+    assert not truth([finding]).holds
+
+
+def test_a_stopwatch_counts_in_the_long_form_only() -> None:
+    """The short form notes it."""
+    long, short = Finding(long=True), Finding(long=False)
+    for finding in (long, short):
+        finding.timely(False, "quick enough")
+    assert not long.holds
+    assert short.holds
+    assert short.notes == ["not judged in the short form: quick enough"]
+
+
+def test_a_row_whose_play_breaks_off_does_not_hold() -> None:
+    """An error of the test itself is not a pass."""
+
+    async def play(stage: Stage, finding: Finding) -> None:
+        raise RuntimeError("no server")
+
+    row = Row(99, "a | b", play)
+    finding = asyncio.run(row.found(Stage(long=False)))
+    assert not finding.holds
+    assert row.line(finding).startswith("| 99 | a / b | 0 | 0 | 0 | 0 | 0 | NO |")
+
+
+# -- what is sent --------------------------------------------------------------------------------
+
+
+def test_the_ways_of_asking_take_turns() -> None:
+    """JSON and raw bodies, numbers, base64 and raw bytes; texts and pictures together."""
+    questions: list[Question] = mixed(["a", "b", "c", "d"], drawn_pictures(4))
+    assert {question.path for question in questions} == {
+        "/embed_text",
+        "/embed_image",
+        "/v1/embeddings",
+    }
+    assert {type(thing) for thing in questions[-1].things} <= {str, bytes}
+    assert any(len({type(thing) for thing in question.things}) == 2 for question in questions)
+    assert len({len(question.things) for question in asked(["a", "b", "c"])}) > 1
+
+
+def test_every_format_is_damaged_and_the_same_seed_does_the_same_damage() -> None:
+    """A failure can be played again."""
+    assert len(originals()) == len(FORMATS)
+    for picture in originals():
+        assert mutated(picture, Random(1)) == mutated(picture, Random(1))
+    first, again = list(bad_requests(60)), list(bad_requests(60))
+    assert first == again
+    assert len(set(map(repr, first))) > 40
+
+
+def test_bad_requests_are_judged_by_their_codes() -> None:
+    """A 4xx without a code, a 5xx and a pass are wrong; a damaged picture may still decode."""
+    refusal = json.dumps({"error": {"code": "invalid_json"}}).encode()
+    octets = base64.b64encode(np.asarray([0.6, 0.8], "<f4").tobytes()).decode()
+    vector = json.dumps({"embedding": octets}).encode()
+    verdicts = Verdicts()
+    bad, damaged = Bad("/embed_text", b""), Bad("/embed_image", b"", may_pass=True)
+    verdicts.judge(bad, 400, "application/json", refusal)
+    verdicts.judge(damaged, 200, "application/json", vector)
+    assert not verdicts.wrong
+    for one, status, body in (
+        (bad, 400, b"oh"), (bad, 500, refusal), (bad, 200, vector), (damaged, 200, b"{}"),
+    ):  # fmt: skip
+        verdicts.judge(one, status, "application/json", body)
+    assert sum(verdicts.wrong.values()) == 4
+    assert (verdicts.decoded, verdicts.refused["invalid_json"]) == (1, 1)
+
+
+def test_results_are_named_after_the_device() -> None:
+    """One file for each kind of machine."""
+    assert device(None) == "cpu"
+    assert device("NVIDIA H100 80GB HBM3\nNVIDIA H100 80GB HBM3") == "h100-80gb-hbm3"
