@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import itertools
 import logging
 import os
@@ -110,6 +111,8 @@ class Front:
         for work in (self._health.run(), self._tell()):
             stack.callback(asyncio.create_task(work).cancel)
         stack.callback(self._metrics.tell)
+        gc.collect()
+        gc.freeze()  # what is here now stays: the collector need not walk it again and again
 
     def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
         service = self._service

@@ -8,8 +8,12 @@ an answer it could use: a 5xx, a broken connection, silence, a 429 without `Retr
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+CACHE_TIME = re.compile(r"cache;dur=([0-9.]+)")
 
 
 @dataclass(slots=True)
@@ -24,15 +28,18 @@ class Tally:
     retried: int = 0  # a second try after a broken connection, where the run allows one
     compared: int = 0  # vectors held against the right ones
     seconds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)  # for the cache alone, as the server tells
     states: Counter[str] = field(default_factory=Counter)  # of `X-Cache`
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def answer(self, seconds: float, compared: int, states: str) -> None:
+    def answer(self, seconds: float, compared: int, headers: Mapping[str, str]) -> None:
         """An answer came and could be read."""
         self.answered += 1
         self.compared += compared
         self.seconds.append(seconds)
-        self.states.update(states.split(","))
+        self.states.update(headers.get("x-cache", "none").split(","))
+        if waited := CACHE_TIME.search(headers.get("server-timing", "")):
+            self.waits.append(float(waited[1]) / 1e3)
 
     def miss(self, reason: str) -> None:
         """An answer came and is not the right one."""
@@ -49,15 +56,25 @@ class Tally:
         for name in ("sent", "answered", "refused", "lost", "wrong", "retried", "compared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds += other.seconds
+        self.waits += other.waits
         self.states += other.states
         self.reasons += other.reasons
 
     def quantile(self, share: float) -> float:
         """Seconds within which this share of the answers came; 0 where there were none."""
-        ranked = sorted(self.seconds)
-        return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
+        return _quantile(self.seconds, share)
 
     @property
     def p99_ms(self) -> float:
         """In milliseconds, for notes."""
         return 1e3 * self.quantile(0.99)
+
+    @property
+    def cache_p99_ms(self) -> float:
+        """The same of the part that was spent waiting for the cache."""
+        return 1e3 * _quantile(self.waits, 0.99)
+
+
+def _quantile(seconds: list[float], share: float) -> float:
+    ranked = sorted(seconds)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0

@@ -169,10 +169,9 @@ class Traffic:
         if reply.status == 429 or reply.status >= 500:
             tally.lose(f"{reply.status} {body[:120].decode(errors='replace')}")
             return False
-        states = reply.headers.get("x-cache", "none")
-        tally.answer(seconds, len(question.things) if reply.status == 200 else 0, states)
+        tally.answer(seconds, len(question.things) if reply.status == 200 else 0, reply.headers)
         if reply.status != 200:
             tally.miss(f"{reply.status} to a good question: {body[:120].decode(errors='replace')}")
         elif not self.key.right(question, reply.content_type, body):
-            tally.miss(f"not the right vectors, {states}")
+            tally.miss(f"not the right vectors, {reply.headers.get('x-cache')}")
         return True
