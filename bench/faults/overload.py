@@ -44,5 +44,5 @@ async def above_capacity(stage: Stage, finding: Finding) -> None:
 async def capacity(stage: Stage, traffic: Traffic) -> float:
     """Answers a second to clients that wait for them."""
     await traffic.closed(CLIENTS, stage.of(5.0, 0.5))
-    seconds = stage.of(20.0, 3.0)
+    seconds = stage.of(20.0, 2.0)
     return (await traffic.closed(CLIENTS, seconds)).answered / seconds

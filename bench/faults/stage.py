@@ -107,7 +107,7 @@ class Stage:
     @cached_property
     def heavy(self) -> list[Question]:
         """Large pictures only: the server's work outweighs the client's a hundred times."""
-        return [Question("/embed_image", p, _RAW, (p,)) for p in photographs(12)]
+        return [Question("/embed_image", p, _RAW, (p,)) for p in photographs(8)]
 
     async def traffic(
         self,
