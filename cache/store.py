@@ -13,10 +13,10 @@ a busy service must not take itself for a broken Redis.
 
 Coming back. The breaker doubles its wait up to 10 s, yet hits should be back within a second of
 Redis itself. Both hold: while a breaker is open, a probe in the background asks for one key every
-quarter of a second, which costs no request anything. A probe that failed and then succeeds is news
-and lets the next look-up try at once. A probe that never failed is no news (Redis answers it and
-yet times out on real look-ups), and then the doubling wait stands. In a Cluster one lost shard
-opens the breaker for all of it until the fail-over is done.
+quarter of a second, which costs no request anything. One that failed or was late, and then is in
+time, is news and lets the next look-up try at once. One that was never late is no news (it is
+answered, yet real look-ups time out), and then the doubling wait stands. In a Cluster one lost
+shard opens the breaker for all of it until the fail-over is done.
 """
 
 from __future__ import annotations
@@ -243,7 +243,8 @@ class RedisStore:
     async def _watch_for_return(self) -> None:
         was_down = False
         while self.state is not Circuit.CLOSED:
-            if not await self._probe():
+            began = time.monotonic()
+            if not await self._probe() or time.monotonic() - began > self._budget:
                 was_down = True
             elif was_down:
                 self._breaker.invite()
