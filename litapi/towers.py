@@ -7,7 +7,6 @@ loop calls them with single groups of its own making. LitServe reads the annotat
 make its routes, so they are real types here, not strings.
 """
 
-import logging
 import math
 import os
 from abc import abstractmethod
@@ -32,8 +31,6 @@ if TYPE_CHECKING:  # these import torch, and a tower is made where torch must st
     from litapi.picture import PictureReader
     from litapi.pixels import PixelMaker
     from litapi.tokens import Tokenizer
-
-log = logging.getLogger("siglit.tower")
 
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
