@@ -26,12 +26,14 @@ from litapi.dispatcher import Dispatcher
 from litapi.docs import describe
 from litapi.embedder import Embedder
 from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
+from litapi.guard import WHOLE
 from litapi.health import Health
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
 from litapi.metrics import Metrics, NotedMetrics, exposition
 from litapi.middleware import wrap
 from litapi.pool import Pool
 from litapi.reader import Reader
+from litapi.replay import Replay
 from litapi.routes import Facts, ItemsRefused, Route, Routes
 from litapi.service import Service
 from litapi.settings import Settings
@@ -80,12 +82,15 @@ class Front:
         self._table: dict[tuple[str, str], Route] = {}
         self._paths: frozenset[str] = frozenset()
         self._in_flight = 0
+        self._wrapped = False  # a middleware must see, and may change, every message
 
     # -- life ----------------------------------------------------------------------------------
 
     def wrapped(self) -> Pages:
         """This application inside the middlewares that the settings ask for."""
-        return wrap(self, self._service.settings)
+        app = wrap(self, self._service.settings)
+        self._wrapped = app is not self
+        return app
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._consumer = self.response_queue_id or 0
@@ -115,8 +120,9 @@ class Front:
         gc.freeze()  # what is here now stays: the collector need not walk it again and again
 
     def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
-        service = self._service
-        embedder = Embedder(service.fingerprints(), cache, pool.submit, service.settings.timeout)
+        service, cached = self._service, self._service.settings.cache == "on"
+        timeout = service.settings.timeout
+        embedder = Embedder(service.fingerprints(), cache, pool.submit, timeout, pool.begun)
         routes = Routes(service, Reader(service.settings, fetcher), embedder)
         self._facts = Facts(service)
         health: dict[tuple[str, str], Route] = {
@@ -124,7 +130,9 @@ class Front:
             ("GET", "/readyz"): self._readiness,
             ("GET", "/metrics"): functools.partial(self._exposed, pool),
         }
-        self._table = {**routes.table(), **self._facts.table(), **health}
+        replay = Replay(service.settings.answer_cache_mb << 20 if cached else 0, self._metrics)
+        embeds = {name: replay.over(route) for name, route in routes.table().items()}
+        self._table = {**embeds, **self._facts.table(), **health}
         self._paths = frozenset(path for _, path in self._table)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -161,7 +169,8 @@ class Front:
                 await self._pages(scope, receive, send)
                 return
             request_id = _request_id(incoming, self._fresh)
-            await _send(answer, incoming, request_id, send)
+            if self._wrapped or not _sent_whole(answer, incoming, request_id):
+                await _send(answer, incoming, request_id, send)
         except ClientGone:
             return
         finally:
@@ -252,6 +261,17 @@ async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Sen
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     body = b"" if incoming.method == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body})
+
+
+def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
+    """Whether the server below could take the answer in one piece, and did."""
+    whole = incoming.scope.get("extensions", {}).get(WHOLE)
+    if whole is None or incoming.method == "HEAD":
+        return False
+    lines = [b"%b: %b\r\n" % header for header in answer.headers]
+    length, body = len(answer.body), answer.body
+    lines.append(b"content-length: %d\r\nx-request-id: %b\r\n" % (length, request_id))
+    return bool(whole(answer.status, b"".join(lines), body))
 
 
 def _log_request(label: str, method: str, status: int, seconds: float, request_id: bytes) -> None:

@@ -1,12 +1,13 @@
 """A connection that wastes the server's time is answered and closed; uvicorn alone would wait.
 
-    connect ──5 s──► head ──32 KiB──► body ──10 s of silence, or a drip──► answer ──linger──► close
-               408           431                        408
+    connect ──5 s──► head ──32 KiB──► body ──5 s of silence, or a drip──► answer ──linger──► close
+               408           431                       408
 
 Well-behaved requests pay for no timer. uvicorn's own state says what a connection is waiting for,
-and one sweep per process, twice a second, compares that with the sweep before; so a limit may be
-reached one sweep late. An answer that ends a request before its body was read is followed by a
-lingering close: a socket closed over unread bytes is reset, and the client may lose the answer.
+and one sweep per process, twice a second, compares that with the sweep before. A limit is a
+promise, so a wait that would pass it before the next sweep ends with this one. An answer that ends
+a request before its body was read is followed by a lingering close: a socket closed over unread
+bytes is reset, and the client may lose the answer.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from litapi.answer import Answer
 from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
+from litapi.metrics import connection_refused
 
+WHOLE = "siglit.whole"  # the extension of the ASGI scope by which an answer goes out in one write
 SLICE = 50  # connections looked at before others get a turn
 
 
@@ -33,7 +41,7 @@ class Patience:
 
     head_seconds: float = 5.0  # from connecting, or from the first byte, to the end of the headers
     head_bytes: int = 32 << 10  # request line and headers; trailers and chunk framing likewise
-    stall_seconds: float = 10.0  # without a byte while the body is awaited
+    stall_seconds: float = 5.0  # without a byte while the body is awaited
     drip_bytes: int = 1024  # bytes a second that a body must bring at least ...
     drip_seconds: float = 20.0  # ... on average over this long
     unsent_seconds: float = 30.0  # a client that takes nothing of its answer
@@ -89,6 +97,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self._keep_alive = self.cycle.keep_alive
             self.cycle.keep_alive = False
+            extensions: dict[str, Any] = {WHOLE: partial(_send_whole, self.cycle)}
+            self.cycle.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         """Body bytes are for the application to limit."""
@@ -157,6 +167,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _say(self, error: ServiceError) -> None:
         answer = Answer.error(error)
+        connection_refused(error.code)
         length = (b"content-length", b"%d" % len(answer.body))
         last = (b"connection", b"close")
         headers = [*self.server_state.default_headers, *answer.headers, length, last]
@@ -218,6 +229,25 @@ class GuardedProtocol(HttpToolsProtocol):
         return Awaited.BODY if body else Awaited.NOTHING
 
 
+def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
+    """An answer in one write, where uvicorn makes two and reads every header again.
+
+    `head` is header lines with their line ends, a content-length among them. False: not now, send
+    it as ASGI has it; the client is slow or gone, or an answer has begun.
+    """
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
+        return False
+    ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"".join((STATUS_LINE[status], head, ending, body)))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
+
+
 def guarded(patience: Patience) -> type[GuardedProtocol]:
     """A protocol class with limits of its own."""
     return type("GuardedProtocol", (GuardedProtocol,), {"patience": patience})
@@ -253,11 +283,12 @@ class _Watch:
         self._taken = taken
 
     def tired(self, now: float, patience: Patience) -> bool:
-        """Whether the wait was too long."""
+        """Whether the wait was too long, or will be by the next sweep."""
+        soon = now + patience.sweep_seconds
         if self._awaited is Awaited.HEAD:
-            return now - self._since >= patience.head_seconds
+            return soon - self._since >= patience.head_seconds
         if self._awaited is Awaited.BODY:
-            return now - self._heard >= patience.stall_seconds or self._drips(now, patience)
+            return soon - self._heard >= patience.stall_seconds or self._drips(now, patience)
         return False
 
     def _drips(self, now: float, patience: Patience) -> bool:

@@ -18,13 +18,23 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was whole; nobody is left to answer."""
+    """The client hung up; nobody is left to answer."""
 
 
 class Incoming:
     """A request: `method`, `path`, headers by lower-case bytes, the body on demand."""
 
-    __slots__ = ("_receive", "_seen", "headers", "limit", "method", "path", "scope", "whole")
+    __slots__ = (
+        "_body",
+        "_receive",
+        "_seen",
+        "headers",
+        "limit",
+        "method",
+        "path",
+        "scope",
+        "whole",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         self.scope = scope
@@ -33,6 +43,7 @@ class Incoming:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.limit = limit
         self.whole = False
+        self._body: bytes | None = None
         self._seen = 0
         self._receive = receive
 
@@ -66,12 +77,20 @@ class Incoming:
             yield await self._piece()
 
     async def body(self) -> bytes:
-        """The whole body; raises as `chunks` does."""
-        self._refuse_announced()
-        pieces = []
-        while not self.whole:
-            pieces.append(await self._piece())
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        """The whole body, as often as it is wanted; raises as `chunks` does."""
+        if self._body is None:
+            self._refuse_announced()
+            pieces = []
+            while not self.whole:
+                pieces.append(await self._piece())
+            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self._body
+
+    async def gone(self) -> ClientGone:
+        """Wait until the client has hung up. Only once the body is whole."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        return ClientGone()
 
     def _refuse_announced(self) -> None:
         announced = self.headers.get(b"content-length", b"0").lstrip(b"0")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
-    from prometheus_client import Histogram
+    from prometheus_client import Counter, Histogram
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -65,6 +65,9 @@ class Metrics:
             ["kind"],
             multiprocess_mode="sum",
         )
+        self._given_up = Counter(
+            "siglit_items_given_up", "Items whose clients left before work on them began", ["kind"]
+        )
         self._lookups = Counter("cache_requests", "Look-ups", ["tier", "result"])
         self._lookup_seconds = Histogram(
             "cache_lookup_seconds", "Round trips", ["tier"], buckets=fast
@@ -97,6 +100,10 @@ class Metrics:
         self._stage(kind, "queue").observe(queue)
         self._stage(kind, "decode").observe(decode)
         self._stage(kind, "infer").observe(infer)
+
+    def given_up(self, kind: str, items: int) -> None:
+        """Nobody waits for these items any more."""
+        self._given_up.labels(kind).inc(items)
 
     def load(self, kind: str, depth: int, age: float, items: int, refused: int) -> None:
         """What waits for a tower, as this process sees it."""
@@ -148,6 +155,8 @@ class NotedMetrics(Metrics):
         super().__init__()
         self._answers: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
         self._results: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._trips: defaultdict[str, list[float]] = defaultdict(list)
+        self._held: dict[str, int] = {}
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One answer went out."""
@@ -156,6 +165,12 @@ class NotedMetrics(Metrics):
     def looked_up(self, tier: str, result: str, n: int) -> None:
         self._results[tier, result] += n
 
+    def lookup_seconds(self, tier: str, seconds: float) -> None:
+        self._trips[tier].append(seconds)
+
+    def bytes(self, tier: str, n: int) -> None:
+        self._held[tier] = n
+
     def tell(self) -> None:
         """Pass on what was noted."""
         for (route, status), seconds in self._answers.items():
@@ -163,8 +178,12 @@ class NotedMetrics(Metrics):
             _observe_all(self._second(route), seconds)
         for (tier, result), n in self._results.items():
             super().looked_up(tier, result, n)
-        self._answers.clear()
-        self._results.clear()
+        for tier, trips in self._trips.items():
+            _observe_all(self._lookup_seconds.labels(tier), trips)
+        for tier, held in self._held.items():
+            super().bytes(tier, held)
+        for noted in (self._answers, self._results, self._trips, self._held):
+            noted.clear()
 
 
 def _observe_all(histogram: Histogram, values: Sequence[float]) -> None:
@@ -200,6 +219,18 @@ def _batch_histograms() -> tuple[Histogram, Histogram]:
     return items, cost
 
 
+def connection_refused(code: str) -> None:
+    """A connection was ended with that error before there was a request to answer."""
+    _connections_refused().labels(code).inc()
+
+
+@memoise
+def _connections_refused() -> Counter:
+    from prometheus_client import Counter
+
+    return Counter("siglit_connections_refused", "Connections ended for what they did", ["code"])
+
+
 class ProcessMetrics:
     """What the main process knows: its children's CPU and memory, restarts, and the GPUs."""
 
@@ -217,7 +248,14 @@ class ProcessMetrics:
         self._restarts = gauge("siglit_worker_restarts", "Workers replaced since the start")
         self._gpu_memory = gauge("siglit_gpu_memory_bytes", "GPU memory in use", "device")
         self._gpu_busy = gauge("siglit_gpu_utilization_ratio", "GPU utilisation", "device")
+        self._tower = gauge(
+            "siglit_tower_info", "1 for what each tower runs in", "kind", "precision", "compiled"
+        )
         self._gpus = Gpus()
+
+    def tower(self, kind: str, precision: str, compiled: str) -> None:
+        """Name what a tower computes in; `compiled` is "on" or "off"."""
+        self._tower.labels(kind, precision, compiled).set(1)
 
     def observe(self, roles: Mapping[str, int], restarts: int) -> None:
         """Read every process of `roles` (role → pid), and the GPUs where there are any."""
