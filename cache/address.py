@@ -22,6 +22,8 @@ from redis.exceptions import ConnectionError as NotConnected
 
 Client = Redis | RedisCluster
 
+READ_BYTES = 1 << 20  # redis-py reads 64 KiB a turn, a tenth of a reply with 128 vectors
+
 _PLACE = {"host", "port", "path", "username", "password", "connection_class"}
 _QUERY = {"db"}
 _TLS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
@@ -54,6 +56,7 @@ class Address:
             "driver_info": None,
             "socket_timeout": timeout,
             "socket_connect_timeout": connect_timeout,
+            "socket_read_size": READ_BYTES,
             # one retry, for the connection that went stale since its last use; waiting a second
             # time for a reply that is late would double the delay
             "retry": Retry(NoBackoff(), 1, supported_errors=(NotConnected,)),

@@ -7,9 +7,14 @@ each and at most `connections` in flight; when all are busy the next ones keep g
 load makes batches larger instead of queues longer. The budget runs from the chunk's first key.
 When it is spent the callers are told so and the command is left to its own, longer time-out instead
 of being cancelled: no half-read reply stays on a connection, and a connection that needs longer
-than 20 ms to open (TLS, another zone) still gets opened for the next look-up. A budget that ran out
-while this very loop was too busy to look is extended once by half: the reply is probably there, and
-a busy service must not take itself for a broken Redis.
+than 20 ms to open (TLS, another zone) still gets opened for the next look-up.
+
+A busy service must not take itself for a broken Redis. So the budget is spent in `TURNS` parts,
+each timed anew: a turn of the event loop that took long for other work counts as one part, however
+long it was, and so many turns are enough to read the reply if it is there. And it starts afresh
+with every reply that came in time: a Redis that answers is not broken, only much is asked of it,
+and to compute those vectors would take longer. On an idle loop, for a Redis that does not answer,
+the parts add up to the budget; in all there are `MOST_TURNS`.
 
 Coming back. The breaker doubles its wait up to 10 s, yet hits should be back within a second of
 Redis itself. Both hold: while a breaker is open, a probe in the background asks for one key every
@@ -37,6 +42,9 @@ from cache.watcher import SILENT, Watcher
 from cache.writer import Writer
 
 CHUNK = 128
+TURNS = 10  # a full chunk takes about six: to send it, to read it in pieces, to hand it out
+MOST_TURNS = 10 * TURNS
+STUCK = 20  # budgets until a command is given up, and its connection with it
 PROBE = b"sl2:probe"  # never written
 PROBE_EVERY = 0.25
 
@@ -57,12 +65,14 @@ class Chunk:
     """Keys that travel together. Each caller waits on a future of its own, so one that leaves
     takes nothing from the others."""
 
-    __slots__ = ("began", "keys", "replies", "spared", "timer", "waiters")
+    __slots__ = ("began", "due", "heard", "keys", "replies", "timer", "turns", "until", "waiters")
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, heard: int) -> None:
         self.keys: list[bytes] = []
-        self.began = began
-        self.spared = False
+        self.began = self.due = began
+        self.heard = heard  # replies that had come in time when this was last looked at
+        self.turns = 0
+        self.until = TURNS
         self.replies: list[Reply] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.waiters: list[asyncio.Future[None]] = []
@@ -105,6 +115,7 @@ class RedisStore:
         self._write_breaker = Breaker(clock=clock)
         self._writer = Writer(self._write_breaker, ttl=ttl, limit=queue, watcher=watcher)
         self._pending: list[Chunk] = []
+        self._heard = 0  # replies that came in time
         self._in_flight: set[asyncio.Task[None]] = set()
         self._reader: Client | None = None
         self._backer: Client | None = None
@@ -123,7 +134,7 @@ class RedisStore:
     async def start(self) -> bool:
         """Open a first connection in this process's event loop and say whether Redis answered."""
         self._loop = asyncio.get_running_loop()
-        self._reader = self._client(4 * self._budget, self._connections)
+        self._reader = self._client(STUCK * self._budget, self._connections)
         self._backer = self._client(10 * self._budget, 2)
         self._writer.start(self._backer)
         self._watcher.breaker(self.state)
@@ -177,9 +188,9 @@ class RedisStore:
         if not self._pending:
             self._loop.call_soon(self._dispatch)
         if not self._pending or len(self._pending[-1].keys) >= CHUNK:
-            chunk = Chunk(self._loop.time())
-            chunk.timer = self._loop.call_later(self._budget, self._spent, chunk)
+            chunk = Chunk(self._loop.time(), self._heard)
             self._pending.append(chunk)
+            self._wait(chunk)
         return self._pending[-1]
 
     def _dispatch(self) -> None:
@@ -203,17 +214,26 @@ class RedisStore:
         else:
             self._settle(chunk, replies)
 
+    def _wait(self, chunk: Chunk) -> None:
+        part = self._budget / TURNS
+        # a timer that is a little late, as all are, does not make the next one later
+        chunk.due = max(chunk.due + part, self._loop.time() + part / 2)
+        chunk.timer = self._loop.call_at(chunk.due, self._spent, chunk)
+
     def _spent(self, chunk: Chunk) -> None:
-        if chunk.spared or self._loop.time() < chunk.began + 1.25 * self._budget:
-            self._settle(chunk, None)
+        chunk.turns += 1
+        if chunk.heard != self._heard:
+            chunk.heard, chunk.until = self._heard, min(chunk.turns + TURNS, MOST_TURNS)
+        if chunk.turns < chunk.until:
+            self._wait(chunk)
         else:
-            chunk.spared = True
-            chunk.timer = self._loop.call_later(self._budget / 2, self._spent, chunk)
+            self._settle(chunk, None)
 
     def _settle(self, chunk: Chunk, replies: list[Reply] | None) -> None:
         """The reply, or `None` for a failure or a spent budget; the first to come counts."""
         if chunk.replies is not None:
             return
+        self._heard += replies is not None
         chunk.arrive([Lost.FAILED] * len(chunk.keys) if replies is None else replies)
         self._watcher.lookup_seconds("redis", self._loop.time() - chunk.began)
         self._judge(replies is not None)

@@ -4,8 +4,10 @@
 
 A key under way is a `Flight`: everybody who wants the same key meanwhile waits for the same one,
 look-up and computation both. `compute` runs in a task of its own, so a client that disconnects
-takes nothing from those who joined, and if all of them leave it still lands and is kept. Whoever
-joins a flight shares its end: the vector, or the exception. Exceptions are never kept.
+takes nothing from those who joined. If all of them leave, what has begun still lands and is kept,
+as the client that asks again finds it done; what has not begun is given up at once, and whoever
+comes next starts afresh. Whoever joins a flight shares its end: the vector, or the exception.
+Exceptions are never kept.
 
 read=False (no-cache) computes afresh: it neither looks up, nor joins, nor is joined; its state is
 BYPASS, and what it computed replaces what was kept. write=False (no-store) keeps nothing, unless
@@ -30,6 +32,7 @@ from cache.store import Lost, RedisStore, Reply
 from cache.watcher import SILENT, Watcher
 
 Compute = Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]
+Leaving = Callable[[], Awaitable[Exception]]
 
 
 class State(StrEnum):
@@ -50,6 +53,10 @@ class Abandoned(Exception):
     """The computation was cancelled: the service is closing."""
 
 
+def _always() -> bool:
+    return True
+
+
 class Unsound(Exception):
     """The computation gave something that is not a vector of this model."""
 
@@ -57,11 +64,13 @@ class Unsound(Exception):
 class Flight:
     """One key under way. Its future is made once somebody has to wait: a Redis hit needs none."""
 
-    __slots__ = ("_landed", "found", "keep")
+    __slots__ = ("_landed", "found", "keep", "task", "waiting")
 
     def __init__(self, keep: bool) -> None:
         self.found: Found | None = None
         self.keep = keep
+        self.waiting = 0  # legs of requests whose clients are still there
+        self.task: asyncio.Task[None] | None = None  # that brings it
         self._landed: asyncio.Future[None] | None = None
 
     def landed(self) -> asyncio.Future[None]:
@@ -90,6 +99,16 @@ class Leg(NamedTuple):
         return found
 
 
+class Trip(NamedTuple):
+    """What one task brings, and whether that is past giving up."""
+
+    legs: Sequence[Leg]
+    begun: Callable[[], bool]
+
+    def pointless(self) -> bool:
+        return not any(leg.flight.waiting for leg in self.legs) and not self.begun()
+
+
 class VectorCache:
     """For one event loop: `start` and `close` it there, once in each process."""
 
@@ -105,7 +124,7 @@ class VectorCache:
         self.store = store
         self._watcher = watcher
         self._flights: dict[bytes, Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Trip] = {}
 
     async def start(self) -> None:
         if self.store is not None:
@@ -136,12 +155,23 @@ class VectorCache:
         return found
 
     async def resolve(
-        self, keys: Sequence[bytes], compute: Compute, *, read: bool = True, write: bool = True
+        self,
+        keys: Sequence[bytes],
+        compute: Compute,
+        *,
+        read: bool = True,
+        write: bool = True,
+        leaving: Leaving | None = None,
+        begun: Callable[[], bool] = _always,
     ) -> list[Found]:
-        """One `Found` for each key, in order; it raises nothing but the caller's cancellation.
+        """One `Found` for each key, in order.
 
         `compute` is called at most once, with the positions of the unique keys that are neither
-        found nor under way. If it raises, each of those positions gets what it raised.
+        found nor under way. If it raises, each of those positions gets what it raised. `leaving`
+        is awaited only while something is computed: it ends once the caller's client has left, and
+        what it gives is raised; nothing else is, but the caller's own cancellation. `begun` says
+        whether `compute` is past giving up; when all clients have left and it is not, it is
+        cancelled.
         """
         found: dict[int, Found] = {}
         legs: list[Leg] = []
@@ -154,8 +184,12 @@ class VectorCache:
                 found[position] = Found(entry, State.HIT_L1)
         self._report(len(found), legs, read)
         if legs:
-            await self._bring([leg for leg in legs if not leg.joined], compute, read)
-            await _landing(legs)
+            try:
+                await self._bring([leg for leg in legs if not leg.joined], compute, read, begun)
+                await _landing(legs, leaving)
+            except BaseException:
+                self._leave(legs)
+                raise
             found.update((leg.position, leg.end()) for leg in legs)
         return [found[position] for position in range(len(keys))]
 
@@ -170,7 +204,9 @@ class VectorCache:
 
     # ---- flying
 
-    async def _bring(self, legs: list[Leg], compute: Compute, read: bool) -> None:
+    async def _bring(
+        self, legs: list[Leg], compute: Compute, read: bool, begun: Callable[[], bool]
+    ) -> None:
         """Ask Redis in the caller's own time, as most look-ups end there; leave the rest to a task.
 
         A caller that is cancelled meanwhile hands over to a task too: others may have joined.
@@ -180,21 +216,32 @@ class VectorCache:
             try:
                 missing = await self._look_in_redis(legs, self.store)
             except BaseException:
-                self._take_off(self._fly(legs, compute, self.store), legs)
+                self._take_off(self._fly(legs, compute, self.store), Trip(legs, begun))
                 raise
         if missing:
             state = State.MISS if read else State.BYPASS
-            self._take_off(self._compute(missing, compute, state), missing)
+            self._take_off(self._compute(missing, compute, state), Trip(missing, begun))
 
-    def _take_off(self, work: Coroutine[None, None, None], legs: Sequence[Leg]) -> None:
+    def _take_off(self, work: Coroutine[None, None, None], trip: Trip) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(lambda task: self._arrived(task, legs))
+        self._tasks[task] = trip  # the loop itself holds tasks only weakly
+        for leg in trip.legs:
+            leg.flight.task = task
+        task.add_done_callback(self._arrived)
 
-    def _arrived(self, task: asyncio.Task[None], legs: Sequence[Leg]) -> None:
-        """Nobody waits for ever: what a cancelled or broken task left in the air lands here."""
-        self._tasks.discard(task)
+    def _leave(self, legs: Sequence[Leg]) -> None:
+        """A client has left; what nobody waits for any more is given up."""
         for leg in legs:
+            leg.flight.waiting -= 1
+        for task in {leg.flight.task for leg in legs if leg.flight.found is None}:
+            if task in self._tasks and self._tasks[task].pointless():
+                for leg in self._tasks[task].legs:
+                    self._forget(leg)
+                task.cancel()
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for ever: what a cancelled or broken task left in the air lands here."""
+        for leg in self._tasks.pop(task).legs:
             if leg.flight.found is None:
                 self._land(leg, Found(Abandoned("the computation was cancelled"), State.MISS))
 
@@ -258,22 +305,39 @@ class VectorCache:
             self._watcher.bytes("l1", self.memory.bytes)
 
     def _land(self, leg: Leg, found: Found) -> None:
+        self._forget(leg)
+        leg.flight.land(found)
+
+    def _forget(self, leg: Leg) -> None:
+        """Nobody can join this flight any more."""
         if self._flights.get(leg.key) is leg.flight:
             del self._flights[leg.key]
-        leg.flight.land(found)
 
 
 def _board(position: int, key: bytes, under_way: dict[bytes, Flight], write: bool) -> Leg:
     flight = under_way.get(key)
     if flight is None:
         flight = under_way[key] = Flight(write)
+        flight.waiting = 1
         return Leg(position, key, flight, joined=False)
     flight.keep |= write
+    flight.waiting += 1
     return Leg(position, key, flight, joined=True)
 
 
-async def _landing(legs: Sequence[Leg]) -> None:
+async def _landing(legs: Sequence[Leg], leaving: Leaving | None) -> None:
     """`asyncio.wait`, as a caller that is cancelled there does not cancel what others wait for."""
     late = {leg.flight.landed() for leg in legs if leg.flight.found is None}
-    if late:
+    if not late:
+        return
+    if leaving is None:
         await asyncio.wait(late)
+        return
+    left, landed = asyncio.ensure_future(leaving()), asyncio.ensure_future(asyncio.wait(late))
+    try:
+        await asyncio.wait({left, landed}, return_when=asyncio.FIRST_COMPLETED)
+        if not landed.done():
+            raise left.result()
+    finally:
+        left.cancel()
+        landed.cancel()

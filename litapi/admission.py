@@ -2,22 +2,27 @@
 
 Two bounds. A fixed one on items and bytes keeps memory bounded whatever arrives. A measured one
 keeps the wait bounded: from how long finished jobs took and how much stood before them, it guesses
-what a new job would wait, and refuses what would wait too long to be worth it. A request that
-finds nothing in flight is always let in, however large: it would never fit otherwise. What the
-cache knows never comes here.
+what a new job would wait, and refuses what would wait too long to be worth it. A job that waited
+for a worker to be replaced says nothing about the pace, and nothing is learnt from it. A request
+that finds nothing in flight is always let in, however large: it would never fit otherwise. What
+the cache knows never comes here.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from litapi.errors import Overloaded
 
 SMOOTHING = 0.1  # weight of the newest job in the measured seconds an item
+
+
+def _always() -> float:
+    return 0.0
 
 
 @dataclass(slots=True)
@@ -27,6 +32,7 @@ class Admission:
     max_items: int
     max_bytes: int
     max_wait: float  # seconds
+    whole_since: Callable[[], float] = _always  # since when all workers of the tower are there
     items: int = 0
     bytes: int = 0
     seconds_an_item: float = 0.0
@@ -45,7 +51,8 @@ class Admission:
         ahead, began = self.items, time.monotonic()
         try:
             yield
-            self._learn((time.monotonic() - began) / max(1, ahead))
+            if self.whole_since() <= began:
+                self._learn((time.monotonic() - began) / max(1, ahead))
         finally:
             self.items -= items
             self.bytes -= size

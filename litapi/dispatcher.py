@@ -12,17 +12,20 @@ known. A job that the queue handed to a worker that was already dead never gets 
 queue is first in, first out, so a probe that comes through shows which earlier jobs were
 swallowed. Embeddings are idempotent, so sending one twice is harmless.
 
-Who did it: a job that two workers died with is suspect, and of the suspects of a tower only one is
-sent at a time. So an item that kills takes no innocent neighbour along to its third death. A job of
-several items goes on item by item, and an item over which two more die is set aside.
+Who did it: a job that a worker had begun with when it died is suspect. Suspects go on item by item
+and one at a time, so an item that kills is alone with its next death and is set aside for it. Where
+other work was begun in that worker too, the death proves nothing yet, and one more does.
+
+Who left: a job that nobody waits for any more is forgotten here at once, and its place in
+`Interest` tells the workers to drop it. What a worker has begun with, `begun`, is not given up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -46,6 +49,7 @@ from litapi.errors import (
     ItemQuarantined,
     WorkerLost,
 )
+from litapi.interest import Interest
 from litapi.lifeline import die_with_parent
 from litapi.messages import Job, Kind, Reply
 
@@ -54,7 +58,8 @@ log = logging.getLogger("siglit.dispatcher")
 TICK = 0.25  # seconds between two looks at the child processes
 INLINE_BYTES = 64 << 10  # a larger job is put on the queue from a thread, off the event loop
 GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
-SUSPECT = 2  # workers that died with a job: once is chance, as workers are replaced now and then
+SUSPECT = 2  # workers that died with a job in hand, though none had begun with it: once is chance
+PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 LOST = "LOST"  # control message: a worker died
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
@@ -80,11 +85,6 @@ class Pending:
     held: bool = False  # it waits until no other suspect is under way
     alone: bool = False  # no other suspect is
 
-    @property
-    def patience(self) -> int:
-        """How many workers may die over it: a job of several items is split before the last."""
-        return SUSPECT if len(self.job.items) > 1 else SUSPECT + 1
-
 
 class Dispatcher:
     """Submits jobs to the towers of this server and awaits their replies.
@@ -92,15 +92,19 @@ class Dispatcher:
     Lives in one HTTP process, in one event loop; a thread waits for the inbox.
     """
 
-    def __init__(self, queues: Mapping[str, Inbox], inbox: Inbox, consumer: int) -> None:
+    def __init__(
+        self, queues: Mapping[str, Inbox], inbox: Inbox, consumer: int, interest: Interest
+    ) -> None:
         self._queues = queues
         self._inbox = inbox
         self._consumer = consumer
-        self._uids = (f"{os.getpid()}.{n}" for n in itertools.count())
+        self._claims = interest.claims(consumer)
         self._pending: dict[str, Pending] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
+        self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
+        self._most: dict[str, int] = {}
         self.live: dict[str, int] = {}  # tower → workers that are ready, once told
         self.losses = 0
 
@@ -118,12 +122,22 @@ class Dispatcher:
         sent = [p.job.sent for p in self._pending.values() if p.kind == kind and p.job.items]
         return max(0.0, time.monotonic() - min(sent)) if sent else 0.0
 
+    def whole_since(self, kind: Kind) -> float:
+        """Since when the tower lacks no worker, on the monotonic clock; infinite while it does."""
+        return self._whole[kind]
+
+    def begun(self, job: Job) -> bool:
+        """Whether a worker has begun with this job."""
+        return bool(job.name) and self._claims.begun(job.name)
+
     def depth(self, kind: Kind) -> int:
         """Jobs in the queue of a tower, of all HTTP processes (one round trip to the manager)."""
         return self._queues[kind].qsize()
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to `job`. Items over which workers keep dying are named in its errors.
+
+        A caller that is cancelled gives the job up: no worker begins with it from then on.
 
         Raises:
             DeadlineExceeded: no reply by `job.deadline`.
@@ -150,8 +164,8 @@ class Dispatcher:
 
     async def _send(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        uid, pending = next(self._uids), Pending(kind, job, future, losses=losses)
-        self._pending[uid] = pending
+        uid, pending = self._claims.take(), Pending(kind, job, future, losses=losses)
+        self._pending[uid], job.name = pending, uid
         try:
             async with asyncio.timeout(job.deadline - time.monotonic() + GRACE):
                 if losses:
@@ -163,6 +177,8 @@ class Dispatcher:
             raise DeadlineExceeded from None
         finally:
             self._pending.pop(uid, None)
+            self._claims.give_back(uid)
+            job.name = ""
 
     async def _put(self, uid: str, pending: Pending) -> None:
         pending.job.sent = time.monotonic()
@@ -191,7 +207,7 @@ class Dispatcher:
         if status == LOST:
             self._lost(data, worker)
         elif status == LIVE:
-            self.live.update(data)
+            self._told_live(data)
         pending = self._pending.get(uid)
         if pending is None or pending.future.done():
             return
@@ -203,12 +219,23 @@ class Dispatcher:
             log.error("a worker answered a job with an error of its own")
             pending.future.set_exception(ItemInternal())
 
+    def _told_live(self, live: dict[str, int]) -> None:
+        self.live.update(live)
+        for kind, count in live.items():
+            self._most[kind] = max(count, self._most.get(kind, 0))
+            if count < self._most[kind]:
+                self._whole[kind] = math.inf
+            elif self._whole[kind] == math.inf:
+                self._whole[kind] = time.monotonic()
+
     def _lost(self, kind: Kind, worker: int | None) -> None:
         self.losses += 1
+        self._whole[kind] = math.inf
         mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
-        for uid, pending in mine:
-            if pending.worker is not None and pending.worker == worker:
-                self._again(uid, pending)
+        fell = [(uid, p) for uid, p in mine if p.worker is not None and p.worker == worker]
+        begun = {uid for uid, _ in fell if self._claims.begun(uid)}
+        for uid, pending in fell:
+            self._again(uid, pending, uid in begun, proves=len(begun) == 1)
         waiting = [uid for uid, p in mine if p.worker is None and not p.held]
         self._spawn(self._find_swallowed(kind, waiting))
 
@@ -229,13 +256,16 @@ class Dispatcher:
             if pending is not None and pending.worker is None and not pending.held:
                 self._spawn(self._put(uid, pending))
 
-    def _again(self, uid: str, pending: Pending) -> None:
+    def _again(self, uid: str, pending: Pending, begun: bool, proves: bool) -> None:
         pending.worker = None
         pending.losses += 1
-        if pending.losses >= pending.patience:
+        self._claims.again(uid)
+        suspect = begun or pending.losses >= SUSPECT
+        proven = pending.losses >= PROVEN or (pending.alone and begun and proves)
+        if proven or (suspect and len(pending.job.items) > 1):
             if not pending.future.done():
                 pending.future.set_exception(WorkerLost())
-        elif pending.losses < SUSPECT or pending.alone:
+        elif pending.alone or not suspect:
             self._spawn(self._put(uid, pending))
         else:
             self._hold(uid, pending)
@@ -293,19 +323,27 @@ class Fetched:
 class WorkerPort:
     """A worker's end of the queues."""
 
-    def __init__(self, loop: LitLoop, queue: Inbox, transport: MPQueueTransport) -> None:
+    def __init__(
+        self, loop: LitLoop, queue: Inbox, transport: MPQueueTransport, interest: Interest
+    ) -> None:
         self._loop = loop
         self._queue = queue
         self._transport = transport
+        self._interest = interest
 
     def fetch(self) -> Fetched:
-        """The next job; waits without using the CPU, and says START for it."""
+        """The next job that somebody waits for; waits without using the CPU, and says START."""
         while True:
             consumer, uid, _, job = self._queue.get()
             if uid is None:  # LitServe's own stop signal: the process is about to be ended
                 continue
-            self._answer(consumer, uid, None, LitAPIStatus.START)
-            return Fetched(consumer, uid, job)
+            if self._interest.wanted(uid):
+                self._answer(consumer, uid, None, LitAPIStatus.START)
+                return Fetched(consumer, uid, job)
+
+    def begin(self, fetched: Fetched) -> bool:
+        """Whether somebody still waits for the job; from then on it counts as begun."""
+        return self._interest.begin(fetched.uid)
 
     def send(self, fetched: Fetched, reply: Reply) -> None:
         """Send the reply to where the job came from."""
@@ -362,6 +400,7 @@ class DispatchServer(LitServer):
         self.linger = 1.0  # seconds in which /readyz says 503 before anything closes
         self.draining = multiprocessing.RawValue("b", 0)
         self._busy: Any = []  # requests being answered, by HTTP process
+        self._interest = Interest()
         self._seats: list[Seat] = []
         self._sockets: list[Any] = []
         self._fronts: dict[int, Any] = {}
@@ -382,12 +421,14 @@ class DispatchServer(LitServer):
         self._shutdown_event = manager.Event()
         self.board = manager.dict()
         self._busy = multiprocessing.RawArray("i", num_api_servers)
+        self._interest = Interest(num_api_servers)
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path] = manager.Queue()
             api.board = self.board
             # Shared doubles, one a worker: since when it has been in the model, 0 when it is not.
             workers = len(self._inference_workers_config_for_api(api.api_path))
             api.pulses = multiprocessing.get_context("spawn").RawArray("d", workers)
+            api.interest = self._interest
         inboxes = [manager.Queue() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
         self._seats = self._lay_seats()
@@ -404,7 +445,7 @@ class DispatchServer(LitServer):
     def dispatcher(self, consumer: int) -> Dispatcher:
         """The dispatcher of the HTTP process with that number; call it in that process."""
         queues = {path.strip("/"): q for path, q in self.litapi_request_queues.items()}
-        return Dispatcher(queues, self._transport._queues[consumer], consumer)
+        return Dispatcher(queues, self._transport._queues[consumer], consumer, self._interest)
 
     # -- starting ------------------------------------------------------------------------------
 
@@ -506,6 +547,7 @@ class DispatchServer(LitServer):
             elif self._hangs(seat):
                 log.error("%s worker %d hangs; ending it", seat.kind, seat.worker)
                 self.inference_workers[index].kill()
+        statuses = dict(self.workers_setup_status)  # a place that was just filled again is loading
         if statuses != self._told:
             self._told = statuses
             self._tell_live()

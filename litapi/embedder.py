@@ -22,6 +22,12 @@ log = logging.getLogger("siglit.embedder")
 Submit = Callable[[Kind, Job], Awaitable[Reply]]
 
 
+def _finished(job: Job) -> bool:
+    """Whatever was sent is waited for, whoever leaves."""
+    del job
+    return True
+
+
 @dataclass(slots=True)
 class Demand:
     """How a request wants its items embedded."""
@@ -29,6 +35,7 @@ class Demand:
     max_num_patches: int = 0
     read: bool = True  # False: Cache-Control: no-cache
     write: bool = True  # False: Cache-Control: no-store
+    leaving: Callable[[], Awaitable[Exception]] | None = None  # ends once the client has hung up
 
 
 @dataclass(slots=True)
@@ -80,11 +87,13 @@ class Embedder:
         cache: VectorCache,
         submit: Submit,
         timeout: float,
+        begun: Callable[[Job], bool] = _finished,
     ) -> None:
         self._fingerprints = fingerprints
         self._cache = cache
         self._submit = submit
         self._timeout = timeout
+        self._begun = begun
         self._negative = NegativeTier()
         self._derived: dict[int, Fingerprint] = {}  # by patches asked for: a few thousand at most
 
@@ -144,9 +153,14 @@ class Embedder:
         asked = [i for i in range(len(keys)) if i not in known] if known else range(len(keys))
         wanted = [items[i] for i in asked]
         wanted_keys = [keys[i] for i in asked]
-        compute = self._compute(kind, wanted, demand, spent)
+        jobs: list[Job] = []
         answers = await self._cache.resolve(
-            wanted_keys, compute, read=demand.read, write=demand.write
+            wanted_keys,
+            self._compute(kind, wanted, demand, spent, jobs),
+            read=demand.read,
+            write=demand.write,
+            leaving=demand.leaving,
+            begun=lambda: any(map(self._begun, jobs)),
         )
         for index, one_key, one in zip(asked, wanted_keys, answers, strict=True):
             known[index] = _refused(one)
@@ -175,8 +189,9 @@ class Embedder:
         return self._derived[patches]
 
     def _compute(
-        self, kind: Kind, items: list[Item], demand: Demand, spent: Spent
+        self, kind: Kind, items: list[Item], demand: Demand, spent: Spent, jobs: list[Job]
     ) -> Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]:
+        """What sends the items at some positions; the job that it sends is put down in `jobs`."""
         began = time.monotonic()
 
         async def compute(positions: list[int]) -> Sequence[Entry | Exception]:
@@ -184,6 +199,7 @@ class Embedder:
             payloads = [items[position].payload for position in positions]
             deadline = time.monotonic() + self._timeout
             job = Job(payloads, demand.max_num_patches, deadline)  # type: ignore[arg-type]
+            jobs.append(job)
             reply = await self._submit(kind, job)
             spent.add(reply)
             return entries(reply)

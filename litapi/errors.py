@@ -74,7 +74,10 @@ class TooManyItems(RequestError):
 class MediaTypeUnsupported(RequestError):
     status = 415
     code = "unsupported_media_type"
-    sentence = "This route does not read bodies of that content type."
+    sentence = (
+        "This route does not read bodies of that content type. All routes read application/json;"
+        " /embed_image also reads image/* and multipart/form-data."
+    )
 
 
 class ModelUnknown(RequestError):
@@ -92,7 +95,7 @@ class RouteUnknown(RequestError):
 class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
-    sentence = "This route does not answer that method."
+    sentence = "This route does not answer that method; /docs shows which it does."
 
 
 class ItemsInvalid(RequestError):
@@ -189,7 +192,10 @@ class TextInvalid(ItemError):
 
 class ImageBase64Invalid(ItemError):
     code = "image_base64_invalid"
-    sentence = "The image is neither valid base64 nor a valid data URI."
+    sentence = (
+        "The image is neither valid base64 nor a valid data URI. Its bytes are needed: a file name"
+        " or a text will not do."
+    )
 
 
 class ImageEmpty(ItemError):
@@ -212,7 +218,7 @@ class ImageTooManyPixels(ItemError):
 class ImageFormatUnsupported(ItemError):
     status = 415
     code = "image_format_unsupported"
-    sentence = "The image is not in a format this server reads; /info lists them."
+    sentence = "The bytes are not an image in a format this server reads; /info lists them."
 
 
 class ImageModeUnsupported(ItemError):
@@ -281,3 +287,9 @@ class ItemInternal(ItemError):
     code = "item_internal"
     sentence = "The server could not embed this item."
     deterministic = False
+
+
+def public_errors() -> list[type[ServiceError]]:
+    """Every class here that has a code of its own, in the order of this file."""
+    classes = [one for one in globals().values() if isinstance(one, type)]
+    return [one for one in classes if issubclass(one, ServiceError) and "code" in vars(one)]

@@ -13,6 +13,14 @@ TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 CHATTY = ("httpx", "filelock", "huggingface_hub", "PIL", "asyncio", "litserve", "urllib3")
 
 
+# Any stranger can provoke these as fast as he can send; `siglit_connections_refused` counts them.
+ANYBODYS = (
+    "Invalid HTTP request received.",
+    "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
+)
+
+
 def configure(settings: Settings) -> None:
     """Set up the root logger of this process."""
     handler = logging.StreamHandler(sys.stderr)
@@ -20,6 +28,11 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(ANYBODYS)
 
 
 def _formatter(form: str) -> logging.Formatter:

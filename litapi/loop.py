@@ -4,6 +4,7 @@
          ▲                                │
          └── waits while enough is ready ─┘   so that idle workers get the rest of the queue
 
+A job that nobody waits for any more is dropped until its decoding begins, and finished after that.
 A batch takes items of any request, first come first served, up to a budget of cost (tokens or
 patches); it never waits for more while the device is idle. An item that fails, in decoding or in
 the model, fails alone: a batch that raised is computed again item by item. A thread that dies ends
@@ -116,7 +117,8 @@ class PipelinedLoop(LitLoop):
     ) -> None:
         """Serve until the process ends."""
         del device, worker_id, workers_setup_status, callback_runner
-        Pipeline(lit_api, WorkerPort(self, request_queue, transport)).run()
+        port = WorkerPort(self, request_queue, transport, lit_api.interest)
+        Pipeline(lit_api, port).run()
 
 
 class Pipeline:
@@ -150,7 +152,7 @@ class Pipeline:
 
     def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
         began = time.monotonic()
-        if began >= part.deadline:
+        if began >= part.deadline or not self._port.begin(ticket.fetched):
             decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
         else:
             decoded = self._tower.decode_request(part)

@@ -31,13 +31,14 @@ class Job:
 
     `items` are texts, or encoded images (base64 where they came through JSON).
     `max_num_patches` 0 means the checkpoint's own. `deadline` is on the clock of
-    `time.monotonic`, which Linux shares between processes.
+    `time.monotonic`, which Linux shares between processes. `name` is what the dispatcher calls it.
     """
 
     items: list[str] | list[bytes]
     max_num_patches: int = 0
     deadline: float = math.inf
     sent: float = 0.0
+    name: str = ""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
 
 from litapi.admission import Admission
@@ -25,6 +27,7 @@ class Pool:
                 max(1, settings.max_queue // share),
                 max(1, settings.max_queue_mb * MB // share),
                 settings.max_wait / share,
+                functools.partial(self._whole_since, kind),
             )
             for kind in KINDS
         }
@@ -34,10 +37,21 @@ class Pool:
         """The reply to a job. Raises `Overloaded` at once where there is no room for it."""
         size = sum(map(len, job.items))
         with self.admissions[kind].admit(len(job.items), size):
-            reply = await self._dispatcher.submit(kind, job)
+            try:
+                reply = await self._dispatcher.submit(kind, job)
+            except asyncio.CancelledError:  # all who waited have left
+                self._metrics.given_up(kind, len(job.items))
+                raise
         self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
         return reply
+
+    def begun(self, job: Job) -> bool:
+        """Whether a worker has begun with this job."""
+        return self._dispatcher.begun(job)
+
+    def _whole_since(self, kind: Kind) -> float:
+        return self._dispatcher.whole_since(kind)
 
     def observe(self) -> None:
         """Bring the gauges of this process up to date."""

@@ -19,6 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from litapi.canonical import canonical
 from litapi.errors import (
+    BodyTooLarge,
     ImageBase64Invalid,
     ImageEmpty,
     ImageTooLarge,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
     from litapi.fetch import Fetcher
 
 JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
+LONGEST_ESCAPE = 12  # bytes of one character in JSON, written as two \\u escapes
+FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
 
@@ -89,6 +92,9 @@ class Reader:
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
+        self._max_texts_bytes = FRAME_BYTES + settings.max_items * (
+            FRAME_BYTES + LONGEST_ESCAPE * settings.max_text_chars
+        )
 
     async def json(self, incoming: Incoming) -> Any:
         """The JSON body, whatever `curl -d` calls it."""
@@ -98,10 +104,16 @@ class Reader:
                 raise MediaTypeUnsupported
         if incoming.scope.get("query_string"):
             _refuse_options(incoming.query)
+        body = await incoming.body()
         try:
-            return orjson.loads(await incoming.body())
-        except orjson.JSONDecodeError:
-            raise JsonInvalid from None
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise JsonInvalid(_not_json(body, error)) from None
+
+    async def json_of_texts(self, incoming: Incoming) -> Any:
+        """The same where only texts may come: no more is read than the longest of them take."""
+        incoming.limit = min(incoming.limit, self._max_texts_bytes)
+        return await self.json(incoming)
 
     async def upload(self, incoming: Incoming) -> Upload:
         """A raw `image/*` body, or the files of a multipart body."""
@@ -109,9 +121,18 @@ class Reader:
         if media_type == "multipart/form-data":
             return await self._multipart(incoming)
         if media_type.startswith("image/") or media_type == "application/octet-stream":
-            image = self.image_bytes(await incoming.body())
-            return Upload([image], _options(incoming.query))
+            return Upload([await self._raw(incoming)], _options(incoming.query))
         raise MediaTypeUnsupported
+
+    async def _raw(self, incoming: Incoming) -> Item | ItemError:
+        """The one image that a body is; of a larger one no more is read than an image may have."""
+        if incoming.limit <= self._max_bytes:
+            return self.image_bytes(await incoming.body())
+        incoming.limit = self._max_bytes
+        try:
+            return self.image_bytes(await incoming.body())
+        except BodyTooLarge:
+            return ImageTooLarge()
 
     async def _multipart(self, incoming: Incoming) -> Upload:
         headers = Headers(raw=incoming.scope["headers"])
@@ -199,6 +220,18 @@ class Reader:
         """Raises `TooManyItems` beyond the limit."""
         if len(items) > self._max_items:
             raise TooManyItems
+
+
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
+    if not body:
+        return "The body is empty; a JSON object is expected."
+    if b"\0" in body:  # no text holds one, and nearly every image does
+        return (
+            "The body is not JSON but bytes. An image as it is goes to /embed_image with its own"
+            " Content-Type, such as image/png."
+        )
+    place = f"line {error.lineno}, column {error.colno}"
+    return f"The body is not valid JSON: {error.msg} ({place})."
 
 
 def _refuse_options(query: dict[str, str]) -> None:

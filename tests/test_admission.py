@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -70,6 +71,22 @@ def test_the_pace_is_learnt_from_finished_work() -> None:
     with pytest.raises(ValueError, match="x"), admission.admit(1, 1):
         raise ValueError("x")
     assert admission.seconds_an_item == learnt
+
+
+def test_nothing_is_learnt_from_work_that_waited_for_a_worker() -> None:
+    """Minutes spent on loading a model again are not the pace of the model."""
+    admission = _admission()
+    with admission.admit(1, 1):
+        admission.whole_since = lambda: math.inf  # a worker is lost meanwhile
+    assert admission.seconds_an_item == 0.0
+    with admission.admit(1, 1):
+        back = time.monotonic() + 0.001
+        admission.whole_since = lambda: back  # and is there again before the answer
+        time.sleep(0.002)
+    assert admission.seconds_an_item == 0.0
+    with admission.admit(1, 1):
+        time.sleep(0.001)
+    assert admission.seconds_an_item > 0.0
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 500)), max_size=40))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
 from litapi.dispatcher import LIVE, LOST, Dispatcher, WorkerPort, merged
 from litapi.errors import DeadlineExceeded, ItemInternal
+from litapi.interest import Interest
 from litapi.messages import Job, Reply
 
 # -- contracts: what a new LitServe must not change unnoticed
@@ -150,13 +152,14 @@ class Bench:
         self.jobs: Any = self.manager.Queue()
         self.inbox: Any = self.manager.Queue()
         self.transport = MPQueueTransport(None, [self.inbox])
+        self.interest = Interest()
 
     def port(self, worker: int) -> WorkerPort:
         """The port of a worker with that number."""
         loop = LitLoop()
         loop._restart_workers = True
         loop._worker_id = worker
-        return WorkerPort(loop, self.jobs, self.transport)
+        return WorkerPort(loop, self.jobs, self.transport, self.interest)
 
     def tell(self, data: Any, status: str, worker: int | None) -> None:
         """A control message, as the main process sends it."""
@@ -175,7 +178,8 @@ class Bench:
 
     def dispatcher(self) -> Dispatcher:
         """A dispatcher on these queues."""
-        return Dispatcher({"text": self.jobs, "image": self.jobs}, self.inbox, 0)
+        queues = {"text": self.jobs, "image": self.jobs}
+        return Dispatcher(queues, self.inbox, 0, self.interest)
 
     def close(self) -> None:
         """End the manager."""
@@ -352,14 +356,16 @@ def test_a_probe_swallowed_by_a_dead_worker_does_no_harm(bench: Bench) -> None:
 def test_an_item_that_kills_every_worker_is_refused_and_its_neighbours_are_answered(
     bench: Bench,
 ) -> None:
-    """Two deaths break the job up; the culprit is named after two deaths of its own."""
+    """The first death breaks the job up, and the second, alone, names the culprit."""
+    deaths: list[int] = []
 
     def workers() -> None:
         number = 0
         port = bench.port(number)
         while True:
             fetched = port.fetch()
-            if "poison" in fetched.job.items:
+            if port.begin(fetched) and "poison" in fetched.job.items:
+                deaths.append(number)
                 bench.tell("text", LOST, number)
                 number += 1
                 port = bench.port(number)
@@ -374,12 +380,14 @@ def test_an_item_that_kills_every_worker_is_refused_and_its_neighbours_are_answe
 
     reply = asyncio.run(run())
     assert reply.errors == {1: "item_quarantined"}
+    assert len(deaths) == 2
     rows = np.frombuffer(reply.vectors, "<f4").reshape(3, DIM)
     assert rows[:, 0].tolist() == [1, 0, 3]
 
 
 def test_those_in_the_same_worker_as_an_item_that_kills_are_answered(bench: Bench) -> None:
-    """Six jobs of one item die with it twice; then suspects go one at a time, and only it dies."""
+    """Six jobs of one item die with it once; then suspects go one at a time, and only it dies."""
+    deaths: list[int] = []
 
     def workers() -> None:
         for number in itertools.count():
@@ -388,7 +396,10 @@ def test_those_in_the_same_worker_as_an_item_that_kills_are_answered(bench: Benc
             time.sleep(0.05)
             while bench.jobs.qsize():
                 held.append(port.fetch())
+            for fetched in held:
+                port.begin(fetched)
             if any("poison" in fetched.job.items for fetched in held):
+                deaths.append(number)
                 bench.tell("text", LOST, number)
                 continue
             for fetched in held:
@@ -406,6 +417,139 @@ def test_those_in_the_same_worker_as_an_item_that_kills_are_answered(bench: Benc
 
     replies = asyncio.run(run())
     assert [reply.errors for reply in replies] == [{}, {}, {0: "item_quarantined"}, {}, {}, {}]
+    assert len(deaths) == 2
+
+
+def test_a_job_that_no_worker_had_begun_with_is_not_blamed_for_its_death(bench: Bench) -> None:
+    """Two jobs are fetched, one is begun, the worker dies: only that one has to go alone."""
+
+    async def run() -> list[Reply]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        jobs = [dispatcher.submit("text", _soon([text])) for text in ("begun", "fetched")]
+        together = asyncio.gather(*jobs)
+        port = bench.port(0)
+        first = await asyncio.to_thread(port.fetch)
+        await asyncio.to_thread(port.fetch)
+        assert port.begin(first)
+        await _until(lambda: all(p.worker == 0 for p in dispatcher._pending.values()))
+        bench.tell("text", LOST, 0)
+        await _until(lambda: sum(p.losses for p in dispatcher._pending.values()) == 2)
+        await _until(lambda: any(p.alone for p in dispatcher._pending.values()))
+        assert [p.job.items for p in dispatcher._pending.values() if p.alone] == [["begun"]]
+        bench.work(1, 9)
+        return list(await together)
+
+    assert [reply.tokens for reply in asyncio.run(run())] == [[5], [7]]
+
+
+def test_a_death_beside_other_work_proves_nothing_yet(bench: Bench) -> None:
+    """A suspect in the worker that a fresh item kills is tried once more, and answered."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        suspect = asyncio.ensure_future(dispatcher.submit("text", _soon(["innocent"])))
+        port = bench.port(0)
+        assert port.begin(await asyncio.to_thread(port.fetch))
+        bench.tell("text", LOST, 0)
+        port = bench.port(1)
+        while not (fetched := await asyncio.to_thread(port.fetch)).job.items:
+            pass
+        assert port.begin(fetched)
+        other = asyncio.ensure_future(dispatcher.submit("text", _soon(["poison"])))
+        while not (fetched := await asyncio.to_thread(port.fetch)).job.items:
+            pass
+        assert port.begin(fetched)
+        bench.tell("text", LOST, 1)
+        bench.work(2, 9)
+        await other
+        return await suspect
+
+    assert asyncio.run(run()).tokens == [8]
+
+
+# -- clients that leave ---------------------------------------------------------------------------
+
+
+def test_a_job_whose_caller_left_is_never_handed_to_a_worker(bench: Bench) -> None:
+    """The queue still holds it, and the worker passes over it to the next one."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        left = asyncio.ensure_future(dispatcher.submit("text", _soon(["nobody's"])))
+        stays = asyncio.ensure_future(dispatcher.submit("text", _soon(["mine"])))
+        await _until(lambda: bench.jobs.qsize() == 2)
+        left.cancel()
+        await asyncio.wait([left])
+        assert dispatcher.in_flight("text") == 1
+        assert (await asyncio.to_thread(bench.port(0).fetch)).job.items == ["mine"]
+        assert bench.jobs.qsize() == 0
+        bench.tell("text", LOST, 0)
+        bench.work(1, 9)
+        return await stays
+
+    assert asyncio.run(run()).tokens == [4]
+
+
+def test_a_job_whose_caller_left_after_it_was_fetched_is_not_begun(bench: Bench) -> None:
+    """Decoding is the dear part; until it begins the job may still be dropped."""
+
+    async def run() -> None:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        job, port = _soon(["a"]), bench.port(0)
+        task = asyncio.ensure_future(dispatcher.submit("text", job))
+        fetched = await asyncio.to_thread(port.fetch)
+        assert not dispatcher.begun(job)
+        task.cancel()
+        await asyncio.wait([task])
+        assert not port.begin(fetched)
+
+    asyncio.run(run())
+
+
+def test_a_job_says_whether_it_was_begun(bench: Bench) -> None:
+    """From the moment a worker begins until the job is answered, and again no more."""
+
+    async def run() -> list[bool]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        job, port = _soon(["a"]), bench.port(0)
+        seen = [dispatcher.begun(job)]
+        task = asyncio.ensure_future(dispatcher.submit("text", job))
+        fetched = await asyncio.to_thread(port.fetch)
+        port.begin(fetched)
+        seen.append(dispatcher.begun(job))
+        port.send(fetched, _reply(fetched.job))
+        await task
+        return [*seen, dispatcher.begun(job)]
+
+    assert asyncio.run(run()) == [False, True, False]
+
+
+def test_a_tower_is_whole_again_when_its_last_worker_is(bench: Bench) -> None:
+    """From the loss of a worker until as many as before are ready, nothing is learnt."""
+
+    async def run() -> None:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        bench.tell({"text": 2, "image": 1}, LIVE, None)
+        await _until(lambda: bool(dispatcher.live))
+        assert dispatcher.whole_since("text") == 0.0
+        bench.tell("text", LOST, 0)
+        await _until(lambda: dispatcher.whole_since("text") == math.inf)
+        bench.tell({"text": 1, "image": 1}, LIVE, None)
+        await _until(lambda: dispatcher.live["text"] == 1)
+        assert dispatcher.whole_since("text") == math.inf
+        assert dispatcher.whole_since("image") == 0.0
+        before = time.monotonic()
+        bench.tell({"text": 2, "image": 1}, LIVE, None)
+        await _until(lambda: dispatcher.whole_since("text") < math.inf)
+        assert dispatcher.whole_since("text") >= before
+
+    asyncio.run(run())
 
 
 def test_a_suspect_that_runs_out_of_time_lets_the_next_one_go(bench: Bench) -> None:

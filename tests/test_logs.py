@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from bench.server_process import ROOT
-from litapi.logs import _formatter
+from litapi.logs import ANYBODYS, _formatter
 
 
 def _record(message: str, **extra: object) -> logging.LogRecord:
@@ -41,6 +42,24 @@ def test_a_line_break_in_a_message_cannot_forge_a_json_line(form: str) -> None:
     """In JSON a line is a line, whatever is in it."""
     line = _formatter(form).format(_record('a\n{"level": "INFO"}'))
     assert form == "text" or "\n" not in line
+
+
+def test_what_any_stranger_can_provoke_is_no_line() -> None:
+    """Bytes that are no HTTP would fill the disk; what else uvicorn has to say still comes."""
+    from uvicorn.protocols.http import httptools_impl
+
+    for beginning in ANYBODYS:  # or a new uvicorn says it in other words
+        assert beginning in inspect.getsource(httptools_impl)
+    code = (
+        "import logging; from litapi.logs import ANYBODYS, configure;"
+        "from litapi.settings import Settings; configure(Settings());"
+        "from uvicorn import Config; Config('app', log_level='warning');"
+        "log = logging.getLogger('uvicorn.error');"
+        "[log.warning(one) for one in ANYBODYS]; log.error('no answer was given')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "no answer was given" in run.stderr
+    assert [line for line in run.stderr.splitlines() if any(one in line for one in ANYBODYS)] == []
 
 
 def test_the_level_is_obeyed_and_libraries_stay_quiet() -> None:

@@ -27,10 +27,15 @@ class Port:
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[tuple[str, Reply]] = queue.SimpleQueue()
+        self.left: set[str] = set()  # the jobs that nobody waits for
 
     def fetch(self) -> Fetched:
         """The next job."""
         return self.jobs.get()
+
+    def begin(self, fetched: Fetched) -> bool:
+        """Whether somebody waits."""
+        return fetched.uid not in self.left
 
     def send(self, fetched: Fetched, reply: Reply) -> None:
         """Keep the reply."""
@@ -141,6 +146,22 @@ def test_late_work_is_dropped_before_it_is_decoded(text: tuple[RecordingTextTowe
     reply = port.ask(Job(["too", "late"], deadline=time.monotonic() - 1))["0"]
     assert reply.errors == {0: "deadline_exceeded", 1: "deadline_exceeded"}
     assert tower.sizes == []
+
+
+def test_a_job_that_nobody_waits_for_is_dropped_before_it_is_decoded(
+    text: tuple[RecordingTextTower, Port],
+) -> None:
+    """The model is spared what the clients who left had asked for; the others are answered."""
+    tower, port = text
+    tower.sizes.clear()
+    port.left = {"1"}
+    try:
+        replies = port.ask(Job(["a"]), Job(["nobody's"] * 9), Job(["c"]))
+    finally:
+        port.left = set()
+    assert sum(tower.sizes) == 2
+    assert [replies[number].errors for number in "02"] == [{}, {}]
+    assert np.allclose(np.linalg.norm(_rows(replies["2"]), axis=1), 1, atol=1e-5)
 
 
 def test_an_empty_job_is_answered_at_once(text: tuple[RecordingTextTower, Port]) -> None:

@@ -72,7 +72,7 @@ def show() -> None:
 def all_calls() -> None:
     """Every call once, in one process."""
     from cache import Watcher
-    from litapi.metrics import Metrics, lay
+    from litapi.metrics import Metrics, connection_refused, lay
 
     lay()
     metrics = Metrics()
@@ -81,6 +81,11 @@ def all_calls() -> None:
     metrics.answered("/embed_text", 429, 0.001)
     metrics.stages("text", 0.003, 0.02, 0.2)
     metrics.tiers("memory+redis (shared)")
+    metrics.given_up("image", 2)
+    metrics.given_up("image", 3)
+    connection_refused("invalid_http")
+    connection_refused("request_timeout")
+    connection_refused("invalid_http")
     watcher: Watcher = metrics  # the cache takes it as it is
     watcher.looked_up("l1", "hit", 3)
     watcher.looked_up("l1", "miss", 2)
@@ -219,6 +224,13 @@ def test_the_time_of_answers_is_a_histogram(calls: Samples) -> None:
     assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.005") == 2
     assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.5") == 3
     assert value(calls, "siglit_request_seconds_sum", route="/embed_text") == pytest.approx(0.405)
+
+
+def test_what_ended_without_an_answer_is_counted(calls: Samples) -> None:
+    """Items whose clients left, and connections that were no requests, by what was wrong."""
+    assert value(calls, "siglit_items_given_up_total", kind="image") == 5
+    assert value(calls, "siglit_connections_refused_total", code="invalid_http") == 2
+    assert value(calls, "siglit_connections_refused_total", code="request_timeout") == 1
 
 
 @pytest.mark.parametrize(("stage", "seconds"), [("queue", 0.003), ("decode", 0.02), ("infer", 0.2)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -18,12 +19,17 @@ class Slow:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.sent = 0
+        self.since = 0.0  # when the last worker that was missing came back
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """A reply of one token an item, once the gate is open."""
         self.sent += 1
         await self.gate.wait()
         return Reply(b"", [1] * len(job.items), infer_seconds=0.25)
+
+    def whole_since(self, kind: Kind) -> float:
+        """As long as it lasts."""
+        return self.since
 
     def depth(self, kind: Kind) -> int:
         """Nothing waits."""
@@ -44,6 +50,10 @@ class Heard:
     def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
         """One job."""
         self.seen.append((kind, infer))
+
+    def given_up(self, kind: str, items: int) -> None:
+        """Items whose clients left."""
+        self.gauges[f"{kind} given up"] = items
 
     def load(self, kind: str, depth: int, age: float, items: int, refused: int) -> None:
         """One reading."""
@@ -87,6 +97,41 @@ def test_what_is_answered_is_measured_and_remembered() -> None:
         await pool.submit("image", Job([b"x"]))
         assert heard.seen == [("image", 0.25)]
         assert set(pool.served) == {"image"}
+
+    asyncio.run(run())
+
+
+def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> None:
+    """After a reload nobody is told to come back because of it."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        slow.gate.set()
+        pool = _pool(slow, heard)
+        slow.since = math.inf
+        await pool.submit("text", Job(["a"]))
+        assert pool.admissions["text"].seconds_an_item == 0.0
+        slow.since = 0.0
+        await pool.submit("text", Job(["a"]))
+        assert pool.admissions["text"].seconds_an_item > 0.0
+
+    asyncio.run(run())
+
+
+def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
+    """The clients left: their items are in flight no more, and the pace is not learnt from them."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard)
+        task = asyncio.create_task(pool.submit("text", Job(["a", "b"])))
+        await asyncio.sleep(0)
+        assert pool.admissions["text"].items == 2
+        task.cancel()
+        await asyncio.wait([task])
+        assert pool.admissions["text"].items == 0
+        assert pool.admissions["text"].seconds_an_item == 0.0
+        assert heard.gauges == {"text given up": 2}
 
     asyncio.run(run())
 

@@ -105,6 +105,22 @@ def test_what_is_not_json_is_refused_as_that(body: bytes) -> None:
         asyncio.run(READER.json(arrive(body)))
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "The body is empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "/embed_image with its own Content-Type"),
+        (b"{'a': 1}", "expected a string key (line 1, column 2)"),
+        (b'{"a": 1', "unexpected end of data (line 1, column 8)"),
+    ],
+)
+def test_a_body_that_is_not_json_is_told_what_it_is(body: bytes, words: str) -> None:
+    """The likeliest slips each get the sentence that mends them."""
+    with pytest.raises(JsonInvalid) as refusal:
+        asyncio.run(READER.json(arrive(body)))
+    assert words in refusal.value.message
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_json_or_refused(body: bytes) -> None:
     """No body ends in an internal error."""
@@ -278,12 +294,42 @@ def test_a_raw_image_that_is_too_large_or_empty_is_that_items_error() -> None:
     assert code_of(upload(arrive(b"", headers)).images[0]) == "image_empty"
 
 
+def test_a_body_of_texts_may_hold_the_longest_texts_in_their_longest_form_and_no_more() -> None:
+    """Two texts of four characters, each written in twelve bytes, indented; then a long one."""
+    body = json.dumps({"texts": ["\U0001f600" * 4] * 2}, indent=100).encode()
+    read = asyncio.run(SMALL.json_of_texts(arrive(body)))
+    assert [len(text) for text in read["texts"]] == [4, 4]
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(SMALL.json_of_texts(arrive(b" " * 20_000)))
+    assert asyncio.run(SMALL.json(arrive(body + b" " * 20_000))) == read
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_of_a_raw_body_no_more_is_read_than_an_image_may_have(announced: bool) -> None:
+    """A stream without end is left after the first piece too many; an announced one unread."""
+    taken = 0
+
+    async def endless() -> dict[str, Any]:
+        nonlocal taken
+        taken += 4
+        return {"type": "http.request", "body": b"four", "more_body": True}
+
+    length = [(b"content-length", b"1000")] if announced else []
+    headers = [(b"content-type", b"image/png"), *length]
+    scope = {"method": "POST", "path": "/embed_image", "headers": headers}
+    read = asyncio.run(SMALL.upload(Incoming(scope, endless, 1 << 20))).images[0]
+    assert code_of(read) == "image_too_large"
+    assert taken == (0 if announced else 8)
+
+
 def test_options_of_a_raw_image_stand_in_the_query() -> None:
     """Numbers become numbers, as the form expects them."""
-    query = b"model=m&encoding_format=base64&dimensions=4&max_num_patches=64"
+    options = b"model=m&encoding_format=base64&embedding_type=int8"
+    query = options + b"&dimensions=4&max_num_patches=64"
     assert upload(image_body(query=query)).options == {
         "model": "m",
         "encoding_format": "base64",
+        "embedding_type": "int8",
         "dimensions": 4,
         "max_num_patches": 64,
     }

@@ -17,6 +17,7 @@ from bench.server_process import ServerProcess
 CLIENTS = 4
 LINE = b"POST /embed_text HTTP/1.1\r\nhost: siglit\r\ncontent-type: application/json\r\n"
 GIVES_UP = 60.0  # seconds; a connection still open then was not closed
+CLOSED_WITHIN = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,14 @@ async def endless_body() -> AsyncIterator[bytes]:
         yield b"10000\r\n" + b" " * 65536 + b"\r\n"
 
 
+async def endless_picture() -> AsyncIterator[bytes]:
+    """A picture as the body itself, in chunks, without end."""
+    yield LINE.replace(b"embed_text", b"embed_image").replace(b"application/json", b"image/png")
+    yield b"transfer-encoding: chunked\r\n\r\n"
+    for _ in range(1 << 14):
+        yield b"10000\r\n" + b" " * 65536 + b"\r\n"
+
+
 # -- the rows ------------------------------------------------------------------------------------
 
 WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
@@ -120,6 +129,7 @@ FLOODS: dict[str, tuple[Callable[[], AsyncIterator[bytes]], int]] = {
     "endless head": (endless_head, 431),
     "1 GB body": (announced, 413),
     "endless body": (endless_body, 413),
+    "endless picture": (endless_picture, 413),
 }
 
 
@@ -136,6 +146,7 @@ async def dawdlers(stage: Stage, finding: Finding) -> None:
         finding.must(all(end.closed for end in kind), f"{name}: all closed")
         finding.must({end.status for end in kind} == {408}, f"{name}: all 408: {_counts(kind)}")
         finding.note(f"{len(kind)} × {name}: closed within {slowest:.1f} s")
+        finding.timely(slowest <= CLOSED_WITHIN, f"{name}: closed within {CLOSED_WITHIN:g} s")
     ratio = finding.tally.quantile(0.99) / quiet.quantile(0.99)
     finding.note(f"good p99 {ratio:.1f} × before")
     finding.timely(ratio <= 2, "p99 of good clients at most 2 × before")

@@ -19,13 +19,14 @@ from bench.faults.answer_key import AnswerKey
 from bench.faults.kill import MENDED_WITHIN, workers
 from bench.faults.question import JSON, as_floats, drawn_texts
 from bench.faults.row import Finding
-from bench.faults.stage import IMPATIENT, Stage, ready
+from bench.faults.stage import IMPATIENT, Stage, counter, ready
 from bench.faults.traffic import PATIENCE
 from bench.server_process import ServerProcess
 
 EXIT, HANG = "siglit-test: exit", "siglit-test: hang"
 PLACE = 3  # of the pill among its mates
 CLIENTS = 3
+DEATHS = 3  # of workers, until an item is known for what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ async def poison(stage: Stage, finding: Finding) -> None:
 async def _kills(stage: Stage, finding: Finding) -> None:
     server, mates = await stage.common(), drawn_texts(5, seed=11)
     texts = [*mates[:PLACE], EXIT, *mates[PLACE:]]
+    ended = await _ended(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
         await traffic.key.learn(server.url, mates)
         async with traffic.flowing(CLIENTS):
@@ -83,7 +85,9 @@ async def _kills(stage: Stage, finding: Finding) -> None:
         finding.must(told.codes == ["item_quarantined"], f"{name}: {told.status} {told.codes}")
         finding.must(told.mates_right(traffic.key, mates), f"{name}: the other five are right")
     finding.must(workers(server) == before, "the second time no worker ends")
-    finding.note(f"pill: {first.codes}, then at once {second.codes}")
+    deaths = await _ended(server) - ended
+    finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
+    finding.note(f"pill: {first.codes} after {deaths:.0f} deaths, then at once {second.codes}")
 
 
 async def _hangs(stage: Stage, finding: Finding) -> None:
@@ -97,6 +101,12 @@ async def _hangs(stage: Stage, finding: Finding) -> None:
     finding.must({(told.status, code) for code in told.codes} <= known, f"hang: {told.codes}")
     finding.must(bool(told.codes), "the one that hangs is refused")
     finding.note(f"hang: {told.status} {told.codes[:1]}, worker replaced")
+
+
+async def _ended(server: ServerProcess) -> float:
+    """How many workers have ended so far. The main process tells every two seconds."""
+    await asyncio.sleep(2.5)
+    return await counter(server.url, "siglit_worker_restarts")
 
 
 async def _mended(server: ServerProcess) -> None:

@@ -29,9 +29,9 @@ from bench.redis_server import RedisServer
 from bench.server_process import ServerProcess
 
 T = TypeVar("T")
-# A long deadline: on a slow machine an item that kills four workers takes minutes to be found out.
+# A long deadline: on a slow machine an item that kills three workers takes minutes to be found out.
 COMMON = ("--test-hooks", "on", "--image-urls", "any-public", "--timeout", "120")
-HASTY = ("--header-timeout", "3", "--body-timeout", "3")  # the short form does not wait for 10 s
+HASTY = ("--header-timeout", "3", "--body-timeout", "3")  # the short form does not wait for 5 s
 SMALL_QUEUE = ("--max-wait", "1")
 IMPATIENT = ("--test-hooks", "on", "--hang-timeout", "2", "--timeout", "5")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench.fault_proxy import Fault, FaultProxy
 from bench.redis_server import RedisServer, free_port
 from cache.breaker import Circuit
 from cache.store import CHUNK, Lost, RedisStore
@@ -173,6 +174,43 @@ async def test_a_busy_event_loop_is_not_taken_for_a_broken_redis() -> None:
             time.sleep(0.5)  # the loop stands still, Redis answers
             assert await task == [b"value of " + key]
             assert store.state is Circuit.CLOSED
+
+
+async def test_a_loop_that_is_busy_all_the_time_still_gets_large_replies(
+    server: RedisServer,
+) -> None:
+    """Every turn of the loop takes longer than the budget, and the reply takes several turns."""
+    keys = [b"sl2:large %d" % number for number in range(128)]
+    with server.client() as client:
+        client.mset(dict.fromkeys(keys, b"v" * 4652))
+    loop, busy = asyncio.get_running_loop(), True
+
+    def work() -> None:
+        time.sleep(0.12)
+        if busy:
+            loop.call_soon(work)
+
+    async with opened(server.url, budget=0.1) as store:
+        await store.get(keys[:1])
+        loop.call_soon(work)
+        replies = await store.get(keys)
+        busy = False
+        assert replies == [b"v" * 4652] * 128
+        assert store.state is Circuit.CLOSED
+
+
+async def test_a_redis_that_answers_one_after_another_is_waited_for(server: RedisServer) -> None:
+    """One connection and four chunks, each reply in time: the last comes after twice the budget."""
+    keys = fill(server, 4 * CHUNK)
+    async with (
+        FaultProxy(server.url, delay=0.6) as proxy,
+        opened(proxy.url, budget=1.0, connections=1) as store,
+    ):
+        proxy.fault = Fault.DELAY
+        began = time.monotonic()
+        assert await store.get(keys) == [b"value of " + key for key in keys]
+        assert time.monotonic() - began > 2.0
+        assert store.state is Circuit.CLOSED
 
 
 async def test_a_store_that_is_not_started_or_closed_is_skipped(server: RedisServer) -> None:

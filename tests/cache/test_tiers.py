@@ -230,6 +230,141 @@ async def test_if_everybody_leaves_the_computation_still_lands_and_is_kept() -> 
     assert model.computed == 3
 
 
+class Client:
+    """One that may leave, and work that is begun when a test says so."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self.begun = False
+
+    async def leaving(self) -> Exception:
+        await self.left.wait()
+        return ConnectionResetError("left")
+
+    def ask(
+        self, cache: VectorCache, model: Model, keys: list[bytes], **options: Any
+    ) -> asyncio.Task[Any]:
+        work = cache.resolve(
+            keys,
+            model.compute(keys),
+            leaving=self.leaving,
+            begun=lambda: self.begun,
+            **options,
+        )
+        return asyncio.create_task(work)
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_what_is_not_begun_when_everybody_has_left_is_given_up(read: bool) -> None:
+    """At once: nothing is in the air, and the next to come starts afresh and is answered."""
+    model, keys, client = Model(slow=0.2), many(3), Client()
+    async with caching() as cache:
+        task = client.ask(cache, model, keys, read=read)
+        await until(lambda: bool(model.calls))
+        client.left.set()
+        with pytest.raises(ConnectionResetError):
+            await task
+        assert not cache._flights
+        found = await cache.resolve(keys, model.compute(keys))
+        assert states(found) == ["miss"] * 3
+        assert wrong(keys, found) == 0
+        assert not cache._tasks
+
+
+async def test_what_is_begun_when_everybody_has_left_is_kept() -> None:
+    """The client that asks again finds it done, however short its patience."""
+    model, keys, client = Model(slow=0.1), many(3), Client()
+    async with caching() as cache:
+        task = client.ask(cache, model, keys)
+        await until(lambda: bool(model.calls))
+        client.begun = True
+        client.left.set()
+        with pytest.raises(ConnectionResetError):
+            await task
+        await until(lambda: len(cache.memory) == 3)
+    assert model.computed == 3
+
+
+async def test_work_is_not_given_up_while_one_still_waits_for_a_part_of_it() -> None:
+    """The first to ask leaves, another has joined one of three keys; then it leaves as well."""
+    model, keys = Model(slow=0.1), many(3)
+    async with caching() as cache:
+        first, second, third = Client(), Client(), Client()
+        one = first.ask(cache, model, keys)
+        await until(lambda: bool(model.calls))
+        two, three = (client.ask(cache, model, keys[1:2]) for client in (second, third))
+        await asyncio.sleep(0)
+        first.left.set()
+        second.left.set()
+        ends = await asyncio.gather(one, two, three, return_exceptions=True)
+        assert [type(end) for end in ends[:2]] == [ConnectionResetError] * 2
+        assert wrong(keys[1:2], ends[2]) == 0  # type: ignore[arg-type]
+        assert model.calls == [[0, 1, 2]]
+
+
+async def test_a_client_that_leaves_takes_only_its_own_work_along() -> None:
+    """It waited for what another computes and for a key of its own: only that is given up."""
+    model, keys = Model(slow=0.1), many(2)
+    async with caching() as cache:
+        stays, leaves = Client(), Client()
+        one = stays.ask(cache, model, keys[:1])
+        await until(lambda: bool(model.calls))
+        two = leaves.ask(cache, model, keys)
+        await until(lambda: len(model.calls) == 2)
+        leaves.left.set()
+        await asyncio.wait([two])
+        assert isinstance(two.exception(), ConnectionResetError)
+        assert wrong(keys[:1], await one) == 0
+        await until(lambda: not cache._tasks)
+        assert keys[1] not in cache.memory
+
+
+async def test_a_look_up_that_is_answered_never_asks_whether_its_client_left(
+    server: RedisServer,
+) -> None:
+    """A hit pays nothing for the watch, neither in memory nor from Redis."""
+    model, keys = Model(), many(5)
+
+    async def asked() -> Exception:
+        raise AssertionError
+
+    async with caching(server) as one, caching(server) as other:
+        await one.resolve(keys, model.compute(keys))
+        await flushed(one)
+        for state in ("hit-l2", "hit-l1"):
+            found = await other.resolve(keys, model.compute(keys), leaving=asked)
+            assert states(found) == [state] * 5
+
+
+async def test_a_storm_of_clients_that_leave_is_never_wrong() -> None:
+    """Whoever stays is answered right, whenever the others leave and whatever was begun."""
+    chance = np.random.default_rng(9)
+    model, keys = Model(slow=0.002), many(40)
+    async with caching(memory=3000) as cache:
+
+        async def one(i: int) -> str:
+            client = Client()
+            client.begun = i % 2 == 0
+            want = [keys[j] for j in chance.integers(0, 40, 5)]
+            await asyncio.sleep(float(chance.random()) * 0.2)
+            task = client.ask(cache, model, want)
+            if i % 3 == 0:
+                asyncio.get_running_loop().call_later(
+                    float(chance.random()) * 0.004, client.left.set
+                )
+            try:
+                return "wrong" if wrong(want, await task) else "right"
+            except ConnectionResetError:
+                return "left"
+
+        ends = await asyncio.gather(*(one(i) for i in range(900)))
+        await until(lambda: not cache._tasks)
+        assert not cache._flights
+    assert ends.count("wrong") == 0
+    assert ends.count("right") >= 600
+    assert ends.count("left") > 0
+
+
 async def test_overlapping_requests_compute_each_key_once() -> None:
     """A request joins what others have under way and computes only the rest."""
     model, keys = Model(slow=0.05), many(9)
