@@ -16,7 +16,7 @@ from litapi.errors import RequestInvalid
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_RED_DOT = (
+RED_DOT = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4"
     "//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg=="
 )
@@ -92,17 +92,30 @@ Input = Annotated[
 class Options(Form):
     """What every embedding request may ask for beside its items."""
 
-    model: str | None = Field(None, description="must be the served model where given")
+    model: str | None = Field(
+        None, description="name of the served model, as OpenAI clients send it; another is a 404"
+    )
     encoding_format: Literal["float", "base64"] = Field(
-        "float", description="base64: little-endian float32"
+        "float", description="vectors as lists of numbers, or as base64 of their bytes: shorter"
+    )
+    embedding_type: Literal["float32", "float16", "int8", "binary"] = Field(
+        "float32",
+        description="type of the numbers, made after any cut. float16: half the bytes. int8: a"
+        " quarter; number × scale of the answer is the vector. binary: 1/32; a bit for each sign,"
+        " eight a byte, the first one highest, for Hamming distance",
     )
     dimensions: int | None = Field(
         None,
         ge=1,
-        description="cut to the first N numbers and renormalise; SigLIP2 is not trained for it",
+        description="keep the first N numbers and renormalise; SigLIP2 is not trained for it, so"
+        " retrieval gets worse",
     )
     max_num_patches: int | None = Field(
-        None, ge=1, le=4096, description="patches of each image; NaFlex checkpoints only"
+        None,
+        ge=1,
+        le=4096,
+        description="patches an image may have: more see finer detail and cost more time; NaFlex"
+        " checkpoints only",
     )
 
 
@@ -112,12 +125,12 @@ OPTION_FIELDS = frozenset(Options.model_fields)
 class EmbeddingsRequest(Options):
     """OpenAI form. Strings that begin with `data:image/` are images."""
 
-    input: Input
-    user: str | None = None
+    input: Input = Field(description="one text, or a list of texts and images in any order")
+    user: str | None = Field(None, description="taken from OpenAI clients, and not used")
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"input": ["a red circle", {"image": _RED_DOT}]}],
+            "examples": [{"input": ["a red circle", {"image": RED_DOT}]}],
         }
     )
 
@@ -125,8 +138,10 @@ class EmbeddingsRequest(Options):
 class EmbedTextRequest(Options):
     """One of `text` and `texts`."""
 
-    text: str | None = None
-    texts: Annotated[list[str], Field(min_length=1)] | None = None
+    text: str | None = Field(None, description="one text; lower-cased and cut at 64 tokens")
+    texts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="several texts"
+    )
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"texts": ["a red circle", "two blue squares"]}]}
@@ -136,24 +151,32 @@ class EmbedTextRequest(Options):
 class EmbedImageRequest(Options):
     """One of `image` and `images` (base64 or data URI), `url` and `urls`."""
 
-    image: str | None = None
-    images: Annotated[list[str], Field(min_length=1)] | None = None
-    url: str | None = None
-    urls: Annotated[list[str], Field(min_length=1)] | None = None
+    image: str | None = Field(None, description="one image, base64 or data URI")
+    images: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="several images"
+    )
+    url: str | None = Field(None, description="one image by URL, where the server fetches any")
+    urls: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="several images by URL"
+    )
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"image": _RED_DOT}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image": RED_DOT}]})
 
 
 class ScoreRequest(Form):
     """Every text against every image."""
 
-    texts: Annotated[list[str], Field(min_length=1)]
-    images: Annotated[list[str], Field(min_length=1, description="base64, data URI or URL")]
-    model: str | None = None
-    max_num_patches: int | None = Field(None, ge=1, le=4096)
+    texts: Annotated[list[str], Field(min_length=1, description="the rows of the answer")]
+    images: Annotated[
+        list[str], Field(min_length=1, description="the columns: base64, data URI or URL")
+    ]
+    model: str | None = Field(None, description="name of the served model; another is a 404")
+    max_num_patches: int | None = Field(
+        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
+    )
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"texts": ["a red circle"], "images": [_RED_DOT]}]}
+        json_schema_extra={"examples": [{"texts": ["a red circle"], "images": [RED_DOT]}]}
     )
 
 
@@ -161,15 +184,17 @@ class ClassifyRequest(Form):
     """One image against labels put into a template."""
 
     image: str = Field(description="base64, data URI or URL")
-    labels: Annotated[list[str], Field(min_length=1)]
+    labels: Annotated[list[str], Field(min_length=1, description="what it might show")]
     template: str = Field(
         "this is a photo of {label}.", description="the caption of a label; must hold {label}"
     )
-    model: str | None = None
-    max_num_patches: int | None = Field(None, ge=1, le=4096)
+    model: str | None = Field(None, description="name of the served model; another is a 404")
+    max_num_patches: int | None = Field(
+        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
+    )
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"image": _RED_DOT, "labels": ["red", "green", "blue"]}]}
+        json_schema_extra={"examples": [{"image": RED_DOT, "labels": ["red", "green", "blue"]}]}
     )
 
 
@@ -186,6 +211,7 @@ class EmbeddingObject(BaseModel):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
+    scale: float | None = Field(None, description="int8 only: embedding × scale is the vector")
     truncated: bool | None = Field(None, description="present and true where the text was cut")
 
 
@@ -212,7 +238,9 @@ class EmbedResponse(BaseModel):
 
     embedding: list[float] | str | None = None
     embeddings: list[list[float] | str | None] | None = None
-    dimension: int
+    scale: float | None = Field(None, description="int8 only: embedding × scale is the vector")
+    scales: list[float | None] | None = Field(None, description="the same for each of a list")
+    dimension: int = Field(description="numbers of a vector; binary packs eight into a byte")
     model: str
     cached: bool | list[bool]
     truncated: bool | list[bool]
@@ -285,15 +313,33 @@ def validate(form: type[ModelT], body: Any) -> ModelT:
     try:
         return form.model_validate(body)
     except ValidationError as error:
+        if form is EmbeddingsRequest and _only_tokens(body):
+            raise RequestInvalid(TOKENS_SENT, param="input") from None
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         places = [_place(fault["loc"]) for fault in faults]
-        sentences = [f"{p}: {_reason(f)}" for p, f in zip(places, faults, strict=True)]
+        sentences = [f"{p}: {_reason(f, form)}" for p, f in zip(places, faults, strict=True)]
         shown = "; ".join(sentences[:8]) + ("; …" if len(sentences) > 8 else "")
         raise RequestInvalid(shown, param=places[0]) from None
 
 
-def _reason(fault: ErrorDetails) -> str:
-    return "Input should be an object" if fault["type"] == "model_type" else fault["msg"]
+TOKENS_SENT = (
+    "input: token ids cannot be embedded, for they come from another model's tokenizer; send the"
+    " texts themselves (LangChain: check_embedding_ctx_length=False)"
+)
+
+
+def _only_tokens(body: Any) -> bool:
+    """Whether `input` is in OpenAI's other form: ids of one text, or a list of them for each."""
+    parts = body.get("input") if isinstance(body, dict) else None
+    return isinstance(parts, list) and parts != [] and all(isinstance(p, int | list) for p in parts)
+
+
+def _reason(fault: ErrorDetails, form: type[BaseModel]) -> str:
+    if fault["type"] == "model_type":
+        return "Input should be an object"
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        return f"there is no such field here, only {', '.join(form.model_fields)}"
+    return fault["msg"]
 
 
 _TAGS = frozenset({"string", "list", "text", "image", "image_url", "object"})

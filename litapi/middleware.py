@@ -12,7 +12,15 @@ from litapi.incoming import Receive, Scope, Send
 from litapi.settings import Settings
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-SEEN = ["X-Cache", "X-Truncated", "X-Request-Id", "X-Embedding-Shape", "Server-Timing"]
+SEEN = [
+    "X-Cache",
+    "X-Truncated",
+    "X-Request-Id",
+    "X-Embedding-Shape",
+    "X-Embedding-Dtype",
+    "X-Embedding-Scales",
+    "Server-Timing",
+]
 
 
 def wrap(app: App, settings: Settings) -> App:

@@ -26,6 +26,7 @@ from litapi.forms import (
     validate,
 )
 from litapi.incoming import Incoming
+from litapi.quantized import Quantized
 from litapi.reader import Read, Reader
 from litapi.service import Service
 
@@ -64,12 +65,18 @@ class Routes:
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
         entries = _entries(outcome)
+        small = _quantized(form, entries, vectors)
         if _wants_octets(incoming):
-            return _with_headers(Answer.raw(entries, vectors), outcome)
+            return _with_headers(small.raw() if small else Answer.raw(entries, vectors), outcome)
+        forms = small.forms if small else [vectors.form(entry) for entry in entries]
+        data = [_embedding(i, entry, forms[i]) for i, entry in enumerate(entries)]
+        if small and small.scales:
+            for one, scale in zip(data, small.scales, strict=True):
+                one["scale"] = scale
         tokens = sum(entry.tokens for entry in entries)
         content = {
             "object": "list",
-            "data": [_embedding(i, entry, vectors) for i, entry in enumerate(entries)],
+            "data": data,
             "model": self._model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
@@ -77,11 +84,11 @@ class Routes:
 
     async def embed_text(self, incoming: Incoming) -> Answer:
         """`text` or `texts`."""
-        form = validate(EmbedTextRequest, await self._reader.json(incoming))
-        texts, single = _one_of(text=form.text, texts=form.texts)
+        form = validate(EmbedTextRequest, await self._reader.json_of_texts(incoming))
+        name, texts, single = _one_of(text=form.text, texts=form.texts)
         self._reader.count(texts)
         items = [self._reader.text(text) for text in texts]
-        return await self._embed(incoming, form, items, single)
+        return await self._embed(incoming, form, items, name, single)
 
     async def embed_image(self, incoming: Incoming) -> Answer:
         """`image`, `images`, `url` or `urls` as JSON; files as multipart; or one raw image."""
@@ -90,28 +97,32 @@ class Routes:
             form = validate(Options, upload.options)
             self._reader.count(upload.images)
             single = len(upload.images) == 1
-            return await self._embed(incoming, form, upload.images, single)
+            name = "image" if single else "images"
+            return await self._embed(incoming, form, upload.images, name, single)
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
-        images, single = _one_of(image=form.image, images=form.images, url=form.url, urls=form.urls)
+        given = {"image": form.image, "images": form.images, "url": form.url, "urls": form.urls}
+        name, images, single = _one_of(**given)
         self._reader.count(images)
         by_url = form.image is None and form.images is None
         items = [self._reader.link(i) if by_url else self._reader.image(i) for i in images]
-        return await self._embed(incoming, form, items, single)
+        return await self._embed(incoming, form, items, name, single)
 
     async def _embed(
-        self, incoming: Incoming, form: Options, items: list[Read], single: bool
+        self, incoming: Incoming, form: Options, items: list[Read], name: str, single: bool
     ) -> Answer:
         vectors = self._vectors(form)
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         faults = outcome.faults
         if len(faults) == len(items) or (faults and _wants_octets(incoming)):
-            _refuse(faults, "item" if single else "items[{}]")
+            _refuse(faults, name if single else name + "[{}]")
         found = [f.value if isinstance(f.value, Entry) else None for f in outcome.found]
+        small = _quantized(form, found, vectors)
         if _wants_octets(incoming):
-            return _with_headers(Answer.raw(_entries(outcome), vectors), outcome)
+            raw = small.raw() if small else Answer.raw(_entries(outcome), vectors)
+            return _with_headers(raw, outcome)
         cached = [f.state in (State.HIT_L1, State.HIT_L2) for f in outcome.found]
         cut = [entry is not None and entry.truncated for entry in found]
-        rows = [None if entry is None else vectors.form(entry) for entry in found]
+        rows = small.forms if small else [None if e is None else vectors.form(e) for e in found]
         content: dict[str, Any] = {
             "embedding" if single else "embeddings": rows[0] if single else rows,
             "dimension": vectors.dimension,
@@ -119,6 +130,8 @@ class Routes:
             "cached": cached[0] if single else cached,
             "truncated": cut[0] if single else cut,
         }
+        if small and small.scales:
+            content["scale" if single else "scales"] = small.scales[0] if single else small.scales
         if not single:
             content["errors"] = _faults(faults)
         return _with_headers(Answer.json(content), outcome)
@@ -183,6 +196,9 @@ class Routes:
         self._same_model(form.model)
         if form.dimensions is not None and form.dimensions > self._dim:
             raise RequestInvalid(f"dimensions: this model has {self._dim}", param="dimensions")
+        if form.embedding_type == "binary" and (form.dimensions or self._dim) % 8:
+            sentence = "dimensions: must be a multiple of 8, for binary packs eight into a byte"
+            raise RequestInvalid(sentence, param="dimensions")
         return Vectors(form.encoding_format, form.dimensions, self._dim)
 
     def _demand(self, incoming: Incoming, patches: int | None) -> Demand:
@@ -190,7 +206,7 @@ class Routes:
             sentence = "max_num_patches: this model takes images of a fixed resolution"
             raise RequestInvalid(sentence, param="max_num_patches")
         control = incoming.headers.get(b"cache-control")
-        demand = Demand(patches or 0)
+        demand = Demand(patches or 0, leaving=incoming.gone)
         if control is not None:
             wishes = {wish.strip() for wish in control.decode("latin-1").lower().split(",")}
             demand.read = not wishes & {"no-cache", "no-store"}
@@ -237,16 +253,21 @@ class Facts:
         return Answer.json(self._service.info())
 
 
-def _one_of(**given: Any) -> tuple[list[str], bool]:
+def _one_of(**given: Any) -> tuple[str, list[str], bool]:
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
         raise RequestInvalid(f"exactly one of {', '.join(given)} is expected")
-    value = next(iter(named.values()))
-    return (value, False) if isinstance(value, list) else ([value], True)
+    ((name, value),) = named.items()
+    return (name, value, False) if isinstance(value, list) else (name, [value], True)
 
 
-def _embedding(index: int, entry: Entry, vectors: Vectors) -> dict[str, Any]:
-    form = vectors.form(entry)
+def _quantized(form: Options, found: Sequence[Entry | None], vectors: Vectors) -> Quantized | None:
+    if form.embedding_type == "float32":
+        return None
+    return Quantized(form.embedding_type, found, vectors)
+
+
+def _embedding(index: int, entry: Entry, form: Any) -> dict[str, Any]:
     if entry.truncated:
         return {"object": "embedding", "index": index, "embedding": form, "truncated": True}
     return {"object": "embedding", "index": index, "embedding": form}
@@ -296,6 +317,8 @@ def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
     answer.headers.append((b"x-cache", states.encode()))
     answer.headers.append((b"server-timing", outcome.spent.header()))
     found = outcome.found
+    if all(f.state is State.HIT_L1 and isinstance(f.value, Entry) for f in found):
+        answer.hits = len(found)
     cut = [i for i, f in enumerate(found) if isinstance(f.value, Entry) and f.value.truncated]
     if cut:
         answer.headers.append((b"x-truncated", ",".join(map(str, cut)).encode()))

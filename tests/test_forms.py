@@ -80,7 +80,9 @@ def test_a_body_that_is_not_an_object_is_refused_as_a_whole(form: type[Form], bo
 @pytest.mark.parametrize("form", REQUESTS)
 def test_a_misspelt_option_is_refused_by_its_name(form: type[Form]) -> None:
     """A typo never turns into a default."""
-    assert "dimension: Extra inputs are not permitted" in refusal(form, {"dimension": 4}).message
+    message = refusal(form, {"dimension": 4}).message
+    assert "dimension: there is no such field here, only " in message
+    assert all(name in message for name in form.model_fields)
 
 
 @given(st.text(min_size=12, max_size=40))
@@ -113,6 +115,7 @@ def test_a_refusal_does_not_echo_what_was_sent(secret: str) -> None:
         ({"input": [{"text": "a", "image": "b"}]}, "input[0].image"),
         ({"input": "a", "dimensions": 0}, "dimensions"),
         ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ({"input": "a", "embedding_type": "uint8"}, "embedding_type"),
         ({"input": "a", "model": 3}, "model"),
         ({"input": "a", "text": "b"}, "text"),
     ],
@@ -238,11 +241,20 @@ def test_what_the_openai_client_adds_is_accepted() -> None:
     assert (form.encoding_format, form.dimensions, form.user) == ("base64", 8, "u")
 
 
+@pytest.mark.parametrize("tokens", [[1, 2], [[1, 2], [3]], [[]]])
+def test_token_ids_are_refused_with_the_way_out(tokens: list[object]) -> None:
+    """Clients of OpenAI's own models may send them; here they would be another model's."""
+    error = refusal(EmbeddingsRequest, {"input": tokens})
+    assert error.param == "input"
+    assert error.message.startswith("input: token ids cannot be embedded")
+    assert "check_embedding_ctx_length=False" in error.message
+
+
 def test_the_options_have_quiet_defaults() -> None:
-    """A body that asks for nothing gets floats of the full dimension."""
+    """A body that asks for nothing gets float32 numbers of the full dimension."""
     form = validate(Options, {})
     assert (form.model, form.encoding_format, form.dimensions) == (None, "float", None)
-    assert form.max_num_patches is None
+    assert (form.max_num_patches, form.embedding_type) == (None, "float32")
 
 
 def test_every_form_refuses_unknown_fields_and_loose_types() -> None:

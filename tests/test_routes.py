@@ -365,6 +365,95 @@ def test_too_many_items_are_refused_on_every_route(fixed: Desk, path: str, body:
     assert fixed.towers.sent == []
 
 
+@pytest.mark.parametrize(
+    ("path", "one", "many"),
+    [
+        ("/embed_text", {"text": ""}, {"texts": ["", ""]}),
+        ("/embed_image", {"image": "?"}, {"images": ["?", "?"]}),
+        ("/embed_image", {"url": "http://a"}, {"urls": ["http://a", "http://b"]}),
+    ],
+)
+def test_a_refused_item_is_named_by_the_field_it_stood_in(
+    desk: Desk, path: str, one: dict[str, Any], many: dict[str, Any]
+) -> None:
+    """`param` is where one would reach for it in the request."""
+    assert desk.refusal(path, one).error.param == next(iter(one))
+    (name,) = many
+    refused = desk.refusal(path, many)
+    assert [item["param"] for item in refused.items] == [f"{name}[0]", f"{name}[1]"]
+
+
+# -- smaller types ---------------------------------------------------------------------------------
+
+
+def test_a_smaller_type_is_made_of_what_the_cache_keeps(desk: Desk) -> None:
+    """Float32 is kept whatever was asked for: the next type is a hit, and float32 is whole."""
+    for embedding_type in ("int8", "binary", "float16", "float32"):
+        answer = desk.post("/embed_text", {"text": "a", "embedding_type": embedding_type})
+    assert header(answer, b"x-cache") == b"hit-l1"
+    assert content_of(answer, EmbedResponse)["embedding"] == row_of("text", "a")
+
+
+def test_the_default_type_adds_nothing_to_an_answer(desk: Desk) -> None:
+    """Asked for or not, float32 is answered byte for byte as it always was."""
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/embeddings": {"input": ["a"]},
+        "/embed_text": {"text": "a"},
+    }
+    for path, body in bodies.items():
+        desk.post(path, body)
+        for more in ({}, {"encoding_format": "base64"}):
+            plain = desk.post(path, {**body, **more})
+            asked = desk.post(path, {**body, **more, "embedding_type": "float32"})
+            assert asked.body == plain.body
+            assert b"scale" not in plain.body
+
+
+def test_every_int8_vector_comes_with_its_scale(desk: Desk) -> None:
+    """Beside it in the OpenAI form, in a list of their own elsewhere, null for a refused item."""
+    body = {"embedding_type": "int8", "dimensions": 8}
+    floats = desk.post("/v1/embeddings", {"input": ["a", "b"], "dimensions": 8})
+    wanted = [one["embedding"] for one in content_of(floats, EmbeddingsResponse)["data"]]
+    data = content_of(
+        desk.post("/v1/embeddings", {"input": ["a", "b"], **body}), EmbeddingsResponse
+    )
+    for one, vector in zip(data["data"], wanted, strict=True):
+        assert [n * one["scale"] for n in one["embedding"]] == pytest.approx(vector, abs=0.004)
+    scales = [one["scale"] for one in data["data"]]
+    many = content_of(desk.post("/embed_text", {"texts": ["a", "", "b"], **body}), EmbedResponse)
+    assert many["scales"] == [scales[0], None, scales[1]]
+    assert many["embeddings"][1] is None
+    single = content_of(desk.post("/embed_text", {"text": "b", **body}), EmbedResponse)
+    assert single["scale"] == scales[1]
+
+
+@pytest.mark.parametrize(
+    ("embedding_type", "size"),
+    [("float32", 4 * DEMO.dim), ("float16", 2 * DEMO.dim), ("int8", DEMO.dim + 4)],
+)
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/embeddings", {"input": ["a"]}), ("/embed_text", {"text": "a"})]
+)
+def test_raw_rows_come_in_the_type_asked_for(
+    desk: Desk, path: str, body: dict[str, Any], embedding_type: str, size: int
+) -> None:
+    """One row, and after it the scale where there is one."""
+    answer = desk.post(path, {**body, "embedding_type": embedding_type}, OCTETS)
+    assert len(answer.body) == size
+    assert header(answer, b"x-embedding-dtype").startswith(embedding_type.encode())
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text"])
+def test_bits_must_fill_their_bytes(desk: Desk, path: str) -> None:
+    """Padding would make Hamming distances of bits that mean nothing."""
+    body: dict[str, Any] = {**body_for(path), "embedding_type": "binary"}
+    assert desk.post(path, {**body, "dimensions": 16}).status == 200
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post(path, {**body, "dimensions": 12})
+    assert refusal.value.param == "dimensions"
+    assert "multiple of 8" in refusal.value.message
+
+
 # -- Cache-Control, X-Cache, Server-Timing ---------------------------------------------------------
 
 

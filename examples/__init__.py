@@ -1,0 +1,1 @@
+"""Clients of a running server, each short enough to copy from."""
