@@ -1,0 +1,1 @@
+"""Two instances behind a real balancer: what a client sees of kills, restarts and changes."""

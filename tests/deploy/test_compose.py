@@ -1,0 +1,104 @@
+"""The compose file: `docker compose` itself reads it, and its parts fit together."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.redis_server import RedisServer
+from litapi.settings import Settings
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+FILE = DEPLOY / "compose.yaml"
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*")
+
+
+@cache
+def services() -> dict[str, Any]:
+    """As docker compose understands them; it checks the form of the file on its way."""
+    compose = Path(sys.executable).parent / "docker-compose"
+    if not compose.exists():
+        pytest.skip("docker-compose has no build for this machine")
+    command = [str(compose), "-f", str(FILE), "--profile", "haproxy", "config", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["services"]
+    return found
+
+
+def test_docker_compose_takes_it() -> None:
+    """One command starts the service, its cache, its balancer and its monitoring."""
+    assert services().keys() == {"siglit", "redis", "nginx", "haproxy", "prometheus", "grafana"}
+
+
+def test_there_are_several_instances() -> None:
+    """Or a balancer would be for show."""
+    assert services()["siglit"]["deploy"]["replicas"] >= 2
+
+
+def test_every_image_is_pinned() -> None:
+    """By its exact version; siglit's own is built."""
+    images = {name: one["image"] for name, one in services().items() if name != "siglit"}
+    assert [image for image in images.values() if not PINNED.fullmatch(image)] == []
+    assert services()["siglit"]["build"]["target"] in (DEPLOY.parent / "Dockerfile").read_text()
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    """Docker would make an empty folder of a missing one."""
+    mounts = [v for one in services().values() for v in one.get("volumes", ())]
+    paths = [Path(mount["source"]) for mount in mounts if mount["type"] == "bind"]
+    assert len(paths) >= 5
+    assert [path for path in paths if not path.exists()] == []
+
+
+def test_the_environment_of_the_service_is_understood() -> None:
+    """Every variable it sets is an option, and Redis is the one of this file."""
+    environment = {k: v or "" for k, v in services()["siglit"]["environment"].items()}
+    settings = Settings.read({}, environment)
+    assert settings.redis_url == "redis://redis:6379"
+
+
+def test_it_is_given_the_time_to_drain() -> None:
+    """Docker kills after ten seconds where nothing is said."""
+    seconds = re.fullmatch(r"(\d+)s", services()["siglit"]["stop_grace_period"])
+    assert seconds is not None
+    assert int(seconds[1]) >= Settings().drain_timeout + 10
+
+
+def test_the_balancers_and_prometheus_ask_the_service_by_its_name() -> None:
+    """And on its port."""
+    place = f"siglit:{Settings().port}"
+    assert f"server {place} " in (DEPLOY / "nginx" / "instances.conf").read_text()
+    assert f" {place} " in (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
+    scraped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    names = scraped["scrape_configs"][0]["dns_sd_configs"][0]
+    assert f"{names['names'][0]}:{names['port']}" == place
+
+
+@pytest.mark.parametrize("source", ["compose", "kubernetes"])
+def test_a_real_redis_takes_its_options(source: str) -> None:
+    """Bounded, the least used leaves first, nothing on the disk."""
+    command = services()["redis"]["command"] if source == "compose" else _in_kubernetes()
+    with RedisServer(*command[1:]) as redis:
+        found = {
+            name: redis.command("CONFIG", "GET", name)[1].decode()
+            for name in ("maxmemory", "maxmemory-policy", "save", "appendonly")
+        }
+    assert int(found["maxmemory"]) >= 1 << 30
+    assert found["maxmemory-policy"] == "allkeys-lfu"
+    assert (found["save"], found["appendonly"]) == ("", "no")
+
+
+def _in_kubernetes() -> list[str]:
+    text = (DEPLOY / "kubernetes" / "base" / "redis.yaml").read_text()
+    pod = next(iter(yaml.safe_load_all(text)))["spec"]["template"]["spec"]
+    command: list[str] = pod["containers"][0]["command"]
+    return command
