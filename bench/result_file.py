@@ -15,12 +15,17 @@ from bench.machine import Machine
 RESULTS = Path(__file__).parent / "results"
 
 
-def save(name: str, fields: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Write what was measured on this machine; what the file held before is replaced."""
+def save(
+    name: str, fields: Mapping[str, Any], folder: Path = RESULTS, measured_on: str | None = None
+) -> Path:
+    """Write what was measured on this machine; what the file held before is replaced.
+
+    `measured_on` is the device where it is not the one that `device` would name.
+    """
     machine = Machine.read()
     whole = {"date": datetime.now(UTC).date().isoformat(), "machine": machine.fields(), **fields}
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{device(machine)}.json"
+    path = folder / f"{name}-{measured_on or device(machine)}.json"
     path.write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2) + b"\n")
     return path
 

@@ -2,8 +2,8 @@
 
 A small one has its own byte-fallback BPE tokenizer with Gemma's special tokens, the files and the
 settings that the hub's SigLIP 2 repositories have, and weights from a seed. The true sizes are
-those of `siglip2-base-patch16-224` and `siglip2-so400m-patch16-naflex`; they are built one tower
-at a time and never saved, for their worth is in the parity of a forward pass.
+those of `bench.random_checkpoint`; they are built one tower at a time and never saved, for their
+worth here is in the parity of a forward pass.
 """
 
 from __future__ import annotations
@@ -19,30 +19,15 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
+from bench.random_checkpoint import SIZES as TRUE_SIZES
+from bench.random_checkpoint import Size
+
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 WORDS = ("photo", "red", "fox", "of", "the", "cat", "dog", "blue")
-
-
-@dataclass(frozen=True)
-class Size:
-    """The sizes of a checkpoint; equal for both towers but for what its names say."""
-
-    model_type: str
-    width: int
-    layers: int
-    heads: int
-    mlp: int
-    vocabulary: int
-    patch: int = 16
-    image: int = 224
-    positions: int = 256
-
-
 SIZES = {
     "tiny-naflex": Size("siglip2", 32, 2, 2, 64, 400, patch=4, positions=16),
     "tiny-fixed": Size("siglip", 32, 2, 2, 64, 400, patch=4, image=24),
-    "base-patch16-224": Size("siglip", 768, 12, 12, 3072, 256_000),
-    "so400m-patch16-naflex": Size("siglip2", 1152, 27, 16, 4304, 256_000),
+    **TRUE_SIZES,
 }
 
 
@@ -66,48 +51,18 @@ class CheckpointMaker:
         """The maker of one of SIZES; `changes` replace fields of its Size."""
         maker = cls(replace(SIZES[name], **changes))
         maker.tokenizer_config = hub_tokenizer_config()
-        maker.preprocessor = maker.hub_preprocessor()
+        maker.preprocessor = maker.size.preprocessor()
         return maker
 
     @property
     def naflex(self) -> bool:
-        return self.size.model_type == "siglip2"
-
-    def hub_preprocessor(self) -> dict[str, Any]:
-        """preprocessor_config.json, as the hub's repositories of this type have it."""
-        shared = {
-            "do_normalize": True,
-            "do_rescale": True,
-            "do_resize": True,
-            "image_mean": [0.5, 0.5, 0.5],
-            "image_std": [0.5, 0.5, 0.5],
-            "resample": 2,
-            "rescale_factor": 0.00392156862745098,
-        }
-        if not self.naflex:
-            side = {"height": self.size.image, "width": self.size.image}
-            return shared | {"image_processor_type": "SiglipImageProcessor", "size": side}
-        return shared | {
-            "image_processor_type": "Siglip2ImageProcessor",
-            "max_num_patches": self.size.positions,
-            "patch_size": self.size.patch,
-        }
+        return self.size.naflex
 
     def config(self) -> dict[str, Any]:
         """config.json; like the hub's, it leaves out what is transformers' default."""
-        size = self.size
-        tower = {
-            "hidden_size": size.width,
-            "intermediate_size": size.mlp,
-            "num_hidden_layers": size.layers,
-            "num_attention_heads": size.heads,
-        }
-        text = tower | {"vocab_size": size.vocabulary, "projection_size": size.width}
-        text |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-        grid = {"num_patches": size.positions} if self.naflex else {"image_size": size.image}
-        vision = tower | {"patch_size": size.patch} | grid
+        text, vision = self.size.towers()
         return {
-            "model_type": size.model_type,
+            "model_type": self.size.model_type,
             "architectures": ["Siglip2Model" if self.naflex else "SiglipModel"],
             "text_config": text,
             "vision_config": vision,

@@ -1,0 +1,164 @@
+"""What the towers give without a server, beside what the machine's matrix products allow.
+
+    python -m bench.offline                              # the one command for any machine
+    python -m bench.offline --model demo --batches 1,64 --precisions float32
+    python -m bench.offline --report bench/results/offline-cpu.json
+
+On a GPU the model is so400m-naflex in bfloat16 and float32, on a CPU base in every precision there
+is. Both have random weights of the true size, made on the fly. The result is written to
+offline-DEVICE.json (offline-compiled-DEVICE.json with --compile), with a picture of each tower
+beside it. Exit code 0: measured; 2: the run failed, or the machine refused everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+import torch
+
+from bench.machine import cores
+from bench.offline.report import Report
+from bench.offline.sweep import Plan, sweep
+from bench.offline.tower import TOWERS
+from bench.random_checkpoint import SIZES, write_size
+from bench.result_file import RESULTS, save
+from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.encoder import PRECISIONS, choose_precision
+
+SHORT = {"base": "base-patch16-224", "so400m-naflex": "so400m-patch16-naflex"}
+MODELS = {"cpu": "base", "cuda": "so400m-naflex"}
+# Images gain nothing from a batch on a CPU, and one of 32 would take most of the time.
+BATCHES: dict[str, dict[str, Sequence[int]]] = {
+    "cpu": {"text": (1, 2, 8, 32), "image": (1, 2, 8)},
+    "cuda": {"text": (1, 8, 32, 128, 512), "image": (1, 8, 32, 128, 256)},
+}
+ON_GPU = ("bfloat16", "float32")
+
+
+@contextmanager
+def opened(model: str) -> Iterator[Checkpoint]:
+    """The checkpoint of a folder, the demo, a hub's name, or one of random weights.
+
+    Raises CheckpointError where there is none.
+    """
+    size = SHORT.get(model, model)
+    if size not in SIZES:
+        yield Checkpoint.open(fetch("" if model == "demo" else model, None))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        name = f"{size}, random weights"
+        yield Checkpoint.open(write_size(Path(folder, size), size), name=name)
+
+
+def kind_of(device: str) -> str:
+    """`cpu` or `cuda`."""
+    return device.partition(":")[0]
+
+
+def planned(options: argparse.Namespace) -> Plan:
+    """What was asked for, and for the rest what suits the device."""
+    device: str = options.device
+    if device == "auto":
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    gpu = kind_of(device) == "cuda"
+    usual = BATCHES[kind_of(device)]
+    return Plan(
+        batches={tower: options.batches or usual[tower] for tower in options.towers},
+        precisions=options.precisions or (ON_GPU if gpu else PRECISIONS),
+        threads=options.threads or ((0,) if gpu else sorted({1, cores()})),
+        device=device,
+        compiled=options.compile,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        longest=options.longest,
+    )
+
+
+class NothingMeasured(Exception):
+    """The machine refused everything; a result that was there is left as it was."""
+
+
+def measure(model: str, plan: Plan, out: Path) -> Path:
+    """Run a plan and keep the result.
+
+    Raises:
+        CheckpointError: there is no such checkpoint or device.
+        NothingMeasured: all was refused.
+    """
+    choose_precision("float32", plan.device)  # before gigabytes are written for nothing
+    with opened(model) as checkpoint:
+        rows = sweep(checkpoint, plan)
+        name = checkpoint.name
+    if all("refused" in row for row in rows):
+        raise NothingMeasured(" ".join(sorted({row["refused"] for row in rows})))
+    kind = "offline-compiled" if plan.compiled else "offline"
+    of_cpu = "cpu" if plan.device == "cpu" else None
+    return save(kind, {"model": name, **asdict(plan), "rows": rows}, out, measured_on=of_cpu)
+
+
+def show(path: Path, out: Path) -> None:
+    """Print the table and draw the pictures of a result."""
+    report = Report(orjson.loads(path.read_bytes()))
+    print(report.text())
+    out.mkdir(parents=True, exist_ok=True)
+    for picture in report.save(out, path.stem):
+        print(picture)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser("python -m bench.offline", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--model", metavar="NAME", help=f"folder, demo, {', '.join(SHORT)}, {', '.join(SIZES)}")
+    add("--towers", type=_names, default=TOWERS, metavar="NAME,…")
+    add("--batches", type=_numbers, metavar="N,…", help="of both towers")
+    add("--precisions", type=_names, metavar="NAME,…", help=", ".join(PRECISIONS))
+    add("--threads", type=_numbers, metavar="N,…", help="of torch; default on a CPU: 1 and all")
+    add("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
+    add("--compile", action="store_true", help="compile the towers")
+    add("--rounds", type=int, default=3)
+    add("--seconds", type=float, default=1.0, help="of one slice")
+    add("--longest", type=float, default=20.0, help="seconds a batch may take, or is left out")
+    add("--out", type=Path, metavar="DIR", help="folder of result and pictures")
+    add("--report", type=Path, metavar="FILE", help="show a result again; measures nothing")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    asked = parser()
+    options = asked.parse_args(arguments)
+    if unknown := set(options.towers) - set(TOWERS):
+        asked.error(f"there is no tower {', '.join(sorted(unknown))}")
+    if kind_of(options.device) not in ("auto", *MODELS):
+        asked.error(f"there is no device {options.device}")
+    path, out = options.report, options.out
+    if not path:
+        try:
+            plan = planned(options)
+            path = measure(options.model or MODELS[kind_of(plan.device)], plan, out or RESULTS)
+        except (CheckpointError, NothingMeasured) as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 2
+    show(path, out or path.parent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

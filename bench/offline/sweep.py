@@ -1,0 +1,158 @@
+"""Every tower × precision × number of threads × batch of a plan, measured.
+
+A series is one tower in one precision with so many threads, loaded once. In each round of it the
+ceiling is measured and then every batch, so a share of the ceiling is taken within one round. What
+is timed is `embed` as a worker calls it: ids or levels on the host to vectors on the host, moves to
+and from the device included. What a machine refuses, or would take too long for, is a row too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from bench.offline.ceiling import Ceiling, multiplied
+from bench.offline.energy import EnergyMeter
+from bench.offline.stopwatch import per_second
+from bench.offline.tower import Tower, load
+from bench.rounds import Spread, ratio
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.encoder import choose_precision
+
+Row = dict[str, Any]  # as JSON holds it: what was measured, or "refused" and why
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: batches of each tower, and `longest`, the seconds a batch may take."""
+
+    batches: Mapping[str, Sequence[int]]
+    precisions: Sequence[str]
+    threads: Sequence[int]
+    device: str = "cpu"
+    compiled: bool = False
+    rounds: int = 3
+    seconds: float = 1.0
+    longest: float = 20.0
+
+
+@dataclass(slots=True)
+class Point:
+    """One batch of a series, and its figures, one of each round."""
+
+    batch: int
+    embed: Callable[[], object]
+    rates: list[float] = field(default_factory=list)  # items a second
+    watts: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+
+    def measure(self, device: torch.device, meter: EnergyMeter, seconds: float) -> None:
+        """One slice."""
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        before, start = meter.joules(), perf_counter()
+        self.rates.append(self.batch * per_second(self.embed, device, seconds))
+        after, elapsed = meter.joules(), perf_counter() - start
+        if before is not None and after is not None:
+            self.watts.append((after - before) / elapsed)
+        if device.type == "cuda":
+            self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(device))
+
+    def fields(self, flop: int, ceilings: Sequence[float]) -> Row:
+        """As JSON holds it; `flop` is of an item, `ceilings` are GFLOP/s of the same rounds."""
+        reached = [rate * flop / 1e9 for rate in self.rates]
+        row: Row = {
+            "batch": self.batch,
+            "items_per_s": Spread.of(self.rates).fields(),
+            "gflop_per_item": round(flop / 1e9, 4),
+            "gflop_per_s": round(Spread.of(reached).median, 2),
+            "ceiling_gflop_per_s": round(Spread.of(ceilings).median, 2),
+            "of_ceiling": round(ratio(reached, ceilings), 4),
+        }
+        if self.peak_bytes:
+            row["peak_memory_mb"] = round(self.peak_bytes / 1e6)
+        if self.watts:
+            row["watts"] = Spread.of(self.watts).fields()
+            row["joules_per_item"] = round(ratio(self.watts, self.rates), 4)
+        return row
+
+
+class Series:
+    """One tower in one precision with so many threads, loaded."""
+
+    def __init__(self, tower: Tower, plan: Plan, precision: str) -> None:
+        """Raises RuntimeError where the device does not multiply such numbers."""
+        self._tower = tower
+        self._plan = plan
+        self._device = torch.device(plan.device)
+        weights = next(tower.encoder.model.parameters()).dtype
+        self._ceiling = Ceiling(multiplied(precision, weights), self._device)
+        self._meter = EnergyMeter(self._device)
+
+    def rows(self, batches: Sequence[int]) -> list[Row]:
+        """One for each batch, measured or refused."""
+        points, refused = self._warm(sorted(batches))
+        ceilings = []
+        for _ in range(self._plan.rounds if points else 0):
+            ceilings.append(self._ceiling.measure())
+            for point in points:
+                point.measure(self._device, self._meter, self._plan.seconds)
+        return [*(point.fields(self._tower.flop, ceilings) for point in points), *refused]
+
+    def _warm(self, batches: Sequence[int]) -> tuple[list[Point], list[Row]]:
+        """Run each batch once, from the smallest up to where the machine gives in."""
+        points: list[Point] = []
+        took = 0.0  # seconds of the batch before
+        for batch in batches:
+            expected = took * batch / points[-1].batch if points else 0.0
+            if expected > self._plan.longest:
+                reason = f"would take about {expected:.0f} s, {self._plan.longest:g} are allowed"
+                return points, [{"batch": batch, "refused": reason}]
+            point = Point(batch, self._tower.batch(batch))
+            try:
+                took = self._timed(point, again=not points)
+            except RuntimeError as error:  # out of memory, or no kernel for it
+                return points, [{"batch": batch, "refused": first_line(error)}]
+            points.append(point)
+        return points, []
+
+    def _timed(self, point: Point, again: bool) -> float:
+        """Seconds of a run; the very first one also sets things up, so it is run `again`."""
+        if again:
+            point.embed()
+        return 1 / per_second(point.embed, self._device, 0.0)
+
+
+def sweep(checkpoint: Checkpoint, plan: Plan) -> list[Row]:
+    """All rows of a plan, in its order."""
+    todo = [(tower, precision) for tower in plan.batches for precision in plan.precisions]
+    rows: list[Row] = []
+    for tower, precision in tqdm(todo, desc="towers", unit="tower", leave=False, disable=None):
+        rows += precision_rows(checkpoint, plan, tower, precision)
+    return rows
+
+
+def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: str) -> list[Row]:
+    """Rows of all numbers of threads; a precision that is refused is one row."""
+    name = {"tower": tower, "precision": precision}
+    rows: list[Row] = []
+    for threads in plan.threads:
+        try:
+            choose_precision(precision, plan.device)
+            loaded = load(checkpoint, tower, plan.device, precision, threads, plan.compiled)
+            series = Series(loaded, plan, precision)
+        except (CheckpointError, RuntimeError) as error:
+            return [*rows, name | {"refused": first_line(error)}]
+        found = series.rows(plan.batches[tower])
+        rows += [name | {"threads": threads or torch.get_num_threads()} | row for row in found]
+    return rows
+
+
+def first_line(error: Exception) -> str:
+    """Of what it says, for libraries say much."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

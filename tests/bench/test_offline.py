@@ -1,0 +1,384 @@
+"""Towers without a server: the counting, what is refused, the report, and a short real run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.offline.__main__ import main, opened, parser, planned
+from bench.offline.ceiling import SIDES, Ceiling, multiplied, product
+from bench.offline.energy import EnergyMeter
+from bench.offline.flop import image_flop, text_flop
+from bench.offline.report import Report
+from bench.offline.stopwatch import per_second
+from bench.offline.sweep import Plan, Point, Series, first_line, sweep
+from bench.offline.tower import load
+from bench.random_checkpoint import SIZES, Size, write_size
+from litapi.checkpoint import DEMO, Checkpoint
+from litapi.encoder import PRECISIONS
+
+CPU = torch.device("cpu")
+TINY = {
+    "siglip": Size("siglip", 64, 2, 2, 96, vocabulary=700, patch=8, image=48),
+    "siglip2": Size("siglip2", 64, 2, 2, 96, vocabulary=700, patch=8, positions=36),
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Short ceilings; and a sweep sets torch's threads, of which other tests have their own."""
+    monkeypatch.setattr("bench.offline.ceiling.SECONDS", 0.01)
+    monkeypatch.setitem(SIDES, "cpu", (64, 256))
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=TINY)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small one of each model type."""
+    folder = tmp_path_factory.mktemp("offline") / request.param
+    return Checkpoint.open(write_size(folder, TINY[request.param]))
+
+
+def plan(**changes: Any) -> Plan:
+    """The least there is to measure."""
+    least = Plan({"text": (1,)}, ("float32",), (1,), rounds=1, seconds=0.0)
+    return replace(least, **changes)
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tower", ["text", "image"])
+def test_flop_are_those_that_torch_counts(checkpoint: Checkpoint, tower: str) -> None:
+    """Of the way that is really gone, item by item, for both towers of both model types."""
+    loaded = load(checkpoint, tower, "cpu", "float32", 1, compiled=False)
+    # Not the fused attention: torch's counter does not know the CPU's.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loaded.batch(3)()
+    assert counter.get_total_flops() == 3 * loaded.flop
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "image", "patches"),
+    [("base-patch16-224", 11.0, 35.4, 196), ("so400m-patch16-naflex", 53.1, 220.5, 256)],
+)
+def test_flop_of_the_true_sizes(name: str, text: float, image: float, patches: int) -> None:
+    """In thousand millions; a text costs less than by the book, for one position is pooled."""
+    from transformers import Siglip2Config
+
+    first, second = SIZES[name].towers()
+    config = Siglip2Config(text_config=first, vision_config=second)
+    assert image_flop(config.vision_config, patches) / 1e9 == pytest.approx(image, rel=0.005)
+    assert 0.9 * text < text_flop(config.text_config) / 1e9 < 0.99 * text
+
+
+def test_a_run_that_is_longer_than_its_slice_counts_once() -> None:
+    """A slice is never empty."""
+    calls: list[int] = []
+    assert per_second(lambda: calls.append(1), CPU, 0.0) > 0
+    assert calls == [1]
+
+
+# -- ceiling ---------------------------------------------------------------------------------------
+
+
+def test_quantized_towers_have_a_ceiling_of_their_own() -> None:
+    """Those that only store fewer bits multiply floats all the same."""
+    found = {name: multiplied(name, torch.bfloat16) for name in PRECISIONS}
+    assert found["int8"] == torch.int8
+    assert found["float8"] == torch.float8_e4m3fn
+    assert found["int8-weights"] == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+def test_the_product_is_of_two_squares(dtype: torch.dtype) -> None:
+    """And comes out as finite numbers of many sizes, not as an empty promise."""
+    result: Any = product(dtype, CPU, 64)()
+    assert result.shape == (64, 64)
+    assert torch.isfinite(result.float()).all()
+    assert result.float().std() > 1
+
+
+def test_the_ceiling_is_measured_at_one_of_the_sides() -> None:
+    """In GFLOP/s, each time anew."""
+    ceiling = Ceiling(torch.float32, CPU)
+    assert ceiling._side in SIDES["cpu"]
+    assert ceiling.measure() > 0
+
+
+# -- sweep -----------------------------------------------------------------------------------------
+
+
+def test_a_sweep_has_a_row_for_each_batch_of_each_series(checkpoint: Checkpoint) -> None:
+    """Tower, precision, threads, batch, with a figure of each round."""
+    wanted = plan(batches={"text": (1, 3), "image": (2,)}, threads=(1, 2), rounds=2)
+    rows = sweep(checkpoint, wanted)
+    assert [(row["tower"], row["threads"], row["batch"]) for row in rows] == [
+        ("text", 1, 1), ("text", 1, 3), ("text", 2, 1), ("text", 2, 3), ("image", 1, 2),
+        ("image", 2, 2),
+    ]  # fmt: skip
+    for row in rows:
+        assert len(row["items_per_s"]["rounds"]) == 2
+        assert row["gflop_per_s"] > 0
+        assert row["ceiling_gflop_per_s"] > 0
+
+
+def test_what_a_machine_refuses_is_a_row_with_the_reason(checkpoint: Checkpoint) -> None:
+    """And the others are measured."""
+    found = sweep(checkpoint, plan(precisions=("float8", "float32", "float64")))
+    assert [row["precision"] for row in found] == ["float8", "float32", "float64"]
+    assert ["refused" in row for row in found] == [True, False, True]
+    assert "float8" in found[0]["refused"]
+
+
+class Fragile:
+    """A tower that breaks at a batch of 4, as one does that runs out of memory."""
+
+    flop = 10**6
+
+    def __init__(self) -> None:
+        self.encoder = torch.nn.Module()
+        self.encoder.model = torch.nn.Linear(2, 2)
+
+    def batch(self, items: int) -> Callable[[], object]:
+        def embed() -> None:
+            if items >= 4:
+                raise RuntimeError("out of memory\nand a long tale")
+
+        return embed
+
+
+def test_a_batch_that_does_not_fit_ends_its_series() -> None:
+    """What fitted is measured; of the error the first line is kept."""
+    rows = Series(Fragile(), plan(), "float32").rows((8, 1, 4))
+    assert [row["batch"] for row in rows] == [1, 4]
+    assert rows[0]["items_per_s"]["median"] > 0
+    assert rows[1]["refused"] == "out of memory"
+
+
+def test_a_batch_that_would_take_too_long_is_not_begun() -> None:
+    """Foreseen from the one before."""
+    rows = Series(Fragile(), plan(longest=0.0), "float32").rows((1, 4))
+    assert [row["batch"] for row in rows] == [1, 4]
+    assert "would take" in rows[1]["refused"]
+
+
+def test_a_share_of_the_ceiling_is_taken_within_a_round() -> None:
+    """A machine that is half as fast for a round changes no share."""
+    point = Point(2, lambda: None, rates=[10.0, 5.0, 10.0])
+    fields = point.fields(10**9, [20.0, 10.0, 20.0])
+    assert fields["of_ceiling"] == 0.5
+    assert fields["gflop_per_s"] == 10.0
+    assert "watts" not in fields
+
+
+def test_power_is_energy_over_time() -> None:
+    """By a counter of joules, where there is one."""
+
+    class Counter(EnergyMeter):
+        used = 0.0
+
+        def joules(self) -> float:
+            self.used += 5.0
+            return self.used
+
+    point = Point(1, lambda: None)
+    point.measure(CPU, Counter(CPU), 0.01)
+    assert 0 < point.watts[0] <= 5.0 / 0.01
+    assert point.fields(1, [1.0])["joules_per_item"] >= 0
+    assert EnergyMeter(CPU).joules() is None
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [("a\nb", "a"), ("", "RuntimeError"), ("x" * 999, "x" * 160)]
+)
+def test_of_an_error_one_line_is_kept(said: str, kept: str) -> None:
+    """Libraries say much, or nothing."""
+    assert first_line(RuntimeError(said)) == kept
+
+
+# -- report ----------------------------------------------------------------------------------------
+
+
+def made(precision: str, threads: int, batch: int, **more: Any) -> dict[str, Any]:
+    """A row without a run."""
+    rate = {"rounds": [9.0], "median": 9.0 * batch, "low": 8.0 * batch, "high": 10.0 * batch}
+    figures = {"gflop_per_item": 11.0, "gflop_per_s": 99.0, "ceiling_gflop_per_s": 198.0}
+    names = {"tower": "image", "precision": precision, "threads": threads, "batch": batch}
+    return {**names, "items_per_s": rate, **figures, "of_ceiling": 0.5, **more}
+
+
+def result(*more: dict[str, Any]) -> dict[str, Any]:
+    """A result without a run."""
+    rows = [made(p, t, b) for p in ("float32", "int8") for t in (1, 2) for b in (1, 8)]
+    refused = {"tower": "image", "precision": "float8", "refused": "no such numbers"}
+    machine = {"cpu": "A Processor", "gpu": "A Card\nA Card"}
+    about = {"model": "base", "compiled": False, "device": "cpu", "machine": machine}
+    return {**about, "rows": [*rows, refused, *more]}
+
+
+@cache
+def figure() -> Figure:
+    """Of the usual result."""
+    return Report(result()).figure("image")
+
+
+def test_the_table_has_a_line_for_each_row_and_each_refusal() -> None:
+    """The reason stands where nothing was measured."""
+    lines = Report(result()).text().splitlines()
+    assert len([line for line in lines if line.startswith("|")]) == 2 + 8
+    assert lines[-1] == "refused  image, float8: no such numbers"
+    assert lines[0] == "base, A Processor"
+    assert "50 %" in lines[4]
+
+
+def test_memory_and_power_are_columns_where_they_were_measured() -> None:
+    """On a GPU only; a row without them has a dash."""
+    watts = {"rounds": [300.0], "median": 300.0, "low": 300.0, "high": 300.0}
+    row = made("bfloat16", 1, 1, watts=watts, peak_memory_mb=1234, joules_per_item=0.25)
+    lines = Report(result(row)).text().splitlines()
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells[-3:] == ["MB", "W", "J/item"]
+    assert [cell.strip() for cell in lines[12].strip("|").split("|")][-3:] == [
+        "1234",
+        "300",
+        "0.25",
+    ]
+    assert [cell.strip() for cell in lines[4].strip("|").split("|")][-3:] == ["–"] * 3
+    assert "J/item" not in Report(result()).text()
+
+
+def test_a_gpus_report_names_the_gpu() -> None:
+    """The first of several, and that the towers were compiled."""
+    report = Report(result() | {"device": "cuda:0", "compiled": True})
+    assert report.title == "base, compiled, A Card"
+
+
+def test_every_precision_and_number_of_threads_is_a_line() -> None:
+    """In both pictures, over the batches in order, named once."""
+    rates, shares = figure().axes
+    labels = [str(line.get_label()) for line in rates.get_lines()]
+    assert labels == [
+        "float32, 1 thread", "float32, 2 threads", "int8, 1 thread", "int8, 2 threads",
+    ]  # fmt: skip
+    assert len({(line.get_color(), line.get_linestyle()) for line in rates.get_lines()}) == 4
+    for line in rates.get_lines():
+        assert list(np.asarray(line.get_xdata(), float)) == [1, 8]
+        assert list(np.asarray(line.get_ydata(), float)) == [9, 72]
+    assert [list(np.asarray(one.get_ydata(), float)) for one in shares.get_lines()] == [
+        [50, 50]
+    ] * 4
+
+
+def test_pictures_are_light_and_say_their_units() -> None:
+    """Nobody has to guess."""
+    assert figure().get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+    rates, shares = figure().axes
+    assert rates.get_ylabel() == "throughput (items/s)"
+    assert shares.get_ylabel().endswith("(%)")
+    assert [axes.get_xlabel() for axes in (rates, shares)] == ["batch (items)"] * 2
+    assert [one.get_text() for one in rates.get_xticklabels()] == ["1", "8"]
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+SHORT = ["--model", "demo", "--batches", "1,2", "--precisions", "float32,float8",
+         "--threads", "1", "--rounds", "1", "--seconds", "0.01"]  # fmt: skip
+
+
+def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Result, table and pictures; and `--report` makes the same table and pictures of it again."""
+    assert main([*SHORT, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    kept = orjson.loads((tmp_path / "offline-cpu.json").read_bytes())
+    assert [(row["tower"], row.get("batch")) for row in kept["rows"]] == [
+        ("text", 1), ("text", 2), ("text", None), ("image", 1), ("image", 2), ("image", None),
+    ]  # fmt: skip
+    assert kept["machine"]["cores"] >= 1
+    assert kept["device"] == "cpu"
+    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert pictures == ["offline-cpu-image.png", "offline-cpu-text.png"]
+    assert all(path.stat().st_size < 150_000 for path in tmp_path.glob("*.png"))
+
+    assert main(["--report", str(tmp_path / "offline-cpu.json"), "--out", str(tmp_path / "b")]) == 0
+    again = capsys.readouterr().out
+    assert again.splitlines()[:-2] == printed.splitlines()[:-2]
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == pictures
+
+
+def test_a_result_stays_where_all_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong option does not cost the last good run."""
+    (tmp_path / "offline-cpu.json").write_text("kept")
+    assert main([*SHORT, "--precisions", "float8", "--out", str(tmp_path)]) == 2
+    assert "float8" in capsys.readouterr().err
+    assert (tmp_path / "offline-cpu.json").read_text() == "kept"
+
+
+def test_towers_are_compiled_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen without waiting for it: on a machine without a compiler it is refused."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert main([*SHORT, "--compile", "--out", str(tmp_path)]) == 2
+    assert "compiler" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a checkpoint of gigabytes is written."""
+    assert main(["--device", "cuda:0"]) == 2
+    assert "cuda:0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--towers", "text,sound"], ["--device", "abacus"]])
+def test_a_wrong_option_is_named(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """By its value."""
+    with pytest.raises(SystemExit):
+        main([*SHORT, *wrong])
+    assert wrong[1].rpartition(",")[2] in capsys.readouterr().err
+
+
+def test_defaults_suit_the_device() -> None:
+    """A CPU gets small batches and every precision, a GPU large ones in the two that matter."""
+    options = parser().parse_args(["--device", "cpu"])
+    assert planned(options).precisions == PRECISIONS
+    assert max(planned(options).batches["image"]) == 8
+    options = parser().parse_args(["--device", "cuda:0", "--towers", "image"])
+    assert planned(options).precisions == ("bfloat16", "float32")
+    assert planned(options).batches == {"image": (1, 8, 32, 128, 256)}
+    assert planned(options).threads == (0,)
+
+
+def test_a_named_size_is_made_on_the_fly_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that its weights are random."""
+    monkeypatch.setitem(SIZES, "tiny", TINY["siglip"])
+    with opened("tiny") as checkpoint:
+        assert checkpoint.name == "tiny, random weights"
+        assert checkpoint.dim == 64
+    assert not checkpoint.folder.exists()
+
+
+def test_a_folder_and_the_demo_are_read_where_they_are(tmp_path: Path) -> None:
+    """And stay."""
+    folder = write_size(tmp_path / "mine", TINY["siglip2"])
+    with opened(str(folder)) as checkpoint:
+        assert checkpoint.name == "mine"
+    assert folder.exists()
+    with opened("demo") as checkpoint:
+        assert checkpoint.folder == DEMO
