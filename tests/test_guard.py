@@ -26,7 +26,7 @@ import uvicorn
 from bench.server_process import resident_mb
 from litapi.answer import Answer
 from litapi.errors import ServiceError
-from litapi.guard import GuardedProtocol, Patience, guarded
+from litapi.guard import WHOLE, GuardedProtocol, Patience, guarded
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
 
 LIMIT = 1 << 20
@@ -76,6 +76,20 @@ async def _echo(incoming: Incoming, send: Send) -> None:
     await _answer(answer, send)
 
 
+async def _whole(incoming: Incoming, send: Send) -> None:
+    """As `_echo`, or before the body is read, through the extension."""
+    body = b"" if incoming.query else await incoming.body()
+    head = b"content-length: %d\r\n" % len(body)
+    if not incoming.scope["extensions"][WHOLE](200, head, body):
+        await _answer(Answer(body, headers=[]), send)
+
+
+async def _twice(incoming: Incoming, send: Send) -> None:
+    whole = incoming.scope["extensions"][WHOLE]
+    said = [whole(200, b"content-length: 1\r\n", b"a") for _ in range(2)]
+    assert said == [True, False]
+
+
 async def _slow(incoming: Incoming, send: Send) -> None:
     await asyncio.sleep(LONG)
     await _echo(incoming, send)
@@ -104,6 +118,8 @@ async def _broken(incoming: Incoming, send: Send) -> None:
 
 _ROUTES = {
     "/hello": _hello,
+    "/whole": _whole,
+    "/twice": _twice,
     "/echo": _echo,
     "/slow": _slow,
     "/late": _late,
@@ -566,6 +582,53 @@ def test_close_is_heard(server: Guarded) -> None:
         reply = client.reply()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         assert client.ended()
+
+
+# -- an answer in one write ----------------------------------------------------------------------
+
+
+def test_whole_answers_keep_the_connection_and_their_order(server: Guarded) -> None:
+    """Pipelined with answers of the ordinary kind, each request gets its own, in turn."""
+    bodies = [b"%d" % n * n for n in range(1, 40)]
+    with Client(server) as client:
+        client.send(b"".join(post("/whole" if n % 3 else "/echo", b) for n, b in enumerate(bodies)))
+        for n, body in enumerate(bodies):
+            expected = (
+                body if n % 3 else json.dumps({"length": len(body)}).replace(" ", "").encode()
+            )
+            assert client.reply().body == expected
+
+
+def test_a_large_whole_answer_arrives_whole(server: Guarded) -> None:
+    """More than any buffer takes at once."""
+    body = os.urandom(LIMIT)
+    reply = ask(server, post("/whole", body))
+    assert reply.body == body
+
+
+def test_a_whole_answer_hears_close(server: Guarded) -> None:
+    """The client is told, and the connection ends."""
+    with Client(server) as client:
+        client.send(post("/whole", b"a", "connection: close"))
+        reply = client.reply()
+        assert (reply.body, reply.headers["connection"]) == (b"a", "close")
+        assert client.ended()
+
+
+def test_a_whole_answer_before_the_body_ends_the_connection(server: Guarded) -> None:
+    """What of the body is still to come must not be taken for the next request."""
+    with Client(server) as client:
+        client.send(post("/whole?early=1", b"abc")[:-1])
+        assert client.reply().headers["connection"] == "close"
+        assert client.ended()
+
+
+def test_a_second_whole_answer_is_refused(server: Guarded) -> None:
+    """One request has one answer, and the connection stays sound."""
+    with Client(server) as client:
+        client.send(post("/twice", b"") + GOOD)
+        assert client.reply().body == b"a"
+        assert client.reply().status == 200
 
 
 @pytest.mark.parametrize(

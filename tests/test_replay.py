@@ -106,7 +106,7 @@ def test_whatever_an_answer_depends_on_makes_another_request(other: Incoming) ->
     ids=["cache-control", "query", "chunked", "large", "multipart"],
 )
 def test_some_requests_always_reach_their_route(request_of: Any) -> None:
-    """Cache-Control, a query string, a chunked, a large or a multipart body are not for this tier."""
+    """Cache-Control, a query, a chunked, large or multipart body are not for this tier."""
     replay = Replay(100 * MB)
     assert asked(replay, request_of(), request_of()) == [True, True]
     assert len(replay) == 0
