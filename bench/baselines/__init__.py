@@ -1,0 +1,1 @@
+"""The systems that siglit would replace, each as its users write it, started by name."""

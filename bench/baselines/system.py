@@ -1,0 +1,68 @@
+"""What a comparison knows of a system: its name, whether it can run here, how to start it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.item import Kind
+from bench.route import Form
+
+LOADED = "model loaded"  # said once by each process that has; whoever waits for it reads the log
+
+
+class Absent(Exception):
+    """A system cannot run here; the reason is the line that is shown in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every system is given alike: the checkpoint folder and so many cores to compute on.
+
+    torch gets cores ÷ (processes that compute at the same time) threads, so that each system has a
+    fair chance.
+    """
+
+    checkpoint: Path
+    cores: int
+
+    def threads(self, processes: int = 1) -> int:
+        """Torch threads of each of these processes."""
+        return max(1, self.cores // processes)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A system that is up: where, in what form it is asked, and its first processes."""
+
+    url: str
+    pids: tuple[int, ...]
+    form: Form = "embed"
+    text_path: str | None = None
+    image_path: str | None = None
+    model: str | None = None
+
+
+class System(ABC):
+    """A system; it holds nothing of a run, so it can be started again and again."""
+
+    name: str
+    kinds: tuple[Kind, ...] = ("text", "image")
+
+    def look(self) -> None:  # noqa: B027 - most need nothing
+        """Look whether it can run here.
+
+        Raises:
+            Absent: it cannot, and why.
+        """
+
+    @abstractmethod
+    def start(self, ground: Ground) -> AbstractContextManager[Served]:
+        """Start it and wait until it is ready; it ends with the `with`.
+
+        Raises:
+            Absent: it cannot serve this checkpoint here, and why.
+            StartError: it should have started.
+        """

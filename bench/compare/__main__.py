@@ -1,0 +1,182 @@
+"""siglit beside the systems it would replace: named scenarios, round by round, with targets.
+
+    python -m bench.compare demo-single latency
+    python -m bench.compare base-text --systems siglit,litserve --levels 50,200 --rounds 1
+    python -m bench.compare --report bench/results/compare-cpu.json      # table and plots anew
+
+Writes NAME-DEVICE.json, .md and .png into --out. Exit code 0: all targets met; 1: one missed; 2: a
+point failed, of whichever system, or something impossible was asked for; 130: cut off by Ctrl-C or
+SIGTERM, with the scenarios before in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.baselines.system import Ground
+from bench.compare.contest import Contest
+from bench.compare.part import Part
+from bench.compare.proof import Proof
+from bench.compare.result import Result
+from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
+from bench.machine import cores, installed
+from bench.random_checkpoint import DEMO
+from bench.result_file import RESULTS, save
+from bench.server_process import ROOT
+
+BASE = "base-patch16-224"
+RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB
+PACKAGES = ["torch", "transformers", "litserve", "flask", "gunicorn", "gevent"]
+
+
+class UsageError(Exception):
+    """Options that name what there is not."""
+
+
+def checkpoint(name: str) -> Path:
+    """The folder of `demo`, of `base` (random weights, made where they are missing), or itself."""
+    if name != "base":
+        return DEMO if name == "demo" else Path(name)
+    folder = RANDOM / BASE
+    if not folder.exists():
+        RANDOM.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=RANDOM) as home:
+            made = Path(home) / BASE
+            command = [sys.executable, "-m", "bench.random_checkpoint", str(made), "--size", BASE]
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            shutil.move(made, folder)
+    return folder
+
+
+class Comparison:
+    """The scenarios of a run."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._scenarios = [SCENARIOS[name] for name in options.scenarios]
+        self._proofs: dict[Path, Proof] = {}
+        unknown = {*options.systems} - _names(self._scenarios)
+        if unknown:
+            raise UsageError(f"no such system in these scenarios: {', '.join(sorted(unknown))}")
+
+    def run(self, say: Callable[[str], object]) -> Path:
+        """Measure. The file is written after each scenario: what was measured is kept."""
+        hidden = {"report", "out"}
+        shown = {name: value for name, value in vars(self._options).items() if name not in hidden}
+        shown["checkpoint"] = shown["checkpoint"] and Path(shown["checkpoint"]).name
+        result = Result({**shown, "versions": installed(PACKAGES)})
+        say(f"about {self.minutes():.0f} minutes, on two cores")
+        for scenario in self._scenarios:
+            self._run(scenario, result, say)
+            path = save(self._options.name, result.fields(), self._options.out)
+        return path
+
+    def _run(self, scenario: Scenario, result: Result, say: Callable[[str], object]) -> None:
+        options = self._options
+        folder = checkpoint(options.checkpoint or scenario.size)
+        if folder not in self._proofs:
+            self._proofs[folder] = Proof(folder)
+        ground = Ground(folder, options.cores or cores())
+        contest = Contest(scenario, ground, result, say, options.systems)
+        contest.run(self._parts(scenario), options.rounds, self._proofs[folder])
+
+    def minutes(self) -> float:
+        """About how long it will take."""
+        size = "demo" if self._options.checkpoint == "demo" else ""
+        parts = [(part, size or one.size) for one in self._scenarios for part in self._parts(one)]
+        rounds: int = self._options.rounds
+        return rounds * sum(part.estimate(of) for part, of in parts) / 60
+
+    def _parts(self, scenario: Scenario) -> list[Part]:
+        options = self._options
+        bounds = (options.levels, options.rates, options.requests, options.seconds)
+        chosen = [part.changed(*bounds) for part in scenario.parts]
+        return [part.among(options.systems) for part in chosen] if options.systems else chosen
+
+
+def _names(scenarios: Sequence[Scenario]) -> set[str]:
+    systems = {one.name for each in scenarios for part in each.parts for one in part.systems}
+    return systems | {BARE, READY}
+
+
+def _list(one: Callable[[str], float]) -> Callable[[str], list[float]]:
+    def numbers(text: str) -> list[float]:
+        found = [one(part) for part in text.split(",")]
+        if min(found) <= 0:
+            raise ValueError
+        return found
+
+    return numbers
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser("python -m bench.compare", description=__doc__)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = made.add_argument
+    add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    add("--systems", type=lambda text: text.split(","), default=[], metavar="A[,B…]")
+    add("--rounds", type=int, default=1)
+    add("--requests", type=int, default=0, metavar="N", help="of each level that is bound by them")
+    add("--seconds", type=float, default=0.0, metavar="S", help="of each level bound by time")
+    add("--levels", type=_list(int), default=[], metavar="N[,N…]", help="in place of several")
+    add("--rates", type=_list(float), default=[], metavar="R[,R…]", help="in place of several")
+    add("--checkpoint", metavar="demo|base|FOLDER", help="in place of the scenario's own")
+    add("--cores", type=int, default=0, metavar="N", help="to compute on; 0: all")
+    add("--name", default="compare", help="of the result's files")
+    add("--out", type=Path, default=RESULTS, metavar="FOLDER")
+    add("--report", type=Path, metavar="FILE", help="measure nothing; show what the file holds")
+    return made
+
+
+def show(path: Path) -> int:
+    """Table to stdout and beside the file, plots beside it; the exit code."""
+    from bench.compare.picture import save as draw  # matplotlib: not for the generators
+    from bench.compare.report import report
+
+    result = Result.read(path)
+    text = report(result)
+    path.with_suffix(".md").write_text(text + "\n")
+    draw(result, path.parent, path.stem)
+    print(text)
+    return result.code
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = parser().parse_args(arguments)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        if options.report:
+            return show(options.report)
+        unknown = [name for name in options.scenarios if name not in SCENARIOS]
+        if unknown or not options.scenarios:
+            raise UsageError(f"name scenarios out of: {', '.join(SCENARIOS)}")
+        comparison = Comparison(options)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or children stay
+        try:
+            return show(comparison.run(_say))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    except (UsageError, OSError, ValueError, subprocess.CalledProcessError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

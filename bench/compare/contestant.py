@@ -1,0 +1,191 @@
+"""One system's turn in a round: start, prove, measure, stop. Over HTTP, or the bare towers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from bench.baselines.system import Ground, Served, System
+from bench.compare.part import Part
+from bench.compare.point import Point
+from bench.compare.proof import NoVectors, Proof
+from bench.fleet import FleetError
+from bench.load import Load, parser
+from bench.process_clock import cpu_seconds
+from bench.recording import Recording
+from bench.server_process import ROOT
+from bench.summary import Report, Summary
+
+TIMEOUT = "900"  # seconds; with 500 in flight the last answer is minutes away
+
+
+class Failed(Exception):
+    """The generator or the bare towers died; the reason says how."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a turn brought beside points: wrong vectors, failed levels."""
+
+    wrong: str | None = None
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a contestant is to do."""
+
+    scenario: str
+    part: Part
+    round: int
+    seed: int
+    ground: Ground
+    note: Callable[[Point], None]  # called with each point once it is there
+    proof: Proof | None = None
+
+    def point(self, system: str, items: int, summary: Summary, cpu: float | None = None) -> None:
+        """Note what was measured."""
+        point = Point(self.scenario, self.part.name, system, self.round, items, summary, cpu)
+        self.note(point)
+
+
+class Server:
+    """A system that is asked over HTTP."""
+
+    def __init__(self, system: System) -> None:
+        self.name = system.name
+        self._system = system
+
+    def look(self) -> None:
+        """As the system's own."""
+        self._system.look()
+
+    def take(self, turn: Turn) -> Finding:
+        """Look at the vectors where the turn has a proof, then measure all levels.
+
+        Raises:
+            Absent, StartError: it is not there.
+            Failed: it could not be measured to the end.
+        """
+        finding = Finding()
+        with self._system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
+            try:
+                if turn.proof:
+                    finding.wrong = turn.proof.fault(served, turn.part.kind)
+            except NoVectors as reason:
+                return Finding(wrong=str(reason))  # there is nothing to time
+            for place, arguments in enumerate(_loads(turn.part)):
+                more = ["--seed", str(turn.seed + place)]
+                more += ["--any-length"] if finding.wrong else []
+                path = Path(home) / f"{place}.jsonl"
+                report = self._load(turn, served, [*arguments, *more], path)
+                finding.failures += report.failures
+        return finding
+
+    def _load(self, turn: Turn, served: Served, arguments: list[str], path: Path) -> Report:
+        whole = [*_address(served), *arguments, "--batch", str(turn.part.items)]
+        whole += ["--target", turn.part.kind, "--timeout", TIMEOUT, "--quiet"]
+        used = _cpu(served)
+        try:
+            if Load(parser().parse_args(whole)).record(path):
+                raise KeyboardInterrupt
+        except FleetError as error:
+            raise Failed(str(error)) from None
+        recording = Recording.read(path)
+        used = _cpu(served) - used
+        report = Report.of(recording)
+        asked = [one.items for stage in recording.stages for one in stage.samples if one.good]
+        for summary in report.summaries:
+            turn.point(self.name, turn.part.items, summary, used * 1e3 / max(1, sum(asked)))
+        return report
+
+
+class Towers:
+    """The towers without a server: `ready` times the forward passes alone."""
+
+    def __init__(self, name: str, ready: bool) -> None:
+        self.name = name
+        self._ready = ready
+
+    def look(self) -> None:
+        """They are always there."""
+
+    def take(self, turn: Turn) -> Finding:
+        """Measure all sizes of batch.
+
+        Raises:
+            Failed: their process did.
+        """
+        part = turn.part
+        command = [sys.executable, "-m", "bench.baselines.bare", str(turn.ground.checkpoint)]
+        command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
+        command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
+        command += ["--seed", str(turn.seed), *(["--ready"] if self._ready else [])]
+        with tempfile.TemporaryDirectory() as home:
+            path = Path(home) / "bare.jsonl"
+            done = subprocess.run(
+                [*command, "--out", str(path)], cwd=ROOT, capture_output=True, text=True
+            )
+            if done.returncode:
+                raise Failed(f"the bare towers: {done.stderr.strip().splitlines()[-1:]}")
+            stages = Recording.read(path).measured
+        for batch, stage in zip(part.bare, stages, strict=True):
+            summary = replace(Summary.of(stage), level=f"batch {batch}")
+            turn.point(self.name, batch, summary)
+        return Finding()
+
+
+Contestant = Server | Towers
+
+
+def _address(served: Served) -> list[str]:
+    options = {
+        "--url": served.url,
+        "--route": served.form,
+        "--text-path": served.text_path,
+        "--image-path": served.image_path,
+        "--model": served.model,
+    }
+    return [word for name, value in options.items() if value for word in (name, value)]
+
+
+def _loads(part: Part) -> Iterator[list[str]]:
+    """Arguments of the runs of `bench.load`: one for each closed level, one for all rates."""
+    bounds = ["--duration", str(part.seconds)] if part.seconds else []
+    if part.repeat:
+        bounds += ["--repeat", str(part.repeat), "--universe", str(part.universe)]
+    warmup = part.warmup
+    if part.rates:
+        rates = ",".join(f"{rate:g}" for rate in part.rates)
+        yield [*bounds, "--warmup", str(warmup), "--rate", rates]
+    for level in part.levels:
+        requests = part.level_requests(level)
+        many = ["--requests", str(requests)] if requests else []
+        yield [*bounds, *many, "--warmup", str(warmup), "--concurrency", str(level)]
+        warmup = 0  # it is warm
+
+
+def _cpu(served: Served) -> float:
+    """CPU seconds that the processes of a system have used, all that are alive."""
+    total = 0.0
+    for root in served.pids:
+        for process in _family(root):
+            try:
+                total += cpu_seconds(process)
+            except ProcessLookupError:
+                continue
+    return total
+
+
+def _family(root: int) -> set[int]:
+    try:
+        process = psutil.Process(root)
+        return {root, *(one.pid for one in process.children(recursive=True))}
+    except psutil.NoSuchProcess:
+        return set()

@@ -1,0 +1,73 @@
+"""One measurement of a scenario: what is sent, how much of it, to which systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.baselines.system import System
+from bench.item import Kind
+
+SECONDS_AN_ITEM = {  # on two cores without a GPU; for the estimate before a run and nothing else
+    "demo": {"text": 0.002, "image": 0.02},
+    "base": {"text": 0.11, "image": 0.42},
+}
+START = 10.0  # seconds to start a system, ask it a few items, and end it
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A closed loop at `levels` or an open one at `rates`, and the bare towers beside it."""
+
+    name: str
+    kind: Kind
+    systems: tuple[System, ...] = ()
+    levels: tuple[int, ...] = ()
+    rates: tuple[float, ...] = ()
+    items: int = 1  # in a request
+    requests: int = 0  # of a level at least, and one for each client; 0: no such bound
+    seconds: float = 0.0  # of a level; 0: no such bound
+    repeat: float = 0.0  # share of items out of a universe that is sent before
+    universe: int = 256  # how many items are in it
+    warmup: int = 10
+    bare: tuple[int, ...] = ()  # sizes of the bare towers' batches
+    bare_seconds: float = 5.0  # for each of them
+
+    def level_requests(self, level: int) -> int:
+        """Requests of a closed level, so that each client gets an answer."""
+        return max(level, self.requests) if self.requests else 0
+
+    def changed(
+        self,
+        levels: Sequence[int] = (),
+        rates: Sequence[float] = (),
+        requests: int = 0,
+        seconds: float = 0.0,
+    ) -> Part:
+        """With the options of a run: levels and rates where there are several, bounds anywhere."""
+        part = self
+        if levels and len(part.levels) > 1:
+            part = replace(part, levels=tuple(levels))
+        if rates and part.rates:
+            part = replace(part, rates=tuple(rates))
+        if requests and part.requests:
+            part = replace(part, requests=requests)
+        if seconds:
+            bare = min(seconds, part.bare_seconds)
+            part = replace(part, seconds=seconds if part.seconds else 0.0, bare_seconds=bare)
+        return part
+
+    def among(self, names: Sequence[str]) -> Part:
+        """With those systems only."""
+        return replace(self, systems=tuple(one for one in self.systems if one.name in names))
+
+    def estimate(self, size: str) -> float:
+        """Seconds that one round may take."""
+        item = SECONDS_AN_ITEM[size][self.kind]
+        closed = sum(
+            self.seconds or self.level_requests(level) * self.items * item for level in self.levels
+        )
+        warm = self.universe if self.repeat else self.warmup * self.items
+        each = START + warm * item + closed + len(self.rates) * self.seconds
+        bare = 2 * (START + len(self.bare) * self.bare_seconds) if self.bare else 0.0
+        return len(self.systems) * each + bare

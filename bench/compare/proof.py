@@ -1,0 +1,116 @@
+"""Are a system's vectors right? Asked alone and all together, before anybody times it.
+
+Being wrong is cheap, so a system that is wrong is shown and counts for nothing. The words of the
+questions are those that known mistakes trip over: capitals, more than 64 tokens, very short beside
+very long; the pictures are those of the workload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pybase64
+from PIL import Image
+
+from bench.answer import Rows, Wrong, rows
+from bench.baselines.system import Served
+from bench.connection import Address, Connection, Fault
+from bench.item import MEDIA, Item, Kind
+from bench.route import Route
+from bench.workload import Job, drawings
+
+SAME = 0.9999
+TEXTS = (
+    "dot",
+    "A RED Circle, In Capitals",
+    "two small blue squares on grey",
+    "a red fox and " * 40,
+)
+PICTURES = 4
+TURNS = 3  # times that all items are asked at once
+PATIENCE = 300.0
+
+
+class NoVectors(Exception):
+    """A system answered without any; says how."""
+
+
+class Proof:
+    """The right vectors of a few items of a checkpoint, by transformers."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        from bench.reference import Reference  # torch: not for the generators that import this
+
+        reference = Reference(checkpoint)
+        self._items = {"text": [text_item(text) for text in TEXTS], "image": _pictures()}
+        self._right = {
+            "text": np.stack([reference.text(text) for text in TEXTS]),
+            "image": np.stack([reference.image(_opened(one)) for one in self._items["image"]]),
+        }
+
+    def fault(self, served: Served, kind: Kind) -> str | None:
+        """What is wrong with a system's vectors, or None.
+
+        Raises:
+            NoVectors: there are none to look at.
+        """
+        try:
+            alone, together = asyncio.run(_asked(route(served), kind, self._items[kind]))
+        except (Wrong, Fault) as error:
+            raise NoVectors(f"no vectors of {kind}: {error}") from None
+        return self._differs(kind, alone, "alone") or self._differs(kind, together, "together")
+
+    def _differs(self, kind: Kind, found: Rows, how: str) -> str | None:
+        right = np.tile(self._right[kind], (len(found) // len(self._right[kind]), 1))
+        if found.shape != right.shape:
+            return f"{kind}: vectors of {found.shape[1]} numbers, not {right.shape[1]}"
+        cosines = (found * right).sum(1) / np.linalg.norm(found, axis=1)
+        worst = float(cosines.min())
+        return None if worst >= SAME else f"{kind} asked {how}: cosine {worst:.4f}"
+
+
+def route(served: Served) -> Route:
+    """How a system is asked."""
+    address = Address.of(served.url)
+    return Route(address, served.form, served.text_path, served.image_path, served.model)
+
+
+async def _asked(way: Route, kind: Kind, items: Sequence[Item]) -> tuple[Rows, Rows]:
+    alone = [await _vector(way, kind, item) for item in items]
+    many = await asyncio.gather(*(_vector(way, kind, item) for item in [*items] * TURNS))
+    return np.concatenate(alone), np.concatenate(many)
+
+
+async def _vector(way: Route, kind: Kind, item: Item) -> Rows:
+    connection = await Connection.to(way.address, PATIENCE)
+    try:
+        reply = await connection.ask(way.request(Job(kind, [item])), PATIENCE)
+    finally:
+        connection.close()
+    if reply.status != 200:
+        raise Wrong(f"status {reply.status}")
+    return rows(reply.head, reply.body)
+
+
+def text_item(text: str) -> Item:
+    """A text, unstamped."""
+    return Item("text", text.encode(), orjson.dumps(text))
+
+
+def _pictures() -> list[Item]:
+    return [_picture(data) for data in drawings(seed=1, many=PICTURES)]
+
+
+def _picture(data: bytes) -> Item:
+    media = MEDIA[data[:2]]
+    quoted = b'"data:%b;base64,%b"' % (media.encode(), pybase64.b64encode(data))
+    return Item("image", data, quoted, media)
+
+
+def _opened(item: Item) -> Image.Image:
+    return Image.open(io.BytesIO(item.data)).convert("RGB")

@@ -1,0 +1,55 @@
+"""siglit as a system among the others: one instance, or several behind nginx with one Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from bench.baselines.nginx import nginx, program
+from bench.baselines.system import Ground, Served, System
+from bench.redis_server import RedisServer
+from bench.server_process import ServerProcess
+
+# A queue of 500 base-size images is minutes long; here it is what is measured, so nothing is
+# refused or given up for waiting.
+PATIENT = ("--timeout", "900", "--max-wait", "900", "--hang-timeout", "900")
+
+
+class Siglit(System):
+    """`python -m litapi serve` in float32, with all cores for the one kind that is asked."""
+
+    def __init__(self, name: str, *flags: str) -> None:
+        self.name = name
+        self._flags = flags
+
+    @contextmanager
+    def start(self, ground: Ground) -> Iterator[Served]:
+        flags = [*_flags(ground), "--threads", str(ground.threads()), *self._flags]
+        with ServerProcess(*flags, ready_within=300) as server:
+            yield Served(server.url, (server.pid,))
+
+
+class Instances(System):
+    """So many instances with one HTTP process each, behind nginx, sharing one Redis."""
+
+    def __init__(self, name: str, many: int) -> None:
+        self.name = name
+        self._many = many
+
+    def look(self) -> None:
+        program()
+
+    @contextmanager
+    def start(self, ground: Ground) -> Iterator[Served]:
+        with ExitStack() as stack:
+            redis = stack.enter_context(RedisServer())
+            flags = [*_flags(ground), "--http-workers", "1", "--threads", "1"]
+            servers = [ServerProcess(*flags, REDIS_URL=redis.url) for _ in range(self._many)]
+            for server in servers:
+                stack.enter_context(server)
+            url, pid = stack.enter_context(nginx([one.port for one in servers], "/readyz"))
+            yield Served(url, (pid, redis.pid, *(one.pid for one in servers)))
+
+
+def _flags(ground: Ground) -> Sequence[str]:
+    return ["--model", str(ground.checkpoint), "--precision", "float32"]
