@@ -12,9 +12,21 @@ from pathlib import Path
 
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
 from litapi.logs import configure
+from litapi.messages import KINDS
 from litapi.settings import Settings, SettingsError, add_flags
 
-CHECK_FLAGS = ("model", "revision", "precision", "devices", "threads")
+CHECK_FLAGS = (
+    "model",
+    "revision",
+    "precision",
+    "text_precision",
+    "image_precision",
+    "compile",
+    "compile_cache",
+    "pairs",
+    "devices",
+    "threads",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +79,8 @@ def _serve(settings: Settings) -> int:
 
     folder = lay()  # before anything imports prometheus_client
     from litapi.dispatcher import StartError
-    from litapi.server import EmbedServer, port_taken
+    from litapi.server import EmbedServer, device_plan, port_taken
+    from litapi.verdict import Refused, admit
 
     if port_taken(settings.host, settings.port):
         print(
@@ -78,10 +91,11 @@ def _serve(settings: Settings) -> int:
     checkpoint = _open(settings)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    server = EmbedServer(settings, checkpoint)
     try:
+        quality = admit(settings, checkpoint, device_plan(settings)["text"][0])
+        server = EmbedServer(settings, checkpoint, quality)
         server.serve()
-    except StartError as error:
+    except (StartError, Refused) as error:
         print(f"siglit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # told to end while it was still loading
@@ -109,10 +123,33 @@ def _end_now(number: int, frame: object) -> None:
 def _check(settings: Settings) -> int:
     from litapi.check import check
 
-    findings = check(_open(settings))
+    checkpoint = _open(settings)
+    findings = check(checkpoint)
     for finding in findings:
         print(f"{'pass' if finding.passed else 'FAIL'}  {finding.name:<24} {finding.sentence}")
-    return 0 if all(finding.passed for finding in findings) else 1
+    right = all(finding.passed for finding in findings)
+    return 0 if right and _check_quality(settings, checkpoint) else 1
+
+
+def _check_quality(settings: Settings, checkpoint: Checkpoint) -> bool:
+    """Print what the precision that was asked for is worth beside float32."""
+    if settings.compile == "off" and all(
+        settings.precision_of(kind) in ("auto", "float32") for kind in KINDS
+    ):
+        return True
+    from litapi.gate import Gate
+    from litapi.server import device_plan
+
+    device = device_plan(settings)["text"][0]
+    gate = Gate(settings, checkpoint, device)
+    shown = ", ".join(f"{kind} {precision}" for kind, precision in gate.arithmetic().items())
+    compiled = " compiled" if settings.compile == "on" else ""
+    fidelity = gate.judge()
+    print(f"\n{shown}{compiled} on {device}, beside float32 on {fidelity.pairs} pairs")
+    for line in fidelity.lines():
+        print(f"      {line}")
+    print(f"{'pass' if fidelity.passed else 'FAIL'}  {'quality':<24} {fidelity.sentence}")
+    return fidelity.passed
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Answer:
     body: bytes
     status: int = 200
     headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
+    hits: int = 0  # vectors in it, where all of them came from this process's memory
 
     @classmethod
     def json(cls, content: Any, status: int = 200) -> Answer:

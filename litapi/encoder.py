@@ -24,12 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from litapi.body import ImageBody, TextBody
 from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.compiled import Compiled
 from litapi.pixels import Pixels, normalise_table
+from litapi.precision import PRECISIONS as PRECISIONS
+from litapi.precision import arithmetic, find_device, float_type, quantize, require_known
+from litapi.precision import choose_precision as choose_precision
 
 Vectors = npt.NDArray[np.float32]
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 by instruction set, then ARM
 KEPT_POSITIONS = 32_768  # rows of resized position tables kept: 75 MB of so400m in bfloat16
 
 # One forward pass reads the whole checkpoint's files; the other tower's weights are no news.
@@ -39,51 +42,29 @@ OTHER_TOWER = {
 }
 
 
-def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> str:
-    """The precision to load in: "float32" or "bfloat16".
-
-    "auto" is bfloat16 where the device computes in it, else float32. Raises CheckpointError for
-    a precision or device there is not, and for bfloat16 where it would only be emulated.
-    """
-    if wanted not in ("auto", *PRECISIONS):
-        raise CheckpointError(f"There is no precision {wanted}; use auto, float32 or bfloat16.")
-    fits = _has_bfloat16(_device(device))
-    if wanted == "bfloat16" and not fits:
-        raise CheckpointError(f"The device {device} does not compute in bfloat16; use float32.")
-    return "float32" if wanted == "float32" or not fits else "bfloat16"
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu":
-        return False
-    able = torch.cpu.get_capabilities()
-    return any(bool(able.get(name)) for name in CPU_BFLOAT16)
-
-
-def _device(name: str) -> torch.device:
-    """The device called `name`, or CheckpointError in one line."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise CheckpointError(f"There is no kind of device called {name}.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"The device {name} was asked for; this machine does not have it.")
-    return device
-
-
 class TextEncoder:
     """The text tower."""
 
-    def __init__(self, model: Any, device: str, precision: str) -> None:
-        """Takes `model`, a transformers Siglip(2)TextModel in `precision`, to `device`."""
-        self._place = _device(device)
-        self.model = model.eval().to(self._place)
+    def __init__(
+        self,
+        model: Any,
+        device: str,
+        precision: str,
+        compile: bool = False,  # noqa: A002 - what torch calls it
+    ) -> None:
+        """Takes `model`, a transformers Siglip(2)TextModel, to `device` and into `precision`."""
+        self._place = find_device(device)
+        self.model = model.eval().to(self._place, float_type(precision, self._place))
         self.device = device
         self.precision = precision
+        self.arithmetic = arithmetic(precision, self._place, compile)
         self.parameters = sum(weight.numel() for weight in model.parameters())
         self.dim = int(self.model.head.out_features)
+        body = TextBody(self.model)
+        quantize(body, body.matrices(), precision, self._place)
+        self._body: Callable[..., Tensor] = body
+        if compile:
+            self._body = self._compiled(body)
 
     @classmethod
     def load(
@@ -92,12 +73,15 @@ class TextEncoder:
         device: str = "cpu",
         precision: str = "float32",
         threads: int = 0,
+        compile: bool = False,  # noqa: A002 - what torch calls it
     ) -> Self:
         """Load the text tower alone. `threads` above 0 sets torch's threads in this process.
 
-        Raises CheckpointError where weights are missing or the device or precision is not there.
+        Raises CheckpointError where weights are missing or the device, precision or compiler is
+        not there.
         """
-        return cls(_load("text", checkpoint, device, precision, threads), device, precision)
+        model = _load("text", checkpoint, device, precision, threads)
+        return cls(model, device, precision, compile)
 
     def embed(self, ids: npt.NDArray[np.int64]) -> Vectors:
         """Token ids (n, 64) → unit vectors (n, dim)."""
@@ -114,56 +98,53 @@ class TextEncoder:
             return _unit(forward(torch.from_numpy(ids).to(self._place)))
 
     def _last_position(self, ids: Tensor) -> Tensor:
-        hidden = self.model.embeddings(input_ids=ids)
-        *layers, last = self.model.encoder.layers
-        for layer in layers:
-            hidden = layer(hidden, None)
-        normed = self.model.final_layer_norm(_one_position(last, hidden))
-        pooled: Tensor = self.model.head(normed[:, -1])
-        return pooled
+        return self._body(self.model.embeddings(input_ids=ids))
 
+    def _compiled(self, body: TextBody) -> Compiled:
+        compiled = Compiled(body, "text", self._place, self.precision)
+        with torch.inference_mode():
+            compiled.warm(self.model.embeddings(input_ids=self._no_ids()))
+        return compiled
 
-def _one_position(layer: Any, hidden: Tensor) -> Tensor:
-    """One transformer layer for the last position only: (n, 64, width) → (n, 1, width)."""
-    attention = layer.self_attn
-    last, normed = hidden[:, -1:], layer.layer_norm1(hidden)
-
-    def heads(projection: nn.Module, states: Tensor) -> Tensor:
-        projected: Tensor = projection(states)
-        count: int = attention.num_heads
-        return projected.view(*states.shape[:2], count, -1).transpose(1, 2)
-
-    mixed = F.scaled_dot_product_attention(
-        heads(attention.q_proj, normed[:, -1:]),
-        heads(attention.k_proj, normed),
-        heads(attention.v_proj, normed),
-        scale=attention.scale,
-    )
-    last = last + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    result: Tensor = last + layer.mlp(layer.layer_norm2(last))
-    return result
+    def _no_ids(self) -> Tensor:
+        length = self.model.config.max_position_embeddings
+        return torch.zeros((1, length), dtype=torch.int64, device=self._place)
 
 
 class ImageEncoder:
     """The image tower, of a fixed resolution or NaFlex."""
 
     def __init__(
-        self, model: Any, device: str, precision: str, table: npt.NDArray[np.float32]
+        self,
+        model: Any,
+        device: str,
+        precision: str,
+        table: npt.NDArray[np.float32],
+        compile: bool = False,  # noqa: A002 - what torch calls it
+        patches: int = 0,
     ) -> None:
-        """Takes `model`, a transformers Siglip(2)VisionModel in `precision`, to `device`.
+        """Takes `model`, a transformers Siglip(2)VisionModel, to `device` and into `precision`.
 
-        `table` is the float32 value of each of the 256 levels, shape (256,).
+        `table` is the float32 value of each of the 256 levels, shape (256,). A compiled NaFlex
+        tower pads every picture to `patches`, by default as many as its position table has.
         """
-        self._place = _device(device)
-        self.model = model.eval().to(self._place)
+        self._place = find_device(device)
+        kind = float_type(precision, self._place)
+        self.model = model.eval().to(self._place, kind)
         self.device = device
         self.precision = precision
+        self.arithmetic = arithmetic(precision, self._place, compile)
         self.parameters = sum(weight.numel() for weight in model.parameters())
         self.dim = int(self.model.config.hidden_size)
         self.naflex = hasattr(self.model.config, "num_patches")
         # In the weights' precision: the stock forward rounds each value to it all the same.
-        self.table = torch.from_numpy(table).to(self._place, PRECISIONS[precision])
+        self.table = torch.from_numpy(table).to(self._place, kind)
         self.positions = PositionTables(self.model.embeddings) if self.naflex else None
+        self._body = ImageBody(self.model)
+        quantize(self._body, self._body.matrices(), precision, self._place)
+        table_rows = int(self.model.embeddings.position_embedding.num_embeddings)
+        self._patches = (patches if self.naflex else 0) or table_rows
+        self._compiled = self._compile() if compile else None
 
     @classmethod
     def load(
@@ -172,13 +153,17 @@ class ImageEncoder:
         device: str = "cpu",
         precision: str = "float32",
         threads: int = 0,
+        compile: bool = False,  # noqa: A002 - what torch calls it
+        patches: int = 0,
     ) -> Self:
         """Load the image tower alone. `threads` above 0 sets torch's threads in this process.
 
-        Raises CheckpointError where weights are missing or the device or precision is not there.
+        Raises CheckpointError where weights are missing or the device, precision or compiler is
+        not there.
         """
         model = _load("image", checkpoint, device, precision, threads)
-        return cls(model, device, precision, normalise_table(checkpoint.preprocessing))
+        table = normalise_table(checkpoint.preprocessing)
+        return cls(model, device, precision, table, compile, patches or checkpoint.max_num_patches)
 
     def embed(self, pixels: Sequence[Pixels]) -> Vectors:
         """n pictures → unit vectors (n, dim)."""
@@ -197,32 +182,56 @@ class ImageEncoder:
             return _unit(forward(pixels))
 
     def _fixed(self, pixels: Sequence[Pixels]) -> Tensor:
-        hidden = self.model.embeddings(self._squares(pixels))
-        return self._pooled(hidden, None)
+        body = self._compiled or self._body
+        pooled: Tensor = body(self.model.embeddings(self._squares(pixels)))
+        return pooled
 
     def _naflex(self, pixels: Sequence[Pixels]) -> Tensor:
-        hidden = self.model.embeddings.patch_embedding(self._sequences(pixels))
-        hidden = hidden + self._position_rows([picture.grid for picture in pixels])
-        return self._pooled(hidden, self._mask(pixels))
-
-    def _pooled(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """The transformer and the pooling head; `mask` (n, longest) is 0 at padding."""
-        seen = None if mask is None else mask[:, None, None, :].bool()
-        for layer in self.model.encoder.layers:
-            hidden = layer(hidden, seen)
-        hidden = self.model.post_layernorm(hidden)
-        pooled: Tensor = self.model.head(hidden) if mask is None else self.model.head(hidden, mask)
+        """A picture too long for the compiled tower goes through the plain one, alone or not."""
+        if self._compiled is None:
+            return self._unlike(pixels)
+        fits = torch.tensor([picture.cost <= self._patches for picture in pixels])
+        pooled = torch.empty((len(pixels), self.dim), dtype=self.table.dtype, device=self._place)
+        for chosen, way in ((fits, self._alike), (~fits, self._unlike)):
+            if chosen.any():
+                some = [picture for picture, yes in zip(pixels, chosen, strict=True) if yes]
+                pooled[chosen.to(self._place)] = way(some)
         return pooled
+
+    def _unlike(self, pixels: Sequence[Pixels]) -> Tensor:
+        longest = max(picture.cost for picture in pixels)
+        pooled: Tensor = self._body(self._embedded(pixels, longest), self._mask(pixels))
+        return pooled
+
+    def _alike(self, pixels: Sequence[Pixels]) -> Tensor:
+        hidden = self._embedded(pixels, self._patches)
+        compiled = self._compiled or self._body
+        pooled: Tensor = compiled(hidden, self._real_patches(pixels, self._patches))
+        return pooled
+
+    def _embedded(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
+        """Patches with their positions: (n, longest, width)."""
+        hidden: Tensor = self.model.embeddings.patch_embedding(self._sequences(pixels, longest))
+        return hidden + self._position_rows([picture.grid for picture in pixels], longest)
+
+    def _compile(self) -> Compiled:
+        compiled = Compiled(self._body, "image", self._place, self.precision)
+        with torch.inference_mode():
+            hidden = torch.zeros((1, self._patches, self.dim), dtype=self.table.dtype)
+            mask = torch.ones((1, self._patches), dtype=torch.int64)
+            item = (hidden, mask) if self.naflex else (hidden,)
+            compiled.warm(*(one.to(self._place) for one in item))
+        return compiled
 
     def _stock_fixed(self, pixels: Sequence[Pixels]) -> Tensor:
         pooled: Tensor = self.model(pixel_values=self._squares(pixels)).pooler_output
         return pooled
 
     def _stock_naflex(self, pixels: Sequence[Pixels]) -> Tensor:
-        mask = _real_patches(pixels)
+        longest = max(picture.cost for picture in pixels)
         pooled: Tensor = self.model(
-            pixel_values=self._sequences(pixels),
-            pixel_attention_mask=mask.to(self._place),
+            pixel_values=self._sequences(pixels, longest),
+            pixel_attention_mask=self._real_patches(pixels, longest),
             spatial_shapes=torch.tensor([picture.grid for picture in pixels]),  # on the CPU
         ).pooler_output
         return pooled
@@ -233,9 +242,8 @@ class ImageEncoder:
         np.stack([picture.patches for picture in pixels], out=levels.numpy())
         return self._values(levels).permute(0, 3, 1, 2).contiguous()
 
-    def _sequences(self, pixels: Sequence[Pixels]) -> Tensor:
+    def _sequences(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
         """Values of shape (n, longest, patch · patch · 3)."""
-        longest = max(picture.cost for picture in pixels)
         levels = self._levels((len(pixels), longest, pixels[0].patches.shape[1]))
         for row, picture in zip(levels.numpy(), pixels, strict=True):
             row[: picture.cost] = picture.patches
@@ -250,23 +258,22 @@ class ImageEncoder:
         moved = levels.to(self._place, non_blocking=True)
         return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
 
-    def _position_rows(self, grids: Sequence[tuple[int, int]]) -> Tensor:
+    def _position_rows(self, grids: Sequence[tuple[int, int]], longest: int) -> Tensor:
         """Position tables of shape (n, longest, width), zeros at padding."""
         if self.positions is None:
             raise TypeError("a fixed resolution has no grids")
-        return nn.utils.rnn.pad_sequence([self.positions[grid] for grid in grids], batch_first=True)
+        tables = [self.positions[grid] for grid in grids]
+        return torch.stack([F.pad(one, (0, 0, 0, longest - len(one))) for one in tables])
 
     def _mask(self, pixels: Sequence[Pixels]) -> Tensor | None:
         """None where all pictures have equally many patches, so that nothing is padding."""
-        if len({picture.cost for picture in pixels}) == 1:
-            return None
-        return _real_patches(pixels).to(self._place)
+        costs = {picture.cost for picture in pixels}
+        return None if len(costs) == 1 else self._real_patches(pixels, max(costs))
 
-
-def _real_patches(pixels: Sequence[Pixels]) -> Tensor:
-    """(n, longest) int64: 1 at a patch, 0 at padding."""
-    costs = torch.tensor([picture.cost for picture in pixels])
-    return (torch.arange(int(costs.max())) < costs[:, None]).long()
+    def _real_patches(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
+        """(n, longest) int64: 1 at a patch, 0 at padding."""
+        costs = torch.tensor([picture.cost for picture in pixels])
+        return (torch.arange(longest) < costs[:, None]).long().to(self._place)
 
 
 class PositionTables:
@@ -319,13 +326,13 @@ def _load(
     precision: str,
     threads: int,
 ) -> nn.Module:
-    if precision not in PRECISIONS:
-        raise CheckpointError(f"There is no precision {precision}; use float32 or bfloat16.")
+    require_known(precision)
     if threads > 0:
         torch.set_num_threads(threads)
-    if _device(device).type == "cuda":
+    place = find_device(device)
+    if place.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions keep 10 bits
-    model, info = _read(tower, checkpoint, PRECISIONS[precision])
+    model, info = _read(tower, checkpoint, float_type(precision, place))
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:
         raise CheckpointError(

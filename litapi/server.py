@@ -20,6 +20,7 @@ from tqdm import tqdm
 from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
 from litapi.checkpoint import Checkpoint
 from litapi.dispatcher import DispatchServer, StartError
+from litapi.fidelity import Fidelity
 from litapi.front import Front, make_fetcher
 from litapi.guard import Patience, guarded
 from litapi.loop import PipelinedLoop
@@ -38,13 +39,15 @@ OBSERVE_EVERY = 2.0  # seconds between two readings of CPU and memory
 class EmbedServer(DispatchServer):
     """Serves one checkpoint."""
 
-    def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, settings: Settings, checkpoint: Checkpoint, quality: Fidelity | None = None
+    ) -> None:
         towers = [
             tower(settings, checkpoint, PipelinedLoop() if settings.loop == "pipelined" else "auto")
             for tower in (TextTower, ImageTower)
         ]
         super().__init__(towers, device_plan(settings), settings.timeout)
-        self.service = Service(settings, checkpoint)
+        self.service = Service(settings, checkpoint, quality=quality)
         self.start_timeout = settings.start_timeout
         self.uvicorn_graceful_timeout = settings.drain_timeout
         self.hang_timeout = settings.hang_timeout
@@ -135,6 +138,9 @@ class EmbedServer(DispatchServer):
     def _observe(self) -> None:
         if self._process_metrics is None:
             self._process_metrics = ProcessMetrics()
+            for kind, precision in self.service.precision.items():
+                compiled = self.service.settings.compile
+                self._process_metrics.tower(kind, precision, compiled)
         roles = {"main": os.getpid(), **self.children()}
         if self._redis is not None and self._redis.pid is not None:
             roles["redis"] = self._redis.pid
@@ -161,6 +167,7 @@ class EmbedServer(DispatchServer):
         keys = [f"{kind}_{n}" for kind in KINDS for n in range(len(self.plan[kind]))]
         self.service.workers = [facts[key] for key in keys]
         self.service.precision = {kind: facts[f"{kind}_0"]["precision"] for kind in KINDS}
+        self.service.arithmetic = {kind: facts[f"{kind}_0"]["arithmetic"] for kind in KINDS}
         print(banner(self.service), flush=True)
 
 
@@ -209,8 +216,10 @@ def banner(service: Service) -> str:
     settings, checkpoint = service.settings, service.checkpoint
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     scheme = "https" if settings.tls_cert else "http"
+    compiled = " compiled" if settings.compile == "on" else ""
     workers = [
-        f"{kind} {service.precision[kind]} × {sum(w['tower'] == kind for w in service.workers)}"
+        f"{kind} {service.precision[kind]}{compiled} × "
+        f"{sum(w['tower'] == kind for w in service.workers)}"
         for kind in KINDS
     ]
     devices = ", ".join(sorted({worker["device"] for worker in service.workers}))

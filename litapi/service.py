@@ -9,6 +9,7 @@ from typing import Any
 from cache import Fingerprint
 from cache.key import Field
 from litapi.checkpoint import Checkpoint
+from litapi.fidelity import Fidelity
 from litapi.messages import KINDS, Kind
 from litapi.settings import Settings
 
@@ -30,6 +31,8 @@ class Service:
     settings: Settings
     checkpoint: Checkpoint
     precision: dict[Kind, str] = default(default_factory=dict)
+    arithmetic: dict[Kind, str] = default(default_factory=dict)  # precision, range, compiled
+    quality: Fidelity | None = None  # beside float32, where the precision must show it
     workers: list[dict[str, Any]] = default(default_factory=list)
     cache_tiers: tuple[str, ...] = ()
 
@@ -59,7 +62,7 @@ class Service:
             "config": checkpoint.config_digest,
             "model_type": checkpoint.model_type,
             "dim": checkpoint.dim,
-            "precision": self.precision.get(kind, settings.precision),
+            "precision": self._arithmetic(kind),
             "pooling": "pooled output, unit length",
             "epoch": settings.cache_epoch,
             "tenant": settings.cache_tenant,
@@ -76,6 +79,12 @@ class Service:
             "max_num_patches": settings.max_num_patches or checkpoint.max_num_patches,
         }
         return Fingerprint.of({**shared, **image})
+
+    def _arithmetic(self, kind: Kind) -> str:
+        """As a worker told it; before that as it was asked for."""
+        compiled = ", compiled" if self.settings.compile == "on" else ""
+        asked = self.precision.get(kind, self.settings.precision_of(kind)) + compiled
+        return self.arithmetic.get(kind, asked)
 
     def info(self) -> dict[str, Any]:
         """The body of `/info`."""
@@ -100,6 +109,8 @@ class Service:
             "dimension": checkpoint.dim,
             "dimensions_note": DIMENSIONS_NOTE,
             "precision": self.precision,
+            "compiled": self.settings.compile == "on",
+            "quality": self._quality(),
             "logit_scale": checkpoint.logit_scale,
             "logit_bias": checkpoint.logit_bias,
             "text_length": checkpoint.text_length,
@@ -109,6 +120,11 @@ class Service:
             "weights_sha256": checkpoint.weights_digest,
             "fingerprint": {kind: f.hex for kind, f in self.fingerprints().items()},
         }
+
+    def _quality(self) -> dict[str, Any] | None:
+        if self.quality is None:
+            return None
+        return {"passed": self.quality.passed, **self.quality.fields()}
 
     def _limits(self) -> dict[str, Any]:
         settings = self.settings

@@ -13,7 +13,9 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -22,6 +24,13 @@ BARE = ("model", "revision", "port", "redis_url")
 ALIASES = {"precision": ["--dtype"]}
 _CUDA = re.compile(r"cuda:(0|[1-9][0-9]{0,3})").fullmatch
 IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
+
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+SECRET = {"api_keys", "cache_tenant", "redis_url", "otlp_endpoint"}  # may hold a password
+
+
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8", "int8-weights", "float8"]
 
 
 class SettingsError(Exception):
@@ -41,8 +50,28 @@ class Settings(BaseModel):
     port: int = Field(8080, ge=1024, le=65535, description="port to bind")
     http_workers: int = Field(0, ge=0, le=64, description="HTTP processes; 0: one per 4 cores")
 
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="number format of the towers; auto: what the device does fast"
+    precision: Precision = Field(
+        "auto",
+        description="number format of the towers: auto (float32 or bfloat16, what the device does"
+        " fast), float32, bfloat16, float16, int8, int8-weights or float8",
+    )
+    text_precision: Literal["", Precision] = Field(
+        "", description="of the text tower; empty: as precision"
+    )
+    image_precision: Literal["", Precision] = Field(
+        "", description="of the image tower; empty: as precision"
+    )
+    compile: Literal["off", "on"] = Field(
+        "off", description="compile the towers at start: a minute or more, and a C++ compiler"
+    )
+    compile_cache: str = Field(
+        "", description="folder of compiled towers and quality verdicts; empty: in the user's cache"
+    )
+    accept_loss: Literal["off", "on"] = Field(
+        "off", description="serve a precision that fails its quality gate"
+    )
+    pairs: str = Field(
+        "", description="folder of images and .txt captions of the same name for the quality gate"
     )
     devices: str = Field("auto", description="auto, cpu, or a list such as cuda:0,cuda:1")
     text_workers: int = Field(1, ge=1, le=64, description="text workers on each device")
@@ -92,7 +121,7 @@ class Settings(BaseModel):
     hang_timeout: float = Field(60.0, gt=0, description="seconds in the model; then it is replaced")
     probe_interval: float = Field(30.0, gt=0, description="seconds between probes of an idle tower")
     header_timeout: float = Field(5.0, gt=0, description="seconds for the head of a request")
-    body_timeout: float = Field(10.0, gt=0, description="seconds in which a body may stand still")
+    body_timeout: float = Field(5.0, gt=0, description="seconds in which a body may stand still")
     max_header_bytes: int = Field(32 << 10, ge=1024, description="bytes of the head of a request")
     start_timeout: float = Field(600.0, gt=0, description="seconds for all workers to load")
     drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
@@ -107,6 +136,9 @@ class Settings(BaseModel):
     redis_private_mb: int = Field(64, ge=1, description="memory of the private redis-server, MB")
     redis_budget_ms: float = Field(20.0, gt=0, le=1000, description="longest wait for Redis, ms")
     memory_cache_mb: int = Field(64, ge=0, description="vectors kept in each HTTP process, MB")
+    answer_cache_mb: int = Field(
+        16, ge=0, description="whole answers kept in each HTTP process, MB; 0: none"
+    )
     cache_ttl_days: float = Field(30.0, gt=0, description="life of a vector in Redis, days")
     cache_epoch: str = Field("", description="changes every cache key; a new value starts afresh")
     cache_tenant: str = Field("", description="secret salt of the cache keys on a shared Redis")
@@ -144,6 +176,39 @@ class Settings(BaseModel):
         if all(map(_CUDA, names)) and len(set(names)) == len(names):
             return ",".join(names)
         raise ValueError("takes auto, cpu, or a list such as cuda:0,cuda:1")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        """Its form only: the cache reads the options. The complaint must not repeat a password."""
+        if not value:
+            return None
+        try:
+            parts = urlsplit(value)
+            place = parts.path.strip("/") if parts.scheme == "unix" else parts.hostname
+            wrong = parts.scheme not in REDIS_SCHEMES or not place or parts.port == 0
+        except ValueError:  # a port that is no number, a host that is none
+            wrong = True
+        if wrong:
+            raise ValueError(f"takes {', '.join(f'{one}://' for one in REDIS_SCHEMES)} and a place")
+        return value
+
+    def precision_of(self, kind: str) -> str:
+        """The precision asked for one tower, "text" or "image"."""
+        own = self.text_precision if kind == "text" else self.image_precision
+        return own or self.precision
+
+    def precision_option(self, kind: str) -> str:
+        """The flag that `precision_of` was given by."""
+        own = self.text_precision if kind == "text" else self.image_precision
+        return f"--{kind}-precision" if own else "--precision"
+
+    @property
+    def compile_folder(self) -> Path:
+        """Where compiled towers and verdicts are kept across restarts."""
+        if self.compile_cache:
+            return Path(self.compile_cache)
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siglit"
 
     @property
     def front_processes(self) -> int:
@@ -211,4 +276,5 @@ def _from_environment(
 def _sentence(names: Mapping[str, str], error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else "options"
     text = error["msg"].removeprefix("Value error, ")
-    return f"{names.get(name, flag_of(name))}: {text} (given: {error['input']!r})"
+    given = "" if name in SECRET else f" (given: {error['input']!r})"
+    return f"{names.get(name, flag_of(name))}: {text}{given}"

@@ -88,6 +88,7 @@ class Tower(LitAPI):
         self.checkpoint = checkpoint
         self.board: Any = None  # set by the server: what each worker loaded, by its name
         self.pulses: Any = None  # set by the server: since when each worker is in the model
+        self.interest: Any = None  # set by the server: which jobs somebody still waits for
         self.budget = 0
         self.decode_threads = 1
         self.dim = checkpoint.dim
@@ -118,10 +119,12 @@ class Tower(LitAPI):
         return f"the {self.kind} tower failed to load ({type(error).__name__}); the log says more"
 
     def _load(self, device: str) -> dict[str, Any]:
-        from litapi.encoder import choose_precision
+        from litapi.compiled import keep_in
 
-        precision = choose_precision(self.settings.precision, device)
+        precision = self._precision(device)
         threads = self._threads(device)
+        if self.settings.compile == "on":
+            keep_in(self.settings.compile_folder / "inductor")
         encoder = self._load_encoder(device, precision, threads)
         failed = [one.sentence for one in self._check(encoder) if not one.passed]
         if failed:
@@ -131,11 +134,21 @@ class Tower(LitAPI):
         return {
             "device": device,
             "precision": precision,
+            "compiled": self.settings.compile == "on",
+            "arithmetic": encoder.arithmetic,
             "parameters": encoder.parameters,
             "threads": threads,
             "batch_budget": self.budget,
             "pid": os.getpid(),
         }
+
+    def _precision(self, device: str) -> str:
+        from litapi.precision import choose_precision
+
+        try:
+            return choose_precision(self.settings.precision_of(self.kind), device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.settings.precision_option(self.kind)}: {error}") from None
 
     def _threads(self, device: str) -> int:
         if self.settings.threads:
@@ -234,7 +247,9 @@ class TextTower(Tower):
         # The decode threads are this worker's cores; the tokenizer would start as many again.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._tokenizer = Tokenizer.load(self.checkpoint)
-        self._encoder = TextEncoder.load(self.checkpoint, device, precision, threads)
+        self._encoder = TextEncoder.load(
+            self.checkpoint, device, precision, threads, self.settings.compile == "on"
+        )
         return self._encoder
 
     def _check(self, encoder: "TextEncoder") -> Any:
@@ -301,7 +316,14 @@ class ImageTower(Tower):
             PixelBudget(limits.max_pixels_in_flight),
         )
         self._pixels = PixelMaker(self.checkpoint)
-        self._encoder = ImageEncoder.load(self.checkpoint, device, precision, threads)
+        self._encoder = ImageEncoder.load(
+            self.checkpoint,
+            device,
+            precision,
+            threads,
+            limits.compile == "on",
+            limits.max_num_patches,
+        )
         return self._encoder
 
     def _check(self, encoder: "ImageEncoder") -> Any:

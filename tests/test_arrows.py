@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("litapi", "cache", "bench")
+ROOMS = ("litapi", "cache", "bench", "deploy")
 WITHOUT_MEANING = {"utils", "util", "common", "helpers", "helper", "core", "base", "misc"}
 
 # module of litapi → the modules of the project that it may import
@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "litapi.settings": set(),
     "litapi.messages": set(),
     "litapi.lifeline": set(),
+    "litapi.interest": set(),
     "litapi.checkpoint": set(),
     "litapi.metrics": set(),
     "litapi.provoke": set(),
@@ -37,11 +38,13 @@ ARROWS: dict[str, set[str]] = {
     "litapi.forms": {"litapi.errors"},
     "litapi.incoming": {"litapi.errors"},
     "litapi.answer": {"cache", "litapi.errors"},
+    "litapi.quantized": {"cache", "litapi.answer"},
     "litapi.fetch": {"litapi.errors"},
     "litapi.access": {"litapi.errors", "litapi.incoming"},
     "litapi.admission": {"litapi.errors"},
     "litapi.logs": {"litapi.settings"},
-    "litapi.docs": {"litapi.forms"},
+    "litapi.docs": {"litapi.answer", "litapi.errors", "litapi.forms", "litapi.samples"},
+    "litapi.samples": {"litapi.errors", "litapi.forms"},
     "litapi.middleware": {"litapi.incoming", "litapi.settings"},
     "litapi.reader": {
         "litapi.canonical",
@@ -56,6 +59,7 @@ ARROWS: dict[str, set[str]] = {
         "cache",
         "cache.key",
         "litapi.checkpoint",
+        "litapi.fidelity",
         "litapi.messages",
         "litapi.settings",
     },
@@ -67,26 +71,76 @@ ARROWS: dict[str, set[str]] = {
         "litapi.errors",
         "litapi.forms",
         "litapi.incoming",
+        "litapi.quantized",
         "litapi.reader",
         "litapi.service",
     },
+    "litapi.replay": {"cache.watcher", "litapi.answer", "litapi.embedder", "litapi.incoming"},
     # the model, which knows nothing of HTTP and nothing of the cache
     "litapi.pixel_budget": set(),
     "litapi.picture": {"litapi.errors", "litapi.pixel_budget"},
     "litapi.pixels": {"litapi.checkpoint"},
     "litapi.tokens": {"litapi.canonical", "litapi.checkpoint"},
-    "litapi.encoder": {"litapi.checkpoint", "litapi.pixels"},
+    "litapi.body": set(),
+    "litapi.compiled": {"litapi.checkpoint"},
+    "litapi.int8_linear": set(),
+    "litapi.precision": {"litapi.checkpoint", "litapi.int8_linear"},
+    "litapi.encoder": {
+        "litapi.body",
+        "litapi.checkpoint",
+        "litapi.compiled",
+        "litapi.pixels",
+        "litapi.precision",
+    },
     "litapi.check": {
         "litapi.checkpoint",
         "litapi.encoder",
         "litapi.pixels",
         "litapi.tokens",
     },
+    # the quality of a precision, on what the demo draws or on somebody's own pairs
+    "litapi.fidelity": {"litapi.demo.judge"},
+    "litapi.pairs": {
+        "litapi.demo.heldout",
+        "litapi.demo.questions",
+        "litapi.errors",
+        "litapi.picture",
+        "litapi.pixel_budget",
+        "litapi.settings",
+    },
+    "litapi.gate": {
+        "litapi.checkpoint",
+        "litapi.compiled",
+        "litapi.demo.judge",
+        "litapi.encoder",
+        "litapi.fidelity",
+        "litapi.logs",
+        "litapi.messages",
+        "litapi.pairs",
+        "litapi.pixels",
+        "litapi.precision",
+        "litapi.settings",
+        "litapi.tokens",
+    },
+    "litapi.verdict": {
+        "litapi.checkpoint",
+        "litapi.fidelity",
+        "litapi.messages",
+        "litapi.pairs",
+        "litapi.service",
+        "litapi.settings",
+    },
     # processes
-    "litapi.dispatcher": {"litapi.errors", "litapi.lifeline", "litapi.messages"},
+    "litapi.dispatcher": {
+        "litapi.errors",
+        "litapi.interest",
+        "litapi.lifeline",
+        "litapi.messages",
+    },
     "litapi.towers": {
         "litapi.check",
         "litapi.checkpoint",
+        "litapi.compiled",
         "litapi.encoder",
         "litapi.errors",
         "litapi.lifeline",
@@ -95,6 +149,7 @@ ARROWS: dict[str, set[str]] = {
         "litapi.picture",
         "litapi.pixel_budget",
         "litapi.pixels",
+        "litapi.precision",
         "litapi.provoke",
         "litapi.settings",
         "litapi.tokens",
@@ -119,7 +174,7 @@ ARROWS: dict[str, set[str]] = {
         "litapi.messages",
         "litapi.settings",
     },
-    "litapi.guard": {"litapi.answer", "litapi.errors"},
+    "litapi.guard": {"litapi.answer", "litapi.errors", "litapi.metrics"},
     "litapi.front": {
         "cache",
         "litapi.access",
@@ -139,12 +194,15 @@ ARROWS: dict[str, set[str]] = {
         "litapi.routes",
         "litapi.service",
         "litapi.settings",
+        "litapi.guard",
+        "litapi.replay",
     },
     # composition
     "litapi.server": {
         "cache",
         "litapi.checkpoint",
         "litapi.dispatcher",
+        "litapi.fidelity",
         "litapi.front",
         "litapi.guard",
         "litapi.loop",
@@ -158,34 +216,114 @@ ARROWS: dict[str, set[str]] = {
         "litapi.check",
         "litapi.checkpoint",
         "litapi.dispatcher",
+        "litapi.gate",
         "litapi.logs",
+        "litapi.messages",
         "litapi.metrics",
         "litapi.server",
         "litapi.settings",
+        "litapi.verdict",
         "litapi.warm",
     },
 }
-# The benchmark measures over HTTP. Three of its files may look inside: two draw the demo's pictures
-# as work to send, one measures the towers without a server around them.
+# The benchmark measures over HTTP. Some of its files may look inside: to draw the demo's pictures
+# as work to send, or to measure a part of the service without a server around it.
 BENCH_EXTRA: dict[str, set[str]] = {
     "bench.workload": {"litapi.demo.caption", "litapi.demo.drawing"},
     "bench.lookups": {"cache"},
-    "bench.faults.question": {"litapi.demo.drawing"},
-    "bench.offline": {
+    "bench.bulk": {"litapi.checkpoint", "litapi.towers"},
+    "bench.baselines.bare": {
         "litapi.checkpoint",
         "litapi.encoder",
         "litapi.picture",
         "litapi.pixels",
-        "litapi.settings",
         "litapi.tokens",
+    },
+    "bench.output_types": {"litapi.demo.drawing", "litapi.demo.heldout", "litapi.demo.judge"},
+    "bench.footprint": {"cache", "cache.memory"},
+    "bench.zipf": {"cache", "cache.memory"},
+    "bench.speed": {"litapi.fidelity"},
+    "bench.study": {
+        "litapi.checkpoint",
+        "litapi.demo.judge",
+        "litapi.encoder",
+        "litapi.fidelity",
+        "litapi.pairs",
+        "litapi.pixels",
+        "litapi.tokens",
+    },
+    "bench.precision.__main__": {"litapi.checkpoint", "litapi.precision", "litapi.settings"},
+    "bench.precision.quality": {"litapi.checkpoint", "litapi.gate", "litapi.settings"},
+    "bench.precision.system": {
+        "litapi.checkpoint",
+        "litapi.compiled",
+        "litapi.encoder",
+        "litapi.pixels",
+        "litapi.precision",
+    },
+    "bench.pixels": {"litapi.checkpoint", "litapi.picture", "litapi.pixels"},
+    "bench.faults.question": {"litapi.demo.drawing"},
+    "bench.offline.__main__": {"litapi.checkpoint", "litapi.encoder"},
+    "bench.offline.sweep": {"litapi.checkpoint", "litapi.encoder"},
+    "bench.offline.tower": {"litapi.checkpoint", "litapi.encoder", "litapi.pixels"},
+}
+# What stands around the service knows it by its files and by HTTP. Bulk runs its towers itself, and
+# takes its parts for that.
+DEPLOY_EXTRA: dict[str, set[str]] = {
+    "deploy.inputs": {"bench.result_file"},
+    "deploy.bulk.__main__": {
+        "litapi.checkpoint",
+        "litapi.logs",
+        "litapi.messages",
+        "litapi.service",
+        "litapi.settings",
+        "litapi.verdict",
+    },
+    "deploy.bulk.cluster": {"litapi.settings"},
+    "deploy.bulk.discovery": {"litapi.messages"},
+    "deploy.bulk.fault": {"litapi.errors"},
+    "deploy.bulk.intake": {
+        "litapi.errors",
+        "litapi.messages",
+        "litapi.reader",
+        "litapi.settings",
+    },
+    "deploy.bulk.json_lines": {"litapi.messages"},
+    "deploy.bulk.parquet_column": {"litapi.messages"},
+    "deploy.bulk.port": {"litapi.dispatcher", "litapi.messages"},
+    "deploy.bulk.source": {"litapi.messages", "litapi.settings"},
+    "deploy.bulk.task": {"litapi.checkpoint", "litapi.settings"},
+    "deploy.bulk.vector_file": {"cache", "litapi.errors"},
+    "deploy.bulk.worker": {
+        "cache",
+        "litapi.checkpoint",
+        "litapi.embedder",
+        "litapi.errors",
+        "litapi.logs",
+        "litapi.loop",
+        "litapi.messages",
+        "litapi.service",
+        "litapi.settings",
+        "litapi.towers",
     },
 }
 # module → the names of litserve's that it may import, by the module they come from; "*": any
 LITSERVE: dict[str, dict[str, set[str]]] = {
     "litapi.loop": {"litserve.loops.base": {"LitLoop"}},
     "litapi.towers": {"litserve": {"LitAPI"}},
+    "bench.baselines.litserve_api": {"litserve": {"LitAPI", "LitServer"}},
 }
-TORCH = {"litapi.encoder", "litapi.check", "bench.reference"}
+TORCH = {
+    "bench.baselines.siglip",
+    "bench.precision.system",
+    "bench.reference",
+    "litapi.body",
+    "litapi.check",
+    "litapi.compiled",
+    "litapi.encoder",
+    "litapi.int8_linear",
+    "litapi.precision",
+}
 TORCH_ROOMS = ("litapi.demo.", "bench.offline")
 
 
@@ -244,6 +382,9 @@ def strays(module: str) -> set[str]:
         return {one for one in inside(module) if not one.startswith("cache")}
     if module.startswith("litapi.demo"):
         return {one for one in inside(module) if not one.startswith("litapi.demo")}
+    if module.startswith("deploy"):
+        extra = DEPLOY_EXTRA.get(module, set())
+        return {one for one in inside(module) if not one.startswith("deploy")} - extra
     if module.startswith("bench"):
         extra = BENCH_EXTRA.get(module, set())
         return {one for one in inside(module) if not one.startswith("bench")} - extra
@@ -356,6 +497,13 @@ def test_the_dispatcher_does_touch_them() -> None:
 
 
 # -- weight ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_ray_is_imported_only_where_blocks_are_given_out(module: str) -> None:
+    """Half a gigabyte that serving does not need."""
+    if not module.startswith("deploy.bulk"):
+        assert not {"ray", "pyarrow", "pandas"} & outside(module)
 
 
 @pytest.mark.parametrize("module", FILES)

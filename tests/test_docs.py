@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from litapi.docs import REFUSALS, describe
-from litapi.errors import ItemError
+from litapi.errors import ItemError, RequestInvalid, public_errors
 from litapi.forms import (
     OPTION_FIELDS,
     ClassifyRequest,
@@ -160,6 +160,23 @@ def test_every_documented_example_is_accepted_by_its_own_form(
 
 
 @pytest.mark.parametrize("path", FORMS)
+def test_every_shown_request_has_its_answer_beside_it(document: dict[str, Any], path: str) -> None:
+    """Under the same name, so that a reader finds one by the other."""
+    asked = body_of(document, path)["application/json"]["examples"]
+    answered = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+    assert asked.keys() == answered["examples"].keys()
+    for example in asked.values():
+        assert validate(FORMS[path], example["value"])
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_option_tells_what_it_does(document: dict[str, Any], path: str) -> None:
+    """A field with no sentence leaves its reader to guess."""
+    properties = body_of(document, path)["application/json"]["schema"]["properties"]
+    assert [name for name, one in properties.items() if not one.get("description")] == []
+
+
+@pytest.mark.parametrize("path", FORMS)
 def test_every_field_of_a_form_is_described(document: dict[str, Any], path: str) -> None:
     """The schema is the form, whole: all fields, the required ones, and no others allowed."""
     schema = body_of(document, path)["application/json"]["schema"]
@@ -187,6 +204,12 @@ def test_the_options_beside_a_raw_image_are_described(document: dict[str, Any]) 
     assert fields.keys() >= OPTION_FIELDS
 
 
+def test_no_option_beside_json_is_sent_unasked(document: dict[str, Any]) -> None:
+    """The page fills in defaults, and an option in the query of a JSON body is refused."""
+    parameters = document["paths"]["/embed_image"]["post"]["parameters"]
+    assert [one["name"] for one in parameters if "default" in one["schema"]] == []
+
+
 # -- answers ---------------------------------------------------------------------------------------
 
 
@@ -198,6 +221,39 @@ def test_every_refusal_of_a_route_is_described(document: dict[str, Any], path: s
     for status in REFUSALS:
         schema = responses[str(status)]["content"]["application/json"]["schema"]
         assert schema == {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_refusal_is_shown_by_its_codes(document: dict[str, Any], path: str) -> None:
+    """Each example is a whole error, whose code has the status that it stands under."""
+    statuses = {error.code: error.status for error in public_errors()}
+    for status in REFUSALS:
+        if (path, status) == ("/embed_text", 403):  # about URLs, which it does not take
+            continue
+        content = document["paths"][path]["post"]["responses"][str(status)]["content"]
+        examples = content["application/json"]["examples"]
+        assert examples
+        for code, example in examples.items():
+            error = ErrorResponse.model_validate(example["value"]).error
+            assert (error.code, statuses[code]) == (code, status)
+            assert error.items is None or error.items[0].param == error.param
+
+
+def test_a_shown_refusal_is_the_one_that_is_answered(document: dict[str, Any]) -> None:
+    """A misspelt option, refused by the form itself."""
+    content = document["paths"]["/score"]["post"]["responses"]["400"]["content"]
+    shown = content["application/json"]["examples"]["invalid_request"]["value"]["error"]
+    with pytest.raises(RequestInvalid) as refusal:
+        validate(ScoreRequest, {"texts": ["a"], "images": ["b"], "dimension": 4})
+    assert shown["message"] == refusal.value.message
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_refusal_that_passes_says_when_to_come_back(document: dict[str, Any], path: str) -> None:
+    """Retry-After stands under 429 and 503, and under no other."""
+    responses = document["paths"][path]["post"]["responses"]
+    told = {s for s, one in responses.items() if "Retry-After" in one.get("headers", {})}
+    assert told == {"429", "503"}
 
 
 def test_every_status_that_an_item_can_have_is_described() -> None:

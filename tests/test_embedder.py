@@ -88,6 +88,51 @@ def fingerprints() -> dict[Kind, Fingerprint]:
     return {kind: Fingerprint.of({"kind": kind, "max_num_patches": 256}) for kind in KINDS}
 
 
+class Leaver:
+    """A client that leaves when a test says so, and what its towers have begun with by then."""
+
+    def __init__(self, bench: Bench, begun: bool) -> None:
+        self.left = asyncio.Event()
+        self.cancelled = 0
+        self._bench = bench
+        cache, towers = bench.cache, bench.towers
+
+        async def submit(kind: Kind, job: Job) -> Reply:
+            try:
+                return await towers.submit(kind, job)
+            except asyncio.CancelledError:
+                self.cancelled += len(job.items)
+                raise
+
+        self.embedder = Embedder(fingerprints(), cache, submit, TIMEOUT, lambda _: begun)
+
+    async def leaving(self) -> Exception:
+        """Ends once the client has hung up."""
+        await self.left.wait()
+        return ConnectionResetError()
+
+    def leave(self, *items: Item) -> None:
+        """Ask, wait until the towers have it, leave; then the towers may answer."""
+
+        async def run() -> None:
+            self._bench.towers.gate = gate = asyncio.Event()
+            demand = Demand(leaving=self.leaving)
+            asking = asyncio.create_task(self.embedder.embed(items, demand))
+            while len(self._bench.towers.jobs) < len({item.kind for item in items}):
+                await asyncio.sleep(0)
+            self.left.set()
+            with pytest.raises(ConnectionResetError):
+                await asking
+            for _ in range(5):
+                await asyncio.sleep(0)
+            gate.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        self._bench.runner.run(run())
+        self._bench.towers.gate = None
+
+
 class Bench:
     """An embedder on a real cache, in one event loop."""
 
@@ -134,6 +179,26 @@ def text(payload: str) -> Item:
 
 def image(payload: bytes) -> Item:
     return Item("image", payload)
+
+
+def test_what_waits_when_its_client_leaves_is_taken_back_from_both_towers(bench: Bench) -> None:
+    """A request of texts and images alike; whoever asks again gets it computed."""
+    items, leaver = [text("a"), image(b"b"), text("c")], Leaver(bench, begun=False)
+    leaver.leave(*items)
+    assert leaver.cancelled == 3
+    again = bench.embed(*items)
+    assert states(again) == ["miss"] * 3
+    assert right(again, items)
+
+
+def test_what_was_begun_when_its_client_left_is_known_the_next_time(bench: Bench) -> None:
+    """However impatient a client is, it gets its vector in the end."""
+    items, leaver = [text("a"), image(b"b")], Leaver(bench, begun=True)
+    leaver.leave(*items)
+    assert leaver.cancelled == 0
+    again = bench.embed(*items)
+    assert states(again) == ["hit-l1"] * 2
+    assert right(again, items)
 
 
 def states(outcome: Outcome) -> list[str]:

@@ -335,7 +335,7 @@ def test_bfloat16_is_refused_where_it_would_be_emulated() -> None:
             choose_precision("bfloat16", "cpu")
 
 
-@pytest.mark.parametrize("wanted", ["float16", "int8", "", "FLOAT32"])
+@pytest.mark.parametrize("wanted", ["int4", "float64", "", "FLOAT32"])
 def test_a_precision_there_is_not_is_refused(naflex: Checkpoint, wanted: Any) -> None:
     """Named, not ignored; the same where an encoder is loaded."""
     with pytest.raises(CheckpointError, match="no precision"):

@@ -103,6 +103,34 @@ def test_the_official_client_gets_texts_and_images(
     assert answer.usage.prompt_tokens > 0
 
 
+def test_the_official_client_gets_smaller_types(server: ServerProcess) -> None:
+    """`extra_body` asks, the scale stands beside the numbers; `float` keeps it from decoding."""
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    whole = client.embeddings.create(model="siglit-demo", input="a red circle").data[0]
+    small = client.embeddings.create(
+        model="siglit-demo",
+        input="a red circle",
+        encoding_format="float",
+        extra_body={"embedding_type": "int8"},
+    ).data[0]
+    scale = (small.model_extra or {})["scale"]
+    assert np.allclose(np.asarray(small.embedding) * scale, whole.embedding, atol=scale * 0.51)
+
+
+@pytest.mark.parametrize("way", ["raw", "form"])
+def test_a_type_can_be_asked_for_beside_bytes(client: httpx.Client, way: str) -> None:
+    """In the query of a raw image, or as a field of a form."""
+    options = {"embedding_type": "binary", "dimensions": "16"}
+    if way == "raw":
+        headers = {"content-type": "image/png"}
+        answer = client.post("/embed_image", content=picture(3), headers=headers, params=options)
+    else:
+        files = {"images": ("a.png", picture(3))}
+        answer = client.post("/embed_image", files=files, data=options)
+    whole = client.post("/embed_image", json={"image": _b64(picture(3)), "dimensions": 16}).json()
+    assert answer.json()["embedding"] == np.packbits(np.asarray(whole["embedding"]) > 0).tolist()
+
+
 def test_the_official_client_lists_the_model(server: ServerProcess) -> None:
     """`models.list` and `models.retrieve` work."""
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from bench.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import StartError
 from litapi.server import _tls, banner, device_plan, port_taken, visible_devices
@@ -84,6 +90,55 @@ def test_half_a_certificate_is_refused(tmp_path: Any) -> None:
         _tls(Settings(tls_cert="x"))
     with pytest.raises(StartError, match="tls_cert"):
         _tls(Settings(tls_cert=str(tmp_path / "none"), tls_key=str(tmp_path / "none")))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    path, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "1", "-subj", "/CN=siglit"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path, key
+
+
+def test_with_a_certificate_it_serves_https_and_nothing_else(
+    certificate: tuple[Path, Path],
+) -> None:
+    """Vectors, early refusals and the drain work over TLS; plain HTTP gets no answer."""
+    path, key = certificate
+    trust = ssl.create_default_context(cafile=str(path))
+    server = ServerProcess("--tls-cert", str(path), "--tls-key", str(key), "--body-timeout", "1")
+    server.start(wait=False)
+    try:
+        url = f"https://127.0.0.1:{server.port}"
+        with httpx.Client(base_url=url, verify=trust, timeout=60) as client:
+            _await_ready(client)
+            answer = client.post("/embed_text", json={"text": "a red circle"})
+            again = client.post("/embed_text", json={"text": "a red circle"})
+            assert (answer.status_code, again.status_code) == (200, 200)
+            assert answer.json()["embedding"] == again.json()["embedding"]
+            large = client.post("/embed_text", content=bytes(80 << 20))
+            assert large.json()["error"]["code"] == "body_too_large"
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"{url}/livez")
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{server.port}/livez")
+        assert f"{url}/docs" in server.log()
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def _await_ready(client: httpx.Client) -> None:
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends:
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server was not ready in time")
 
 
 def test_the_banner_says_what_is_served_and_where() -> None:

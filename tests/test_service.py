@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -22,6 +23,7 @@ from cache import key
 from litapi import checkpoint as module
 from litapi import service as service_module
 from litapi.checkpoint import DEMO, Checkpoint
+from litapi.fidelity import Fidelity, Judged
 from litapi.messages import KINDS, Kind
 from litapi.service import Service
 from litapi.settings import Settings
@@ -35,6 +37,9 @@ TEXT, IMAGE = frozenset({"text"}), frozenset({"image"})
 # option → another value of it, and the kinds whose vectors it may change
 CHANGES: dict[str, tuple[Any, frozenset[str]]] = {
     "precision": ("bfloat16", BOTH),
+    "text_precision": ("int8", TEXT),
+    "image_precision": ("int8", IMAGE),
+    "compile": ("on", BOTH),
     "max_num_patches": (64, IMAGE),
     "jpeg_draft": (True, IMAGE),
     "cache_epoch": ("2", BOTH),
@@ -57,6 +62,9 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "image_url_hosts": ("a.example", "is a way for bytes to come in; the bytes are the key"),
     "image_url_private": ("on", "is a way for bytes to come in; the bytes are the key"),
     "image_url_timeout": (1.0, "is how long the bytes are waited for"),
+    "compile_cache": ("a", "is where compiled towers are kept; that they are compiled is walked"),
+    "accept_loss": ("on", "lets a precision be served; which one is walked"),
+    "pairs": ("a", "is what a precision is judged on; which one is walked"),
     "devices": ("cuda:0", "the same number format on another device; precision is walked"),
     "text_workers": (2, "counts equal workers"),
     "image_workers": (2, "counts equal workers"),
@@ -89,6 +97,7 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "redis_private_mb": (1, "is how many vectors are kept"),
     "redis_budget_ms": (1.0, "is how long Redis is waited for"),
     "memory_cache_mb": (1, "is how many vectors are kept"),
+    "answer_cache_mb": (1, "is how many answers are kept"),
     "cache_ttl_days": (1.0, "is how long vectors are kept"),
     "log_level": ("debug", "is what is written down"),
     "log_format": ("json", "is how it is written down"),
@@ -238,6 +247,14 @@ def test_the_precision_that_a_worker_chose_counts_and_not_the_wish() -> None:
     assert changed(auto, chosen) == set()
 
 
+def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
+    """int8 of 7 bits, where a CPU needs that, is not int8; nor is a compiled tower a plain one."""
+    plain, reduced = serve(text_precision="int8"), serve(text_precision="int8")
+    reduced.arithmetic = {"text": "int8, 7 bits", "image": "auto"}
+    assert changed(plain, reduced) == {"text"}
+    assert changed(serve(compile="on"), serve()) == BOTH
+
+
 def test_naming_the_checkpoints_own_patches_keeps_the_keys() -> None:
     """The number counts, not who gave it."""
     assert changed(serve(), serve(max_num_patches=CHECKPOINT.max_num_patches)) == set()
@@ -323,6 +340,18 @@ def test_info_tells_the_model() -> None:
     )
     assert model["weights_sha256"] == CHECKPOINT.weights_digest
     assert "not trained for shortened vectors" in model["dimensions_note"]
+
+
+def test_info_tells_what_a_precision_is_worth() -> None:
+    """The gate's figures, where there was one; nothing is said of what needs no proof."""
+    assert serve().info()["model"]["quality"] is None
+    assert serve(compile="on").info()["model"]["compiled"] is True
+    vectors = np.eye(4, dtype=np.float32)
+    judged = Judged(vectors, vectors, vectors[:0])
+    service = serve()
+    service.quality = Fidelity.of(judged, judged, [], 10.0, -5.0)
+    shown = orjson.loads(orjson.dumps(service.info()))["model"]["quality"]
+    assert (shown["passed"], shown["pairs"]) == (True, 4)
 
 
 def test_info_shows_the_fingerprint_of_each_tower() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cache import Address
 from litapi.settings import (
     ALIASES,
     BARE,
@@ -87,7 +88,8 @@ def test_a_flag_that_was_not_given_overrides_nothing() -> None:
 @pytest.mark.parametrize("name", BARE)
 def test_a_bare_name_is_read_and_the_prefixed_one_wins(name: str) -> None:
     """`PORT=9000 make serve` works, and `SIGLIT_PORT` is there for who must be precise."""
-    bare, prefixed = ("9000", "9001") if name == "port" else ("bare", "prefixed")
+    words = {"port": ("9000", "9001"), "redis_url": ("redis://bare", "redis://prefixed")}
+    bare, prefixed = words.get(name, ("bare", "prefixed"))
     one = getattr(Settings.read({}, {name.upper(): bare}), name)
     both = Settings.read({}, {name.upper(): bare, PREFIX + name.upper(): prefixed})
     assert str(one) == bare
@@ -158,6 +160,56 @@ def test_all_wrong_options_are_reported_together_by_the_name_they_were_given_und
     assert names == {"--threads", "PORT", "SIGLIT_TIMEOUT", "SIGLIT_LOOP", "SIGLIT_TYPO"}
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://cache:6379",
+        "cache:6379",
+        "redis://",
+        "redis://:s3cret@",
+        "redis://:s3cret@cache:port",
+        "redis://:s3cret@cache:99999",
+        "redis://[::1",
+        "unix://",
+        "redis+unix:///run/s3cret",
+    ],
+)
+def test_a_redis_url_of_another_form_is_named_with_the_others_and_not_repeated(url: str) -> None:
+    """It is found before anything starts, and its password is in no message."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({"threads": "many"}, {"REDIS_URL": url})
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["--threads", "REDIS_URL"]
+    assert "s3cret" not in str(caught.value)
+    assert "redis+cluster://" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://cache",
+        "rediss://user:word@cache:6380/2",
+        "unix:///run/redis.sock",
+        "unix://user:word@/run/redis.sock?db=1",
+        "redis+cluster://one:7000",
+        "rediss+cluster://one:7000?ssl_cert_reqs=none",
+        "redis://[::1]:6379",
+    ],
+)
+def test_a_redis_url_that_the_cache_can_read_is_taken(url: str) -> None:
+    """The check of the form refuses nothing that would have worked."""
+    Address.of(url)
+    assert Settings.read({"redis_url": url}, {}).redis_url == url
+
+
+def test_a_complaint_about_a_secret_does_not_show_it() -> None:
+    """Start-up errors end up in logs that many can read."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({"cache_tenant": 7321}, {})
+    assert str(caught.value).startswith("--cache-tenant: ")
+    assert "7321" not in str(caught.value)
+
+
 def test_the_complaint_shows_the_limit_and_what_was_given() -> None:
     """A person can mend the option without looking anything up."""
     (line,) = complaints({}, {"SIGLIT_MAX_ITEMS": "0"})
@@ -173,7 +225,9 @@ def test_the_complaint_shows_the_limit_and_what_was_given() -> None:
         ("port", "8080.5"),
         ("port", ""),
         ("host", "example.org"),
-        ("precision", "float16"),
+        ("precision", "int4"),
+        ("text_precision", "float64"),
+        ("compile", "yes"),
         ("loop", "stoic"),
         ("cache", "maybe"),
         ("timeout", "0"),
@@ -311,6 +365,21 @@ def test_an_alias_is_the_same_option(name: str, alias: str) -> None:
     assert getattr(from_flags(alias, value), name) == getattr(
         from_flags(flag_of(name), value), name
     )
+
+
+def test_a_tower_has_the_shared_precision_unless_it_has_its_own() -> None:
+    """And a complaint names the flag that was meant."""
+    one = Settings.read({"precision": "bfloat16", "text_precision": "int8"}, {})
+    assert (one.precision_of("text"), one.precision_of("image")) == ("int8", "bfloat16")
+    assert one.precision_option("text") == "--text-precision"
+    assert one.precision_option("image") == "--precision"
+
+
+def test_compiled_towers_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a folder is named."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somebody/cache")
+    assert Settings().compile_folder == Path("/somebody/cache/siglit")
+    assert Settings(compile_cache="/elsewhere").compile_folder == Path("/elsewhere")
 
 
 @pytest.mark.skipif(not README.exists(), reason="README.md is not written yet")

@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
-from litapi.demo.caption import article
-from litapi.demo.drawing import COLOURS, SHAPES, Scene
+from litapi.demo.drawing import Scene
 from litapi.demo.heldout import heldout_scenes, pictures, yardstick
 from litapi.demo.judge import Vectors, probabilities, retrieval, unit, zero_shot
+from litapi.demo.questions import questions
 
-PROMPT = "this is a photo of {}."
 CHUNK = 32
 SHORT = 200  # a yardstick for tests, which cannot wait for the whole
 
@@ -59,15 +58,9 @@ class Exam:
 
     def zero_shot(self, images: Vectors, scenes: Sequence[Scene]) -> dict[str, float]:
         """By the labels "red", "circle" and "a red circle"."""
-        pairs = [article(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES]
-        asked = {
-            "colour": (COLOURS, [scene.colour for scene in scenes]),
-            "shape": (SHAPES, [scene.shape for scene in scenes]),
-            "both": (pairs, [article(f"{scene.colour} {scene.shape}") for scene in scenes]),
-        }
         return {
-            kind: zero_shot(images, self._classes(labels), [labels.index(t) for t in truth])
-            for kind, (labels, truth) in asked.items()
+            kind: zero_shot(images, self.texts(prompts), truth)
+            for kind, (prompts, truth) in questions(scenes).items()
         }
 
     def verdicts(self, images: Vectors, texts: Vectors) -> dict[str, float]:
@@ -79,9 +72,6 @@ class Exam:
             "right_pairs_accepted": float(accepted[right].mean()),
             "wrong_pairs_refused": float(1 - accepted[~right].mean()),
         }
-
-    def _classes(self, labels: Sequence[str]) -> Vectors:
-        return self.texts([PROMPT.format(label) for label in labels])
 
 
 def examine(folder: Path) -> dict[str, Any]:

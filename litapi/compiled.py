@@ -1,0 +1,113 @@
+"""A tower's body, compiled by inductor for a few batch sizes and no other shape.
+
+A shape that was not compiled would stop the worker for half a minute, so batches are cut and padded
+to sizes that were warmed up before the tower is ready:
+
+- CPU: cut, never padded, for a padded row costs as much as a real one, and batches gain little.
+  Weights are frozen into the graph, where oneDNN keeps them packed.
+- GPU: padded up, for launching costs more than a few rows. Each size is one CUDA graph.
+
+Inductor keeps what it compiled on disk: a restart traces again, but compiles no C++. It runs in
+this process alone, for compile processes of its own would outlive a worker that is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import config as inductor
+
+from litapi.checkpoint import CheckpointError
+
+log = logging.getLogger("siglit.compiled")
+
+SIZES = {
+    ("text", "cpu"): (1, 8),
+    ("image", "cpu"): (1,),  # a batch of images is no faster an image, and each size costs a start
+    ("text", "cuda"): (1, 8, 32, 128, 256),
+    ("image", "cuda"): (1, 4, 16, 64),
+}
+UNFROZEN = ("int8-weights",)  # freezing would turn the weights back into floats
+CUDA_RUNS = 3  # compile, warm up, record the graph
+
+
+def keep_in(folder: Path) -> None:
+    """Let inductor keep what it compiles in `folder`; made for this user alone, for it is code."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+class Compiled:
+    """Calls like the body it is made of, for items of the one shape that `warm` was shown."""
+
+    def __init__(self, body: nn.Module, kind: str, device: torch.device, precision: str) -> None:
+        """Raises CheckpointError where there is no compiler."""
+        _require_compiler()
+        cpu = device.type == "cpu"
+        self.kind = kind
+        self.frozen = cpu and precision not in UNFROZEN
+        self._options: dict[str, Any] = {
+            "compile_threads": 1,
+            "freezing": self.frozen,
+            "triton.cudagraphs": not cpu,
+        }
+        self.sizes = SIZES[kind, device.type]
+        self.pads = not cpu
+        self._runs = 1 if cpu else CUDA_RUNS
+        self._run: Any = torch.compile(body, fullgraph=True, dynamic=False)
+
+    def warm(self, *item: Tensor) -> None:
+        """Compile every size, for inputs shaped like those of `item`, a batch of one."""
+        for count, size in enumerate(self.sizes, 1):
+            log.info(
+                "compiling the %s tower for batches of %d (%d of %d)",
+                self.kind,
+                size,
+                count,
+                len(self.sizes),
+            )
+            began = time.monotonic()
+            with inductor.patch(self._options):  # as options of torch.compile, freezing is too late
+                for _ in range(self._runs):
+                    self._run(*(one.expand(size, *one.shape[1:]).contiguous() for one in item))
+            log.info("compiled in %.1f s", time.monotonic() - began)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """As the body, for any number of items above 0."""
+        done, rows = 0, []
+        while done < len(inputs[0]):
+            take, size = self.piece(len(inputs[0]) - done)
+            padded = [_padded(one[done : done + take], size) for one in inputs]
+            rows.append(self._run(*padded)[:take].clone())  # a CUDA graph writes over its output
+            done += take
+        return torch.cat(rows)
+
+    def piece(self, items: int) -> tuple[int, int]:
+        """How many of `items` to take next, and the size they are computed in."""
+        if self.pads and items <= self.sizes[-1]:
+            return items, next(size for size in self.sizes if size >= items)
+        size = max(size for size in self.sizes if size <= items)
+        return size, size
+
+
+def _padded(rows: Tensor, size: int) -> Tensor:
+    """`rows` with the first one repeated up to `size`: a row of zeros would be masked whole."""
+    if len(rows) == size:
+        return rows.contiguous()
+    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
+
+
+def _require_compiler() -> None:
+    named = os.environ.get("CXX")
+    if not any(shutil.which(name) for name in (named, "g++", "clang++") if name):
+        raise CheckpointError(
+            "Compiling needs a C++ compiler, and there is none here; install g++ or leave "
+            "--compile off."
+        )

@@ -1,0 +1,107 @@
+"""A real server in int8: its vectors, what it says of itself, and what it refuses to start with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from bench.server_process import ROOT, ServerProcess, free_port
+from litapi.checkpoint import DEMO, Checkpoint
+from litapi.encoder import ImageEncoder, TextEncoder
+from litapi.picture import PictureReader
+from litapi.pixels import PixelMaker
+from litapi.tokens import Tokenizer
+from tests.conftest import picture
+from tests.test_gate import write_pairs
+from tests.test_verdict import figures, keep, settings
+
+CHECKPOINT = Checkpoint.open(DEMO)
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Judged at start, on eight pairs."""
+    folder = tmp_path_factory.mktemp("int8")
+    pairs, cache = write_pairs(folder / "own", 8), folder / "cache"
+    flags = ("--precision", "int8", "--pairs", str(pairs), "--compile-cache", str(cache))
+    with ServerProcess(*flags, ready_within=240) as running:
+        yield running
+
+
+def refused(*flags: str) -> str:
+    """What a server says that ends with exit code 2."""
+    command = [sys.executable, "-m", "litapi", "serve", "--port", str(free_port()), *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2, done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_vectors_served_in_int8_are_near_float32(int8: ServerProcess) -> None:
+    """Texts and images, over HTTP, beside the plain towers."""
+    texts, images = ["a red circle", "two small blue squares"], [picture(n) for n in range(3)]
+    said = httpx.post(f"{int8.url}/embed_text", json={"texts": texts}, timeout=60).json()
+    ids = Tokenizer.load(CHECKPOINT).encode(texts).ids
+    check(said["embeddings"], TextEncoder.load(CHECKPOINT).embed(ids))
+    rows = [
+        httpx.post(
+            f"{int8.url}/embed_image",
+            content=image,
+            headers={"content-type": "image/png"},
+            timeout=60,
+        ).json()["embedding"]
+        for image in images
+    ]
+    maker, reader = PixelMaker(CHECKPOINT), PictureReader()
+    pixels = [maker.make(reader.read(image)) for image in images]
+    check(rows, ImageEncoder.load(CHECKPOINT).embed(pixels))
+
+
+def check(served: Any, exact: Any) -> None:
+    cosines = (np.asarray(served) * exact).sum(axis=-1)
+    assert cosines.min() >= 0.99
+    assert cosines.min() < 1 - 1e-6, "these are float32's"
+
+
+def test_info_and_metrics_say_what_the_towers_compute_in(int8: ServerProcess) -> None:
+    """And what that is worth on the pairs that were given."""
+    info = httpx.get(f"{int8.url}/info").json()
+    assert info["model"]["precision"] == {"text": "int8", "image": "int8"}
+    assert info["model"]["compiled"] is False
+    assert info["model"]["quality"]["passed"] is True
+    assert info["model"]["quality"]["pairs"] == 8
+    assert {worker["arithmetic"] for worker in info["workers"]} <= {"int8", "int8, 7 bits"}
+    exposed = httpx.get(f"{int8.url}/metrics").text
+    for kind in ("text", "image"):
+        assert f'siglit_tower_info{{compiled="off",kind="{kind}",precision="int8"}} 1.0' in exposed
+
+
+def test_a_precision_that_cannot_run_stops_the_start() -> None:
+    """Found by the gate, or by the worker where no gate is needed; either names the option."""
+    assert refused("--image-precision", "float8").startswith("siglit: --image-precision: ")
+
+
+def test_bfloat16_stops_the_start_where_it_would_be_emulated() -> None:
+    """A worker finds out, and the last line names the option."""
+    able = torch.cpu.get_capabilities()
+    if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        pytest.skip("this CPU computes in bfloat16")
+    assert "--text-precision: The device cpu does not compute in bfloat16" in refused(
+        "--text-precision", "bfloat16"
+    )
+
+
+def test_a_failed_gate_stops_the_start(tmp_path: Path) -> None:
+    """With a verdict of before; the sentence says how to start all the same."""
+    chosen = settings(tmp_path)
+    keep(chosen, figures(lost=0.2))
+    sentence = refused("--precision", "int8", "--compile-cache", chosen.compile_cache)
+    assert "the quality gate is failed: recall@1 loses 20.00%" in sentence
+    assert "--accept-loss on" in sentence
