@@ -1,0 +1,7 @@
+"""Many rows at once: a folder or a table in, Parquet of vectors out, on Ray Data."""
+
+import os
+
+# Read when ray is imported. Below "fatal" Ray tells of its own affairs on standard error.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

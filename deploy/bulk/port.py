@@ -1,0 +1,44 @@
+"""The worker loop's end of the queue where there is no queue: jobs come from this very process.
+
+So the service's own loop (fetch ∥ decode ∥ predict ∥ send) runs here as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import queue
+
+from litapi.dispatcher import Fetched, WorkerPort
+from litapi.messages import Job, Reply
+
+
+class LocalPort(WorkerPort):
+    """Takes jobs in one event loop and gives them to the loop's threads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._events = loop
+        self._jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
+        self._replies: dict[str, asyncio.Future[Reply]] = {}
+        self._numbers = itertools.count()
+
+    async def submit(self, job: Job) -> Reply:
+        """The reply to a job; call it in the event loop."""
+        name = str(next(self._numbers))
+        self._replies[name] = self._events.create_future()
+        self._jobs.put(Fetched(0, name, job))
+        return await self._replies[name]
+
+    def fetch(self) -> Fetched:
+        """The next job; waits without using the CPU."""
+        return self._jobs.get()
+
+    def begin(self, fetched: Fetched) -> bool:
+        """Always: nobody here leaves."""
+        del fetched
+        return True
+
+    def send(self, fetched: Fetched, reply: Reply) -> None:
+        """Hand the reply to whoever waits in the event loop."""
+        future = self._replies.pop(fetched.uid)
+        self._events.call_soon_threadsafe(future.set_result, reply)

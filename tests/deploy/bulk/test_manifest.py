@@ -1,0 +1,53 @@
+"""Only the run that was begun is gone on with, and by one process at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.bulk.manifest import SPOKEN, Manifest, ManifestError, held
+
+HERE = Manifest("input", "model", "limits", "text", "caption", 1024)
+
+
+def test_the_same_run_is_resumed(tmp_path: Path) -> None:
+    """Written once, found equal after that."""
+    for _ in range(2):
+        with held(tmp_path / "out"):
+            HERE.settle(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_another_run_is_refused_and_the_difference_named(tmp_path: Path, name: str) -> None:
+    """Blocks of two runs in one folder would be nobody's vectors."""
+    HERE.settle(tmp_path)
+    other: Any = {name: 7 if name in ("block_rows", "version") else "another"}
+    with pytest.raises(ManifestError) as refusal:
+        replace(HERE, **other).settle(tmp_path)
+    assert SPOKEN[name] in str(refusal.value)
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    """Somebody's files are no run."""
+    (tmp_path / "holiday.png").write_bytes(b"")
+    with pytest.raises(ManifestError, match="not empty"):
+        HERE.settle(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.png"]
+
+
+def test_a_damaged_manifest_is_no_reason_to_begin_anew(tmp_path: Path) -> None:
+    """The blocks beside it may be hours of work."""
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ManifestError, match="cannot be read"):
+        HERE.settle(tmp_path)
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    """The second is told so; the lock is gone with the first."""
+    with held(tmp_path), pytest.raises(ManifestError, match="another run"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
