@@ -15,21 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
+from bench.chart import COLOURS as COLOURS
+from bench.chart import Chart, canvas, finished, round_numbers
 from bench.recording import Recording, RecordingError
 from bench.summary import Summary
 
 SHARES = {"p50": ("P50", "-"), "p95": ("P95", "--"), "p99": ("P99", ":")}
-COLOURS = ("#1f5fb4", "#d1495b", "#2e8b57", "#8a5a9e", "#c77f1a", "#4d4d4d")
 SPAN = 4.0  # largest over smallest from which an axis counts in powers
 
 
@@ -63,7 +58,7 @@ class Plot:
     def save(self, folder: Path) -> list[Path]:
         """Draw all that there is data for."""
         folder.mkdir(parents=True, exist_ok=True)
-        drawn: list[tuple[str, Callable[[], Figure], bool]] = [
+        drawn: list[tuple[str, Callable[[], Chart], bool]] = [
             ("throughput", self.throughput, any(c.closed for c in self._curves)),
             ("latency", self.latency, any(c.closed for c in self._curves)),
             ("offered", self.offered, any(c.open for c in self._curves)),
@@ -76,7 +71,7 @@ class Plot:
                 draw().savefig(paths[-1])
         return paths
 
-    def throughput(self) -> Figure:
+    def throughput(self) -> Chart:
         """Items a second against concurrency."""
         figure, axes = _canvas("Throughput", "requests in flight", "throughput (items/s)")
         for curve, colour in self._coloured():
@@ -86,31 +81,32 @@ class Plot:
                 axes.plot(x, y, "o-", color=colour, label=curve.name)
         _from_nought(axes)
         _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
-        return _finished(figure, axes)
+        return finished(figure)
 
-    def latency(self) -> Figure:
+    def latency(self, shares: Sequence[str] = tuple(SHARES)) -> Chart:
         """Percentiles against concurrency."""
         figure, axes = _canvas("Latency", "requests in flight", "latency (ms)")
         for curve, colour in self._coloured():
             points = [(float(one.concurrency), one) for one in curve.closed]
-            self._percentiles(axes, curve, colour, points)
+            self._percentiles(axes, curve, colour, points, shares)
         _powers_on_y(axes)
         _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
-        return _finished(figure, axes)
+        return finished(figure)
 
-    def offered(self) -> Figure:
+    def offered(self) -> Chart:
         """Percentiles against the rate that was asked for."""
         figure, axes = _canvas(
             "Latency of an open loop, from the scheduled time", "offered rate (requests/s)",
             "latency (ms)",
         )  # fmt: skip
         for curve, colour in self._coloured():
-            self._percentiles(axes, curve, colour, [(one.rate, one) for one in curve.open])
+            points = [(one.rate, one) for one in curve.open]
+            self._percentiles(axes, curve, colour, points, tuple(SHARES))
         _powers_on_y(axes)
         _levels_on_x(axes, [one.rate for c in self._curves for one in c.open])
-        return _finished(figure, axes)
+        return finished(figure)
 
-    def cdf(self) -> Figure:
+    def cdf(self) -> Chart:
         """Share of answers within a latency, a line for each level."""
         figure, axes = _canvas("Latency, whole spread", "latency (ms)", "share of good answers (%)")
         for curve, colour in self._coloured():
@@ -122,41 +118,32 @@ class Plot:
                 name = f"{curve.name}: {stage.level.name}"
                 axes.plot(latencies, share, color=colour, alpha=fade, label=name, drawstyle="steps")
         axes.set_xscale("log")
-        _round_numbers(axes.xaxis)
+        round_numbers(axes.xaxis)
         axes.set_ylim(0, 101)
-        return _finished(figure, axes)
+        return finished(figure)
 
     def _coloured(self) -> list[tuple[Curve, str]]:
         return [(c, COLOURS[i % len(COLOURS)]) for i, c in enumerate(self._curves)]
 
     @staticmethod
     def _percentiles(
-        axes: Axes, curve: Curve, colour: str, points: list[tuple[float, Summary]]
+        axes: Axes,
+        curve: Curve,
+        colour: str,
+        points: list[tuple[float, Summary]],
+        shares: Sequence[str],
     ) -> None:
         shown = [(x, one.latency_ms) for x, one in points if one.latency_ms]
-        for name, (label, style) in SHARES.items() if shown else ():
+        for name in shares if shown else ():
+            label, style = SHARES[name]
             x, y = [x for x, _ in shown], [spread[name] for _, spread in shown]
             name = f"{curve.name}: {label}"
             axes.plot(x, y, f"o{style}", color=colour, label=name, markersize=4)
 
 
-def _canvas(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8.0, 4.5), dpi=130, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(True, color="#e4e4e4")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _finished(figure: Figure, axes: Axes) -> Figure:
-    if axes.get_legend_handles_labels()[0]:
-        # beside the axes: it covers no point
-        figure.legend(loc="outside right upper", frameon=False, fontsize="small", handlelength=3)
-    return figure
+def _canvas(title: str, x: str, y: str) -> tuple[Chart, Axes]:
+    chart = canvas(title, x, y)
+    return chart, chart.axes[0]
 
 
 def _levels_on_x(axes: Axes, levels: Sequence[float]) -> None:
@@ -173,7 +160,7 @@ def _powers_on_y(axes: Axes) -> None:
     values = _drawn(axes)
     if values and min(values) > 0 and max(values) / min(values) >= SPAN:
         axes.set_yscale("log")
-        _round_numbers(axes.yaxis)
+        round_numbers(axes.yaxis)
     else:
         _from_nought(axes)
 
@@ -184,13 +171,6 @@ def _from_nought(axes: Axes) -> None:
 
 def _drawn(axes: Axes) -> list[float]:
     return [float(y) for line in axes.get_lines() for y in np.asarray(line.get_ydata())]
-
-
-def _round_numbers(axis: Axis) -> None:
-    """1, 2, 5, 10 … on a logarithmic axis, written out."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
 
 
 def named(text: str) -> tuple[str, Path]:
