@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(shell grep -oE '^torch==[^ ]+' requirements.txt)
 
-.PHONY: serve test lint types check demo faults clean redis
+.PHONY: serve test lint types check demo faults notebooks clean redis
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.serve
@@ -33,6 +33,9 @@ demo: $(VENV)/.serve
 faults: $(VENV)/.dev redis
 	$(BIN)/python -m bench.faults
 
+notebooks: $(VENV)/.dev redis
+	$(BIN)/python -m bench.notebooks
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
@@ -48,7 +51,7 @@ $(VENV)/.serve: requirements.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.serve
+$(VENV)/.dev: requirements-dev.txt requirements-bulk.txt $(VENV)/.serve
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
