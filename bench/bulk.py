@@ -48,6 +48,7 @@ class Contest:
 
     kind: Kind
     checkpoint: Path
+    batch: int
     seconds: float
     redis: RedisServer
     rows: int = 0
@@ -64,13 +65,6 @@ class Contest:
             self.bare.append(self._bare_rate())
             self.rows = self.rows or max(4 * BLOCKS, round(self.bare[0] * self.seconds))
             self._bulk(number)
-
-    @property
-    def batch(self) -> int:
-        """Items of a batch, as the tower itself would choose on a CPU."""
-        facts = Checkpoint.open(self.checkpoint)
-        gflop = facts.text_gflop if self.kind == "text" else facts.image_gflop
-        return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / gflop)))
 
     def _bare_rate(self) -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +131,13 @@ class Contest:
         }
 
 
+def _batch(kind: Kind, checkpoint: Path) -> int:
+    """Items of a batch, as the tower itself would choose on a CPU."""
+    facts = Checkpoint.open(checkpoint)
+    gflop = facts.text_gflop if kind == "text" else facts.image_gflop
+    return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / gflop)))
+
+
 def _three(values: Sequence[float]) -> Iterator[float]:
     spread = Spread.of(values)
     return iter((spread.median, spread.low, spread.high))
@@ -155,7 +156,9 @@ def compare(size: str, kinds: Sequence[Kind], rounds: int, seconds: float) -> li
     """Measure on a checkpoint of that size, or on the demo's."""
     with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
         checkpoint = DEMO if size == "demo" else write_size(Path(folder, size), size)
-        contests = [Contest(kind, checkpoint, seconds, redis) for kind in kinds]
+        contests = [
+            Contest(kind, checkpoint, _batch(kind, checkpoint), seconds, redis) for kind in kinds
+        ]
         turns = [(one, number) for number in range(rounds) for one in contests]
         for contest, number in tqdm(turns, desc="bulk", unit="pair", leave=False, disable=None):
             contest.measure(number)

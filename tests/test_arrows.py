@@ -240,7 +240,7 @@ BENCH_EXTRA: dict[str, set[str]] = {
         "litapi.tokens",
     },
     "bench.output_types": {"litapi.demo.drawing", "litapi.demo.heldout", "litapi.demo.judge"},
-    "bench.footprint": {"cache", "cache.memory"},
+    "bench.footprint": {"cache", "cache.key", "cache.memory"},
     "bench.zipf": {"cache", "cache.memory"},
     "bench.speed": {"litapi.fidelity"},
     "bench.study": {
