@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # More options for installing torch, such as --index-url with the address of a CPU-only index.
 TORCH_OPTIONS ?=
+# Test files run side by side; most wait for servers to start or to give up.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -15,7 +17,7 @@ serve: $(VENV)/.serve
 	@exec $(BIN)/python -m litapi serve
 
 test: $(VENV)/.dev redis
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
