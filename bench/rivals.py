@@ -1,6 +1,6 @@
 """The systems of a comparison side by side, out of all the files that `bench.compare` left.
 
-A scenario may have been measured more than once; the file measured last is the one that is shown.
+A scenario may have been measured more than once; what was measured last is what is shown.
 Of several rounds each level shows the one of median throughput, so that a row is one real run.
 """
 
@@ -28,7 +28,7 @@ class Rivals:
     def __init__(self, scenario: str, part: str, folder: Path = RESULTS) -> None:
         self.scenario, self.part = scenario, part
         found = [one for one in comparisons(folder) if scenario in one.scenarios()]
-        self._result = found[-1] if found else None
+        self._result = max(found, key=lambda one: _weight(one, scenario), default=None)
         self._points = self._result.of(scenario) if self._result else Points([])
 
     def __bool__(self) -> bool:
@@ -80,11 +80,16 @@ class Rivals:
 
 
 def comparisons(folder: Path = RESULTS) -> list[Result]:
-    """All of a folder, the one measured last at the end."""
+    """All of a folder."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
             found.append(Result.read(path))
         except ValueError:  # a result of something else
             continue
-    return sorted(found, key=lambda one: str(one.head["date"]))
+    return found
+
+
+def _weight(result: Result, scenario: str) -> tuple[str, int]:
+    """The later day, and of one day the more points."""
+    return str(result.head["date"]), len([*result.of(scenario)])
