@@ -121,7 +121,7 @@ class Settings(BaseModel):
     hang_timeout: float = Field(60.0, gt=0, description="seconds in the model; then it is replaced")
     probe_interval: float = Field(30.0, gt=0, description="seconds between probes of an idle tower")
     header_timeout: float = Field(5.0, gt=0, description="seconds for the head of a request")
-    body_timeout: float = Field(5.0, gt=0, description="seconds in which a body may stand still")
+    body_timeout: float = Field(4.0, gt=0, description="seconds in which a body may stand still")
     max_header_bytes: int = Field(32 << 10, ge=1024, description="bytes of the head of a request")
     start_timeout: float = Field(600.0, gt=0, description="seconds for all workers to load")
     drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
