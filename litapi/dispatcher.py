@@ -8,7 +8,7 @@ process's end: submit a job, await its reply until the deadline, and send the jo
 again.
 
 Why nothing is lost: a worker says START as soon as it holds a job, so a job of a dead worker is
-known. A job that the queue handed to a worker that was already dead never gets its START; the
+known. A job that a worker took and could not say so before it died never gets its START; the
 queue is first in, first out, so a probe that comes through shows which earlier jobs were
 swallowed. Embeddings are idempotent, so sending one twice is harmless.
 
@@ -28,13 +28,14 @@ import logging
 import math
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
-from typing import Any, Protocol
+from typing import Any
 
 import uvicorn
 from litserve import LitAPI, LitServer
@@ -42,6 +43,7 @@ from litserve.loops.base import LitLoop
 from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
+from litapi.channel import INLINE_BYTES, Channel
 from litapi.errors import (
     DeadlineExceeded,
     ItemError,
@@ -56,21 +58,13 @@ from litapi.messages import Job, Kind, Reply
 log = logging.getLogger("siglit.dispatcher")
 
 TICK = 0.25  # seconds between two looks at the child processes
-INLINE_BYTES = 64 << 10  # a larger job is put on the queue from a thread, off the event loop
+BURST = 64  # messages that are read before other work of the event loop gets its turn
 GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
 SUSPECT = 2  # workers that died with a job in hand, though none had begun with it: once is chance
 PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 LOST = "LOST"  # control message: a worker died
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
-
-
-class Inbox(Protocol):
-    """A queue proxy of the manager process."""
-
-    def put(self, item: Any) -> None: ...
-    def get(self, block: bool = True, timeout: float | None = None) -> Any: ...
-    def qsize(self) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -89,18 +83,17 @@ class Pending:
 class Dispatcher:
     """Submits jobs to the towers of this server and awaits their replies.
 
-    Lives in one HTTP process, in one event loop; a thread waits for the inbox.
+    Lives in one HTTP process, in one event loop.
     """
 
     def __init__(
-        self, queues: Mapping[str, Inbox], inbox: Inbox, consumer: int, interest: Interest
+        self, queues: Mapping[str, Channel], inbox: Channel, consumer: int, interest: Interest
     ) -> None:
         self._queues = queues
         self._inbox = inbox
         self._consumer = consumer
         self._claims = interest.claims(consumer)
         self._pending: dict[str, Pending] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
@@ -110,8 +103,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to receive, in the running event loop."""
-        self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._receive, daemon=True, name="siglit-inbox").start()
+        asyncio.get_running_loop().add_reader(self._inbox.fileno(), self._receive)
 
     def in_flight(self, kind: Kind) -> int:
         """Items submitted by this process and not yet answered."""
@@ -131,8 +123,8 @@ class Dispatcher:
         return bool(job.name) and self._claims.begun(job.name)
 
     def depth(self, kind: Kind) -> int:
-        """Jobs in the queue of a tower, of all HTTP processes (one round trip to the manager)."""
-        return self._queues[kind].qsize()
+        """Jobs of this process that no worker has taken yet."""
+        return sum(p.kind == kind and p.worker is None for p in self._pending.values())
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to `job`. Items over which workers keep dying are named in its errors.
@@ -192,16 +184,10 @@ class Dispatcher:
     # -- receiving -----------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        while True:
-            try:
-                message = self._inbox.get()
-            except (EOFError, OSError):  # the manager is gone: so is the server
-                return
-            if message is None or self._loop is None or self._loop.is_closed():
-                return
-            uid, (data, status, *_, worker) = message
-            with contextlib.suppress(RuntimeError):  # the loop closed in between
-                self._loop.call_soon_threadsafe(self._deliver, uid, data, status, worker)
+        with contextlib.suppress(queue.Empty):
+            for _ in range(BURST):
+                uid, (data, status, *_, worker) = self._inbox.get_nowait()
+                self._deliver(uid, data, status, worker)
 
     def _deliver(self, uid: str, data: Any, status: str, worker: int | None) -> None:
         if status == LOST:
@@ -240,17 +226,13 @@ class Dispatcher:
         self._spawn(self._find_swallowed(kind, waiting))
 
     async def _find_swallowed(self, kind: Kind, waiting: list[str]) -> None:
-        """Send again what the queue handed to the dead worker.
+        """Send again what the dead worker had taken from the queue without a word.
 
-        The queue hands a dead worker at most one job, the first that comes after its death. So of
-        two probes at least one comes through, and whatever waited before it was handed out by then.
+        Whatever waited before a probe that comes through was handed out by then. If the next worker
+        dies with the probe, its loss sends another.
         """
-        late = time.monotonic() + PROBE_PATIENCE
-        probes = [asyncio.ensure_future(self._send(kind, Job([], deadline=late))) for _ in range(2)]
-        await asyncio.wait(probes, return_when=asyncio.FIRST_COMPLETED)
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        with contextlib.suppress(DeadlineExceeded, WorkerLost):
+            await self._send(kind, Job([], deadline=time.monotonic() + PROBE_PATIENCE))
         for uid in waiting:
             pending = self._pending.get(uid)
             if pending is not None and pending.worker is None and not pending.held:
@@ -324,17 +306,17 @@ class WorkerPort:
     """A worker's end of the queues."""
 
     def __init__(
-        self, loop: LitLoop, queue: Inbox, transport: MPQueueTransport, interest: Interest
+        self, loop: LitLoop, jobs: Channel, transport: MPQueueTransport, interest: Interest
     ) -> None:
         self._loop = loop
-        self._queue = queue
+        self._jobs = jobs
         self._transport = transport
         self._interest = interest
 
     def fetch(self) -> Fetched:
         """The next job that somebody waits for; waits without using the CPU, and says START."""
         while True:
-            consumer, uid, _, job = self._queue.get()
+            consumer, uid, _, job = self._jobs.get()
             if uid is None:  # LitServe's own stop signal: the process is about to be ended
                 continue
             if self._interest.wanted(uid):
@@ -423,13 +405,13 @@ class DispatchServer(LitServer):
         self._busy = multiprocessing.RawArray("i", num_api_servers)
         self._interest = Interest(num_api_servers)
         for api in self.litapi_connector:
-            self.litapi_request_queues[api.api_path] = manager.Queue()
+            self.litapi_request_queues[api.api_path] = Channel()
             api.board = self.board
             # Shared doubles, one a worker: since when it has been in the model, 0 when it is not.
             workers = len(self._inference_workers_config_for_api(api.api_path))
             api.pulses = multiprocessing.get_context("spawn").RawArray("d", workers)
             api.interest = self._interest
-        inboxes = [manager.Queue() for _ in range(num_api_servers)]
+        inboxes = [Channel() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
         self._seats = self._lay_seats()
         return manager
@@ -562,8 +544,6 @@ class DispatchServer(LitServer):
                 continue
             log.error("HTTP process %d ended; starting another", consumer)
             self.front_ended(process.pid)
-            # The dead one's blocked get swallows the next message, which must not be a reply.
-            self._transport.send(("", ({}, LIVE, None, None)), consumer_id=consumer)
             self._fronts[consumer] = self._fork_front(consumer)
             self._tell_live()
 

@@ -4,6 +4,8 @@
          ▲                                │
          └── waits while enough is ready ─┘   so that idle workers get the rest of the queue
 
+Each arrow costs a change of threads, so the short ways are taken where nothing waits behind: the
+fetch thread decodes a single text itself, and an idle model's thread sends its reply itself.
 A job that nobody waits for any more is dropped until its decoding begins, and finished after that.
 A batch takes items of any request, first come first served, up to a budget of cost (tokens or
 patches); it never waits for more while the device is idle. An item that fails, in decoding or in
@@ -148,7 +150,10 @@ class Pipeline:
             for start, part in self._tower.parts(job):
                 estimate = self._tower.estimate(part)
                 self._shelf.reserve(estimate)
-                self._pool.submit(_or_die, self._decode, ticket, start, part, estimate)
+                if self._tower.quick(part):
+                    self._decode(ticket, start, part, estimate)
+                else:
+                    self._pool.submit(_or_die, self._decode, ticket, start, part, estimate)
 
     def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
         began = time.monotonic()
@@ -212,19 +217,24 @@ class Pipeline:
             ticket.rows[index] = row
             ticket.missing -= 1
             whole = ticket.missing == 0
-        if whole:
+            idle = not self._shelf.items
+        if whole and idle:
+            self._reply(ticket)
+        elif whole:
             self._done.put(ticket)
 
     def _send(self) -> None:
         while True:
-            ticket = self._done.get()
-            rows = [row for row in ticket.rows if row is not None]
-            reply: Reply = self._tower.encode_response(rows)
-            reply.decode_seconds = ticket.decode_seconds
-            reply.infer_seconds = ticket.infer_seconds
-            whole = time.monotonic() - ticket.fetched.job.sent
-            reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
-            self._port.send(ticket.fetched, reply)
+            self._reply(self._done.get())
+
+    def _reply(self, ticket: Ticket) -> None:
+        rows = [row for row in ticket.rows if row is not None]
+        reply: Reply = self._tower.encode_response(rows)
+        reply.decode_seconds = ticket.decode_seconds
+        reply.infer_seconds = ticket.infer_seconds
+        whole = time.monotonic() - ticket.fetched.job.sent
+        reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
+        self._port.send(ticket.fetched, reply)
 
 
 def _or_die(stage: Callable[..., None], *args: Any) -> None:

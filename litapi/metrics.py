@@ -48,7 +48,7 @@ class Metrics:
             "siglit_stage_seconds", "Time of a job in each stage", ["kind", "stage"], buckets=fast
         )
         self._depth = Gauge(
-            "siglit_queue_depth", "Jobs waiting for a worker", ["kind"], multiprocess_mode="livemax"
+            "siglit_queue_depth", "Jobs waiting for a worker", ["kind"], multiprocess_mode="livesum"
         )
         self._age = Gauge(
             "siglit_queue_age_seconds",

@@ -36,6 +36,7 @@ STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
 CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
 CPU_BATCH_ITEMS = 64
+QUICK_CHARS = 512
 GPU_BATCH_ITEMS = {"text": 256, "image": 64}
 
 
@@ -187,6 +188,11 @@ class Tower(LitAPI):
     def estimate(self, part: Job) -> int:
         """The likely cost of a part before it is decoded."""
 
+    def quick(self, part: Job) -> bool:
+        """Whether decoding it takes less than handing it to another thread is worth."""
+        del part
+        return False
+
     def _batch_items(self, device: str, gflop: float) -> int:
         if device != "cpu":
             return GPU_BATCH_ITEMS[self.kind]
@@ -270,6 +276,10 @@ class TextTower(Tower):
     def estimate(self, part: Job) -> int:
         """Exact: every text is padded to the full length."""
         return len(part.items) * self.checkpoint.text_length
+
+    def quick(self, part: Job) -> bool:
+        """A short text or a few: about 0.1 ms."""
+        return sum(map(len, part.items)) <= QUICK_CHARS
 
     def decode_request(self, request: Job) -> list[Decoded | ItemError]:
         """Token ids of each text."""

@@ -18,7 +18,7 @@ class LocalPort(WorkerPort):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._events = loop
-        self._jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count()
 
@@ -26,12 +26,12 @@ class LocalPort(WorkerPort):
         """The reply to a job; call it in the event loop."""
         name = str(next(self._numbers))
         self._replies[name] = self._events.create_future()
-        self._jobs.put(Fetched(0, name, job))
+        self._asked.put(Fetched(0, name, job))
         return await self._replies[name]
 
     def fetch(self) -> Fetched:
         """The next job; waits without using the CPU."""
-        return self._jobs.get()
+        return self._asked.get()
 
     def begin(self, fetched: Fetched) -> bool:
         """Always: nobody here leaves."""
