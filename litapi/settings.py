@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from litapi.cores import cores
+
 PREFIX = "SIGLIT_"
 BARE = ("model", "revision", "port", "redis_url")
 ALIASES = {"precision": ["--dtype"]}
@@ -76,7 +78,7 @@ class Settings(BaseModel):
     devices: str = Field("auto", description="auto, cpu, or a list such as cuda:0,cuda:1")
     text_workers: int = Field(1, ge=1, le=64, description="text workers on each device")
     image_workers: int = Field(1, ge=1, le=64, description="image workers on each device")
-    threads: int = Field(0, ge=0, le=256, description="torch threads of a worker; 0: cores shared")
+    threads: int = Field(0, ge=0, le=256, description="torch threads of a worker; 0: all cores")
     decode_threads: int = Field(0, ge=0, le=64, description="decoding threads of a worker; 0: auto")
     loop: Literal["pipelined", "stock"] = Field("pipelined", description="worker loop")
     text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
@@ -213,7 +215,7 @@ class Settings(BaseModel):
     @property
     def front_processes(self) -> int:
         """HTTP processes to start."""
-        return self.http_workers or max(1, (os.cpu_count() or 1) // 4)
+        return self.http_workers or max(1, cores() // 4)
 
     @classmethod
     def read(cls, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:

@@ -19,6 +19,7 @@ import pybase64
 from litserve import LitAPI
 
 from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.cores import cores
 from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.lifeline import die_with_parent
 from litapi.logs import configure
@@ -37,6 +38,7 @@ STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
 CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
 CPU_BATCH_ITEMS = 64
 QUICK_CHARS = 512
+LIGHT_GFLOP = 1.0  # below, a second thread waits for the first longer than it computes
 GPU_BATCH_ITEMS = {"text": 256, "image": 64}
 
 
@@ -156,12 +158,22 @@ class Tower(LitAPI):
             return self.settings.threads
         if device != "cpu":
             return 1
-        workers = self.settings.text_workers + self.settings.image_workers
-        return max(1, (os.cpu_count() or 1) // workers)
+        if self._gflop < LIGHT_GFLOP:
+            return 1
+        return max(1, cores() // self._workers)
 
     def _auto_decode_threads(self, device: str) -> int:
-        share = (os.cpu_count() or 1) // self.settings.image_workers
+        share = cores() // self.settings.image_workers
         return max(1, min(share if device == "cpu" else 2 * share, 16))
+
+    @property
+    def _workers(self) -> int:
+        return {"text": self.settings.text_workers, "image": self.settings.image_workers}[self.kind]
+
+    @property
+    def _gflop(self) -> float:
+        made = self.checkpoint
+        return {"text": made.text_gflop, "image": made.image_gflop}[self.kind]
 
     def pulse(self, since: float) -> None:
         """Say since when this worker has been in the model; 0 when it is not."""

@@ -25,7 +25,9 @@ ARROWS: dict[str, set[str]] = {
     "litapi": set(),
     # leaves
     "litapi.errors": set(),
-    "litapi.settings": set(),
+    "litapi.cores": set(),
+    "litapi.channel": set(),
+    "litapi.settings": {"litapi.cores"},
     "litapi.messages": set(),
     "litapi.lifeline": set(),
     "litapi.interest": set(),
@@ -132,6 +134,7 @@ ARROWS: dict[str, set[str]] = {
     },
     # processes
     "litapi.dispatcher": {
+        "litapi.channel",
         "litapi.errors",
         "litapi.interest",
         "litapi.lifeline",
@@ -141,6 +144,7 @@ ARROWS: dict[str, set[str]] = {
         "litapi.check",
         "litapi.checkpoint",
         "litapi.compiled",
+        "litapi.cores",
         "litapi.encoder",
         "litapi.errors",
         "litapi.lifeline",
@@ -409,8 +413,8 @@ def test_every_file_of_litapi_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("module", ["litapi.settings", "litapi.errors"])
 def test_settings_and_errors_are_leaves(module: str) -> None:
-    """Everybody may import them because they import nobody."""
-    assert inside(module) == set()
+    """Everybody may import them because they import nobody, but for the count of cores."""
+    assert inside(module) <= {"litapi.cores"}
 
 
 @pytest.mark.parametrize("module", of_room("cache"))

@@ -315,12 +315,12 @@ def test_every_default_image_format_is_a_known_one() -> None:
     assert set(DEFAULTS.image_formats) <= set(IMAGE_FORMATS)
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (4, 1), (8, 2), (64, 16)])
+@pytest.mark.parametrize(("count", "processes"), [(1, 1), (2, 1), (4, 1), (8, 2), (64, 16)])
 def test_there_is_one_http_process_for_four_cores(
-    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
+    monkeypatch: pytest.MonkeyPatch, count: int, processes: int
 ) -> None:
     """The rest of the cores belong to decoding and to the towers."""
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("litapi.settings.cores", lambda: count)
     assert DEFAULTS.front_processes == processes
     assert Settings.read({"http_workers": 3}, {}).front_processes == 3
 

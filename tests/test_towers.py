@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -47,6 +48,43 @@ def image(checkpoint: Checkpoint) -> ImageTower:
 
 def _through(tower: Tower, *jobs: Job) -> list[list[Embedded | ItemError]]:
     return tower.unbatch(tower.predict(tower.batch([tower.decode_request(j) for j in jobs])))
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "gflop", "threads"),
+    [
+        ("cpu", {}, 11.0, 8),
+        ("cpu", {"text_workers": 2}, 11.0, 4),
+        ("cpu", {"image_workers": 4}, 11.0, 8),
+        ("cpu", {"text_workers": 16}, 11.0, 1),
+        ("cpu", {}, 0.05, 1),
+        ("cpu", {"threads": 3}, 0.05, 3),
+        ("cuda:0", {}, 11.0, 1),
+    ],
+)
+def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    options: dict[str, int],
+    gflop: float,
+    threads: int,
+) -> None:
+    """The workers of a tower share the cores; the other tower's may be idle and take none away."""
+    monkeypatch.setattr("litapi.towers.cores", lambda: 8)
+    tower = TextTower(Settings(**options), dataclasses.replace(checkpoint, text_gflop=gflop))
+    assert tower._threads(device) == threads
+
+
+def test_only_short_texts_are_decoded_where_they_are_fetched(
+    text: TextTower, image: ImageTower
+) -> None:
+    """A long text or a picture would hold up the jobs behind it."""
+    assert text.quick(Job(["a red circle"]))
+    assert text.quick(Job([]))
+    assert not text.quick(Job(["a" * 513]))
+    assert not text.quick(Job(["a red circle"] * 64))
+    assert not image.quick(Job([b""]))
 
 
 def test_a_tower_travels_to_its_worker_before_it_is_loaded(checkpoint: Checkpoint) -> None:
