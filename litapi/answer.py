@@ -48,6 +48,8 @@ class Answer:
         answer = cls.json({"error": {**body, "items": items} if items else body}, error.status)
         if error.retry_after is not None:
             answer.headers.append((b"retry-after", b"%d" % error.retry_after))
+        if error.allow:
+            answer.headers.append((b"allow", ", ".join(error.allow).encode()))
         return answer
 
     @classmethod

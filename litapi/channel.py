@@ -36,6 +36,8 @@ class Channel:
     def __init__(self) -> None:
         self._out, self._in = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        room = self._out.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self._inline = min(INLINE_BYTES, room // 4)  # a message larger than its room never fits
         self._lay()
 
     def _lay(self) -> None:
@@ -44,7 +46,7 @@ class Channel:
         self._sender: threading.Thread | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_out": self._out, "_in": self._in}
+        return {"_out": self._out, "_in": self._in, "_inline": self._inline}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -103,7 +105,7 @@ class Channel:
     def _offer(self, message: bytes) -> bool:
         """Hand it to the kernel; whether there was room."""
         try:
-            if len(message) <= INLINE_BYTES:
+            if len(message) <= self._inline:
                 self._out.send(message, socket.MSG_DONTWAIT)
             else:
                 self._offer_file(message)

@@ -13,6 +13,7 @@ reads; what went wrong inside goes to the log and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -23,6 +24,7 @@ class ServiceError(Exception):
     code: ClassVar[str] = "internal"
     sentence: ClassVar[str] = "The server could not finish this request."
     retry_after: int | None = None
+    allow: tuple[str, ...] = ()
 
     def __init__(self, sentence: str | None = None, *, param: str | None = None) -> None:
         super().__init__(sentence or self.sentence)
@@ -96,6 +98,10 @@ class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
     sentence = "This route does not answer that method; /docs shows which it does."
+
+    def __init__(self, allow: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.allow = tuple(sorted(allow))
 
 
 class ItemsInvalid(RequestError):

@@ -208,7 +208,8 @@ class Front:
         if route is not None:
             return route
         if path in self._paths:
-            raise MethodNotAllowed
+            found = {method for method, known in self._table if known == path}
+            raise MethodNotAllowed(found | {"HEAD"} if "GET" in found else found)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._facts.model
         raise RouteUnknown

@@ -117,6 +117,19 @@ def test_what_finds_no_room_is_sent_later_in_order_and_putting_never_waits(
     assert channel.get(timeout=10) == "after"
 
 
+def test_a_kernel_that_gives_little_room_gets_smaller_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the limit is low, more goes through files; nothing is refused for its size."""
+    monkeypatch.setattr("litapi.channel.BUFFER_BYTES", 10_000)
+    channel = Channel()
+    messages = [bytes(size) for size in (10, 4_000, 20_000, INLINE_BYTES, 200_000)]
+    for message in messages:
+        channel.put(message)
+    assert all_of(channel, len(messages)) == messages
+    channel.close()
+
+
 def test_too_many_files_under_way_only_delay(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,25 @@ def test_the_official_client_gets_its_own_error_for_a_bad_request(server: Server
     assert caught.value.code == "model_not_found"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/embed_text", "POST"),
+        ("DELETE", "/v1/embeddings", "POST"),
+        ("POST", "/info", "GET, HEAD"),
+        ("PUT", "/livez", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_told_which_are_right(
+    client: httpx.Client, method: str, path: str, allowed: str
+) -> None:
+    """405 names the methods of that route, as HTTP asks."""
+    answer = client.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
 def test_all_eight_conformance_probes_pass(server: ServerProcess, reference: Reference) -> None:
     """Where every peer is wrong, this server is right."""
     lines: list[str] = []

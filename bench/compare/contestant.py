@@ -14,7 +14,7 @@ import psutil
 from bench.baselines.system import Ground, Served, System
 from bench.compare.part import Part
 from bench.compare.point import Point
-from bench.compare.proof import NoVectors, Proof
+from bench.compare.proof import NEAR, SAME, NoVectors, Proof
 from bench.fleet import FleetError
 from bench.load import Load, parser
 from bench.process_clock import cpu_seconds
@@ -77,7 +77,8 @@ class Server:
         with self._system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
             try:
                 if turn.proof:
-                    finding.wrong = turn.proof.fault(served, turn.part.kind)
+                    least = SAME if turn.part.precision == "float32" else NEAR
+                    finding.wrong = turn.proof.fault(served, turn.part.kind, least)
             except NoVectors as reason:
                 return Finding(wrong=str(reason))  # there is nothing to time
             for place, arguments in enumerate(_loads(turn.part)):
@@ -126,6 +127,7 @@ class Towers:
         command = [sys.executable, "-m", "bench.baselines.bare", str(turn.ground.checkpoint)]
         command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
+        command += ["--precision", part.precision]
         command += ["--seed", str(turn.seed), *(["--ready"] if self._ready else [])]
         with tempfile.TemporaryDirectory() as home:
             path = Path(home) / "bare.jsonl"

@@ -1,6 +1,7 @@
 """The scenarios: what each asks, of whom, and what it was meant to show.
 
     base-text, base-image  true base size: is siglit at least as good as the best right baseline?
+    int8                   true base size: what is left of int8's gain over HTTP?
     demo-batch             64 items in a request: what is left of the bare towers' speed?
     demo-single            one item in a request: how many times plain LitServe?
     latency                one item at a time: what does the service add to the towers?
@@ -33,8 +34,12 @@ Judge = Callable[[Points], Iterator[Target]]
 SIGLIT = Siglit("siglit", "--cache", "off", *PATIENT)
 CACHED = Siglit("siglit-cached", *PATIENT)
 UNCACHED = Siglit("siglit-uncached", "--cache", "off", *PATIENT)
-SOON = Siglit("siglit", "--cache", "off", *PATIENT, cores="threads")
-AS_IT_COMES = Siglit("siglit", cores="shared")
+SOON = Siglit("siglit", "--cache", "off", *PATIENT, cores="own")
+# Not compiled, as its bare towers are not. The weights are random: their recall means nothing.
+INT8 = Siglit(
+    "siglit-int8", "--cache", "off", *PATIENT, "--precision", "int8", "--accept-loss", "on"
+)
+AS_IT_COMES = Siglit("siglit", cores="own")
 ONE, TWO = Instances("1-instance", 1), Instances("2-instances", 2)
 LITSERVE = SYSTEMS["litserve"]
 BASELINES = tuple(SYSTEMS.values())
@@ -161,6 +166,13 @@ def _base(kind: Literal["text", "image"], requests: int, many: int) -> Scenario:
     return Scenario(f"base-{kind}", "base", (single, batches), judges)
 
 
+def _int8(kind: Literal["text", "image"], requests: int) -> Part:
+    return Part(
+        f"{kind}, int8", kind, (SIGLIT, INT8), (2,), items=32, requests=requests, warmup=1,
+        bare=(2, 8, 32), bare_seconds=10, precision="int8",
+    )  # fmt: skip
+
+
 def _batch(kind: Literal["text", "image"], requests: int) -> Part:
     return Part(
         f"{kind}, 64 items", kind, (SIGLIT,), (4,), items=64, requests=requests, warmup=4,
@@ -185,6 +197,12 @@ def _repeated(kind: Literal["text", "image"], universe: int) -> Part:
 def _scenarios() -> Iterator[Scenario]:
     yield _base("text", requests=100, many=12)
     yield _base("image", requests=60, many=4)
+    yield Scenario(
+        "int8",
+        "base",
+        (_int8("text", 8), _int8("image", 4)),
+        tuple(at_least(0.95, f"{kind}, int8", INT8.name, BARE) for kind in ("text", "image")),
+    )
     yield Scenario(
         "demo-batch",
         "demo",

@@ -17,13 +17,12 @@ PATIENT = ("--timeout", "900", "--max-wait", "900", "--hang-timeout", "900")
 
 
 # How the one kind that is asked gets all cores: as many workers with a thread each, for the most
-# items a second; one worker with as many threads, for the soonest answer; or as siglit comes, where
-# text and image share them.
-Cores = Literal["workers", "threads", "shared"]
+# items a second; or as siglit comes, one worker that takes as many threads as help.
+Cores = Literal["workers", "own"]
 
 
 class Siglit(System):
-    """`python -m litapi serve` in float32."""
+    """`python -m litapi serve`, in float32 unless the flags say otherwise."""
 
     def __init__(self, name: str, *flags: str, cores: Cores = "workers") -> None:
         self.name = name
@@ -39,7 +38,7 @@ class Siglit(System):
     def _spread(self, cores: str) -> Sequence[str]:
         if self._cores == "workers":
             return ["--text-workers", cores, "--image-workers", cores, "--threads", "1"]
-        return ["--threads", cores] if self._cores == "threads" else []
+        return []
 
 
 class Instances(System):

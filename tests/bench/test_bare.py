@@ -31,6 +31,15 @@ def test_their_vectors_are_right(kind: Kind) -> None:
         assert cosine(vector, right) > 0.9999
 
 
+def test_they_compute_in_the_precision_they_are_told() -> None:
+    """Close to float32, and not the same."""
+    job = Workload("text", batch=3).job(1, 0)
+    exact, coarse = (Bare("text", DEMO, 1, precision) for precision in ("float32", "int8"))
+    one, other = (np.asarray(bare.embed(bare.prepare(job))) for bare in (exact, coarse))
+    assert not np.array_equal(one, other)
+    assert min(cosine(a, b) for a, b in zip(one, other, strict=True)) > 0.99
+
+
 @pytest.mark.parametrize("ready", [[], ["--ready"]])
 def test_a_run_is_a_recording_with_a_level_for_each_size(tmp_path: Path, ready: list[str]) -> None:
     """Every batch is a sample of that many items, one after another."""

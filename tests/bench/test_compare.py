@@ -178,12 +178,23 @@ def test_the_limits_of_the_table() -> None:
         "base-image": [
             point(name, 1, part="image, 32 items", level="1") for name in ("siglit", "bare")
         ],
+        "int8": [
+            point(name, 1, part=f"{kind}, int8")
+            for kind in ("text", "image")
+            for name in ("siglit-int8", "bare")
+        ],
     }
     limits = {
         name: {target.at_least for target in SCENARIOS[name].judged(Points(points))[0]}
         for name, points in made.items()
     }
-    assert limits == {"demo-batch": {0.6}, "demo-single": {3}, "zipf": {6}, "base-image": {0.95}}
+    assert limits == {
+        "demo-batch": {0.6},
+        "demo-single": {3},
+        "zipf": {6},
+        "base-image": {0.95},
+        "int8": {0.95},
+    }
 
 
 # -- points and parts ----------------------------------------------------------------------------

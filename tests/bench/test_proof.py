@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import orjson
 import pytest
 
 from bench.baselines.system import Served
-from bench.compare.proof import TEXTS, NoVectors, Proof
+from bench.compare.proof import NEAR, TEXTS, NoVectors, Proof
 from bench.random_checkpoint import DEMO
 from bench.reference import Reference
 
@@ -90,6 +91,16 @@ def test_a_mistake_that_only_company_brings_is_found(proof: Proof, reference: Re
 
     with answering(answer) as served:
         assert "text asked together: cosine" in str(proof.fault(served, "text"))
+
+
+def test_fewer_bits_are_judged_by_what_they_can_keep(proof: Proof, reference: Reference) -> None:
+    """A vector that is off by rounding passes for int8 and not for float32."""
+    exact = {text: reference.text(text) for text in TEXTS}
+    noise = np.random.default_rng(1).normal(size=96) * 0.006
+    rough = {text: (vector + noise).tolist() for text, vector in exact.items()}
+    with answering(rough.__getitem__) as served:
+        assert "cosine 0.99" in str(proof.fault(served, "text"))
+        assert proof.fault(served, "text", NEAR) is None
 
 
 def test_errors_and_other_dimensions_are_named(proof: Proof) -> None:
