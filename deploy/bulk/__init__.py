@@ -5,3 +5,5 @@ import os
 # Read when ray is imported. Below "fatal" Ray tells of its own affairs on standard error.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+# Decoding and the model share the cores: torch's idle threads must not spin on them.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
