@@ -34,7 +34,7 @@ Judge = Callable[[Points], Iterator[Target]]
 SIGLIT = Siglit("siglit", "--cache", "off", *PATIENT)
 CACHED = Siglit("siglit-cached", *PATIENT)
 UNCACHED = Siglit("siglit-uncached", "--cache", "off", *PATIENT)
-SOON = Siglit("siglit", "--cache", "off", *PATIENT, cores="own")
+SOON = Siglit("siglit", "--cache", "off", *PATIENT, cores="threads")
 # Not compiled, as its bare towers are not. The weights are random: their recall means nothing.
 INT8 = Siglit(
     "siglit-int8", "--cache", "off", *PATIENT, "--precision", "int8", "--accept-loss", "on"

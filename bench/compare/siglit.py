@@ -17,8 +17,8 @@ PATIENT = ("--timeout", "900", "--max-wait", "900", "--hang-timeout", "900")
 
 
 # How the one kind that is asked gets all cores: as many workers with a thread each, for the most
-# items a second; or as siglit comes, one worker that takes as many threads as help.
-Cores = Literal["workers", "own"]
+# items a second; one worker with as many threads, for the soonest answer; or as siglit comes.
+Cores = Literal["workers", "threads", "own"]
 
 
 class Siglit(System):
@@ -38,7 +38,7 @@ class Siglit(System):
     def _spread(self, cores: str) -> Sequence[str]:
         if self._cores == "workers":
             return ["--text-workers", cores, "--image-workers", cores, "--threads", "1"]
-        return []
+        return ["--threads", cores] if self._cores == "threads" else []
 
 
 class Instances(System):
