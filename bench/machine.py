@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from litapi.cores import cores as cores
+
 ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==")
 
@@ -49,11 +51,6 @@ class Machine:
     def fields(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def cpu_model(cpuinfo: str) -> str:

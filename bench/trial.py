@@ -13,7 +13,7 @@ import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from bench.guardian import guard
 from bench.load import Load, parser
@@ -50,17 +50,8 @@ def serving(settings: Options | None = None) -> Guarded:
 class Guarded(ServerProcess):
     """One that ends when this process is killed, too."""
 
-    def start(self, wait: bool = True) -> Self:
-        """As its parent's."""
-        super().start(wait=False)
+    def started(self) -> None:
         self.guardian = guard(self.pid)
-        if wait:
-            try:
-                self.await_ready()
-            except BaseException:
-                self.kill()
-                raise
-        return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 40.0) -> int:
         """As its parent's; the guardian has nothing left to guard."""

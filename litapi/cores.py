@@ -11,6 +11,9 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+# Turns in which an idle thread of torch watches for work before it sleeps. Several processes have
+# threads for all cores; with libgomp's own number they would watch each other's work, not do it.
+SPINS = "2000"
 
 
 def cores(cgroup: Path = CGROUP) -> int:
@@ -18,6 +21,11 @@ def cores(cgroup: Path = CGROUP) -> int:
     allowed = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return max(1, min(allowed, math.ceil(quota)) if quota else allowed)
+
+
+def sleep_soon() -> None:
+    """Let idle threads of torch sleep soon, here and in children, where torch is not loaded yet."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _quota(cgroup: Path) -> float:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
 from litapi.checkpoint import Checkpoint
+from litapi.cores import sleep_soon
 from litapi.dispatcher import DispatchServer, StartError
 from litapi.fidelity import Fidelity
 from litapi.front import Front, make_fetcher
@@ -33,9 +34,6 @@ from litapi.towers import ImageTower, TextTower
 log = logging.getLogger("siglit.server")
 
 MB = 1 << 20
-# Turns in which an idle thread of torch watches for work before it sleeps. Both towers have threads
-# for all cores; with libgomp's own number they would watch each other's work instead of doing it.
-SPINS = "2000"
 OBSERVE_EVERY = 2.0  # seconds between two readings of CPU and memory
 
 
@@ -71,7 +69,7 @@ class EmbedServer(DispatchServer):
     def serve(self) -> None:
         """Bind, load, serve; returns when the server has shut down."""
         settings = self.service.settings
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when a worker loads torch
+        sleep_soon()
         try:
             make_fetcher(settings)  # here, once, so that wrong hosts stop the start
         except ValueError as error:

@@ -205,6 +205,7 @@ ARROWS: dict[str, set[str]] = {
     "litapi.server": {
         "cache",
         "litapi.checkpoint",
+        "litapi.cores",
         "litapi.dispatcher",
         "litapi.fidelity",
         "litapi.front",
@@ -265,6 +266,7 @@ BENCH_EXTRA: dict[str, set[str]] = {
         "litapi.pixels",
         "litapi.precision",
     },
+    "bench.machine": {"litapi.cores"},
     "bench.pixels": {"litapi.checkpoint", "litapi.picture", "litapi.pixels"},
     "bench.faults.question": {"litapi.demo.drawing"},
     "bench.offline.__main__": {"litapi.checkpoint", "litapi.encoder"},
@@ -275,6 +277,7 @@ BENCH_EXTRA: dict[str, set[str]] = {
 # takes its parts for that.
 DEPLOY_EXTRA: dict[str, set[str]] = {
     "deploy.inputs": {"bench.result_file"},
+    "deploy.bulk": {"litapi.cores"},
     "deploy.bulk.__main__": {
         "litapi.checkpoint",
         "litapi.logs",
@@ -283,7 +286,7 @@ DEPLOY_EXTRA: dict[str, set[str]] = {
         "litapi.settings",
         "litapi.verdict",
     },
-    "deploy.bulk.cluster": {"litapi.settings"},
+    "deploy.bulk.cluster": {"litapi.cores", "litapi.settings"},
     "deploy.bulk.discovery": {"litapi.messages"},
     "deploy.bulk.fault": {"litapi.errors"},
     "deploy.bulk.intake": {

@@ -29,18 +29,23 @@ def _environment(ground: Ground, processes: int) -> dict[str, str]:
     }
 
 
+@contextmanager
+def alone(module: str, ground: Ground, loads: int = 1) -> Iterator[Served]:
+    """One server, by its module; it serves once it has loaded a model so many times."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", f"bench.baselines.{module}", str(port)]
+    with child(command, f"{url}/health", _environment(ground, 1), LOADED, loads) as pid:
+        yield Served(url, (pid,))
+
+
 class FlaskDev(System):
     """Flask's own server: a thread for each connection."""
 
     name = "flask-dev"
 
-    @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "bench.baselines.flask_app", str(port)]
-        with child(command, f"{url}/health", _environment(ground, 1), LOADED) as pid:
-            yield Served(url, (pid,))
+    def start(self, ground: Ground) -> AbstractContextManager[Served]:
+        return alone("flask_app", ground)
 
 
 @contextmanager
@@ -94,13 +99,8 @@ class PlainLitServe(System):
 
     name = "litserve"
 
-    @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "bench.baselines.litserve_api", str(port)]
-        with child(command, f"{url}/health", _environment(ground, 1), LOADED, 2) as pid:
-            yield Served(url, (pid,))
+    def start(self, ground: Ground) -> AbstractContextManager[Served]:
+        return alone("litserve_api", ground, loads=2)
 
 
 class Infinity(System):

@@ -2,8 +2,9 @@
 
 import os
 
+from litapi.cores import sleep_soon
+
 # Read when ray is imported. Below "fatal" Ray tells of its own affairs on standard error.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-# Decoding and the model share the cores: torch's idle threads must not spin on them.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+sleep_soon()  # decoding and the model share the cores

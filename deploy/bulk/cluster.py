@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import ray
 
+from litapi.cores import cores
 from litapi.settings import Settings
 
 OBJECT_STORE = 100 << 20  # bytes
@@ -73,7 +74,7 @@ class Cluster:
             raise ClusterError("--address: no Ray cluster answers there") from error
 
     def _start(self) -> None:
-        options: dict[str, Any] = {"num_cpus": len(os.sched_getaffinity(0)), **QUIET}
+        options: dict[str, Any] = {"num_cpus": cores(), **QUIET}
         if self._gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(g.partition(":")[2] for g in self._gpus)
             options["num_gpus"] = len(self._gpus)
