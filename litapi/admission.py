@@ -3,9 +3,10 @@
 Two bounds. A fixed one on items and bytes keeps memory bounded whatever arrives. A measured one
 keeps the wait bounded: from how long finished jobs took and how much stood before them, it guesses
 what a new job would wait, and refuses what would wait too long to be worth it. A job that waited
-for a worker to be replaced says nothing about the pace, and nothing is learnt from it. A request
-that finds nothing in flight is always let in, however large: it would never fit otherwise. What
-the cache knows never comes here.
+for a worker to be replaced says nothing about the pace, and nothing is learnt from it. One that was
+nearly alone tells its latency, of which the pace is only a part: it can lower the guess at once,
+and raise it by little. A request that finds nothing in flight is always let in, however large: it
+would never fit otherwise. What the cache knows never comes here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from litapi.errors import Overloaded
 
 SMOOTHING = 0.1  # weight of the newest job in the measured seconds an item
+CROWD = 16  # items under way from which on a job's seconds tell the pace, and not the latency
 
 
 def _always() -> float:
@@ -52,7 +54,7 @@ class Admission:
         try:
             yield
             if self.whole_since() <= began:
-                self._learn((time.monotonic() - began) / max(1, ahead))
+                self._learn(time.monotonic() - began, max(1, ahead))
         finally:
             self.items -= items
             self.bytes -= size
@@ -70,8 +72,7 @@ class Admission:
             self.refused += 1
             raise Overloaded.after(math.ceil(min(60.0, max(1.0, self.wait / 2))))
 
-    def _learn(self, seconds: float) -> None:
-        if self.seconds_an_item == 0.0:
-            self.seconds_an_item = seconds
-        else:
-            self.seconds_an_item += SMOOTHING * (seconds - self.seconds_an_item)
+    def _learn(self, seconds: float, ahead: int) -> None:
+        change = seconds / ahead - self.seconds_an_item
+        weight = SMOOTHING * min(1.0, ahead / CROWD) if change > 0 else SMOOTHING
+        self.seconds_an_item += weight * change

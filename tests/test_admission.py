@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litapi.admission import Admission
+from litapi.admission import CROWD, Admission
 from litapi.errors import Overloaded
 
 
@@ -62,15 +62,38 @@ def test_a_queue_that_would_take_too_long_is_refused_before_it_is_full() -> None
 
 
 def test_the_pace_is_learnt_from_finished_work() -> None:
-    """One slow job is enough to know about; failures teach nothing."""
-    admission = _admission()
-    with admission.admit(2, 1):
-        time.sleep(0.02)
+    """Slow work is known after a few jobs; failures teach nothing."""
+    admission = _admission(items=100)
+    for _ in range(20):
+        with admission.admit(CROWD, 1):
+            time.sleep(0.002)
     learnt = admission.seconds_an_item
-    assert learnt >= 0.005
+    assert learnt >= 0.8 * 0.002 / CROWD
     with pytest.raises(ValueError, match="x"), admission.admit(1, 1):
         raise ValueError("x")
     assert admission.seconds_an_item == learnt
+
+
+def test_one_slow_answer_to_a_lone_item_does_not_refuse_a_crowd() -> None:
+    """A stall of half a second is not the pace of each of the thousand items that come after it."""
+    admission = _admission(items=2000, size=2000, wait=10.0)
+    with admission.admit(1, 1):
+        time.sleep(0.5)
+    with admission.admit(1000, 1):
+        assert admission.wait < 10.0
+        with admission.admit(100, 1):
+            pass
+    assert admission.refused == 0
+
+
+def test_a_quick_answer_to_a_lone_item_lowers_the_guess() -> None:
+    """An item cannot need more than it took."""
+    admission = _admission()
+    admission.seconds_an_item = 10.0
+    for _ in range(100):
+        with admission.admit(1, 1):
+            pass
+    assert admission.seconds_an_item < 0.1
 
 
 def test_nothing_is_learnt_from_work_that_waited_for_a_worker() -> None:
