@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,14 +46,17 @@ class Part:
         requests: int = 0,
         seconds: float = 0.0,
     ) -> Part:
-        """With the options of a run: levels and rates where there are several, bounds anywhere."""
+        """With the options of a run: levels and rates where there are several, bounds anywhere.
+
+        `requests` are of one item; of those with more items there are as many fewer.
+        """
         part = self
         if levels and len(part.levels) > 1:
             part = replace(part, levels=tuple(levels))
         if rates and part.rates:
             part = replace(part, rates=tuple(rates))
         if requests and part.requests:
-            part = replace(part, requests=requests)
+            part = replace(part, requests=math.ceil(requests / part.items))
         if seconds:
             bare = min(seconds, part.bare_seconds)
             part = replace(part, seconds=seconds if part.seconds else 0.0, bare_seconds=bare)

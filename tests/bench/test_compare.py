@@ -221,6 +221,8 @@ def test_options_change_sweeps_and_bounds() -> None:
     changed = sweep.changed(levels=[4, 8], requests=6)
     assert changed.levels == (4, 8)
     assert [changed.level_requests(level) for level in changed.levels] == [6, 8]
+    large = Part("c", "text", levels=(2,), items=32, requests=12).changed(requests=100)
+    assert large.requests == 4  # of 32 items: a run of base size is not 32 times as long for them
     alone = Part("b", "text", levels=(1,), seconds=60).changed(levels=[4, 8], seconds=2)
     assert (alone.levels, alone.seconds, alone.level_requests(1)) == ((1,), 2, 0)
 
