@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     add("--systems", type=lambda text: text.split(","), default=[], metavar="A[,B…]")
     add("--rounds", type=int, default=1)
-    add("--requests", type=int, default=0, metavar="N", help="of each level bound by them, in items")
+    add("--requests", type=int, default=0, metavar="N", help="items of each level bound by them")
     add("--seconds", type=float, default=0.0, metavar="S", help="of each level bound by time")
     add("--levels", type=_list(int), default=[], metavar="N[,N…]", help="in place of several")
     add("--rates", type=_list(float), default=[], metavar="R[,R…]", help="in place of several")
