@@ -14,9 +14,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from bench.chart import COLOURS as COLOURS
@@ -25,6 +27,9 @@ from bench.recording import Recording, RecordingError
 from bench.summary import Summary
 
 SHARES = {"p50": ("P50", "-"), "p95": ("P95", "--"), "p99": ("P99", ":")}
+LOST = "hollow: requests were lost"
+EMPTY: dict[str, Any] = {"markerfacecolor": "white", "zorder": 3}
+GREY = "#4d4d4d"
 SPAN = 4.0  # largest over smallest from which an axis counts in powers
 
 
@@ -78,7 +83,9 @@ class Plot:
             x = [one.concurrency for one in curve.closed]
             y = [one.items_per_s for one in curve.closed]
             if x:
-                axes.plot(x, y, "o-", color=colour, label=curve.name)
+                (line,) = axes.plot(x, y, "o-", color=colour, label=curve.name)
+                _hollow(axes, line, [one.errors_pct for one in curve.closed])
+        _explain(axes)
         _from_nought(axes)
         _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
         return finished(figure)
@@ -89,6 +96,7 @@ class Plot:
         for curve, colour in self._coloured():
             points = [(float(one.concurrency), one) for one in curve.closed]
             self._percentiles(axes, curve, colour, points, shares)
+        _explain(axes)
         _powers_on_y(axes)
         _levels_on_x(axes, [one.concurrency for c in self._curves for one in c.closed])
         return finished(figure)
@@ -102,6 +110,7 @@ class Plot:
         for curve, colour in self._coloured():
             points = [(one.rate, one) for one in curve.open]
             self._percentiles(axes, curve, colour, points, tuple(SHARES))
+        _explain(axes)
         _powers_on_y(axes)
         _levels_on_x(axes, [one.rate for c in self._curves for one in c.open])
         return finished(figure)
@@ -133,17 +142,32 @@ class Plot:
         points: list[tuple[float, Summary]],
         shares: Sequence[str],
     ) -> None:
-        shown = [(x, one.latency_ms) for x, one in points if one.latency_ms]
+        shown = [(x, one) for x, one in points if one.latency_ms]
         for name in shares if shown else ():
             label, style = SHARES[name]
-            x, y = [x for x, _ in shown], [spread[name] for _, spread in shown]
+            x, y = [x for x, _ in shown], [(one.latency_ms or {})[name] for _, one in shown]
             name = f"{curve.name}: {label}"
-            axes.plot(x, y, f"o{style}", color=colour, label=name, markersize=4)
+            (line,) = axes.plot(x, y, f"o{style}", color=colour, label=name, markersize=4)
+            _hollow(axes, line, [one.errors_pct for _, one in shown])
 
 
 def _canvas(title: str, x: str, y: str) -> tuple[Chart, Axes]:
     chart = canvas(title, x, y)
     return chart, chart.axes[0]
+
+
+def _hollow(axes: Axes, line: Line2D, errors: Sequence[float]) -> None:
+    """A point at which requests were lost is seen as one: what was lost was not computed."""
+    points = zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), errors, strict=True)
+    lost = [(x, y) for x, y, percent in points if percent > 0]
+    if lost:
+        x, y = zip(*lost, strict=True)
+        axes.plot(x, y, "o", color=line.get_color(), markersize=line.get_markersize(), **EMPTY)
+
+
+def _explain(axes: Axes) -> None:
+    if any(line.get_markerfacecolor() == EMPTY["markerfacecolor"] for line in axes.get_lines()):
+        axes.plot([], [], "o", color=GREY, label=LOST, **EMPTY)
 
 
 def _levels_on_x(axes: Axes, levels: Sequence[float]) -> None:

@@ -1,5 +1,8 @@
 """Who may ask, and how often: API keys and a rate for each of them.
 
+A key comes as `Authorization: Bearer` or `X-API-Key`, or as the password of `Authorization: Basic`,
+whatever the user: that is what a browser asks for when it is sent to `/docs`.
+
 Keys are compared by their digests, all of them every time, in constant time: neither how long a
 comparison takes nor how far a guess got tells anything. A rate is a token bucket for each key, or
 for each client address where there are no keys.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -44,9 +48,8 @@ class Access:
             self._spend(who)
 
     def _key(self, incoming: Incoming) -> bytes:
-        scheme, _, bearer = incoming.header(b"authorization").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else ""
-        digest = sha256((given or incoming.header(b"x-api-key")).encode()).digest()
+        given = _authorized(incoming) or incoming.header(b"x-api-key")
+        digest = sha256(given.encode()).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthorized
@@ -62,6 +65,21 @@ class Access:
             self._buckets.popitem(last=False)
         if tokens < 1.0:
             raise RateLimited
+
+
+def _authorized(incoming: Incoming) -> str:
+    """The key in `Authorization`, or the empty string."""
+    scheme, _, given = incoming.header(b"authorization").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    return _password(given.strip()) if scheme.lower() == "basic" else ""
+
+
+def _password(pair: str) -> str:
+    try:
+        return b64decode(pair, validate=True).decode().partition(":")[2]
+    except ValueError:  # not base64, or not UTF-8
+        return ""
 
 
 def _address(incoming: Incoming) -> bytes:

@@ -30,11 +30,19 @@ class Answer:
     status: int = 200
     headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
     hits: int = 0  # vectors in it, where all of them came from this process's memory
+    _lines: bytes = field(default=b"", repr=False, compare=False)
 
     @classmethod
     def json(cls, content: Any, status: int = 200) -> Answer:
         """`content` as JSON; float32 arrays are written as their shortest decimals."""
         return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status)
+
+    def lines(self) -> bytes:
+        """Headers and content length as HTTP/1.1 has them; rendered when first asked for."""
+        if not self._lines:
+            length = b"content-length: %d\r\n" % len(self.body)
+            self._lines = b"".join([b"%b: %b\r\n" % header for header in self.headers]) + length
+        return self._lines
 
     @classmethod
     def error(cls, error: ServiceError, items: list[dict[str, Any]] | None = None) -> Answer:
@@ -50,6 +58,8 @@ class Answer:
             answer.headers.append((b"retry-after", b"%d" % error.retry_after))
         if error.allow:
             answer.headers.append((b"allow", ", ".join(error.allow).encode()))
+        if error.challenge:
+            answer.headers.append((b"www-authenticate", error.challenge.encode()))
         return answer
 
     @classmethod

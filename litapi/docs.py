@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import orjson
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
+from litapi.access import OPEN_PATHS
 from litapi.answer import Answer
 from litapi.errors import (
     ItemError,
@@ -58,6 +60,7 @@ and `X-Embedding-Dtype` say which |
 | `Cache-Control: no-cache` | everything is computed afresh |
 | `Cache-Control: no-store` | and leaves no trace in the cache |
 | `Authorization: Bearer KEY` or `X-API-Key: KEY` | you are let in, where the server asks for keys |
+| `Authorization: Basic …` with the key as password | the same: what a browser asks you for |
 | `X-Request-Id: ID` | it comes back in the answer, and stands in the server's log |
 
 Answers carry `X-Cache` (for each item: hit-l1, hit-l2, join, miss, bypass), `X-Truncated` (items
@@ -131,6 +134,11 @@ PLACES: Final = {
     "/score": (("texts[{}]", 0), ("images[{}]", 2)),
     "/classify": (("labels[{}]", 1), ("image", -1)),
 }
+KEYS: Final = [
+    Security(HTTPBearer(auto_error=False, description="One of the server's API keys.")),
+    Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="The same.")),
+]
+NO_KEY: Final[dict[str, Any]] = {"security": [{}]}  # or none, where the server asks for none
 RETRY: Final = {
     "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}
 }
@@ -189,7 +197,7 @@ class _Posts:
         content: dict[str, Any] = {"application/json": json}
         if uploads:
             content |= _uploads()
-        extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+        extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}, **NO_KEY}
         if uploads:
             extra["parameters"] = [_parameter(n, s) for n, s in _options().items()]
         responses: dict[int | str, dict[str, Any]] = {200: _success(path, response)}
@@ -203,6 +211,7 @@ class _Posts:
             description=ROUTES[path],
             response_model=response,
             responses=responses,
+            dependencies=KEYS,
             openapi_extra=extra,
             operation_id=path.strip("/").replace("/", "_"),
         )
@@ -357,5 +366,7 @@ def _get(app: FastAPI, path: str, response: type[BaseModel] | None) -> None:
         response_model=response,
         response_class=PlainTextResponse if path == "/metrics" else JSONResponse,
         responses=answers,
+        dependencies=[] if path in OPEN_PATHS else KEYS,
+        openapi_extra={} if path in OPEN_PATHS else NO_KEY,
         operation_id=path.strip("/").replace("/", "_").replace("{", "").replace("}", ""),
     )

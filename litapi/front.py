@@ -94,6 +94,7 @@ class Front:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._consumer = self.response_queue_id or 0
+        self._busy = self._shared.busy()
         self._fresh = _fresh_ids()
         self._metrics = NotedMetrics()
         self._metrics.tiers("+".join(self._service.cache_tiers))
@@ -183,7 +184,7 @@ class Front:
 
     def _count(self, change: int) -> None:
         self._in_flight += change
-        self._shared.busy()[self._consumer] = self._in_flight
+        self._busy[self._consumer] = self._in_flight
 
     async def _answer(self, incoming: Incoming) -> Answer | None:
         """The answer, or None where the pages have it."""
@@ -269,10 +270,8 @@ def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
     whole = incoming.scope.get("extensions", {}).get(WHOLE)
     if whole is None or incoming.method == "HEAD":
         return False
-    lines = [b"%b: %b\r\n" % header for header in answer.headers]
-    length, body = len(answer.body), answer.body
-    lines.append(b"content-length: %d\r\nx-request-id: %b\r\n" % (length, request_id))
-    return bool(whole(answer.status, b"".join(lines), body))
+    head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)
+    return bool(whole(answer.status, head, answer.body))
 
 
 def _log_request(label: str, method: str, status: int, seconds: float, request_id: bytes) -> None:

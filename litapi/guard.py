@@ -168,11 +168,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _say(self, error: ServiceError) -> None:
         answer = Answer.error(error)
         connection_refused(error.code)
-        length = (b"content-length", b"%d" % len(answer.body))
-        last = (b"connection", b"close")
-        headers = [*self.server_state.default_headers, *answer.headers, length, last]
-        head = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self._wire.write(STATUS_LINE[error.status] + head + b"\r\n" + answer.body)
+        answer.headers += [*self.server_state.default_headers, (b"connection", b"close")]
+        self._wire.write(STATUS_LINE[error.status] + answer.lines() + b"\r\n" + answer.body)
         if isinstance(error, RequestTimeout):
             self._wire.close()  # nothing arrives, so nothing needs to be read
         else:

@@ -6,12 +6,14 @@ look-up. What is here is the little of a request that the routes need.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, RequestInvalid
 
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -91,6 +93,22 @@ class Incoming:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         return ClientGone()
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives; once the client has hung up it is cancelled. The body must be whole.
+
+        Raises:
+            ClientGone: the client hung up first.
+        """
+        working, left = asyncio.ensure_future(work), asyncio.ensure_future(self.gone())
+        try:
+            await asyncio.wait({working, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise left.result()
+            return working.result()
+        finally:
+            working.cancel()
+            left.cancel()
 
     def _refuse_announced(self) -> None:
         announced = self.headers.get(b"content-length", b"0").lstrip(b"0")

@@ -174,10 +174,13 @@ class Reader:
         """An image by its URL, where this server fetches at all."""
         return ImageUrlDisabled() if self._fetcher is None else Link(url)
 
-    async def settle(self, items: list[Read]) -> list[Item | ItemError]:
-        """The items with every link fetched, all at the same time."""
+    async def settle(self, items: list[Read], incoming: Incoming) -> list[Item | ItemError]:
+        """The items with every link fetched, all at the same time, while the client is there."""
         if Link not in map(type, items):
             return items  # type: ignore[return-value]
+        return await incoming.unless_gone(self._fetched(items))
+
+    async def _fetched(self, items: list[Read]) -> list[Item | ItemError]:
         return await asyncio.gather(*(self._settled(item) for item in items))
 
     async def _settled(self, item: Read) -> Item | ItemError:

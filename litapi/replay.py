@@ -10,7 +10,6 @@ a look-up by content costs little there beside the rest.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -24,7 +23,8 @@ Name = tuple[str, bytes, bytes, bytes]
 
 LARGEST_BODY = 32 << 10  # bytes of a request; hashing more costs what the tier saves
 SHARE = 16  # one answer may take this part of the limit
-EXTRA = 1200  # bytes that CPython spends on the name, the answer, its headers and their places
+EXTRA = 1500  # bytes that CPython spends on the name, the answer, its headers and their places
+NO_TIME = (b"server-timing", Spent().header())  # to read a clock would take longer than the look-up
 
 
 class Replay:
@@ -62,19 +62,17 @@ class Replay:
         return replayed
 
     def _again(self, name: Name, kept: Answer) -> Answer:
-        began = time.perf_counter()
         self._kept.move_to_end(name)
         self._watcher.looked_up("answer", "hit", 1)
         self._watcher.looked_up("l1", "hit", kept.hits)
-        timing = (b"server-timing", Spent(cache=time.perf_counter() - began).header())
-        return Answer(kept.body, headers=[*kept.headers, timing])
+        return kept
 
     def _keep(self, name: Name, answer: Answer) -> None:
         size = _cost(name, answer)
         if size * SHARE > self.limit or name in self._kept:
             return
-        lasting = [header for header in answer.headers if header[0] != b"server-timing"]
-        self._kept[name] = Answer(answer.body, headers=lasting, hits=answer.hits)
+        lasting = [header for header in answer.headers if header[0] != NO_TIME[0]]
+        self._kept[name] = Answer(answer.body, headers=[*lasting, NO_TIME], hits=answer.hits)
         self.bytes += size
         while self.bytes > self.limit:
             oldest, gone = self._kept.popitem(last=False)

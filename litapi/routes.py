@@ -181,7 +181,7 @@ class Routes:
 
     async def _outcome(self, items: list[Read], incoming: Incoming, patches: int | None) -> Outcome:
         demand = self._demand(incoming, patches)
-        return await self._embedder.embed(await self._reader.settle(items), demand)
+        return await self._embedder.embed(await self._reader.settle(items, incoming), demand)
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         checkpoint = self._service.checkpoint

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from litapi.access import MAX_BUCKETS, Access
+from litapi.answer import Answer
 from litapi.errors import RateLimited, Unauthorized
 from litapi.incoming import Incoming
 
@@ -26,6 +28,11 @@ def _incoming(path: str = "/embed_text", client: str = "1.2.3.4", **headers: str
     return Incoming(scope, receive, 100)
 
 
+def basic(pair: str) -> str:
+    """As a browser sends a user and a password."""
+    return f"Basic {b64encode(pair.encode()).decode()}"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -33,10 +40,12 @@ def _incoming(path: str = "/embed_text", client: str = "1.2.3.4", **headers: str
         {"authorization": "bearer  two "},
         {"x_api_key": "one"},
         {"authorization": "Basic abc", "x_api_key": "two"},
+        {"authorization": basic("anybody:two")},
+        {"authorization": basic(":one").replace("Basic", "basic")},
     ],
 )
 def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None:
-    """Bearer, whatever its case, or X-API-Key."""
+    """Bearer, whatever its case, X-API-Key, or the password that a browser asks for."""
     Access(("one", "two")).check(_incoming(**headers))
 
 
@@ -51,6 +60,11 @@ def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None
         {"x_api_key": "ONE"},
         {"x_api_key": "one,two"},
         {"x_api_key": "onö"},
+        {"authorization": basic("one")},
+        {"authorization": basic("one:three")},
+        {"authorization": basic("one:two:")},
+        {"authorization": "Basic one"},
+        {"authorization": f"Basic {b64encode(b':' + bytes([255])).decode()}"},
     ],
 )
 def test_anything_else_is_refused(headers: dict[str, str]) -> None:
@@ -64,6 +78,13 @@ def test_every_route_but_health_needs_the_key(path: str) -> None:
     """Pages and metrics are closed too."""
     with pytest.raises(Unauthorized):
         Access(("one",)).check(_incoming(path))
+
+
+def test_a_refusal_makes_a_browser_ask_for_the_key() -> None:
+    """`/docs` under keys opens in a browser, which can send no header of its own."""
+    headers = dict(Answer.error(Unauthorized()).headers)
+    assert headers[b"www-authenticate"].startswith(b"Basic realm=")
+    assert headers[b"www-authenticate"].endswith(b", Bearer")
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

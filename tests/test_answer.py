@@ -141,6 +141,16 @@ def test_a_json_answer_says_what_it_is() -> None:
     assert orjson.loads(answer.body) == {"a": [1, None, "é"]}
 
 
+def test_headers_as_lines_are_those_of_the_pairs_and_the_length_of_the_body() -> None:
+    """What goes over the wire is rendered once, and says the same."""
+    answer = Answer(b"four", headers=[OCTETS, (b"x-cache", b"miss")])
+    lines = answer.lines()
+    pairs = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+    assert pairs == [OCTETS, (b"x-cache", b"miss"), (b"content-length", b"4")]
+    assert lines.endswith(b"\r\n")
+    assert answer.lines() is lines
+
+
 def test_two_answers_share_no_headers() -> None:
     """A header of one answer does not leak into the next."""
     one, other = Answer(b""), Answer(b"")

@@ -45,7 +45,13 @@ ARROWS: dict[str, set[str]] = {
     "litapi.access": {"litapi.errors", "litapi.incoming"},
     "litapi.admission": {"litapi.errors"},
     "litapi.logs": {"litapi.settings"},
-    "litapi.docs": {"litapi.answer", "litapi.errors", "litapi.forms", "litapi.samples"},
+    "litapi.docs": {
+        "litapi.access",
+        "litapi.answer",
+        "litapi.errors",
+        "litapi.forms",
+        "litapi.samples",
+    },
     "litapi.samples": {"litapi.errors", "litapi.forms"},
     "litapi.middleware": {"litapi.incoming", "litapi.settings"},
     "litapi.reader": {

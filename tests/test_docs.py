@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from litapi.access import OPEN_PATHS
 from litapi.docs import REFUSALS, describe
 from litapi.errors import ItemError, RequestInvalid, public_errors
 from litapi.forms import (
@@ -137,6 +138,18 @@ def test_every_route_of_the_interface_is_described(document: dict[str, Any], pat
 def test_no_other_route_is_described(document: dict[str, Any]) -> None:
     """The document promises nothing that the front does not answer."""
     assert set(document["paths"]) == {*FORMS, *FACTS, "/v1/models/{model}"}
+
+
+def test_a_key_may_be_given_everywhere_but_to_health(document: dict[str, Any]) -> None:
+    """Either header, or none where the server asks for none; the page has a field for them."""
+    schemes = document["components"]["securitySchemes"]
+    assert {one.get("scheme") or one["name"] for one in schemes.values()} == {"bearer", "X-API-Key"}
+    for path, _, operation in operations(document):
+        asked = operation.get("security", [])
+        assert {name for one in asked for name in one} == (
+            set() if path in OPEN_PATHS else set(schemes)
+        ), path
+        assert ({} in asked) == (path not in OPEN_PATHS), path
 
 
 def test_no_description_is_the_codes_own(document: dict[str, Any]) -> None:

@@ -83,6 +83,49 @@ def test_a_client_that_waits_for_its_answer_is_not_gone() -> None:
     asyncio.run(run())
 
 
+def test_work_for_a_client_that_hangs_up_is_cancelled() -> None:
+    """What nobody waits for is not worth its cost."""
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def run() -> None:
+        incoming = arrive(Wire([b"body"], gone_after=1))
+        await incoming.body()
+        with pytest.raises(ClientGone):
+            await asyncio.wait_for(incoming.unless_gone(work()), 5)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert ended == ["cancelled"]
+
+
+def test_work_for_a_client_that_waits_ends_as_it_does_alone() -> None:
+    """Its result and its errors are the caller's, and the listening ends with it."""
+
+    async def right() -> int:
+        return 7
+
+    async def wrong() -> int:
+        raise KeyError("of its own")
+
+    async def run() -> None:
+        incoming = arrive(b"body")
+        await incoming.body()
+        assert await incoming.unless_gone(right()) == 7
+        with pytest.raises(KeyError, match="of its own"):
+            await incoming.unless_gone(wrong())
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
 # -- the body --------------------------------------------------------------------------------------
 
 

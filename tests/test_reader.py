@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -29,8 +30,9 @@ from litapi.errors import (
     TextTooLong,
     TooManyItems,
 )
+from litapi.fetch import Fetcher, FetchPolicy
 from litapi.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart
-from litapi.incoming import Incoming
+from litapi.incoming import ClientGone, Incoming
 from litapi.messages import Item
 from litapi.reader import Link, Read, Reader, Upload
 from litapi.settings import Settings
@@ -212,11 +214,86 @@ def test_a_url_is_refused_while_fetching_is_off(url: str) -> None:
     assert isinstance(READER.link(url), ImageUrlDisabled)
 
 
+def settle(reads: list[Read]) -> list[Any]:
+    """What becomes of them where nothing is fetched."""
+
+    async def run() -> list[Any]:
+        incoming = arrive(b"body")
+        await incoming.body()
+        return list(await READER.settle(reads, incoming))
+
+    return asyncio.run(run())
+
+
+class Silent:
+    """A host that takes requests and never answers."""
+
+    def __init__(self) -> None:
+        self.called, self.left = asyncio.Event(), asyncio.Event()
+
+    async def listen(self) -> Fetcher:
+        """A fetcher that may ask it, patiently."""
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        policy = FetchPolicy(
+            hosts=("127.0.0.1",),
+            private_ok=True,
+            ports=(self.port,),
+            max_bytes=100,
+            timeout=60.0,
+        )
+        fetcher = Fetcher(policy)
+        await fetcher.start()
+        return fetcher
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.called.set()
+        await reader.read()  # to the end of the connection
+        self.left.set()
+        writer.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Parting(Wire):
+    """A client that hangs up once its request has made the server call a host."""
+
+    def __init__(self, host: Silent) -> None:
+        super().__init__([b"body"])
+        self._host = host
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        if self.taken == 0:
+            return await super().receive()
+        await self._host.called.wait()
+        return {"type": "http.disconnect"}
+
+
+def test_a_fetch_ends_when_its_client_leaves() -> None:
+    """A host that never answers is not waited for on behalf of nobody, and sees its caller go."""
+
+    async def run() -> None:
+        host = Silent()
+        fetcher, incoming = await host.listen(), arrive(Parting(host))
+        await incoming.body()
+        reader = Reader(Settings.read({}, {}), fetcher)
+        link = Link(f"http://127.0.0.1:{host.port}/a.png")
+        with pytest.raises(ClientGone):
+            await asyncio.wait_for(reader.settle([link], incoming), 20)
+        await asyncio.wait_for(host.left.wait(), 20)
+        await fetcher.close()
+        host.close()
+
+    asyncio.run(run())
+
+
 def test_without_links_there_is_nothing_to_settle() -> None:
     """Items and their errors keep their places; a link that cannot be fetched is its own error."""
     reads: list[Read] = [Item("text", "a"), TextEmpty(), Item("image", b"x")]
-    assert asyncio.run(READER.settle(reads)) == reads
-    settled = asyncio.run(READER.settle([*reads, Link("http://a.example/b.png")]))
+    assert settle(reads) == reads
+    settled = settle([*reads, Link("http://a.example/b.png")])
     assert settled[:3] == reads
     assert isinstance(settled[3], ImageUrlDisabled)
 

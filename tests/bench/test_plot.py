@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.level import Level
-from bench.plot import Curve, Plot, main, named
+from bench.plot import LOST, Curve, Plot, main, named
 from bench.recording import Recording
 from tests.bench.made import recorded, refused, sample, stage, sweep
 
@@ -123,6 +123,21 @@ def test_a_cdf_rises_to_all_good_answers() -> None:
         assert (np.diff(x) >= 0).all()
         assert y[-1] == 100
     assert "siglit: 50/s" in labels(drawn("cdf"))
+
+
+@pytest.mark.parametrize("name", ["throughput", "latency"])
+def test_a_level_that_lost_requests_is_hollow_and_the_legend_says_so(name: str) -> None:
+    """Half the requests of a level are not a quicker level."""
+    levels = [Level(1, concurrency=5), Level(2, concurrency=50)]
+    whole, half = (
+        stage(sample(0), level=levels[0]),
+        stage(sample(0), refused(1, 504), level=levels[1]),
+    )
+    figure = drawn(name, [Curve("a", Recording({}, [whole, half], False))])
+    hollow = [one for one in figure.axes[0].get_lines() if one.get_markerfacecolor() == "white"]
+    assert {tuple(np.asarray(one.get_xdata())) for one in hollow} == {(50,), ()}
+    assert labels(figure)[-1] == LOST
+    assert LOST not in labels(usual(name))
 
 
 def test_levels_without_a_good_answer_do_no_harm() -> None:

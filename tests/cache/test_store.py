@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +367,61 @@ async def test_a_cluster_is_read_and_written_across_its_slots() -> None:
             assert len(await store.inspect()) == 2
             own.kill()
             assert await store.get(keys[:1]) == [Lost.FAILED]
+
+
+SLOTS = 16_384
+
+
+@asynccontextmanager
+async def three_nodes() -> AsyncIterator[list[RedisServer]]:
+    """A Cluster of three primaries, each with a third of the slots."""
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(RedisServer(*options)) for _ in range(3)]
+        for number, node in enumerate(nodes):
+            first, last = (SLOTS * n // 3 for n in (number, number + 1))
+            node.command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in nodes[1:]:
+            node.command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        async with asyncio.timeout(60):
+            for node in nodes:
+                await _whole(node)
+        yield nodes
+
+
+async def _whole(node: RedisServer) -> None:
+    with node.client() as client:
+        while len(client.cluster("slots")) < 3 or client.cluster("info")["cluster_state"] != "ok":
+            await asyncio.sleep(0.02)
+
+
+async def test_a_cluster_of_three_loses_a_node_and_gets_it_back() -> None:
+    """Every answer is the right value, or none: meanwhile, and once the node is there again."""
+    async with three_nodes() as nodes:
+        url = nodes[0].url.replace("redis://", "redis+cluster://")
+        async with opened(url) as store:
+            keys = [b"sl2:%d" % i for i in range(90)]
+            values = [b"value of " + key for key in keys]
+            for key, value in zip(keys, values, strict=True):
+                store.put(key, value)
+            assert await store.flush() == 0
+            assert await store.get(keys) == values
+            held = [int(node.command("DBSIZE")) for node in nodes]
+            assert sum(held) == 90
+            assert min(held) > 0
+            nodes[2].kill()
+            for reply, value in zip(await store.get(keys), values, strict=True):
+                assert isinstance(reply, Lost) or reply == value
+            nodes[2].start()  # under its old name, and empty
+            async with asyncio.timeout(60):
+                await _whole(nodes[2])
+                while any(isinstance(reply, Lost) for reply in await store.get(keys)):
+                    await asyncio.sleep(0.1)
+            replies = await store.get(keys)
+            for reply, value in zip(replies, values, strict=True):
+                assert reply in (value, None)
+            assert sum(reply is not None for reply in replies) == held[0] + held[1]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
