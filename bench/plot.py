@@ -142,13 +142,13 @@ class Plot:
         points: list[tuple[float, Summary]],
         shares: Sequence[str],
     ) -> None:
-        shown = [(x, one) for x, one in points if one.latency_ms]
+        shown = [(x, one.latency_ms, one.errors_pct) for x, one in points if one.latency_ms]
         for name in shares if shown else ():
             label, style = SHARES[name]
-            x, y = [x for x, _ in shown], [(one.latency_ms or {})[name] for _, one in shown]
+            x, y = [x for x, *_ in shown], [spread[name] for _, spread, _ in shown]
             name = f"{curve.name}: {label}"
             (line,) = axes.plot(x, y, f"o{style}", color=colour, label=name, markersize=4)
-            _hollow(axes, line, [one.errors_pct for _, one in shown])
+            _hollow(axes, line, [errors for *_, errors in shown])
 
 
 def _canvas(title: str, x: str, y: str) -> tuple[Chart, Axes]:

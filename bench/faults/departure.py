@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from random import Random
 
 import aiohttp
@@ -81,11 +82,11 @@ async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
 async def _crowd(server: ServerProcess) -> float:
     """Clients that leave when all of them wait, or else when time is up; how many texts wait."""
     clients = [asyncio.create_task(_waits(server, SLOW))]
-    await _in_flight(server, len(SLOW))
+    await _in_flight(server, lambda items: items >= len(SLOW))
     for number in range(CROWD):
         texts = [f"impatient {number} {text}" for text in range(ITEMS)]
         clients.append(asyncio.create_task(_waits(server, texts)))
-    waiting = await _in_flight(server, len(SLOW) + CROWD * ITEMS)
+    waiting = await _in_flight(server, lambda items: items >= len(SLOW) + CROWD * ITEMS)
     for client in clients:
         client.cancel()
     await asyncio.wait(clients)
@@ -100,14 +101,19 @@ async def _waits(server: ServerProcess, texts: list[str]) -> None:
         return
 
 
-async def _in_flight(server: ServerProcess, items: int) -> float:
-    """How many items are under way, once there are so many or time is up."""
-    ends = time.monotonic() + GATHERED_WITHIN
+async def _in_flight(
+    server: ServerProcess,
+    enough: Callable[[float], bool],
+    within: float = GATHERED_WITHIN,
+    every: float = 0.02,
+) -> float:
+    """How many items are under way, once they are as is wanted or time is up."""
+    ends = time.monotonic() + within
     while True:
-        found = await counter(server.url, IN_FLIGHT)
-        if found >= items or time.monotonic() > ends:
-            return found
-        await asyncio.sleep(0.02)
+        items = await counter(server.url, IN_FLIGHT)
+        if enough(items) or time.monotonic() > ends:
+            return items
+        await asyncio.sleep(every)
 
 
 async def _texts(server: ServerProcess) -> tuple[float, float]:
@@ -118,9 +124,4 @@ async def _texts(server: ServerProcess) -> tuple[float, float]:
 
 
 async def _settled(server: ServerProcess) -> float:
-    ends = time.monotonic() + SETTLED_WITHIN
-    while True:
-        items = await counter(server.url, IN_FLIGHT)
-        if items == 0 or time.monotonic() > ends:
-            return items
-        await asyncio.sleep(0.2)
+    return await _in_flight(server, lambda items: items == 0, SETTLED_WITHIN, every=0.2)
