@@ -49,12 +49,14 @@ class Rivals:
 
     def table(self) -> Table:
         """The seed's table."""
-        return seed_table({self._named(name): levels for name, levels in self.systems().items()})
+        return seed_table(
+            {self._points.named(self.part, name): levels for name, levels in self.systems().items()}
+        )
 
     def curves(self) -> list[Chart]:
         """Throughput and latency against requests in flight."""
         lines = [
-            Line(self._named(name), Recording(), tuple(levels))
+            Line(self._points.named(self.part, name), Recording(), tuple(levels))
             for name, levels in self.systems().items()
         ]
         return [Plot(lines).throughput(), Plot(lines).latency(("p95",))] if lines else []
@@ -66,10 +68,6 @@ class Rivals:
         noted = [*self._result.failed, *self._result.wrong, *self._result.skipped]
         here = [one for one in noted if (one.scenario, one.part) == (self.scenario, self.part)]
         return [f"{one.system}: {one.reason}" for one in here]
-
-    def _named(self, system: str) -> str:
-        wrong = self._points.is_wrong(self.part, system)
-        return f"{system} (wrong vectors)" if wrong else system
 
     def _levels(self, system: str) -> list[Summary]:
         found = []

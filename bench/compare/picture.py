@@ -45,13 +45,14 @@ def save(result: Result, folder: Path, stem: str) -> list[Path]:
     for scenario in result.scenarios():
         points = result.of(scenario)
         for part in parts(points):
-            for name, figure in _figures(points, part):
+            for name, figure in figures(points, part):
                 paths.append(folder / f"{stem}-{scenario}-{_slug(part)}-{name}.png")
                 figure.savefig(paths[-1])
     return paths
 
 
-def _figures(points: Points, part: str) -> Iterator[tuple[str, Figure]]:
+def figures(points: Points, part: str) -> Iterator[tuple[str, Figure]]:
+    """Name and picture of all that a part has data for."""
     lines = [_line(points, part, system) for system in points.systems(part)]
     lines = [one for one in lines if len(one.summaries) > 1]
     plot = Plot(lines)
@@ -72,7 +73,7 @@ def _line(points: Points, part: str, system: str) -> Line:
         rounds = sorted(points.some(part, system, level), key=throughput)
         summaries.append(rounds[(len(rounds) - 1) // 2].summary)
     kept = tuple(one for one in summaries if not one.level.startswith("batch"))
-    return Line(system, Recording(), kept)
+    return Line(points.named(part, system), Recording(), kept)
 
 
 def _costs(points: Points, part: str) -> dict[str, float]:
@@ -83,7 +84,7 @@ def _costs(points: Points, part: str) -> dict[str, float]:
         known = [[one.cpu_ms for one in level if one.cpu_ms is not None] for level in levels]
         medians = [median(values) for values in known if values]
         if medians:
-            found[system] = min(medians)
+            found[points.named(part, system)] = min(medians)
     return found
 
 

@@ -94,6 +94,10 @@ class Points:
         """Whether its vectors were found wrong."""
         return (part, system) in self._wrong
 
+    def named(self, part: str, system: str) -> str:
+        """A system that is quick because its vectors are wrong is seen as one."""
+        return f"{system} (wrong vectors)" if self.is_wrong(part, system) else system
+
     def _is_right(self, part: str, level: str, system: str) -> bool:
         found = self.some(part, system, level)
         good = len(found) == self._rounds and not any(one.summary.errors_pct for one in found)

@@ -22,6 +22,7 @@ from bench.baselines.system import Absent, Ground, Served, System
 from bench.compare.__main__ import checkpoint, main
 from bench.compare.contest import Contest
 from bench.compare.part import Part
+from bench.compare.picture import figures
 from bench.compare.picture import save as draw
 from bench.compare.point import Missing, Point, Points, latency, throughput
 from bench.compare.proof import Proof
@@ -287,6 +288,19 @@ def test_pictures_are_small_and_light(tmp_path: Path) -> None:
         assert path.stat().st_size <= 150_000
         with Image.open(path) as picture:
             assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_system_with_wrong_vectors_is_named_so_in_every_picture(tmp_path: Path) -> None:
+    """It would look like the quickest of all; the others keep their plain names."""
+    points = Result.read(result(tmp_path)).of("base-text")
+    for name, figure in figures(points, "text"):
+        axes = figure.axes[0]
+        bars = [label.get_text() for label in axes.get_yticklabels()]
+        named = bars if name == "cost" else axes.get_legend_handles_labels()[1]
+        of_infinity = [label for label in named if "infinity" in label]
+        assert of_infinity, name
+        assert all(label.startswith("infinity (wrong vectors)") for label in of_infinity)
+        assert sum("wrong" in label for label in named) == len(of_infinity)
 
 
 def test_a_single_level_has_a_cost_but_no_curve(tmp_path: Path) -> None:
