@@ -58,8 +58,8 @@ class Answer:
             answer.headers.append((b"retry-after", b"%d" % error.retry_after))
         if error.allow:
             answer.headers.append((b"allow", ", ".join(error.allow).encode()))
-        if error.challenge:
-            answer.headers.append((b"www-authenticate", error.challenge.encode()))
+        for challenge in error.challenges:  # a line each: Chromium reads no second one in a line
+            answer.headers.append((b"www-authenticate", challenge.encode()))
         return answer
 
     @classmethod

@@ -25,7 +25,7 @@ class ServiceError(Exception):
     sentence: ClassVar[str] = "The server could not finish this request."
     retry_after: int | None = None
     allow: tuple[str, ...] = ()
-    challenge: ClassVar[str] = ""
+    challenges: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, sentence: str | None = None, *, param: str | None = None) -> None:
         super().__init__(sentence or self.sentence)
@@ -135,7 +135,7 @@ class Unauthorized(RequestError):
     status = 401
     code = "unauthorized"
     sentence = "A valid API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
-    challenge = 'Basic realm="siglit, the key as password", charset="UTF-8", Bearer'
+    challenges = ('Basic realm="siglit, the key as password", charset="UTF-8"', "Bearer")
 
 
 class RateLimited(RequestError):

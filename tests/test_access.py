@@ -82,9 +82,10 @@ def test_every_route_but_health_needs_the_key(path: str) -> None:
 
 def test_a_refusal_makes_a_browser_ask_for_the_key() -> None:
     """`/docs` under keys opens in a browser, which can send no header of its own."""
-    headers = dict(Answer.error(Unauthorized()).headers)
-    assert headers[b"www-authenticate"].startswith(b"Basic realm=")
-    assert headers[b"www-authenticate"].endswith(b", Bearer")
+    headers = Answer.error(Unauthorized()).headers
+    basic, bearer = [text for name, text in headers if name == b"www-authenticate"]
+    assert basic.startswith(b"Basic realm=")
+    assert bearer == b"Bearer"
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
