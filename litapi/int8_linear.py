@@ -18,7 +18,7 @@ MIDDLE = 128  # activations are moved up to uint8, which every x86 multiplies fa
 
 
 class Int8Linear(nn.Module):
-    """Takes the place of a float32 `linear` with a bias."""
+    """Takes the place of a float32 or bfloat16 `linear` with a bias."""
 
     def __init__(self, linear: Any, reduced: bool) -> None:
         """`reduced` keeps weights and activations to 7 bits, so that no pair overflows 16."""
@@ -34,8 +34,8 @@ class Int8Linear(nn.Module):
         self.zero = torch.zeros(self.width, dtype=torch.int32)
 
     def forward(self, values: Tensor) -> Tensor:
-        """(…, in) float32 → (…, out) float32."""
-        rows = values.reshape(-1, values.shape[-1])
+        """(…, in) → (…, out), both of the type of the bias."""
+        rows = values.reshape(-1, values.shape[-1]).float()
         scale = rows.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / self.top
         levels = (rows / scale).round().add(MIDDLE).to(torch.uint8)
         product = torch.ops.onednn.qlinear_pointwise(
@@ -48,9 +48,10 @@ class Int8Linear(nn.Module):
             None,
             1.0,
             0,
-            torch.float32,
+            self.bias.dtype,
             "none",
             [],
             "",
         )
-        return torch.addcmul(self.bias, product, scale).view(*values.shape[:-1], self.width)
+        sums = torch.addcmul(self.bias, product, scale.to(product.dtype))
+        return sums.view(*values.shape[:-1], self.width)

@@ -2,7 +2,7 @@
 
 float32, bfloat16 and float16 are the type of every weight. The others keep the large matrices of
 the transformer layers in 8 bits and all the rest (token table, patches, positions, norms, heads)
-in a float type:
+in bfloat16 where the device computes in it, else in float32:
 
 - int8          weights by row, activations by token, products of integers
 - int8-weights  weights by row only: less memory, no faster
@@ -96,12 +96,16 @@ def float_type(precision: str, device: torch.device) -> torch.dtype:
     """The type of whatever is not quantized."""
     if precision in FLOATS:
         return FLOATS[precision]
-    return torch.float32 if device.type == "cpu" else torch.bfloat16
+    able = device.type != "cpu" or _has_bfloat16(device)
+    return torch.bfloat16 if able else torch.float32
 
 
 def arithmetic(precision: str, device: torch.device, compiled: bool) -> str:
-    """What can change the bits of a vector, in words: the precision, its range, compiling."""
+    """What can change the bits of a vector, in words: the precision, the type of what is not
+    quantized, the range of int8, compiling."""
     words = [precision]
+    if precision not in FLOATS and float_type(precision, device) == torch.bfloat16:
+        words.append("bfloat16")
     if precision == "int8" and device.type == "cpu" and _reduced():
         words.append("7 bits")
     if compiled:

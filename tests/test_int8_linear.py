@@ -63,3 +63,14 @@ def test_the_shape_is_kept_and_a_row_of_zeros_gives_the_bias() -> None:
     found = Int8Linear(layer, REDUCED)(torch.zeros(2, 5, 96))
     assert found.shape == (2, 5, 64)
     assert torch.equal(found[1, 4], layer.bias)
+
+
+@torch.inference_mode()
+def test_bfloat16_in_and_out_loses_no_more_than_bfloat16_does() -> None:
+    """Scales are taken in float32; the result is rounded where it is stored, row by row."""
+    values = torch.randn(40, 96).bfloat16()
+    module = Int8Linear(linear().bfloat16(), REDUCED)
+    found, exact = module(values), Int8Linear(linear(), REDUCED)(values.float())
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - exact).abs().max() <= exact.abs().max() / 64
+    assert torch.equal(module(values[-1:]), found[-1:])

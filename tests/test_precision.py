@@ -104,20 +104,31 @@ def test_a_gpu_is_judged_by_its_capability(
     assert found == granted
 
 
-def test_what_is_not_quantized_stays_in_floats() -> None:
-    """float32 on a CPU; bfloat16 on a GPU, where float8's scales by row ask for it."""
-    assert float_type("int8", CPU) == torch.float32
+@pytest.mark.parametrize(("able", "kind"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_what_is_not_quantized_stays_in_floats(
+    monkeypatch: pytest.MonkeyPatch, able: bool, kind: torch.dtype
+) -> None:
+    """bfloat16 where a CPU computes in it and on a GPU, where float8's scales by row ask for it."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    assert float_type("int8", CPU) == kind
+    assert float_type("int8-weights", CPU) == kind
+    assert float_type("float32", CPU) == torch.float32
     assert float_type("int8", torch.device("cuda:0")) == torch.bfloat16
     assert float_type("float8", torch.device("cuda:0")) == torch.bfloat16
     assert float_type("float16", torch.device("cuda:0")) == torch.float16
 
 
-def test_compiling_and_the_range_of_int8_are_part_of_the_arithmetic() -> None:
+def test_compiling_range_and_surroundings_of_int8_are_part_of_the_arithmetic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Two towers that say the same here give the same vectors."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert arithmetic("int8-weights", CPU, compiled=True) == "int8-weights, bfloat16, compiled"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert arithmetic("float32", CPU, compiled=False) == "float32"
     assert arithmetic("bfloat16", CPU, compiled=True) == "bfloat16, compiled"
     assert arithmetic("int8", CPU, compiled=False) in ("int8", "int8, 7 bits")
-    assert arithmetic("int8", torch.device("cuda:0"), compiled=False) == "int8"
+    assert arithmetic("int8", torch.device("cuda:0"), compiled=False) == "int8, bfloat16"
 
 
 # -- towers in each --------------------------------------------------------------------------------
@@ -146,15 +157,18 @@ def test_only_matrices_that_see_every_token_are_quantized(precision: str) -> Non
     """Tables, patches, norms, heads and what follows the pooling keep their numbers."""
     exact_text, exact_image = encoders("float32")
     text, image = encoders(precision)
+    kind = float_type(precision, CPU)
     for exact, other in ((exact_text, text), (exact_image, image)):
         before = dict(exact.model.named_parameters())
         for name, weight in other.model.named_parameters():
             if ".layers." not in f".{name}":
-                assert torch.equal(weight, before[name]), name
+                assert weight.dtype == kind
+                assert torch.equal(weight, before[name].to(kind)), name
     last = text.model.encoder.layers[-1]
     assert type(last.self_attn.q_proj.weight.data) is torch.Tensor
     assert type(last.mlp.fc1.weight.data) is torch.Tensor
-    assert torch.equal(last.mlp.fc1.weight, exact_text.model.encoder.layers[-1].mlp.fc1.weight)
+    exact_last = exact_text.model.encoder.layers[-1]
+    assert torch.equal(last.mlp.fc1.weight, exact_last.mlp.fc1.weight.to(kind))
 
 
 def test_int8_layers_are_in_place_of_the_plain_ones() -> None:
