@@ -28,7 +28,10 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """`python -m litapi serve` with the given options; `with` starts it and ends it."""
+    """`python -m litapi serve` with the given options; `with` starts it and ends it.
+
+    In float32 where no option says otherwise: "auto" gives each machine vectors of its own.
+    """
 
     def __init__(self, *flags: str, ready_within: float = 120.0, **environment: str) -> None:
         self.port = free_port()
@@ -44,12 +47,12 @@ class ServerProcess:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGLIT_")}
         clean.pop("REDIS_URL", None)
         clean.pop("MODEL", None)
-        environment = {**clean, "PORT": str(self.port), "SIGLIT_HOST": "127.0.0.1"}
+        ours = {"PORT": str(self.port), "SIGLIT_HOST": "127.0.0.1", "SIGLIT_PRECISION": "float32"}
         command = [sys.executable, "-m", "litapi", "serve", *self._flags]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**environment, **self._environment},
+            env={**clean, **ours, **self._environment},
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

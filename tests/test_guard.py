@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -26,7 +26,7 @@ import uvicorn
 from bench.server_process import resident_mb
 from litapi.answer import Answer
 from litapi.errors import ServiceError
-from litapi.guard import WHOLE, GuardedProtocol, Patience, guarded
+from litapi.guard import WHOLE, GuardedProtocol, Patience, _Door, guarded
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
 
 LIMIT = 1 << 20
@@ -703,3 +703,65 @@ def test_a_guarded_class_has_limits_of_its_own() -> None:
     assert issubclass(kind, GuardedProtocol)
     assert kind.patience == HASTY
     assert GuardedProtocol.patience == Patience()
+
+
+class Wire(asyncio.Transport):
+    """Remembers what was done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[bytes | str] = []
+
+    def write(self, data: Any) -> None:
+        self.done.append(bytes(data))
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def is_closing(self) -> bool:
+        return "close" in self.done
+
+
+def done_by(use: Callable[[_Door], None]) -> tuple[list[bytes | str], list[bytes | str]]:
+    """What reached the wire at once, and all of it once the loop has turned."""
+
+    async def main() -> tuple[list[bytes | str], list[bytes | str]]:
+        wire = Wire()
+        use(_Door(wire, asyncio.get_running_loop(), bool))
+        at_once = list(wire.done)
+        await asyncio.sleep(0)
+        return at_once, wire.done
+
+    return asyncio.run(main())
+
+
+def test_answers_that_are_written_soon_leave_at_the_end_of_the_turn_in_one_write() -> None:
+    """In the order in which they were given."""
+
+    def use(door: _Door) -> None:
+        door.write_soon(b"a")
+        door.write_soon(b"b")
+
+    assert done_by(use) == ([], [b"ab"])
+
+
+def test_nothing_overtakes_what_is_to_be_written_soon() -> None:
+    """Neither another answer nor the end of the connection."""
+
+    def use(door: _Door) -> None:
+        door.write_soon(b"a")
+        door.write(b"b")
+        door.write_soon(b"c")
+        door.close()
+
+    assert done_by(use) == ([b"a", b"b", b"c", "close"], [b"a", b"b", b"c", "close"])
+
+
+def test_nothing_is_written_to_a_wire_that_was_closed_meanwhile() -> None:
+    """The client has left between the answer and the end of the turn."""
+
+    def use(door: _Door) -> None:
+        door.write_soon(b"a")
+        door._wire.close()
+
+    assert done_by(use) == (["close"], ["close"])

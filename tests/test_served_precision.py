@@ -15,7 +15,7 @@ import torch
 
 from bench.server_process import ROOT, ServerProcess, free_port
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.encoder import ImageEncoder, TextEncoder
+from litapi.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.picture import PictureReader
 from litapi.pixels import PixelMaker
 from litapi.tokens import Tokenizer
@@ -82,6 +82,24 @@ def test_info_and_metrics_say_what_the_towers_compute_in(int8: ServerProcess) ->
     exposed = httpx.get(f"{int8.url}/metrics").text
     for kind in ("text", "image"):
         assert f'siglit_tower_info{{compiled="off",kind="{kind}",precision="int8"}} 1.0' in exposed
+
+
+def test_as_it_comes_it_serves_what_this_machine_does_fast() -> None:
+    """float32 or bfloat16: vectors near float32's, and near the same alone and among others."""
+    with ServerProcess("--precision", "auto", "--cache", "off") as server:
+        chosen = httpx.get(f"{server.url}/info").json()["model"]["precision"]
+        assert chosen == dict.fromkeys(("text", "image"), choose_precision("auto", "cpu"))
+        texts = [f"{number} red circles" for number in range(24)]
+        together = _embedded(server, texts)
+        alone = np.concatenate([_embedded(server, [text]) for text in texts[:4]])
+        exact = TextEncoder.load(CHECKPOINT).embed(Tokenizer.load(CHECKPOINT).encode(texts).ids)
+    assert (together * exact).sum(axis=-1).min() >= 0.999
+    assert (together[:4] * alone).sum(axis=-1).min() >= 0.9999
+
+
+def _embedded(server: ServerProcess, texts: list[str]) -> Any:
+    said = httpx.post(f"{server.url}/embed_text", json={"texts": texts}, timeout=60).json()
+    return np.asarray(said["embeddings"])
 
 
 def test_a_precision_that_cannot_run_stops_the_start() -> None:
