@@ -245,9 +245,11 @@ BENCH_EXTRA: dict[str, set[str]] = {
     "bench.bulk": {"litapi.checkpoint", "litapi.towers"},
     "bench.baselines.bare": {
         "litapi.checkpoint",
+        "litapi.compiled",
         "litapi.encoder",
         "litapi.picture",
         "litapi.pixels",
+        "litapi.settings",
         "litapi.tokens",
     },
     "bench.output_types": {"litapi.demo.drawing", "litapi.demo.heldout", "litapi.demo.judge"},

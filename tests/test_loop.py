@@ -75,7 +75,7 @@ def _running(tower: TextTower | ImageTower) -> Port:
 @pytest.fixture(scope="module")
 def text() -> tuple[RecordingTextTower, Port]:
     """A text worker with small batches and test hooks."""
-    settings = Settings(text_batch_tokens=8 * 64, test_hooks="on")
+    settings = Settings(precision="float32", text_batch_tokens=8 * 64, test_hooks="on")
     tower = RecordingTextTower(settings, _checkpoint())
     tower.sizes = []
     return tower, _running(tower)
@@ -84,7 +84,7 @@ def text() -> tuple[RecordingTextTower, Port]:
 @pytest.fixture(scope="module")
 def image() -> Port:
     """An image worker."""
-    return _running(ImageTower(Settings(), _checkpoint()))
+    return _running(ImageTower(Settings(precision="float32"), _checkpoint()))
 
 
 def _rows(reply: Reply) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -25,9 +25,11 @@ from bench.recording import Recorder
 from bench.sample import Sample
 from bench.workload import Job, Workload
 from litapi.checkpoint import Checkpoint
+from litapi.compiled import keep_in
 from litapi.encoder import ImageEncoder, TextEncoder
 from litapi.picture import PictureReader
 from litapi.pixels import PixelMaker
+from litapi.settings import Settings
 from litapi.tokens import Tokenizer
 
 READY = 8  # batches made beforehand; they are computed in turn
@@ -36,19 +38,27 @@ READY = 8  # batches made beforehand; they are computed in turn
 class Bare:
     """One tower: `prepare` makes the model input of a job, `embed` its vectors."""
 
-    def __init__(self, kind: Kind, folder: Path, threads: int, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        folder: Path,
+        threads: int,
+        precision: str = "float32",
+        *,
+        compiled: bool = False,
+    ) -> None:
         checkpoint = Checkpoint.open(folder)
         self.prepare: Callable[[Job], Any]
         self.embed: Callable[[Any], object]
         if kind == "text":
             self._tokenizer = Tokenizer.load(checkpoint)
             self.prepare = self._tokens
-            self.embed = TextEncoder.load(checkpoint, "cpu", precision, threads).embed
+            self.embed = TextEncoder.load(checkpoint, "cpu", precision, threads, compiled).embed
         else:
             self._reader, self._maker = PictureReader(), PixelMaker(checkpoint)
             self._pool = ThreadPoolExecutor(threads)
             self.prepare = self._pixels
-            self.embed = ImageEncoder.load(checkpoint, "cpu", precision, threads).embed
+            self.embed = ImageEncoder.load(checkpoint, "cpu", precision, threads, compiled).embed
 
     def _tokens(self, job: Job) -> Any:
         return self._tokenizer.encode([item.data.decode() for item in job.items]).ids
@@ -81,7 +91,10 @@ class Bare:
 def record(options: argparse.Namespace) -> None:
     """The whole command."""
     threads = options.threads or cores()
-    bare = Bare(options.kind, options.folder, threads, options.precision)
+    if options.compile:
+        keep_in(Settings().compile_folder / "inductor")
+    what = (options.kind, options.folder, threads, options.precision)
+    bare = Bare(*what, compiled=options.compile)
     with options.out.open("wb") as file:
         recorder = Recorder(file)
         recorder.run({"kind": options.kind, "threads": threads, "ready": options.ready})
@@ -104,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each size of batch")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--compile", action="store_true", help="the towers, as the server would")
     parser.add_argument("--seed", type=int, default=0, help="settles every item")
     parser.add_argument("--ready", action="store_true", help="time the forward passes alone")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")

@@ -127,7 +127,7 @@ class Towers:
         command = [sys.executable, "-m", "bench.baselines.bare", str(turn.ground.checkpoint)]
         command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
-        command += ["--precision", part.precision]
+        command += ["--precision", part.precision, *(["--compile"] if part.compiled else [])]
         command += ["--seed", str(turn.seed), *(["--ready"] if self._ready else [])]
         with tempfile.TemporaryDirectory() as home:
             path = Path(home) / "bare.jsonl"

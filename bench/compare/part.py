@@ -34,6 +34,7 @@ class Part:
     bare: tuple[int, ...] = ()  # sizes of the bare towers' batches
     bare_seconds: float = 5.0  # for each of them
     precision: str = "float32"  # of the bare towers; the systems choose their own
+    compiled: bool = False  # likewise
 
     def level_requests(self, level: int) -> int:
         """Requests of a closed level, so that each client gets an answer."""

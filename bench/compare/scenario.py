@@ -1,7 +1,8 @@
 """The scenarios: what each asks, of whom, and what it was meant to show.
 
     base-text, base-image  true base size: is siglit at least as good as the best right baseline?
-    int8                   true base size: what is left of int8's gain over HTTP?
+    int8                   true base size: what is left of compiled int8's gain over HTTP?
+    precisions             true base size: what bfloat16 and int8 gain on the best baseline
     demo-batch             64 items in a request: what is left of the bare towers' speed?
     demo-single            one item in a request: how many times plain LitServe?
     latency                one item at a time: what does the service add to the towers?
@@ -35,13 +36,14 @@ SIGLIT = Siglit("siglit", "--cache", "off", *PATIENT)
 CACHED = Siglit("siglit-cached", *PATIENT)
 UNCACHED = Siglit("siglit-uncached", "--cache", "off", *PATIENT)
 SOON = Siglit("siglit", "--cache", "off", *PATIENT, cores="threads")
-# Not compiled, as its bare towers are not. The weights are random: their recall means nothing.
-INT8 = Siglit(
-    "siglit-int8", "--cache", "off", *PATIENT, "--precision", "int8", "--accept-loss", "on"
-)
+# The weights are random: their recall means nothing.
+_INT8 = ("--precision", "int8", "--accept-loss", "on", "--compile", "on")
+INT8 = Siglit("siglit-int8", "--cache", "off", *PATIENT, *_INT8)
+BFLOAT16 = Siglit("siglit-bfloat16", "--cache", "off", *PATIENT, "--precision", "bfloat16")
 AS_IT_COMES = Siglit("siglit", cores="own")
 ONE, TWO = Instances("1-instance", 1), Instances("2-instances", 2)
 LITSERVE = SYSTEMS["litserve"]
+THREADED = SYSTEMS["gunicorn-threads"]  # of the baselines with right vectors the best, or nearly
 BASELINES = tuple(SYSTEMS.values())
 BARE = "bare"  # decoded and computed; "bare-ready" is computed only
 READY = "bare-ready"
@@ -169,7 +171,14 @@ def _base(kind: Literal["text", "image"], requests: int, many: int) -> Scenario:
 def _int8(kind: Literal["text", "image"], requests: int) -> Part:
     return Part(
         f"{kind}, int8", kind, (SIGLIT, INT8), (2,), items=32, requests=requests, warmup=1,
-        bare=(2, 8, 32), bare_seconds=10, precision="int8",
+        bare=(2, 8, 32), bare_seconds=10, precision="int8", compiled=True,
+    )  # fmt: skip
+
+
+def _precisions(kind: Literal["text", "image"], requests: int) -> Part:
+    return Part(
+        f"{kind}, precisions", kind, (SIGLIT, BFLOAT16, INT8, THREADED), (50,),
+        requests=requests, warmup=8, precision="int8",
     )  # fmt: skip
 
 
@@ -202,6 +211,16 @@ def _scenarios() -> Iterator[Scenario]:
         "base",
         (_int8("text", 8), _int8("image", 4)),
         tuple(at_least(0.95, f"{kind}, int8", INT8.name, BARE) for kind in ("text", "image")),
+    )
+    yield Scenario(
+        "precisions",
+        "base",
+        (_precisions("text", 200), _precisions("image", 100)),
+        tuple(
+            at_least(limit, f"{kind}, precisions", one.name, THREADED.name)
+            for kind in ("text", "image")
+            for one, limit in ((BFLOAT16, 1.5), (INT8, 2.2))
+        ),
     )
     yield Scenario(
         "demo-batch",

@@ -32,7 +32,7 @@ class Siglit(System):
     @contextmanager
     def start(self, ground: Ground) -> Iterator[Served]:
         flags = [*_flags(ground), *self._flags, *self._spread(str(ground.threads()))]
-        with ServerProcess(*flags, ready_within=300) as server:
+        with ServerProcess(*flags, ready_within=600) as server:
             yield Served(server.url, (server.pid,))
 
     def _spread(self, cores: str) -> Sequence[str]:

@@ -19,6 +19,8 @@ STARTS = 3  # of a node: Ray has little patience with a busy machine
 PORTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
 LIGHT = {"include_log_monitor": False, "no_monitor": True}
 
+SAME = {"SIGLIT_PRECISION": "float32"}  # as `ServerProcess` has it, for their vectors are compared
+
 
 class BulkProcess:
     """The command under way."""
@@ -30,7 +32,7 @@ class BulkProcess:
         self._said = tempfile.NamedTemporaryFile("w+b", suffix=".log")  # noqa: SIM115 - lives as long as this
         command = [sys.executable, "-m", "deploy.bulk", *map(str, arguments)]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=self._said
+            command, cwd=ROOT, env={**clean, **SAME}, stdout=subprocess.PIPE, stderr=self._said
         )
 
     def result(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.deploy.bulk.table import rows_of, write_lines
 def task(tmp_path: Path) -> Task:
     """Three texts to embed."""
     source = discover(write_lines(tmp_path / "a.jsonl", ["a", "b", "a"]), None, None)
-    settings = Settings(threads=1)
+    settings = Settings(threads=1, precision="float32")
     output = tmp_path / "out"
     output.mkdir()
     return Task(settings, open_checkpoint(settings), source, output, "", "cpu")
