@@ -11,8 +11,11 @@ connection and shut out older servers and proxies.
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
 from redis.asyncio.connection import parse_url
@@ -21,7 +24,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NotConnected
 
 Client = Redis | RedisCluster
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
+PORT = 6379
 READ_BYTES = 1 << 20  # redis-py reads 64 KiB a turn, a tenth of a reply with 128 vectors
 
 _PLACE = {"host", "port", "path", "username", "password", "connection_class"}
@@ -66,6 +71,38 @@ class Address:
             return RedisCluster(**common, ssl=tls, max_connections=4 * connections)
         pool = BlockingConnectionPool(max_connections=connections, timeout=timeout, **common)
         return Redis.from_pool(pool)
+
+    async def dial(self, protocol: Callable[[], P], tls: ssl.SSLContext | None) -> P:
+        """A bare connection, not yet greeted.
+
+        Raises:
+            OSError: nobody is there, or the certificate is not right.
+        """
+        loop = asyncio.get_running_loop()
+        path = self.options.get("path")
+        if path:
+            _, connected = await loop.create_unix_connection(protocol, path)
+        else:
+            host, port = self.options["host"], self.options.get("port", PORT)
+            _, connected = await loop.create_connection(protocol, host, port, ssl=tls)
+        return connected
+
+    def tls(self) -> ssl.SSLContext | None:
+        """As redis-py understands the URL's options."""
+        if self.options.get("connection_class") is not SSLConnection:
+            return None
+        given = {name: value for name, value in self.options.items() if name in _TLS}
+        return SSLConnection(**given).ssl_context.get()
+
+    def greeting(self) -> list[tuple[str, ...]]:
+        """What a new connection has to say before it may ask, each answered with OK."""
+        words: list[tuple[str, ...]] = []
+        if password := self.options.get("password"):
+            user = self.options.get("username")
+            words.append(("AUTH", user, password) if user else ("AUTH", password))
+        if database := self.options.get("db"):
+            words.append(("SELECT", str(database)))
+        return words
 
 
 def _refuse_unknown(options: dict[str, Any], cluster: bool) -> None:

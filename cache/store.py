@@ -31,6 +31,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from redis.asyncio import RedisCluster
@@ -38,6 +39,7 @@ from redis.exceptions import ResponseError
 
 from cache.address import Address, Client
 from cache.breaker import Breaker, Circuit
+from cache.reader import Reader, Values, reader
 from cache.watcher import SILENT, Watcher
 from cache.writer import Writer
 
@@ -73,18 +75,18 @@ class Chunk:
         self.heard = heard  # replies that had come in time when this was last looked at
         self.turns = 0
         self.until = TURNS
-        self.replies: list[Reply] | None = None
+        self.replies: Sequence[Reply] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.waiters: list[asyncio.Future[None]] = []
 
-    async def arrival(self) -> list[Reply]:
+    async def arrival(self) -> Sequence[Reply]:
         while self.replies is None:
             waiter = asyncio.get_running_loop().create_future()
             self.waiters.append(waiter)
             await waiter
         return self.replies
 
-    def arrive(self, replies: list[Reply]) -> None:
+    def arrive(self, replies: Sequence[Reply]) -> None:
         if self.timer is not None:
             self.timer.cancel()
         self.replies = replies
@@ -116,8 +118,8 @@ class RedisStore:
         self._writer = Writer(self._write_breaker, ttl=ttl, limit=queue, watcher=watcher)
         self._pending: list[Chunk] = []
         self._heard = 0  # replies that came in time
-        self._in_flight: set[asyncio.Task[None]] = set()
-        self._reader: Client | None = None
+        self._in_flight = 0
+        self._reader: Reader | None = None
         self._backer: Client | None = None
         self._prober: asyncio.Task[None] | None = None
 
@@ -134,16 +136,18 @@ class RedisStore:
     async def start(self) -> bool:
         """Open a first connection in this process's event loop and say whether Redis answered."""
         self._loop = asyncio.get_running_loop()
-        self._reader = self._client(STUCK * self._budget, self._connections)
-        self._backer = self._client(10 * self._budget, 2)
+        self._reader = reader(
+            self._address,
+            timeout=STUCK * self._budget,
+            connect_timeout=self._connect_timeout,
+            connections=self._connections,
+        )
+        self._backer = self._address.connect(
+            timeout=10 * self._budget, connect_timeout=self._connect_timeout, connections=2
+        )
         self._writer.start(self._backer)
         self._watcher.breaker(self.state)
         return await self._probe()
-
-    def _client(self, timeout: float, connections: int) -> Client:
-        return self._address.connect(
-            timeout=timeout, connect_timeout=self._connect_timeout, connections=connections
-        )
 
     async def flush(self, timeout: float = 1.0) -> int:
         """Write what waits, for at most `timeout`, and say how many vectors still wait."""
@@ -151,15 +155,15 @@ class RedisStore:
 
     async def close(self, timeout: float = 1.0) -> None:
         await self._writer.close(timeout)
-        clients = [client for client in (self._reader, self._backer) if client is not None]
+        one, other = self._reader, self._backer
         self._reader = self._backer = None
-        tasks = {task for task in (self._prober, *self._in_flight) if task is not None}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for client in clients:
-            await client.aclose()
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait({self._prober})
+        if one is not None:
+            await one.close()
+        if other is not None:
+            await other.aclose()
 
     # ---- reading
 
@@ -194,25 +198,16 @@ class RedisStore:
         return self._pending[-1]
 
     def _dispatch(self) -> None:
-        while self._pending and len(self._in_flight) < self._connections:
+        while self._reader is not None and self._pending and self._in_flight < self._connections:
             chunk = self._pending.pop(0)
             if chunk.replies is None:
-                task = self._loop.create_task(self._fetch(chunk))
-                self._in_flight.add(task)
-                task.add_done_callback(self._fetched)
+                self._in_flight += 1
+                self._reader.ask(chunk.keys, partial(self._told, chunk))
 
-    def _fetched(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+    def _told(self, chunk: Chunk, values: Values | None) -> None:
+        self._in_flight -= 1
+        self._settle(chunk, values)
         self._dispatch()
-
-    async def _fetch(self, chunk: Chunk) -> None:
-        try:
-            replies = await _mget(self._reader, chunk.keys)
-        except Exception as error:  # of any kind: told to the caller, counted in the breaker
-            log.debug("a look-up failed: %s", type(error).__name__)
-            self._settle(chunk, None)
-        else:
-            self._settle(chunk, replies)
 
     def _wait(self, chunk: Chunk) -> None:
         part = self._budget / TURNS
@@ -229,7 +224,7 @@ class RedisStore:
         else:
             self._settle(chunk, None)
 
-    def _settle(self, chunk: Chunk, replies: list[Reply] | None) -> None:
+    def _settle(self, chunk: Chunk, replies: Sequence[Reply] | None) -> None:
         """The reply, or `None` for a failure or a spent budget; the first to come counts."""
         if chunk.replies is not None:
             return
@@ -273,13 +268,11 @@ class RedisStore:
             await asyncio.sleep(PROBE_EVERY)
 
     async def _probe(self) -> bool:
-        try:
-            if self._reader is not None:
-                await self._reader.get(PROBE)
-            return self._reader is not None
-        except Exception as error:  # of any kind: not well is all that is asked
-            log.debug("a probe failed: %s", type(error).__name__)
+        if self._reader is None:
             return False
+        answered: asyncio.Future[bool] = self._loop.create_future()
+        self._reader.ask([PROBE], lambda values: _end(answered, values is not None))
+        return await answered
 
     # ---- writing and advice
 
@@ -298,16 +291,9 @@ class RedisStore:
         return _advice(nodes)
 
 
-async def _mget(client: Client | None, keys: list[bytes]) -> list[Reply]:
-    if client is None:
-        raise ConnectionError("closed")
-    if isinstance(client, RedisCluster):
-        replies = await client.mget_nonatomic(keys)
-    else:
-        replies = await client.mget(keys)
-    if len(replies) != len(keys):
-        raise ConnectionError("another number of replies than keys")
-    return list(replies)
+def _end(future: asyncio.Future[bool], well: bool) -> None:
+    if not future.done():
+        future.set_result(well)
 
 
 async def _memory(client: Client | None) -> list[dict[str, Any]]:

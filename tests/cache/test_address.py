@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import ssl
 
 import pytest
 from redis.asyncio import Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
@@ -97,3 +98,31 @@ def test_the_scheme_decides_the_client() -> None:
         return type(plain), type(cluster)
 
     assert asyncio.run(scenario()) == (Redis, RedisCluster)
+
+
+@pytest.mark.parametrize(
+    ("url", "greeting"),
+    [
+        ("redis://host", []),
+        ("redis://host/0", []),
+        ("redis://:word@host", [("AUTH", "word")]),
+        ("redis://user:p%40ss@host/3", [("AUTH", "user", "p@ss"), ("SELECT", "3")]),
+        ("unix://user:word@/run/redis.sock?db=2", [("AUTH", "user", "word"), ("SELECT", "2")]),
+    ],
+)
+def test_a_greeting_says_who_and_where(url: str, greeting: list[tuple[str, ...]]) -> None:
+    """Nothing that the server takes for granted is said."""
+    assert Address.of(url).greeting() == greeting
+
+
+def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
+    """Without TLS in the scheme there is no context at all."""
+    assert Address.of("redis://host").tls() is None
+    strict = Address.of("rediss://host").tls()
+    assert strict is not None
+    assert strict.check_hostname
+    assert strict.verify_mode is ssl.CERT_REQUIRED
+    lax = Address.of("rediss://host?ssl_cert_reqs=none").tls()
+    assert lax is not None
+    assert not lax.check_hostname
+    assert lax.verify_mode is ssl.CERT_NONE

@@ -44,8 +44,9 @@ def fill(server: RedisServer, n: int) -> list[bytes]:
 
 
 def mgets(server: RedisServer) -> int:
+    """Look-ups that reached Redis, without the one that each store asks as it starts."""
     stats: dict[str, Any] = server.client().info("commandstats")
-    return int(stats.get("cmdstat_mget", {"calls": 0})["calls"])
+    return int(stats["cmdstat_mget"]["calls"]) - 1
 
 
 async def test_what_was_put_is_found(server: RedisServer) -> None:
