@@ -7,6 +7,8 @@
 Each arrow costs a change of threads, so the short ways are taken where nothing waits behind: the
 fetch thread decodes a single text itself, and an idle model's thread sends its reply itself.
 A job that nobody waits for any more is dropped until its decoding begins, and finished after that.
+What is begun is finished first: where cores are scarce the model goes before the decoding of what
+comes after, or all that is under way would be late.
 A batch takes items of any request, first come first served, up to a budget of cost (tokens or
 patches); it never waits for more while the device is idle. An item that fails, in decoding or in
 the model, fails alone: a batch that raised is computed again item by item. A thread that dies ends
@@ -15,6 +17,7 @@ the process, because a worker that hangs in silence is worse than one that is re
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -36,6 +39,7 @@ from litapi.towers import Decoded, Embedded, Tower
 
 log = logging.getLogger("siglit.loop")
 
+YIELDING = 3  # niceness of decode threads: a third of the core that they share with the model
 AHEAD = 3  # how many batches' worth of cost a worker may hold
 
 
@@ -130,7 +134,7 @@ class Pipeline:
         self._tower = tower
         self._port = port
         self._shelf = Shelf(tower.budget)
-        self._pool = ThreadPoolExecutor(tower.decode_threads, "decode")
+        self._pool = ThreadPoolExecutor(tower.decode_threads, "decode", initializer=_yield)
         self._done: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
         self._metrics = BatchMetrics(tower.kind)
 
@@ -235,6 +239,13 @@ class Pipeline:
         whole = time.monotonic() - ticket.fetched.job.sent
         reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
         self._port.send(ticket.fetched, reply)
+
+
+def _yield() -> None:
+    """Let the model's thread, and the event loop, go first. Only Linux has this for a thread."""
+    with contextlib.suppress(OSError):
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, 0) + YIELDING)
 
 
 def _or_die(stage: Callable[..., None], *args: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 import time
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import Fetched
-from litapi.loop import AHEAD, Pipeline, Ready, Shelf, Ticket
+from litapi.errors import ItemError
+from litapi.loop import AHEAD, YIELDING, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import Job, Reply
 from litapi.provoke import MARK
 from litapi.settings import Settings
@@ -180,6 +182,27 @@ def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
         assert list(replies[str(number)].errors) == [1]
     assert np.allclose(_rows(replies["5"])[0], alone, atol=1e-5)
     assert np.allclose(_rows(replies["4"])[2], alone, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads share their priority")
+def test_decoding_yields_to_the_model() -> None:
+    """The pool's threads are nicer than the model's, which stays as the process was."""
+    nice: dict[str, int] = {}
+
+    class Watched(ImageTower):
+        def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+            nice["decode"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return super().decode_request(request)
+
+        def predict(self, x: Any) -> Output:
+            nice["model"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return super().predict(x)
+
+    port = _running(Watched(Settings(precision="float32"), _checkpoint()))
+    nice.clear()
+    port.ask(Job([picture(1)]))
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert nice == {"decode": usual + YIELDING, "model": usual}
 
 
 def test_pictures_of_different_patch_counts_share_a_batch(image: Port) -> None:
