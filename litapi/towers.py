@@ -208,7 +208,15 @@ class Tower(LitAPI):
     def _batch_items(self, device: str, gflop: float) -> int:
         if device != "cpu":
             return GPU_BATCH_ITEMS[self.kind]
-        return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
+        items = max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
+        return self._whole(items) if self.settings.compile == "on" else items
+
+    def _whole(self, items: int) -> int:
+        """So many at most, and none left over that would be computed one by one."""
+        from litapi.compiled import SIZES
+
+        largest = max(size for size in SIZES[self.kind, "cpu"] if size <= items)
+        return items - items % largest
 
     # -- LitServe's hooks ----------------------------------------------------------------------
 

@@ -76,6 +76,26 @@ def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
     assert tower._threads(device) == threads
 
 
+@pytest.mark.parametrize(
+    ("tower", "compiled", "gflop", "items"),
+    [
+        (TextTower, "off", 5.6, 14),
+        (TextTower, "on", 5.6, 8),  # and not eight and six single ones
+        (TextTower, "on", 2.5, 32),
+        (TextTower, "on", 20.0, 4),  # all single ones: no other size is as small
+        (TextTower, "on", 400.0, 1),
+        (TextTower, "on", 0.05, 64),
+        (ImageTower, "on", 11.0, 7),
+    ],
+)
+def test_a_compiled_towers_batches_leave_nothing_over(
+    tower: type[Tower], compiled: str, gflop: float, items: int, checkpoint: Checkpoint
+) -> None:
+    """On a CPU a batch is cut into compiled sizes, and single items cost a quarter more each."""
+    made = tower(Settings(compile=compiled), checkpoint)
+    assert made._batch_items("cpu", gflop) == items
+
+
 def test_only_short_texts_are_decoded_where_they_are_fetched(
     text: TextTower, image: ImageTower
 ) -> None:
