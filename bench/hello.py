@@ -18,7 +18,8 @@ from typing import Any, Self
 import httpx
 import uvicorn
 
-from bench.server_process import ROOT, free_port
+from bench.port import free_port
+from bench.server_process import ROOT
 
 Message = MutableMapping[str, Any]
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"11")]

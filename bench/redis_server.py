@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
+
+from bench.port import free_port
 
 NOTHING_ON_DISK = ("--save", "", "--appendonly", "no")
 
@@ -106,13 +107,3 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def free_port() -> int:
-    """A port that leaves room 10 000 above it: there a Redis Cluster node has its second one."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.server_process import ROOT, ServerProcess, free_port
+from bench.port import free_port
+from bench.server_process import ROOT, ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.picture import PictureReader

@@ -14,7 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.server_process import ROOT, ServerProcess, free_port
+from bench.port import free_port
+from bench.server_process import ROOT, ServerProcess
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
 from litapi.loop import PipelinedLoop

@@ -19,8 +19,9 @@ from bench.baselines.install import program
 from bench.baselines.nginx import settings
 from bench.baselines.system import Absent, Ground
 from bench.compare.proof import Proof
+from bench.port import free_port
 from bench.random_checkpoint import DEMO
-from bench.server_process import ROOT, free_port
+from bench.server_process import ROOT
 
 GROUND = Ground(DEMO, cores=1)
 HERE = ("flask-dev", "gunicorn-threads", "gunicorn-gevent", "nginx", "litserve")

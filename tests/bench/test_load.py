@@ -17,8 +17,8 @@ from PIL import Image
 from bench.fleet import FleetError
 from bench.level import Level
 from bench.load import Load, UsageError, levels, main, parser
+from bench.port import free_port
 from bench.recording import Recording
-from bench.server_process import free_port
 from bench.summary import Report
 from bench.summary import main as summary_main
 from tests.bench.echo_server import Behaviour, EchoServer

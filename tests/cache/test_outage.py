@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from bench.fault_proxy import Fault, FaultProxy
-from bench.redis_server import RedisServer, free_port
+from bench.port import free_port
+from bench.redis_server import RedisServer
 from cache import MemoryTier, RedisStore, State, VectorCache, encode
 from cache.breaker import Circuit
 from tests.cache.model import DIM, Model, entry_of, many, states, wrong

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from bench.fault_proxy import Fault, FaultProxy
-from bench.redis_server import RedisServer, free_port
+from bench.port import free_port
+from bench.redis_server import RedisServer
 from cache.address import Address
 from cache.reader import Reader, Values, reader
 from tests.cache.patience import until

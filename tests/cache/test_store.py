@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from bench.fault_proxy import Fault, FaultProxy
-from bench.redis_server import RedisServer, free_port
+from bench.port import free_port
+from bench.redis_server import RedisServer
 from cache.breaker import Circuit
 from cache.store import CHUNK, Lost, RedisStore
 from tests.cache.recorder import Recorder

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from bench.server_process import free_port
+from bench.port import free_port
 
 RULES = Path(__file__).parent.parent.parent / "deploy" / "prometheus" / "rules.yaml"
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from bench.balance.balancer import BALANCERS, DEPLOY, Balancer, Missing, replaced
-from bench.server_process import ServerProcess, free_port
+from bench.port import free_port
+from bench.server_process import ServerProcess
 from litapi.errors import BodyTooLarge, NotReady
 from litapi.settings import Settings
 

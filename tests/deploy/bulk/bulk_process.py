@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from ray.cluster_utils import Cluster
 
-from bench.server_process import ROOT, free_port
+from bench.port import free_port
+from bench.server_process import ROOT
 
 STARTS = 3  # of a node: Ray has little patience with a busy machine
 PORTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
