@@ -212,11 +212,11 @@ class Tower(LitAPI):
         return self._whole(items) if self.settings.compile == "on" else items
 
     def _whole(self, items: int) -> int:
-        """So many at most, and none left over that would be computed one by one."""
+        """About so many, in whole numbers of a compiled size: the rest would be single ones."""
         from litapi.compiled import SIZES
 
-        largest = max(size for size in SIZES[self.kind, "cpu"] if size <= items)
-        return items - items % largest
+        sizes = reversed(SIZES[self.kind, "cpu"])
+        return next(whole for size in sizes if (whole := round(items / size) * size))
 
     # -- LitServe's hooks ----------------------------------------------------------------------
 

@@ -80,10 +80,13 @@ def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
 @pytest.mark.parametrize(
     ("tower", "compiled", "gflop", "items"),
     [
+        (TextTower, "off", 11.0, 7),  # a text of base size
+        (TextTower, "on", 11.0, 8),  # and not seven single ones
         (TextTower, "off", 5.6, 14),
-        (TextTower, "on", 5.6, 8),  # and not eight and six single ones
+        (TextTower, "on", 5.6, 16),
+        (TextTower, "on", 7.2, 8),  # and not eight and three single ones
         (TextTower, "on", 2.5, 32),
-        (TextTower, "on", 20.0, 4),  # all single ones: no other size is as small
+        (TextTower, "on", 53.1, 2),  # so400m: all single ones, no other size is as small
         (TextTower, "on", 400.0, 1),
         (TextTower, "on", 0.05, 64),
         (ImageTower, "on", 11.0, 7),
