@@ -6,7 +6,7 @@
 #
 # The dependencies are laid in a virtual environment by a stage of their own and copied over whole,
 # so a change of the source builds in seconds and neither pip's cache nor a compiler is left behind.
-# The root may be read-only: what is written goes to /cache (checkpoints, compiled towers) and to
+# The root may be read-only: what is written goes to /cache (checkpoints, quality verdicts) and to
 # TMPDIR. There is no redis-server inside: without REDIS_URL vectors are cached in memory only. Nor is
 # there a C++ compiler: `--compile on` is refused at start with the reason.
 # Pin the base by digest where builds must repeat: --build-arg PYTHON=python@sha256:…
@@ -47,8 +47,9 @@ USER 10001:10001
 VOLUME ["/cache"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# The port is set by PORT or SIGLIT_PORT, not by flag; with TLS bring a check of your own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '8080') + '/livez', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + (os.environ.get('SIGLIT_PORT') or os.environ.get('PORT') or '8080') + '/livez', timeout=4)"]
 # No shell in between: the signal reaches the server, which drains and ends with 0.
 ENTRYPOINT ["python", "-m", "litapi"]
 CMD ["serve"]

@@ -36,7 +36,7 @@ def little(summaries: Sequence[Summary]) -> Table:
     return Table(["in flight", "RPS", "mean ms", "RPS × mean", "of those asked for"], rows)
 
 
-def seed_table(systems: Mapping[str, Sequence[Summary]]) -> Table:
+def level_table(systems: Mapping[str, Sequence[Summary]]) -> Table:
     """Concurrency against throughput, latency and errors, level by level, system by system."""
     columns = ["system", "concurrency", "RPS", "mean ms", "P95 ms", "P99 ms", "error rate %"]
     rows = [[name, *_cells(one)] for name, levels in systems.items() for one in levels]

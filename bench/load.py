@@ -247,7 +247,7 @@ def _flags() -> Iterator[tuple[list[str], dict[str, Any]]]:
     yield flag("--zipf", "how unequal their popularity is; 0: equal", type=float, default=1.0)
     yield flag("--cold", "do not send the universe before", action="store_true")
     # how
-    yield flag("--route", "v1: OpenAI form, base64; embed: the seed's form; raw: float32 rows",
+    yield flag("--route", "v1: OpenAI form, base64; embed: /embed_text or _image; raw: float32 rows",
                choices=("v1", "embed", "raw"), default="v1")  # fmt: skip
     yield flag("--text-path", "another path for texts, as for a baseline", metavar="PATH")
     yield flag("--image-path", "another path for images", metavar="PATH")

@@ -12,7 +12,7 @@ from bench.chart import Chart
 from bench.compare.picture import Line
 from bench.compare.point import Points, throughput
 from bench.compare.result import Result
-from bench.latency import seed_table
+from bench.latency import level_table
 from bench.plot import Plot
 from bench.recording import Recording
 from bench.result_file import RESULTS
@@ -48,8 +48,8 @@ class Rivals:
         return {name: levels for name in names if (levels := self._levels(name))}
 
     def table(self) -> Table:
-        """The seed's table."""
-        return seed_table(
+        """A row for each system and level."""
+        return level_table(
             {self._points.named(self.part, name): levels for name, levels in self.systems().items()}
         )
 

@@ -1,10 +1,10 @@
 """How a job becomes the bytes of a request.
 
     v1     POST /v1/embeddings, OpenAI form, vectors as base64
-    embed  POST /embed_text and /embed_image, the seed's form, vectors as JSON numbers
+    embed  POST /embed_text and /embed_image, siglit's own form, vectors as JSON numbers
     raw    as v1, answered with raw float32 rows; a single picture goes to /embed_image as it is
 
-The paths can be others, so that the seed's Flask services are driven by the same generator.
+The paths can be others, so that plain Flask services are driven by the same generator.
 """
 
 from __future__ import annotations

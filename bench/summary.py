@@ -134,7 +134,7 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
 
 
 def table(summaries: Iterable[Summary]) -> str:
-    """The seed's table, as Markdown."""
+    """A row for each level, as Markdown."""
     return markdown([list(COLUMNS), *(one.row() for one in summaries)])
 
 

@@ -21,7 +21,7 @@ from bench.recording import Recording
 from bench.server_process import ServerProcess
 from bench.summary import Summary
 
-QUICK = "SIGLIT_NOTEBOOK_QUICK"
+QUICK = "NOTEBOOK_QUICK"
 MOMENT = 0.5
 
 Options = Mapping[str, Any]

@@ -35,7 +35,7 @@ CAPTIONS = 512
 DRAWINGS = 24
 HOT = 255  # the level number in the tags of the popular universe
 SEEDS = 1 << 20
-_LEVELS, _COUNTER = 8, 32  # bits of a tag behind the seed's 20
+_LEVELS, _COUNTER = 8, 32  # bits of a tag behind the 20 of the seed
 _MASK = (1 << 64) - 1
 
 

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -48,7 +48,9 @@ class Settings(BaseModel):
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
     served_name: str | None = Field(None, description="name in /v1/models; default: the model's")
 
-    host: Literal["0.0.0.0", "127.0.0.1", "::"] = Field("0.0.0.0", description="address to bind")
+    host: Literal["0.0.0.0", "127.0.0.1", "::"] = Field(
+        "0.0.0.0", description="address to bind: 0.0.0.0, 127.0.0.1 or ::"
+    )
     port: int = Field(8080, ge=1024, le=65535, description="port to bind")
     http_workers: int = Field(0, ge=0, le=64, description="HTTP processes; 0: one per 4 cores")
 
@@ -67,7 +69,7 @@ class Settings(BaseModel):
         "off", description="compile the towers at start: a minute or more, and a C++ compiler"
     )
     compile_cache: str = Field(
-        "", description="folder of compiled towers and quality verdicts; empty: in the user's cache"
+        "", description="folder of compiled towers and quality verdicts; empty: ~/.cache/siglit"
     )
     accept_loss: Literal["off", "on"] = Field(
         "off", description="serve a precision that fails its quality gate"
@@ -80,7 +82,9 @@ class Settings(BaseModel):
     image_workers: int = Field(1, ge=1, le=64, description="image workers on each device")
     threads: int = Field(0, ge=0, le=256, description="torch threads of a worker; 0: all cores")
     decode_threads: int = Field(0, ge=0, le=64, description="decoding threads of a worker; 0: auto")
-    loop: Literal["pipelined", "stock"] = Field("pipelined", description="worker loop")
+    loop: Literal["pipelined", "stock"] = Field(
+        "pipelined", description="worker loop: pipelined, or stock (LitServe's own)"
+    )
     text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
     image_batch_patches: int = Field(0, ge=0, description="patch budget of a batch; 0: auto")
 
@@ -96,10 +100,11 @@ class Settings(BaseModel):
         100_000_000, ge=1, description="pixels that a worker decodes at the same time"
     )
     image_formats: tuple[str, ...] = Field(
-        ("jpeg", "png", "webp", "gif", "bmp"), description="formats that are decoded"
+        ("jpeg", "png", "webp", "gif", "bmp"),
+        description="formats that are decoded; avif and tiff can be added",
     )
     jpeg_draft: bool = Field(
-        False, description="decode large JPEGs at reduced size: faster, not equal"
+        False, description="true: decode large JPEGs at reduced size: faster, not equal"
     )
 
     api_keys: tuple[str, ...] = Field((), description="keys that may ask, with commas; none: all")
@@ -108,7 +113,8 @@ class Settings(BaseModel):
     tls_cert: str | None = Field(None, description="certificate file; with tls_key serves https")
     tls_key: str | None = Field(None, description="key file of the certificate")
     image_urls: Literal["off", "allowed", "any-public"] = Field(
-        "off", description="fetch images by URL: from image_url_hosts only, or any public host"
+        "off",
+        description="fetch images by URL: off, allowed (from image_url_hosts) or any-public",
     )
     image_url_hosts: tuple[str, ...] = Field((), description="hosts to fetch from, with commas")
     image_url_private: Literal["off", "on"] = Field(
@@ -130,7 +136,8 @@ class Settings(BaseModel):
 
     cache: Literal["on", "off"] = Field("on", description="look vectors up before computing them")
     redis_url: str | None = Field(
-        None, description="redis://, rediss://, unix:// or redis+cluster:// of a shared cache"
+        None,
+        description="a shared cache: redis://, rediss://, unix://, redis+cluster://, rediss+cluster://",
     )
     redis_private: Literal["on", "off"] = Field(
         "on", description="without redis_url: a private redis-server, where one is installed"
@@ -145,10 +152,12 @@ class Settings(BaseModel):
     cache_epoch: str = Field("", description="changes every cache key; a new value starts afresh")
     cache_tenant: str = Field("", description="secret salt of the cache keys on a shared Redis")
 
-    log_format: Literal["text", "json"] = Field("text", description="form of the log lines")
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
     access_log: Literal["off", "on"] = Field("off", description="a log line for each request")
     otlp_endpoint: str | None = Field(None, description="where OpenTelemetry traces go, over HTTP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
 
     test_hooks: Literal["off", "on"] = Field("off", description="faults on demand; for tests only")
 
@@ -248,7 +257,16 @@ def add_flags(parser: argparse.ArgumentParser, only: Sequence[str] | None = None
         if only is None or name in only:
             text = f"{field.description} (default: {_shown(field.default)})"
             spellings = [flag_of(name), *ALIASES.get(name, [])]
-            parser.add_argument(*spellings, dest=name, default=None, metavar="X", help=text)
+            parser.add_argument(
+                *spellings, dest=name, default=None, metavar=_values(field.annotation), help=text
+            )
+
+
+def _values(kind: Any) -> str:
+    """What `--help` shows after a flag: the words that may stand there, if they are few."""
+    if get_origin(kind) is Literal:
+        return "|".join(filter(None, get_args(kind)))
+    return {int: "N", float: "N", bool: "true|false"}.get(kind, "X")
 
 
 def _shown(default: Any) -> str:

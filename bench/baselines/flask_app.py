@@ -1,4 +1,4 @@
-"""The seed's service: Flask, the model loaded once, one request computed after another.
+"""The plain service: Flask, the model loaded once, one request computed after another.
 
 CHECKPOINT=FOLDER python -m bench.baselines.flask_app PORT
 CHECKPOINT=FOLDER gunicorn "bench.baselines.flask_app:create_app()"

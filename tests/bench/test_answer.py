@@ -29,15 +29,15 @@ def openai(vectors: list[list[float]], as_base64: bool = True) -> bytes:
     return orjson.dumps({"data": data[::-1]})
 
 
-def seed(vectors: Any) -> bytes:
-    """In the seed's form."""
+def own(vectors: Any) -> bytes:
+    """In siglit's own form."""
     return orjson.dumps({"embeddings": vectors})
 
 
 BODIES = {
     "base64": (JSON, openai(UNIT)),
     "floats": (JSON, openai(UNIT, as_base64=False)),
-    "seed": (JSON, seed(UNIT)),
+    "own": (JSON, own(UNIT)),
     "raw": (octets("2,3"), np.asarray(UNIT, "<f4").tobytes()),
 }
 
@@ -102,25 +102,25 @@ def test_octets_that_do_not_fit_their_shape_are_unreadable(shape: str) -> None:
 
 
 def test_a_null_among_the_vectors_is_a_lost_item() -> None:
-    """As the seed's form has it for an item that failed."""
-    assert Judge().fault(JSON, seed([UNIT[0], None]), 2) == "too-few-vectors"
+    """As siglit's own form has it for an item that failed."""
+    assert Judge().fault(JSON, own([UNIT[0], None]), 2) == "too-few-vectors"
 
 
 @pytest.mark.parametrize("length", [0.0, 0.9, 0.998, 1.002, 7.5])
 def test_a_vector_of_another_length_is_a_fault(length: float) -> None:
     """Even one among good ones."""
-    assert Judge().fault(JSON, seed([UNIT[0], [length, 0.0, 0.0]]), 2) == "not-unit"
+    assert Judge().fault(JSON, own([UNIT[0], [length, 0.0, 0.0]]), 2) == "not-unit"
 
 
 @pytest.mark.parametrize("length", [0.9995, 1.0005])
 def test_a_length_that_is_off_by_rounding_is_forgiven(length: float) -> None:
     """bfloat16 is no fault."""
-    assert Judge().fault(JSON, seed([[length, 0.0, 0.0]]), 1) is None
+    assert Judge().fault(JSON, own([[length, 0.0, 0.0]]), 1) is None
 
 
 def test_lengths_do_not_matter_where_they_were_waived() -> None:
     """A baseline may leave them as they come."""
-    assert Judge(unit=False).fault(JSON, seed([[3.0, 4.0]]), 1) is None
+    assert Judge(unit=False).fault(JSON, own([[3.0, 4.0]]), 1) is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -133,19 +133,19 @@ def test_numbers_that_are_none_are_a_fault(value: float) -> None:
 def test_the_first_good_body_settles_the_dimension() -> None:
     """A server that changes it is wrong from then on."""
     judge = Judge()
-    assert judge.fault(JSON, seed([[2.0, 0.0]]), 1) == "not-unit"
+    assert judge.fault(JSON, own([[2.0, 0.0]]), 1) == "not-unit"
     assert judge.dimension == 0
-    assert judge.fault(JSON, seed(UNIT), 2) is None
+    assert judge.fault(JSON, own(UNIT), 2) is None
     assert judge.dimension == 3
-    assert judge.fault(JSON, seed([[1.0, 0.0]]), 1) == "other-dimension"
+    assert judge.fault(JSON, own([[1.0, 0.0]]), 1) == "other-dimension"
 
 
 def test_a_dimension_can_be_demanded() -> None:
     """Then the first body counts too."""
-    assert Judge(dimension=4).fault(JSON, seed(UNIT), 2) == "other-dimension"
+    assert Judge(dimension=4).fault(JSON, own(UNIT), 2) == "other-dimension"
 
 
 def test_vectors_of_one_body_share_a_dimension() -> None:
     """A ragged list is no matrix."""
     with pytest.raises(Wrong, match="other-dimension"):
-        rows(JSON, seed([[1.0], [0.6, 0.8]]))
+        rows(JSON, own([[1.0], [0.6, 0.8]]))

@@ -1,10 +1,10 @@
-"""Parts of a latency, Little's law, and the seed's table."""
+"""Parts of a latency, Little's law, and the table of levels."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.latency import REST, in_flight, little, parts, seed_table
+from bench.latency import REST, in_flight, level_table, little, parts
 from bench.level import Level
 from bench.summary import Summary
 from tests.bench.made import refused, sample, stage
@@ -41,9 +41,9 @@ def test_the_table_of_littles_law_compares_with_what_was_asked_for() -> None:
     assert row[-1] in {"24%", "25%", "26%"}
 
 
-def test_the_seeds_table_has_a_row_for_each_system_and_level() -> None:
+def test_the_table_of_levels_has_a_row_for_each_system_and_level() -> None:
     """Concurrency against throughput, mean, P95, P99 and errors."""
-    table = seed_table({"one": [MADE], "two": [MADE, NOBODY]})
+    table = level_table({"one": [MADE], "two": [MADE, NOBODY]})
     assert [row[:2] for row in table.rows] == [["one", "4"], ["two", "4"], ["two", "4"]]
     assert table.rows[0][3:] == ["100.0", "100.0", "100.0", "0.00"]
     assert table.rows[2][3:] == ["–", "–", "–", "100.00"]

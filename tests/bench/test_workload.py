@@ -87,7 +87,7 @@ def test_a_job_holds_a_batch(batch: int) -> None:
 
 
 def test_a_job_is_all_of_one_kind() -> None:
-    """Routes of the seed take texts or images."""
+    """The service's own routes take texts or images."""
     for job in jobs(workload("mixed", 4), 50):
         assert {item.kind for item in job.items} == {job.kind}
 
