@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -35,6 +34,7 @@ from bench.recording import Recorder, Recording
 from bench.route import Route
 from bench.summary import Report
 from bench.workload import SEEDS, Repeats, Workload, WorkloadError, folder
+from litapi.descriptors import raise_limit
 
 CUT_OFF = 130
 
@@ -247,7 +247,7 @@ def _flags() -> Iterator[tuple[list[str], dict[str, Any]]]:
     yield flag("--zipf", "how unequal their popularity is; 0: equal", type=float, default=1.0)
     yield flag("--cold", "do not send the universe before", action="store_true")
     # how
-    yield flag("--route", "v1: OpenAI form, base64; embed: /embed_text or _image; raw: float32 rows",
+    yield flag("--route", "v1: OpenAI form, base64; embed: /embed_text, /embed_image; raw: rows",
                choices=("v1", "embed", "raw"), default="v1")  # fmt: skip
     yield flag("--text-path", "another path for texts, as for a baseline", metavar="PATH")
     yield flag("--image-path", "another path for images", metavar="PATH")
@@ -265,15 +265,10 @@ def _flags() -> Iterator[tuple[list[str], dict[str, Any]]]:
     yield flag("--quiet", "no progress bar", action="store_true")
 
 
-def _raise_file_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     options = parser().parse_args(arguments)
-    _raise_file_limit()
+    raise_limit()
     with tempfile.TemporaryDirectory() as scratch:
         path = options.out or Path(scratch) / "run.jsonl"
         try:

@@ -32,5 +32,9 @@ def save(
 
 def device(machine: Machine) -> str:
     """`cpu`, or the first GPU's name in small letters."""
-    words = (machine.gpu or "cpu").splitlines()[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
+    return slug((machine.gpu or "cpu").splitlines()[0])
+
+
+def slug(name: str) -> str:
+    """Small letters, digits and dashes of a name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

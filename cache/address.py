@@ -97,9 +97,11 @@ class Address:
     def greeting(self) -> list[tuple[str, ...]]:
         """What a new connection has to say before it may ask, each answered with OK."""
         words: list[tuple[str, ...]] = []
-        if password := self.options.get("password"):
-            user = self.options.get("username")
-            words.append(("AUTH", user, password) if user else ("AUTH", password))
+        user, password = self.options.get("username"), self.options.get("password")
+        if user:
+            words.append(("AUTH", user, password or ""))
+        elif password:
+            words.append(("AUTH", password))
         if database := self.options.get("db"):
             words.append(("SELECT", str(database)))
         return words

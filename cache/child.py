@@ -86,11 +86,15 @@ class RedisChild:
             raise FileNotFoundError(f"none of {', '.join(PROGRAMS)} is installed")
         if not self.alive:
             self._owner = os.getpid()
-            if self._home is None:
-                _sweep()
-                self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_tmp()))
+            first = self._home is None
+            self._home = self._home or _new_home()
+            self._home.mkdir(mode=0o700, exist_ok=True)  # somebody may have cleared it up meanwhile
             self._spawn(self._program)
-            self._await_pong()
+            try:
+                self._await_pong()
+            except RuntimeError:  # later ones keep the folder: its path is in everybody's URL
+                self.stop() if first else self._end()
+                raise
         return self.url
 
     def _spawn(self, program: str) -> None:
@@ -131,7 +135,6 @@ class RedisChild:
         while not self._pongs():
             if not self.alive or time.monotonic() > ends:
                 said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-                self.stop()
                 raise RuntimeError(f"the Redis child did not come up: {''.join(said)}")
             time.sleep(0.005)
 
@@ -149,6 +152,11 @@ class RedisChild:
         """End it and leave nothing behind; in a fork of the process that started it, do nothing."""
         if self._home is None or self._owner != os.getpid():
             return
+        self._end()
+        shutil.rmtree(self._home, ignore_errors=True)
+        self._home = None
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -156,8 +164,7 @@ class RedisChild:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        shutil.rmtree(self._home, ignore_errors=True)
-        self._process = self._home = None
+        self._process = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -170,6 +177,11 @@ class RedisChild:
 def _short_tmp() -> str:
     """A socket's path may have 107 bytes; a long TMPDIR would use them up."""
     return tempfile.gettempdir() if len(tempfile.gettempdir()) < 64 else "/tmp"
+
+
+def _new_home() -> Path:
+    _sweep()
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_tmp()))
 
 
 def _sweep() -> None:

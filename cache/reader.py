@@ -24,6 +24,7 @@ from cache.connection import LOST, Connection, packed
 
 Values = list[bytes | None]
 Told = Callable[[Values | None], None]
+PLAIN = {bytes, type(None)}
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class PooledReader:
             self._connect(question)  # the others that are idle may have been lost with it
         elif isinstance(reply, list) and len(reply) == question.keys:
             self._idle.append(connection)
-            question.answer(reply)
+            question.answer(_values(reply))
         else:
             log.debug("a look-up failed: %s", type(reply).__name__)
             if reply is not LOST:  # an error, or a number of values that nobody asked for
@@ -172,7 +173,7 @@ class ClusterReader:
         values: Values | None = None
         try:
             replies = await self._client.mget_nonatomic(keys)
-            values = list(replies) if len(replies) == len(keys) else None
+            values = _values(replies) if len(replies) == len(keys) else None
         except Exception as error:  # of any kind: a failure is all that is asked
             log.debug("a look-up failed: %s", type(error).__name__)
         told(values)
@@ -180,6 +181,13 @@ class ClusterReader:
     async def close(self) -> None:
         await _cancelled(self._asking)
         await self._client.aclose()
+
+
+def _values(replies: list[Any]) -> Values:
+    """A proxy that lost one of its servers puts an error in that value's place: no value."""
+    if set(map(type, replies)) <= PLAIN:
+        return replies
+    return [reply if isinstance(reply, bytes) else None for reply in replies]
 
 
 async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:

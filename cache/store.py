@@ -191,7 +191,8 @@ class RedisStore:
     def _open_chunk(self) -> Chunk:
         if not self._pending:
             self._loop.call_soon(self._dispatch)
-        if not self._pending or len(self._pending[-1].keys) >= CHUNK:
+        last = self._pending[-1] if self._pending else None
+        if last is None or last.replies is not None or len(last.keys) >= CHUNK:
             chunk = Chunk(self._loop.time(), self._heard)
             self._pending.append(chunk)
             self._wait(chunk)

@@ -78,6 +78,13 @@ def _serve(settings: Settings) -> int:
     from litapi.metrics import lay
 
     folder = lay()  # before anything imports prometheus_client
+    try:
+        return _served(settings)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _served(settings: Settings) -> int:
     from litapi.dispatcher import StartError
     from litapi.server import EmbedServer, device_plan, port_taken
     from litapi.verdict import Refused, admit
@@ -100,8 +107,6 @@ def _serve(settings: Settings) -> int:
         return 2
     except KeyboardInterrupt:  # told to end while it was still loading
         return 0
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     if server.failure:
         print(f"siglit: {server.failure}", file=sys.stderr)
     return 1 if server.failure else 0

@@ -48,8 +48,8 @@ class Access:
             self._spend(who)
 
     def _key(self, incoming: Incoming) -> bytes:
-        given = _authorized(incoming) or incoming.header(b"x-api-key")
-        digest = sha256(given.encode()).digest()
+        given = _authorized(incoming) or incoming.headers.get(b"x-api-key", b"")
+        digest = sha256(given).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthorized
@@ -67,19 +67,19 @@ class Access:
             raise RateLimited
 
 
-def _authorized(incoming: Incoming) -> str:
-    """The key in `Authorization`, or the empty string."""
-    scheme, _, given = incoming.header(b"authorization").partition(" ")
-    if scheme.lower() == "bearer":
+def _authorized(incoming: Incoming) -> bytes:
+    """The bytes of the key in `Authorization`, or none."""
+    scheme, _, given = incoming.headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
         return given.strip()
-    return _password(given.strip()) if scheme.lower() == "basic" else ""
+    return _password(given.strip()) if scheme.lower() == b"basic" else b""
 
 
-def _password(pair: str) -> str:
+def _password(pair: bytes) -> bytes:
     try:
-        return b64decode(pair, validate=True).decode().partition(":")[2]
-    except ValueError:  # not base64, or not UTF-8
-        return ""
+        return b64decode(pair, validate=True).partition(b":")[2]
+    except ValueError:  # not base64
+        return b""
 
 
 def _address(incoming: Incoming) -> bytes:

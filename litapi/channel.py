@@ -10,7 +10,9 @@ use this one too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import pickle
 import queue
@@ -20,6 +22,8 @@ import threading
 import time
 from collections import deque
 from typing import Any
+
+log = logging.getLogger("siglit.channel")
 
 INLINE_BYTES = 64 << 10  # a larger message goes through a file in memory
 BUFFER_BYTES = 4 << 20  # asked of the kernel for what is under way; it may give less
@@ -43,6 +47,7 @@ class Channel:
     def _lay(self) -> None:
         self._lock = threading.Lock()
         self._parked: deque[bytes] = deque()  # of this process only
+        self._spare: deque[int] = deque()  # a descriptor whose place a sent file can take
         self._sender: threading.Thread | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,6 +65,8 @@ class Channel:
         """Close both ends, for this process."""
         self._out.close()
         self._in.close()
+        while self._spare:
+            os.close(self._spare.pop())
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Send; never waits. What finds no room is sent in order by a thread as room comes."""
@@ -83,13 +90,13 @@ class Channel:
         if block and timeout is not None:
             self._await(self._in, select.POLLIN, timeout)
         waits = block and timeout is None
-        flags = socket.MSG_CMSG_CLOEXEC | (0 if waits else socket.MSG_DONTWAIT)
         try:
-            message, control, _, _ = self._in.recvmsg(INLINE_BYTES, socket.CMSG_SPACE(_FD), flags)
+            message = self._receive(0 if waits else socket.MSG_DONTWAIT)
         except BlockingIOError:
             raise queue.Empty from None
-        if control:
-            message = _read(int.from_bytes(control[0][2][:_FD], "little"))
+        if message is None:
+            log.error("a message was lost: this process has no descriptor left for its file")
+            return self.get(block, timeout)
         if not message:
             raise EOFError
         return pickle.loads(message)
@@ -101,6 +108,21 @@ class Channel:
     def empty(self) -> bool:
         """Whether there is nothing to get at the moment."""
         return not self._await(self._in, select.POLLIN, 0.0)
+
+    def _receive(self, flags: int) -> bytes | None:
+        """The bytes of the next message; none if they were in a file that found no descriptor."""
+        if self._spare:
+            os.close(self._spare.pop())
+        try:
+            message, control, told, _ = self._in.recvmsg(
+                INLINE_BYTES, socket.CMSG_SPACE(_FD), flags | socket.MSG_CMSG_CLOEXEC
+            )
+            if control:
+                return _read(int.from_bytes(control[0][2][:_FD], "little"))
+            return None if told & socket.MSG_CTRUNC else message
+        finally:
+            with contextlib.suppress(OSError):  # none is left: the next message may be lost
+                self._spare.append(os.dup(self._in.fileno()))
 
     def _offer(self, message: bytes) -> bool:
         """Hand it to the kernel; whether there was room."""

@@ -125,7 +125,8 @@ class Checkpoint:
     `logit_scale` is already exp'd: probability = sigmoid(logit_scale · cosine + logit_bias).
     `image_size` and `patch_size` are pixels; for NaFlex `image_size` is the square that holds
     `max_num_patches`. `text_gflop` and `image_gflop` are the work for one item at the defaults,
-    counting a multiply and an add as two. The digests are sha256, in hex.
+    counting a multiply and an add as two. The digests are sha256, in hex. `stamp` is name, bytes
+    and time of change of every file.
     """
 
     folder: Path
@@ -146,6 +147,23 @@ class Checkpoint:
     vocabulary: int
     text_gflop: float
     image_gflop: float
+    stamp: tuple[tuple[str, int, int], ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the files are those that were read."""
+        return _stamp(self.folder) == self.stamp
+
+    def require_unchanged(self) -> None:
+        """Another process loads the weights later, and keeps its vectors under these digests.
+
+        Raises CheckpointError where the files are others by now.
+        """
+        if not self.is_unchanged:
+            raise CheckpointError(
+                f"The files of {self.name} were changed after the service had read them; "
+                "start it anew."
+            )
 
     @property
     def naflex(self) -> bool:
@@ -171,6 +189,7 @@ class Checkpoint:
         a file is missing or damaged, or when this is not SigLIP 2.
         """
         folder = Path(folder)
+        stamp = _stamp(folder)
         config = _read_json(folder / "config.json")
         _require_files(folder)
         model_type = _model_type(folder, config)
@@ -201,7 +220,15 @@ class Checkpoint:
             vocabulary=int(text["vocab_size"]),
             text_gflop=_text_gflop(text),
             image_gflop=_image_gflop(vision, patch, patches),
+            stamp=stamp,
         )
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Of the files that vectors come from; the hub's cache has links, which are followed."""
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+    facts = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
+    return tuple((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ to sizes that were warmed up before the tower is ready:
 
 - CPU: cut, never padded, for a padded row costs as much as a real one, and batches gain little.
   Weights are frozen into the graph, where oneDNN keeps them packed.
-- GPU: padded up, for launching costs more than a few rows. Each size is one CUDA graph.
+- GPU: padded up by a third or a few rows, for launching costs as much, and cut where it would be
+  more. Each size is one CUDA graph.
 
 Inductor keeps what it compiled on disk: a restart traces again, but compiles no C++. It runs in
 this process alone, for compile processes of its own would outlive a worker that is killed.
@@ -34,6 +35,7 @@ SIZES = {
     ("text", "cuda"): (1, 8, 32, 128, 256),
     ("image", "cuda"): (1, 4, 16, 64),
 }
+SPARE = {"text": 7, "image": 1}  # rows on a GPU that cost less than another launch
 UNFROZEN = ("int8-weights",)  # freezing would turn the weights back into floats
 CUDA_RUNS = 3  # compile, warm up, record the graph
 
@@ -91,8 +93,9 @@ class Compiled:
 
     def piece(self, items: int) -> tuple[int, int]:
         """How many of `items` to take next, and the size they are computed in."""
-        if self.pads and items <= self.sizes[-1]:
-            return items, next(size for size in self.sizes if size >= items)
+        above = next((size for size in self.sizes if size >= items), None)
+        if self.pads and above and above - items <= max(items // 3, SPARE[self.kind]):
+            return items, above
         size = max(size for size in self.sizes if size <= items)
         return size, size
 

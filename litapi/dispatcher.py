@@ -51,6 +51,7 @@ from litapi.errors import (
     ItemQuarantined,
     WorkerLost,
 )
+from litapi.guard import GuardedServer
 from litapi.interest import Interest
 from litapi.lifeline import die_with_parent
 from litapi.messages import Job, Kind, Reply
@@ -439,10 +440,10 @@ class DispatchServer(LitServer):
         """
         try:
             self._await_workers(time.monotonic() + self.start_timeout)
+            self.ready()
         except BaseException:
             self._end(self.inference_workers, 5.0)
             raise
-        self.ready()
 
     def _await_workers(self, deadline: float) -> None:
         waiting = set(range(len(self._seats)))
@@ -503,7 +504,7 @@ class DispatchServer(LitServer):
             timeout_graceful_shutdown=self.uvicorn_graceful_timeout,
             **options,
         )
-        uvicorn.Server(config).run(self._sockets)
+        GuardedServer(config).run(self._sockets)
 
     # -- supervision ---------------------------------------------------------------------------
 
@@ -544,6 +545,7 @@ class DispatchServer(LitServer):
                 continue
             log.error("HTTP process %d ended; starting another", consumer)
             self.front_ended(process.pid)
+            self._busy[consumer] = 0  # what it was answering will never end
             self._fronts[consumer] = self._fork_front(consumer)
             self._tell_live()
 

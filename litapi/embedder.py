@@ -69,6 +69,7 @@ class Outcome:
 
     found: list[Found]
     spent: Spent = field(default_factory=Spent)
+    fetched: bool = False  # items came by URL: the same request may mean others the next time
 
     @property
     def faults(self) -> dict[int, ItemError]:

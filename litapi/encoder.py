@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
@@ -357,7 +358,7 @@ def _read(
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise CheckpointError(
                 f"The {tower} tower of {checkpoint.name} cannot be loaded."
             ) from error

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import quote, urljoin
@@ -34,6 +35,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from litapi.byte_budget import ByteBudget
 from litapi.errors import (
     ImageTooLarge,
     ImageUrlDisabled,
@@ -47,6 +49,7 @@ from litapi.errors import (
 log = logging.getLogger("siglit.fetch")
 
 MAX_URL_CHARS = 8192
+TOGETHER = "The images of this request have together more bytes than this server fetches at once."
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "siglit"}
 
@@ -97,6 +100,8 @@ class FetchPolicy:
     """
 
     max_bytes: int  # of one image
+    max_request_bytes: int = 64 << 20  # of all images of one request
+    max_held_bytes: int = 512 << 20  # of all requests that fetch at the same time
     hosts: tuple[str, ...] = ()  # "example.com"; "*.example.com" is every name below it, not itself
     any_public: bool = False  # any host with a public address
     private_ok: bool = False  # named hosts may have private addresses: an image store inside
@@ -105,7 +110,7 @@ class FetchPolicy:
     connect_timeout: float = 3.0  # seconds for one connection with its TLS handshake
     max_redirects: int = 3
     per_host: int = 8  # connections at once to one host
-    total: int = 16  # connections at once; with max_bytes it bounds the memory
+    total: int = 16  # connections at once
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hosts", tuple(map(_pattern, self.hosts)))
@@ -159,6 +164,19 @@ class FetchPolicy:
         )
 
 
+class Allowance:
+    """The bytes that the images of one request may still bring."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def spend(self, received: int) -> None:
+        """Raises ImageTooLarge beyond it."""
+        self._left -= received
+        if self._left < 0:
+            raise ImageTooLarge(TOGETHER)
+
+
 class Fetcher:
     """Fetches images within a policy; belongs to the event loop it was started in."""
 
@@ -166,6 +184,7 @@ class Fetcher:
         self.policy = policy
         self._resolver = resolver
         self._session: ClientSession | None = None
+        self._room = ByteBudget(policy.max_held_bytes)
 
     async def start(self) -> None:
         """Call before the first `fetch`. Opens no connection."""
@@ -191,14 +210,35 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch_all(self, urls: Sequence[str]) -> list[bytes | ItemError]:
+        """The bytes behind each URL, or its own error; all at the same time, within the memory."""
+        policy = self.policy
+        wanted = min(len(urls) * policy.max_bytes, policy.max_request_bytes)
+        try:
+            async with asyncio.timeout(policy.timeout):
+                taken = await self._room.take(wanted)
+        except TimeoutError:
+            return [ImageUrlTimeout() for _ in urls]
+        allowance = Allowance(policy.max_request_bytes)
+        try:
+            return await asyncio.gather(*(self._tried(url, allowance) for url in urls))
+        finally:
+            self._room.give_back(taken)
+
+    async def _tried(self, url: str, allowance: Allowance) -> bytes | ItemError:
+        try:
+            return await self.fetch(url, allowance)
+        except ItemError as error:
+            return error
+
+    async def fetch(self, url: str, allowance: Allowance | None = None) -> bytes:
         """The bytes behind `url`, as they came: not looked at, not decoded.
 
         Raises:
             ImageUrlDisabled: the policy allows nothing.
             ImageUrlInvalid, ImageUrlForbidden: as `FetchPolicy.target` and `onward` say, or
                 the address behind the name may not be dialled.
-            ImageTooLarge: more bytes than the policy allows.
+            ImageTooLarge: more bytes than the policy, or than `allowance`, allows.
             ImageUrlTimeout: not whole within the time-out.
             ImageUrlFailed: anything else, such as another status than 200.
         """
@@ -206,24 +246,25 @@ class Fetcher:
             raise ImageUrlDisabled
         try:
             async with asyncio.timeout(self.policy.timeout):
-                return await self._follow(self.policy.target(url))
+                allowance = allowance or Allowance(self.policy.max_bytes)
+                return await self._follow(self.policy.target(url), allowance)
         except TimeoutError:
             raise ImageUrlTimeout from None
         except (ClientError, OSError, ValueError) as error:
             log.debug("an image was not fetched: %s", type(error).__name__)
             raise _told(error) from None
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _follow(self, url: URL, allowance: Allowance) -> bytes:
         if self._session is None:
             raise RuntimeError("start() comes first")
         for _ in range(self.policy.max_redirects + 1):
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status not in REDIRECTS:
-                    return await self._read(response)
+                    return await self._read(response, allowance)
                 url = self.policy.onward(url, response.headers.get("Location", ""))
         raise ImageUrlFailed
 
-    async def _read(self, response: ClientResponse) -> bytes:
+    async def _read(self, response: ClientResponse, allowance: Allowance) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         if response.status != 200 or encoding != "identity":
             raise ImageUrlFailed
@@ -234,6 +275,7 @@ class Fetcher:
             body += piece
             if len(body) > self.policy.max_bytes:
                 raise ImageTooLarge
+            allowance.spend(len(piece))
         return bytes(body)
 
     def _dial(self, info: AddrInfoType) -> socket.socket:

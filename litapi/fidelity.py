@@ -38,6 +38,7 @@ class Fidelity:
     recall: dict[str, dict[str, dict[str, float]]]
     zero_shot: dict[str, float] | None
     score_change: dict[str, float]
+    overflowed: int  # vectors that are none: a number of theirs is not finite
 
     @classmethod
     def of(
@@ -47,6 +48,7 @@ class Fidelity:
 
         Both must hold vectors of the same pairs in the same order.
         """
+        found, overflowed = _finite(found)
         both = {"exact": exact, "found": found}
         scale = math.log(logit_scale)
         changes = np.abs(
@@ -67,6 +69,7 @@ class Fidelity:
             if truth
             else None,
             score_change={"mean": float(changes.mean()), "largest": float(changes.max())},
+            overflowed=overflowed,
         )
 
     @property
@@ -78,11 +81,14 @@ class Fidelity:
     @property
     def passed(self) -> bool:
         """Whether no more is lost than may be."""
-        return round(self.lost * self.pairs) <= max(ONE_PAIR, ALLOWED * self.pairs)
+        within = round(self.lost * self.pairs) <= max(ONE_PAIR, ALLOWED * self.pairs)
+        return within and not self.overflowed
 
     @property
     def sentence(self) -> str:
         """The verdict, for people."""
+        if self.overflowed:
+            return f"{self.overflowed} vectors hold numbers that are not finite; none may."
         change = "loses" if self.lost >= 0 else "gains"
         return (
             f"recall@1 {change} {abs(self.lost):.2%} of {self.pairs} pairs; "
@@ -116,6 +122,14 @@ class Fidelity:
     def fields(self) -> dict[str, Any]:
         """As JSON holds it; `Fidelity(**fields)` but for the verdict."""
         return asdict(self)
+
+
+def _finite(found: Judged) -> tuple[Judged, int]:
+    """With zeros, which find nothing, in place of vectors that are none; and how many those are."""
+    parts = (found.images, found.texts, found.classes)
+    sound = [np.isfinite(part).all(axis=-1, keepdims=True) for part in parts]
+    clean = [np.where(rows, part, 0) for rows, part in zip(sound, parts, strict=True)]
+    return Judged(*clean), sum(int((~rows).sum()) for rows in sound)
 
 
 def _cosine(exact: Vectors, found: Vectors) -> dict[str, float]:

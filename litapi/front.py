@@ -114,7 +114,7 @@ class Front:
         self._health = Health(self._service.settings, dispatcher, pool.served)
         self._lay_table(cache, pool, fetcher)
         await self._health.first()
-        for work in (self._health.run(), self._tell()):
+        for work in (self._health.run(), self._tell(pool)):
             stack.callback(asyncio.create_task(work).cancel)
         stack.callback(self._metrics.tell)
         gc.collect()
@@ -230,10 +230,11 @@ class Front:
         kind = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
         return Answer(text, headers=[kind])
 
-    async def _tell(self) -> None:
+    async def _tell(self, pool: Pool) -> None:
         """Other HTTP processes answer `/metrics` too, and know of this one what it has told."""
         while True:
             await asyncio.sleep(TELL_EVERY)
+            pool.observe()
             self._metrics.tell()
 
 
@@ -300,6 +301,8 @@ def make_fetcher(settings: Settings) -> Fetcher | None:
         any_public=settings.image_urls == "any-public",
         private_ok=settings.image_url_private == "on",
         max_bytes=settings.max_image_bytes,
+        max_request_bytes=settings.max_body_bytes,
+        max_held_bytes=settings.max_queue_mb << 20,
         timeout=settings.image_url_timeout,
     )
     return Fetcher(policy)

@@ -17,6 +17,7 @@ is still at the first answer of a turn need not be woken for the others.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -29,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
-from uvicorn.server import ServerState
+from uvicorn.server import Server, ServerState
 
 from litapi.answer import Answer
 from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
@@ -249,6 +250,20 @@ def _send_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: byt
         door.close()
     cycle.on_response()
     return True
+
+
+class GuardedServer(Server):
+    """uvicorn's server. A TLS handshake is part of a head: asyncio would wait a minute for it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        if self.config.is_ssl:
+            loop = asyncio.get_running_loop()
+            protocol = cast("type[GuardedProtocol]", self.config.http_protocol_class)
+            seconds = protocol.patience.head_seconds
+            create = partial(loop.create_server, ssl_handshake_timeout=seconds)
+            loop.create_server = create  # type: ignore[method-assign]
+        await super().startup(sockets)
 
 
 def guarded(patience: Patience) -> type[GuardedProtocol]:

@@ -190,7 +190,9 @@ class Pipeline:
             return
         try:
             rows = self._rows(batch)
-        except Exception:
+        except Exception as error:
+            if _is_broken(error):
+                raise  # and end: a worker that starts anew gets these items
             log.exception("a batch of %d failed; computing it item by item", len(batch))
             rows = [self._alone(ready) for ready in batch]
         spent = time.monotonic() - began
@@ -212,7 +214,9 @@ class Pipeline:
     def _alone(self, ready: Ready) -> Embedded | ItemError:
         try:
             return self._rows([ready])[0]
-        except Exception:
+        except Exception as error:
+            if _is_broken(error):
+                raise
             log.exception("an item failed alone")
             return ItemInternal()
 
@@ -239,6 +243,12 @@ class Pipeline:
         whole = time.monotonic() - ticket.fetched.job.sent
         reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
         self._port.send(ticket.fetched, reply)
+
+
+def _is_broken(error: Exception) -> bool:
+    """Whether the device failed and not the work: whatever this process asks of it fails from now
+    on. Memory that torch could not get is no such failure, and says "out of memory" otherwise."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
 
 
 def _yield() -> None:

@@ -6,9 +6,10 @@ they are only what is at hand; a folder of one's own pictures and captions says 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from PIL import Image
 
@@ -27,7 +28,7 @@ class Pairs:
     """Row i of both lists belongs together; `truth` says which prompt is true of picture i."""
 
     name: str
-    pictures: list[Image.Image]
+    pictures: Sequence[Image.Image]  # those of a folder are read one by one, each time
     captions: list[str]
     prompts: list[str] = field(default_factory=list)
     truth: list[int] = field(default_factory=list)
@@ -52,9 +53,36 @@ class Pairs:
         paths = captioned(folder)
         if not paths:
             raise SettingsError(f"--pairs: {folder} holds no image with a .txt caption beside it")
-        pictures = [_read(path) for path in paths]
-        captions = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in paths]
-        return cls(f"{len(paths)} pairs of {folder.name}", pictures, captions)
+        captions = [_caption(path.with_suffix(".txt")) for path in paths]
+        return cls(f"{len(paths)} pairs of {folder.name}", Pictures(paths), captions)
+
+
+class Pictures(Sequence[Image.Image]):
+    """The pictures of these files. A thousand photographs at once would be 48 GB.
+
+    Raises SettingsError at one that cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return Pictures(self._paths[number])
+        return _read(self._paths[number])
+
+
+def _caption(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except ValueError:
+        text = ""
+    if not text:
+        raise SettingsError(f"--pairs: {path.name} holds no text in UTF-8")
+    return text
 
 
 def captioned(folder: Path) -> list[Path]:

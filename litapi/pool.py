@@ -8,6 +8,7 @@ import time
 
 from litapi.admission import Admission
 from litapi.dispatcher import Dispatcher
+from litapi.errors import ItemInternal
 from litapi.messages import KINDS, Job, Kind, Reply
 from litapi.metrics import Metrics
 from litapi.settings import Settings
@@ -42,7 +43,9 @@ class Pool:
             except asyncio.CancelledError:  # all who waited have left
                 self._metrics.given_up(kind, len(job.items))
                 raise
-        self.served[kind] = time.monotonic()
+        failed = sum(code == ItemInternal.code for code in reply.errors.values())
+        if failed < len(job.items):  # a tower that can embed nothing has not served
+            self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
         return reply
 

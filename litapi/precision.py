@@ -108,6 +108,8 @@ def arithmetic(precision: str, device: torch.device, compiled: bool) -> str:
         words.append("bfloat16")
     if precision == "int8" and device.type == "cpu" and _reduced():
         words.append("7 bits")
+    if precision not in FLOATS and device.type != "cpu":
+        words.append(device.type)  # other kernels, and other bits: not those of a CPU's int8
     if compiled:
         words.append("compiled")
     return ", ".join(words)

@@ -1,7 +1,7 @@
 """Faults on demand, for the tests of faults. Does nothing unless `test_hooks` is switched on.
 
 A text such as `siglit-test: exit` ends the worker in the middle of a batch, `hang` never returns,
-`raise` fails the batch, `slow` takes a second.
+`raise` fails the batch, `break` fails it as a card does that is lost, `slow` takes a second.
 """
 
 from __future__ import annotations
@@ -32,5 +32,7 @@ def provoke(faults: Iterable[str]) -> None:
             time.sleep(HANG_SECONDS)
         if fault == "slow":
             time.sleep(1.0)
+        if fault == "break":
+            raise ProvokedFault("CUDA error: an illegal memory access was encountered")
         if fault == "raise":
             raise ProvokedFault(fault)

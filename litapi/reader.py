@@ -6,7 +6,6 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,9 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
 JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded", "text/plain"})
 LONGEST_ESCAPE = 12  # bytes of one character in JSON, written as two \\u escapes
 FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
+MOST_FIELDS = 32  # of an object in a body; no form has as many
+DEEPEST = 4  # a body, its list, a part of it, the object in that
+LARGE = 1 << 20  # bytes of a body in which commas are counted before it is parsed
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
 
@@ -92,6 +94,7 @@ class Reader:
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
+        self._max_commas = settings.max_items * (settings.max_text_chars + MOST_FIELDS)
         self._max_texts_bytes = FRAME_BYTES + settings.max_items * (
             FRAME_BYTES + LONGEST_ESCAPE * settings.max_text_chars
         )
@@ -105,10 +108,14 @@ class Reader:
         if incoming.scope.get("query_string"):
             _refuse_options(incoming.query)
         body = await incoming.body()
+        if len(body) > LARGE and body.count(b",") > self._max_commas:
+            raise TooManyItems  # before millions of objects are made of it
         try:
-            return orjson.loads(body)
+            content = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise JsonInvalid(_not_json(body, error)) from None
+        _bound(content, self._max_items + 1, DEEPEST)
+        return content
 
     async def json_of_texts(self, incoming: Incoming) -> Any:
         """The same where only texts may come: no more is read than the longest of them take."""
@@ -181,18 +188,14 @@ class Reader:
         return await incoming.unless_gone(self._fetched(items))
 
     async def _fetched(self, items: list[Read]) -> list[Item | ItemError]:
-        return await asyncio.gather(*(self._settled(item) for item in items))
+        fetched = iter(await self._fetch([item.url for item in items if isinstance(item, Link)]))
+        return [next(fetched) if isinstance(item, Link) else item for item in items]
 
-    async def _settled(self, item: Read) -> Item | ItemError:
-        if not isinstance(item, Link):
-            return item
+    async def _fetch(self, urls: list[str]) -> list[Item | ItemError]:
         if self._fetcher is None:
-            return ImageUrlDisabled()
-        try:
-            image = self.image_bytes(await self._fetcher.fetch(item.url))
-        except ItemError as error:
-            return error
-        return image
+            return [ImageUrlDisabled() for _ in urls]
+        fetched = await self._fetcher.fetch_all(urls)
+        return [one if isinstance(one, ItemError) else self.image_bytes(one) for one in fetched]
 
     def image(self, text: str) -> Read:
         """An image from a data URI, base64 or a URL."""
@@ -223,6 +226,24 @@ class Reader:
         """Raises `TooManyItems` beyond the limit."""
         if len(items) > self._max_items:
             raise TooManyItems
+
+
+def _bound(content: Any, most: int, depth: int) -> None:
+    """Cut each list to `most` members, one more than may be, and so many that this is still seen.
+
+    Of millions of wrong members each would get a sentence of its own, and of right ones an object.
+    """
+    members: Any = ()
+    if isinstance(content, list):
+        del content[most:]
+        members = content
+    elif isinstance(content, dict):
+        if len(content) > MOST_FIELDS:
+            raise RequestInvalid(f"An object of the body has more than {MOST_FIELDS} fields.")
+        members = content.values()
+    for member in members:
+        if depth and isinstance(member, list | dict):
+            _bound(member, most, depth - 1)
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:

@@ -3,7 +3,8 @@
 Services that look the same things up again and again send the same bytes again and again. An
 answer made wholly of vectors that memory held is kept under everything it depends on: path,
 `Accept`, content type and body. A vector never changes under its fingerprint, and the fingerprint
-never changes in a process, so what is kept here goes no staler than the vectors themselves. A
+never changes in a process, so what is kept here goes no staler than the vectors themselves; an
+answer about images that came by URL is not kept, as a URL may bring another one next time. A
 request with a query string or a `Cache-Control` is not for this tier, nor is one that is large:
 a look-up by content costs little there beside the rest.
 """
@@ -91,6 +92,6 @@ async def _name(incoming: Incoming) -> Name | None:
     small = len(announced) < 6 and announced.isdigit() and int(announced) <= LARGEST_BODY
     if not small or incoming.scope.get("query_string") or b"cache-control" in headers:
         return None
-    if kind.startswith(b"multipart/"):  # its boundary is new each time, and it is read in pieces
+    if kind[:10].lower() == b"multipart/":  # read in pieces, and its boundary is new each time
         return None
     return incoming.path, headers.get(b"accept", b""), kind, await incoming.body()

@@ -181,7 +181,10 @@ class Routes:
 
     async def _outcome(self, items: list[Read], incoming: Incoming, patches: int | None) -> Outcome:
         demand = self._demand(incoming, patches)
-        return await self._embedder.embed(await self._reader.settle(items, incoming), demand)
+        settled = await self._reader.settle(items, incoming)
+        outcome = await self._embedder.embed(settled, demand)
+        outcome.fetched = settled is not items
+        return outcome
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         checkpoint = self._service.checkpoint
@@ -317,7 +320,8 @@ def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
     answer.headers.append((b"x-cache", states.encode()))
     answer.headers.append((b"server-timing", outcome.spent.header()))
     found = outcome.found
-    if all(f.state is State.HIT_L1 and isinstance(f.value, Entry) for f in found):
+    known = all(f.state is State.HIT_L1 and isinstance(f.value, Entry) for f in found)
+    if known and not outcome.fetched:
         answer.hits = len(found)
     cut = [i for i, f in enumerate(found) if isinstance(f.value, Entry) and f.value.truncated]
     if cut:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
 from litapi.checkpoint import Checkpoint
 from litapi.cores import sleep_soon
+from litapi.descriptors import raise_limit
 from litapi.dispatcher import DispatchServer, StartError
 from litapi.fidelity import Fidelity
 from litapi.front import Front, make_fetcher
@@ -34,6 +35,7 @@ from litapi.towers import ImageTower, TextTower
 log = logging.getLogger("siglit.server")
 
 MB = 1 << 20
+RESTART_AFTER = 30.0  # seconds after a private Redis that did not start: an attempt holds all up
 OBSERVE_EVERY = 2.0  # seconds between two readings of CPU and memory
 
 
@@ -57,6 +59,7 @@ class EmbedServer(DispatchServer):
         self._observed = 0.0
         self._redis: RedisChild | None = None
         self._redis_url: str | None = None
+        self._redis_again = 0.0  # not before
         self._bar = tqdm(
             total=0,
             desc="loading towers",
@@ -70,6 +73,7 @@ class EmbedServer(DispatchServer):
         """Bind, load, serve; returns when the server has shut down."""
         settings = self.service.settings
         sleep_soon()
+        raise_limit()
         try:
             make_fetcher(settings)  # here, once, so that wrong hosts stop the start
         except ValueError as error:
@@ -131,11 +135,17 @@ class EmbedServer(DispatchServer):
 
     def tend(self) -> None:
         if self._redis is not None and self._redis_url and not self._redis.alive:
-            log.warning("the private redis-server ended; starting another")
-            self._start_redis(self._redis)
+            self._restart_redis(self._redis)
         if time.monotonic() - self._observed > OBSERVE_EVERY:
             self._observed = time.monotonic()
             self._observe()
+
+    def _restart_redis(self, child: RedisChild) -> None:
+        if time.monotonic() < self._redis_again:
+            return
+        log.warning("the private redis-server ended; starting another")
+        if not self._start_redis(child):
+            self._redis_again = time.monotonic() + RESTART_AFTER
 
     def _observe(self) -> None:
         if self._process_metrics is None:
@@ -168,9 +178,21 @@ class EmbedServer(DispatchServer):
         facts = dict(self.board)
         keys = [f"{kind}_{n}" for kind in KINDS for n in range(len(self.plan[kind]))]
         self.service.workers = [facts[key] for key in keys]
+        for kind in KINDS:
+            _require_alike(kind, self.service.workers)
         self.service.precision = {kind: facts[f"{kind}_0"]["precision"] for kind in KINDS}
         self.service.arithmetic = {kind: facts[f"{kind}_0"]["arithmetic"] for kind in KINDS}
         print(banner(self.service), flush=True)
+
+
+def _require_alike(kind: str, workers: Sequence[dict[str, Any]]) -> None:
+    """One cache key must mean one vector. Raises StartError."""
+    found = sorted({str(w["arithmetic"]) for w in workers if w["tower"] == kind})
+    if len(found) > 1:
+        raise StartError(
+            f"the devices of the {kind} tower compute in {' and '.join(found)}: choose one with "
+            f"--{kind}-precision, or devices that are alike"
+        )
 
 
 def _patience(settings: Settings) -> Patience:

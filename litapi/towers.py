@@ -129,6 +129,7 @@ class Tower(LitAPI):
         if self.settings.compile == "on":
             keep_in(self.settings.compile_folder / "inductor")
         encoder = self._load_encoder(device, precision, threads)
+        self.checkpoint.require_unchanged()
         failed = [one.sentence for one in self._check(encoder) if not one.passed]
         if failed:
             raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")

@@ -24,13 +24,14 @@ from litapi.checkpoint import Checkpoint
 from litapi.fidelity import Fidelity
 from litapi.messages import KINDS
 from litapi.pairs import captioned
+from litapi.processor import processor
 from litapi.service import Service
 from litapi.settings import Settings
 
 log = logging.getLogger("siglit.verdict")
 
 GATED = ("float16", "int8", "int8-weights", "float8")  # float32 and bfloat16 need no proof
-GATE_VERSION = 1  # raised when the gate asks for something else
+GATE_VERSION = 2  # raised when the gate asks for something else
 PASSED_ON = {  # what the gate must know; the rest holds secrets and is none of its business
     "precision",
     "text_precision",
@@ -79,7 +80,8 @@ def _place(settings: Settings, checkpoint: Checkpoint, device: str) -> Path:
     """The file of this verdict: everything that could change it is in its name."""
     prints = [one.hex for one in Service(settings, checkpoint).fingerprints().values()]
     versions = [importlib.metadata.version(name) for name in ("torch", "torchao")]
-    whole = [GATE_VERSION, prints, versions, device.partition(":")[0], _pairs(settings)]
+    kind = device.partition(":")[0]
+    whole = [GATE_VERSION, prints, versions, kind, processor(kind), _pairs(settings)]
     name = hashlib.sha256(json.dumps(whole).encode()).hexdigest()
     return settings.compile_folder / "verdicts" / f"{name}.json"
 

@@ -63,9 +63,16 @@ class Warmer:
         total = sum(1 for path in texts for _ in _lines(path)) + len(images)
         with tqdm(total=total, unit="item", desc="warming", file=sys.stderr) as bar:
             lines = itertools.chain.from_iterable(map(_lines, texts))
-            self._run(self._texts, list(_batches(lines, TEXTS_AT_ONCE)), bar)
+            self._run(self._texts, list(_batches(lines, self._texts_at_once())), bar)
             self._run(self._image, images, bar)
         return self.tally
+
+    def _texts_at_once(self) -> int:
+        """As many as the server takes in one request, if it says so."""
+        answer = self._ask("GET", "/info", {})
+        if answer.status_code != 200:
+            return TEXTS_AT_ONCE
+        return min(TEXTS_AT_ONCE, int(answer.json()["limits"]["items"]))
 
     def _run(self, send: Callable[[T], Counter[str]], work: list[T], bar: Any) -> None:
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
@@ -91,7 +98,7 @@ class Warmer:
         return self._states(1, "/embed_image", headers, content=path.read_bytes())
 
     def _states(self, n: int, path: str, headers: dict[str, str], **body: Any) -> Counter[str]:
-        answer = self._post(path, headers, **body)
+        answer = self._ask("POST", path, headers, **body)
         if answer.status_code in (401, 403):
             raise WarmError("the server refuses this key")
         if answer.status_code >= 400:
@@ -100,10 +107,10 @@ class Warmer:
         states = answer.headers["x-cache"].split(",")
         return Counter("refused" if i in refused else state for i, state in enumerate(states))
 
-    def _post(self, path: str, headers: dict[str, str], **body: Any) -> httpx.Response:
+    def _ask(self, how: str, path: str, headers: dict[str, str], **body: Any) -> httpx.Response:
         for _ in range(PATIENCE):
             try:
-                answer = self._client.post(path, headers=headers, **body)
+                answer = self._client.request(how, path, headers=headers, **body)
             except httpx.TransportError:
                 raise WarmError("no server answers at that URL") from None
             if answer.status_code not in (429, 503):

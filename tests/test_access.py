@@ -52,6 +52,19 @@ def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None
 @pytest.mark.parametrize(
     "headers",
     [
+        {"authorization": "Bearer schlüssel"},
+        {"x_api_key": "schlüssel"},
+        {"authorization": basic("anybody:schlüssel")},
+    ],
+)
+def test_a_key_may_have_any_letters(headers: dict[str, str]) -> None:
+    """Its UTF-8 bytes are compared, whichever header they come in."""
+    Access(("schlüssel",)).check(_incoming(**headers))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
         {},
         {"authorization": "Bearer three"},
         {"authorization": "Bearer"},

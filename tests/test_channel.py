@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
 import queue
+import resource
 import signal
 import socket
 import threading
@@ -148,12 +150,53 @@ def test_too_many_files_under_way_only_delay(
 
 
 def test_large_messages_leave_no_descriptor_open(channel: Channel) -> None:
-    """Neither with the one who puts nor with the one who gets."""
+    """Neither with the one who puts nor with the one who gets, but for the one to spare."""
+    channel.put("first")
+    channel.get()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
         channel.put(bytes(200_000))
     all_of(channel, 50)
     assert len(os.listdir("/proc/self/fd")) <= before  # others may close theirs meanwhile
+
+
+def test_a_large_message_arrives_where_no_descriptor_is_left(channel: Channel) -> None:
+    """A descriptor is kept to spare for it; two hundred idle clients may have taken the others."""
+    channel.put("first")
+    assert channel.get(timeout=10) == "first"  # from here on there is one to spare
+    for _ in range(3):
+        channel.put(bytes(200_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard)
+    )
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        got = [channel.get(timeout=10) for _ in range(3)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+    assert got == [bytes(200_000)] * 3
+
+
+def test_a_message_whose_file_was_lost_does_not_stop_the_others(
+    channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel drops a descriptor that finds no place; the log says so, and reading goes on."""
+    channel.put(bytes(200_000))
+    channel.put("next")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        got = channel.get(block=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert got == "next"
+    assert "a message was lost" in caplog.text
 
 
 def test_each_message_goes_to_exactly_one_of_many_processes() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from litapi import compiled as module
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
-from litapi.compiled import SIZES, Compiled, keep_in
+from litapi.compiled import SIZES, SPARE, Compiled, keep_in
 from litapi.encoder import ImageEncoder, TextEncoder
 from litapi.pixels import PixelMaker
 from litapi.tokens import Tokenizer
@@ -57,11 +57,43 @@ def test_a_cpu_cuts_and_never_pads(items: int, expected: list[tuple[int, int]]) 
 
 @pytest.mark.parametrize(
     ("items", "expected"),
-    [(1, [(1, 1)]), (2, [(2, 8)]), (9, [(9, 32)]), (300, [(256, 256), (44, 128)])],
+    [
+        (1, [(1, 1)]),
+        (2, [(2, 8)]),
+        (9, [(8, 8), (1, 1)]),
+        (25, [(25, 32)]),
+        (300, [(256, 256), (32, 32), (8, 8), (4, 8)]),
+    ],
 )
-def test_a_gpu_pads_up_to_the_next_size(items: int, expected: list[tuple[int, int]]) -> None:
-    """So that a batch is one graph; what exceeds the largest is cut first."""
+def test_a_gpu_pads_what_is_near_a_size_and_cuts_the_rest(
+    items: int, expected: list[tuple[int, int]]
+) -> None:
+    """A launch costs more than a few rows, and less than many."""
     assert pieces(Compiled(nn.Identity(), "text", GPU, "bfloat16"), items) == expected
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        (2, [(1, 1), (1, 1)]),
+        (3, [(3, 4)]),
+        (15, [(15, 16)]),
+        (17, [(16, 16), (1, 1)]),
+        (50, [(50, 64)]),
+    ],
+)
+def test_pictures_are_padded_less(items: int, expected: list[tuple[int, int]]) -> None:
+    """One more of a large model is work for milliseconds."""
+    assert pieces(Compiled(nn.Identity(), "image", GPU, "bfloat16"), items) == expected
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_gpu_never_computes_half_as_much_again(kind: str) -> None:
+    """But for a few rows."""
+    compiled = Compiled(nn.Identity(), kind, GPU, "bfloat16")
+    for items in range(1, 600):
+        computed = sum(size for _, size in pieces(compiled, items))
+        assert items <= computed <= max(items * 4 / 3, items + SPARE[kind])
 
 
 @pytest.mark.parametrize("sizes", SIZES.values())

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from bench.faults.__main__ import device, more_files
+from bench.faults.__main__ import device
 from bench.faults.answer_key import AnswerKey
 from bench.faults.mutation import FORMATS, mutated, originals
 from bench.faults.nonsense import Bad, Verdicts, bad_requests
@@ -26,6 +26,7 @@ from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
 from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
+from litapi.descriptors import raise_limit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,7 +41,7 @@ def sentence(row: Row) -> str:
 @pytest.fixture(scope="module")
 def play() -> Iterator[Callable[[Row], Finding]]:
     """One stage in one event loop for all rows: servers are started once."""
-    more_files()
+    raise_limit()
     with asyncio.Runner() as runner:
         stage = Stage(long=False)
         yield lambda row: runner.run(row.found(stage))

@@ -700,6 +700,73 @@ async def test_neither_errors_nor_the_log_name_the_place(
 
 
 @pytest.mark.anyio
+async def test_all_are_fetched_in_their_order_with_their_own_errors(world: World) -> None:
+    """One that fails takes nothing from the others."""
+    world.outside.paths["/none"] = reply(status="404 Not Found")
+    urls = [world.url("/none"), world.url(), "ftp://a/b", world.url()]
+    async with fetching(world.stands()) as fetcher:
+        first, second, third, fourth = await fetcher.fetch_all(urls)
+    assert second == fourth == IMAGE
+    assert isinstance(first, ItemError)
+    assert isinstance(third, ItemError)
+    assert (first.code, third.code) == (ImageUrlFailed.code, ImageUrlInvalid.code)
+
+
+@pytest.mark.anyio
+async def test_the_images_of_one_request_are_bounded_together(world: World) -> None:
+    """A few hundred bytes of URLs must not bring gigabytes; what fits is there."""
+    world.outside.paths["/half"] = reply(bytes(50_000))
+    async with fetching(world.stands(max_request_bytes=120_000, per_host=1)) as fetcher:
+        got = await fetcher.fetch_all([world.url("/half")] * 5)
+        assert got[:2] == [bytes(50_000)] * 2
+        assert [one.code for one in got[2:] if isinstance(one, ItemError)] == [
+            "image_too_large"
+        ] * 3
+        assert await fetcher.fetch_all([world.url("/half")] * 2) == [bytes(50_000)] * 2
+
+
+@pytest.mark.anyio
+async def test_requests_that_fetch_wait_for_room_in_turn(world: World) -> None:
+    """No more is under way at once than memory was given for, and all are served."""
+    under_way = most = 0
+
+    async def count(writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        await reply()(writer)
+
+    world.outside.paths["/count"] = count
+    async with fetching(world.stands(max_held_bytes=200_000)) as fetcher:
+        got = await asyncio.gather(*(fetcher.fetch_all([world.url("/count")]) for _ in range(9)))
+    assert got == [[IMAGE]] * 9
+    assert most == 2
+
+
+@pytest.mark.anyio
+async def test_room_that_does_not_come_in_time_is_a_time_out(world: World) -> None:
+    """And the room of those who left is free again."""
+
+    async def hang(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    world.outside.paths["/hang"] = hang
+    async with fetching(world.stands(max_held_bytes=100_000, timeout=0.3)) as fetcher:
+        hung = asyncio.create_task(fetcher.fetch_all([world.url("/hang")]))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(fetcher.fetch_all([world.url()] * 2))
+        await asyncio.sleep(0.05)
+        hung.cancel()
+        assert await late == [IMAGE] * 2
+        hung = asyncio.create_task(fetcher.fetch_all([world.url("/hang")]))
+        codes = [getattr(one, "code", "") for one in await fetcher.fetch_all([world.url("/hang")])]
+        assert codes == [ImageUrlTimeout.code]
+        await hung
+
+
+@pytest.mark.anyio
 async def test_a_fetcher_says_that_it_was_not_started() -> None:
     """A missing start is a mistake in the program, not a refusal to a client."""
     with pytest.raises(RuntimeError, match="start"):

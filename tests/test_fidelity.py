@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_one_pair_of_few_is_no_evidence() -> None:
             "exact": {way: {"recall@1": 1.0} for way in both},
             "found": {way: {"recall@1": 1.0 - share} for way in both},
         }
-        return Fidelity(50, {}, 1.0, recall, None, {"mean": 0.0, "largest": 0.0})
+        return Fidelity(50, {}, 1.0, recall, None, {"mean": 0.0, "largest": 0.0}, 0)
 
     assert lost(1 / 50).passed
     assert not lost(2 / 50).passed
@@ -117,3 +118,18 @@ def test_people_are_told_what_changed() -> None:
     for word in ("cosine, text", "cosine, image", "rank", "text to image", "zero-shot", "/score"):
         assert word in text
     assert found.sentence == "recall@1 loses 2.50% of 200 pairs; 1% may be lost."
+
+
+def test_vectors_that_are_not_finite_never_pass() -> None:
+    """float16 overflows on some pictures: nothing is found by them, and the server would fail."""
+    pairs = judged()
+    broken = pairs.images.copy()
+    broken[3, 5] = np.nan
+    found = Fidelity.of(pairs, replace(pairs, images=broken), [], 20.0, -5.0)
+    assert found.overflowed == 1
+    assert not found.passed
+    assert "not finite" in found.sentence
+    assert Fidelity(**orjson.loads(orjson.dumps(found.fields()))) == found
+    assert found.cosine["image"]["worst"] == 0
+    whole = Fidelity.of(pairs, replace(pairs, images=broken * np.nan), [], 20.0, -5.0)
+    assert whole.recall["found"]["text_to_image"]["recall@1"] == 0

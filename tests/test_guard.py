@@ -26,7 +26,7 @@ import uvicorn
 from bench.server_process import resident_mb
 from litapi.answer import Answer
 from litapi.errors import ServiceError
-from litapi.guard import WHOLE, GuardedProtocol, Patience, _Door, guarded
+from litapi.guard import WHOLE, GuardedProtocol, GuardedServer, Patience, _Door, guarded
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
 
 LIMIT = 1 << 20
@@ -140,7 +140,7 @@ def _serve(listener: socket.socket, options: dict[str, Any], patience: Patience)
         access_log=False,
         **options,
     )
-    uvicorn.Server(config).run([listener])
+    GuardedServer(config).run([listener])
 
 
 _processes = multiprocessing.get_context("forkserver")

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from litapi.errors import DeadlineExceeded, NotReady
-from litapi.health import PROBES, Health
+from litapi.health import Health
 from litapi.messages import Job, Kind, Reply
 from litapi.picture import PicturePolicy, PictureReader
-from litapi.settings import Settings
+from litapi.probe import probe
+from litapi.settings import IMAGE_FORMATS, Settings
 
 
 class Towers:
@@ -22,6 +23,7 @@ class Towers:
         self.live: dict[str, int] = {}
         self.broken: set[str] = set()
         self.failing: set[str] = set()
+        self.refusing: set[str] = set()
         self.asked: list[tuple[Kind, Job]] = []
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
@@ -31,6 +33,8 @@ class Towers:
             raise DeadlineExceeded
         if kind in self.failing:
             return Reply(b"", [0], errors={0: "item_internal"})
+        if kind in self.refusing:
+            return Reply(b"", [0], errors={0: "image_too_many_pixels"})
         return Reply(b"\0" * 4, [1])
 
 
@@ -118,9 +122,19 @@ def test_an_idle_tower_is_probed_again() -> None:
         health.check()
 
 
-def test_the_probe_picture_is_one_that_every_server_reads() -> None:
-    """It decodes under the strictest policy."""
-    reader = PictureReader(PicturePolicy(formats=("png",), max_bytes=200, max_pixels=256))
-    data = PROBES["image"].items[0]
+@pytest.mark.parametrize("name", IMAGE_FORMATS)
+def test_there_is_a_probe_in_every_format_that_may_be_the_only_one(name: str) -> None:
+    """A server that decodes JPEG alone is ready too."""
+    reader = PictureReader(PicturePolicy(formats=(name,), max_bytes=400, max_pixels=256))
+    (data,) = probe("image", (name,)).items
     assert isinstance(data, bytes)
     assert reader.read(data).size == (16, 16)
+
+
+def test_a_probe_that_the_limits_refuse_is_an_answer() -> None:
+    """The tower looked at it; with pictures of at most ten pixels no probe can pass."""
+    towers = Towers()
+    towers.refusing.add("image")
+    health = _health(towers)
+    asyncio.run(health.first())
+    health.check()

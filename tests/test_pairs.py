@@ -20,7 +20,7 @@ def add(folder: Path, name: str, caption: str | None) -> None:
 def test_drawn_pairs_come_with_prompts_and_the_truth() -> None:
     """Every picture has one caption and one true prompt."""
     pairs = Pairs.drawn(9)
-    assert len(pairs.pictures) == len(pairs.captions) == len(pairs.truth) == 9
+    assert len(list(pairs.pictures)) == len(pairs.captions) == len(pairs.truth) == 9
     for caption, truth in zip(pairs.captions, pairs.truth, strict=True):
         colour, shape = pairs.prompts[truth].removesuffix(".").split()[-2:]
         assert colour in caption
@@ -54,4 +54,24 @@ def test_a_folder_without_pairs_is_refused_by_the_options_name(tmp_path: Path) -
     (tmp_path / "c.txt").write_text("broken")
     (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     with pytest.raises(SettingsError, match=r"--pairs: c\.png cannot be read \(image_"):
+        list(Pairs.of_folder(tmp_path).pictures)
+
+
+@pytest.mark.parametrize("caption", [b"", b" \n", b"caf\xe9"])
+def test_a_caption_that_is_none_is_named(tmp_path: Path, caption: bytes) -> None:
+    """An empty one would be refused later without a name; one in Latin-1 cannot be read."""
+    add(tmp_path, "a.png", "")
+    (tmp_path / "a.txt").write_bytes(caption)
+    with pytest.raises(SettingsError, match=r"--pairs: a\.txt holds no text"):
         Pairs.of_folder(tmp_path)
+
+
+def test_the_pictures_of_a_folder_are_not_held(tmp_path: Path) -> None:
+    """A thousand photographs do not fit in memory: each is read when it comes, every time."""
+    add(tmp_path, "a.png", "one")
+    add(tmp_path, "b.png", "two")
+    pictures = iter(Pairs.of_folder(tmp_path).pictures)
+    next(pictures)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(OSError, match=r"b\.png"):
+        next(pictures)

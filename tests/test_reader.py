@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ from litapi.fetch import Fetcher, FetchPolicy
 from litapi.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart
 from litapi.incoming import ClientGone, Incoming
 from litapi.messages import Item
-from litapi.reader import Link, Read, Reader, Upload
+from litapi.reader import MOST_FIELDS, Link, Read, Reader, Upload
 from litapi.settings import Settings
 from tests.test_incoming import Wire, arrive
 
@@ -71,6 +72,54 @@ def code_of(read: Read) -> str:
 
 
 # -- JSON ------------------------------------------------------------------------------------------
+
+
+def parsed(content: Any, reader: Reader = READER) -> Any:
+    """A body as a form gets it."""
+    return asyncio.run(reader.json(arrive(orjson.dumps(content), limit=1 << 26)))
+
+
+def test_a_list_is_cut_to_one_more_than_may_be() -> None:
+    """Of millions of wrong members each would get a sentence of its own."""
+    many = ["a"] * 1000
+    assert parsed({"texts": many}) == {"texts": many[:257]}
+    assert parsed({"input": [many] * 3}, SMALL) == {"input": [["a"] * 3] * 3}
+    assert parsed(many) == many[:257]
+    assert parsed({"texts": many[:256]}) == {"texts": many[:256]}
+
+
+@pytest.mark.parametrize(
+    "place", [lambda o: o, lambda o: {"input": [o]}, lambda o: {"input": [{"image_url": o}]}]
+)
+def test_an_object_with_many_fields_is_refused(place: Callable[[Any], Any]) -> None:
+    """In the body, in a part and in the object within: unknown fields are named one by one."""
+    swollen = {str(number): 0 for number in range(MOST_FIELDS + 1)}
+    with pytest.raises(RequestInvalid, match="fields"):
+        parsed(place(swollen))
+    swollen.popitem()
+    assert parsed(place(swollen)) == place(swollen)
+
+
+def test_a_body_of_millions_of_members_is_not_parsed() -> None:
+    """What its objects would take is a hundred times the body."""
+    members = 257 * (8192 + MOST_FIELDS)
+    with pytest.raises(TooManyItems):
+        asyncio.run(READER.json(arrive(b"[%b1" % (b"1," * members), limit=1 << 26)))  # nor JSON
+
+
+def test_the_most_commas_that_good_texts_hold_pass() -> None:
+    """As many texts as may come, of nothing but commas."""
+    texts = ["," * 8192] * 256
+    assert parsed({"texts": texts}) == {"texts": texts}
+
+
+def test_a_deep_body_is_no_fault_of_the_server() -> None:
+    """Brackets in brackets, as deep as the parser goes, and one deeper."""
+    for depth in (1000, 1022):
+        body = b'{"input": %b%b}' % (b"[" * depth, b"]" * depth)
+        assert list(asyncio.run(READER.json(arrive(body)))) == ["input"]
+    with pytest.raises(JsonInvalid):
+        asyncio.run(READER.json(arrive(b"[" * 5000)))
 
 
 @pytest.mark.parametrize(

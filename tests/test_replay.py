@@ -102,8 +102,9 @@ def test_whatever_an_answer_depends_on_makes_another_request(other: Incoming) ->
         lambda: incoming(b"a", content_length=b""),
         lambda: incoming(bytes(LARGEST_BODY + 1)),
         lambda: incoming(b"a", content_type=b"multipart/form-data; boundary=a"),
+        lambda: incoming(b"a", content_type=b"Multipart/Form-Data; boundary=a"),
     ],
-    ids=["cache-control", "query", "chunked", "large", "multipart"],
+    ids=["cache-control", "query", "chunked", "large", "multipart", "multipart in capitals"],
 )
 def test_some_requests_always_reach_their_route(request_of: Any) -> None:
     """Cache-Control, a query, a chunked, large or multipart body are not for this tier."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from litapi.checkpoint import Checkpoint, fetch
 from litapi.embedder import Embedder
 from litapi.errors import (
     BodyTooLarge,
+    ItemError,
     JsonInvalid,
     MediaTypeUnsupported,
     ModelUnknown,
@@ -32,6 +33,7 @@ from litapi.errors import (
     ServiceError,
     TooManyItems,
 )
+from litapi.fetch import Fetcher, FetchPolicy
 from litapi.forms import (
     ClassifyResponse,
     EmbeddingsResponse,
@@ -42,6 +44,7 @@ from litapi.forms import (
 )
 from litapi.messages import Kind
 from litapi.reader import Reader
+from litapi.replay import Replay
 from litapi.routes import Facts, ItemsRefused, Routes
 from litapi.service import Service
 from litapi.settings import Settings
@@ -81,7 +84,9 @@ def dot(one: list[float], other: list[float]) -> float:
 class Desk:
     """The routes of one served checkpoint, in one event loop."""
 
-    def __init__(self, checkpoint: Checkpoint = DEMO, **options: Any) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint = DEMO, fetcher: Fetcher | None = None, **options: Any
+    ) -> None:
         settings = Settings.read(options, {})
         self.towers = Towers({BAD: "image_undecodable", "bad": "item_internal"}, checkpoint.dim)
         self.service = Service(settings, checkpoint, cache_tiers=("memory",))
@@ -89,7 +94,7 @@ class Desk:
         embedder = Embedder(
             self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout
         )
-        routes = Routes(self.service, Reader(settings), embedder)
+        routes = Routes(self.service, Reader(settings, fetcher), embedder)
         self.facts = Facts(self.service)
         self.table = {**routes.table(), **self.facts.table()}
         self.runner = asyncio.Runner()
@@ -605,6 +610,47 @@ def test_urls_are_refused_while_fetching_is_off(desk: Desk, body: Any) -> None:
     """As a fault of the items, with the status that says that it is forbidden."""
     error = desk.refusal("/embed_image", body).error
     assert (error.code, error.status) == ("image_url_disabled", 403)
+
+
+class Web(Fetcher):
+    """What stands at every URL, without a network."""
+
+    def __init__(self, image: bytes) -> None:
+        super().__init__(FetchPolicy(max_bytes=1000, any_public=True))
+        self.image = image
+
+    async def fetch_all(self, urls: Sequence[str]) -> list[bytes | ItemError]:
+        return [self.image for _ in urls]
+
+
+URL = "https://a.example/b.png"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/embed_image", {"url": URL}),
+        ("/embed_image", {"images": [URL]}),
+        ("/v1/embeddings", {"input": ["a", {"image": URL}]}),
+        ("/score", {"texts": ["a"], "images": [URL]}),
+        ("/classify", {"image": URL, "labels": ["a", "b"]}),
+    ],
+)
+def test_an_answer_about_a_url_is_not_given_again(path: str, body: Any) -> None:
+    """The vectors are in the cache by content, but the URL may bring other content next time."""
+    web = Web(RED)
+    desk = Desk(fetcher=web)
+    replay = Replay(1 << 20)
+    desk.table = {name: replay.over(route) for name, route in desk.table.items()}
+    headers = {"content-length": "10"}
+    first, again = (desk.post(path, body, headers) for _ in range(2))
+    assert set(dict(again.headers)[b"x-cache"].split(b",")) == {b"hit-l1"}
+    assert again.hits == len(replay) == 0
+    web.image = BLUE
+    other = desk.post(path, body, headers)
+    desk.close()
+    assert b"miss" in dict(other.headers)[b"x-cache"]
+    assert other.body != first.body
 
 
 # -- /score and /classify --------------------------------------------------------------------------

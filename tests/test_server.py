@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import ssl
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from bench.faults.kill import fronts, workers
 from bench.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import StartError
-from litapi.server import _tls, banner, device_plan, port_taken, visible_devices
+from litapi.server import _require_alike, _tls, banner, device_plan, port_taken, visible_devices
 from litapi.service import Service
 from litapi.settings import Settings
 
@@ -109,7 +113,7 @@ def test_with_a_certificate_it_serves_https_and_nothing_else(
     """Vectors, early refusals and the drain work over TLS; plain HTTP gets no answer."""
     path, key = certificate
     trust = ssl.create_default_context(cafile=str(path))
-    server = ServerProcess("--tls-cert", str(path), "--tls-key", str(key), "--body-timeout", "1")
+    server = ServerProcess("--tls-cert", str(path), "--tls-key", str(key), "--header-timeout", "2")
     server.start(wait=False)
     try:
         url = f"https://127.0.0.1:{server.port}"
@@ -125,10 +129,49 @@ def test_with_a_certificate_it_serves_https_and_nothing_else(
             httpx.get(f"{url}/livez")
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://127.0.0.1:{server.port}/livez")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute:
+            assert mute.recv(1) == b"", "a handshake that never comes is waited for"
         assert f"{url}/docs" in server.log()
         assert server.stop() == 0
     finally:
         server.kill()
+
+
+def test_a_killed_http_process_does_not_hold_up_the_end() -> None:
+    """What it was answering is lost with it, and nobody waits for that at shutdown."""
+    flags = ("--test-hooks", "on", "--http-workers", "1", "--redis-private", "off")
+    with ServerProcess(*flags, "--drain-timeout", "600") as server:
+        (killed,) = fronts(server)
+        with ThreadPoolExecutor() as clients:
+            slow = [{"text": f"siglit-test: slow {number}"} for number in range(3)]
+            url = f"{server.url}/embed_text"
+            asked = [clients.submit(httpx.post, url, json=body, timeout=60) for body in slow]
+            time.sleep(0.5)
+            os.kill(killed, signal.SIGKILL)
+            assert all(isinstance(one.exception(60), httpx.TransportError) for one in asked)
+        while not (found := fronts(server)) or killed in found:
+            time.sleep(0.05)
+        assert server.stop(within=300) == 0
+
+
+def test_a_worker_whose_device_failed_is_replaced() -> None:
+    """Whatever it was asked from then on would fail, and `/readyz` would go on saying yes."""
+    with ServerProcess("--test-hooks", "on", "--redis-private", "off") as server:
+        before = workers(server)
+        url = f"{server.url}/embed_text"
+        pill = httpx.post(url, json={"text": "siglit-test: break"}, timeout=120)
+        assert pill.status_code in (422, 500)
+        assert httpx.post(url, json={"text": "a red circle"}, timeout=120).status_code == 200
+        assert len(workers(server).keys() & before.keys()) == 1  # the image worker
+
+
+def test_devices_that_compute_differently_are_refused() -> None:
+    """One key would mean two vectors: the sentence names the option that settles it."""
+    alike = [{"tower": "text", "arithmetic": "bfloat16"}] * 2
+    other = {"tower": "text", "arithmetic": "float32"}
+    _require_alike("text", [*alike, {"tower": "image", "arithmetic": "float32"}])
+    with pytest.raises(StartError, match="--text-precision"):
+        _require_alike("text", [*alike, other])
 
 
 def _await_ready(client: httpx.Client) -> None:

@@ -32,7 +32,7 @@ def figures(lost: float) -> Fidelity:
         "exact": {way: {"recall@1": 0.9} for way in ways},
         "found": {way: {"recall@1": 0.9 - lost} for way in ways},
     }
-    return Fidelity(400, {}, 1.0, recall, None, {"mean": 0.0, "largest": 0.0})
+    return Fidelity(400, {}, 1.0, recall, None, {"mean": 0.0, "largest": 0.0}, 0)
 
 
 def keep(chosen: Settings, found: Fidelity) -> Path:
@@ -59,6 +59,17 @@ def test_only_precisions_that_may_lose_quality_are_judged(
 ) -> None:
     """float32 and bfloat16 start as fast as ever."""
     assert needs_gate(Settings.model_validate(options)) is needed
+
+
+def test_a_verdict_of_another_machine_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that travels: int8 has seven bits on a CPU without VNNI, and the gate says so."""
+    chosen = settings(tmp_path)
+    path = keep(chosen, figures(lost=0.0))
+    assert verdict._place(chosen, CHECKPOINT, "cpu") == path
+    monkeypatch.setattr(verdict, "processor", lambda device: ["avx2"])
+    assert verdict._place(chosen, CHECKPOINT, "cpu") != path
 
 
 def test_nothing_is_judged_where_no_gate_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ SIGTERM, with the scenarios before in the file.
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from bench.machine import cores, installed
 from bench.random_checkpoint import DEMO
 from bench.result_file import RESULTS, save
 from bench.server_process import ROOT
+from litapi.descriptors import raise_limit
 
 BASE = "base-patch16-224"
 RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB
@@ -76,7 +76,7 @@ class Comparison:
         say(f"about {self.minutes():.0f} minutes, on two cores")
         for scenario in self._scenarios:
             self._run(scenario, result, say)
-            path = save(self._options.name, result.fields(), self._options.out)
+            path = save(self._options.name, result.fields(), self._options.out, "cpu")
         return path
 
     def _run(self, scenario: Scenario, result: Result, say: Callable[[str], object]) -> None:
@@ -157,8 +157,7 @@ def _say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     options = parser().parse_args(arguments)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_limit()
     try:
         if options.report:
             return show(options.report)

@@ -93,10 +93,12 @@ class Result:
 
     @property
     def code(self) -> int:
-        """0: all targets met; 1: one missed; 2: a point failed."""
+        """0: all targets met; 1: one missed, or not to be judged though all systems were asked for;
+        2: a point failed."""
         if self.failed:
             return 2
-        return int(not _met(self.judged()[0]))
+        targets, unjudged = self.judged()
+        return int(not _met(targets) or bool(unjudged and not self.options.get("systems")))
 
 
 def _met(targets: Iterable[Target]) -> bool:

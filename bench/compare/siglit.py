@@ -64,4 +64,5 @@ class Instances(System):
 
 
 def _flags(ground: Ground) -> Sequence[str]:
-    return ["--model", str(ground.checkpoint), "--precision", "float32"]
+    """On the CPU wherever this runs: the systems beside it know no other device."""
+    return ["--model", str(ground.checkpoint), "--precision", "float32", "--devices", "cpu"]

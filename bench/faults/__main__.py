@@ -1,11 +1,13 @@
-"""`python -m bench.faults [--short] [--only 3,5]`: play the table, print it, keep it as JSON."""
+"""`python -m bench.faults [--short] [--only 3,5]`: play the table, print it, keep it as JSON.
+
+A part of the table is kept only under a name of its own, such as `--only 1 --name faults-load`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-import resource
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from bench.faults.row import HEAD, Finding
 from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
 from bench.machine import Machine
+from litapi.descriptors import raise_limit
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -23,13 +26,14 @@ RESULTS = Path(__file__).parent.parent / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every row holds."""
     options = _parser().parse_args(arguments)
-    more_files()
+    raise_limit()
     record = asyncio.run(play(not options.short, options.only))
     machine = Machine.read().fields()
     whole = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, **record}
-    path = Path(options.out) / f"faults-{device(machine['gpu'])}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    if name := options.name or ("" if options.short or options.only else "faults"):
+        path = Path(options.out) / f"{name}-{device(machine['gpu'])}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     return 0 if all(row["holds"] for row in record["rows"]) else 1
 
 
@@ -37,18 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench.faults", description="the table of faults")
     parser.add_argument("--short", action="store_true", help="a few of everything, no stopwatch")
     parser.add_argument("--only", type=_numbers, default=None, help="rows, as in 3,5")
+    parser.add_argument("--name", help="of the result: faults, and for a part of the table none")
     parser.add_argument("--out", default=RESULTS, help="folder of the result")
     return parser
 
 
 def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
-
-
-def more_files() -> None:
-    """Thousands of connections at once need thousands of open files, here and in the server."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def play(long: bool, only: Sequence[int] | None) -> dict[str, Any]:

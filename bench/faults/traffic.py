@@ -112,8 +112,9 @@ class Traffic:
     async def _feed(self, group: asyncio.TaskGroup, rate: float) -> None:
         began = time.monotonic()
         for number in count():
-            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-            group.create_task(self.next())
+            due = began + number / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            group.create_task(self.next(due))
 
     async def once_each(self, questions: Sequence[Question], clients: int = 4) -> None:
         """Every question once, a few at a time."""
@@ -129,25 +130,29 @@ class Traffic:
             if not await self.next():
                 await asyncio.sleep(PAUSE)
 
-    async def next(self) -> bool:
+    async def next(self, due: float | None = None) -> bool:
         """Ask the question whose turn it is."""
-        return await self.ask(self.questions[next(self._numbers) % len(self.questions)])
+        return await self.ask(self.questions[next(self._numbers) % len(self.questions)], due)
 
-    async def ask(self, question: Question) -> bool:
-        """Ask once, or twice where that is allowed; whether an answer came."""
+    async def ask(self, question: Question, due: float | None = None) -> bool:
+        """Ask once, or twice where that is allowed; whether an answer came.
+
+        Its time counts from when it was due, if that was said, with a first try that failed.
+        """
+        began = time.monotonic() if due is None else due
         tally = self.tally
         tally.sent += 1
         bypass = {"cache-control": "no-cache"} if self._rng.random() < self._fresh else {}
         headers = {**question.headers, **bypass}
         try:
-            return await self._asked(self._session, tally, question, headers)
+            return await self._asked(self._session, tally, question, headers, began)
         except BROKEN as error:
             if not self._retry:
                 tally.lose(type(error).__name__)
                 return False
         tally.retried += 1
         try:
-            return await self._asked(self._once, tally, question, headers)
+            return await self._asked(self._once, tally, question, headers, began)
         except BROKEN as error:
             tally.lose(f"{type(error).__name__}, twice")
             return False
@@ -158,8 +163,8 @@ class Traffic:
         tally: Tally,
         question: Question,
         headers: dict[str, str],
+        began: float,
     ) -> bool:
-        began = time.monotonic()
         async with session.post(question.path, data=question.body, headers=headers) as reply:
             body = await reply.read()
         seconds = time.monotonic() - began

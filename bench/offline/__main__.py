@@ -28,7 +28,7 @@ from bench.offline.report import Report
 from bench.offline.sweep import Plan, sweep
 from bench.offline.tower import TOWERS
 from bench.random_checkpoint import SIZES, write_size
-from bench.result_file import RESULTS, save
+from bench.result_file import RESULTS, save, slug
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
 from litapi.encoder import PRECISIONS, choose_precision
 
@@ -99,8 +99,13 @@ def measure(model: str, plan: Plan, out: Path) -> Path:
     if all("refused" in row for row in rows):
         raise NothingMeasured(" ".join(sorted({row["refused"] for row in rows})))
     kind = "offline-compiled" if plan.compiled else "offline"
-    of_cpu = "cpu" if plan.device == "cpu" else None
-    return save(kind, {"model": name, **asdict(plan), "rows": rows}, out, measured_on=of_cpu)
+    fields = {"model": name, **asdict(plan), "device_name": device_name(plan.device), "rows": rows}
+    return save(kind, fields, out, measured_on=slug(fields["device_name"]))
+
+
+def device_name(device: str) -> str:
+    """`cpu`, or the card as torch names it: nvidia-smi is not in every container."""
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def show(path: Path, out: Path) -> None:

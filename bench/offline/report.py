@@ -46,8 +46,8 @@ class Report:
     def title(self) -> str:
         """The model and the device."""
         compiled = ", compiled" if self._result["compiled"] else ""
-        machine = self._result["machine"]
-        on = machine["cpu"] if self._result["device"] == "cpu" else machine["gpu"].splitlines()[0]
+        on_cpu = self._result["device"] == "cpu"
+        on = self._result["machine"]["cpu"] if on_cpu else self._result["device_name"]
         return f"{self._result['model']}{compiled}, {on}"
 
     def save(self, folder: Path, stem: str) -> list[Path]:

@@ -8,12 +8,14 @@ and from the device included. What a machine refuses, or would take too long for
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch._inductor.cudagraph_trees import reset_cudagraph_trees
 from tqdm import tqdm
 
 from bench.offline.ceiling import Ceiling, multiplied
@@ -47,6 +49,7 @@ class Point:
 
     batch: int
     embed: Callable[[], object]
+    graphs: bool = False  # CUDA graphs are replayed, which allocate nothing
     rates: list[float] = field(default_factory=list)  # items a second
     watts: list[float] = field(default_factory=list)
     peak_bytes: int = 0
@@ -61,7 +64,14 @@ class Point:
         if before is not None and after is not None:
             self.watts.append((after - before) / elapsed)
         if device.type == "cuda":
-            self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(device))
+            self.peak_bytes = max(self.peak_bytes, self._held(device))
+
+    def _held(self, device: torch.device) -> int:
+        """Bytes of the card. A graph's own are laid out once, for all sizes, and then only kept."""
+        if not self.graphs:
+            return torch.cuda.max_memory_allocated(device)
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved(device)
 
     def fields(self, flop: int, ceilings: Sequence[float]) -> Row:
         """As JSON holds it; `flop` is of an item, `ceilings` are GFLOP/s of the same rounds."""
@@ -113,7 +123,7 @@ class Series:
             if expected > self._plan.longest:
                 reason = f"would take about {expected:.0f} s, {self._plan.longest:g} are allowed"
                 return points, [{"batch": batch, "refused": reason}]
-            point = Point(batch, self._tower.batch(batch))
+            point = Point(batch, self._tower.batch(batch), self._plan.compiled)
             try:
                 took = self._timed(point, again=not points)
             except RuntimeError as error:  # out of memory, or no kernel for it
@@ -142,6 +152,7 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
     name = {"tower": tower, "precision": precision}
     rows: list[Row] = []
     for threads in plan.threads:
+        clear(plan.device)
         try:
             choose_precision(precision, plan.device)
             loaded = load(checkpoint, tower, plan.device, precision, threads, plan.compiled)
@@ -151,6 +162,15 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
         found = series.rows(plan.batches[tower])
         rows += [name | {"threads": threads or torch.get_num_threads()} | row for row in found]
     return rows
+
+
+def clear(device: str) -> None:
+    """Let the tower before go: a compiled one is held by cycles, and by its graphs."""
+    gc.collect()
+    if device != "cpu":
+        torch.compiler.reset()
+        reset_cudagraph_trees()
+        torch.cuda.empty_cache()
 
 
 def first_line(error: Exception) -> str:

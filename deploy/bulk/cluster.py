@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -76,7 +77,7 @@ class Cluster:
     def _start(self) -> None:
         options: dict[str, Any] = {"num_cpus": cores(), **QUIET}
         if self._gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(g.partition(":")[2] for g in self._gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = _visible(self._gpus)
             options["num_gpus"] = len(self._gpus)
         for _ in range(STARTS):
             try:
@@ -117,3 +118,18 @@ class Cluster:
         if not many:
             raise ClusterError(f"--threads: no node has {threads} cores")
         return Room(many, per_device, threads, "cpu", threads, 0)
+
+
+def _visible(gpus: Sequence[str]) -> str:
+    """For Ray: these cards, among those that this process was given, which it counts from 0.
+
+    Raises ClusterError where one is not among them.
+    """
+    numbers = [int(gpu.partition(":")[2]) for gpu in gpus]
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not given:
+        return ",".join(map(str, numbers))
+    names = given.split(",")
+    if max(numbers) >= len(names):
+        raise ClusterError(f"--devices: CUDA_VISIBLE_DEVICES names {len(names)} cards only")
+    return ",".join(names[number] for number in numbers)

@@ -25,9 +25,8 @@ class JsonLines(Source):
     @classmethod
     def open(cls, root: Path, files: Sequence[str], column: str | None, kind: Kind | None) -> Self:
         """Raises SourceError where no row that was looked at has the column."""
-        with (root / files[0]).open("rb") as stream:
-            rows = [_object(line) for line in itertools.islice(_lines(stream), SAMPLED)]
-        found = [row for row in rows if row is not None]
+        objects = (row for name in files for row in _objects(root / name))
+        found = list(itertools.islice(objects, SAMPLED))
         names = list(dict.fromkeys(name for row in found for name in row))
         texts = [n for n in names if any(isinstance(row.get(n), str) for row in found)]
         column = only(texts if column is None else names, column, files[0])
@@ -53,6 +52,11 @@ class JsonLines(Source):
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
     return (line for line in stream if line.strip())
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as stream:
+        yield from (row for line in _lines(stream) if (row := _object(line)) is not None)
 
 
 def _cut(path: Path, rows: int) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deploy.bulk.block import Block, cut
+from deploy.bulk.fault import RowUnreadable
 from deploy.bulk.source import SAMPLED, Source, SourceError, kind_of, only
 from litapi.messages import Kind
 
@@ -33,7 +34,7 @@ class ParquetColumn(Source):
         for name in files:
             _refuse_unlike(_opened(root / name).schema_arrow, column, kind, name)
         if kind is None:
-            kind = _kind(root / files[0], column)
+            kind = _kind([root / name for name in files], column)
         return cls(root, tuple(files), kind, column)
 
     def blocks(self, rows: int) -> Iterator[Block]:
@@ -54,7 +55,7 @@ class ParquetColumn(Source):
                 break
             start, stop = max(wanted.start, begin), min(wanted.stop, ends[group])
             whole = _group(path, group, self.column)
-            found += whole.slice(start - begin, stop - start).to_pylist()
+            found += _plain(whole.slice(start - begin, stop - start))
         return found
 
 
@@ -100,9 +101,27 @@ def _refuse_unlike(schema: Any, column: str, kind: Kind | None, name: str) -> No
         raise SourceError(f"--column: {column} of {name} holds {found}, not {wanted}")
 
 
-def _kind(path: Path, column: str) -> Kind:
-    file = _opened(path)
-    if _family(file.schema_arrow.field(column).type) != "text":
+def _kind(paths: Sequence[Path], column: str) -> Kind:
+    if _family(_opened(paths[0]).schema_arrow.field(column).type) != "text":
         return "image"
-    batches = file.iter_batches(SAMPLED, columns=[column])
-    return kind_of(next((batch.column(column).to_pylist() for batch in batches), []))
+    return kind_of(value for path in paths for value in _sampled(path, column))
+
+
+def _sampled(path: Path, column: str) -> Iterator[Any]:
+    for batch in _opened(path).iter_batches(SAMPLED, columns=[column]):
+        yield from (v for v in _plain(batch.column(column)) if not isinstance(v, RowUnreadable))
+
+
+def _plain(values: Any) -> list[Any]:
+    """As Python has them; a text that is not UTF-8 is a row that cannot be read, no other one."""
+    try:
+        return list(values.to_pylist())
+    except UnicodeDecodeError:
+        return [_read(value) for value in values]
+
+
+def _read(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return RowUnreadable()

@@ -8,6 +8,7 @@ rows of its blocks itself, from a disk that all nodes see.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,17 @@ class PictureFolder(Source):
 
 
 def kind_of(values: Iterable[Any]) -> Kind:
-    """Images where all that is there are bytes, or texts that end like file names of images."""
-    told = [value for value in values if value is not None]
-    return "image" if told and all(map(_like_a_picture, told)) else "text"
+    """Images where all that is there are bytes, or texts that end like file names of images.
+
+    Looks at the first hundred that are there. Raises SourceError where none is.
+    """
+    rest = iter(values)
+    first = next(rest, "")  # of no rows at all nothing need be known
+    told = (value for value in itertools.chain((first,), rest) if value is not None)
+    looked_at = list(itertools.islice(told, SAMPLED))
+    if not looked_at:
+        raise SourceError("--kind: there is no value from which to tell texts from images")
+    return "image" if all(map(_like_a_picture, looked_at)) else "text"
 
 
 def _like_a_picture(value: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.bulk.source import Source
-from litapi.checkpoint import Checkpoint, fetch
+from litapi.checkpoint import Checkpoint, CheckpointError, fetch
 from litapi.settings import Settings
 
 
@@ -26,9 +26,12 @@ class Task:
 
         Raises CheckpointError where it cannot be had.
         """
-        if self.checkpoint.folder.is_dir():
-            return self
-        return replace(self, checkpoint=open_checkpoint(self.settings))
+        mine = open_checkpoint(self.settings, self.checkpoint)
+        if mine is not self.checkpoint and _digests(mine) != _digests(self.checkpoint):
+            raise CheckpointError(
+                f"this node has other files of {mine.name} than the one that began the run"
+            )
+        return replace(self, checkpoint=mine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,22 @@ class Report:
     refusal: str = ""
 
 
-def open_checkpoint(settings: Settings) -> Checkpoint:
-    """The checkpoint under the name that the service gives it: vectors are kept under it."""
+def open_checkpoint(settings: Settings, known: Checkpoint | None = None) -> Checkpoint:
+    """The checkpoint under the name that the service gives it: vectors are kept under it.
+
+    `known` itself, if these are its very files.
+    """
+    if known is not None and known.is_unchanged:
+        return known
     folder = fetch(settings.model, settings.revision)
     by_name = settings.model and not Path(settings.model).is_dir()
     return Checkpoint.open(folder, settings.model if by_name else None, settings.revision)
+
+
+def _digests(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return (
+        checkpoint.weights_digest,
+        checkpoint.config_digest,
+        checkpoint.tokenizer_digest,
+        checkpoint.preprocessing_digest,
+    )

@@ -53,7 +53,7 @@ class VectorFile:
         files, numbers = zip(*block.places(), strict=True)
         good = [row if isinstance(row, Entry) else None for row in rows]
         columns = {
-            "file": pa.array(files, pa.string()),
+            "file": pa.array([_utf8(name) for name in files], pa.string()),
             "row": pa.array(numbers, pa.int64()),
             "embedding": self._vectors(good),
             "tokens": pa.array([row and row.tokens for row in good], pa.int32()),
@@ -69,6 +69,11 @@ class VectorFile:
         flat = np.frombuffer(b"".join(row.vector if row else blank for row in rows), "<f4")
         absent = pa.array([row is None for row in rows])
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim, mask=absent)
+
+
+def _utf8(name: str) -> str:
+    """A file's name may be any bytes; Parquet's texts may not."""
+    return name.encode(errors="replace").decode()
 
 
 def finished(folder: Path) -> set[str]:

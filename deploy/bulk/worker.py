@@ -101,7 +101,11 @@ class Worker:
         began = time.time()
         items = await asyncio.to_thread(self._items, block)
         found = (await self._embedder.embed(items, Demand())).found
+        if any(map(_failed, found)):  # not by a fault of the items: once more
+            found = (await self._embedder.embed(items, Demand())).found
         del items  # the bytes of images: the next block's are on their way
+        if len(found) > 1 and all(map(_failed, found)):
+            return Report(refusal=f"{block.name}: this worker embeds nothing; its log says why")
         if self._cache.store is not None:
             await self._cache.store.flush(FLUSH)
         rows = [_row(one) for one in found]
@@ -118,6 +122,10 @@ class Worker:
         source = self._task.source
         folder = source.folder(block)
         return [self._intake.item(value, folder) for value in source.values(block)]
+
+
+def _failed(found: Found) -> bool:
+    return isinstance(_row(found), ItemInternal)
 
 
 def _row(found: Found) -> Row:

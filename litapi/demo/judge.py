@@ -22,7 +22,7 @@ def ranks(queries: Vectors, answers: Vectors) -> NDArray[np.int64]:
     """For each query, how many answers do at least as well as its own; 0 is best."""
     scores = queries @ answers.T
     own = np.diagonal(scores)[:, None]
-    beaten: NDArray[np.int64] = (scores >= own).sum(axis=1, dtype=np.int64) - 1
+    beaten: NDArray[np.int64] = (~(scores < own)).sum(axis=1, dtype=np.int64) - 1  # so for NaN too
     return beaten
 
 

@@ -213,6 +213,35 @@ def test_a_child_that_died_is_started_anew_under_the_same_url(child: RedisChild)
     assert client_of(url).ping()
 
 
+def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
+    child: RedisChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds the URL would otherwise ask an empty place for ever."""
+    url = child.url
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: not child.alive)
+    with monkeypatch.context() as patched:
+        patched.setattr(child, "_program", "/bin/false")
+        with pytest.raises(RuntimeError, match="did not come up"):
+            child.start()
+        assert not child.alive
+    assert child.start() == url
+    assert client_of(url).ping()
+
+
+def test_a_folder_that_was_swept_away_meanwhile_is_made_again(child: RedisChild) -> None:
+    """Another service that starts takes the folder of a dead server for nobody's."""
+    url = child.url
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: not child.alive)
+    wait_until(lambda: swept(home_of(url)))
+    assert child.start() == url
+    assert client_of(url).ping()
+    assert home_of(url).stat().st_mode & 0o777 == 0o700
+
+
 def swept(home: Path) -> bool:
     with RedisChild():
         return not home.exists()
@@ -272,6 +301,8 @@ def test_a_program_that_does_not_come_up_says_why() -> None:
     with pytest.raises(RuntimeError, match="did not come up"):
         child.start()
     assert not child.alive
+    with pytest.raises(RuntimeError, match="not started"):
+        assert child.url
 
 
 def test_a_long_temporary_directory_does_not_break_the_socket(

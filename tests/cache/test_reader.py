@@ -158,6 +158,25 @@ async def test_a_reply_of_another_form_is_a_failure(reply: bytes) -> None:
         assert it.accepted == 2
 
 
+async def test_an_error_in_place_of_a_value_is_no_value() -> None:
+    """As a proxy in front of several servers says it; the other values are whole."""
+    reply = b"*3\r\n$1\r\nx\r\n-upstream failure\r\n:7\r\n"
+    async with scripted(reply) as it, opened(it.url) as asker:
+        assert await asked(asker, KEYS[:3]) == [b"x", None, None]
+        assert await asked(asker, KEYS[:3]) == [b"x", None, None]
+        assert it.accepted == 1
+
+
+async def test_a_user_without_a_password_is_named_too() -> None:
+    """Otherwise look-ups would be those of the default user, who may be off."""
+    with RedisServer() as own:
+        own.command("ACL", "SETUSER", "open", "on", "nopass", "~sl2:*", "+mget")
+        fill(own)
+        own.command("ACL", "SETUSER", "default", "-mget")
+        async with opened(own.url.replace("redis://", "redis://open@")) as it:
+            assert await asked(it, KEYS[:1]) == VALUES[:1]
+
+
 async def test_user_password_and_database_are_said_before_the_first_question(
     server: RedisServer,
 ) -> None:

@@ -331,6 +331,20 @@ async def test_a_server_set_up_as_a_cache_is_not_warned_about() -> None:
             assert await store.inspect() == []
 
 
+async def test_a_lookup_never_joins_keys_that_were_given_up(server: RedisServer) -> None:
+    """With all connections stuck, those that gather are settled by their budget and still there."""
+    async with FaultProxy(server.url) as proxy, opened(proxy.url, budget=0.1) as store:
+        proxy.fault = Fault.BLACKHOLE
+        stuck = []
+        for number in range(9):  # eight connections, and one that gathers
+            stuck.append(asyncio.create_task(store.get([b"sl2:%d" % number])))
+            await asyncio.sleep(0.002)
+        assert await asyncio.gather(*stuck) == [[Lost.FAILED]] * 9
+        while (reply := await store.get([b"sl2:a", b"sl2:b"])) == [Lost.SKIPPED] * 2:
+            await asyncio.sleep(0.02)  # until the breaker lets one try
+        assert reply == [Lost.FAILED] * 2
+
+
 async def test_what_may_not_be_read_is_said_to_be_unknown(server: RedisServer) -> None:
     """A managed Redis may forbid INFO; that is one sentence, not an error."""
     server.command("ACL", "SETUSER", "blind", "on", ">w", "~*", "+get")

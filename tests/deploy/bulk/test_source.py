@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deploy.bulk.discovery import discover
@@ -72,7 +73,6 @@ def test_a_folder_of_images_is_its_files_by_name(tmp_path: Path) -> None:
         (["data:image/png;base64,AA=="], pa.string(), "image"),
         ([b"bytes"], pa.binary(), "image"),
         ([{"bytes": b"x", "path": None}], HUGGING, "image"),
-        ([None, None], pa.string(), "text"),
     ],
 )  # fmt: skip
 def test_the_kind_is_found_out(
@@ -80,6 +80,33 @@ def test_the_kind_is_found_out(
 ) -> None:
     """From the column's type, and for strings from what they look like."""
     assert discover(write_parquet(tmp_path / "a.pq", values, kind), None, None).kind == found
+
+
+def test_the_kind_is_found_out_from_the_first_values_that_are_there(tmp_path: Path) -> None:
+    """Spark's first file is often empty, and a column may begin with many nulls."""
+    write_parquet(tmp_path / "part-0.parquet", [], pa.string())
+    write_parquet(tmp_path / "part-1.parquet", [None] * 300, pa.string())
+    with pytest.raises(SourceError, match="--kind"):
+        discover(tmp_path, None, None)
+    assert discover(tmp_path, None, "image").kind == "image"
+    write_parquet(tmp_path / "part-2.parquet", ["a.png"], pa.string())
+    assert discover(tmp_path, None, None).kind == "image"
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    (lines / "a.jsonl").write_bytes(b"")
+    write_lines(lines / "b.jsonl", ["a.png"])
+    assert discover(lines, None, None).kind == "image"
+
+
+def test_a_text_that_is_not_utf_8_is_a_row_of_its_own(tmp_path: Path) -> None:
+    """Parquet does not look at the bytes of its texts; the other rows are whole."""
+    path = tmp_path / "a.parquet"
+    raw = pa.array([b"one", b"caf\xe9", b"three"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"text": text}), path)
+    first, second, third = _all(discover(path, None, None), 2)
+    assert (first, third) == ("one", "three")
+    assert isinstance(second, RowUnreadable)
 
 
 def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 
@@ -14,8 +18,12 @@ from deploy.bulk.discovery import discover
 from deploy.bulk.task import Report, Task, open_checkpoint
 from deploy.bulk.vector_file import fingerprint_of
 from deploy.bulk.worker import Worker
+from litapi.checkpoint import DEMO, CheckpointError
+from litapi.encoder import TextEncoder
 from litapi.service import Service
 from litapi.settings import Settings
+from litapi.tokens import Tokenizer
+from tests.conftest import picture
 from tests.deploy.bulk.table import rows_of, write_lines
 
 
@@ -69,6 +77,72 @@ def test_a_block_that_ends_every_worker_is_given_up(task: Task) -> None:
     assert block.name in _report(worker, task).refusal
     attempts.end(block)
     assert _report(worker, task).rows == 3
+
+
+def test_a_worker_that_embeds_nothing_finishes_nothing(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows would be taken for done, and the next run would not compute them."""
+    worker = Worker(task)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TextEncoder, "embed", broken)
+        assert "embeds nothing" in _report(worker, task).refusal
+        assert list(task.output.glob("rows-*")) == []
+    assert _report(worker, task).rows == 3
+
+
+def test_a_row_that_fails_alone_is_written_as_refused(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One poisoned row, tried twice, does not keep the others from being done."""
+    worker, embed = Worker(task), TextEncoder.embed
+    poisoned = Tokenizer.load(task.checkpoint).encode(["b"]).ids[0]
+
+    def picky(self: TextEncoder, rows: Any) -> Any:
+        if any((row == poisoned).all() for row in rows):
+            raise RuntimeError
+        return embed(self, rows)
+
+    monkeypatch.setattr(TextEncoder, "embed", picky)
+    report = _report(worker, task)
+    assert (report.rows, report.refused, report.refusal) == (3, 1, "")
+    assert [row["error"] for row in rows_of(task.output)] == [None, "item_internal", None]
+
+
+def test_a_file_may_have_any_name(tmp_path: Path) -> None:
+    """One that is not UTF-8 is written with marks in place of what cannot be said."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(picture(1))
+    settings = Settings(threads=1, precision="float32")
+    output = tmp_path / "out"
+    output.mkdir()
+    task = Task(
+        settings, open_checkpoint(settings), discover(folder, None, None), output, "", "cpu"
+    )
+    report = _report(Worker(task), task, 1)
+    assert (report.rows, report.refused) == (1, 0)
+    assert [row["file"] for row in rows_of(output)] == ["caf?.png"]
+
+
+def test_other_files_on_this_node_compute_nothing(tmp_path: Path, task: Task) -> None:
+    """Vectors of other weights would be kept under the fingerprint of those that began."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(DEMO, folder)
+    settings = Settings(model=str(folder), threads=1, precision="float32")
+    begun = replace(task, settings=settings, checkpoint=open_checkpoint(settings))
+    assert begun.here() is not None
+    tokenizer = folder / "preprocessor_config.json"
+    found = orjson.loads(tokenizer.read_bytes())
+    tokenizer.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    assert begun.here().checkpoint.folder == folder  # other bytes that say the same
+    tokenizer.write_bytes(orjson.dumps({**found, "image_mean": [0.4, 0.5, 0.5]}))
+    with pytest.raises(CheckpointError, match="other files"):
+        begun.here()
 
 
 def test_a_checkpoint_that_would_be_served_wrong_computes_nothing(task: Task) -> None:
