@@ -93,12 +93,15 @@ class Result:
 
     @property
     def code(self) -> int:
-        """0: all targets met; 1: one missed, or not to be judged though all systems were asked for;
-        2: a point failed."""
+        """0: all targets met; 1: one missed, or not to be judged; 2: a point failed.
+
+        What was asked for in part need not show every target.
+        """
         if self.failed:
             return 2
         targets, unjudged = self.judged()
-        return int(not _met(targets) or bool(unjudged and not self.options.get("systems")))
+        part = any(self.options.get(name) for name in ("systems", "levels", "rates"))
+        return int(not _met(targets) or bool(unjudged and not part))
 
 
 def _met(targets: Iterable[Target]) -> bool:

@@ -344,7 +344,7 @@ def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Resu
     """What a short run of it gives."""
     part = Part("text", "text", (system,), levels=(2, 4), requests=8, warmup=2)
     scenario = Scenario("crowd", "demo", (part,), (loses_nobody("text", "siglit"),))
-    made = Result({})
+    made = Result({"levels": [2, 4]})
     turns = Contest(scenario, Ground(DEMO, 1), made, lambda _: None)
     turns.run([part], rounds, proof)
     return made
@@ -363,6 +363,16 @@ def test_a_run_has_a_point_for_each_level_and_round() -> None:
     assert all(one.summary.good == 8 for one in found.points)
     assert len(set(server.items)) == len(server.items)
     assert found.code == 0
+
+
+def test_a_target_that_could_not_be_judged_is_not_met() -> None:
+    """Where all was asked for: else the baselines that fail would make the run succeed."""
+    with EchoServer() as server:
+        found = contest(Stand(server.url))
+    assert found.judged()[1]
+    assert found.code == 0
+    found.options.clear()
+    assert found.code == 1
 
 
 def test_a_failing_point_fails_the_run() -> None:

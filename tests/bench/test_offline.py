@@ -263,7 +263,7 @@ def test_memory_and_power_are_columns_where_they_were_measured() -> None:
 
 def test_a_gpus_report_names_the_gpu() -> None:
     """The first of several, and that the towers were compiled."""
-    report = Report(result() | {"device": "cuda:0", "compiled": True})
+    report = Report(result() | {"device": "cuda:0", "device_name": "A Card", "compiled": True})
     assert report.title == "base, compiled, A Card"
 
 
