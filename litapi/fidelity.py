@@ -38,7 +38,7 @@ class Fidelity:
     recall: dict[str, dict[str, dict[str, float]]]
     zero_shot: dict[str, float] | None
     score_change: dict[str, float]
-    overflowed: int  # vectors that are none: a number of theirs is not finite
+    overflowed: int = 0  # vectors that are none: a number of theirs is not finite
 
     @classmethod
     def of(

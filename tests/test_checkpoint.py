@@ -589,3 +589,20 @@ def test_reading_a_checkpoint_loads_neither_torch_nor_transformers(naflex: Path)
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_files_that_change_after_they_were_read_are_noticed(tmp_path: Path) -> None:
+    """A worker that starts later would keep new vectors under the digests of the old weights."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(DEMO, folder)
+    checkpoint = Checkpoint.open(folder)
+    checkpoint.require_unchanged()
+    weights = folder / "model.safetensors"
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))
+    with pytest.raises(CheckpointError, match="start it anew"):
+        checkpoint.require_unchanged()
+    again = Checkpoint.open(folder)
+    again.require_unchanged()
+    assert again.weights_digest == checkpoint.weights_digest
+    (folder / "tokenizer.json").unlink()
+    assert not again.is_unchanged

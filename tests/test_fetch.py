@@ -98,6 +98,20 @@ def redirect(location: str, status: str = "302 Found") -> Reply:
     return reply(b"moved", status, location=location)
 
 
+class Crowd:
+    """An image that takes a moment to answer, and counts how many ask for it at once."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        await asyncio.sleep(0.02)
+        self._now -= 1
+        await reply()(writer)
+
+
 class Names(AbstractResolver):
     """Name → addresses; each look-up takes the next answer, the last one stays."""
 
@@ -664,21 +678,11 @@ async def test_a_certificate_nobody_vouches_for_is_a_failed_fetch(certificate: P
 @pytest.mark.anyio
 async def test_one_host_gets_few_connections_at_once(world: World) -> None:
     """The others wait for their turn and are served."""
-    open_now = most = 0
-
-    async def count(writer: asyncio.StreamWriter) -> None:
-        nonlocal open_now, most
-        open_now += 1
-        most = max(most, open_now)
-        await asyncio.sleep(0.02)
-        open_now -= 1
-        await reply()(writer)
-
-    world.outside.paths["/count"] = count
+    crowd = world.outside.paths["/count"] = Crowd()
     async with fetching(world.stands(per_host=3)) as fetcher:
         images = await asyncio.gather(*(fetcher.fetch(world.url("/count")) for _ in range(12)))
     assert images == [IMAGE] * 12
-    assert most <= 3
+    assert crowd.most <= 3
 
 
 @pytest.mark.anyio
@@ -728,21 +732,11 @@ async def test_the_images_of_one_request_are_bounded_together(world: World) -> N
 @pytest.mark.anyio
 async def test_requests_that_fetch_wait_for_room_in_turn(world: World) -> None:
     """No more is under way at once than memory was given for, and all are served."""
-    under_way = most = 0
-
-    async def count(writer: asyncio.StreamWriter) -> None:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await asyncio.sleep(0.02)
-        under_way -= 1
-        await reply()(writer)
-
-    world.outside.paths["/count"] = count
+    crowd = world.outside.paths["/count"] = Crowd()
     async with fetching(world.stands(max_held_bytes=200_000)) as fetcher:
         got = await asyncio.gather(*(fetcher.fetch_all([world.url("/count")]) for _ in range(9)))
     assert got == [[IMAGE]] * 9
-    assert most == 2
+    assert crowd.most == 2
 
 
 @pytest.mark.anyio

@@ -128,7 +128,9 @@ def test_compiling_range_and_surroundings_of_int8_are_part_of_the_arithmetic(
     assert arithmetic("float32", CPU, compiled=False) == "float32"
     assert arithmetic("bfloat16", CPU, compiled=True) == "bfloat16, compiled"
     assert arithmetic("int8", CPU, compiled=False) in ("int8", "int8, 7 bits")
-    assert arithmetic("int8", torch.device("cuda:0"), compiled=False) == "int8, bfloat16"
+    card = torch.device("cuda:0")
+    assert arithmetic("int8", card, compiled=False) == "int8, bfloat16, cuda"
+    assert arithmetic("bfloat16", card, compiled=False) == "bfloat16"
 
 
 # -- towers in each --------------------------------------------------------------------------------

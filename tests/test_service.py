@@ -128,6 +128,7 @@ OTHER_FACTS: dict[str, tuple[Any, str]] = {
     "vocabulary": (1, "is a size of the weights"),
     "text_gflop": (1.0, "is an estimate of cost"),
     "image_gflop": (1.0, "is an estimate of cost"),
+    "stamp": ((("config.json", 1, 1),), "tells whether the files are still those of the digests"),
 }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import pickle
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 
 from bench.port import free_port
 from bench.server_process import ROOT, ServerProcess
-from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.checkpoint import DEMO, Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
 from litapi.loop import PipelinedLoop
 from litapi.messages import Job
@@ -321,3 +323,15 @@ def test_draft_decoding_is_used_where_it_is_allowed_and_only_there(checkpoint: C
     assert isinstance(whole, Embedded)
     assert isinstance(drafted, Embedded)
     assert float(whole.vector @ drafted.vector) > 0.99
+
+
+def test_a_worker_that_finds_other_files_does_not_serve(tmp_path: Path) -> None:
+    """One that is started again after the model's folder was written over says so and ends."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(DEMO, folder)
+    tower = TextTower(Settings(threads=1), Checkpoint.open(folder))
+    tower.board = {}
+    (folder / "config.json").touch()
+    with pytest.raises(CheckpointError, match="changed"):
+        tower.setup("cpu")
+    assert "start it anew" in tower.board["text_0_failure"]
