@@ -149,6 +149,15 @@ class Checkpoint:
     image_gflop: float
     stamp: tuple[tuple[str, int, int], ...]
 
+    def is_like(self, other: Checkpoint) -> bool:
+        """Whether the other's vectors are these."""
+        return self._digests == other._digests
+
+    @property
+    def _digests(self) -> tuple[str, ...]:
+        pixels_and_tokens = (self.tokenizer_digest, self.preprocessing_digest)
+        return (self.weights_digest, self.config_digest, *pixels_and_tokens)
+
     @property
     def is_unchanged(self) -> bool:
         """Whether the files are those that were read."""
@@ -157,9 +166,9 @@ class Checkpoint:
     def require_unchanged(self) -> None:
         """Another process loads the weights later, and keeps its vectors under these digests.
 
-        Raises CheckpointError where the files are others by now.
+        Raises CheckpointError where the files say something else by now.
         """
-        if not self.is_unchanged:
+        if not self.is_unchanged and not self.is_like(Checkpoint.open(self.folder)):
             raise CheckpointError(
                 f"The files of {self.name} were changed after the service had read them; "
                 "start it anew."

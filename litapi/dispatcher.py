@@ -59,6 +59,8 @@ from litapi.messages import Job, Kind, Reply
 log = logging.getLogger("siglit.dispatcher")
 
 TICK = 0.25  # seconds between two looks at the child processes
+FAILURES = 3  # loads in a row that failed, after which a tower without other workers is given up
+RETRY_AFTER = 60.0  # seconds until such a worker is tried again where the tower has others
 BURST = 64  # messages that are read before other work of the event loop gets its turn
 GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
 SUSPECT = 2  # workers that died with a job in hand, though none had begun with it: once is chance
@@ -577,15 +579,26 @@ class DispatchServer(LitServer):
             log.error("%s worker %d ended; starting another", seat.kind, seat.worker)
         else:
             seat.failures += 1
-            if seat.failures >= 3:
+            if seat.failures >= FAILURES and not self._served_by_others(seat):
                 self._fail(self._reason(seat))
                 return
         seat.api.pulses[seat.worker] = 0.0
-        seat.not_before = now + (min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0)
+        pause = min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0
+        seat.not_before = now + (RETRY_AFTER if seat.failures >= FAILURES else pause)
         seat.born = now
         self.restarts += 1
         self.inference_workers[index] = self.launch_single_inference_worker(seat.api, seat.worker)
         self._tell(("", (seat.kind, LOST, None, seat.worker)))
+
+    def _served_by_others(self, lost: Seat) -> bool:
+        """Whether another worker of this tower is well: one lost card is not the end of seven."""
+        return any(
+            seat.kind == lost.kind
+            and seat is not lost
+            and process.is_alive()
+            and self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
+            for seat, process in zip(self._seats, self.inference_workers, strict=True)
+        )
 
     def _fail(self, reason: str) -> None:
         self.failure = reason

@@ -7,8 +7,8 @@
                                                                               WorkerLost, Internal
 
 A `RequestError` refuses the whole request. An `ItemError` refuses one item and harms no neighbour;
-it crosses processes as its code alone, so it has no free text. The sentence is what the client
-reads; what went wrong inside goes to the log and nowhere else.
+it crosses processes as its code alone, so a worker's has no free text. The sentence is what the
+client reads; what went wrong inside goes to the log and nowhere else.
 """
 
 from __future__ import annotations
@@ -180,6 +180,11 @@ class ItemError(ServiceError):
     def from_code(code: str) -> ItemError:
         """The error that a worker named by `code`; an unknown code is an internal error."""
         return ItemError.by_code.get(code, ItemInternal)()
+
+    @staticmethod
+    def own(code: str) -> bool:
+        """Whether it is the item's own fault, and not the server's."""
+        return ItemError.by_code.get(code, ItemInternal).status < 500
 
 
 class TextEmpty(ItemError):

@@ -165,7 +165,7 @@ class FetchPolicy:
 
 
 class Allowance:
-    """The bytes that the images of one request may still bring."""
+    """The bytes that the images of one request may still bring. What failed gives its own back."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -213,25 +213,28 @@ class Fetcher:
     async def fetch_all(self, urls: Sequence[str]) -> list[bytes | ItemError]:
         """The bytes behind each URL, or its own error; all at the same time, within the memory."""
         policy = self.policy
+        ends = asyncio.get_running_loop().time() + policy.timeout
         wanted = min(len(urls) * policy.max_bytes, policy.max_request_bytes)
         try:
-            async with asyncio.timeout(policy.timeout):
+            async with asyncio.timeout_at(ends):
                 taken = await self._room.take(wanted)
         except TimeoutError:
             return [ImageUrlTimeout() for _ in urls]
-        allowance = Allowance(policy.max_request_bytes)
+        allowance = Allowance(taken)
         try:
-            return await asyncio.gather(*(self._tried(url, allowance) for url in urls))
+            return await asyncio.gather(*(self._tried(url, allowance, ends) for url in urls))
         finally:
             self._room.give_back(taken)
 
-    async def _tried(self, url: str, allowance: Allowance) -> bytes | ItemError:
+    async def _tried(self, url: str, allowance: Allowance, ends: float) -> bytes | ItemError:
         try:
-            return await self.fetch(url, allowance)
+            return await self.fetch(url, allowance, ends)
         except ItemError as error:
             return error
 
-    async def fetch(self, url: str, allowance: Allowance | None = None) -> bytes:
+    async def fetch(
+        self, url: str, allowance: Allowance | None = None, ends: float | None = None
+    ) -> bytes:
         """The bytes behind `url`, as they came: not looked at, not decoded.
 
         Raises:
@@ -245,7 +248,8 @@ class Fetcher:
         if not self.policy.enabled:
             raise ImageUrlDisabled
         try:
-            async with asyncio.timeout(self.policy.timeout):
+            ends = ends or asyncio.get_running_loop().time() + self.policy.timeout
+            async with asyncio.timeout_at(ends):
                 allowance = allowance or Allowance(self.policy.max_bytes)
                 return await self._follow(self.policy.target(url), allowance)
         except TimeoutError:
@@ -271,11 +275,15 @@ class Fetcher:
         if (response.content_length or 0) > self.policy.max_bytes:
             raise ImageTooLarge
         body = bytearray()
-        async for piece in response.content.iter_any():
-            body += piece
-            if len(body) > self.policy.max_bytes:
-                raise ImageTooLarge
-            allowance.spend(len(piece))
+        try:
+            async for piece in response.content.iter_any():
+                body += piece
+                allowance.spend(len(piece))
+                if len(body) > self.policy.max_bytes:
+                    raise ImageTooLarge
+        except BaseException:  # whatever ended it, these bytes are not kept
+            allowance.spend(-len(body))
+            raise
         return bytes(body)
 
     def _dial(self, info: AddrInfoType) -> socket.socket:

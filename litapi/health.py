@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 
 from litapi.dispatcher import Dispatcher
-from litapi.errors import ItemInternal, NotReady, ServiceError
+from litapi.errors import ItemError, NotReady, ServiceError
 from litapi.messages import KINDS, Job, Kind
 from litapi.probe import probe
 from litapi.settings import Settings
@@ -67,7 +67,7 @@ class Health:
         except ServiceError as error:
             log.warning("a probe of the %s tower failed: %s", kind, error.code)
             return
-        if ItemInternal.code not in reply.errors.values():  # what the limits refuse is answered too
+        if all(map(ItemError.own, reply.errors.values())):  # what the limits refuse is answered too
             self._answered[kind] = time.monotonic()
         else:
             log.warning("a probe of the %s tower failed: %s", kind, reply.errors[0])

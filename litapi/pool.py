@@ -8,7 +8,7 @@ import time
 
 from litapi.admission import Admission
 from litapi.dispatcher import Dispatcher
-from litapi.errors import ItemInternal
+from litapi.errors import ItemError
 from litapi.messages import KINDS, Job, Kind, Reply
 from litapi.metrics import Metrics
 from litapi.settings import Settings
@@ -43,7 +43,7 @@ class Pool:
             except asyncio.CancelledError:  # all who waited have left
                 self._metrics.given_up(kind, len(job.items))
                 raise
-        failed = sum(code == ItemInternal.code for code in reply.errors.values())
+        failed = sum(not ItemError.own(code) for code in reply.errors.values())
         if failed < len(job.items):  # a tower that can embed nothing has not served
             self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)

@@ -94,7 +94,9 @@ class Settings(BaseModel):
     max_items: int = Field(256, ge=1, le=4096, description="items in one request")
     max_text_chars: int = Field(8192, ge=1, description="characters of one text")
     max_image_bytes: int = Field(20 << 20, ge=1, description="bytes of one encoded image")
-    max_body_bytes: int = Field(64 << 20, ge=1, description="bytes of one request body")
+    max_body_bytes: int = Field(
+        64 << 20, ge=1, description="bytes of one request, or of its images by URL"
+    )
     max_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, before decoding")
     max_pixels_in_flight: int = Field(
         100_000_000, ge=1, description="pixels that a worker decodes at the same time"

@@ -12,7 +12,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import litserve
 import numpy as np
@@ -24,7 +25,16 @@ from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
 from litapi.channel import Channel
-from litapi.dispatcher import LIVE, LOST, Dispatcher, WorkerPort, merged
+from litapi.dispatcher import (
+    LIVE,
+    LOST,
+    RETRY_AFTER,
+    Dispatcher,
+    DispatchServer,
+    Seat,
+    WorkerPort,
+    merged,
+)
 from litapi.errors import DeadlineExceeded, ItemInternal
 from litapi.interest import Interest
 from litapi.messages import Job, Reply
@@ -607,3 +617,60 @@ def test_merged_replies_keep_order_errors_and_truncation() -> None:
     assert whole.truncated == [1]
     assert np.frombuffer(whole.vectors, "<f4").reshape(3, DIM).sum(1).tolist() == [0, DIM, 0]
     assert whole.infer_seconds == 0.5
+
+
+# -- places that stay empty ------------------------------------------------------------------------
+
+
+class Places(DispatchServer):
+    """Two text workers, of which the first does not load; nothing is started."""
+
+    def __init__(self, other: WorkerSetupStatus, alive: bool = True) -> None:
+        pulses = SimpleNamespace(pulses=[0.0, 0.0])
+        self._seats = [Seat(cast("Any", pulses), "text", number) for number in range(2)]
+        dead, second = (SimpleNamespace(is_alive=lambda a=a: a) for a in (False, alive))
+        self.inference_workers = [dead, second]
+        self.workers_setup_status = cast(
+            "Any", {"text_0": WorkerSetupStatus.ERROR, "text_1": other}
+        )
+        self.board = {"text_0_failure": "the card is gone"}
+        self._stopping = threading.Event()
+        self.restarts = 0
+        self.failed: list[str] = []
+
+    def _fail(self, reason: str) -> None:
+        self.failed.append(reason)
+
+    def _tell(self, message: Any) -> None:
+        pass
+
+    def launch_single_inference_worker(self, *_: Any) -> Any:
+        return self.inference_workers[0]
+
+    def fail_to_load(self, times: int) -> None:
+        for _ in range(times):
+            self._seats[0].not_before = 0.0
+            self._refill(0, self._seats[0], WorkerSetupStatus.ERROR)
+
+
+def test_one_worker_that_no_longer_loads_is_not_the_end_of_the_others() -> None:
+    """A lost card beside a sound one: its place is tried again, now and then."""
+    places = Places(WorkerSetupStatus.READY)
+    places.fail_to_load(5)
+    assert places.failed == []
+    assert places.restarts == 5
+    assert places._seats[0].not_before > time.monotonic() + RETRY_AFTER / 2
+
+
+@pytest.mark.parametrize(
+    ("other", "alive"), [(WorkerSetupStatus.ERROR, True), (WorkerSetupStatus.READY, False)]
+)
+def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
+    other: WorkerSetupStatus, alive: bool
+) -> None:
+    """After the third time: a loop would hide it."""
+    places = Places(other, alive)
+    places.fail_to_load(2)
+    assert places.failed == []
+    places.fail_to_load(1)
+    assert places.failed == ["the card is gone"]

@@ -730,6 +730,21 @@ async def test_the_images_of_one_request_are_bounded_together(world: World) -> N
 
 
 @pytest.mark.anyio
+async def test_a_link_that_fails_gives_its_bytes_back(world: World) -> None:
+    """What it brought is not kept, and must not be missing to the good ones."""
+
+    async def breaks(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 90000\r\n\r\n" + bytes(80_000))
+
+    world.outside.paths["/breaks"] = breaks
+    urls = [*[world.url("/breaks")] * 5, world.url()]
+    async with fetching(world.stands(max_request_bytes=100_000, per_host=1)) as fetcher:
+        *broken, good = await fetcher.fetch_all(urls)
+    assert good == IMAGE
+    assert [getattr(one, "code", "") for one in broken] == [ImageUrlFailed.code] * 5
+
+
+@pytest.mark.anyio
 async def test_requests_that_fetch_wait_for_room_in_turn(world: World) -> None:
     """No more is under way at once than memory was given for, and all are served."""
     crowd = world.outside.paths["/count"] = Crowd()

@@ -24,6 +24,7 @@ class Towers:
         self.broken: set[str] = set()
         self.failing: set[str] = set()
         self.refusing: set[str] = set()
+        self.deadly: set[str] = set()
         self.asked: list[tuple[Kind, Job]] = []
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
@@ -33,6 +34,8 @@ class Towers:
             raise DeadlineExceeded
         if kind in self.failing:
             return Reply(b"", [0], errors={0: "item_internal"})
+        if kind in self.deadly:
+            return Reply(b"", [0], errors={0: "item_quarantined"})
         if kind in self.refusing:
             return Reply(b"", [0], errors={0: "image_too_many_pixels"})
         return Reply(b"\0" * 4, [1])
@@ -59,7 +62,7 @@ def test_both_towers_answering_their_first_probe_is_ready() -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-@pytest.mark.parametrize("way", ["broken", "failing"])
+@pytest.mark.parametrize("way", ["broken", "failing", "deadly"])
 def test_one_sick_tower_is_enough_to_be_unready_and_is_named(kind: Kind, way: str) -> None:
     """No answer, or an answer with an error: neither counts as well."""
     towers = Towers()

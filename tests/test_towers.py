@@ -332,6 +332,9 @@ def test_a_worker_that_finds_other_files_does_not_serve(tmp_path: Path) -> None:
     tower = TextTower(Settings(threads=1), Checkpoint.open(folder))
     tower.board = {}
     (folder / "config.json").touch()
+    tower.setup("cpu")  # other times are not other files
+    processor = folder / "preprocessor_config.json"
+    processor.write_text(processor.read_text().replace("0.5", "0.4"))
     with pytest.raises(CheckpointError, match="changed"):
         tower.setup("cpu")
     assert "start it anew" in tower.board["text_0_failure"]

@@ -27,7 +27,7 @@ class Task:
         Raises CheckpointError where it cannot be had.
         """
         mine = open_checkpoint(self.settings, self.checkpoint)
-        if mine is not self.checkpoint and _digests(mine) != _digests(self.checkpoint):
+        if not mine.is_like(self.checkpoint):
             raise CheckpointError(
                 f"this node has other files of {mine.name} than the one that began the run"
             )
@@ -59,12 +59,3 @@ def open_checkpoint(settings: Settings, known: Checkpoint | None = None) -> Chec
     folder = fetch(settings.model, settings.revision)
     by_name = settings.model and not Path(settings.model).is_dir()
     return Checkpoint.open(folder, settings.model if by_name else None, settings.revision)
-
-
-def _digests(checkpoint: Checkpoint) -> tuple[str, ...]:
-    return (
-        checkpoint.weights_digest,
-        checkpoint.config_digest,
-        checkpoint.tokenizer_digest,
-        checkpoint.preprocessing_digest,
-    )
