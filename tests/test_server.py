@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -163,6 +164,27 @@ def test_a_worker_whose_device_failed_is_replaced() -> None:
         assert pill.status_code in (422, 500)
         assert httpx.post(url, json={"text": "a red circle"}, timeout=120).status_code == 200
         assert len(workers(server).keys() & before.keys()) == 1  # the image worker
+
+
+def test_any_http_process_tells_what_is_in_flight_in_all_of_them() -> None:
+    """The autoscaler reads one of them, and would see its share of the queue alone."""
+    flags = ("--test-hooks", "on", "--http-workers", "2", "--redis-private", "off")
+    with ServerProcess(*flags) as server, ThreadPoolExecutor(6) as clients:
+        hung = [{"text": f"siglit-test: hang {number}"} for number in range(6)]
+        url = f"{server.url}/embed_text"
+        asked = [clients.submit(httpx.post, url, json=body, timeout=60) for body in hung]
+        with httpx.Client(base_url=server.url) as scraper:  # one connection: one process
+            most = 0.0
+            while most < len(hung) and not any(one.done() for one in asked):
+                most = max(most, _in_flight(scraper.get("/metrics").text))
+                time.sleep(0.2)
+        server.kill()  # nobody need wait for the deadline of those that hang
+        assert most == len(hung)
+
+
+def _in_flight(exposed: str) -> float:
+    (line,) = re.findall(r'^siglit_items_in_flight\{kind="text"\} (\S+)$', exposed, re.MULTILINE)
+    return float(line)
 
 
 def test_devices_that_compute_differently_are_refused() -> None:
