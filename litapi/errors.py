@@ -184,7 +184,7 @@ class ItemError(ServiceError):
     @staticmethod
     def own(code: str) -> bool:
         """Whether it is the item's own fault, and not the server's."""
-        return ItemError.by_code.get(code, ItemInternal).status < 500
+        return ItemError.from_code(code).status < 500
 
 
 class TextEmpty(ItemError):

@@ -165,7 +165,7 @@ class FetchPolicy:
 
 
 class Allowance:
-    """The bytes that the images of one request may still bring. What failed gives its own back."""
+    """The bytes that the images of one request may still bring."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -175,6 +175,10 @@ class Allowance:
         self._left -= received
         if self._left < 0:
             raise ImageTooLarge(TOGETHER)
+
+    def give_back(self, received: int) -> None:
+        """What an image had brought that failed after all."""
+        self._left += received
 
 
 class Fetcher:
@@ -282,7 +286,7 @@ class Fetcher:
                 if len(body) > self.policy.max_bytes:
                     raise ImageTooLarge
         except BaseException:  # whatever ended it, these bytes are not kept
-            allowance.spend(-len(body))
+            allowance.give_back(len(body))
             raise
         return bytes(body)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.port import free_port
 from bench.server_process import ROOT, ServerProcess
 from tests.conftest import picture
 
@@ -65,7 +66,7 @@ def test_a_taken_port_is_one_clear_line() -> None:
 @pytest.mark.parametrize("model", ["/nowhere/at/all", "nobody/no-such-model"])
 def test_a_missing_model_is_one_clear_line(model: str) -> None:
     """A folder that is not there, and a name that no hub has."""
-    run = _run("serve", MODEL=model, PORT=str(_port()))
+    run = _run("serve", MODEL=model, PORT=str(free_port()))
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
@@ -73,7 +74,7 @@ def test_a_missing_model_is_one_clear_line(model: str) -> None:
 
 def test_a_bad_redis_url_is_one_clear_line_without_its_password() -> None:
     """The URL is refused, and nothing of it is repeated."""
-    run = _run("serve", REDIS_URL="http://user:secret@cache", PORT=str(_port()))
+    run = _run("serve", REDIS_URL="http://user:secret@cache", PORT=str(free_port()))
     assert run.returncode == 2
     assert "secret" not in run.stderr
     assert "Traceback" not in run.stderr
@@ -126,21 +127,22 @@ def test_warm_says_when_there_is_nobody_to_warm(tmp_path: Path) -> None:
     """No server, or no file: one line, exit code 2."""
     texts = tmp_path / "texts.txt"
     texts.write_text("a\n")
-    assert _run("warm", str(texts), "--url", f"http://127.0.0.1:{_port()}").returncode == 2
+    assert _run("warm", str(texts), "--url", f"http://127.0.0.1:{free_port()}").returncode == 2
     run = _run("warm", str(tmp_path / "none.txt"))
     assert run.returncode == 2
     assert "none.txt" in run.stderr
 
 
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_wrong_hosts_for_images_by_url_are_one_clear_line() -> None:
     """A URL where a host belongs is refused before anything loads."""
-    flags = ("--image-urls", "allowed", "--image-url-hosts", "http://a/b", "--port", str(_port()))
+    flags = (
+        "--image-urls",
+        "allowed",
+        "--image-url-hosts",
+        "http://a/b",
+        "--port",
+        str(free_port()),
+    )
     run = _run("serve", *flags)
     assert run.returncode == 2
     assert "image_url_hosts" in run.stderr

@@ -167,8 +167,8 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
 def clear(device: str) -> None:
     """Let the tower before go: a compiled one is held by cycles, and by its graphs."""
     gc.collect()
+    torch.compiler.reset()  # what was compiled for other threads would count against a limit
     if device != "cpu":
-        torch.compiler.reset()
         reset_cudagraph_trees()
         torch.cuda.empty_cache()
 

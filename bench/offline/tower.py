@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
 
 from bench.offline.flop import image_flop, text_flop
@@ -68,6 +67,4 @@ def load(
     Raises CheckpointError where the machine does not do what is asked.
     """
     kind = TextTower if name == "text" else ImageTower
-    if compiled:
-        torch.compiler.reset()  # what was compiled for other threads would count against a limit
     return kind(checkpoint, device=device, precision=precision, threads=threads, compile=compiled)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from bench.connection import Address, Connection, Fault, Pool, Reply, header, unchunked
+from bench.port import free_port
 from bench.route import Route
 from bench.workload import Workload
 from tests.bench.echo_server import Behaviour, EchoServer, well
@@ -58,13 +58,6 @@ def pooled(
         return found, pool.opened
 
     return uvloop.run(main())
-
-
-def closed_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +143,7 @@ def test_a_refused_connection_is_a_fault(run: Callable[[Awaitable[None]], None])
 
     async def connect() -> None:
         with pytest.raises(Fault, match="refused"):
-            await Connection.to(Address("127.0.0.1", closed_port()), 30)
+            await Connection.to(Address("127.0.0.1", free_port()), 30)
 
     run(connect())
 
@@ -230,7 +223,7 @@ def test_a_failed_connection_leaves_its_place_to_the_next() -> None:
     """A pool of one can be refused again and again without getting stuck."""
 
     async def main() -> list[str]:
-        pool = Pool(Address("127.0.0.1", closed_port()), 1)
+        pool = Pool(Address("127.0.0.1", free_port()), 1)
         names = []
         for _ in range(3):
             with pytest.raises(Fault) as caught:
@@ -245,7 +238,7 @@ def test_filling_from_a_server_that_is_down_does_no_harm() -> None:
     """The requests will say so."""
 
     async def main() -> int:
-        pool = Pool(Address("127.0.0.1", closed_port()), 3)
+        pool = Pool(Address("127.0.0.1", free_port()), 3)
         await pool.fill(3, 30)
         return pool.opened
 

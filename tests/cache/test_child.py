@@ -57,6 +57,13 @@ def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def kill(child: RedisChild) -> None:
+    """And wait for its end."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: not child.alive)
+
+
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -205,9 +212,7 @@ def test_starting_twice_is_starting_once(child: RedisChild) -> None:
 def test_a_child_that_died_is_started_anew_under_the_same_url(child: RedisChild) -> None:
     """Workers that hold the URL find it again."""
     url, pid = child.url, child.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not child.alive)
+    kill(child)
     assert child.start() == url
     assert child.pid != pid
     assert client_of(url).ping()
@@ -218,9 +223,7 @@ def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
 ) -> None:
     """Whoever holds the URL would otherwise ask an empty place for ever."""
     url = child.url
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    wait_until(lambda: not child.alive)
+    kill(child)
     with monkeypatch.context() as patched:
         patched.setattr(child, "_program", "/bin/false")
         with pytest.raises(RuntimeError, match="did not come up"):
@@ -233,9 +236,7 @@ def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
 def test_a_folder_that_was_swept_away_meanwhile_is_made_again(child: RedisChild) -> None:
     """Another service that starts takes the folder of a dead server for nobody's."""
     url = child.url
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    wait_until(lambda: not child.alive)
+    kill(child)
     wait_until(lambda: swept(home_of(url)))
     assert child.start() == url
     assert client_of(url).ping()
