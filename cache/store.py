@@ -79,13 +79,6 @@ class Chunk:
         self.timer: asyncio.TimerHandle | None = None
         self.waiters: list[asyncio.Future[None]] = []
 
-    async def arrival(self) -> Sequence[Reply]:
-        while self.replies is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self.waiters.append(waiter)
-            await waiter
-        return self.replies
-
     def arrive(self, replies: Sequence[Reply]) -> None:
         if self.timer is not None:
             self.timer.cancel()
@@ -174,29 +167,33 @@ class RedisStore:
             return [Lost.SKIPPED] * len(keys)
         replies: list[Reply] = []
         for chunk, start, stop in self._enlist(keys):
-            replies += (await chunk.arrival())[start:stop]
+            while chunk.replies is None:
+                waiter = self._loop.create_future()
+                chunk.waiters.append(waiter)
+                await waiter
+            replies += chunk.replies[start:stop]
         return replies
 
     def _enlist(self, keys: Sequence[bytes]) -> list[tuple[Chunk, int, int]]:
         parts = []
         taken = 0
         while taken < len(keys):
-            chunk = self._open_chunk()
+            chunk = self._pending[-1] if self._pending else None
+            if chunk is None or chunk.replies is not None or len(chunk.keys) >= CHUNK:
+                chunk = self._new_chunk()
             start = len(chunk.keys)
             chunk.keys += keys[taken : taken + CHUNK - start]
             parts.append((chunk, start, len(chunk.keys)))
             taken += len(chunk.keys) - start
         return parts
 
-    def _open_chunk(self) -> Chunk:
+    def _new_chunk(self) -> Chunk:
         if not self._pending:
             self._loop.call_soon(self._dispatch)
-        last = self._pending[-1] if self._pending else None
-        if last is None or last.replies is not None or len(last.keys) >= CHUNK:
-            chunk = Chunk(self._loop.time(), self._heard)
-            self._pending.append(chunk)
-            self._wait(chunk)
-        return self._pending[-1]
+        chunk = Chunk(self._loop.time(), self._heard)
+        self._pending.append(chunk)
+        self._wait(chunk)
+        return chunk
 
     def _dispatch(self) -> None:
         while self._reader is not None and self._pending and self._in_flight < self._connections:
@@ -237,7 +234,7 @@ class RedisStore:
     # ---- outage and return
 
     def _may_ask(self) -> bool:
-        if self.state is Circuit.CLOSED:
+        if self._breaker.state is Circuit.CLOSED:
             return True
         allowed = self._breaker.allow()
         if allowed:

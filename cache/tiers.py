@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -43,8 +42,7 @@ class State(StrEnum):
     BYPASS = "bypass"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     value: Entry | Exception
     state: State
 
@@ -61,15 +59,23 @@ class Unsound(Exception):
     """The computation gave something that is not a vector of this model."""
 
 
+IN_THE_AIR = Found(Abandoned("the flight did not land"), State.MISS)
+
+
 class Flight:
-    """One key under way. Its future is made once somebody has to wait: a Redis hit needs none."""
+    """One key under way, and its place in the request that set it off.
 
-    __slots__ = ("_landed", "found", "keep", "task", "waiting")
+    Its future is made once somebody has to wait: a Redis hit needs none.
+    """
 
-    def __init__(self, keep: bool) -> None:
-        self.found: Found | None = None
+    __slots__ = ("_landed", "found", "keep", "key", "position", "task", "waiting")
+
+    def __init__(self, key: bytes, position: int, keep: bool) -> None:
+        self.key = key
+        self.position = position
         self.keep = keep
-        self.waiting = 0  # legs of requests whose clients are still there
+        self.found: Found | None = None
+        self.waiting = 1  # legs of requests whose clients are still there
         self.task: asyncio.Task[None] | None = None  # that brings it
         self._landed: asyncio.Future[None] | None = None
 
@@ -83,30 +89,25 @@ class Flight:
         if self._landed is not None and not self._landed.done():
             self._landed.set_result(None)
 
-
-class Leg(NamedTuple):
-    """A key of a request that memory did not have, and the flight that will bring it."""
-
-    position: int
-    key: bytes
-    flight: Flight
-    joined: bool
-
-    def end(self) -> Found:
-        found = self.flight.found or Found(Abandoned("the flight did not land"), State.MISS)
-        if self.joined and found.state is not State.HIT_L2:
+    def end(self, joined: bool) -> Found:
+        """What it is for one who waited."""
+        found = self.found or IN_THE_AIR
+        if joined and found.state is not State.HIT_L2:
             return Found(found.value, State.JOIN)
         return found
+
+
+Leg = tuple[int, Flight, bool]  # a place in a request, what will bring it, whether that is joined
 
 
 class Trip(NamedTuple):
     """What one task brings, and whether that is past giving up."""
 
-    legs: Sequence[Leg]
+    flights: Sequence[Flight]
     begun: Callable[[], bool]
 
     def pointless(self) -> bool:
-        return not any(leg.flight.waiting for leg in self.legs) and not self.begun()
+        return not any(flight.waiting for flight in self.flights) and not self.begun()
 
 
 class VectorCache:
@@ -173,95 +174,101 @@ class VectorCache:
         whether `compute` is past giving up; when all clients have left and it is not, it is
         cancelled.
         """
-        found: dict[int, Found] = {}
+        found: list[Found] = []
         legs: list[Leg] = []
         under_way = self._flights if read else {}
         for position, key in enumerate(keys):
             entry = self.memory.get(key) if read else None
             if entry is None:
                 legs.append(_board(position, key, under_way, write))
+                found.append(IN_THE_AIR)
             else:
-                found[position] = Found(entry, State.HIT_L1)
-        self._report(len(found), legs, read)
+                found.append(Found(entry, State.HIT_L1))
+        if len(legs) < len(found):
+            self._watcher.looked_up("l1", "hit", len(found) - len(legs))
         if legs:
-            try:
-                await self._bring([leg for leg in legs if not leg.joined], compute, read, begun)
-                await _landing(legs, leaving)
-            except BaseException:
-                self._leave(legs)
-                raise
-            found.update((leg.position, leg.end()) for leg in legs)
-        return [found[position] for position in range(len(keys))]
-
-    def _report(self, hits: int, legs: Sequence[Leg], read: bool) -> None:
-        if hits:
-            self._watcher.looked_up("l1", "hit", hits)
-        if legs:
-            self._watcher.looked_up("l1", "miss" if read else "bypass", len(legs))
-            joined = sum(leg.joined for leg in legs)
-            if joined:
-                self._watcher.looked_up("flight", "join", joined)
+            await self._fly(legs, compute, read, leaving, begun)
+            for position, flight, joined in legs:
+                found[position] = flight.end(joined)
+        return found
 
     # ---- flying
 
-    async def _bring(
-        self, legs: list[Leg], compute: Compute, read: bool, begun: Callable[[], bool]
+    async def _fly(
+        self,
+        legs: list[Leg],
+        compute: Compute,
+        read: bool,
+        leaving: Leaving | None,
+        begun: Callable[[], bool],
     ) -> None:
-        """Ask Redis in the caller's own time, as most look-ups end there; leave the rest to a task.
+        """Until all have landed; ask Redis in the caller's own time, as most look-ups end there.
 
-        A caller that is cancelled meanwhile hands over to a task too: others may have joined.
+        A caller that is cancelled meanwhile hands over to a task: others may have joined.
         """
-        missing = legs
-        if read and legs and self.store is not None:
-            try:
-                missing = await self._look_in_redis(legs, self.store)
-            except BaseException:
-                self._take_off(self._fly(legs, compute, self.store), Trip(legs, begun))
-                raise
-        if missing:
-            state = State.MISS if read else State.BYPASS
-            self._take_off(self._compute(missing, compute, state), Trip(missing, begun))
+        new = [flight for _, flight, joined in legs if not joined]
+        self._watcher.looked_up("l1", "miss" if read else "bypass", len(legs))
+        if len(new) < len(legs):
+            self._watcher.looked_up("flight", "join", len(legs) - len(new))
+        store = self.store if new and read else None
+        missing = new
+        try:
+            if store is not None:
+                missing, store = await self._look_in_redis(new, store), None
+            if missing:
+                state = State.MISS if read else State.BYPASS
+                self._take_off(self._compute(missing, compute, state), Trip(missing, begun))
+            if missing or len(new) < len(legs):
+                await _landing(legs, leaving)
+        except BaseException:
+            if store is not None:
+                self._take_off(self._look_and_compute(new, compute, store), Trip(new, begun))
+            self._leave(legs)
+            raise
 
     def _take_off(self, work: Coroutine[None, None, None], trip: Trip) -> None:
         task = asyncio.create_task(work)
         self._tasks[task] = trip  # the loop itself holds tasks only weakly
-        for leg in trip.legs:
-            leg.flight.task = task
+        for flight in trip.flights:
+            flight.task = task
         task.add_done_callback(self._arrived)
 
     def _leave(self, legs: Sequence[Leg]) -> None:
         """A client has left; what nobody waits for any more is given up."""
-        for leg in legs:
-            leg.flight.waiting -= 1
-        for task in {leg.flight.task for leg in legs if leg.flight.found is None}:
+        for _, flight, _ in legs:
+            flight.waiting -= 1
+        for task in {flight.task for _, flight, _ in legs if flight.found is None}:
             if task in self._tasks and self._tasks[task].pointless():
-                for leg in self._tasks[task].legs:
-                    self._forget(leg)
+                for flight in self._tasks[task].flights:
+                    self._forget(flight)
                 task.cancel()
 
     def _arrived(self, task: asyncio.Task[None]) -> None:
         """Nobody waits for ever: what a cancelled or broken task left in the air lands here."""
-        for leg in self._tasks.pop(task).legs:
-            if leg.flight.found is None:
-                self._land(leg, Found(Abandoned("the computation was cancelled"), State.MISS))
+        for flight in self._tasks.pop(task).flights:
+            if flight.found is None:
+                self._land(flight, Found(Abandoned("the computation was cancelled"), State.MISS))
 
-    async def _fly(self, legs: list[Leg], compute: Compute, store: RedisStore) -> None:
-        missing = await self._look_in_redis(legs, store)
+    async def _look_and_compute(
+        self, flights: Sequence[Flight], compute: Compute, store: RedisStore
+    ) -> None:
+        missing = await self._look_in_redis(flights, store)
         if missing:
             await self._compute(missing, compute, State.MISS)
 
-    async def _look_in_redis(self, legs: list[Leg], store: RedisStore) -> list[Leg]:
+    async def _look_in_redis(self, flights: Sequence[Flight], store: RedisStore) -> list[Flight]:
         """Land what Redis has and return the rest."""
         missing = []
         results: dict[str, int] = {}
-        for leg, reply in zip(legs, await store.get([leg.key for leg in legs]), strict=True):
-            entry, result = self._open(leg.key, reply)
+        replies = await store.get([flight.key for flight in flights])
+        for flight, reply in zip(flights, replies, strict=True):
+            entry, result = self._open(flight.key, reply)
             results[result] = results.get(result, 0) + 1
             if entry is None:
-                missing.append(leg)
-                continue
-            self._remember(leg, entry)
-            self._land(leg, Found(entry, State.HIT_L2))
+                missing.append(flight)
+            else:
+                self._remember(flight, entry)
+                self._land(flight, Found(entry, State.HIT_L2))
         for result, n in results.items():
             self._watcher.looked_up("redis", result, n)
         return missing
@@ -276,58 +283,57 @@ class VectorCache:
         except Corrupt:
             return None, "corrupt"
 
-    async def _compute(self, legs: list[Leg], compute: Compute, state: State) -> None:
+    async def _compute(self, flights: Sequence[Flight], compute: Compute, state: State) -> None:
         values: Sequence[Entry | Exception]
         try:
-            values = await compute([leg.position for leg in legs])
-            if len(values) != len(legs):
-                raise Unsound(f"{len(values)} vectors for {len(legs)} items")
+            values = await compute([flight.position for flight in flights])
+            if len(values) != len(flights):
+                raise Unsound(f"{len(values)} vectors for {len(flights)} items")
         except Exception as error:
-            values = [error] * len(legs)
-        for leg, value in zip(legs, values, strict=True):
-            self._land(leg, Found(self._kept(leg, value), state))
+            values = [error] * len(flights)
+        for flight, value in zip(flights, values, strict=True):
+            self._land(flight, Found(self._kept(flight, value), state))
 
-    def _kept(self, leg: Leg, entry: Entry | Exception) -> Entry | Exception:
+    def _kept(self, flight: Flight, entry: Entry | Exception) -> Entry | Exception:
         if isinstance(entry, Exception):
             return entry
         if not entry.sound(self.dim):
             return Unsound(f"not {self.dim} finite numbers")
-        self._remember(leg, entry)
-        if leg.flight.keep and self.store is not None:
-            self.store.put(leg.key, encode(leg.key, entry))
+        self._remember(flight, entry)
+        if flight.keep and self.store is not None:
+            self.store.put(flight.key, encode(flight.key, entry))
         return entry
 
-    def _remember(self, leg: Leg, entry: Entry) -> None:
-        if leg.flight.keep:
-            evicted = self.memory.put(leg.key, entry)
+    def _remember(self, flight: Flight, entry: Entry) -> None:
+        if flight.keep and self.memory.limit:
+            evicted = self.memory.put(flight.key, entry)
             if evicted:
                 self._watcher.evicted(evicted)
             self._watcher.bytes("l1", self.memory.bytes)
 
-    def _land(self, leg: Leg, found: Found) -> None:
-        self._forget(leg)
-        leg.flight.land(found)
+    def _land(self, flight: Flight, found: Found) -> None:
+        self._forget(flight)
+        flight.land(found)
 
-    def _forget(self, leg: Leg) -> None:
-        """Nobody can join this flight any more."""
-        if self._flights.get(leg.key) is leg.flight:
-            del self._flights[leg.key]
+    def _forget(self, flight: Flight) -> None:
+        """Nobody can join it any more."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
 
 
 def _board(position: int, key: bytes, under_way: dict[bytes, Flight], write: bool) -> Leg:
     flight = under_way.get(key)
     if flight is None:
-        flight = under_way[key] = Flight(write)
-        flight.waiting = 1
-        return Leg(position, key, flight, joined=False)
+        flight = under_way[key] = Flight(key, position, write)
+        return position, flight, False
     flight.keep |= write
     flight.waiting += 1
-    return Leg(position, key, flight, joined=True)
+    return position, flight, True
 
 
 async def _landing(legs: Sequence[Leg], leaving: Leaving | None) -> None:
     """`asyncio.wait`, as a caller that is cancelled there does not cancel what others wait for."""
-    late = {leg.flight.landed() for leg in legs if leg.flight.found is None}
+    late = {flight.landed() for _, flight, _ in legs if flight.found is None}
     if not late:
         return
     if leaving is None:

@@ -79,6 +79,35 @@ class Outcome:
         }
 
 
+@dataclass(slots=True)
+class Errand:
+    """Items of one request that may have to go to a tower; for a hit nobody ever runs it."""
+
+    kind: Kind
+    items: list[Item]
+    demand: Demand
+    spent: Spent
+    submit: Submit
+    timeout: float
+    job_begun: Callable[[Job], bool]
+    since: float = field(default_factory=time.monotonic)
+    job: Job | None = None
+
+    async def run(self, positions: list[int]) -> Sequence[Entry | Exception]:
+        """Send the items at some positions."""
+        now = time.monotonic()
+        self.spent.cache = max(self.spent.cache, now - self.since)
+        payloads = [self.items[position].payload for position in positions]
+        self.job = Job(payloads, self.demand.max_num_patches, now + self.timeout)  # type: ignore[arg-type]
+        reply = await self.submit(self.kind, self.job)
+        self.spent.add(reply)
+        return entries(reply)
+
+    def begun(self) -> bool:
+        """Whether a worker has begun with what was sent."""
+        return self.job is not None and self.job_begun(self.job)
+
+
 class Embedder:
     """Answers items from the cache, and the rest from the towers."""
 
@@ -102,7 +131,10 @@ class Embedder:
         """A vector or an error for each item."""
         texts = [item for item in items if isinstance(item, Item) and item.kind == "text"]
         if len(texts) == len(items):  # most requests: no places to keep, no tasks to gather
-            return await self._embed_texts(texts, demand)
+            outcome, fingerprint = Outcome([]), self._fingerprints["text"]
+            keys = [key(fingerprint, "t", _content(text)) for text in texts]
+            outcome.found = await self._find("text", texts, keys, demand, outcome.spent)
+            return outcome
         outcome = Outcome([_REFUSED] * len(items))
         places: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
         for index, item in enumerate(items):
@@ -121,13 +153,6 @@ class Embedder:
             await asyncio.gather(*work)
         return outcome
 
-    async def _embed_texts(self, texts: list[Item], demand: Demand) -> Outcome:
-        outcome = Outcome([])
-        fingerprint = self._fingerprints["text"]
-        keys = [key(fingerprint, "t", _content(text)) for text in texts]
-        outcome.found = await self._find("text", texts, keys, demand, outcome.spent)
-        return outcome
-
     async def _embed_kind(
         self, kind: Kind, items: list[Item], places: list[int], demand: Demand, outcome: Outcome
     ) -> None:
@@ -139,35 +164,40 @@ class Embedder:
     async def _find(
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
     ) -> list[Found]:
+        if not demand.read:
+            return await self._ask(kind, items, keys, demand, spent)
         began = time.monotonic()
-        found = self._cache.peek(keys) if demand.read else None
-        if found is None:
-            return await self._resolve(kind, items, keys, demand, spent)
-        spent.cache = max(spent.cache, time.monotonic() - began)
-        return found
+        found = self._cache.peek(keys)
+        if found is not None:
+            spent.cache = max(spent.cache, time.monotonic() - began)
+            return found
+        known = self._known_bad(keys)
+        if not known:
+            return await self._ask(kind, items, keys, demand, spent)
+        rest = [i for i in range(len(keys)) if i not in known]
+        wanted = [items[i] for i in rest], [keys[i] for i in rest]
+        known.update(zip(rest, await self._ask(kind, *wanted, demand, spent), strict=True))
+        return [known[i] for i in range(len(keys))]
 
-    async def _resolve(
+    async def _ask(
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
     ) -> list[Found]:
-        """The answers that memory alone could not give, known refusals first."""
-        known = self._known_bad(keys) if demand.read else {}
-        asked = [i for i in range(len(keys)) if i not in known] if known else range(len(keys))
-        wanted = [items[i] for i in asked]
-        wanted_keys = [keys[i] for i in asked]
-        jobs: list[Job] = []
+        """What the cache has, and the towers' answers for the rest."""
+        errand = Errand(kind, items, demand, spent, self._submit, self._timeout, self._begun)
         answers = await self._cache.resolve(
-            wanted_keys,
-            self._compute(kind, wanted, demand, spent, jobs),
+            keys,
+            errand.run,
             read=demand.read,
             write=demand.write,
             leaving=demand.leaving,
-            begun=lambda: any(map(self._begun, jobs)),
+            begun=errand.begun,
         )
-        for index, one_key, one in zip(asked, wanted_keys, answers, strict=True):
-            known[index] = _refused(one)
-            if demand.write:
-                self._note_bad(one_key, one)
-        return [known[i] for i in range(len(keys))]
+        for index, one in enumerate(answers):
+            if not isinstance(one.value, Entry):
+                answers[index] = _refused(one)
+                if demand.write:
+                    self._note_bad(keys[index], one)
+        return answers
 
     def _known_bad(self, keys: list[bytes]) -> dict[int, Found]:
         if not len(self._negative):
@@ -188,24 +218,6 @@ class Embedder:
             image = self._fingerprints["image"]
             self._derived[patches] = image.derive(max_num_patches=patches)
         return self._derived[patches]
-
-    def _compute(
-        self, kind: Kind, items: list[Item], demand: Demand, spent: Spent, jobs: list[Job]
-    ) -> Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]:
-        """What sends the items at some positions; the job that it sends is put down in `jobs`."""
-        began = time.monotonic()
-
-        async def compute(positions: list[int]) -> Sequence[Entry | Exception]:
-            spent.cache = max(spent.cache, time.monotonic() - began)
-            payloads = [items[position].payload for position in positions]
-            deadline = time.monotonic() + self._timeout
-            job = Job(payloads, demand.max_num_patches, deadline)  # type: ignore[arg-type]
-            jobs.append(job)
-            reply = await self._submit(kind, job)
-            spent.add(reply)
-            return entries(reply)
-
-        return compute
 
 
 def entries(reply: Reply) -> list[Entry | Exception]:

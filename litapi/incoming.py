@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, RequestInvalid
 
+MOST_DIGITS = 18  # of a content length that may be meant
+
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -75,6 +77,10 @@ class Incoming:
             ClientGone: the client hung up.
         """
         self._refuse_announced()
+        async for piece in self._pieces():
+            yield piece
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         while not self.whole:
             yield await self._piece()
 
@@ -82,10 +88,10 @@ class Incoming:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
         if self._body is None:
             self._refuse_announced()
-            pieces = []
-            while not self.whole:
-                pieces.append(await self._piece())
-            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            body = await self._piece()
+            if not self.whole:
+                body = b"".join([body, *[piece async for piece in self._pieces()]])
+            self._body = body
         return self._body
 
     async def gone(self) -> ClientGone:
@@ -111,8 +117,10 @@ class Incoming:
             left.cancel()
 
     def _refuse_announced(self) -> None:
-        announced = self.headers.get(b"content-length", b"0").lstrip(b"0")
-        if announced.isdigit() and (len(announced) > 18 or int(announced) > self.limit):
+        announced = self.headers.get(b"content-length", b"")
+        if len(announced) > MOST_DIGITS:
+            announced = announced.lstrip(b"0")
+        if announced.isdigit() and (len(announced) > MOST_DIGITS or int(announced) > self.limit):
             raise BodyTooLarge
 
     async def _piece(self) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict
 
@@ -17,8 +17,7 @@ Kind = Literal["text", "image"]
 KINDS: tuple[Kind, ...] = ("text", "image")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One thing to embed: a text, or the encoded bytes of an image."""
 
     kind: Kind

@@ -44,6 +44,7 @@ LONGEST_ESCAPE = 12  # bytes of one character in JSON, written as two \\u escape
 FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
 MOST_FIELDS = 32  # of an object in a body; no form has as many
 DEEPEST = 4  # a body, its list, a part of it, the object in that
+NESTED = (list, dict)
 LARGE = 1 << 20  # bytes of a body in which commas are counted before it is parsed
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
@@ -242,7 +243,7 @@ def _bound(content: Any, most: int, depth: int) -> None:
             raise RequestInvalid(f"An object of the body has more than {MOST_FIELDS} fields.")
         members = content.values()
     for member in members:
-        if depth and isinstance(member, list | dict):
+        if depth and isinstance(member, NESTED):
             _bound(member, most, depth - 1)
 
 

@@ -31,6 +31,7 @@ from litapi.reader import Read, Reader
 from litapi.service import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]
+STATES = {state: state.encode() for state in State}
 
 
 class Routes:
@@ -63,8 +64,9 @@ class Routes:
         self._reader.count(parts)
         items = [self._reader.part(part) for part in parts]
         outcome = await self._outcome(items, incoming, form.max_num_patches)
-        _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
         entries = _entries(outcome)
+        if len(entries) < len(items):
+            _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
         small = _quantized(form, entries, vectors)
         if _wants_octets(incoming):
             return _with_headers(small.raw() if small else Answer.raw(entries, vectors), outcome)
@@ -316,14 +318,16 @@ def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
 
 
 def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
-    states = ",".join([found.state for found in outcome.found])
-    answer.headers.append((b"x-cache", states.encode()))
+    states, cut, known = [], [], not outcome.fetched
+    for index, (value, state) in enumerate(outcome.found):
+        states.append(STATES[state])
+        known = known and state is State.HIT_L1 and isinstance(value, Entry)
+        if isinstance(value, Entry) and value.truncated:
+            cut.append(index)
+    answer.headers.append((b"x-cache", b",".join(states)))
     answer.headers.append((b"server-timing", outcome.spent.header()))
-    found = outcome.found
-    known = all(f.state is State.HIT_L1 and isinstance(f.value, Entry) for f in found)
-    if known and not outcome.fetched:
-        answer.hits = len(found)
-    cut = [i for i, f in enumerate(found) if isinstance(f.value, Entry) and f.value.truncated]
+    if known:
+        answer.hits = len(states)
     if cut:
         answer.headers.append((b"x-truncated", ",".join(map(str, cut)).encode()))
     return answer

@@ -95,6 +95,7 @@ class EmbedServer(DispatchServer):
                 ws="none",
                 timeout_keep_alive=75,
                 backlog=4096,
+                proxy_headers=bool(settings.rate_limit or settings.otlp_endpoint),  # who reads them
                 **_tls(settings),
             )
         finally:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -173,6 +172,6 @@ def test_soundness_is_the_right_length_and_a_token_count_that_can_be_written() -
     entry = sample()
     assert entry.sound(8)
     assert not entry.sound(9)
-    assert not replace(entry, tokens=-1).sound(8)
-    assert not replace(entry, tokens=2**32).sound(8)
-    assert not replace(entry, vector=entry.vector + b"\0").sound(8)
+    assert not entry._replace(tokens=-1).sound(8)
+    assert not entry._replace(tokens=2**32).sound(8)
+    assert not entry._replace(vector=entry.vector + b"\0").sound(8)
