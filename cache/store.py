@@ -67,10 +67,10 @@ class Chunk:
     """Keys that travel together. Each caller waits on a future of its own, so one that leaves
     takes nothing from the others."""
 
-    __slots__ = ("began", "due", "heard", "keys", "replies", "timer", "turns", "until", "waiters")
+    __slots__ = ("began", "due", "heard", "places", "replies", "timer", "turns", "until", "waiters")
 
     def __init__(self, began: float, heard: int) -> None:
-        self.keys: list[bytes] = []
+        self.places: dict[bytes, int] = {}  # of the keys; one that many want travels once
         self.began = self.due = began
         self.heard = heard  # replies that had come in time when this was last looked at
         self.turns = 0
@@ -166,33 +166,33 @@ class RedisStore:
         if self._reader is None or not self._may_ask():
             return [Lost.SKIPPED] * len(keys)
         replies: list[Reply] = []
-        for chunk, start, stop in self._enlist(keys):
+        for chunk, places in self._enlist(keys):
             while chunk.replies is None:
                 waiter = self._loop.create_future()
                 chunk.waiters.append(waiter)
                 await waiter
-            replies += chunk.replies[start:stop]
+            replies += [chunk.replies[place] for place in places]
         return replies
 
-    def _enlist(self, keys: Sequence[bytes]) -> list[tuple[Chunk, int, int]]:
-        parts = []
-        taken = 0
-        while taken < len(keys):
-            chunk = self._pending[-1] if self._pending else None
-            if chunk is None or chunk.replies is not None or len(chunk.keys) >= CHUNK:
-                chunk = self._new_chunk()
-            start = len(chunk.keys)
-            chunk.keys += keys[taken : taken + CHUNK - start]
-            parts.append((chunk, start, len(chunk.keys)))
-            taken += len(chunk.keys) - start
+    def _enlist(self, keys: Sequence[bytes]) -> list[tuple[Chunk, list[int]]]:
+        """Each chunk that takes some of the keys, in their order, and their places in it."""
+        chunk = self._open_chunk()
+        parts = [(chunk, list[int]())]
+        for key in keys:
+            if len(chunk.places) >= CHUNK:
+                chunk = self._open_chunk()
+                parts.append((chunk, []))
+            parts[-1][1].append(chunk.places.setdefault(key, len(chunk.places)))
         return parts
 
-    def _new_chunk(self) -> Chunk:
-        if not self._pending:
-            self._loop.call_soon(self._dispatch)
-        chunk = Chunk(self._loop.time(), self._heard)
-        self._pending.append(chunk)
-        self._wait(chunk)
+    def _open_chunk(self) -> Chunk:
+        chunk = self._pending[-1] if self._pending else None
+        if chunk is None or chunk.replies is not None or len(chunk.places) >= CHUNK:
+            if not self._pending:
+                self._loop.call_soon(self._dispatch)
+            chunk = Chunk(self._loop.time(), self._heard)
+            self._pending.append(chunk)
+            self._wait(chunk)
         return chunk
 
     def _dispatch(self) -> None:
@@ -200,7 +200,7 @@ class RedisStore:
             chunk = self._pending.pop(0)
             if chunk.replies is None:
                 self._in_flight += 1
-                self._reader.ask(chunk.keys, partial(self._told, chunk))
+                self._reader.ask(list(chunk.places), partial(self._told, chunk))
 
     def _told(self, chunk: Chunk, values: Values | None) -> None:
         self._in_flight -= 1
@@ -227,7 +227,7 @@ class RedisStore:
         if chunk.replies is not None:
             return
         self._heard += replies is not None
-        chunk.arrive([Lost.FAILED] * len(chunk.keys) if replies is None else replies)
+        chunk.arrive([Lost.FAILED] * len(chunk.places) if replies is None else replies)
         self._watcher.lookup_seconds("redis", self._loop.time() - chunk.began)
         self._judge(replies is not None)
 

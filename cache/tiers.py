@@ -1,19 +1,18 @@
 """Vectors by content: the process's own memory, then Redis, then the model, each asked only once.
 
-    resolve ─► L1 ─► already under way? join it ─► new: Redis ─► one task ─► compute ─► keep, answer
+    resolve ─► L1 ─► Redis, but for what is under way ─► join, or one task: compute ─► keep, answer
 
-A key under way is a `Flight`: everybody who wants the same key meanwhile waits for the same one,
-look-up and computation both. `compute` runs in a task of its own, so a client that disconnects
-takes nothing from those who joined. If all of them leave, what has begun still lands and is kept,
-as the client that asks again finds it done; what has not begun is given up at once, and whoever
-comes next starts afresh. Whoever joins a flight shares its end: the vector, or the exception.
-Exceptions are never kept.
+A look-up is its caller's own; equal ones of one moment share their place in the store's question.
+A key that is computed is a `Flight`: everybody who wants the same key meanwhile waits for the same
+one. `compute` runs in a task of its own, so a client that disconnects takes nothing from those who
+joined. If all of them leave, what has begun still lands and is kept, as the client that asks again
+finds it done; what has not begun is given up at once, and whoever comes next starts afresh. Whoever
+joins a flight shares its end: the vector, or the exception. Exceptions are never kept.
 
 read=False (no-cache) computes afresh: it neither looks up, nor joins, nor is joined; its state is
 BYPASS, and what it computed replaces what was kept. write=False (no-store) keeps nothing, unless
-another request that does store joins it. A key twice in one request is computed once. A flight
-that Redis answered is HIT_L2 for all who waited; one that was computed is MISS for the first and
-JOIN for the others.
+another request that does store joins it. A key twice in one request is computed once. What was
+computed is MISS for the first and JOIN for the others.
 
 A vector of the wrong length or with a NaN in it is never kept or served: it becomes `Unsound`.
 """
@@ -63,12 +62,9 @@ IN_THE_AIR = Found(Abandoned("the flight did not land"), State.MISS)
 
 
 class Flight:
-    """One key under way, and its place in the request that set it off.
+    """One key that is computed, and its place in the request that set it off."""
 
-    Its future is made once somebody has to wait: a Redis hit needs none.
-    """
-
-    __slots__ = ("_landed", "found", "keep", "key", "position", "task", "waiting")
+    __slots__ = ("found", "keep", "key", "landed", "position", "task", "waiting")
 
     def __init__(self, key: bytes, position: int, keep: bool) -> None:
         self.key = key
@@ -77,24 +73,17 @@ class Flight:
         self.found: Found | None = None
         self.waiting = 1  # legs of requests whose clients are still there
         self.task: asyncio.Task[None] | None = None  # that brings it
-        self._landed: asyncio.Future[None] | None = None
-
-    def landed(self) -> asyncio.Future[None]:
-        if self._landed is None:
-            self._landed = asyncio.get_running_loop().create_future()
-        return self._landed
+        self.landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def land(self, found: Found) -> None:
         self.found = found
-        if self._landed is not None and not self._landed.done():
-            self._landed.set_result(None)
+        if not self.landed.done():
+            self.landed.set_result(None)
 
     def end(self, joined: bool) -> Found:
         """What it is for one who waited."""
         found = self.found or IN_THE_AIR
-        if joined and found.state is not State.HIT_L2:
-            return Found(found.value, State.JOIN)
-        return found
+        return Found(found.value, State.JOIN) if joined else found
 
 
 Leg = tuple[int, Flight, bool]  # a place in a request, what will bring it, whether that is joined
@@ -174,55 +163,100 @@ class VectorCache:
         whether `compute` is past giving up; when all clients have left and it is not, it is
         cancelled.
         """
-        found: list[Found] = []
-        legs: list[Leg] = []
-        under_way = self._flights if read else {}
+        found: dict[int, Found] = {}
+        if read:
+            self._look_in_memory(keys, found)
+            if len(found) < len(keys) and self.store is not None:
+                await self._look_in_redis(keys, found, self.store, write)
+        else:
+            self._watcher.looked_up("l1", "bypass", len(keys))
+        if len(found) < len(keys):
+            legs = self._board(keys, found, read, write)
+            await self._fly(legs, compute, State.MISS if read else State.BYPASS, leaving, begun)
+            found.update((position, flight.end(joined)) for position, flight, joined in legs)
+        return [found[position] for position in range(len(keys))]
+
+    # ---- looking
+
+    def _look_in_memory(self, keys: Sequence[bytes], found: dict[int, Found]) -> None:
         for position, key in enumerate(keys):
-            entry = self.memory.get(key) if read else None
-            if entry is None:
-                legs.append(_board(position, key, under_way, write))
-                found.append(IN_THE_AIR)
-            else:
-                found.append(Found(entry, State.HIT_L1))
-        if len(legs) < len(found):
-            self._watcher.looked_up("l1", "hit", len(found) - len(legs))
-        if legs:
-            await self._fly(legs, compute, read, leaving, begun)
-            for position, flight, joined in legs:
-                found[position] = flight.end(joined)
-        return found
+            entry = self.memory.get(key)
+            if entry is not None:
+                found[position] = Found(entry, State.HIT_L1)
+        if found:
+            self._watcher.looked_up("l1", "hit", len(found))
+        if len(found) < len(keys):
+            self._watcher.looked_up("l1", "miss", len(keys) - len(found))
+
+    async def _look_in_redis(
+        self, keys: Sequence[bytes], found: dict[int, Found], store: RedisStore, write: bool
+    ) -> None:
+        """Find what Redis has of the keys that are neither found nor under way."""
+        asked = [
+            position
+            for position, key in enumerate(keys)
+            if position not in found and key not in self._flights
+        ]
+        results: dict[str, int] = {}
+        replies = await store.get([keys[position] for position in asked])
+        for position, reply in zip(asked, replies, strict=True):
+            entry, result = self._open(keys[position], reply)
+            results[result] = results.get(result, 0) + 1
+            if entry is not None:
+                found[position] = Found(entry, State.HIT_L2)
+                if write:
+                    self._remember(keys[position], entry)
+        for result, n in results.items():
+            self._watcher.looked_up("redis", result, n)
+
+    def _open(self, key: bytes, reply: Reply) -> tuple[Entry | None, str]:
+        if reply is None:
+            return None, "miss"
+        if isinstance(reply, Lost):
+            return None, reply.value
+        try:
+            return decode(key, reply, self.dim), "hit"
+        except Corrupt:
+            return None, "corrupt"
 
     # ---- flying
+
+    def _board(
+        self, keys: Sequence[bytes], found: dict[int, Found], read: bool, write: bool
+    ) -> list[Leg]:
+        """A place for each key that was not found, on a flight under way or on a new one.
+
+        One that was under way a moment ago may have landed in memory since.
+        """
+        under_way = self._flights if read else {}
+        legs = []
+        for position, key in enumerate(keys):
+            if position in found:
+                continue
+            entry = self.memory.get(key) if read else None
+            if entry is not None:
+                found[position] = Found(entry, State.HIT_L1)
+            else:
+                legs.append(_leg(position, key, under_way, write))
+        return legs
 
     async def _fly(
         self,
         legs: list[Leg],
         compute: Compute,
-        read: bool,
+        state: State,
         leaving: Leaving | None,
         begun: Callable[[], bool],
     ) -> None:
-        """Until all have landed; ask Redis in the caller's own time, as most look-ups end there.
-
-        A caller that is cancelled meanwhile hands over to a task: others may have joined.
-        """
+        """Until all have landed."""
         new = [flight for _, flight, joined in legs if not joined]
-        self._watcher.looked_up("l1", "miss" if read else "bypass", len(legs))
         if len(new) < len(legs):
             self._watcher.looked_up("flight", "join", len(legs) - len(new))
-        store = self.store if new and read else None
-        missing = new
+        if new:
+            self._take_off(self._compute(new, compute, state), Trip(new, begun))
         try:
-            if store is not None:
-                missing, store = await self._look_in_redis(new, store), None
-            if missing:
-                state = State.MISS if read else State.BYPASS
-                self._take_off(self._compute(missing, compute, state), Trip(missing, begun))
-            if missing or len(new) < len(legs):
-                await _landing(legs, leaving)
+            await _landing(legs, leaving)
         except BaseException:
-            if store is not None:
-                self._take_off(self._look_and_compute(new, compute, store), Trip(new, begun))
             self._leave(legs)
             raise
 
@@ -249,40 +283,6 @@ class VectorCache:
             if flight.found is None:
                 self._land(flight, Found(Abandoned("the computation was cancelled"), State.MISS))
 
-    async def _look_and_compute(
-        self, flights: Sequence[Flight], compute: Compute, store: RedisStore
-    ) -> None:
-        missing = await self._look_in_redis(flights, store)
-        if missing:
-            await self._compute(missing, compute, State.MISS)
-
-    async def _look_in_redis(self, flights: Sequence[Flight], store: RedisStore) -> list[Flight]:
-        """Land what Redis has and return the rest."""
-        missing = []
-        results: dict[str, int] = {}
-        replies = await store.get([flight.key for flight in flights])
-        for flight, reply in zip(flights, replies, strict=True):
-            entry, result = self._open(flight.key, reply)
-            results[result] = results.get(result, 0) + 1
-            if entry is None:
-                missing.append(flight)
-            else:
-                self._remember(flight, entry)
-                self._land(flight, Found(entry, State.HIT_L2))
-        for result, n in results.items():
-            self._watcher.looked_up("redis", result, n)
-        return missing
-
-    def _open(self, key: bytes, reply: Reply) -> tuple[Entry | None, str]:
-        if reply is None:
-            return None, "miss"
-        if isinstance(reply, Lost):
-            return None, reply.value
-        try:
-            return decode(key, reply, self.dim), "hit"
-        except Corrupt:
-            return None, "corrupt"
-
     async def _compute(self, flights: Sequence[Flight], compute: Compute, state: State) -> None:
         values: Sequence[Entry | Exception]
         try:
@@ -299,14 +299,15 @@ class VectorCache:
             return entry
         if not entry.sound(self.dim):
             return Unsound(f"not {self.dim} finite numbers")
-        self._remember(flight, entry)
-        if flight.keep and self.store is not None:
-            self.store.put(flight.key, encode(flight.key, entry))
+        if flight.keep:
+            self._remember(flight.key, entry)
+            if self.store is not None:
+                self.store.put(flight.key, encode(flight.key, entry))
         return entry
 
-    def _remember(self, flight: Flight, entry: Entry) -> None:
-        if flight.keep and self.memory.limit:
-            evicted = self.memory.put(flight.key, entry)
+    def _remember(self, key: bytes, entry: Entry) -> None:
+        if self.memory.limit:
+            evicted = self.memory.put(key, entry)
             if evicted:
                 self._watcher.evicted(evicted)
             self._watcher.bytes("l1", self.memory.bytes)
@@ -321,7 +322,7 @@ class VectorCache:
             del self._flights[flight.key]
 
 
-def _board(position: int, key: bytes, under_way: dict[bytes, Flight], write: bool) -> Leg:
+def _leg(position: int, key: bytes, under_way: dict[bytes, Flight], write: bool) -> Leg:
     flight = under_way.get(key)
     if flight is None:
         flight = under_way[key] = Flight(key, position, write)
@@ -333,7 +334,7 @@ def _board(position: int, key: bytes, under_way: dict[bytes, Flight], write: boo
 
 async def _landing(legs: Sequence[Leg], leaving: Leaving | None) -> None:
     """`asyncio.wait`, as a caller that is cancelled there does not cancel what others wait for."""
-    late = {flight.landed() for _, flight, _ in legs if flight.found is None}
+    late = {flight.landed for _, flight, _ in legs if flight.found is None}
     if not late:
         return
     if leaving is None:

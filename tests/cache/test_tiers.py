@@ -6,12 +6,14 @@ import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from bench.redis_server import RedisServer
 from cache import Entry, MemoryTier, RedisStore, State, VectorCache, decode, encode
+from cache.store import Reply
 from cache.tiers import Abandoned, Unsound
 from tests.cache.model import DIM, Model, entry_of, keys_of, many, states, wrong
 from tests.cache.patience import until
@@ -200,7 +202,7 @@ async def test_200_identical_requests_of_which_150_leave_are_one_computation() -
 async def test_the_same_with_redis_and_the_first_leaving_during_the_lookup(
     server: RedisServer,
 ) -> None:
-    """A caller cancelled while it asks Redis for everybody hands the question on."""
+    """A caller cancelled while it asks Redis takes nothing from the others."""
     model, keys = Model(slow=0.05), keys_of("the same")
     async with caching(server) as cache:
         tasks = [asyncio.create_task(cache.resolve(keys, model.compute(keys))) for _ in range(200)]
@@ -377,16 +379,39 @@ async def test_overlapping_requests_compute_each_key_once() -> None:
     assert model.calls == [[0, 1, 2, 3, 4, 5], [3, 4, 5]]
 
 
-async def test_joined_lookups_ask_redis_once(server: RedisServer) -> None:
-    """Fifty requests for one key that Redis knows are fifty hits and one look-up."""
+async def test_equal_lookups_ask_redis_once(server: RedisServer) -> None:
+    """Fifty requests for one key that Redis knows are fifty hits, and the vector travels once."""
     model, keys, recorder = Model(), keys_of("known"), Recorder()
     server.client().set(keys[0], encode(keys[0], entry_of(keys[0])))
     async with caching(server, recorder) as cache:
+        before = int(server.client().info("stats")["keyspace_hits"])
         ends = await asyncio.gather(*(cache.resolve(keys, model.compute(keys)) for _ in range(50)))
+        assert int(server.client().info("stats")["keyspace_hits"]) == before + 1
     assert {state for end in ends for state in states(end)} == {"hit-l2"}
-    assert recorder.results["redis", "hit"] == 1
-    assert recorder.results["flight", "join"] == 49
+    assert [wrong(keys, end) for end in ends] == [0] * 50
+    assert recorder.results["redis", "hit"] == 50
     assert model.calls == []
+
+
+async def test_what_landed_during_a_lookup_is_not_computed_again(server: RedisServer) -> None:
+    """A request that asked Redis before the vector was there finds it in memory after."""
+    model, keys = Model(), keys_of("a")
+    async with caching(server) as cache:
+        assert cache.store is not None
+        get, held = cache.store.get, asyncio.Event()
+
+        async def slow(asked: Sequence[bytes]) -> list[Reply]:
+            replies = await get(asked)
+            await held.wait()
+            return replies
+
+        with patch.object(cache.store, "get", slow):
+            late = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+            await asyncio.sleep(0.02)
+        await cache.resolve(keys, model.compute(keys))
+        held.set()
+        assert states(await late) == ["hit-l1"]
+    assert model.computed == 1
 
 
 async def test_a_storm_of_requests_and_cancellations_is_never_wrong(server: RedisServer) -> None:
@@ -637,8 +662,7 @@ async def test_every_result_is_counted_where_it_happened(server: RedisServer) ->
         await flushed(cache)
     assert recorder.results == {
         ("l1", "miss"): 42,
-        ("flight", "join"): 2,
-        ("redis", "hit"): 10,
+        ("redis", "hit"): 12,  # the two that came twice, twice
         ("redis", "corrupt"): 1,
         ("redis", "miss"): 29,
         ("l1", "hit"): 42,
