@@ -73,11 +73,14 @@ class Service:
                 "length": checkpoint.text_length,
             }
             return Fingerprint.of({**shared, **text})
+        patches = settings.max_num_patches or checkpoint.max_num_patches
         image: dict[str, Field] = {
             "preprocessing": checkpoint.preprocessing_digest,
             "draft": settings.jpeg_draft,
-            "max_num_patches": settings.max_num_patches or checkpoint.max_num_patches,
+            "max_num_patches": patches,
         }
+        if settings.compile == "on":  # whatever a request asks for, it is padded to the server's
+            image["padded_to"] = patches
         return Fingerprint.of({**shared, **image})
 
     def _arithmetic(self, kind: Kind) -> str:

@@ -256,6 +256,18 @@ def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
     assert changed(serve(compile="on"), serve()) == BOTH
 
 
+@pytest.mark.parametrize(("compiled", "differ"), [("on", True), ("off", False)])
+def test_what_a_compiled_tower_pads_to_counts_for_every_request(
+    compiled: str, differ: bool
+) -> None:
+    """A picture asked for in few patches is computed among as many as the server has."""
+    one, other = (
+        serve(compile=compiled, max_num_patches=n).fingerprints()["image"].derive(max_num_patches=9)
+        for n in (64, 128)
+    )
+    assert (one != other) is differ
+
+
 def test_naming_the_checkpoints_own_patches_keeps_the_keys() -> None:
     """The number counts, not who gave it."""
     assert changed(serve(), serve(max_num_patches=CHECKPOINT.max_num_patches)) == set()
