@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
 from cache import VectorCache
 from litapi.access import Access
 from litapi.answer import Answer
@@ -45,6 +47,7 @@ log = logging.getLogger("siglit.front")
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 PAGES = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
+FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
 TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
@@ -79,7 +82,8 @@ class Front:
         self._limit = settings.max_body_bytes
         self._access = Access(settings.api_keys, settings.rate_limit)
         self._logs = settings.access_log == "on"
-        self._pages: Pages = describe()
+        pages: Any = describe()
+        self._pages: Any = ProxyHeadersMiddleware(pages, FORWARDERS)  # redirects name the scheme
         self._table: dict[tuple[str, str], Route] = {}
         self._paths: frozenset[str] = frozenset()
         self._in_flight = 0
