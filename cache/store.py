@@ -234,7 +234,7 @@ class RedisStore:
     # ---- outage and return
 
     def _may_ask(self) -> bool:
-        if self._breaker.state is Circuit.CLOSED:
+        if self.state is Circuit.CLOSED:
             return True
         allowed = self._breaker.allow()
         if allowed:

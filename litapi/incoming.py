@@ -77,10 +77,6 @@ class Incoming:
             ClientGone: the client hung up.
         """
         self._refuse_announced()
-        async for piece in self._pieces():
-            yield piece
-
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         while not self.whole:
             yield await self._piece()
 
@@ -88,10 +84,10 @@ class Incoming:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
         if self._body is None:
             self._refuse_announced()
-            body = await self._piece()
-            if not self.whole:
-                body = b"".join([body, *[piece async for piece in self._pieces()]])
-            self._body = body
+            pieces = []
+            while not self.whole:
+                pieces.append(await self._piece())
+            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return self._body
 
     async def gone(self) -> ClientGone:
