@@ -46,19 +46,21 @@ class Bare:
         precision: str = "float32",
         *,
         compiled: bool = False,
+        device: str = "cpu",
     ) -> None:
         checkpoint = Checkpoint.open(folder)
+        loaded = (checkpoint, device, precision, threads, compiled)
         self.prepare: Callable[[Job], Any]
         self.embed: Callable[[Any], object]
         if kind == "text":
             self._tokenizer = Tokenizer.load(checkpoint)
             self.prepare = self._tokens
-            self.embed = TextEncoder.load(checkpoint, "cpu", precision, threads, compiled).embed
+            self.embed = TextEncoder.load(*loaded).embed
         else:
             self._reader, self._maker = PictureReader(), PixelMaker(checkpoint)
             self._pool = ThreadPoolExecutor(threads)
             self.prepare = self._pixels
-            self.embed = ImageEncoder.load(checkpoint, "cpu", precision, threads, compiled).embed
+            self.embed = ImageEncoder.load(*loaded).embed
 
     def _tokens(self, job: Job) -> Any:
         return self._tokenizer.encode([item.data.decode() for item in job.items]).ids
@@ -94,7 +96,7 @@ def record(options: argparse.Namespace) -> None:
     if options.compile:
         keep_in(Settings().compile_folder / "inductor")
     what = (options.kind, options.folder, threads, options.precision)
-    bare = Bare(*what, compiled=options.compile)
+    bare = Bare(*what, compiled=options.compile, device=options.device)
     with options.out.open("wb") as file:
         recorder = Recorder(file)
         recorder.run({"kind": options.kind, "threads": threads, "ready": options.ready})
@@ -117,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each size of batch")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="cpu", help="or a GPU such as cuda:0")
     parser.add_argument("--compile", action="store_true", help="the towers, as the server would")
     parser.add_argument("--seed", type=int, default=0, help="settles every item")
     parser.add_argument("--ready", action="store_true", help="time the forward passes alone")

@@ -23,6 +23,7 @@ PATIENCE = "900"  # seconds; a queue of 500 is what is measured, not a reason to
 def _environment(ground: Ground, processes: int) -> dict[str, str]:
     return {
         "CHECKPOINT": str(ground.checkpoint),
+        "DEVICE": ground.device,
         "OMP_NUM_THREADS": str(ground.threads(processes)),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -119,7 +120,8 @@ class Infinity(System):
             url = f"http://127.0.0.1:{port}"
             command = [str(program(self.name, "infinity_emb")), "v2", "--model-id", str(folder)]
             command += ["--served-model-name", "siglip", "--host", "127.0.0.1", "--port", str(port)]
-            command += ["--device", "cpu", "--dtype", "float32"]
+            device = "cuda" if ground.gpu else "cpu"
+            command += ["--device", device, "--dtype", ground.precision]
             command += ["--no-bettertransformer", "--no-model-warmup"]  # it would time itself
             quiet = _environment(ground, 1) | {"DO_NOT_TRACK": "1"}
             try:

@@ -6,7 +6,6 @@ CHECKPOINT=FOLDER gunicorn "bench.baselines.flask_app:create_app()"
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -20,7 +19,7 @@ Answer = dict[str, Any]
 def create_app() -> Flask:
     """The application, with its model."""
     app = Flask(__name__)
-    siglip = Siglip(os.environ["CHECKPOINT"])
+    siglip = Siglip.asked_for()
 
     @app.get("/health")
     def health() -> Answer:

@@ -22,7 +22,7 @@ class TextAPI(LitAPI):
     """Texts."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
-        self._siglip = Siglip(os.environ["CHECKPOINT"])
+        self._siglip = Siglip.asked_for()
 
     def decode_request(self, request: dict[str, str]) -> str:
         return request["text"]
@@ -44,7 +44,7 @@ class ImageAPI(LitAPI):
     """Images."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
-        self._siglip = Siglip(os.environ["CHECKPOINT"])
+        self._siglip = Siglip.asked_for()
 
     def decode_request(self, request: dict[str, str]) -> Image.Image:
         return opened(request["image"])
@@ -67,5 +67,6 @@ if __name__ == "__main__":
         TextAPI(api_path="/embed_text", **BATCH),
         ImageAPI(api_path="/embed_image", **BATCH),
     )
-    server = LitServer([text, image], accelerator="cpu")
+    accelerator = "cuda" if os.environ.get("DEVICE", "cpu").startswith("cuda") else "cpu"
+    server = LitServer([text, image], accelerator=accelerator, devices=1)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False)

@@ -19,14 +19,25 @@ class Absent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What every system is given alike: the checkpoint folder and so many cores to compute on.
+    """What every system is given alike: the checkpoint folder, so many cores, and a device.
 
     torch gets cores ÷ (processes that compute at the same time) threads, so that each system has a
-    fair chance.
+    fair chance; on a GPU all compute in bfloat16, as anybody would serve there.
     """
 
     checkpoint: Path
     cores: int
+    device: str = "cpu"  # or a GPU such as cuda:0
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the towers are on one; the cores decode all the same."""
+        return self.device != "cpu"
+
+    @property
+    def precision(self) -> str:
+        """What a system that is asked for none in particular computes in."""
+        return "bfloat16" if self.gpu else "float32"
 
     def threads(self, processes: int = 1) -> int:
         """Torch threads of each of these processes."""

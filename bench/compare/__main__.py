@@ -32,8 +32,8 @@ from bench.result_file import RESULTS, save
 from bench.server_process import ROOT
 from litapi.descriptors import raise_limit
 
-BASE = "base-patch16-224"
-RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB
+SIZES = {"base": "base-patch16-224", "so400m": "so400m-patch16-naflex"}
+RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB of base, 4.5 GB of so400m
 PACKAGES = ["torch", "transformers", "litserve", "flask", "gunicorn", "gevent"]
 
 
@@ -42,15 +42,16 @@ class UsageError(Exception):
 
 
 def checkpoint(name: str) -> Path:
-    """The folder of `demo`, of `base` (random weights, made where they are missing), or itself."""
-    if name != "base":
+    """The folder of `demo`, of a size (random weights, made where they are missing), or itself."""
+    if name not in SIZES:
         return DEMO if name == "demo" else Path(name)
-    folder = RANDOM / BASE
+    size = SIZES[name]
+    folder = RANDOM / size
     if not folder.exists():
         RANDOM.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=RANDOM) as home:
-            made = Path(home) / BASE
-            command = [sys.executable, "-m", "bench.random_checkpoint", str(made), "--size", BASE]
+            made = Path(home) / size
+            command = [sys.executable, "-m", "bench.random_checkpoint", str(made), "--size", size]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             shutil.move(made, folder)
     return folder
@@ -74,9 +75,10 @@ class Comparison:
         shown["checkpoint"] = shown["checkpoint"] and Path(shown["checkpoint"]).name
         result = Result({**shown, "versions": installed(PACKAGES)})
         say(f"about {self.minutes():.0f} minutes, on two cores")
+        on = "cpu" if self._options.device == "cpu" else None  # the GPU's own name
         for scenario in self._scenarios:
             self._run(scenario, result, say)
-            path = save(self._options.name, result.fields(), self._options.out, "cpu")
+            path = save(self._options.name, result.fields(), self._options.out, on)
         return path
 
     def _run(self, scenario: Scenario, result: Result, say: Callable[[str], object]) -> None:
@@ -84,7 +86,7 @@ class Comparison:
         folder = checkpoint(options.checkpoint or scenario.size)
         if folder not in self._proofs:
             self._proofs[folder] = Proof(folder)
-        ground = Ground(folder, options.cores or cores())
+        ground = Ground(folder, options.cores or cores(), options.device)
         contest = Contest(scenario, ground, result, say, options.systems)
         contest.run(self._parts(scenario), options.rounds, self._proofs[folder])
 
@@ -129,7 +131,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=0.0, metavar="S", help="of each level bound by time")
     add("--levels", type=_list(int), default=[], metavar="N[,N…]", help="in place of several")
     add("--rates", type=_list(float), default=[], metavar="R[,R…]", help="in place of several")
-    add("--checkpoint", metavar="demo|base|FOLDER", help="in place of the scenario's own")
+    add("--checkpoint", metavar="demo|base|so400m|FOLDER", help="in place of the scenario's own")
+    add("--device", default="cpu", help="or a GPU such as cuda:0, for all systems")
     add("--cores", type=int, default=0, metavar="N", help="to compute on; 0: all")
     add("--name", default="compare", help="of the result's files")
     add("--out", type=Path, default=RESULTS, metavar="FOLDER")

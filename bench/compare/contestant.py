@@ -49,6 +49,11 @@ class Turn:
     note: Callable[[Point], None]  # called with each point once it is there
     proof: Proof | None = None
 
+    @property
+    def precision(self) -> str:
+        """The part's own, or else the ground's."""
+        return self.part.precision or self.ground.precision
+
     def point(self, system: str, items: int, summary: Summary, cpu: float | None = None) -> None:
         """Note what was measured."""
         point = Point(self.scenario, self.part.name, system, self.round, items, summary, cpu)
@@ -77,7 +82,7 @@ class Server:
         with self._system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
             try:
                 if turn.proof:
-                    least = SAME if turn.part.precision == "float32" else NEAR
+                    least = SAME if turn.precision == "float32" else NEAR
                     finding.wrong = turn.proof.fault(served, turn.part.kind, least)
             except NoVectors as reason:
                 return Finding(wrong=str(reason))  # there is nothing to time
@@ -127,7 +132,8 @@ class Towers:
         command = [sys.executable, "-m", "bench.baselines.bare", str(turn.ground.checkpoint)]
         command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
-        command += ["--precision", part.precision, *(["--compile"] if part.compiled else [])]
+        command += ["--precision", turn.precision, "--device", turn.ground.device]
+        command += [*(["--compile"] if part.compiled else [])]
         command += ["--seed", str(turn.seed), *(["--ready"] if self._ready else [])]
         with tempfile.TemporaryDirectory() as home:
             path = Path(home) / "bare.jsonl"

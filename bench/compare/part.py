@@ -12,6 +12,7 @@ from bench.item import Kind
 SECONDS_AN_ITEM = {  # on two cores without a GPU; for the estimate before a run and nothing else
     "demo": {"text": 0.002, "image": 0.02},
     "base": {"text": 0.11, "image": 0.42},
+    "so400m": {"text": 0.005, "image": 0.01},  # on a GPU
 }
 START = 10.0  # seconds to start a system, ask it a few items, and end it
 
@@ -33,7 +34,7 @@ class Part:
     warmup: int = 10
     bare: tuple[int, ...] = ()  # sizes of the bare towers' batches
     bare_seconds: float = 5.0  # for each of them
-    precision: str = "float32"  # of the bare towers; the systems choose their own
+    precision: str = ""  # of the bare towers where it is not the ground's; systems choose their own
     compiled: bool = False  # likewise
 
     def level_requests(self, level: int) -> int:

@@ -9,6 +9,7 @@
     zipf                   nine of ten items repeat, base size: what does the cache bring?
     crowd                  500 clients for a minute: is anybody lost?
     rates                  an open loop: at which rate does the latency break away?
+    gpu-text, gpu-image    so400m-naflex, with `--device cuda:0`: what is a GPU's server worth?
     scale-out              two instances in place of one: what does that bring, do they share?
 
 Inputs never repeat but in zipf and scale-out; elsewhere siglit's cache is off all the same, so that
@@ -29,7 +30,7 @@ from bench.compare.point import Figure, Missing, Points, latency, throughput
 from bench.compare.siglit import PATIENT, Instances, Siglit
 from bench.rounds import Target, ratio
 
-Size = Literal["base", "demo"]
+Size = Literal["base", "demo", "so400m"]
 Judge = Callable[[Points], Iterator[Target]]
 
 SIGLIT = Siglit("siglit", "--cache", "off", *PATIENT)
@@ -48,6 +49,7 @@ BASELINES = tuple(SYSTEMS.values())
 BARE = "bare"  # decoded and computed; "bare-ready" is computed only
 READY = "bare-ready"
 LEVELS = (50, 100, 200, 500)
+ON_GPU = (SIGLIT, SYSTEMS["flask-dev"], THREADED, LITSERVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,16 @@ def _repeated(kind: Literal["text", "image"], universe: int) -> Part:
     return Part(name, kind, both, (32,), seconds=8, repeat=0.9, universe=universe)
 
 
+def _gpu(kind: Literal["text", "image"], sizes: tuple[int, ...]) -> Scenario:
+    many = f"{kind}, 32 items"
+    single = Part(kind, kind, ON_GPU, (64, 500), seconds=5, warmup=32)
+    batches = Part(
+        many, kind, (SIGLIT,), (16,), items=32, seconds=5, warmup=8, bare=sizes, bare_seconds=2
+    )
+    judges = (beats(kind), loses_nobody(kind, SIGLIT.name), at_least(0.6, many, SIGLIT.name, BARE))
+    return Scenario(f"gpu-{kind}", "so400m", (single, batches), judges)
+
+
 def _scenarios() -> Iterator[Scenario]:
     yield _base("text", requests=100, many=12)
     yield _base("image", requests=60, many=4)
@@ -253,6 +265,8 @@ def _scenarios() -> Iterator[Scenario]:
         "text, offered", "text", (SIGLIT, LITSERVE), rates=(50, 100, 200, 400, 800), seconds=8
     )
     yield Scenario("rates", "demo", (offered,))
+    yield _gpu("text", (1, 32, 256))
+    yield _gpu("image", (1, 32, 64))
     hits = Part("text, hits", "text", (ONE, TWO), (64,), seconds=8, repeat=1.0)
     yield Scenario(
         "scale-out",

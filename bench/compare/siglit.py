@@ -22,7 +22,10 @@ Cores = Literal["workers", "threads", "own"]
 
 
 class Siglit(System):
-    """`python -m litapi serve`, in float32 unless the flags say otherwise."""
+    """`python -m litapi serve`, in the ground's precision unless the flags say otherwise.
+
+    On a GPU the cores only decode, and siglit spreads that itself.
+    """
 
     def __init__(self, name: str, *flags: str, cores: Cores = "workers") -> None:
         self.name = name
@@ -31,7 +34,8 @@ class Siglit(System):
 
     @contextmanager
     def start(self, ground: Ground) -> Iterator[Served]:
-        flags = [*_flags(ground), *self._flags, *self._spread(str(ground.threads()))]
+        spread = [] if ground.gpu else self._spread(str(ground.threads()))
+        flags = [*_flags(ground), *self._flags, *spread]
         with ServerProcess(*flags, ready_within=600) as server:
             yield Served(server.url, (server.pid,))
 
@@ -64,5 +68,5 @@ class Instances(System):
 
 
 def _flags(ground: Ground) -> Sequence[str]:
-    """On the CPU wherever this runs: the systems beside it know no other device."""
-    return ["--model", str(ground.checkpoint), "--precision", "float32", "--devices", "cpu"]
+    place = ["--precision", ground.precision, "--devices", ground.device]
+    return ["--model", str(ground.checkpoint), *place]

@@ -1,0 +1,224 @@
+"""The towers on a real GPU: vectors beside the CPU's float32 ones, in every precision it has.
+
+Skipped where there is no GPU. Everything is the shipped checkpoint, and one of random weights that
+has a fixed resolution.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from bench.server_process import ServerProcess
+from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
+from litapi.compiled import keep_in
+from litapi.encoder import ImageEncoder, TextEncoder
+from litapi.picture import PictureReader
+from litapi.pixels import PixelMaker, Pixels
+from litapi.precision import PRECISIONS, choose_precision
+from litapi.tokens import Tokenizer
+from tests.conftest import picture
+from tests.make_checkpoint import CheckpointMaker
+from tests.test_encoder import Vectors, cosines, own_ids, own_pixels
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+
+GPU = "cuda:0"
+TEXTS = [f"{count} red circles and {'many ' * (count % 50)}squares" for count in range(300)]
+LEAST = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.9999}  # of 8 bits:
+LEAST_OF_EIGHT = 0.98
+
+
+@pytest.fixture(scope="module", params=["demo", "tiny-fixed"])
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    """NaFlex, trained; and a fixed resolution, random."""
+    if request.param == "demo":
+        return Checkpoint.open(DEMO)
+    maker = CheckpointMaker.named(request.param)
+    return Checkpoint.open(maker.write(tmp_path_factory.mktemp("gpu") / request.param))
+
+
+@pytest.fixture(scope="module")
+def inductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled code of this file's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+        keep_in(tmp_path_factory.mktemp("inductor"))
+        yield
+        torch.compiler.reset()
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> str:
+    """Each that this card computes in."""
+    try:
+        return choose_precision(request.param, GPU)
+    except CheckpointError as reason:
+        pytest.skip(str(reason))
+
+
+def text_like_the_cpu(checkpoint: Checkpoint, encoder: TextEncoder, many: int) -> float:
+    """The worst cosine of so many texts in one call."""
+    ids = own_ids(checkpoint, TEXTS[:many])
+    return float(cosines(encoder.embed(ids), TextEncoder.load(checkpoint).embed(ids)).min())
+
+
+def image_like_the_cpu(checkpoint: Checkpoint, encoder: ImageEncoder, many: int) -> float:
+    """The worst cosine of so many pictures of unlike shapes in one call."""
+    pixels = own_pixels(checkpoint, many)
+    return float(cosines(encoder.embed(pixels), ImageEncoder.load(checkpoint).embed(pixels)).min())
+
+
+@pytest.mark.parametrize("many", [1, 5, 300])
+def test_texts_are_those_of_the_cpu(checkpoint: Checkpoint, precision: str, many: int) -> None:
+    """Alone, and more than one batch's worth."""
+    encoder = TextEncoder.load(checkpoint, GPU, precision)
+    found = text_like_the_cpu(checkpoint, encoder, many)
+    assert found >= LEAST.get(precision, LEAST_OF_EIGHT)
+
+
+@pytest.mark.parametrize("many", [1, 5, 80])
+def test_pictures_are_those_of_the_cpu(checkpoint: Checkpoint, precision: str, many: int) -> None:
+    """Of one patch and of many, in one batch."""
+    encoder = ImageEncoder.load(checkpoint, GPU, precision)
+    found = image_like_the_cpu(checkpoint, encoder, many)
+    assert found >= LEAST.get(precision, LEAST_OF_EIGHT)
+
+
+def test_float32_is_not_rounded_to_tf32(checkpoint: Checkpoint) -> None:
+    """Neither by the patches' convolution nor by the matrices."""
+    pixels = own_pixels(checkpoint)
+    found = ImageEncoder.load(checkpoint, GPU).embed(pixels)
+    assert np.abs(found - ImageEncoder.load(checkpoint).embed(pixels)).max() <= 2e-5
+
+
+def test_a_text_has_one_vector_alone_and_among_others(
+    checkpoint: Checkpoint, precision: str
+) -> None:
+    """Neighbours change no more than the kernel that is chosen for so many rows."""
+    encoder = TextEncoder.load(checkpoint, GPU, precision)
+    ids = own_ids(checkpoint, TEXTS[:32])
+    alone = np.concatenate([encoder.embed(ids[row : row + 1]) for row in range(len(ids))])
+    assert cosines(alone, encoder.embed(ids)).min() >= 0.9999
+
+
+def test_a_picture_has_one_vector_alone_and_among_others(
+    checkpoint: Checkpoint, precision: str
+) -> None:
+    """Padded to the longest of its batch, or not."""
+    encoder = ImageEncoder.load(checkpoint, GPU, precision)
+    pixels = own_pixels(checkpoint, 16)
+    alone = np.concatenate([encoder.embed([one]) for one in pixels])
+    assert cosines(alone, encoder.embed(pixels)).min() >= 0.999
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "float8"])
+def test_compiled_texts_are_those_of_the_cpu(inductor: None, precision: str) -> None:
+    """Every CUDA graph, cut and padded, and the same twice."""
+    checkpoint = Checkpoint.open(DEMO)
+    encoder = TextEncoder.load(checkpoint, GPU, able(precision), compile=True)
+    for many in (1, 3, 9, 30, 100, 300):
+        found = text_like_the_cpu(checkpoint, encoder, many)
+        assert found >= LEAST.get(precision, LEAST_OF_EIGHT)
+    ids = own_ids(checkpoint, TEXTS[:30])
+    first = encoder.embed(ids)
+    encoder.embed(own_ids(checkpoint, TEXTS[100:130]))
+    assert (encoder.embed(ids) == first).all()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8", "float8"])
+def test_compiled_pictures_are_those_of_the_cpu(inductor: None, precision: str) -> None:
+    """Padded to the tower's own length, and longer ones beside them."""
+    checkpoint = Checkpoint.open(DEMO)
+    encoder = ImageEncoder.load(checkpoint, GPU, able(precision), compile=True)
+    for many in (1, 3, 15, 70):
+        found = image_like_the_cpu(checkpoint, encoder, many)
+        assert found >= LEAST.get(precision, LEAST_OF_EIGHT)
+
+
+def able(precision: str) -> str:
+    """It, where this card has it."""
+    try:
+        return choose_precision(precision, GPU)
+    except CheckpointError as reason:
+        pytest.skip(str(reason))
+
+
+def test_auto_is_bfloat16_on_a_card_that_has_it() -> None:
+    """What the server takes where nothing is said."""
+    new = torch.cuda.get_device_capability() >= (8, 0)
+    assert choose_precision("auto", GPU) == ("bfloat16" if new else "float32")
+
+
+# -- served ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """Devices and precision as siglit chooses them."""
+    flags = ("--devices", "auto", "--precision", "auto")
+    with ServerProcess(*flags, ready_within=240) as running:
+        yield running
+
+
+def test_a_server_takes_the_gpu_by_itself_and_says_so(server: ServerProcess) -> None:
+    """Both towers, in bfloat16 where the card has it."""
+    said: dict[str, Any] = httpx.get(f"{server.url}/info").json()
+    assert {one["device"] for one in said["workers"]} == {GPU}
+    assert {one["precision"] for one in said["workers"]} == {choose_precision("auto", GPU)}
+
+
+def test_what_is_served_is_what_the_cpu_computes(server: ServerProcess) -> None:
+    """Texts and pictures, over HTTP."""
+    checkpoint = Checkpoint.open(DEMO)
+    texts, images = TEXTS[:64], [picture(number) for number in range(8)]
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        said = client.post("/embed_text", json={"texts": texts}).json()["embeddings"]
+        seen = [
+            client.post("/embed_image", content=one, headers={"content-type": "image/png"})
+            for one in images
+        ]
+    ids = Tokenizer.load(checkpoint).encode(texts).ids
+    assert near(said, TextEncoder.load(checkpoint).embed(ids))
+    rows = [one.json()["embedding"] for one in seen]
+    assert near(rows, ImageEncoder.load(checkpoint).embed(pixels_of(checkpoint, images)))
+
+
+def pixels_of(checkpoint: Checkpoint, images: list[bytes]) -> list[Pixels]:
+    """Model input of encoded pictures."""
+    reader, maker = PictureReader(), PixelMaker(checkpoint)
+    return [maker.make(reader.read(one)) for one in images]
+
+
+def near(rows: list[list[float]], expected: Vectors) -> bool:
+    """As near as bfloat16 comes."""
+    return bool(cosines(np.asarray(rows, np.float32), expected).min() >= 0.999)
+
+
+def test_metrics_show_the_cards_memory_and_utilisation(server: ServerProcess) -> None:
+    """The towers are on it, so some is in use."""
+    text = httpx.get(f"{server.url}/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith("siglit_gpu_memory_bytes{")]
+    assert any(f'device="{GPU}"' in line and float(line.split()[-1]) > 1e6 for line in lines)
+    assert f'siglit_gpu_utilization_ratio{{device="{GPU}"' in text
+
+
+def test_a_killed_worker_comes_back_on_its_card(server: ServerProcess) -> None:
+    """Its end frees what it held of the card, and the next one answers."""
+    checkpoint = Checkpoint.open(DEMO)
+    for one in httpx.get(f"{server.url}/info").json()["workers"]:
+        os.kill(one["pid"], signal.SIGKILL)
+    text = "after the kill"
+    said = httpx.post(f"{server.url}/embed_text", json={"text": text}, timeout=120)
+    assert said.status_code == 200
+    expected = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, [text]))
+    assert near([said.json()["embedding"]], expected)
