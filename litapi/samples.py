@@ -363,7 +363,6 @@ FACTS: Final[Mapping[str, Any]] = {
                 "parameters": 259680,
                 "threads": 1,
                 "batch_budget": 4096,
-                "pid": 1000,
             },
             {
                 "tower": "image",
@@ -375,7 +374,6 @@ FACTS: Final[Mapping[str, Any]] = {
                 "parameters": 565056,
                 "threads": 1,
                 "batch_budget": 16384,
-                "pid": 1001,
             },
         ],
         "devices": ["cpu"],

@@ -143,7 +143,6 @@ class Tower(LitAPI):
             "parameters": encoder.parameters,
             "threads": threads,
             "batch_budget": self.budget,
-            "pid": os.getpid(),
         }
 
     def _precision(self, device: str) -> str:

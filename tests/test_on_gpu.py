@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.faults.kill import workers
 from bench.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.compiled import keep_in
@@ -215,8 +216,8 @@ def test_metrics_show_the_cards_memory_and_utilisation(server: ServerProcess) ->
 def test_a_killed_worker_comes_back_on_its_card(server: ServerProcess) -> None:
     """Its end frees what it held of the card, and the next one answers."""
     checkpoint = Checkpoint.open(DEMO)
-    for one in httpx.get(f"{server.url}/info").json()["workers"]:
-        os.kill(one["pid"], signal.SIGKILL)
+    for worker in workers(server):
+        os.kill(worker, signal.SIGKILL)
     text = "after the kill"
     said = httpx.post(f"{server.url}/embed_text", json={"text": text}, timeout=120)
     assert said.status_code == 200

@@ -67,6 +67,7 @@ class Comparison:
         unknown = {*options.systems} - _names(self._scenarios)
         if unknown:
             raise UsageError(f"no such system in these scenarios: {', '.join(sorted(unknown))}")
+        _require(options.device)
 
     def run(self, say: Callable[[str], object]) -> Path:
         """Measure. The file is written after each scenario: what was measured is kept."""
@@ -102,6 +103,19 @@ class Comparison:
         bounds = (options.levels, options.rates, options.requests, options.seconds)
         chosen = [part.changed(*bounds) for part in scenario.parts]
         return [part.among(options.systems) for part in chosen] if options.systems else chosen
+
+
+def _require(device: str) -> None:
+    """Raises UsageError where this machine does not have it."""
+    if device == "cpu":
+        return
+    from litapi.checkpoint import CheckpointError
+    from litapi.precision import find_device  # torch: not for the generators
+
+    try:
+        find_device(device)
+    except CheckpointError as reason:
+        raise UsageError(str(reason)) from None
 
 
 def _names(scenarios: Sequence[Scenario]) -> set[str]:

@@ -11,12 +11,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import torch
 
 from bench.baselines.__main__ import main
-from bench.baselines.catalogue import SYSTEMS, Infinity
+from bench.baselines.catalogue import SYSTEMS, Infinity, _environment
 from bench.baselines.child import StartError, child
 from bench.baselines.install import program
 from bench.baselines.nginx import settings
+from bench.baselines.siglip import Siglip
 from bench.baselines.system import Absent, Ground
 from bench.compare.proof import Proof
 from bench.port import free_port
@@ -149,6 +151,25 @@ def test_infinity_that_cannot_serve_a_checkpoint_is_absent(
 def test_cores_are_shared_among_processes_that_compute() -> None:
     """At least one for each."""
     assert [Ground(DEMO, 4).threads(many) for many in (1, 2, 4, 8)] == [4, 2, 1, 1]
+
+
+def test_on_a_gpu_all_compute_in_bfloat16_on_that_card() -> None:
+    """The same arithmetic and the same place for each; the cores stay to decode with."""
+    ground = Ground(DEMO, cores=4, device="cuda:1")
+    assert (ground.gpu, ground.precision, ground.threads(2)) == (True, "bfloat16", 2)
+    assert (GROUND.gpu, GROUND.precision) == (False, "float32")
+    assert _environment(ground, 1)["DEVICE"] == "cuda:1"
+
+
+def test_the_towers_of_a_baseline_compute_on_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 on the CPU unless the environment names another; elsewhere in bfloat16."""
+    monkeypatch.setenv("CHECKPOINT", str(DEMO))
+    monkeypatch.setattr(Siglip, "texts", lambda *_: [])  # a tensor that is nowhere has no numbers
+    weights = [next(one._model.parameters()) for one in (Siglip.asked_for(), Siglip(DEMO, "meta"))]
+    assert [(str(one.device), one.dtype) for one in weights] == [
+        ("cpu", torch.float32),
+        ("meta", torch.bfloat16),
+    ]
 
 
 def test_nginx_goes_to_the_least_busy_and_keeps_connections(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from bench.baselines.child import StartError
 from bench.baselines.system import Absent, Ground, Served, System
 from bench.compare.__main__ import checkpoint, main
 from bench.compare.contest import Contest
+from bench.compare.contestant import Turn
 from bench.compare.part import Part
 from bench.compare.picture import figures
 from bench.compare.picture import save as draw
@@ -29,6 +30,7 @@ from bench.compare.proof import Proof
 from bench.compare.report import report
 from bench.compare.result import Remark, Result
 from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
+from bench.compare.siglit import _flags as flags_of
 from bench.random_checkpoint import DEMO
 from bench.server_process import ROOT
 from bench.summary import Summary
@@ -465,16 +467,48 @@ def until(happens: Callable[[], Any]) -> Any:
     return found
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such"], ["latency", "--systems", "siglit,no-such"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["no-such"],
+        ["latency", "--systems", "siglit,no-such"],
+        ["gpu-text", "--device", "cuda:63"],
+        ["gpu-text", "--device", "no-such"],
+    ],
+)
 def test_what_there_is_not_is_named(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With exit code 2, before anything starts."""
     assert main(arguments) == 2
-    assert "such" in (error := capsys.readouterr().err) or "name scenarios" in error
+    error = capsys.readouterr().err
+    assert any(word in error for word in ("such", "name scenarios", "does not have it"))
 
 
-def test_checkpoints_by_name(tmp_path: Path) -> None:
-    """The shipped one, or a folder."""
+def test_siglit_is_asked_for_the_device_and_precision_of_its_ground() -> None:
+    """What a scenario's own flags say comes after, and counts."""
+    assert flags_of(Ground(DEMO, 2))[2:] == ["--precision", "float32", "--devices", "cpu"]
+    on_gpu = flags_of(Ground(DEMO, 2, "cuda:0"))
+    assert on_gpu[2:] == ["--precision", "bfloat16", "--devices", "cuda:0"]
+
+
+def test_the_bare_towers_compute_in_what_the_servers_beside_them_do() -> None:
+    """Unless the part names another precision."""
+    gpu, part = Ground(DEMO, 2, "cuda:0"), Part("a", "text")
+    for ground, one, expected in (
+        (gpu, part, "bfloat16"),
+        (Ground(DEMO, 2), part, "float32"),
+        (gpu, replace(part, precision="int8"), "int8"),
+    ):
+        assert Turn("s", one, 0, 0, ground, print).precision == expected
+
+
+def test_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped one, a size that was made before, or a folder."""
+    monkeypatch.setattr("bench.compare.__main__.RANDOM", tmp_path)
+    made = tmp_path / "so400m-patch16-naflex"
+    made.mkdir()
+    assert checkpoint("so400m") == made
     assert checkpoint("demo") == DEMO
     assert checkpoint(str(tmp_path)) == tmp_path
