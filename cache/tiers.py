@@ -167,7 +167,9 @@ class VectorCache:
         if read:
             self._look_in_memory(keys, found)
             if len(found) < len(keys) and self.store is not None:
-                await self._look_in_redis(keys, found, self.store, write)
+                asked = self._worth_asking(keys, found)
+                replies = await self.store.get([keys[position] for position in asked])
+                self._take(keys, asked, replies, found, write)
         else:
             self._watcher.looked_up("l1", "bypass", len(keys))
         if len(found) < len(keys):
@@ -188,17 +190,24 @@ class VectorCache:
         if len(found) < len(keys):
             self._watcher.looked_up("l1", "miss", len(keys) - len(found))
 
-    async def _look_in_redis(
-        self, keys: Sequence[bytes], found: dict[int, Found], store: RedisStore, write: bool
-    ) -> None:
-        """Find what Redis has of the keys that are neither found nor under way."""
-        asked = [
+    def _worth_asking(self, keys: Sequence[bytes], found: dict[int, Found]) -> list[int]:
+        """The places of keys that are neither found nor under way."""
+        return [
             position
             for position, key in enumerate(keys)
             if position not in found and key not in self._flights
         ]
+
+    def _take(
+        self,
+        keys: Sequence[bytes],
+        asked: Sequence[int],
+        replies: Sequence[Reply],
+        found: dict[int, Found],
+        write: bool,
+    ) -> None:
+        """What Redis said of the keys at the places `asked`."""
         results: dict[str, int] = {}
-        replies = await store.get([keys[position] for position in asked])
         for position, reply in zip(asked, replies, strict=True):
             entry, result = self._open(keys[position], reply)
             results[result] = results.get(result, 0) + 1

@@ -133,7 +133,9 @@ class Embedder:
         if len(texts) == len(items):  # most requests: no places to keep, no tasks to gather
             outcome, fingerprint = Outcome([]), self._fingerprints["text"]
             keys = [key(fingerprint, "t", _content(text)) for text in texts]
-            outcome.found = await self._find("text", texts, keys, demand, outcome.spent)
+            outcome.found = self._at_once(keys, demand, outcome.spent) or await self._find(
+                "text", texts, keys, demand, outcome.spent
+            )
             return outcome
         outcome = Outcome([_REFUSED] * len(items))
         places: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
@@ -157,23 +159,41 @@ class Embedder:
         self, kind: Kind, items: list[Item], places: list[int], demand: Demand, outcome: Outcome
     ) -> None:
         keys = await _keys(self._fingerprint(kind, demand), kind, items)
-        found = await self._find(kind, items, keys, demand, outcome.spent)
+        spent = outcome.spent
+        found = self._at_once(keys, demand, spent) or await self._find(
+            kind, items, keys, demand, spent
+        )
         for place, one in zip(places, found, strict=True):
             outcome.found[place] = one
 
-    async def _find(
-        self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
-    ) -> list[Found]:
+    def _at_once(self, keys: list[bytes], demand: Demand, spent: Spent) -> list[Found] | None:
+        """All from this process's memory, or nothing."""
         if not demand.read:
-            return await self._ask(kind, items, keys, demand, spent)
+            return None
         began = time.monotonic()
         found = self._cache.peek(keys)
         if found is not None:
             spent.cache = max(spent.cache, time.monotonic() - began)
-            return found
-        known = self._known_bad(keys)
+        return found
+
+    def _find(
+        self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
+    ) -> Awaitable[list[Found]]:
+        """No coroutine of its own: each costs a hit in Redis something, each time it is resumed."""
+        known = self._known_bad(keys) if demand.read else {}
         if not known:
-            return await self._ask(kind, items, keys, demand, spent)
+            return self._ask(kind, items, keys, demand, spent)
+        return self._ask_rest(known, kind, items, keys, demand, spent)
+
+    async def _ask_rest(
+        self,
+        known: dict[int, Found],
+        kind: Kind,
+        items: list[Item],
+        keys: list[bytes],
+        demand: Demand,
+        spent: Spent,
+    ) -> list[Found]:
         rest = [i for i in range(len(keys)) if i not in known]
         wanted = [items[i] for i in rest], [keys[i] for i in rest]
         known.update(zip(rest, await self._ask(kind, *wanted, demand, spent), strict=True))

@@ -22,18 +22,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
+    RequestResponseCycle,
 )
 from uvicorn.server import Server, ServerState
 
 from litapi.answer import Answer
 from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
+from litapi.incoming import BODY
 from litapi.metrics import connection_refused
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 WHOLE = "siglit.whole"  # the extension of the ASGI scope by which an answer goes out in one write
 SLICE = 50  # connections looked at before others get a turn
@@ -107,7 +112,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._keep_alive = self.cycle.keep_alive
             self.cycle.keep_alive = False
             # A function of the cycle would make it refer to itself: only the collector finds that.
-            extensions: dict[str, Any] = {WHOLE: self._send_whole}
+            extensions: dict[str, Any] = {WHOLE: self._send_whole, BODY: self._taken_whole}
             self.cycle.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
@@ -133,10 +138,35 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._rested = self._taken  # from here on the sweep waits for another request
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """As uvicorn's, but for a callback at the end of each task."""
+        self._begun = self.loop.create_task(self._run(cycle, app))
+        self.tasks.add(self._begun)
+
+    async def _run(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        task = self._begun  # the next one begins after this one's answer
+        try:
+            await cycle.run_asgi(app)
+        finally:
+            self.tasks.discard(task)
+
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls this when the parser gives up."""
         del msg
         self._end(self._fault or HttpInvalid())
+
+    def _taken_whole(self, scope: Any) -> bytes | None:
+        """What the first `receive` of a request would give, where that is its whole body.
+
+        None: ask `receive`; not all has come, or the client has asked on without an answer.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        cycle.message_event.clear()  # from here on it says that the client has gone
+        self.flow.resume_reading()
+        return body
 
     def _send_whole(self, scope: Any, status: int, head: bytes, body: bytes) -> bool:
         """An answer in one write, where uvicorn makes two and reads every header again.

@@ -13,7 +13,10 @@ from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, RequestInvalid
 
+BODY = "siglit.body"  # extension of the scope: the whole body of a request, or None
 MOST_DIGITS = 18  # of a content length that may be meant
+
+_NONE: dict[str, Any] = {}
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -80,15 +83,30 @@ class Incoming:
         while not self.whole:
             yield await self._piece()
 
+    def at_once(self) -> bytes | None:
+        """The whole body where it has come and the server below can hand it over; else None.
+
+        Raises:
+            BodyTooLarge: as `chunks`.
+        """
+        if self._body is None and not self._seen:
+            self._refuse_announced()
+            take = self.scope.get("extensions", _NONE).get(BODY)
+            body: bytes | None = take(self.scope) if take else None
+            if body is not None:
+                self._took(body)
+                self.whole, self._body = True, body
+        return self._body
+
     async def body(self) -> bytes:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
-        if self._body is None:
+        if self.at_once() is None:
             self._refuse_announced()
             pieces = []
             while not self.whole:
                 pieces.append(await self._piece())
             self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self._body
+        return self._body or b""
 
     async def gone(self) -> ClientGone:
         """Wait until the client has hung up. Only once the body is whole."""
@@ -119,13 +137,16 @@ class Incoming:
         if announced.isdigit() and (len(announced) > MOST_DIGITS or int(announced) > self.limit):
             raise BodyTooLarge
 
+    def _took(self, piece: bytes) -> None:
+        self._seen += len(piece)
+        if self._seen > self.limit:
+            raise BodyTooLarge
+
     async def _piece(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece: bytes = message.get("body", b"")
-        self._seen += len(piece)
-        if self._seen > self.limit:
-            raise BodyTooLarge
+        self._took(piece)
         self.whole = not message.get("more_body", False)
         return piece

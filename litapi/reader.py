@@ -108,7 +108,9 @@ class Reader:
                 raise MediaTypeUnsupported
         if incoming.scope.get("query_string"):
             _refuse_options(incoming.query)
-        body = await incoming.body()
+        body = incoming.at_once()
+        if body is None:
+            body = await incoming.body()
         if len(body) > LARGE and body.count(b",") > self._max_commas:
             raise TooManyItems  # before millions of objects are made of it
         try:

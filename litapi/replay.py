@@ -49,9 +49,10 @@ class Replay:
 
     def _replayed(self, route: Route) -> Route:
         async def replayed(incoming: Incoming) -> Answer:
-            name = await _name(incoming)
-            if name is None:
+            if not _suits(incoming):
                 return await route(incoming)
+            body = incoming.at_once()
+            name = _name(incoming, await incoming.body() if body is None else body)
             kept = self._kept.get(name)
             if kept is not None:
                 return self._again(name, kept)
@@ -85,13 +86,17 @@ def _cost(name: Name, answer: Answer) -> int:
     return sum(map(len, name)) + len(answer.body) + EXTRA
 
 
-async def _name(incoming: Incoming) -> Name | None:
-    """What the answer depends on, or None where this tier is not asked."""
+def _suits(incoming: Incoming) -> bool:
+    """Whether this tier is asked."""
     headers = incoming.headers
-    kind, announced = headers.get(b"content-type", b""), headers.get(b"content-length", b"")
+    announced = headers.get(b"content-length", b"")
     small = len(announced) < 6 and announced.isdigit() and int(announced) <= LARGEST_BODY
     if not small or incoming.scope.get("query_string") or b"cache-control" in headers:
-        return None
-    if kind[:10].lower() == b"multipart/":  # read in pieces, and its boundary is new each time
-        return None
-    return incoming.path, headers.get(b"accept", b""), kind, await incoming.body()
+        return False  # multipart is read in pieces, and its boundary is new each time
+    return headers.get(b"content-type", b"")[:10].lower() != b"multipart/"
+
+
+def _name(incoming: Incoming, body: bytes) -> Name:
+    """What the answer depends on."""
+    headers = incoming.headers
+    return incoming.path, headers.get(b"accept", b""), headers.get(b"content-type", b""), body

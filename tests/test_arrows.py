@@ -192,7 +192,7 @@ ARROWS: dict[str, set[str]] = {
         "litapi.probe",
         "litapi.settings",
     },
-    "litapi.guard": {"litapi.answer", "litapi.errors", "litapi.metrics"},
+    "litapi.guard": {"litapi.answer", "litapi.errors", "litapi.incoming", "litapi.metrics"},
     "litapi.front": {
         "cache",
         "litapi.access",
@@ -252,7 +252,7 @@ BENCH_EXTRA: dict[str, set[str]] = {
     "bench.workload": {"litapi.demo.caption", "litapi.demo.drawing"},
     "bench.lookups": {"cache"},
     "bench.load": {"litapi.descriptors"},
-    "bench.compare.__main__": {"litapi.descriptors"},
+    "bench.compare.__main__": {"litapi.checkpoint", "litapi.descriptors", "litapi.precision"},
     "bench.faults.__main__": {"litapi.descriptors"},
     "bench.bulk": {"litapi.checkpoint", "litapi.towers"},
     "bench.baselines.bare": {

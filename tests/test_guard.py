@@ -87,6 +87,29 @@ async def _whole(incoming: Incoming, send: Send) -> None:
         await _answer(Answer(body, headers=[]), send)
 
 
+async def _at_once(incoming: Incoming, send: Send) -> None:
+    """How much of the body was there without waiting, and of the rest how much came; -1: none."""
+    first = incoming.at_once()
+    rest = len(await incoming.body()) if first is None else -1
+    await _answer(Answer.json([-1 if first is None else len(first), rest]), send)
+
+
+async def _tasks(incoming: Incoming, send: Send) -> None:
+    """How many requests uvicorn takes for unfinished, and how many clients left."""
+    protocol = incoming.scope["extensions"][WHOLE].__self__
+    await _answer(Answer.json([len(protocol.tasks), len(_LEFT)]), send)
+
+
+async def _until_gone(incoming: Incoming, send: Send) -> None:
+    """Waits for the client to leave, with its body taken at once."""
+    _LEFT.clear()
+    assert incoming.at_once() == b"ab"
+    _LEFT.append(await asyncio.wait_for(incoming.gone(), 20))
+
+
+_LEFT: list[ClientGone] = []
+
+
 async def _twice(incoming: Incoming, send: Send) -> None:
     whole = incoming.scope["extensions"][WHOLE]
     said = [whole(incoming.scope, 200, b"content-length: 1\r\n", b"a") for _ in range(2)]
@@ -131,6 +154,9 @@ _ROUTES = {
     "/leftovers": _leftovers,
     "/whole": _whole,
     "/twice": _twice,
+    "/at-once": _at_once,
+    "/until-gone": _until_gone,
+    "/tasks": _tasks,
     "/echo": _echo,
     "/slow": _slow,
     "/late": _late,
@@ -363,6 +389,37 @@ def test_an_idle_kept_connection_is_left_to_the_keep_alive_time() -> None:
             assert client.reply().status == 200
             time.sleep(pause)
         assert client.ended()
+
+
+def test_uvicorn_does_no_more_at_the_start_of_a_task_than_the_guard() -> None:
+    """The guard replaces that function for its callback's sake; a new uvicorn may do more in it."""
+    source = inspect.getsource(HttpToolsProtocol._start_asgi_task)
+    code = [line.strip() for line in source.splitlines() if line.strip() and "#" not in line]
+    assert code[-4:] == [
+        "else:",
+        "task = self.loop.create_task(cycle.run_asgi(app))",
+        "task.add_done_callback(self.tasks.discard)",
+        "self.tasks.add(task)",
+    ]
+    assert code[1] == "if self.config.reset_contextvars:"
+    assert not uvicorn.Config(app).reset_contextvars  # the default, which siglit leaves as it is
+
+
+def test_uvicorn_receives_no_otherwise_than_the_guard() -> None:
+    """A body that is taken at once is what the first `receive` would have given."""
+    source = inspect.getsource(RequestResponseCycle.receive)
+    code = [line.strip() for line in source.splitlines() if line.strip() and "#" not in line]
+    assert code[4:] == [
+        "if not self.disconnected and not self.response_complete:",
+        "self.flow.resume_reading()",
+        "await self.message_event.wait()",
+        "self.message_event.clear()",
+        "if self.disconnected or self.response_complete:",
+        'return {"type": "http.disconnect"}',
+        'message: HTTPRequestEvent = {"type": "http.request", "body": bytes(self.body), "more_body": self.more_body}',  # noqa: E501
+        "self.body = bytearray()",
+        "return message",
+    ]
 
 
 def test_uvicorn_does_no_more_after_an_answer_than_the_guard() -> None:
@@ -614,6 +671,64 @@ def test_close_is_heard(server: Guarded) -> None:
         reply = client.reply()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         assert client.ended()
+
+
+# -- a body at once ------------------------------------------------------------------------------
+
+
+def test_a_body_that_has_come_whole_is_there_at_once(server: Guarded) -> None:
+    """Also the next one on the same connection, an empty one, and one in chunks."""
+    chunked = b"POST /at-once HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    with Client(server) as client:
+        for body in (b"ab", b"", bytes(4000)):
+            client.send(post("/at-once", body))
+            assert json.loads(client.reply().body) == [len(body), -1]
+        client.send(chunked + b"3\r\nabc\r\n0\r\n\r\n")
+        assert json.loads(client.reply().body) == [3, -1]
+
+
+def test_a_body_that_is_still_to_come_is_waited_for(server: Guarded) -> None:
+    """No part of it is taken before the rest is there."""
+    with Client(server) as client:
+        request = post("/at-once", b"abcd")
+        client.send(request[:-2])
+        time.sleep(0.1)
+        client.send(request[-2:])
+        assert json.loads(client.reply().body) == [-1, 4]
+
+
+def test_requests_that_were_sent_ahead_each_have_their_own_body(server: Guarded) -> None:
+    """While a later one is being read, an earlier one asks in the ordinary way."""
+    with Client(server) as client:
+        client.send(b"".join(post("/at-once", bytes(n)) for n in range(1, 30)))
+        for n in range(1, 30):
+            assert max(json.loads(client.reply().body)) == n
+
+
+def test_a_client_that_leaves_after_its_body_was_taken_is_heard(server: Guarded) -> None:
+    """Whoever computes for it may stop."""
+    with Client(server) as client:
+        client.send(post("/until-gone", b"ab"))
+        time.sleep(0.1)
+    ends = time.monotonic() + 20
+    while tasks_and_left(server) != (1, 1) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert tasks_and_left(server) == (1, 1)
+
+
+def tasks_and_left(server: Guarded) -> tuple[int, int]:
+    """Unfinished requests, this one among them, and clients that left."""
+    tasks, left = json.loads(ask(server, post("/tasks", b"")).body)
+    return tasks, left
+
+
+def test_a_task_that_ended_is_no_longer_counted(server: Guarded) -> None:
+    """At shutdown the server waits for those that are left."""
+    with Client(server) as client:
+        client.send(b"".join(post("/echo", b"a") for _ in range(8)))
+        for _ in range(8):
+            assert client.reply().status == 200
+    assert tasks_and_left(server)[0] == 1
 
 
 # -- an answer in one write ----------------------------------------------------------------------
