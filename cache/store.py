@@ -166,33 +166,27 @@ class RedisStore:
         if self._reader is None or not self._may_ask():
             return [Lost.SKIPPED] * len(keys)
         replies: list[Reply] = []
-        for chunk, places in self._enlist(keys):
+        for chunk, place in [*map(self._seat, keys)]:
             while chunk.replies is None:
                 waiter = self._loop.create_future()
                 chunk.waiters.append(waiter)
                 await waiter
-            replies += [chunk.replies[place] for place in places]
+            replies.append(chunk.replies[place])
         return replies
 
-    def _enlist(self, keys: Sequence[bytes]) -> list[tuple[Chunk, list[int]]]:
-        """Each chunk that takes some of the keys, in their order, and their places in it."""
-        chunk = self._open_chunk()
-        parts = [(chunk, list[int]())]
-        for key in keys:
-            if len(chunk.places) >= CHUNK:
-                chunk = self._open_chunk()
-                parts.append((chunk, []))
-            parts[-1][1].append(chunk.places.setdefault(key, len(chunk.places)))
-        return parts
-
-    def _open_chunk(self) -> Chunk:
+    def _seat(self, key: bytes) -> tuple[Chunk, int]:
+        """The chunk that takes a key along, and its place there."""
         chunk = self._pending[-1] if self._pending else None
         if chunk is None or chunk.replies is not None or len(chunk.places) >= CHUNK:
-            if not self._pending:
-                self._loop.call_soon(self._dispatch)
-            chunk = Chunk(self._loop.time(), self._heard)
-            self._pending.append(chunk)
-            self._wait(chunk)
+            chunk = self._open_chunk()
+        return chunk, chunk.places.setdefault(key, len(chunk.places))
+
+    def _open_chunk(self) -> Chunk:
+        if not self._pending:
+            self._loop.call_soon(self._dispatch)
+        chunk = Chunk(self._loop.time(), self._heard)
+        self._pending.append(chunk)
+        self._wait(chunk)
         return chunk
 
     def _dispatch(self) -> None:

@@ -168,8 +168,7 @@ class VectorCache:
             self._look_in_memory(keys, found)
             if len(found) < len(keys) and self.store is not None:
                 asked = self._worth_asking(keys, found)
-                replies = await self.store.get([keys[position] for position in asked])
-                self._take(keys, asked, replies, found, write)
+                self._take(asked, await self.store.get([*asked.values()]), found, write)
         else:
             self._watcher.looked_up("l1", "bypass", len(keys))
         if len(found) < len(keys):
@@ -190,31 +189,30 @@ class VectorCache:
         if len(found) < len(keys):
             self._watcher.looked_up("l1", "miss", len(keys) - len(found))
 
-    def _worth_asking(self, keys: Sequence[bytes], found: dict[int, Found]) -> list[int]:
-        """The places of keys that are neither found nor under way."""
-        return [
-            position
+    def _worth_asking(self, keys: Sequence[bytes], found: dict[int, Found]) -> dict[int, bytes]:
+        """Place → key of those that are neither found nor under way."""
+        return {
+            position: key
             for position, key in enumerate(keys)
             if position not in found and key not in self._flights
-        ]
+        }
 
     def _take(
         self,
-        keys: Sequence[bytes],
-        asked: Sequence[int],
+        asked: dict[int, bytes],
         replies: Sequence[Reply],
         found: dict[int, Found],
         write: bool,
     ) -> None:
-        """What Redis said of the keys at the places `asked`."""
+        """What Redis said of the keys `asked`, by their places."""
         results: dict[str, int] = {}
-        for position, reply in zip(asked, replies, strict=True):
-            entry, result = self._open(keys[position], reply)
+        for (position, key), reply in zip(asked.items(), replies, strict=True):
+            entry, result = self._open(key, reply)
             results[result] = results.get(result, 0) + 1
             if entry is not None:
                 found[position] = Found(entry, State.HIT_L2)
                 if write:
-                    self._remember(keys[position], entry)
+                    self._remember(key, entry)
         for result, n in results.items():
             self._watcher.looked_up("redis", result, n)
 

@@ -55,6 +55,10 @@ class Spent:
 
     def header(self) -> bytes:
         """In the form of `Server-Timing`, milliseconds."""
+        if not self.infer:  # a hit, or a refusal: formatting floats is a good part of a header
+            return b"cache;dur=%d.%03d, queue;dur=0.000, decode;dur=0.000, infer;dur=0.000" % (
+                divmod(int(self.cache * 1e6), 1000)
+            )
         return b"cache;dur=%.3f, queue;dur=%.3f, decode;dur=%.3f, infer;dur=%.3f" % (
             self.cache * 1e3,
             self.queue * 1e3,
@@ -79,18 +83,25 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """The way to the towers."""
+
+    submit: Submit
+    timeout: float  # seconds that an answer may take
+    begun: Callable[[Job], bool]
+
+
 @dataclass(slots=True)
 class Errand:
     """Items of one request that may have to go to a tower; for a hit nobody ever runs it."""
 
+    pool: Submitter
     kind: Kind
     items: list[Item]
     demand: Demand
     spent: Spent
-    submit: Submit
-    timeout: float
-    job_begun: Callable[[Job], bool]
-    since: float = field(default_factory=time.monotonic)
+    since: float  # by time.monotonic
     job: Job | None = None
 
     async def run(self, positions: list[int]) -> Sequence[Entry | Exception]:
@@ -98,14 +109,14 @@ class Errand:
         now = time.monotonic()
         self.spent.cache = max(self.spent.cache, now - self.since)
         payloads = [self.items[position].payload for position in positions]
-        self.job = Job(payloads, self.demand.max_num_patches, now + self.timeout)  # type: ignore[arg-type]
-        reply = await self.submit(self.kind, self.job)
+        self.job = Job(payloads, self.demand.max_num_patches, now + self.pool.timeout)  # type: ignore[arg-type]
+        reply = await self.pool.submit(self.kind, self.job)
         self.spent.add(reply)
         return entries(reply)
 
     def begun(self) -> bool:
         """Whether a worker has begun with what was sent."""
-        return self.job is not None and self.job_begun(self.job)
+        return self.job is not None and self.pool.begun(self.job)
 
 
 class Embedder:
@@ -121,9 +132,7 @@ class Embedder:
     ) -> None:
         self._fingerprints = fingerprints
         self._cache = cache
-        self._submit = submit
-        self._timeout = timeout
-        self._begun = begun
+        self._pool = Submitter(submit, timeout, begun)
         self._negative = NegativeTier()
         self._derived: dict[int, Fingerprint] = {}  # by patches asked for: a few thousand at most
 
@@ -203,7 +212,7 @@ class Embedder:
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
     ) -> list[Found]:
         """What the cache has, and the towers' answers for the rest."""
-        errand = Errand(kind, items, demand, spent, self._submit, self._timeout, self._begun)
+        errand = Errand(self._pool, kind, items, demand, spent, time.monotonic())
         answers = await self._cache.resolve(
             keys,
             errand.run,

@@ -159,14 +159,9 @@ class Front:
     # -- requests ------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1000})
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
         began = time.perf_counter()
         incoming = Incoming(scope, receive, self._limit)
         self._count(1)
@@ -188,6 +183,12 @@ class Front:
         if self._logs:
             _log_request(label, incoming.method, answer.status, seconds, request_id)
 
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
     def _count(self, change: int) -> None:
         self._in_flight += change
         self._busy[self._consumer] = self._in_flight
@@ -196,9 +197,8 @@ class Front:
         """The answer, or None where the pages have it."""
         try:
             self._access.check(incoming)
-            if incoming.path.startswith(PAGES):
-                return None
-            return await self._route(incoming)(incoming)
+            route = self._route(incoming)
+            return None if route is None else await route(incoming)
         except ItemsRefused as refused:
             return Answer.error(refused.error, refused.items)
         except ServiceError as error:
@@ -209,11 +209,14 @@ class Front:
             log.exception("a request failed")
             return Answer.error(ServiceError())
 
-    def _route(self, incoming: Incoming) -> Route:
+    def _route(self, incoming: Incoming) -> Route | None:
+        """None where the pages answer."""
         method, path = incoming.method, incoming.path
         route = self._table.get(("GET" if method == "HEAD" else method, path))
         if route is not None:
             return route
+        if path.startswith(PAGES):
+            return None
         if path in self._paths:
             found = {method for method, known in self._table if known == path}
             raise MethodNotAllowed(found | {"HEAD"} if "GET" in found else found)
@@ -257,8 +260,8 @@ def _fresh_ids() -> Iterator[bytes]:
 
 def _request_id(incoming: Incoming, fresh: Iterator[bytes]) -> bytes:
     """The client's own, where it is harmless, else a new one."""
-    given = incoming.headers.get(b"x-request-id", b"")
-    return given if _HARMLESS(given) else next(fresh)
+    given = incoming.headers.get(b"x-request-id")
+    return given if given and _HARMLESS(given) else next(fresh)
 
 
 async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Send) -> None:

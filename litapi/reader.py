@@ -184,10 +184,13 @@ class Reader:
         """An image by its URL, where this server fetches at all."""
         return ImageUrlDisabled() if self._fetcher is None else Link(url)
 
+    @staticmethod
+    def settled(items: list[Read]) -> list[Item | ItemError] | None:
+        """The same items, unless one of them must be fetched."""
+        return None if Link in map(type, items) else items  # type: ignore[return-value]
+
     async def settle(self, items: list[Read], incoming: Incoming) -> list[Item | ItemError]:
         """The items with every link fetched, all at the same time, while the client is there."""
-        if Link not in map(type, items):
-            return items  # type: ignore[return-value]
         return await incoming.unless_gone(self._fetched(items))
 
     async def _fetched(self, items: list[Read]) -> list[Item | ItemError]:

@@ -62,7 +62,7 @@ class Routes:
         vectors = self._vectors(form)
         parts = form.input if isinstance(form.input, list) else [form.input]
         self._reader.count(parts)
-        items = [self._reader.part(part) for part in parts]
+        items = list(map(self._reader.part, parts))
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         entries = _entries(outcome)
         if len(entries) < len(items):
@@ -70,12 +70,14 @@ class Routes:
         small = _quantized(form, entries, vectors)
         if _wants_octets(incoming):
             return _with_headers(small.raw() if small else Answer.raw(entries, vectors), outcome)
-        forms = small.forms if small else [vectors.form(entry) for entry in entries]
-        data = [_embedding(i, entry, forms[i]) for i, entry in enumerate(entries)]
+        data, tokens = [], 0
+        for index, entry in enumerate(entries):
+            form_of_it = small.forms[index] if small else vectors.form(entry)
+            data.append(_embedding(index, entry, form_of_it))
+            tokens += entry.tokens
         if small and small.scales:
             for one, scale in zip(data, small.scales, strict=True):
                 one["scale"] = scale
-        tokens = sum(entry.tokens for entry in entries)
         content = {
             "object": "list",
             "data": data,
@@ -183,10 +185,12 @@ class Routes:
 
     async def _outcome(self, items: list[Read], incoming: Incoming, patches: int | None) -> Outcome:
         demand = self._demand(incoming, patches)
-        settled = await self._reader.settle(items, incoming)
-        outcome = await self._embedder.embed(settled, demand)
-        outcome.fetched = settled is not items
-        return outcome
+        settled = self._reader.settled(items)
+        if settled is None:
+            outcome = await self._embedder.embed(await self._reader.settle(items, incoming), demand)
+            outcome.fetched = True
+            return outcome
+        return await self._embedder.embed(settled, demand)
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         checkpoint = self._service.checkpoint

@@ -636,3 +636,12 @@ def test_another_process_finds_the_vectors_in_redis() -> None:
     assert second.towers.sent == [("text", ["b"])]
     assert states(outcome) == ["hit-l2", "hit-l2", "miss"]
     assert right(outcome, [*items, text("b")])
+
+
+@given(seconds=st.floats(0, 1000))
+def test_a_hits_header_says_what_the_long_form_would(seconds: float) -> None:
+    """To a microsecond; what was not done took no time."""
+    said = dict(part.split(b";dur=") for part in Spent(cache=seconds).header().split(b", "))
+    assert abs(float(said[b"cache"]) - seconds * 1e3) <= 0.0011
+    assert [said[name] for name in (b"queue", b"decode", b"infer")] == [b"0.000"] * 3
+    assert list(said) == [b"cache", b"queue", b"decode", b"infer"]

@@ -341,7 +341,8 @@ def test_a_fetch_ends_when_its_client_leaves() -> None:
 def test_without_links_there_is_nothing_to_settle() -> None:
     """Items and their errors keep their places; a link that cannot be fetched is its own error."""
     reads: list[Read] = [Item("text", "a"), TextEmpty(), Item("image", b"x")]
-    assert settle(reads) == reads
+    assert READER.settled(reads) is reads
+    assert READER.settled([*reads, Link("http://a.example/b.png")]) is None
     settled = settle([*reads, Link("http://a.example/b.png")])
     assert settled[:3] == reads
     assert isinstance(settled[3], ImageUrlDisabled)
