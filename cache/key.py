@@ -32,6 +32,11 @@ class Fingerprint:
 
     digest: bytes
     fields: Mapping[str, Field] = field(compare=False)
+    heads: Mapping[str, bytes] = field(init=False, compare=False)  # of keys, by kind
+
+    def __post_init__(self) -> None:
+        heads = {kind: PREFIX + self.short + letter for kind, letter in KINDS.items()}
+        object.__setattr__(self, "heads", heads)
 
     @classmethod
     def of(cls, fields: Mapping[str, Field]) -> Fingerprint:
@@ -79,9 +84,10 @@ def _framed(tag: bytes, text: str) -> bytes:
 
 def key(fingerprint: Fingerprint, kind: str, content: bytes) -> bytes:
     """`kind` is "t" for text, as the tokenizer receives it, or "i" for an image's raw bytes."""
-    if kind not in KINDS:
+    head = fingerprint.heads.get(kind)
+    if head is None:
         raise ValueError(f"kind is {kind!r}, not one of {sorted(KINDS)}")
-    return PREFIX + fingerprint.short + KINDS[kind] + sha256(content).digest()
+    return head + sha256(content).digest()
 
 
 async def key_aside(fingerprint: Fingerprint, kind: str, content: bytes) -> bytes:

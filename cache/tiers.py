@@ -133,15 +133,17 @@ class VectorCache:
 
     # ---- looking
 
-    def peek(self, keys: Sequence[bytes]) -> list[Found] | None:
-        """All from this process's memory, or nothing: no task and no await."""
-        found = []
-        for key in keys:
+    def peek(self, keys: Sequence[bytes]) -> dict[int, Found]:
+        """Position → what this process's memory has: no task and no await."""
+        found = {}
+        for position, key in enumerate(keys):
             entry = self.memory.get(key)
-            if entry is None:
-                return None
-            found.append(Found(entry, State.HIT_L1))
-        self._watcher.looked_up("l1", "hit", len(found))
+            if entry is not None:
+                found[position] = Found(entry, State.HIT_L1)
+        if found:
+            self._watcher.looked_up("l1", "hit", len(found))
+        if len(found) < len(keys):
+            self._watcher.looked_up("l1", "miss", len(keys) - len(found))
         return found
 
     async def resolve(
@@ -149,12 +151,13 @@ class VectorCache:
         keys: Sequence[bytes],
         compute: Compute,
         *,
+        peeked: dict[int, Found] | None = None,
         read: bool = True,
         write: bool = True,
         leaving: Leaving | None = None,
         begun: Callable[[], bool] = _always,
     ) -> list[Found]:
-        """One `Found` for each key, in order.
+        """One `Found` for each key, in order. `peeked` is what `peek` said of them a moment ago.
 
         `compute` is called at most once, with the positions of the unique keys that are neither
         found nor under way. If it raises, each of those positions gets what it raised. `leaving`
@@ -165,7 +168,7 @@ class VectorCache:
         """
         found: dict[int, Found] = {}
         if read:
-            self._look_in_memory(keys, found)
+            found = self.peek(keys) if peeked is None else peeked
             if len(found) < len(keys) and self.store is not None:
                 asked = self._worth_asking(keys, found)
                 self._take(asked, await self.store.get([*asked.values()]), found, write)
@@ -176,18 +179,6 @@ class VectorCache:
             await self._fly(legs, compute, State.MISS if read else State.BYPASS, leaving, begun)
             found.update((position, flight.end(joined)) for position, flight, joined in legs)
         return [found[position] for position in range(len(keys))]
-
-    # ---- looking
-
-    def _look_in_memory(self, keys: Sequence[bytes], found: dict[int, Found]) -> None:
-        for position, key in enumerate(keys):
-            entry = self.memory.get(key)
-            if entry is not None:
-                found[position] = Found(entry, State.HIT_L1)
-        if found:
-            self._watcher.looked_up("l1", "hit", len(found))
-        if len(found) < len(keys):
-            self._watcher.looked_up("l1", "miss", len(keys) - len(found))
 
     def _worth_asking(self, keys: Sequence[bytes], found: dict[int, Found]) -> dict[int, bytes]:
         """Place → key of those that are neither found nor under way."""

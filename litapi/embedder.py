@@ -55,7 +55,7 @@ class Spent:
 
     def header(self) -> bytes:
         """In the form of `Server-Timing`, milliseconds."""
-        if not self.infer:  # a hit, or a refusal: formatting floats is a good part of a header
+        if not (self.queue or self.decode or self.infer):  # formatting floats takes its time
             return b"cache;dur=%d.%03d, queue;dur=0.000, decode;dur=0.000, infer;dur=0.000" % (
                 divmod(int(self.cache * 1e6), 1000)
             )
@@ -142,9 +142,8 @@ class Embedder:
         if len(texts) == len(items):  # most requests: no places to keep, no tasks to gather
             outcome, fingerprint = Outcome([]), self._fingerprints["text"]
             keys = [key(fingerprint, "t", _content(text)) for text in texts]
-            outcome.found = self._at_once(keys, demand, outcome.spent) or await self._find(
-                "text", texts, keys, demand, outcome.spent
-            )
+            found = self._find("text", texts, keys, demand, outcome.spent)
+            outcome.found = found if isinstance(found, list) else await found
             return outcome
         outcome = Outcome([_REFUSED] * len(items))
         places: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
@@ -168,31 +167,29 @@ class Embedder:
         self, kind: Kind, items: list[Item], places: list[int], demand: Demand, outcome: Outcome
     ) -> None:
         keys = await _keys(self._fingerprint(kind, demand), kind, items)
-        spent = outcome.spent
-        found = self._at_once(keys, demand, spent) or await self._find(
-            kind, items, keys, demand, spent
-        )
+        finding = self._find(kind, items, keys, demand, outcome.spent)
+        found = finding if isinstance(finding, list) else await finding
         for place, one in zip(places, found, strict=True):
             outcome.found[place] = one
 
-    def _at_once(self, keys: list[bytes], demand: Demand, spent: Spent) -> list[Found] | None:
-        """All from this process's memory, or nothing."""
-        if not demand.read:
-            return None
-        began = time.monotonic()
-        found = self._cache.peek(keys)
-        if found is not None:
-            spent.cache = max(spent.cache, time.monotonic() - began)
-        return found
-
     def _find(
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
-    ) -> Awaitable[list[Found]]:
-        """No coroutine of its own: each costs a hit in Redis something, each time it is resumed."""
-        known = self._known_bad(keys) if demand.read else {}
-        if not known:
+    ) -> list[Found] | Awaitable[list[Found]]:
+        """What is in this process's memory at once, all the rest to be awaited.
+
+        No coroutine of its own: each costs a hit in Redis something, each time it is resumed.
+        """
+        if not demand.read:
             return self._ask(kind, items, keys, demand, spent)
-        return self._ask_rest(known, kind, items, keys, demand, spent)
+        began = time.monotonic()
+        peeked = self._cache.peek(keys)
+        if len(peeked) == len(keys):
+            spent.cache = max(spent.cache, time.monotonic() - began)
+            return [*peeked.values()]
+        known = self._known_bad(keys)
+        if known:
+            return self._ask_rest({**known, **peeked}, kind, items, keys, demand, spent)
+        return self._ask(kind, items, keys, demand, spent, peeked)
 
     async def _ask_rest(
         self,
@@ -205,17 +202,25 @@ class Embedder:
     ) -> list[Found]:
         rest = [i for i in range(len(keys)) if i not in known]
         wanted = [items[i] for i in rest], [keys[i] for i in rest]
-        known.update(zip(rest, await self._ask(kind, *wanted, demand, spent), strict=True))
+        answers = await self._ask(kind, *wanted, demand, spent, {})
+        known.update(zip(rest, answers, strict=True))
         return [known[i] for i in range(len(keys))]
 
     async def _ask(
-        self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
+        self,
+        kind: Kind,
+        items: list[Item],
+        keys: list[bytes],
+        demand: Demand,
+        spent: Spent,
+        peeked: dict[int, Found] | None = None,
     ) -> list[Found]:
         """What the cache has, and the towers' answers for the rest."""
         errand = Errand(self._pool, kind, items, demand, spent, time.monotonic())
         answers = await self._cache.resolve(
             keys,
             errand.run,
+            peeked=peeked,
             read=demand.read,
             write=demand.write,
             leaving=demand.leaving,

@@ -90,7 +90,6 @@ class Incoming:
             BodyTooLarge: as `chunks`.
         """
         if self._body is None and not self._seen:
-            self._refuse_announced()
             take = self.scope.get("extensions", _NONE).get(BODY)
             body: bytes | None = take(self.scope) if take else None
             if body is not None:

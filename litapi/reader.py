@@ -44,7 +44,7 @@ LONGEST_ESCAPE = 12  # bytes of one character in JSON, written as two \\u escape
 FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
 MOST_FIELDS = 32  # of an object in a body; no form has as many
 DEEPEST = 4  # a body, its list, a part of it, the object in that
-NESTED = (list, dict)
+NESTED = frozenset({list, dict})
 LARGE = 1 << 20  # bytes of a body in which commas are counted before it is parsed
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
@@ -247,8 +247,10 @@ def _bound(content: Any, most: int, depth: int) -> None:
         if len(content) > MOST_FIELDS:
             raise RequestInvalid(f"An object of the body has more than {MOST_FIELDS} fields.")
         members = content.values()
+    if NESTED.isdisjoint(map(type, members)):
+        return
     for member in members:
-        if depth and isinstance(member, NESTED):
+        if depth and type(member) in NESTED:
             _bound(member, most, depth - 1)
 
 

@@ -183,14 +183,20 @@ class Routes:
 
     # -- parts of routes -----------------------------------------------------------------------
 
-    async def _outcome(self, items: list[Read], incoming: Incoming, patches: int | None) -> Outcome:
+    def _outcome(
+        self, items: list[Read], incoming: Incoming, patches: int | None
+    ) -> Awaitable[Outcome]:
         demand = self._demand(incoming, patches)
         settled = self._reader.settled(items)
         if settled is None:
-            outcome = await self._embedder.embed(await self._reader.settle(items, incoming), demand)
-            outcome.fetched = True
-            return outcome
-        return await self._embedder.embed(settled, demand)
+            return self._fetched(items, incoming, demand)
+        return self._embedder.embed(settled, demand)
+
+    async def _fetched(self, items: list[Read], incoming: Incoming, demand: Demand) -> Outcome:
+        settled = await self._reader.settle(items, incoming)
+        outcome = await self._embedder.embed(settled, demand)
+        outcome.fetched = True
+        return outcome
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         checkpoint = self._service.checkpoint

@@ -111,7 +111,7 @@ async def test_no_keys_are_resolved_to_nothing() -> None:
     model = Model()
     async with caching() as cache:
         assert await cache.resolve([], model.compute([])) == []
-        assert cache.peek([]) == []
+        assert cache.peek([]) == {}
     assert model.calls == []
 
 
@@ -143,27 +143,31 @@ async def test_vectors_evicted_from_memory_are_found_in_redis(server: RedisServe
 # ---- the quick way
 
 
-async def test_peeking_answers_when_memory_has_everything() -> None:
+async def test_peeking_finds_what_memory_has() -> None:
     """A hit needs no task, no await and no Redis."""
     model, keys, recorder = Model(), many(4), Recorder()
     async with caching(recorder=recorder) as cache:
         await cache.resolve(keys, model.compute(keys))
         before = recorder.calls
         found = cache.peek(keys)
-        assert found is not None
-        assert states(found) == ["hit-l1"] * 4
-        assert wrong(keys, found) == 0
+        assert [*found] == [0, 1, 2, 3]
+        assert states([*found.values()]) == ["hit-l1"] * 4
+        assert wrong(keys, [*found.values()]) == 0
         assert recorder.calls == before + 1
 
 
-async def test_peeking_answers_nothing_when_one_is_missing() -> None:
-    """All or nothing, and what was seen in vain is not counted."""
+async def test_what_was_peeked_is_neither_looked_up_nor_counted_again() -> None:
+    """The rest is found as it would be without; the places are those of the request."""
     model, keys, recorder = Model(), many(4), Recorder()
     async with caching(recorder=recorder) as cache:
-        await cache.resolve(keys[:3], model.compute(keys))
-        before = recorder.calls
-        assert cache.peek(keys) is None
-        assert recorder.calls == before
+        await cache.resolve(keys[1:3], model.compute(keys[1:3]))
+        peeked = cache.peek(keys)
+        assert [*peeked] == [1, 2]
+        before = recorder.results["l1", "hit"], recorder.results["l1", "miss"]
+        found = await cache.resolve(keys, model.compute(keys), peeked=peeked)
+        assert states(found) == ["miss", "hit-l1", "hit-l1", "miss"]
+        assert wrong(keys, found) == 0
+        assert (recorder.results["l1", "hit"], recorder.results["l1", "miss"]) == before
 
 
 async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
