@@ -82,12 +82,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fault: ServiceError | None = None  # said when the answers before it are out
         self._deaf = False  # what still arrives is thrown away
         self._watch = _Watch(self.loop.time())
+        self._extensions: Any = {WHOLE: self._send_whole, BODY: self._taken_whole}
         super().connection_made(cast("asyncio.Transport", self._door))
         _Sweep.of(self.server_state, self.loop, self.patience.sweep_seconds).wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go of what refers to this object, which would wait for the collector otherwise."""
         self._door.let_go()
+        self._extensions = {}
         super().connection_lost(exc)
         self.scope = self.cycle = None  # type: ignore[assignment]  # as before the first request
         self.pipeline.clear()
@@ -111,9 +113,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self._keep_alive = self.cycle.keep_alive
             self.cycle.keep_alive = False
-            # A function of the cycle would make it refer to itself: only the collector finds that.
-            extensions: dict[str, Any] = {WHOLE: self._send_whole, BODY: self._taken_whole}
-            self.cycle.scope["extensions"] = extensions
+            # Functions of the cycle would make it refer to itself: only the collector finds that.
+            self.cycle.scope["extensions"] = self._extensions
 
     def on_body(self, body: bytes) -> None:
         """Body bytes are for the application to limit."""
