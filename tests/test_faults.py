@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from bench.faults.__main__ import device
 from bench.faults.answer_key import AnswerKey
 from bench.faults.mutation import FORMATS, mutated, originals
 from bench.faults.nonsense import Bad, Verdicts, bad_requests
@@ -245,9 +244,3 @@ def test_bad_requests_are_judged_by_their_codes() -> None:
         verdicts.judge(one, status, "application/json", body)
     assert sum(verdicts.wrong.values()) == 4
     assert (verdicts.decoded, verdicts.refused["invalid_json"]) == (1, 1)
-
-
-def test_results_are_named_after_the_device() -> None:
-    """One file for each kind of machine."""
-    assert device(None) == "cpu"
-    assert device("NVIDIA H100 80GB HBM3\nNVIDIA H100 80GB HBM3") == "h100-80gb-hbm3"

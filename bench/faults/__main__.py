@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.faults.row import HEAD, Finding
 from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
-from bench.machine import Machine
+from bench.result_file import RESULTS, save
 from litapi.descriptors import raise_limit
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     raise_limit()
     record = asyncio.run(play(not options.short, options.only))
-    machine = Machine.read().fields()
-    whole = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, **record}
     if name := options.name or ("" if options.short or options.only else "faults"):
-        path = Path(options.out) / f"{name}-{device(machine['gpu'])}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        save(name, record, options.out)
     return 0 if all(row["holds"] for row in record["rows"]) else 1
 
 
@@ -42,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="a few of everything, no stopwatch")
     parser.add_argument("--only", type=_numbers, default=None, help="rows, as in 3,5")
     parser.add_argument("--name", help="of the result: faults, and for a part of the table none")
-    parser.add_argument("--out", default=RESULTS, help="folder of the result")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     return parser
 
 
@@ -65,14 +57,6 @@ async def play(long: bool, only: Sequence[int] | None) -> dict[str, Any]:
     total = truth(findings)
     print(TRUTH.line(total), flush=True)
     return {"form": "long" if long else "short", "rows": [*rows, TRUTH.fields(total)]}
-
-
-def device(gpu: str | None) -> str:
-    """What a result file is named after."""
-    if gpu is None:
-        return "cpu"
-    first = gpu.splitlines()[0].lower().removeprefix("nvidia ")
-    return "-".join(first.split())
 
 
 if __name__ == "__main__":
