@@ -65,7 +65,7 @@ def decode(key: bytes, blob: bytes, dim: int) -> Entry:
     vector = blob[OVERHEAD:]
     if crc != crc32(vector, crc32(blob[: _HEAD.size])):
         raise Corrupt("wrong checksum")
-    if (magic, version, dtype, written) != (MAGIC, VERSION, FLOAT32, dim) or flags > TRUNCATED:
+    if (magic, version, dtype, written) != (MAGIC, VERSION, FLOAT32, dim) or flags & ~TRUNCATED:
         raise Corrupt("another format")
     if echo != _echo(key):
         raise Corrupt("another key's value")

@@ -157,7 +157,8 @@ class VectorCache:
         leaving: Leaving | None = None,
         begun: Callable[[], bool] = _always,
     ) -> list[Found]:
-        """One `Found` for each key, in order. `peeked` is what `peek` said of them a moment ago.
+        """One `Found` for each key, in order. `peeked` is what `peek` said of them a moment
+        ago; it is the caller's to give away, for the rest is found into it.
 
         `compute` is called at most once, with the positions of the unique keys that are neither
         found nor under way. If it raises, each of those positions gets what it raised. `leaving`

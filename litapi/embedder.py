@@ -96,7 +96,7 @@ class Submitter:
 class Errand:
     """Items of one request that may have to go to a tower; for a hit nobody ever runs it."""
 
-    pool: Submitter
+    submitter: Submitter
     kind: Kind
     items: list[Item]
     demand: Demand
@@ -109,14 +109,14 @@ class Errand:
         now = time.monotonic()
         self.spent.cache = max(self.spent.cache, now - self.since)
         payloads = [self.items[position].payload for position in positions]
-        self.job = Job(payloads, self.demand.max_num_patches, now + self.pool.timeout)  # type: ignore[arg-type]
-        reply = await self.pool.submit(self.kind, self.job)
+        self.job = Job(payloads, self.demand.max_num_patches, now + self.submitter.timeout)  # type: ignore[arg-type]
+        reply = await self.submitter.submit(self.kind, self.job)
         self.spent.add(reply)
         return entries(reply)
 
     def begun(self) -> bool:
         """Whether a worker has begun with what was sent."""
-        return self.job is not None and self.pool.begun(self.job)
+        return self.job is not None and self.submitter.begun(self.job)
 
 
 class Embedder:
@@ -132,7 +132,7 @@ class Embedder:
     ) -> None:
         self._fingerprints = fingerprints
         self._cache = cache
-        self._pool = Submitter(submit, timeout, begun)
+        self._submitter = Submitter(submit, timeout, begun)
         self._negative = NegativeTier()
         self._derived: dict[int, Fingerprint] = {}  # by patches asked for: a few thousand at most
 
@@ -216,7 +216,7 @@ class Embedder:
         peeked: dict[int, Found] | None = None,
     ) -> list[Found]:
         """What the cache has, and the towers' answers for the rest."""
-        errand = Errand(self._pool, kind, items, demand, spent, time.monotonic())
+        errand = Errand(self._submitter, kind, items, demand, spent, time.monotonic())
         answers = await self._cache.resolve(
             keys,
             errand.run,

@@ -50,7 +50,6 @@ PAGES = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
 FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
 TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
-_NONE: dict[str, Any] = {}
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
 
 
@@ -278,7 +277,7 @@ async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Sen
 
 def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
     """Whether the server below could take the answer in one piece, and did."""
-    whole = incoming.scope.get("extensions", _NONE).get(WHOLE)
+    whole = incoming.extension(WHOLE)
     if whole is None or incoming.method == "HEAD":
         return False
     head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)

@@ -72,6 +72,10 @@ class Incoming:
         except (UnicodeDecodeError, ValueError):
             raise RequestInvalid("The query string could not be read.") from None
 
+    def extension(self, name: str) -> Any:
+        """What the server below offers under that name, or None."""
+        return self.scope.get("extensions", _NONE).get(name)
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body piece by piece.
 
@@ -90,7 +94,7 @@ class Incoming:
             BodyTooLarge: as `chunks`.
         """
         if self._body is None and not self._seen:
-            take = self.scope.get("extensions", _NONE).get(BODY)
+            take = self.extension(BODY)
             body: bytes | None = take(self.scope) if take else None
             if body is not None:
                 self._took(body)

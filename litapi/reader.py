@@ -247,11 +247,10 @@ def _bound(content: Any, most: int, depth: int) -> None:
         if len(content) > MOST_FIELDS:
             raise RequestInvalid(f"An object of the body has more than {MOST_FIELDS} fields.")
         members = content.values()
-    if NESTED.isdisjoint(map(type, members)):
-        return
-    for member in members:
-        if depth and type(member) in NESTED:
-            _bound(member, most, depth - 1)
+    if depth and not NESTED.isdisjoint(map(type, members)):
+        for member in members:
+            if type(member) in NESTED:
+                _bound(member, most, depth - 1)
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:

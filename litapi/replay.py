@@ -92,7 +92,8 @@ def _suits(incoming: Incoming) -> bool:
     announced = headers.get(b"content-length", b"")
     small = len(announced) < 6 and announced.isdigit() and int(announced) <= LARGEST_BODY
     if not small or incoming.scope.get("query_string") or b"cache-control" in headers:
-        return False  # multipart is read in pieces, and its boundary is new each time
+        return False
+    # multipart is read in pieces, and its boundary is new each time
     return headers.get(b"content-type", b"")[:10].lower() != b"multipart/"
 
 
