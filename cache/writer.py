@@ -1,7 +1,7 @@
 """Write-behind: a request hands its vectors over and goes; Redis gets them when it gets them.
 
 The queue is bounded (4 096) and drops its oldest: under pressure the newest vectors are the likely
-ones to be asked for. A batch goes out at 64 entries or 5 ms after the first, as one pipeline of
+ones to be asked for. A batch goes out at 64 entries or 50 ms after the first, as one pipeline of
 SET EX. Lives are 30 days give or take a tenth, so what was written together does not expire
 together. A batch that met an outage goes back to the head of the queue (writing twice is harmless);
 one that Redis refused (full, not permitted) is dropped and counted, as it would be refused again.
@@ -25,7 +25,7 @@ from cache.breaker import Breaker
 from cache.watcher import SILENT, Watcher
 
 BATCH = 64
-LINGER = 0.005
+LINGER = 0.05  # seconds
 PAUSE = 0.1  # how often a writer behind an open breaker looks whether it may go on
 
 Item = tuple[bytes, bytes]

@@ -20,12 +20,12 @@ CLIENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Minute:
-    """What the server can do, alone and at most, and a minute of 0.8 of that right after."""
+class Stint:
+    """A stretch of load at 0.8 of what the server could do just before, and a client alone."""
 
-    quiet: Tally
     rate: float
     load: Tally
+    quiet: Tally
 
     @property
     def ratio(self) -> float:
@@ -33,28 +33,29 @@ class Minute:
         return self.load.quantile(0.99) / self.quiet.quantile(0.99)
 
     @classmethod
-    async def of(cls, stage: Stage, traffic: Traffic) -> Minute:
-        """One minute, measured."""
-        quiet = await traffic.closed(1, stage.of(10.0, 1.0))
-        rate = await capacity(stage, traffic)
-        return cls(quiet, rate, await traffic.paced(0.8 * rate, stage.of(60.0, 4.0)))
+    async def of(cls, stage: Stage, traffic: Traffic) -> Stint:
+        """One, measured."""
+        rate = await capacity(stage, traffic, stage.of(5.0, 2.0))
+        load = await traffic.paced(0.8 * rate, stage.of(10.0, 4.0))
+        return cls(rate, load, await traffic.closed(1, stage.of(4.0, 1.0)))
 
 
 async def near_capacity(stage: Stage, finding: Finding) -> None:
     """At 0.8 of capacity nothing is refused, and the slowest wait little longer than alone.
 
-    Ten minutes, each judged by what the machine did just before it: a shared one loses a fifth of
-    its speed and finds it again within minutes, and against a capacity of long ago the load would
-    be no load or too much. The ratio is the median of the minutes; the worst is noted.
+    Ten minutes in stints of ten seconds, each judged by what the machine did just before and after
+    it: a shared core is half as fast for seconds at a time, and against a capacity of a minute ago
+    the load would be no load or too much. The ratio is the median of the stints; the least and the
+    worst are noted.
     """
     server = await stage.common()
     async with await stage.traffic(server, stage.heavy, fresh=1.0) as traffic:
-        minutes = [await Minute.of(stage, traffic) for _ in range(stage.of(10, 1))]
-    for minute in minutes:
-        finding.take(minute.load)
+        stints = [await Stint.of(stage, traffic) for _ in range(stage.of(60, 1))]
+    for stint in stints:
+        finding.take(stint.load)
     finding.must(finding.tally.refused == 0, "0 refused")
-    ratios = [minute.ratio for minute in minutes]
-    rates = [minute.rate for minute in minutes]
+    ratios = [stint.ratio for stint in stints]
+    rates = [stint.rate for stint in stints]
     finding.note(f"capacity {min(rates):.0f} to {max(rates):.0f}/s, p99 {_span(ratios)} × unloaded")
     finding.timely(median(ratios) <= 3, "p99 at most 3 × unloaded")
 
@@ -68,7 +69,7 @@ async def above_capacity(stage: Stage, finding: Finding) -> None:
     server = await stage.server(*SMALL_QUEUE)
     seconds = stage.of(60.0, 6.0)
     async with await stage.traffic(server, stage.heavy, fresh=1.0) as traffic:
-        rate = await capacity(stage, traffic)
+        rate = await capacity(stage, traffic, stage.of(20.0, 2.0))
         async with traffic.steady(2 * rate):
             await asyncio.sleep(seconds)
             in_time = traffic.tally.answered  # those that come after the load are not its rate
@@ -80,8 +81,7 @@ async def above_capacity(stage: Stage, finding: Finding) -> None:
     finding.timely(goodput >= 0.9, "goodput at least 90 % of capacity")
 
 
-async def capacity(stage: Stage, traffic: Traffic) -> float:
+async def capacity(stage: Stage, traffic: Traffic, seconds: float) -> float:
     """Answers a second to clients that wait for them."""
-    await traffic.closed(CLIENTS, stage.of(5.0, 0.5))
-    seconds = stage.of(20.0, 2.0)
+    await traffic.closed(CLIENTS, stage.of(1.0, 0.5))
     return (await traffic.closed(CLIENTS, seconds)).answered / seconds
