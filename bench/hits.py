@@ -104,20 +104,21 @@ class System:
         return ratio(self.micros, self.beside)
 
     def measure(self, way: Barrage, seconds: float, beside: System) -> None:
-        """One slice of that one and one of its own."""
-        beside.slice(way, seconds / 2)
-        self.beside.append(beside.micros[-1])
-        self.slice(way, seconds)
-
-    def slice(self, way: Barrage, seconds: float) -> None:
-        """One slice."""
+        """A slice of that one, then one of its own."""
+        self.beside.append(beside.slice(way, seconds / 2)[0])
         before = lookups(self.url, self.tier)
-        used = cpu_seconds(self.pid)
-        volley = self.fire(way, seconds)
-        self.micros.append((cpu_seconds(self.pid) - used) / volley.requests * 1e6)
-        self.rates.append(volley.requests / volley.seconds)
+        micros, rate = self.slice(way, seconds)
+        self.micros.append(micros)
+        self.rates.append(rate)
         if self.tier:
             self.hits.append(share(before, lookups(self.url, self.tier)))
+
+    def slice(self, way: Barrage, seconds: float) -> tuple[float, float]:
+        """Microseconds of CPU time for a request, and requests a second."""
+        used = cpu_seconds(self.pid)
+        volley = self.fire(way, seconds)
+        micros = (cpu_seconds(self.pid) - used) / volley.requests * 1e6
+        return micros, volley.requests / volley.seconds
 
 
 def lookups(url: str, tier: str) -> dict[str, float]:
