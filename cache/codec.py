@@ -24,10 +24,14 @@ MAGIC = b"SL2V"
 VERSION = 1
 FLOAT32 = 1
 TRUNCATED = 1
+UNKNOWN = ~TRUNCATED
 
-_HEAD = Struct("<4sBBHII16s")
+START = MAGIC + bytes((VERSION, FLOAT32))
+
+_HEAD = Struct("<6sHII16s")
 _CRC = Struct("<I")
 _BOTH = Struct(_HEAD.format + "I")
+_CHECKED = _HEAD.size
 OVERHEAD = _BOTH.size
 
 
@@ -54,18 +58,18 @@ class Entry(NamedTuple):  # made for every hit: a frozen dataclass takes three t
 def encode(key: bytes, entry: Entry) -> bytes:
     flags = TRUNCATED if entry.truncated else 0
     dim = len(entry.vector) // 4
-    head = _HEAD.pack(MAGIC, VERSION, FLOAT32, flags, dim, entry.tokens, _echo(key))
+    head = _HEAD.pack(START, flags, dim, entry.tokens, _echo(key))
     return b"".join((head, _CRC.pack(crc32(entry.vector, crc32(head))), entry.vector))
 
 
 def decode(key: bytes, blob: bytes, dim: int) -> Entry:
     if len(blob) != OVERHEAD + 4 * dim:
         raise Corrupt("wrong length")
-    magic, version, dtype, flags, written, tokens, echo, crc = _BOTH.unpack_from(blob)
+    start, flags, written, tokens, echo, crc = _BOTH.unpack_from(blob)
     vector = blob[OVERHEAD:]
-    if crc != crc32(vector, crc32(blob[: _HEAD.size])):
+    if crc != crc32(vector, crc32(blob[:_CHECKED])):
         raise Corrupt("wrong checksum")
-    if (magic, version, dtype, written) != (MAGIC, VERSION, FLOAT32, dim) or flags & ~TRUNCATED:
+    if start != START or written != dim or flags & UNKNOWN:
         raise Corrupt("another format")
     if echo != _echo(key):
         raise Corrupt("another key's value")

@@ -41,7 +41,42 @@ class State(StrEnum):
     BYPASS = "bypass"
 
 
-class Found(NamedTuple):
+L1, L2 = State.HIT_L1, State.HIT_L2  # a member of an enum takes three times as long to look up
+
+
+class Found:
+    """What became of each key, place by place; no value: not known yet.
+
+    Columns, as a pair for each key costs a hit more than its look-up in memory does.
+    """
+
+    __slots__ = ("states", "values")
+
+    def __init__(self, values: list[Entry | Exception | None], states: list[State]) -> None:
+        self.values = values
+        self.states = states
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def missing(self) -> list[int]:
+        """Places without a value."""
+        return [place for place, value in enumerate(self.values) if value is None]
+
+    def put(self, place: int, value: Entry | Exception, state: State) -> None:
+        self.values[place] = value
+        self.states[place] = state
+
+    def fill(self, places: Sequence[int], rest: Found) -> None:
+        """Take over what another look-up found for these places."""
+        for place, value, state in zip(places, rest.values, rest.states, strict=True):
+            self.values[place] = value
+            self.states[place] = state
+
+
+class End(NamedTuple):
+    """What became of one key that was computed."""
+
     value: Entry | Exception
     state: State
 
@@ -58,7 +93,7 @@ class Unsound(Exception):
     """The computation gave something that is not a vector of this model."""
 
 
-IN_THE_AIR = Found(Abandoned("the flight did not land"), State.MISS)
+IN_THE_AIR = End(Abandoned("the flight did not land"), State.MISS)
 
 
 class Flight:
@@ -70,20 +105,20 @@ class Flight:
         self.key = key
         self.position = position
         self.keep = keep
-        self.found: Found | None = None
+        self.found: End | None = None
         self.waiting = 1  # legs of requests whose clients are still there
         self.task: asyncio.Task[None] | None = None  # that brings it
         self.landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def land(self, found: Found) -> None:
-        self.found = found
+    def land(self, end: End) -> None:
+        self.found = end
         if not self.landed.done():
             self.landed.set_result(None)
 
-    def end(self, joined: bool) -> Found:
+    def end(self, joined: bool) -> End:
         """What it is for one who waited."""
-        found = self.found or IN_THE_AIR
-        return Found(found.value, State.JOIN) if joined else found
+        end = self.found or IN_THE_AIR
+        return End(end.value, State.JOIN) if joined else end
 
 
 Leg = tuple[int, Flight, bool]  # a place in a request, what will bring it, whether that is joined
@@ -133,32 +168,64 @@ class VectorCache:
 
     # ---- looking
 
-    def peek(self, keys: Sequence[bytes]) -> dict[int, Found]:
-        """Position → what this process's memory has: no task and no await."""
-        found = {}
-        for position, key in enumerate(keys):
-            entry = self.memory.get(key)
-            if entry is not None:
-                found[position] = Found(entry, State.HIT_L1)
-        if found:
-            self._watcher.looked_up("l1", "hit", len(found))
-        if len(found) < len(keys):
-            self._watcher.looked_up("l1", "miss", len(keys) - len(found))
-        return found
+    def peek(self, keys: Sequence[bytes]) -> Found:
+        """What this process's memory has: no task and no await."""
+        values: list[Entry | Exception | None] = [*map(self.memory.get, keys)]
+        missed = values.count(None)
+        if missed < len(values):
+            self._watcher.looked_up("l1", "hit", len(values) - missed)
+        if missed:
+            self._watcher.looked_up("l1", "miss", missed)
+        return Found(values, [L1] * len(values))
+
+    async def look_up(self, keys: Sequence[bytes], found: Found, write: bool = True) -> None:
+        """Put what Redis has into the places that `found` lacks, but for what is under way."""
+        if self.store is None:
+            return
+        places = found.missing()
+        if self._flights:
+            places = [place for place in places if keys[place] not in self._flights]
+        asked = [keys[place] for place in places]
+        replies, lacks = await self.store.get(asked), list[str]()
+        for place, key, reply in zip(places, asked, replies, strict=True):
+            entry = self._opened(key, reply)
+            if isinstance(entry, str):
+                lacks.append(entry)
+            else:
+                found.put(place, entry, L2)
+                if write:
+                    self._remember(key, entry)
+        if len(lacks) < len(asked):
+            self._watcher.looked_up("redis", "hit", len(asked) - len(lacks))
+        for lack in {*lacks}:
+            self._watcher.looked_up("redis", lack, lacks.count(lack))
+
+    def _opened(self, key: bytes, reply: Reply) -> Entry | str:
+        """The entry, or what there is in place of a sound one."""
+        if reply is None:
+            return "miss"
+        if isinstance(reply, Lost):
+            return str(reply.value)
+        try:
+            return decode(key, reply, self.dim)
+        except Corrupt:
+            return "corrupt"
+
+    # ---- computing
 
     async def resolve(
         self,
         keys: Sequence[bytes],
         compute: Compute,
         *,
-        peeked: dict[int, Found] | None = None,
+        found: Found | None = None,
         read: bool = True,
         write: bool = True,
         leaving: Leaving | None = None,
         begun: Callable[[], bool] = _always,
-    ) -> list[Found]:
-        """One `Found` for each key, in order. `peeked` is what `peek` said of them a moment
-        ago; it is the caller's to give away, for the rest is found into it.
+    ) -> Found:
+        """A value and its state for each key. `found` is what was looked up a moment ago, if it
+        was; then this computes the rest and puts it there.
 
         `compute` is called at most once, with the positions of the unique keys that are neither
         found nor under way. If it raises, each of those positions gets what it raised. `leaving`
@@ -167,76 +234,34 @@ class VectorCache:
         whether `compute` is past giving up; when all clients have left and it is not, it is
         cancelled.
         """
-        found: dict[int, Found] = {}
-        if read:
-            found = self.peek(keys) if peeked is None else peeked
-            if len(found) < len(keys) and self.store is not None:
-                asked = self._worth_asking(keys, found)
-                self._take(asked, await self.store.get([*asked.values()]), found, write)
-        else:
+        if not read:
+            found = Found([None] * len(keys), [L1] * len(keys))
             self._watcher.looked_up("l1", "bypass", len(keys))
-        if len(found) < len(keys):
+        elif found is None:
+            found = self.peek(keys)
+            await self.look_up(keys, found, write)
+        if None in found.values:
             legs = self._board(keys, found, read, write)
             await self._fly(legs, compute, State.MISS if read else State.BYPASS, leaving, begun)
-            found.update((position, flight.end(joined)) for position, flight, joined in legs)
-        return [found[position] for position in range(len(keys))]
-
-    def _worth_asking(self, keys: Sequence[bytes], found: dict[int, Found]) -> dict[int, bytes]:
-        """Place → key of those that are neither found nor under way."""
-        return {
-            position: key
-            for position, key in enumerate(keys)
-            if position not in found and key not in self._flights
-        }
-
-    def _take(
-        self,
-        asked: dict[int, bytes],
-        replies: Sequence[Reply],
-        found: dict[int, Found],
-        write: bool,
-    ) -> None:
-        """What Redis said of the keys `asked`, by their places."""
-        results: dict[str, int] = {}
-        for (position, key), reply in zip(asked.items(), replies, strict=True):
-            entry, result = self._open(key, reply)
-            results[result] = results.get(result, 0) + 1
-            if entry is not None:
-                found[position] = Found(entry, State.HIT_L2)
-                if write:
-                    self._remember(key, entry)
-        for result, n in results.items():
-            self._watcher.looked_up("redis", result, n)
-
-    def _open(self, key: bytes, reply: Reply) -> tuple[Entry | None, str]:
-        if reply is None:
-            return None, "miss"
-        if isinstance(reply, Lost):
-            return None, reply.value
-        try:
-            return decode(key, reply, self.dim), "hit"
-        except Corrupt:
-            return None, "corrupt"
+            for place, flight, joined in legs:
+                found.put(place, *flight.end(joined))
+        return found
 
     # ---- flying
 
-    def _board(
-        self, keys: Sequence[bytes], found: dict[int, Found], read: bool, write: bool
-    ) -> list[Leg]:
+    def _board(self, keys: Sequence[bytes], found: Found, read: bool, write: bool) -> list[Leg]:
         """A place for each key that was not found, on a flight under way or on a new one.
 
         One that was under way a moment ago may have landed in memory since.
         """
         under_way = self._flights if read else {}
         legs = []
-        for position, key in enumerate(keys):
-            if position in found:
-                continue
-            entry = self.memory.get(key) if read else None
+        for place in found.missing():
+            entry = self.memory.get(keys[place]) if read else None
             if entry is not None:
-                found[position] = Found(entry, State.HIT_L1)
+                found.put(place, entry, L1)
             else:
-                legs.append(_leg(position, key, under_way, write))
+                legs.append(_leg(place, keys[place], under_way, write))
         return legs
 
     async def _fly(
@@ -280,7 +305,7 @@ class VectorCache:
         """Nobody waits for ever: what a cancelled or broken task left in the air lands here."""
         for flight in self._tasks.pop(task).flights:
             if flight.found is None:
-                self._land(flight, Found(Abandoned("the computation was cancelled"), State.MISS))
+                self._land(flight, End(Abandoned("the computation was cancelled"), State.MISS))
 
     async def _compute(self, flights: Sequence[Flight], compute: Compute, state: State) -> None:
         values: Sequence[Entry | Exception]
@@ -291,7 +316,7 @@ class VectorCache:
         except Exception as error:
             values = [error] * len(flights)
         for flight, value in zip(flights, values, strict=True):
-            self._land(flight, Found(self._kept(flight, value), state))
+            self._land(flight, End(self._kept(flight, value), state))
 
     def _kept(self, flight: Flight, entry: Entry | Exception) -> Entry | Exception:
         if isinstance(entry, Exception):
@@ -311,9 +336,9 @@ class VectorCache:
                 self._watcher.evicted(evicted)
             self._watcher.bytes("l1", self.memory.bytes)
 
-    def _land(self, flight: Flight, found: Found) -> None:
+    def _land(self, flight: Flight, end: End) -> None:
         self._forget(flight)
-        flight.land(found)
+        flight.land(end)
 
     def _forget(self, flight: Flight) -> None:
         """Nobody can join it any more."""

@@ -35,13 +35,13 @@ class Answer:
     @classmethod
     def json(cls, content: Any, status: int = 200) -> Answer:
         """`content` as JSON; float32 arrays are written as their shortest decimals."""
-        return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status)
+        return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, [JSON])
 
     def lines(self) -> bytes:
         """Headers and content length as HTTP/1.1 has them; rendered when first asked for."""
         if not self._lines:
             length = b"content-length: %d\r\n" % len(self.body)
-            self._lines = b"".join([b"%b: %b\r\n" % header for header in self.headers]) + length
+            self._lines = b"\r\n".join([*map(b": ".join, self.headers), length])
         return self._lines
 
     @classmethod
@@ -94,6 +94,12 @@ class Vectors:
     def octets(self, entry: Entry) -> bytes:
         """The vector as raw bytes."""
         return self.row(entry).tobytes() if self.cut else entry.vector
+
+    def forms(self, entries: Sequence[Entry]) -> list[Row] | list[str]:
+        """`form` of each."""
+        if self.base64 and not self.cut:
+            return [pybase64.b64encode_as_string(entry.vector) for entry in entries]
+        return [*map(self.form, entries)]  # type: ignore[return-value]  # all are of one kind
 
     def form(self, entry: Entry) -> Row | str:
         """The vector as it stands in a JSON answer."""

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 
 from cache import Entry, Fingerprint, Found, NegativeTier, State, VectorCache, key, key_aside
 from cache.key import ASIDE
@@ -18,6 +19,8 @@ from litapi.errors import ItemError, ItemInternal, ServiceError
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 
 log = logging.getLogger("siglit.embedder")
+
+CUT = attrgetter("truncated")
 
 Submit = Callable[[Kind, Job], Awaitable[Reply]]
 
@@ -67,20 +70,29 @@ class Spent:
         )
 
 
-@dataclass(slots=True)
 class Outcome:
-    """What became of each item, in order."""
+    """What became of each item, in order; `entries` are the vectors among it.
 
-    found: list[Found]
-    spent: Spent = field(default_factory=Spent)
-    fetched: bool = False  # items came by URL: the same request may mean others the next time
+    `cut` has the places of texts that were too long for the model.
+    """
+
+    __slots__ = ("cut", "entries", "fetched", "found", "spent")
+
+    def __init__(self, found: Found, spent: Spent) -> None:
+        self.found = found
+        self.spent = spent
+        self.entries = [one for one in found.values if isinstance(one, Entry)]
+        self.cut = self._cut() if any(map(CUT, self.entries)) else []
+        self.fetched = False  # by URL, so that the same request may mean others the next time
+
+    def _cut(self) -> list[int]:
+        values = enumerate(self.found.values)
+        return [i for i, one in values if isinstance(one, Entry) and one.truncated]
 
     @property
     def faults(self) -> dict[int, ItemError]:
         """Index → error of the refused items."""
-        return {
-            i: one.value for i, one in enumerate(self.found) if isinstance(one.value, ItemError)
-        }
+        return {i: one for i, one in enumerate(self.found.values) if isinstance(one, ItemError)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +106,26 @@ class Submitter:
 
 @dataclass(slots=True)
 class Errand:
-    """Items of one request that may have to go to a tower; for a hit nobody ever runs it."""
+    """Items of one request, of one kind, on their way through the cache and perhaps to a tower."""
 
     submitter: Submitter
     kind: Kind
     items: list[Item]
+    keys: list[bytes]
     demand: Demand
     spent: Spent
     since: float  # by time.monotonic
     job: Job | None = None
 
-    async def run(self, positions: list[int]) -> Sequence[Entry | Exception]:
-        """Send the items at some positions."""
+    def looked_up(self) -> float:
+        """The look-ups are over; the time of that."""
         now = time.monotonic()
         self.spent.cache = max(self.spent.cache, now - self.since)
+        return now
+
+    async def run(self, positions: list[int]) -> Sequence[Entry | Exception]:
+        """Send the items at some positions."""
+        now = self.looked_up()
         payloads = [self.items[position].payload for position in positions]
         self.job = Job(payloads, self.demand.max_num_patches, now + self.submitter.timeout)  # type: ignore[arg-type]
         reply = await self.submitter.submit(self.kind, self.job)
@@ -140,20 +158,19 @@ class Embedder:
         """A vector or an error for each item."""
         texts = [item for item in items if isinstance(item, Item) and item.kind == "text"]
         if len(texts) == len(items):  # most requests: no places to keep, no tasks to gather
-            outcome, fingerprint = Outcome([]), self._fingerprints["text"]
+            spent, fingerprint = Spent(), self._fingerprints["text"]
             keys = [key(fingerprint, "t", _content(text)) for text in texts]
-            found = self._find("text", texts, keys, demand, outcome.spent)
-            outcome.found = found if isinstance(found, list) else await found
-            return outcome
-        outcome = Outcome([_REFUSED] * len(items))
+            finding = self._find("text", texts, keys, demand, spent)
+            return Outcome(finding if isinstance(finding, Found) else await finding, spent)
+        found, spent = Found([None] * len(items), [State.BYPASS] * len(items)), Spent()
         places: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
         for index, item in enumerate(items):
             if isinstance(item, Item):
                 places[item.kind].append(index)
             else:
-                outcome.found[index] = Found(item, State.BYPASS)
+                found.values[index] = item
         work = [
-            self._embed_kind(kind, [items[i] for i in indexes], indexes, demand, outcome)  # type: ignore[misc]
+            self._embed_kind(kind, [items[i] for i in indexes], indexes, demand, found, spent)  # type: ignore[misc]
             for kind, indexes in places.items()
             if indexes
         ]
@@ -161,88 +178,73 @@ class Embedder:
             await work[0]
         else:
             await asyncio.gather(*work)
-        return outcome
+        return Outcome(found, spent)
 
     async def _embed_kind(
-        self, kind: Kind, items: list[Item], places: list[int], demand: Demand, outcome: Outcome
+        self,
+        kind: Kind,
+        items: list[Item],
+        places: list[int],
+        demand: Demand,
+        found: Found,
+        spent: Spent,
     ) -> None:
         keys = await _keys(self._fingerprint(kind, demand), kind, items)
-        finding = self._find(kind, items, keys, demand, outcome.spent)
-        found = finding if isinstance(finding, list) else await finding
-        for place, one in zip(places, found, strict=True):
-            outcome.found[place] = one
+        finding = self._find(kind, items, keys, demand, spent)
+        found.fill(places, finding if isinstance(finding, Found) else await finding)
 
     def _find(
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
-    ) -> list[Found] | Awaitable[list[Found]]:
+    ) -> Found | Awaitable[Found]:
         """What is in this process's memory at once, all the rest to be awaited.
 
         No coroutine of its own: each costs a hit in Redis something, each time it is resumed.
         """
+        errand = Errand(self._submitter, kind, items, keys, demand, spent, time.monotonic())
         if not demand.read:
-            return self._ask(kind, items, keys, demand, spent)
-        began = time.monotonic()
-        peeked = self._cache.peek(keys)
-        if len(peeked) == len(keys):
-            spent.cache = max(spent.cache, time.monotonic() - began)
-            return [*peeked.values()]
-        known = self._known_bad(keys)
-        if known:
-            return self._ask_rest({**known, **peeked}, kind, items, keys, demand, spent)
-        return self._ask(kind, items, keys, demand, spent, peeked)
+            return self._ask(errand)
+        found = self._cache.peek(keys)
+        if None in found.values:
+            return self._look_up(errand, found)
+        errand.looked_up()
+        return found
 
-    async def _ask_rest(
-        self,
-        known: dict[int, Found],
-        kind: Kind,
-        items: list[Item],
-        keys: list[bytes],
-        demand: Demand,
-        spent: Spent,
-    ) -> list[Found]:
-        rest = [i for i in range(len(keys)) if i not in known]
-        wanted = [items[i] for i in rest], [keys[i] for i in rest]
-        answers = await self._ask(kind, *wanted, demand, spent, {})
-        known.update(zip(rest, answers, strict=True))
-        return [known[i] for i in range(len(keys))]
+    async def _look_up(self, errand: Errand, found: Found) -> Found:
+        """What is known to be bad, what Redis has, and the towers' answers for the rest."""
+        if len(self._negative):
+            self._recall_bad(errand.keys, found)
+        await self._cache.look_up(errand.keys, found, errand.demand.write)
+        if None in found.values:
+            return await self._ask(errand, found)
+        errand.looked_up()
+        return found
 
-    async def _ask(
-        self,
-        kind: Kind,
-        items: list[Item],
-        keys: list[bytes],
-        demand: Demand,
-        spent: Spent,
-        peeked: dict[int, Found] | None = None,
-    ) -> list[Found]:
-        """What the cache has, and the towers' answers for the rest."""
-        errand = Errand(self._submitter, kind, items, demand, spent, time.monotonic())
-        answers = await self._cache.resolve(
+    async def _ask(self, errand: Errand, found: Found | None = None) -> Found:
+        """The towers' answers for what was not found."""
+        keys, demand = errand.keys, errand.demand
+        asked = range(len(keys)) if found is None else found.missing()
+        found = await self._cache.resolve(
             keys,
             errand.run,
-            peeked=peeked,
+            found=found,
             read=demand.read,
             write=demand.write,
             leaving=demand.leaving,
             begun=errand.begun,
         )
-        for index, one in enumerate(answers):
-            if not isinstance(one.value, Entry):
-                answers[index] = _refused(one)
-                if demand.write:
-                    self._note_bad(keys[index], one)
-        return answers
+        for index in asked:
+            value = found.values[index]
+            if not isinstance(value, Entry):
+                found.values[index] = fault = _fault(value)
+                if demand.write and fault.deterministic:
+                    self._negative.put(keys[index], fault.code)
+        return found
 
-    def _known_bad(self, keys: list[bytes]) -> dict[int, Found]:
-        if not len(self._negative):
-            return {}
-        codes = {i: self._negative.get(one) for i, one in enumerate(keys)}
-        return {i: Found(ItemError.from_code(c), State.HIT_L1) for i, c in codes.items() if c}
-
-    def _note_bad(self, one_key: bytes, found: Found) -> None:
-        fault = found.value
-        if isinstance(fault, ItemError) and fault.deterministic:
-            self._negative.put(one_key, fault.code)
+    def _recall_bad(self, keys: list[bytes], found: Found) -> None:
+        for index in found.missing():
+            code = self._negative.get(keys[index])
+            if code:
+                found.values[index] = ItemError.from_code(code)
 
     def _fingerprint(self, kind: Kind, demand: Demand) -> Fingerprint:
         if kind == "text" or not demand.max_num_patches:
@@ -278,14 +280,11 @@ def _content(item: Item) -> bytes:
     return item.payload.encode() if isinstance(item.payload, str) else item.payload
 
 
-def _refused(found: Found) -> Found:
+def _fault(error: Exception | None) -> ItemError:
     """An error that is not an item's own is the server's: its text goes to the log."""
-    if isinstance(found.value, Entry | ItemError):
-        return found
-    if isinstance(found.value, ServiceError):
-        raise found.value
-    log.error("an item was not computed", exc_info=found.value)
-    return Found(ItemInternal(), found.state)
-
-
-_REFUSED = Found(ItemInternal(), State.BYPASS)
+    if isinstance(error, ItemError):
+        return error
+    if isinstance(error, ServiceError):
+        raise error
+    log.error("an item was not computed", exc_info=error)
+    return ItemInternal()

@@ -164,7 +164,8 @@ class Front:
             return
         began = time.perf_counter()
         incoming = Incoming(scope, receive, self._limit)
-        self._count(1)
+        self._in_flight += 1
+        self._busy[self._consumer] = self._in_flight
         try:
             answer = await self._answer(incoming)
             if answer is None:
@@ -176,7 +177,8 @@ class Front:
         except ClientGone:
             return
         finally:
-            self._count(-1)
+            self._in_flight -= 1
+            self._busy[self._consumer] = self._in_flight
         seconds = time.perf_counter() - began
         label = incoming.path if incoming.path in self._paths else "other"
         self._metrics.answered(label, answer.status, seconds)
@@ -189,14 +191,11 @@ class Front:
         else:
             await send({"type": "websocket.close", "code": 1000})
 
-    def _count(self, change: int) -> None:
-        self._in_flight += change
-        self._busy[self._consumer] = self._in_flight
-
     async def _answer(self, incoming: Incoming) -> Answer | None:
         """The answer, or None where the pages have it."""
         try:
-            self._access.check(incoming)
+            if not self._access.open:
+                self._access.check(incoming)
             route = self._route(incoming)
             return None if route is None else await route(incoming)
         except ItemsRefused as refused:
@@ -277,7 +276,7 @@ async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Sen
 
 def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
     """Whether the server below could take the answer in one piece, and did."""
-    whole = incoming.extension(WHOLE)
+    whole = incoming.extensions.get(WHOLE)
     if whole is None or incoming.method == "HEAD":
         return False
     head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)

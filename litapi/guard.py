@@ -17,6 +17,7 @@ is still at the first answer of a turn need not be woken for the others.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from litapi.metrics import connection_refused
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
+
+log = logging.getLogger("siglit.guard")
 
 WHOLE = "siglit.whole"  # the extension of the ASGI scope by which an answer goes out in one write
 SLICE = 50  # connections looked at before others get a turn
@@ -73,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Puts a door before the transport, so that uvicorn's closing can be made to linger."""
         self._wire = cast("asyncio.Transport", transport)
-        self._door = _Door(self._wire, self.loop, self._lingers)
+        self._door = _Door(self._wire, _Outbox.of(self.server_state, self.loop), self._lingers)
         self._taken = 0  # bytes received
         self._asked = 0  # requests begun
         self._fruit = 0  # `_taken` when a body byte, or the end of a request, last came
@@ -133,7 +136,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
@@ -166,7 +170,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return None
         body, cycle.body = bytes(cycle.body), bytearray()
         cycle.message_event.clear()  # from here on it says that the client has gone
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         return body
 
     def _send_whole(self, scope: Any, status: int, head: bytes, body: bytes) -> bool:
@@ -387,13 +392,13 @@ class _Door:
     What is written soon leaves before anything else that is written, and before the wire closes.
     """
 
-    __slots__ = ("_lingers", "_loop", "_soon", "_wire", "closed")
+    __slots__ = ("_lingers", "_outbox", "_soon", "_wire", "closed")
 
     def __init__(
-        self, wire: asyncio.Transport, loop: asyncio.AbstractEventLoop, lingers: Callable[[], bool]
+        self, wire: asyncio.Transport, outbox: _Outbox, lingers: Callable[[], bool]
     ) -> None:
         self._wire = wire
-        self._loop = loop
+        self._outbox = outbox
         self._lingers = lingers
         self._soon = b""
         self.closed = False
@@ -405,7 +410,7 @@ class _Door:
     def write_soon(self, data: bytes) -> None:
         """Written with what other connections write in this turn of the loop."""
         if not self._soon:
-            self._loop.call_soon(self.flush)
+            self._outbox.put(self)
         self._soon += data
 
     def flush(self) -> None:
@@ -431,6 +436,36 @@ class _Door:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wire, name)
+
+
+class _Outbox:
+    """The doors of a server that have something to write at the end of this turn of the loop."""
+
+    _of_server: ClassVar[WeakKeyDictionary[ServerState, _Outbox]] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._doors: list[_Door] = []
+
+    @classmethod
+    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop) -> _Outbox:
+        outbox = cls._of_server.get(state)
+        if outbox is None:
+            outbox = cls._of_server[state] = cls(loop)
+        return outbox
+
+    def put(self, door: _Door) -> None:
+        if not self._doors:
+            self._loop.call_soon(self._flush)
+        self._doors.append(door)
+
+    def _flush(self) -> None:
+        doors, self._doors = self._doors, []
+        for door in doors:
+            try:
+                door.flush()
+            except Exception:  # of any kind: the others' answers are not lost for it
+                log.exception("an answer could not be written")
 
 
 class _Sweep:

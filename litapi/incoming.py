@@ -35,6 +35,7 @@ class Incoming:
         "_body",
         "_receive",
         "_seen",
+        "extensions",
         "headers",
         "limit",
         "method",
@@ -53,6 +54,7 @@ class Incoming:
         self._body: bytes | None = None
         self._seen = 0
         self._receive = receive
+        self.extensions: dict[str, Any] = scope.get("extensions", _NONE)  # of the server below
 
     def header(self, name: bytes) -> str:
         """The value of a header by its lower-case name, or the empty string."""
@@ -72,10 +74,6 @@ class Incoming:
         except (UnicodeDecodeError, ValueError):
             raise RequestInvalid("The query string could not be read.") from None
 
-    def extension(self, name: str) -> Any:
-        """What the server below offers under that name, or None."""
-        return self.scope.get("extensions", _NONE).get(name)
-
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body piece by piece.
 
@@ -94,10 +92,11 @@ class Incoming:
             BodyTooLarge: as `chunks`.
         """
         if self._body is None and not self._seen:
-            take = self.extension(BODY)
+            take = self.extensions.get(BODY)
             body: bytes | None = take(self.scope) if take else None
             if body is not None:
-                self._took(body)
+                if len(body) > self.limit:
+                    raise BodyTooLarge
                 self.whole, self._body = True, body
         return self._body
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ from litapi.reader import Read, Reader
 from litapi.service import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]
-STATES = {state: state.encode() for state in State}
+RENDERED = {state: state.encode() for state in State}.__getitem__
+TOKENS = attrgetter("tokens")
+HIT = State.HIT_L1
 
 
 class Routes:
@@ -64,20 +67,20 @@ class Routes:
         self._reader.count(parts)
         items = list(map(self._reader.part, parts))
         outcome = await self._outcome(items, incoming, form.max_num_patches)
-        entries = _entries(outcome)
+        entries = outcome.entries
         if len(entries) < len(items):
             _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
         small = _quantized(form, entries, vectors)
         if _wants_octets(incoming):
             return _with_headers(small.raw() if small else Answer.raw(entries, vectors), outcome)
-        data, tokens = [], 0
-        for index, entry in enumerate(entries):
-            form_of_it = small.forms[index] if small else vectors.form(entry)
-            data.append(_embedding(index, entry, form_of_it))
-            tokens += entry.tokens
+        forms = small.forms if small else vectors.forms(entries)
+        data = [{"object": "embedding", "index": i, "embedding": f} for i, f in enumerate(forms)]
+        for index in outcome.cut:
+            data[index]["truncated"] = True
         if small and small.scales:
             for one, scale in zip(data, small.scales, strict=True):
                 one["scale"] = scale
+        tokens = sum(map(TOKENS, entries))
         content = {
             "object": "list",
             "data": data,
@@ -119,12 +122,12 @@ class Routes:
         faults = outcome.faults
         if len(faults) == len(items) or (faults and _wants_octets(incoming)):
             _refuse(faults, name if single else name + "[{}]")
-        found = [f.value if isinstance(f.value, Entry) else None for f in outcome.found]
+        found = [one if isinstance(one, Entry) else None for one in outcome.found.values]
         small = _quantized(form, found, vectors)
         if _wants_octets(incoming):
-            raw = small.raw() if small else Answer.raw(_entries(outcome), vectors)
+            raw = small.raw() if small else Answer.raw(outcome.entries, vectors)
             return _with_headers(raw, outcome)
-        cached = [f.state in (State.HIT_L1, State.HIT_L2) for f in outcome.found]
+        cached = [state in (State.HIT_L1, State.HIT_L2) for state in outcome.found.states]
         cut = [entry is not None and entry.truncated for entry in found]
         rows = small.forms if small else [None if e is None else vectors.form(e) for e in found]
         content: dict[str, Any] = {
@@ -150,7 +153,7 @@ class Routes:
         outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
         _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
-        matrix = np.stack([np.frombuffer(e.vector, "<f4") for e in _entries(outcome)])
+        matrix = np.stack([np.frombuffer(e.vector, "<f4") for e in outcome.entries])
         cosine = matrix[: len(texts)].astype(np.float64) @ matrix[len(texts) :].T
         content = {
             "cosine": cosine,
@@ -172,7 +175,7 @@ class Routes:
         items = [self._reader.image(form.image), *map(self._reader.text, captions)]
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
-        image, *labels = (np.frombuffer(e.vector, "<f4") for e in _entries(outcome))
+        image, *labels = (np.frombuffer(e.vector, "<f4") for e in outcome.entries)
         cosine = np.stack(labels).astype(np.float64) @ image
         probability = self._probability(cosine)
         ranked = [
@@ -282,16 +285,6 @@ def _quantized(form: Options, found: Sequence[Entry | None], vectors: Vectors) -
     return Quantized(form.embedding_type, found, vectors)
 
 
-def _embedding(index: int, entry: Entry, form: Any) -> dict[str, Any]:
-    if entry.truncated:
-        return {"object": "embedding", "index": index, "embedding": form, "truncated": True}
-    return {"object": "embedding", "index": index, "embedding": form}
-
-
-def _entries(outcome: Outcome) -> list[Entry]:
-    return [found.value for found in outcome.found if isinstance(found.value, Entry)]
-
-
 def _wants_octets(incoming: Incoming) -> bool:
     return b"application/octet-stream" in incoming.headers.get(b"accept", b"")
 
@@ -328,16 +321,11 @@ def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
 
 
 def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
-    states, cut, known = [], [], not outcome.fetched
-    for index, (value, state) in enumerate(outcome.found):
-        states.append(STATES[state])
-        known = known and state is State.HIT_L1 and isinstance(value, Entry)
-        if isinstance(value, Entry) and value.truncated:
-            cut.append(index)
-    answer.headers.append((b"x-cache", b",".join(states)))
+    states = outcome.found.states
+    answer.headers.append((b"x-cache", b",".join(map(RENDERED, states))))
     answer.headers.append((b"server-timing", outcome.spent.header()))
-    if known:
+    if states.count(HIT) == len(states) == len(outcome.entries) and not outcome.fetched:
         answer.hits = len(states)
-    if cut:
-        answer.headers.append((b"x-truncated", ",".join(map(str, cut)).encode()))
+    if outcome.cut:
+        answer.headers.append((b"x-truncated", ",".join(map(str, outcome.cut)).encode()))
     return answer

@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.redis_server import RedisServer
-from cache import Entry, Fingerprint, MemoryTier, RedisStore, State, VectorCache
+from cache import (
+    Entry,
+    Fingerprint,
+    Found,
+    MemoryTier,
+    NegativeTier,
+    RedisStore,
+    State,
+    VectorCache,
+)
 from cache.key import ASIDE
 from litapi.embedder import Demand, Embedder, Outcome, Spent, entries
 from litapi.errors import (
@@ -202,13 +211,13 @@ def test_what_was_begun_when_its_client_left_is_known_the_next_time(bench: Bench
 
 
 def states(outcome: Outcome) -> list[str]:
-    return [found.state.value for found in outcome.found]
+    return [state.value for state in outcome.found.states]
 
 
 def right(outcome: Outcome, items: Sequence[Item], patches: int = 0) -> bool:
     """Whether each item got its own vector."""
     expected = [vector_of(item.kind, item.payload, patches) for item in items]
-    return [getattr(found.value, "vector", None) for found in outcome.found] == expected
+    return [getattr(value, "vector", None) for value in outcome.found.values] == expected
 
 
 # -- one job for each tower ------------------------------------------------------------------------
@@ -229,7 +238,7 @@ def test_a_request_of_one_kind_leaves_the_other_tower_alone(bench: Bench, towers
 
 def test_a_request_of_nothing_asks_nobody(bench: Bench, towers: Towers) -> None:
     """An empty list is an empty answer."""
-    assert bench.embed().found == []
+    assert len(bench.embed().found) == 0
     assert towers.sent == []
 
 
@@ -328,7 +337,7 @@ def test_the_same_text_in_another_case_is_one_entry(bench: Bench, towers: Towers
     outcome = bench.embed(*items[:2])
     bench.embed(items[2])
     assert towers.sent == [("text", ["a red circle"])]
-    assert outcome.found[0].value == outcome.found[1].value
+    assert outcome.found.values[0] == outcome.found.values[1]
 
 
 @pytest.mark.parametrize(
@@ -425,7 +434,45 @@ def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) 
         0: "image_too_many_pixels",
         2: "image_too_many_pixels",
     }
-    assert again.found[0].state is State.HIT_L1
+    assert again.found.states[0] is State.HIT_L1
+
+
+def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
+    towers: Towers,
+) -> None:
+    """A refusal from memory does not make that memory any younger."""
+    bench, now = Bench(towers), 0.0
+    bench.embedder._negative = NegativeTier(clock=lambda: now)
+    towers.refuse[b"bad"] = "image_undecodable"
+    for _ in range(3):
+        assert bench.embed(image(b"bad"), image(b"good")).faults
+        now += 25
+    towers.take()
+    bench.embed(image(b"bad"), image(b"good"))
+    bench.close()
+    assert towers.sent == [("image", [b"bad"])]
+
+
+def test_a_hit_in_redis_says_how_long_it_took(towers: Towers) -> None:
+    """The seconds stand under `cache`, and no worker had a part in it."""
+    with RedisServer(unix=True) as server:
+        for state in ("miss", "hit-l2"):
+            bench = Bench(towers, RedisStore(server.url, budget=2.0))
+            outcome = bench.embed(text("a"))
+            bench.close()
+            assert states(outcome) == [state]
+    assert outcome.spent.cache > 0
+    assert outcome.spent.queue == outcome.spent.infer == 0
+
+
+def test_the_places_of_texts_that_were_cut_are_those_of_the_request(bench: Bench) -> None:
+    """Refused items between them do not shift them."""
+    entries = [Entry(b"", 64, truncated) for truncated in (False, True, True)]
+    found = Found([entries[0], TextEmpty(), entries[1], entries[2]], [State.MISS] * 4)
+    outcome = Outcome(found, Spent())
+    assert outcome.entries == entries
+    assert outcome.cut == [2, 3]
+    assert outcome.faults.keys() == {1}
 
 
 @pytest.mark.parametrize(
@@ -578,7 +625,7 @@ def test_tokens_and_truncation_come_back_with_hits_too(bench: Bench, towers: Tow
     items = [text("short"), text("long" * 20)]
     first, again = bench.embed(*items), bench.embed(*items)
     for outcome in (first, again):
-        kept = [found.value for found in outcome.found if isinstance(found.value, Entry)]
+        kept = outcome.entries
         assert [entry.tokens for entry in kept] == [5, 80]
         assert [entry.truncated for entry in kept] == [False, True]
 

@@ -29,7 +29,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from bench.server_process import resident_mb
 from litapi.answer import Answer
 from litapi.errors import ServiceError
-from litapi.guard import WHOLE, GuardedProtocol, GuardedServer, Patience, _Door, guarded
+from litapi.guard import (
+    WHOLE,
+    GuardedProtocol,
+    GuardedServer,
+    Patience,
+    _Door,
+    _Outbox,
+    guarded,
+)
 from litapi.incoming import ClientGone, Incoming, Receive, Scope, Send
 
 LIMIT = 1 << 20
@@ -899,7 +907,7 @@ def done_by(use: Callable[[_Door], None]) -> tuple[list[bytes | str], list[bytes
 
     async def main() -> tuple[list[bytes | str], list[bytes | str]]:
         wire = Wire()
-        use(_Door(wire, asyncio.get_running_loop(), bool))
+        use(_Door(wire, _Outbox(asyncio.get_running_loop()), bool))
         at_once = list(wire.done)
         await asyncio.sleep(0)
         return at_once, wire.done
@@ -915,6 +923,26 @@ def test_answers_that_are_written_soon_leave_at_the_end_of_the_turn_in_one_write
         door.write_soon(b"b")
 
     assert done_by(use) == ([], [b"ab"])
+
+
+def test_the_answers_of_a_turn_leave_one_after_the_other_and_none_is_lost_for_another() -> None:
+    """A connection that cannot be written to harms no neighbour, nor the next turn."""
+
+    class Broken(Wire):
+        def write(self, data: Any) -> None:
+            raise OSError("of the test")
+
+    async def main() -> list[list[bytes | str]]:
+        outbox = _Outbox(asyncio.get_running_loop())
+        wires = [Wire(), Broken(), Wire()]
+        doors = [_Door(wire, outbox, bool) for wire in wires]
+        for word in (b"a", b"b"):
+            for door in doors:
+                door.write_soon(word)
+            await asyncio.sleep(0)
+        return [wire.done for wire in wires]
+
+    assert asyncio.run(main()) == [[b"a", b"b"], [], [b"a", b"b"]]
 
 
 def test_nothing_overtakes_what_is_to_be_written_soon() -> None:

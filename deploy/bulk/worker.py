@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from cache import Entry, Found, MemoryTier, RedisStore, State, VectorCache
+from cache import Entry, MemoryTier, RedisStore, State, VectorCache
 from deploy.bulk.attempt import Attempts
 from deploy.bulk.block import Block
 from deploy.bulk.intake import Intake
@@ -101,19 +101,20 @@ class Worker:
         began = time.time()
         items = await asyncio.to_thread(self._items, block)
         found = (await self._embedder.embed(items, Demand())).found
-        if any(map(_failed, found)):  # not by a fault of the items: once more
+        rows = [*map(_row, found.values)]
+        if any(map(_failed, rows)):  # not by a fault of the items: once more
             found = (await self._embedder.embed(items, Demand())).found
+            rows = [*map(_row, found.values)]
         del items  # the bytes of images: the next block's are on their way
-        if len(found) > 1 and all(map(_failed, found)):
+        if len(rows) > 1 and all(map(_failed, rows)):
             return Report(refusal=f"{block.name}: this worker embeds nothing; its log says why")
         if self._cache.store is not None:
             await self._cache.store.flush(FLUSH)
-        rows = [_row(one) for one in found]
         await asyncio.to_thread(self._file.write, block, rows)
         return Report(
             rows=len(rows),
             refused=sum(isinstance(row, ItemError) for row in rows),
-            known=sum(one.state in KNOWN for one in found),
+            known=sum(state in KNOWN for state in found.states),
             began=began,
             ended=time.time(),
         )
@@ -124,13 +125,13 @@ class Worker:
         return [self._intake.item(value, folder) for value in source.values(block)]
 
 
-def _failed(found: Found) -> bool:
-    return isinstance(_row(found), ItemInternal)
+def _failed(row: Row) -> bool:
+    return isinstance(row, ItemInternal)
 
 
-def _row(found: Found) -> Row:
+def _row(value: Entry | Exception | None) -> Row:
     """What is not an item's own fault is in the worker's log, and may go well another time."""
-    return found.value if isinstance(found.value, Entry | ItemError) else ItemInternal()
+    return value if isinstance(value, Entry | ItemError) else ItemInternal()
 
 
 def _load(settings: Settings, task: Task) -> tuple[Tower, dict[str, Any]]:

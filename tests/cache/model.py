@@ -49,10 +49,10 @@ class Model:
         return run
 
 
-def wrong(keys: Sequence[bytes], found: Sequence[Found]) -> int:
+def wrong(keys: Sequence[bytes], found: Found) -> int:
     """How many of these are not the right vector."""
-    return sum(f.value != entry_of(k) for k, f in zip(keys, found, strict=True))
+    return sum(value != entry_of(k) for k, value in zip(keys, found.values, strict=True))
 
 
-def states(found: Sequence[Found]) -> list[str]:
-    return [str(f.state) for f in found]
+def states(found: Found) -> list[str]:
+    return [str(state) for state in found.states]

@@ -110,8 +110,8 @@ async def test_no_keys_are_resolved_to_nothing() -> None:
     """An empty request computes nothing."""
     model = Model()
     async with caching() as cache:
-        assert await cache.resolve([], model.compute([])) == []
-        assert cache.peek([]) == {}
+        assert len(await cache.resolve([], model.compute([]))) == 0
+        assert len(cache.peek([])) == 0
     assert model.calls == []
 
 
@@ -150,9 +150,9 @@ async def test_peeking_finds_what_memory_has() -> None:
         await cache.resolve(keys, model.compute(keys))
         before = recorder.calls
         found = cache.peek(keys)
-        assert [*found] == [0, 1, 2, 3]
-        assert states([*found.values()]) == ["hit-l1"] * 4
-        assert wrong(keys, [*found.values()]) == 0
+        assert found.missing() == []
+        assert states(found) == ["hit-l1"] * 4
+        assert wrong(keys, found) == 0
         assert recorder.calls == before + 1
 
 
@@ -162,9 +162,9 @@ async def test_what_was_peeked_is_neither_looked_up_nor_counted_again() -> None:
     async with caching(recorder=recorder) as cache:
         await cache.resolve(keys[1:3], model.compute(keys[1:3]))
         peeked = cache.peek(keys)
-        assert [*peeked] == [1, 2]
+        assert peeked.missing() == [0, 3]
         before = recorder.results["l1", "hit"], recorder.results["l1", "miss"]
-        found = await cache.resolve(keys, model.compute(keys), peeked=peeked)
+        found = await cache.resolve(keys, model.compute(keys), found=peeked)
         assert states(found) == ["miss", "hit-l1", "hit-l1", "miss"]
         assert wrong(keys, found) == 0
         assert (recorder.results["l1", "hit"], recorder.results["l1", "miss"]) == before
@@ -445,6 +445,41 @@ async def test_a_storm_of_requests_and_cancellations_is_never_wrong(server: Redi
 # ---- errors
 
 
+async def test_a_look_up_fills_only_the_places_that_are_empty(server: RedisServer) -> None:
+    """What the caller put there, an error of its own say, stays and is not asked for."""
+    model, keys, recorder, refusal = Model(), many(4), Recorder(), ValueError("known to be bad")
+    async with caching(server) as one, caching(server, recorder) as other:
+        await one.resolve(keys, model.compute(keys))
+        await flushed(one)
+        found = other.peek(keys)
+        found.values[2] = refusal
+        await other.look_up(keys, found)
+        assert found.values[2] is refusal
+        assert [found.values[i] for i in (0, 1, 3)] == [entry_of(keys[i]) for i in (0, 1, 3)]
+        assert [*map(str, found.states)] == ["hit-l2", "hit-l2", "hit-l1", "hit-l2"]
+        assert recorder.results["redis", "hit"] == 3
+
+
+async def test_a_look_up_that_shall_keep_nothing_keeps_nothing(server: RedisServer) -> None:
+    """What Redis had is not in memory after it."""
+    model, keys = Model(), many(2)
+    async with caching(server) as one, caching(server) as other:
+        await one.resolve(keys, model.compute(keys))
+        await flushed(one)
+        found = other.peek(keys)
+        await other.look_up(keys, found, write=False)
+        assert wrong(keys, found) == 0
+        assert other.peek(keys).missing() == [0, 1]
+
+
+async def test_a_look_up_without_redis_leaves_what_memory_said() -> None:
+    """There is nobody to ask."""
+    async with caching() as cache:
+        found = cache.peek(many(2))
+        await cache.look_up(many(2), found)
+        assert found.missing() == [0, 1]
+
+
 async def test_an_item_that_fails_fails_alone_and_is_not_kept() -> None:
     """Its neighbours are answered and cached; it is tried again next time."""
     keys, calls = many(3), []
@@ -456,8 +491,8 @@ async def test_an_item_that_fails_fails_alone_and_is_not_kept() -> None:
     async with caching() as cache:
         first = await cache.resolve(keys, compute)
         await cache.resolve(keys, compute)
-    assert isinstance(first[1].value, ValueError)
-    assert [f.value for f in first[::2]] == [entry_of(k) for k in keys[::2]]
+    assert isinstance(first.values[1], ValueError)
+    assert first.values[::2] == [entry_of(k) for k in keys[::2]]
     assert calls == [[0, 1, 2], [1]]
 
 
@@ -471,7 +506,7 @@ async def test_a_computation_that_raises_gives_its_exception_to_all_who_waited()
 
     async with caching() as cache:
         ends = await asyncio.gather(cache.resolve(keys, broken), cache.resolve(keys[1:], broken))
-        assert [f.value for end in ends for f in end] == [failure] * 3
+        assert [value for end in ends for value in end.values] == [failure] * 3
         assert [states(end) for end in ends] == [["miss", "miss"], ["join"]]
         model = Model()
         assert wrong(keys, await cache.resolve(keys, model.compute(keys))) == 0
@@ -485,9 +520,9 @@ async def test_a_computation_that_is_cancelled_from_within_is_an_error_not_a_han
         raise asyncio.CancelledError
 
     async with caching() as cache:
-        (found,) = await asyncio.wait_for(cache.resolve(keys, cancelled), 5)
+        (value,) = (await asyncio.wait_for(cache.resolve(keys, cancelled), 5)).values
         assert not cache._flights
-    assert isinstance(found.value, Abandoned)
+    assert isinstance(value, Abandoned)
 
 
 @pytest.mark.parametrize("given", [0, 1, 3])
@@ -501,7 +536,7 @@ async def test_another_number_of_vectors_than_asked_is_an_error(given: int) -> N
     async with caching() as cache:
         found = await cache.resolve(keys, compute)
         assert len(cache.memory) == 0
-    assert all(isinstance(f.value, Unsound) for f in found)
+    assert all(isinstance(value, Unsound) for value in found.values)
 
 
 @pytest.mark.parametrize(
@@ -519,8 +554,8 @@ async def test_what_is_no_vector_of_this_model_is_neither_kept_nor_served(
         return [Entry(vector.tobytes())]
 
     async with caching(server) as cache:
-        (found,) = await cache.resolve(keys, compute)
-        assert isinstance(found.value, Unsound)
+        (value,) = (await cache.resolve(keys, compute)).values
+        assert isinstance(value, Unsound)
         assert len(cache.memory) == 0
         await flushed(cache)
     assert server.client().dbsize() == 0
@@ -536,8 +571,8 @@ async def test_a_computation_that_answers_nonsense_leaves_nobody_waiting() -> No
     errors: list[dict[str, Any]] = []
     async with caching() as cache:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        (found,) = await asyncio.wait_for(cache.resolve(keys, compute), 5)
-    assert isinstance(found.value, Exception)
+        (value,) = (await asyncio.wait_for(cache.resolve(keys, compute), 5)).values
+    assert isinstance(value, Exception)
 
 
 # ---- no-cache and no-store
@@ -553,8 +588,8 @@ async def test_a_fresh_request_computes_what_is_known_and_replaces_it(server: Re
     model = Model()
     async with caching(server) as cache:
         await cache.resolve(keys, model.compute(keys))
-        (found,) = await cache.resolve(keys, compute, read=False)
-        assert (found.state, found.value) == (State.BYPASS, new)
+        found = await cache.resolve(keys, compute, read=False)
+        assert (found.states, found.values) == ([State.BYPASS], [new])
         assert cache.memory.get(keys[0]) == new
         await flushed(cache)
     blob = server.client().get(keys[0])
@@ -648,8 +683,8 @@ async def test_closing_does_not_wait_for_ever_for_a_flight() -> None:
     task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
     await until(lambda: bool(model.calls))
     await asyncio.wait_for(cache.close(timeout=0.05), 5)
-    (found,) = await asyncio.wait_for(task, 5)
-    assert isinstance(found.value, Abandoned)
+    (value,) = (await asyncio.wait_for(task, 5)).values
+    assert isinstance(value, Abandoned)
 
 
 async def test_every_result_is_counted_where_it_happened(server: RedisServer) -> None:
