@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from cache.codec import Corrupt, Entry, decode, encode
@@ -30,7 +31,7 @@ from cache.store import Lost, RedisStore, Reply
 from cache.watcher import SILENT, Watcher
 
 Compute = Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]
-Leaving = Callable[[], Awaitable[Exception]]
+Leaving = Callable[[], asyncio.Future[Exception]]
 
 
 class State(StrEnum):
@@ -99,25 +100,25 @@ IN_THE_AIR = End(Abandoned("the flight did not land"), State.MISS)
 class Flight:
     """One key that is computed, and its place in the request that set it off."""
 
-    __slots__ = ("found", "keep", "key", "landed", "position", "task", "waiting")
+    __slots__ = ("end", "keep", "key", "position", "task", "waiters", "waiting")
 
     def __init__(self, key: bytes, position: int, keep: bool) -> None:
         self.key = key
         self.position = position
         self.keep = keep
-        self.found: End | None = None
+        self.end: End | None = None
         self.waiting = 1  # legs of requests whose clients are still there
         self.task: asyncio.Task[None] | None = None  # that brings it
-        self.landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters: list[asyncio.Future[None]] = []
 
     def land(self, end: End) -> None:
-        self.found = end
-        if not self.landed.done():
-            self.landed.set_result(None)
+        self.end = end
+        for waiter in self.waiters:
+            _wake(waiter)
 
-    def end(self, joined: bool) -> End:
+    def end_for(self, joined: bool) -> End:
         """What it is for one who waited."""
-        end = self.found or IN_THE_AIR
+        end = self.end or IN_THE_AIR
         return End(end.value, State.JOIN) if joined else end
 
 
@@ -229,10 +230,10 @@ class VectorCache:
 
         `compute` is called at most once, with the positions of the unique keys that are neither
         found nor under way. If it raises, each of those positions gets what it raised. `leaving`
-        is awaited only while something is computed: it ends once the caller's client has left, and
-        what it gives is raised; nothing else is, but the caller's own cancellation. `begun` says
-        whether `compute` is past giving up; when all clients have left and it is not, it is
-        cancelled.
+        is called only when something is computed: its future is done once the caller's client has
+        left, and what it holds is raised; nothing else is, but the caller's own cancellation.
+        `begun` says whether `compute` is past giving up; when all clients have left and it is not,
+        it is cancelled.
         """
         if not read:
             found = Found([None] * len(keys), [L1] * len(keys))
@@ -244,7 +245,7 @@ class VectorCache:
             legs = self._board(keys, found, read, write)
             await self._fly(legs, compute, State.MISS if read else State.BYPASS, leaving, begun)
             for place, flight, joined in legs:
-                found.put(place, *flight.end(joined))
+                found.put(place, *flight.end_for(joined))
         return found
 
     # ---- flying
@@ -295,7 +296,7 @@ class VectorCache:
         """A client has left; what nobody waits for any more is given up."""
         for _, flight, _ in legs:
             flight.waiting -= 1
-        for task in {flight.task for _, flight, _ in legs if flight.found is None}:
+        for task in {flight.task for _, flight, _ in legs if flight.end is None}:
             if task in self._tasks and self._tasks[task].pointless():
                 for flight in self._tasks[task].flights:
                     self._forget(flight)
@@ -304,7 +305,7 @@ class VectorCache:
     def _arrived(self, task: asyncio.Task[None]) -> None:
         """Nobody waits for ever: what a cancelled or broken task left in the air lands here."""
         for flight in self._tasks.pop(task).flights:
-            if flight.found is None:
+            if flight.end is None:
                 self._land(flight, End(Abandoned("the computation was cancelled"), State.MISS))
 
     async def _compute(self, flights: Sequence[Flight], compute: Compute, state: State) -> None:
@@ -357,18 +358,35 @@ def _leg(position: int, key: bytes, under_way: dict[bytes, Flight], write: bool)
 
 
 async def _landing(legs: Sequence[Leg], leaving: Leaving | None) -> None:
-    """`asyncio.wait`, as a caller that is cancelled there does not cancel what others wait for."""
-    late = {flight.landed for _, flight, _ in legs if flight.found is None}
-    if not late:
-        return
-    if leaving is None:
-        await asyncio.wait(late)
-        return
-    left, landed = asyncio.ensure_future(leaving()), asyncio.ensure_future(asyncio.wait(late))
+    """Until all have landed; each caller waits on futures of its own, so that one who is cancelled
+    there does not cancel what others wait for.
+    """
+    left = None
     try:
-        await asyncio.wait({left, landed}, return_when=asyncio.FIRST_COMPLETED)
-        if not landed.done():
-            raise left.result()
+        for _, flight, _ in legs:
+            while flight.end is None:
+                if left is None and leaving is not None:
+                    left = leaving()
+                await _next(flight, left)
     finally:
-        left.cancel()
-        landed.cancel()
+        if left is not None:
+            left.cancel()
+
+
+async def _next(flight: Flight, left: asyncio.Future[Exception] | None) -> None:
+    waiter = asyncio.get_running_loop().create_future()
+    flight.waiters.append(waiter)
+    if left is None:
+        await waiter
+        return
+    wake = partial(_wake, waiter)
+    left.add_done_callback(wake)
+    await waiter
+    if flight.end is None and left.done():
+        raise left.result()
+    left.remove_done_callback(wake)
+
+
+def _wake(waiter: asyncio.Future[None], _: object = None) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

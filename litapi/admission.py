@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from litapi.errors import Overloaded
@@ -25,6 +24,30 @@ CROWD = 16  # items under way from which on a job's seconds tell the pace, and n
 
 def _always() -> float:
     return 0.0
+
+
+class Room:
+    """What one job takes up."""
+
+    __slots__ = ("_admission", "_ahead", "_began", "_items", "_size")
+
+    def __init__(self, admission: Admission, items: int, size: int) -> None:
+        self._admission = admission
+        self._items = items
+        self._size = size
+
+    def __enter__(self) -> None:
+        admission = self._admission
+        admission.items += self._items
+        admission.bytes += self._size
+        self._ahead, self._began = admission.items, time.monotonic()
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        admission = self._admission
+        admission.items -= self._items
+        admission.bytes -= self._size
+        if error is None and admission.whole_since() <= self._began:
+            admission.learn(time.monotonic() - self._began, max(1, self._ahead))
 
 
 @dataclass(slots=True)
@@ -40,24 +63,14 @@ class Admission:
     seconds_an_item: float = 0.0
     refused: int = 0
 
-    @contextmanager
-    def admit(self, items: int, size: int) -> Iterator[None]:
-        """Hold room for a job while it is under way.
+    def admit(self, items: int, size: int) -> Room:
+        """Room for a job; `with` holds it while the job is under way.
 
         Raises:
             Overloaded: there is none; its `retry_after` says in how many seconds there may be.
         """
         self._check(items, size)
-        self.items += items
-        self.bytes += size
-        ahead, began = self.items, time.monotonic()
-        try:
-            yield
-            if self.whole_since() <= began:
-                self._learn(time.monotonic() - began, max(1, ahead))
-        finally:
-            self.items -= items
-            self.bytes -= size
+        return Room(self, items, size)
 
     @property
     def wait(self) -> float:
@@ -72,7 +85,8 @@ class Admission:
             self.refused += 1
             raise Overloaded.after(math.ceil(min(60.0, max(1.0, self.wait / 2))))
 
-    def _learn(self, seconds: float, ahead: int) -> None:
+    def learn(self, seconds: float, ahead: int) -> None:
+        """A job took so long, with so many items under way when it began."""
         change = seconds / ahead - self.seconds_an_item
         weight = SMOOTHING * min(1.0, ahead / CROWD) if change > 0 else SMOOTHING
         self.seconds_an_item += weight * change

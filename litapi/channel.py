@@ -10,7 +10,6 @@ use this one too.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -21,6 +20,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 log = logging.getLogger("siglit.channel")
@@ -29,6 +29,10 @@ INLINE_BYTES = 64 << 10  # a larger message goes through a file in memory
 BUFFER_BYTES = 4 << 20  # asked of the kernel for what is under way; it may give less
 FULL = 2e-3  # seconds before a message that found no room is tried again
 _FD = 4  # bytes of a descriptor
+_RIGHTS = socket.CMSG_SPACE(_FD)
+_LATER = int(socket.MSG_DONTWAIT)  # as numbers: the enum's own "or" costs more than the call
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CUT = int(socket.MSG_CTRUNC)
 _PROTOCOL = 5
 # The kernel's buffer is full; too many descriptors are under way; no descriptor or memory is left.
 _NO_ROOM = {errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -91,19 +95,26 @@ class Channel:
             self._await(self._in, select.POLLIN, timeout)
         waits = block and timeout is None
         try:
-            message = self._receive(0 if waits else socket.MSG_DONTWAIT)
+            message = self._receive(0 if waits else _LATER)
         except BlockingIOError:
             raise queue.Empty from None
         if message is None:
-            log.error("a message was lost: this process has no descriptor left for its file")
             return self.get(block, timeout)
-        if not message:
-            raise EOFError
-        return pickle.loads(message)
+        return _unpacked(message)
 
     def get_nowait(self) -> Any:
         """The next message, if there is one; else `queue.Empty`."""
         return self.get(block=False)
+
+    def take(self, most: int) -> Iterator[Any]:
+        """What is there to get at the moment, but no more than so many. Raises as `get` does."""
+        for _ in range(most):
+            try:
+                message = self._receive(_LATER)
+            except BlockingIOError:
+                return
+            if message is not None:
+                yield _unpacked(message)
 
     def empty(self) -> bool:
         """Whether there is nothing to get at the moment."""
@@ -114,21 +125,24 @@ class Channel:
         if self._spare:
             os.close(self._spare.pop())
         try:
-            message, control, told, _ = self._in.recvmsg(
-                INLINE_BYTES, socket.CMSG_SPACE(_FD), flags | socket.MSG_CMSG_CLOEXEC
-            )
+            message, control, told, _ = self._in.recvmsg(INLINE_BYTES, _RIGHTS, flags | _CLOEXEC)
             if control:
                 return _read(int.from_bytes(control[0][2][:_FD], "little"))
-            return None if told & socket.MSG_CTRUNC else message
+            if told & _CUT:
+                log.error("a message was lost: this process has no descriptor left for its file")
+                return None
+            return message
         finally:
-            with contextlib.suppress(OSError):  # none is left: the next message may be lost
+            try:
                 self._spare.append(os.dup(self._in.fileno()))
+            except OSError:  # none is left: the next message may be lost
+                log.debug("this process has no descriptor to spare")
 
     def _offer(self, message: bytes) -> bool:
         """Hand it to the kernel; whether there was room."""
         try:
             if len(message) <= self._inline:
-                self._out.send(message, socket.MSG_DONTWAIT)
+                self._out.send(message, _LATER)
             else:
                 self._offer_file(message)
         except OSError as error:
@@ -144,7 +158,7 @@ class Channel:
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_FD, "little"))
-            self._out.sendmsg([b"\0"], [rights], socket.MSG_DONTWAIT)
+            self._out.sendmsg([b"\0"], [rights], _LATER)
         finally:
             os.close(descriptor)
 
@@ -164,6 +178,12 @@ class Channel:
         poll = select.poll()
         poll.register(end, event)
         return bool(poll.poll(seconds * 1e3))
+
+
+def _unpacked(message: bytes) -> Any:
+    if not message:
+        raise EOFError
+    return pickle.loads(message)
 
 
 def _read(descriptor: int) -> bytes:

@@ -3,14 +3,15 @@
 Three things stand here because stock LitServe cannot do them. `DispatchServer` lays one request
 queue for each tower and one inbox for each HTTP process, plans which device each worker gets, waits
 until *all* workers are ready, and replaces workers and HTTP processes that die. `WorkerPort` is a
-worker's end: fetch a job, say that it was fetched, send the reply. `Dispatcher` is an HTTP
+worker's end: fetch a job, note that it was fetched, send the reply. `Dispatcher` is an HTTP
 process's end: submit a job, await its reply until the deadline, and send the jobs of a lost worker
 again.
 
-Why nothing is lost: a worker says START as soon as it holds a job, so a job of a dead worker is
-known. A job that a worker took and could not say so before it died never gets its START; the
-queue is first in, first out, so a probe that comes through shows which earlier jobs were
-swallowed. Embeddings are idempotent, so sending one twice is harmless.
+Why nothing is lost: a worker notes in `Interest` that it has a job as soon as it does, so a job of
+a dead worker is known. (LitServe's own loops say START instead, in a message.) A job that a worker
+took and could not note before it died is nobody's; the queue is first in, first out, so a probe
+that comes through shows which earlier jobs were swallowed. Embeddings are idempotent, so sending
+one twice is harmless.
 
 Who did it: a job that a worker had begun with when it died is suspect. Suspects go on item by item
 and one at a time, so an item that kills is alone with its next death and is set aside for it. Where
@@ -28,7 +29,6 @@ import logging
 import math
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
@@ -39,9 +39,8 @@ from typing import Any
 
 import uvicorn
 from litserve import LitAPI, LitServer
-from litserve.loops.base import LitLoop
 from litserve.transport.process_transport import MPQueueTransport
-from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
+from litserve.utils import LitAPIStatus, WorkerSetupStatus
 
 from litapi.channel import INLINE_BYTES, Channel
 from litapi.errors import (
@@ -52,7 +51,7 @@ from litapi.errors import (
     WorkerLost,
 )
 from litapi.guard import GuardedServer
-from litapi.interest import Interest
+from litapi.interest import Interest, Name
 from litapi.lifeline import die_with_parent
 from litapi.messages import Job, Kind, Reply
 
@@ -77,7 +76,7 @@ class Pending:
     kind: Kind
     job: Job
     future: asyncio.Future[Reply]
-    worker: int | None = None  # which worker said START
+    worker: int | None = None  # which worker said START, where one says it
     losses: int = 0  # how many workers died with it
     held: bool = False  # it waits until no other suspect is under way
     alone: bool = False  # no other suspect is
@@ -96,7 +95,7 @@ class Dispatcher:
         self._inbox = inbox
         self._consumer = consumer
         self._claims = interest.claims(consumer)
-        self._pending: dict[str, Pending] = {}
+        self._pending: dict[Name, Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
@@ -123,11 +122,15 @@ class Dispatcher:
 
     def begun(self, job: Job) -> bool:
         """Whether a worker has begun with this job."""
-        return bool(job.name) and self._claims.begun(job.name)
+        return job.name is not None and self._claims.begun(job.name)
 
     def depth(self, kind: Kind) -> int:
         """Jobs of this process that no worker has taken yet."""
-        return sum(p.kind == kind and p.worker is None for p in self._pending.values())
+        mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
+        return sum(self._holder(uid, p) is None for uid, p in mine)
+
+    def _holder(self, uid: Name, pending: Pending) -> int | None:
+        return self._claims.holder(uid) if pending.worker is None else pending.worker
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to `job`. Items over which workers keep dying are named in its errors.
@@ -158,24 +161,24 @@ class Dispatcher:
             return _refusal(error)
 
     async def _send(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
         uid, pending = self._claims.take(), Pending(kind, job, future, losses=losses)
         self._pending[uid], job.name = pending, uid
+        patience = loop.call_later(job.deadline - time.monotonic() + GRACE, _expire, future)
         try:
-            async with asyncio.timeout(job.deadline - time.monotonic() + GRACE):
-                if losses:
-                    self._hold(uid, pending)
-                else:
-                    await self._put(uid, pending)
-                return await future
-        except TimeoutError:
-            raise DeadlineExceeded from None
+            if losses:
+                self._hold(uid, pending)
+            else:
+                await self._put(uid, pending)
+            return await future
         finally:
+            patience.cancel()
             self._pending.pop(uid, None)
             self._claims.give_back(uid)
-            job.name = ""
+            job.name = None
 
-    async def _put(self, uid: str, pending: Pending) -> None:
+    async def _put(self, uid: Name, pending: Pending) -> None:
         pending.job.sent = time.monotonic()
         message = (self._consumer, uid, pending.job.sent, pending.job)
         put = self._queues[pending.kind].put
@@ -187,12 +190,10 @@ class Dispatcher:
     # -- receiving -----------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            for _ in range(BURST):
-                uid, (data, status, *_, worker) = self._inbox.get_nowait()
-                self._deliver(uid, data, status, worker)
+        for uid, (data, status, _, worker) in self._inbox.take(BURST):
+            self._deliver(uid, data, status, worker)
 
-    def _deliver(self, uid: str, data: Any, status: str, worker: int | None) -> None:
+    def _deliver(self, uid: Name, data: Any, status: str, worker: int | None) -> None:
         if status == LOST:
             self._lost(data, worker)
         elif status == LIVE:
@@ -221,14 +222,15 @@ class Dispatcher:
         self.losses += 1
         self._whole[kind] = math.inf
         mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
-        fell = [(uid, p) for uid, p in mine if p.worker is not None and p.worker == worker]
+        holders = {uid: self._holder(uid, p) for uid, p in mine}
+        fell = [(uid, p) for uid, p in mine if worker is not None and holders[uid] == worker]
         begun = {uid for uid, _ in fell if self._claims.begun(uid)}
         for uid, pending in fell:
             self._again(uid, pending, uid in begun, proves=len(begun) == 1)
-        waiting = [uid for uid, p in mine if p.worker is None and not p.held]
+        waiting = [uid for uid, p in mine if self._holder(uid, p) is None and not p.held]
         self._spawn(self._find_swallowed(kind, waiting))
 
-    async def _find_swallowed(self, kind: Kind, waiting: list[str]) -> None:
+    async def _find_swallowed(self, kind: Kind, waiting: list[Name]) -> None:
         """Send again what the dead worker had taken from the queue without a word.
 
         Whatever waited before a probe that comes through was handed out by then. If the next worker
@@ -238,10 +240,10 @@ class Dispatcher:
             await self._send(kind, Job([], deadline=time.monotonic() + PROBE_PATIENCE))
         for uid in waiting:
             pending = self._pending.get(uid)
-            if pending is not None and pending.worker is None and not pending.held:
+            if pending is not None and not pending.held and self._holder(uid, pending) is None:
                 self._spawn(self._put(uid, pending))
 
-    def _again(self, uid: str, pending: Pending, begun: bool, proves: bool) -> None:
+    def _again(self, uid: Name, pending: Pending, begun: bool, proves: bool) -> None:
         pending.worker = None
         pending.losses += 1
         self._claims.again(uid)
@@ -255,11 +257,11 @@ class Dispatcher:
         else:
             self._hold(uid, pending)
 
-    def _hold(self, uid: str, pending: Pending) -> None:
+    def _hold(self, uid: Name, pending: Pending) -> None:
         pending.held = True
         self._spawn(self._put_alone(uid, pending))
 
-    async def _put_alone(self, uid: str, pending: Pending) -> None:
+    async def _put_alone(self, uid: Name, pending: Pending) -> None:
         """Send a suspect once no other one is under way, and let the next go when it has ended."""
         async with self._lanes[pending.kind]:
             if pending.future.done():
@@ -272,6 +274,11 @@ class Dispatcher:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _expire(future: asyncio.Future[Reply]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded())
 
 
 def _each(job: Job) -> range:
@@ -301,7 +308,7 @@ class Fetched:
     """A job in a worker, with the address its reply goes to."""
 
     consumer: int
-    uid: str
+    uid: Name
     job: Job
 
 
@@ -309,21 +316,22 @@ class WorkerPort:
     """A worker's end of the queues."""
 
     def __init__(
-        self, loop: LitLoop, jobs: Channel, transport: MPQueueTransport, interest: Interest
+        self, worker: int, jobs: Channel, transport: MPQueueTransport, interest: Interest
     ) -> None:
-        self._loop = loop
+        self._worker = worker
         self._jobs = jobs
         self._transport = transport
         self._interest = interest
 
     def fetch(self) -> Fetched:
-        """The next job that somebody waits for; waits without using the CPU, and says START."""
+        """The next job that somebody waits for; waits without using the CPU, and notes it."""
         while True:
             consumer, uid, _, job = self._jobs.get()
             if uid is None:  # LitServe's own stop signal: the process is about to be ended
                 continue
             if self._interest.wanted(uid):
-                self._answer(consumer, uid, None, LitAPIStatus.START)
+                if not self._interest.hold(uid, self._worker):
+                    self._answer(consumer, uid, None, LitAPIStatus.START)
                 return Fetched(consumer, uid, job)
 
     def begin(self, fetched: Fetched) -> bool:
@@ -334,10 +342,9 @@ class WorkerPort:
         """Send the reply to where the job came from."""
         self._answer(fetched.consumer, fetched.uid, reply, LitAPIStatus.OK)
 
-    def _answer(self, consumer: int, uid: str, data: Reply | None, status: str) -> None:
-        self._loop.put_response(
-            self._transport, consumer, uid, data, status, LoopResponseType.REGULAR
-        )
+    def _answer(self, consumer: int, uid: Name, data: Reply | None, status: str) -> None:
+        """As LitServe's loops do, but for the kind of response: an enum is slow to unpickle."""
+        self._transport.send((uid, (data, status, None, self._worker)), consumer_id=consumer)
 
 
 class StartError(Exception):

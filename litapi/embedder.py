@@ -38,7 +38,7 @@ class Demand:
     max_num_patches: int = 0
     read: bool = True  # False: Cache-Control: no-cache
     write: bool = True  # False: Cache-Control: no-store
-    leaving: Callable[[], Awaitable[Exception]] | None = None  # ends once the client has hung up
+    leaving: Callable[[], asyncio.Future[Exception]] | None = None  # done once the client hung up
 
 
 @dataclass(slots=True)

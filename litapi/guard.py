@@ -35,7 +35,7 @@ from uvicorn.server import Server, ServerState
 
 from litapi.answer import Answer
 from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
-from litapi.incoming import BODY
+from litapi.incoming import BODY, LEFT, ClientGone
 from litapi.metrics import connection_refused
 
 if TYPE_CHECKING:
@@ -85,7 +85,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fault: ServiceError | None = None  # said when the answers before it are out
         self._deaf = False  # what still arrives is thrown away
         self._watch = _Watch(self.loop.time())
-        self._extensions: Any = {WHOLE: self._send_whole, BODY: self._taken_whole}
+        self._leaves: list[asyncio.Future[Exception]] = []  # who wants to know that the client left
+        self._extensions: Any = {
+            WHOLE: self._send_whole,
+            BODY: self._taken_whole,
+            LEFT: self._watched,
+        }
         super().connection_made(cast("asyncio.Transport", self._door))
         _Sweep.of(self.server_state, self.loop, self.patience.sweep_seconds).wake()
 
@@ -96,6 +101,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self.scope = self.cycle = None  # type: ignore[assignment]  # as before the first request
         self.pipeline.clear()
+        for left in self._leaves:
+            if not left.done():
+                left.set_result(ClientGone())
+        self._leaves.clear()
 
     def data_received(self, data: bytes) -> None:
         """Counts what is neither body nor a whole request: headers, trailers, framing."""
@@ -134,6 +143,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, but for its timer: a new one for each answer is a tenth of a cache hit."""
         self.server_state.total_requests += 1
+        self._leaves.clear()
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
@@ -173,6 +183,15 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.flow.read_paused:
             self.flow.resume_reading()
         return body
+
+    def _watched(self, scope: Any) -> asyncio.Future[Exception] | None:
+        """Done once the client has hung up. None: ask `receive`, as with the body."""
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
+            return None
+        left: asyncio.Future[Exception] = self.loop.create_future()
+        self._leaves.append(left)
+        return left
 
     def _send_whole(self, scope: Any, status: int, head: bytes, body: bytes) -> bool:
         """An answer in one write, where uvicorn makes two and reads every header again.

@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, RequestInvalid
 
-BODY = "siglit.body"  # extension of the scope: the whole body of a request, or None
+# Extensions of the scope, each to be called with the scope; each may give None.
+BODY = "siglit.body"  # the whole body of a request
+LEFT = "siglit.left"  # a future that is done, with a `ClientGone`, once the client has hung up
 MOST_DIGITS = 18  # of a content length that may be meant
 
 _NONE: dict[str, Any] = {}
@@ -110,8 +112,13 @@ class Incoming:
             self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return self._body or b""
 
-    async def gone(self) -> ClientGone:
-        """Wait until the client has hung up. Only once the body is whole."""
+    def gone(self) -> asyncio.Future[Exception]:
+        """Done once the client has hung up; its caller's to cancel. Only for a whole body."""
+        watch = self.extensions.get(LEFT)
+        left: asyncio.Future[Exception] | None = watch(self.scope) if watch else None
+        return asyncio.ensure_future(self._gone()) if left is None else left
+
+    async def _gone(self) -> Exception:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         return ClientGone()
@@ -122,7 +129,8 @@ class Incoming:
         Raises:
             ClientGone: the client hung up first.
         """
-        working, left = asyncio.ensure_future(work), asyncio.ensure_future(self.gone())
+        left: asyncio.Future[Any] = self.gone()
+        working = asyncio.ensure_future(work)
         try:
             await asyncio.wait({working, left}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():

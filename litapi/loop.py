@@ -122,8 +122,8 @@ class PipelinedLoop(LitLoop):
         callback_runner: Any,
     ) -> None:
         """Serve until the process ends."""
-        del device, worker_id, workers_setup_status, callback_runner
-        port = WorkerPort(self, request_queue, transport, lit_api.interest)
+        del device, workers_setup_status, callback_runner
+        port = WorkerPort(worker_id, request_queue, transport, lit_api.interest)
         Pipeline(lit_api, port).run()
 
 

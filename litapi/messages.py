@@ -37,7 +37,7 @@ class Job:
     max_num_patches: int = 0
     deadline: float = math.inf
     sent: float = 0.0
-    name: str = ""
+    name: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
     from prometheus_client import Counter, Histogram
 
+STAGES = ("queue", "decode", "infer")
+
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -97,9 +99,8 @@ class Metrics:
 
     def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
         """What a worker reported about one job, in seconds."""
-        self._stage(kind, "queue").observe(queue)
-        self._stage(kind, "decode").observe(decode)
-        self._stage(kind, "infer").observe(infer)
+        for stage, seconds in zip(STAGES, (queue, decode, infer), strict=True):
+            self._stage(kind, stage).observe(seconds)
 
     def given_up(self, kind: str, items: int) -> None:
         """Nobody waits for these items any more."""
@@ -156,11 +157,16 @@ class NotedMetrics(Metrics):
         self._answers: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
         self._results: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._trips: defaultdict[str, list[float]] = defaultdict(list)
+        self._jobs: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
         self._held: dict[str, int] = {}
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One answer went out."""
         self._answers[route, status].append(seconds)
+
+    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
+        """What a worker reported about one job, in seconds."""
+        self._jobs[kind].append((queue, decode, infer))
 
     def looked_up(self, tier: str, result: str, n: int) -> None:
         self._results[tier, result] += n
@@ -176,13 +182,16 @@ class NotedMetrics(Metrics):
         for (route, status), seconds in self._answers.items():
             self._request(route, str(status)).inc(len(seconds))
             _observe_all(self._second(route), seconds)
+        for kind, jobs in self._jobs.items():
+            for stage, times in zip(STAGES, zip(*jobs, strict=True), strict=True):
+                _observe_all(self._stage(kind, stage), times)
         for (tier, result), n in self._results.items():
             super().looked_up(tier, result, n)
         for tier, trips in self._trips.items():
             _observe_all(self._lookup_seconds.labels(tier), trips)
         for tier, held in self._held.items():
             super().bytes(tier, held)
-        for noted in (self._answers, self._results, self._trips, self._held):
+        for noted in (self._answers, self._jobs, self._results, self._trips, self._held):
             noted.clear()
 
 

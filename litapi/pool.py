@@ -43,8 +43,7 @@ class Pool:
             except asyncio.CancelledError:  # all who waited have left
                 self._metrics.given_up(kind, len(job.items))
                 raise
-        failed = sum(not ItemError.own(code) for code in reply.errors.values())
-        if failed < len(job.items):  # a tower that can embed nothing has not served
+        if not reply.errors or _served(reply, len(job.items)):
             self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
         return reply
@@ -66,3 +65,8 @@ class Pool:
                 items=admission.items,
                 refused=admission.refused,
             )
+
+
+def _served(reply: Reply, items: int) -> bool:
+    """A tower that can embed nothing has not served."""
+    return sum(not ItemError.own(code) for code in reply.errors.values()) < items

@@ -317,7 +317,7 @@ DEPLOY_EXTRA: dict[str, set[str]] = {
     },
     "deploy.bulk.json_lines": {"litapi.messages"},
     "deploy.bulk.parquet_column": {"litapi.messages"},
-    "deploy.bulk.port": {"litapi.dispatcher", "litapi.messages"},
+    "deploy.bulk.port": {"litapi.dispatcher", "litapi.interest", "litapi.messages"},
     "deploy.bulk.source": {"litapi.messages", "litapi.settings"},
     "deploy.bulk.task": {"litapi.checkpoint", "litapi.settings"},
     "deploy.bulk.vector_file": {"cache", "litapi.errors"},

@@ -101,6 +101,16 @@ def test_there_being_nothing_is_said_as_queues_say_it(channel: Channel) -> None:
     assert channel.get(timeout=0.05) == "a"
 
 
+def test_what_is_there_is_taken_in_order_and_no_more_than_asked_for(channel: Channel) -> None:
+    """Large ones among them; taking never waits."""
+    put = [b"a", bytes(200_000), "c", None, b"e"]
+    for message in put:
+        channel.put(message)
+    assert list(channel.take(3)) == put[:3]
+    assert list(channel.take(9)) == put[3:]
+    assert list(channel.take(9)) == []
+
+
 def test_what_finds_no_room_is_sent_later_in_order_and_putting_never_waits(
     channel: Channel,
 ) -> None:
@@ -196,6 +206,22 @@ def test_a_message_whose_file_was_lost_does_not_stop_the_others(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert got == "next"
+    assert "a message was lost" in caplog.text
+
+
+def test_taking_goes_on_past_a_message_whose_file_was_lost(
+    channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same for one who takes all that is there."""
+    channel.put(bytes(200_000))
+    channel.put("next")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        got = list(channel.take(9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert got == ["next"]
     assert "a message was lost" in caplog.text
 
 

@@ -165,10 +165,7 @@ class Bench:
 
     def port(self, worker: int) -> WorkerPort:
         """The port of a worker with that number."""
-        loop = LitLoop()
-        loop._restart_workers = True
-        loop._worker_id = worker
-        return WorkerPort(loop, self.jobs, self.transport, self.interest)
+        return WorkerPort(worker, self.jobs, self.transport, self.interest)
 
     def tell(self, data: Any, status: str, worker: int | None) -> None:
         """A control message, as the main process sends it."""
@@ -295,13 +292,49 @@ def test_an_error_of_litserves_own_becomes_an_internal_error(bench: Bench) -> No
 
 
 def test_the_jobs_of_a_dead_worker_are_sent_again(bench: Bench) -> None:
-    """A worker that said START and died is replaced; its job is answered by the next."""
+    """A worker that took a job and died is replaced; its job is answered by the next."""
 
     async def run() -> Reply:
         dispatcher = bench.dispatcher()
         dispatcher.start()
         task = asyncio.ensure_future(dispatcher.submit("text", _soon(["abc", "de"])))
-        await asyncio.to_thread(bench.port(0).fetch)  # START, and then it dies
+        await asyncio.to_thread(bench.port(0).fetch)  # and then it dies
+        bench.tell("text", LOST, 0)
+        bench.work(1, 9)
+        return await task
+
+    assert asyncio.run(run()).tokens == [3, 2]
+
+
+def test_a_worker_wakes_the_http_process_once_for_each_job(bench: Bench) -> None:
+    """That it has the job is noted in memory; the reply is the only message."""
+
+    async def run() -> int:
+        dispatcher = bench.dispatcher()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["abc"])))
+        await asyncio.sleep(0)
+        port = bench.port(4)
+        fetched = await asyncio.to_thread(port.fetch)
+        assert bench.inbox.empty()
+        assert dispatcher.depth("text") == 0
+        port.send(fetched, _reply(fetched.job))
+        dispatcher.start()
+        await task
+        return len(list(bench.inbox.take(9)))
+
+    assert asyncio.run(run()) == 0
+
+
+def test_a_job_that_found_no_place_is_sent_again_by_the_word_of_its_worker(bench: Bench) -> None:
+    """So many are under way that it cannot be noted: then START tells, as with stock loops."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        dispatcher._claims._free.clear()
+        task = asyncio.ensure_future(dispatcher.submit("text", _soon(["abc", "de"])))
+        await asyncio.to_thread(bench.port(0).fetch)
+        await _until(lambda: dispatcher.depth("text") == 0)
         bench.tell("text", LOST, 0)
         bench.work(1, 9)
         return await task
@@ -330,7 +363,7 @@ def test_jobs_of_living_workers_are_left_alone_when_another_dies(bench: Bench) -
 
 
 def test_a_job_swallowed_by_a_dead_worker_is_found_and_sent_again(bench: Bench) -> None:
-    """The queue handed it out, START never came: a probe that comes through tells."""
+    """The queue handed it out, nobody noted it: a probe that comes through tells."""
 
     async def run() -> Reply:
         dispatcher = bench.dispatcher()
@@ -440,7 +473,7 @@ def test_a_job_that_no_worker_had_begun_with_is_not_blamed_for_its_death(bench: 
         first = await asyncio.to_thread(port.fetch)
         await asyncio.to_thread(port.fetch)
         assert port.begin(first)
-        await _until(lambda: all(p.worker == 0 for p in dispatcher._pending.values()))
+        assert dispatcher.depth("text") == 0
         bench.tell("text", LOST, 0)
         await _until(lambda: sum(p.losses for p in dispatcher._pending.values()) == 2)
         await _until(lambda: any(p.alone for p in dispatcher._pending.values()))

@@ -115,10 +115,13 @@ class Leaver:
 
         self.embedder = Embedder(fingerprints(), cache, submit, TIMEOUT, lambda _: begun)
 
-    async def leaving(self) -> Exception:
-        """Ends once the client has hung up."""
+    async def _leave(self) -> Exception:
         await self.left.wait()
         return ConnectionResetError()
+
+    def leaving(self) -> asyncio.Future[Exception]:
+        """Done once the client has hung up."""
+        return asyncio.ensure_future(self._leave())
 
     def leave(self, *items: Item) -> None:
         """Ask, wait until the towers have it, leave; then the towers may answer."""

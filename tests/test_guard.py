@@ -109,13 +109,29 @@ async def _tasks(incoming: Incoming, send: Send) -> None:
 
 
 async def _until_gone(incoming: Incoming, send: Send) -> None:
-    """Waits for the client to leave, with its body taken at once."""
+    """Waits for the client to leave, with its body taken at once; three watch, one loses heart."""
     _LEFT.clear()
     assert incoming.at_once() == b"ab"
-    _LEFT.append(await asyncio.wait_for(incoming.gone(), 20))
+    watches = [incoming.gone() for _ in range(3)]
+    watches[1].cancel()
+    _LEFT.extend([await asyncio.wait_for(watches[n], 20) for n in (0, 2)])
 
 
-_LEFT: list[ClientGone] = []
+async def _watched_late(incoming: Incoming, send: Send) -> None:
+    """Begins to watch its client half a second after the request."""
+    _LEFT.clear()
+    assert incoming.at_once() == b"ab"
+    await asyncio.sleep(0.5)
+    watch = incoming.gone()
+    await asyncio.wait([watch], timeout=0.5)
+    if watch.done():
+        _LEFT.append(watch.result())
+    else:
+        watch.cancel()
+        await _answer(Answer.json({"left": False}), send)
+
+
+_LEFT: list[Exception] = []
 
 
 async def _twice(incoming: Incoming, send: Send) -> None:
@@ -164,6 +180,7 @@ _ROUTES = {
     "/twice": _twice,
     "/at-once": _at_once,
     "/until-gone": _until_gone,
+    "/watched-late": _watched_late,
     "/tasks": _tasks,
     "/echo": _echo,
     "/slow": _slow,
@@ -718,6 +735,20 @@ def test_a_client_that_leaves_after_its_body_was_taken_is_heard(server: Guarded)
     with Client(server) as client:
         client.send(post("/until-gone", b"ab"))
         time.sleep(0.1)
+    ends = time.monotonic() + 20
+    while tasks_and_left(server) != (1, 2) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert tasks_and_left(server) == (1, 2)
+
+
+def test_a_client_that_had_left_before_anybody_watched_is_heard(server: Guarded) -> None:
+    """The answer to its request is given up at once, and no neighbour hears that it left."""
+    with Client(server) as neighbour:
+        neighbour.send(post("/watched-late", b"ab"))
+        with Client(server) as client:
+            client.send(post("/watched-late", b"ab"))
+            time.sleep(0.1)
+        assert json.loads(neighbour.reply().body) == {"left": False}
     ends = time.monotonic() + 20
     while tasks_and_left(server) != (1, 1) and time.monotonic() < ends:
         time.sleep(0.02)

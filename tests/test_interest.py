@@ -7,7 +7,7 @@ import multiprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litapi.interest import PLACES, Interest
+from litapi.interest import PLACES, Interest, Name
 
 
 def test_a_job_is_wanted_until_it_is_given_back() -> None:
@@ -35,6 +35,42 @@ def test_a_begun_job_is_known_as_begun_until_its_worker_is_lost() -> None:
     assert interest.wanted(name)
 
 
+def test_a_job_is_with_the_worker_that_took_it_last_until_that_one_is_lost() -> None:
+    """The first worker's number is none that reads as nobody's."""
+    interest = Interest()
+    claims = interest.claims()
+    name = claims.take()
+    assert claims.holder(name) is None
+    for worker in (0, 65_000, 3):
+        assert interest.hold(name, worker)
+        assert claims.holder(name) == worker
+    claims.again(name)
+    assert claims.holder(name) is None
+    assert interest.wanted(name)
+
+
+def test_a_worker_that_notes_a_job_too_late_does_not_note_the_next_one_of_its_place() -> None:
+    """Its client left in between, and another job has the place: nobody has that one yet."""
+    interest = Interest()
+    claims = interest.claims()
+    old = claims.take()
+    claims.give_back(old)
+    new = claims.take()
+    assert interest.hold(old, 2)
+    assert claims.holder(new) is None
+    assert interest.hold(new, 1)
+    assert claims.holder(new) == 1
+
+
+def test_who_has_a_job_without_a_place_must_be_told() -> None:
+    """Nothing is noted, and the caller knows it."""
+    interest = Interest()
+    claims = interest.claims()
+    beyond = [claims.take() for _ in range(PLACES + 1)][-1]
+    assert not interest.hold(beyond, 0)
+    assert claims.holder(beyond) is None
+
+
 def test_a_place_that_has_another_job_now_does_not_speak_for_the_one_before() -> None:
     """A message that lies in the queue for long cannot be taken for a newer one."""
     interest = Interest()
@@ -42,7 +78,7 @@ def test_a_place_that_has_another_job_now_does_not_speak_for_the_one_before() ->
     old = claims.take()
     claims.give_back(old)
     new = claims.take()
-    assert old.partition(".")[0] == new.partition(".")[0]
+    assert old[0] == new[0]
     assert interest.wanted(new)
     assert not interest.wanted(old)
     assert not interest.begin(old)
@@ -76,7 +112,8 @@ def test_the_jobs_of_a_process_that_died_are_wanted_no_more() -> None:
     assert interest.wanted(fresh)
 
 
-def _begin(interest: Interest, name: str) -> None:
+def _begin(interest: Interest, name: Name) -> None:
+    assert interest.hold(name, 7)
     assert interest.begin(name)
 
 
@@ -90,6 +127,7 @@ def test_a_worker_in_another_process_writes_into_the_same_memory() -> None:
     worker.join(60)
     assert worker.exitcode == 0
     assert claims.begun(name)
+    assert claims.holder(name) == 7
 
 
 @given(st.lists(st.sampled_from(["take", "give back", "begin", "again"]), max_size=60))
@@ -97,8 +135,8 @@ def test_exactly_the_jobs_under_way_are_wanted(moves: list[str]) -> None:
     """Whatever happens in whatever order."""
     interest = Interest()
     claims = interest.claims()
-    held: list[str] = []
-    gone: list[str] = []
+    held: list[Name] = []
+    gone: list[Name] = []
     for move in moves:
         if move == "take":
             held.append(claims.take())

@@ -15,6 +15,7 @@ import pytest
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import Fetched
 from litapi.errors import ItemError
+from litapi.interest import Name
 from litapi.loop import AHEAD, YIELDING, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import Job, Reply
 from litapi.provoke import MARK
@@ -28,8 +29,8 @@ class Port:
 
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
-        self.replies: queue.SimpleQueue[tuple[str, Reply]] = queue.SimpleQueue()
-        self.left: set[str] = set()  # the jobs that nobody waits for
+        self.replies: queue.SimpleQueue[tuple[Name, Reply]] = queue.SimpleQueue()
+        self.left: set[Name] = set()  # the jobs that nobody waits for
 
     def fetch(self) -> Fetched:
         """The next job."""
@@ -43,12 +44,13 @@ class Port:
         """Keep the reply."""
         self.replies.put((fetched.uid, reply))
 
-    def ask(self, *jobs: Job) -> dict[str, Reply]:
+    def ask(self, *jobs: Job) -> dict[int, Reply]:
         """Send jobs at once and wait for all their replies, by number."""
         for number, job in enumerate(jobs):
             job.sent = time.monotonic()
-            self.jobs.put(Fetched(0, str(number), job))
-        return dict(self.replies.get(timeout=60) for _ in jobs)
+            self.jobs.put(Fetched(0, (0, number), job))
+        replies = [self.replies.get(timeout=60) for _ in jobs]
+        return {number: reply for (_, number), reply in replies}
 
 
 class RecordingTextTower(TextTower):
@@ -101,8 +103,8 @@ def test_every_job_gets_one_reply_with_its_own_rows(
     jobs = [Job([f"{n} red stars {i}" for i in range(n % 5 + 1)]) for n in range(40)]
     together = port.ask(*jobs)
     for number in (0, 7, 39):
-        alone = port.ask(Job(jobs[number].items))["0"]
-        assert np.allclose(_rows(together[str(number)]), _rows(alone), atol=1e-5)
+        alone = port.ask(Job(jobs[number].items))[0]
+        assert np.allclose(_rows(together[number]), _rows(alone), atol=1e-5)
 
 
 def test_batches_form_across_requests_and_keep_to_the_budget(
@@ -123,7 +125,7 @@ def test_a_job_larger_than_the_budget_is_spread_over_batches(
     """100 texts in one job: batches of eight, one reply."""
     tower, port = text
     tower.sizes.clear()
-    reply = port.ask(Job([f"text {n}" for n in range(100)]))["0"]
+    reply = port.ask(Job([f"text {n}" for n in range(100)]))[0]
     assert len(reply.tokens) == 100
     assert max(tower.sizes) <= 8
     assert np.allclose(np.linalg.norm(_rows(reply), axis=1), 1, atol=1e-5)
@@ -135,9 +137,9 @@ def test_an_item_that_fails_in_the_model_fails_alone(
     """The batch that raised is computed again item by item, in two jobs at once."""
     _, port = text
     replies = port.ask(Job(["a", f"{MARK}raise", "b"]), Job(["c"]))
-    assert replies["0"].errors == {1: "item_internal"}
-    assert replies["1"].errors == {}
-    norms = np.linalg.norm(_rows(replies["0"]), axis=1)
+    assert replies[0].errors == {1: "item_internal"}
+    assert replies[1].errors == {}
+    norms = np.linalg.norm(_rows(replies[0]), axis=1)
     assert np.allclose(norms, [1, 0, 1], atol=1e-5)
 
 
@@ -145,7 +147,7 @@ def test_late_work_is_dropped_before_it_is_decoded(text: tuple[RecordingTextTowe
     """A job past its deadline is answered as such, without the model."""
     tower, port = text
     tower.sizes.clear()
-    reply = port.ask(Job(["too", "late"], deadline=time.monotonic() - 1))["0"]
+    reply = port.ask(Job(["too", "late"], deadline=time.monotonic() - 1))[0]
     assert reply.errors == {0: "deadline_exceeded", 1: "deadline_exceeded"}
     assert tower.sizes == []
 
@@ -156,19 +158,19 @@ def test_a_job_that_nobody_waits_for_is_dropped_before_it_is_decoded(
     """The model is spared what the clients who left had asked for; the others are answered."""
     tower, port = text
     tower.sizes.clear()
-    port.left = {"1"}
+    port.left = {(0, 1)}
     try:
         replies = port.ask(Job(["a"]), Job(["nobody's"] * 9), Job(["c"]))
     finally:
         port.left = set()
     assert sum(tower.sizes) == 2
-    assert [replies[number].errors for number in "02"] == [{}, {}]
-    assert np.allclose(np.linalg.norm(_rows(replies["2"]), axis=1), 1, atol=1e-5)
+    assert [replies[number].errors for number in (0, 2)] == [{}, {}]
+    assert np.allclose(np.linalg.norm(_rows(replies[2]), axis=1), 1, atol=1e-5)
 
 
 def test_an_empty_job_is_answered_at_once(text: tuple[RecordingTextTower, Port]) -> None:
     """Probes need no model."""
-    reply = text[1].ask(Job([]))["0"]
+    reply = text[1].ask(Job([]))[0]
     assert reply.vectors == b""
     assert reply.errors == {}
 
@@ -177,11 +179,11 @@ def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
     """Damaged and good pictures in turn: the good ones are right, each damaged one is named."""
     jobs = [Job([picture(n), picture(n)[: 300 + n], picture(n + 1)]) for n in range(12)]
     replies = image.ask(*jobs)
-    alone = _rows(image.ask(Job([picture(5)]))["0"])[0]
+    alone = _rows(image.ask(Job([picture(5)]))[0])[0]
     for number in range(12):
-        assert list(replies[str(number)].errors) == [1]
-    assert np.allclose(_rows(replies["5"])[0], alone, atol=1e-5)
-    assert np.allclose(_rows(replies["4"])[2], alone, atol=1e-5)
+        assert list(replies[number].errors) == [1]
+    assert np.allclose(_rows(replies[5])[0], alone, atol=1e-5)
+    assert np.allclose(_rows(replies[4])[2], alone, atol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads share their priority")
@@ -208,14 +210,14 @@ def test_decoding_yields_to_the_model() -> None:
 def test_pictures_of_different_patch_counts_share_a_batch(image: Port) -> None:
     """Budgets count padding; the vectors do not depend on the neighbours' sizes."""
     mixed = image.ask(*(Job([picture(1)], max_num_patches=n) for n in (0, 16, 64, 256)))
-    alone = [_rows(image.ask(Job([picture(1)], max_num_patches=n))["0"])[0] for n in (0, 16, 64)]
+    alone = [_rows(image.ask(Job([picture(1)], max_num_patches=n))[0])[0] for n in (0, 16, 64)]
     for number, row in enumerate(alone):
-        assert float(_rows(mixed[str(number)])[0] @ row) > 0.999999
+        assert float(_rows(mixed[number])[0] @ row) > 0.999999
 
 
 def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) -> None:
     """Queue, decode and infer are there, and none is negative."""
-    reply = text[1].ask(Job(["x"] * 50))["0"]
+    reply = text[1].ask(Job(["x"] * 50))[0]
     assert reply.infer_seconds > 0
     assert reply.decode_seconds > 0
     assert reply.queue_seconds >= 0
@@ -225,7 +227,7 @@ def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) ->
 
 
 def _ready(cost: int) -> Ready:
-    ticket = Ticket(Fetched(0, "", Job([])), [], 0)
+    ticket = Ticket(Fetched(0, (0, 0), Job([])), [], 0)
     return Ready(ticket, 0, Decoded(None, cost, cost, False))
 
 

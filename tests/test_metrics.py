@@ -114,6 +114,9 @@ def noted_calls() -> None:
     for hits in (3, 4):
         metrics.looked_up("noted", "hit", hits)
         Metrics.looked_up(metrics, "told", "hit", hits)
+    for queued, decoded, inferred in ((0.001, 0.0, 0.3), (0.02, 0.004, 7.0)):
+        metrics.stages("noted", queued, decoded, inferred)
+        Metrics.stages(metrics, "told", queued, decoded, inferred)
     metrics.tell()
     metrics.tell()  # has nothing left to tell
     show()
@@ -251,6 +254,7 @@ def test_what_was_noted_reads_as_if_it_had_been_told_at_once() -> None:
     noted = {key: n for key, n in samples.items() if {"/noted", "noted"} & {v for _, v in key[1]}}
     assert noted == pytest.approx(told)
     assert value(samples, "siglit_request_seconds_count", route="/noted") == 6
+    assert value(samples, "siglit_stage_seconds_sum", kind="noted", stage="infer") == 7.3
 
 
 def test_look_ups_are_counted_by_tier_and_result(calls: Samples) -> None:

@@ -10,6 +10,7 @@ import itertools
 import queue
 
 from litapi.dispatcher import Fetched, WorkerPort
+from litapi.interest import Name
 from litapi.messages import Job, Reply
 
 
@@ -19,12 +20,12 @@ class LocalPort(WorkerPort):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._events = loop
         self._asked: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
-        self._replies: dict[str, asyncio.Future[Reply]] = {}
+        self._replies: dict[Name, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count()
 
     async def submit(self, job: Job) -> Reply:
         """The reply to a job; call it in the event loop."""
-        name = str(next(self._numbers))
+        name = 0, next(self._numbers)
         self._replies[name] = self._events.create_future()
         self._asked.put(Fetched(0, name, job))
         return await self._replies[name]

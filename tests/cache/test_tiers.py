@@ -243,9 +243,12 @@ class Client:
         self.left = asyncio.Event()
         self.begun = False
 
-    async def leaving(self) -> Exception:
+    async def _leave(self) -> Exception:
         await self.left.wait()
         return ConnectionResetError("left")
+
+    def leaving(self) -> asyncio.Future[Exception]:
+        return asyncio.ensure_future(self._leave())
 
     def ask(
         self, cache: VectorCache, model: Model, keys: list[bytes], **options: Any
@@ -274,7 +277,7 @@ async def test_what_is_not_begun_when_everybody_has_left_is_given_up(read: bool)
         found = await cache.resolve(keys, model.compute(keys))
         assert states(found) == ["miss"] * 3
         assert wrong(keys, found) == 0
-        assert not cache._tasks
+        await until(lambda: not cache._tasks)
 
 
 async def test_what_is_begun_when_everybody_has_left_is_kept() -> None:
@@ -331,7 +334,7 @@ async def test_a_look_up_that_is_answered_never_asks_whether_its_client_left(
     """A hit pays nothing for the watch, neither in memory nor from Redis."""
     model, keys = Model(), many(5)
 
-    async def asked() -> Exception:
+    def asked() -> asyncio.Future[Exception]:
         raise AssertionError
 
     async with caching(server) as one, caching(server) as other:
