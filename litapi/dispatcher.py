@@ -61,10 +61,12 @@ TICK = 0.25  # seconds between two looks at the child processes
 FAILURES = 3  # loads in a row that failed, after which a tower without other workers is given up
 RETRY_AFTER = 60.0  # seconds until such a worker is tried again where the tower has others
 BURST = 64  # messages that are read before other work of the event loop gets its turn
+MESSAGE_BYTES = INLINE_BYTES // 2  # of vectors, after which another message begins
 GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
 SUSPECT = 2  # workers that died with a job in hand, though none had begun with it: once is chance
 PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
+REPLIES = "REPLIES"  # names and replies of several jobs
 LOST = "LOST"  # control message: a worker died
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
 
@@ -194,7 +196,10 @@ class Dispatcher:
             self._deliver(uid, data, status, worker)
 
     def _deliver(self, uid: Name, data: Any, status: str, worker: int | None) -> None:
-        if status == LOST:
+        if status == REPLIES:
+            for name, reply in data:
+                self._deliver(name, reply, LitAPIStatus.OK, worker)
+        elif status == LOST:
             self._lost(data, worker)
         elif status == LIVE:
             self._told_live(data)
@@ -338,11 +343,18 @@ class WorkerPort:
         """Whether somebody still waits for the job; from then on it counts as begun."""
         return self._interest.begin(fetched.uid)
 
-    def send(self, fetched: Fetched, reply: Reply) -> None:
-        """Send the reply to where the job came from."""
-        self._answer(fetched.consumer, fetched.uid, reply, LitAPIStatus.OK)
+    def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
+        """Send replies to where their jobs came from, those of one process together."""
+        together: dict[int, list[tuple[Name, Reply]]] = {}
+        for fetched, reply in replies:
+            mine = together.setdefault(fetched.consumer, [])
+            mine.append((fetched.uid, reply))
+            if sum(len(one.vectors) for _, one in mine) > MESSAGE_BYTES:
+                self._answer(fetched.consumer, "", together.pop(fetched.consumer), REPLIES)
+        for consumer, mine in together.items():
+            self._answer(consumer, "", mine, REPLIES)
 
-    def _answer(self, consumer: int, uid: Name, data: Reply | None, status: str) -> None:
+    def _answer(self, consumer: int, uid: Any, data: Any, status: str) -> None:
         """As LitServe's loops do, but for the kind of response: an enum is slow to unpickle."""
         self._transport.send((uid, (data, status, None, self._worker)), consumer_id=consumer)
 

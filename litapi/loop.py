@@ -10,7 +10,8 @@ A job that nobody waits for any more is dropped until its decoding begins, and f
 What is begun is finished first: where cores are scarce the model goes before the decoding of what
 comes after, or all that is under way would be late.
 A batch takes items of any request, first come first served, up to a budget of cost (tokens or
-patches); it never waits for more while the device is idle. An item that fails, in decoding or in
+patches); it never waits for more while the device is idle. What it makes whole is answered in one
+message to each HTTP process. An item that fails, in decoding or in
 the model, fails alone: a batch that raised is computed again item by item. A thread that dies ends
 the process, because a worker that hangs in silence is worse than one that is replaced.
 """
@@ -24,7 +25,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,7 +136,7 @@ class Pipeline:
         self._port = port
         self._shelf = Shelf(tower.budget)
         self._pool = ThreadPoolExecutor(tower.decode_threads, "decode", initializer=_yield)
-        self._done: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[list[Ticket]] = queue.SimpleQueue()
         self._metrics = BatchMetrics(tower.kind)
 
     def run(self) -> None:
@@ -150,7 +151,7 @@ class Pipeline:
             job = fetched.job
             ticket = Ticket(fetched, [None] * len(job.items), len(job.items))
             if not job.items:
-                self._done.put(ticket)
+                self._done.put([ticket])
             for start, part in self._tower.parts(job):
                 estimate = self._tower.estimate(part)
                 self._shelf.reserve(estimate)
@@ -170,7 +171,7 @@ class Pipeline:
         ready = []
         for index, one in enumerate(decoded, start):
             if isinstance(one, ItemError):
-                self._finish(ticket, index, one)
+                self._finish([(ticket, index, one)])
             else:
                 ready.append(Ready(ticket, index, one))
         self._shelf.add(ready, estimate)
@@ -180,8 +181,7 @@ class Pipeline:
             batch = self._shelf.take()
             now = time.monotonic()
             late = [r for r in batch if now >= r.ticket.fetched.job.deadline]
-            for ready in late:
-                self._finish(ready.ticket, ready.index, DeadlineExceeded())
+            self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
             self._embed([r for r in batch if r not in late] if late else batch, now)
             self._shelf.release(batch)
 
@@ -198,8 +198,7 @@ class Pipeline:
         spent = time.monotonic() - began
         for ticket in {id(r.ticket): r.ticket for r in batch}.values():
             ticket.infer_seconds += spent
-        for ready, row in zip(batch, rows, strict=True):
-            self._finish(ready.ticket, ready.index, row)
+        self._finish([(r.ticket, r.index, row) for r, row in zip(batch, rows, strict=True)])
 
     def _rows(self, batch: list[Ready]) -> list[Embedded | ItemError]:
         tower = self._tower
@@ -220,29 +219,36 @@ class Pipeline:
             log.exception("an item failed alone")
             return ItemInternal()
 
-    def _finish(self, ticket: Ticket, index: int, row: Embedded | ItemError) -> None:
+    def _finish(self, rows: Sequence[tuple[Ticket, int, Embedded | ItemError]]) -> None:
+        """Tickets that are whole with these rows are answered together."""
+        whole = []
         with self._shelf.changed:  # decode threads and the model finish rows of one ticket
-            ticket.rows[index] = row
-            ticket.missing -= 1
-            whole = ticket.missing == 0
+            for ticket, index, row in rows:
+                ticket.rows[index] = row
+                ticket.missing -= 1
+                if ticket.missing == 0:
+                    whole.append(ticket)
             idle = not self._shelf.items
         if whole and idle:
-            self._reply(ticket)
+            self._reply(whole)
         elif whole:
-            self._done.put(ticket)
+            self._done.put(whole)
 
     def _send(self) -> None:
         while True:
             self._reply(self._done.get())
 
-    def _reply(self, ticket: Ticket) -> None:
+    def _reply(self, tickets: Sequence[Ticket]) -> None:
+        self._port.send([(ticket.fetched, self._written(ticket)) for ticket in tickets])
+
+    def _written(self, ticket: Ticket) -> Reply:
         rows = [row for row in ticket.rows if row is not None]
         reply: Reply = self._tower.encode_response(rows)
         reply.decode_seconds = ticket.decode_seconds
         reply.infer_seconds = ticket.infer_seconds
         whole = time.monotonic() - ticket.fetched.job.sent
         reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
-        self._port.send(ticket.fetched, reply)
+        return reply
 
 
 def _is_broken(error: Exception) -> bool:

@@ -31,6 +31,7 @@ from litapi.dispatcher import (
     RETRY_AFTER,
     Dispatcher,
     DispatchServer,
+    Fetched,
     Seat,
     WorkerPort,
     merged,
@@ -178,7 +179,7 @@ class Bench:
             port = self.port(worker)
             for _ in range(jobs):
                 fetched = port.fetch()
-                port.send(fetched, _reply(fetched.job))
+                port.send([(fetched, _reply(fetched.job))])
 
         return in_thread(run)
 
@@ -246,6 +247,43 @@ def test_many_jobs_at_once_each_get_their_own_reply(bench: Bench) -> None:
         return list(replies)
 
     assert [reply.tokens[0] for reply in asyncio.run(run())] == [n % 50 + 1 for n in range(300)]
+
+
+def test_replies_that_are_sent_together_reach_their_own_callers(bench: Bench) -> None:
+    """One message for those of one HTTP process, and none of them mixed up."""
+
+    async def run() -> tuple[list[Reply], int]:
+        dispatcher = bench.dispatcher()
+        jobs = [dispatcher.submit("text", _soon(["y" * (n + 1)])) for n in range(40)]
+        together = asyncio.gather(*jobs)
+        await asyncio.sleep(0)
+        port = bench.port(0)
+        fetched = [await asyncio.to_thread(port.fetch) for _ in range(40)]
+        port.send([(one, _reply(one.job)) for one in fetched])
+        messages = list(bench.inbox.take(99))
+        dispatcher.start()
+        for message in messages:
+            bench.inbox.put(message)
+        return list(await together), len(messages)
+
+    replies, messages = asyncio.run(run())
+    assert [reply.tokens for reply in replies] == [[n + 1] for n in range(40)]
+    assert messages == 1
+
+
+def test_replies_go_to_the_process_that_asked_in_messages_of_bounded_size() -> None:
+    """Two processes and vectors of 10 KB: a few to a message, in order, each at its own inbox."""
+    inboxes = [Channel(), Channel()]
+    port = WorkerPort(0, Channel(), MPQueueTransport(None, inboxes), Interest(2))
+    reply = Reply(bytes(10_000), [1])
+    port.send([(Fetched(n % 2, (0, n), Job([])), reply) for n in range(16)])
+    for consumer, inbox in enumerate(inboxes):
+        messages = [data for _, (data, *_) in inbox.take(99)]
+        assert [name for data in messages for name, _ in data] == [
+            (0, n) for n in range(consumer, 16, 2)
+        ]
+        assert [len(data) for data in messages] == [4, 4]
+        inbox.close()
 
 
 def test_a_job_that_nobody_answers_ends_with_its_deadline(bench: Bench) -> None:
@@ -317,7 +355,7 @@ def test_a_worker_wakes_the_http_process_once_for_each_job(bench: Bench) -> None
         fetched = await asyncio.to_thread(port.fetch)
         assert bench.inbox.empty()
         assert dispatcher.depth("text") == 0
-        port.send(fetched, _reply(fetched.job))
+        port.send([(fetched, _reply(fetched.job))])
         dispatcher.start()
         await task
         return len(list(bench.inbox.take(9)))
@@ -354,7 +392,7 @@ def test_jobs_of_living_workers_are_left_alone_when_another_dies(bench: Bench) -
         bench.tell("text", LOST, 0)
         await _until(lambda: dispatcher.losses == 1 and not bench.jobs.empty())  # a probe
         assert dispatcher.depth("text") == 1
-        port.send(fetched, _reply(fetched.job))
+        port.send([(fetched, _reply(fetched.job))])
         return dispatcher.depth("text"), await task
 
     waiting, reply = asyncio.run(run())
@@ -411,7 +449,7 @@ def test_an_item_that_kills_every_worker_is_refused_and_its_neighbours_are_answe
                 number += 1
                 port = bench.port(number)
             else:
-                port.send(fetched, _reply(fetched.job))
+                port.send([(fetched, _reply(fetched.job))])
 
     async def run() -> Reply:
         dispatcher = bench.dispatcher()
@@ -444,7 +482,7 @@ def test_those_in_the_same_worker_as_an_item_that_kills_are_answered(bench: Benc
                 bench.tell("text", LOST, number)
                 continue
             for fetched in held:
-                port.send(fetched, _reply(fetched.job))
+                port.send([(fetched, _reply(fetched.job))])
 
     async def run() -> list[Reply]:
         dispatcher = bench.dispatcher()
@@ -563,7 +601,7 @@ def test_a_job_says_whether_it_was_begun(bench: Bench) -> None:
         fetched = await asyncio.to_thread(port.fetch)
         port.begin(fetched)
         seen.append(dispatcher.begun(job))
-        port.send(fetched, _reply(fetched.job))
+        port.send([(fetched, _reply(fetched.job))])
         await task
         return [*seen, dispatcher.begun(job)]
 

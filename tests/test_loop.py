@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Port:
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[tuple[Name, Reply]] = queue.SimpleQueue()
+        self.together: list[int] = []
         self.left: set[Name] = set()  # the jobs that nobody waits for
 
     def fetch(self) -> Fetched:
@@ -40,9 +42,11 @@ class Port:
         """Whether somebody waits."""
         return fetched.uid not in self.left
 
-    def send(self, fetched: Fetched, reply: Reply) -> None:
-        """Keep the reply."""
-        self.replies.put((fetched.uid, reply))
+    def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
+        """Keep the replies, and how many came together."""
+        self.together.append(len(replies))
+        for fetched, reply in replies:
+            self.replies.put((fetched.uid, reply))
 
     def ask(self, *jobs: Job) -> dict[int, Reply]:
         """Send jobs at once and wait for all their replies, by number."""
@@ -117,6 +121,18 @@ def test_batches_form_across_requests_and_keep_to_the_budget(
     assert sum(tower.sizes) == 64
     assert max(tower.sizes) <= 8
     assert len(tower.sizes) < 64
+
+
+def test_what_a_batch_makes_whole_is_answered_together(
+    text: tuple[RecordingTextTower, Port],
+) -> None:
+    """An answer for each job, and as many messages as batches: each wakes an HTTP process."""
+    tower, port = text
+    tower.sizes.clear()
+    port.together.clear()
+    port.ask(*(Job([f"whole {n}"]) for n in range(64)))
+    assert sum(port.together) == 64
+    assert sorted(port.together) == sorted(tower.sizes)
 
 
 def test_a_job_larger_than_the_budget_is_spread_over_batches(

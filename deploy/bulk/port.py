@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import queue
+from collections.abc import Sequence
 
 from litapi.dispatcher import Fetched, WorkerPort
 from litapi.interest import Name
@@ -39,7 +40,8 @@ class LocalPort(WorkerPort):
         del fetched
         return True
 
-    def send(self, fetched: Fetched, reply: Reply) -> None:
-        """Hand the reply to whoever waits in the event loop."""
-        future = self._replies.pop(fetched.uid)
-        self._events.call_soon_threadsafe(future.set_result, reply)
+    def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
+        """Hand each reply to whoever waits for it in the event loop."""
+        for fetched, reply in replies:
+            future = self._replies.pop(fetched.uid)
+            self._events.call_soon_threadsafe(future.set_result, reply)
