@@ -43,9 +43,7 @@ class Demand:
         load, missed = inputs["load on a core or card"], 1 - inputs["found in the cache"]
         pictures = rate * inputs["images among the items"]
         texts = rate - pictures
-        hit, miss = inputs["front work of a Redis hit"], inputs["front work of a miss"]
-        item = hit * (1 - missed + missed * miss)
-        front = rate * (inputs["front work of a request"] / inputs["items in a request"] + item)
+        front = rate * _front(missed, inputs)
         dimension = inputs["numbers of a vector"]
         wire = pictures * inputs["a picture on the wire"] + texts * inputs["a text on the wire"]
         return cls(
@@ -80,6 +78,15 @@ class Demand:
             self.redis_lookups,
             self.redis_bits / inputs["network of a machine"],
         )
+
+
+def _front(missed: float, inputs: Inputs) -> float:
+    """Core seconds of an HTTP process for an item, with its part of the request around it."""
+    items = inputs["items in a request"]
+    with_misses: float = 1 - (1 - missed) ** items  # of the requests
+    request = inputs["front work of a request"] + with_misses * inputs["front work of a job"]
+    hit, miss = inputs["front work of a Redis hit"], inputs["front work of a miss"]
+    return request / items + hit * (1 - missed) + miss * missed
 
 
 def _tower_cores(pictures: float, texts: float, inputs: Inputs) -> float | None:

@@ -41,7 +41,8 @@ ASSUMPTIONS = {
     "images among the items": assumed(0.5, "share", "half pictures, half texts"),
     "found in the cache": assumed(0.9, "share", "a busy catalogue; read it off the dashboard"),
     "items in a request": assumed(8, "items", "a client that batches a little"),
-    "front work of a miss": assumed(2, "× a Redis hit", "reads and sends on what a hit does not"),
+    "front work of a job": assumed(130e-6, "core s", "replaced by hits-cpu.json"),
+    "front work of a miss": assumed(20e-6, "core s", "replaced by hits-cpu.json"),
     "a picture on the wire": assumed(60e3, "bytes", "a JPEG of 640 × 480"),
     "a text on the wire": assumed(100, "bytes", "a caption with its JSON"),
     "a vector in Redis": assumed(5324, "bytes", "1,152 numbers; tests/deploy/test_capacity.py"),
@@ -95,16 +96,35 @@ class Inputs:
 
 
 def _hits(result: Mapping[str, Any], source: str) -> dict[str, Figure]:
-    """The front's work, split by two sizes of request into what a request and an item cost."""
+    """The front's work, split by two sizes of request into what a request and an item cost.
+
+    A request with misses has a job on top, and each of its misses was looked up before.
+    """
     widest = max(result["dims"], key=lambda one: int(one["dim"]))
-    cpu = {one["name"]: one["cpu_us"]["median"] / 1e6 for one in widest["systems"]}
-    single, many = cpu["Redis base64"], cpu["Redis base64, 64 items"]
-    item = (many - single) / 63
-    return {
-        "front work of a request": Figure(single - item, "core s", source),
+    cpu = _seconds(widest)
+    request, item = _split(cpu, "Redis base64")
+    figures = {
+        "front work of a request": Figure(request, "core s", source),
         "front work of a Redis hit": Figure(item, "core s", source),
         "numbers of a vector": Figure(float(widest["dim"]), "numbers", source),
     }
+    for one in (dim for dim in map(_seconds, result["dims"]) if "computed base64" in dim):
+        computed, miss = _split(one, "computed base64")
+        figures["front work of a job"] = Figure(max(0.0, computed - request), "core s", source)
+        figures["front work of a miss"] = Figure(item + miss, "core s", source)
+    return figures
+
+
+def _seconds(dim: Mapping[str, Any]) -> dict[str, float]:
+    """System → seconds of CPU time for a request."""
+    return {one["name"]: one["cpu_us"]["median"] / 1e6 for one in dim["systems"]}
+
+
+def _split(cpu: Mapping[str, float], name: str) -> tuple[float, float]:
+    """What a request costs without its items, and what an item does."""
+    single, many = cpu[name], cpu[f"{name}, 64 items"]
+    item = (many - single) / 63
+    return single - item, item
 
 
 def _lookups(result: Mapping[str, Any], source: str) -> dict[str, Figure]:

@@ -25,7 +25,12 @@ def made(folder: Path) -> Inputs:
     def us(name: str, value: float) -> dict[str, object]:
         return {"name": name, "cpu_us": {"median": value}}
 
-    systems = [us("Redis base64", 200.0), us("Redis base64, 64 items", 830.0)]
+    systems = [
+        us("Redis base64", 200.0),
+        us("Redis base64, 64 items", 830.0),
+        us("computed base64", 1000.0),
+        us("computed base64, 64 items", 1630.0),
+    ]
     store = {"name": "RedisStore.get", "per_s": {"median": 50_000}}
     picture = {"width": 640, "height": 480, "bytes": 50_000, "own_ms": {"median": 4.0}}
     rates = [
@@ -50,6 +55,8 @@ def test_what_was_measured_is_read(tmp_path: Path) -> None:
     assert inputs.missing == []
     assert inputs["front work of a Redis hit"] == pytest.approx(10e-6)
     assert inputs["front work of a request"] == pytest.approx(190e-6)
+    assert inputs["front work of a job"] == pytest.approx(800e-6)  # beyond that of a request
+    assert inputs["front work of a miss"] == pytest.approx(20e-6)  # it was looked up before
     assert inputs["look-ups of a Redis"] == 50_000
     assert inputs["decoding a picture"] == pytest.approx(4e-3)
     assert inputs["pictures a core embeds"] == 20.0  # the best row, for each of its two threads
@@ -62,7 +69,8 @@ def test_the_arithmetic_of_a_rate(tmp_path: Path) -> None:
     demand = Demand.of(1000.0, inputs)
     assert demand.decode_cores == pytest.approx(500 * 0.1 * 4e-3 / 0.6)
     assert demand.tower_cores == pytest.approx((50 / 20 + 50 / 50) / 0.6)
-    front = 1000 * (190e-6 / 8 + 10e-6 * (0.9 + 0.1 * 2)) / 0.6
+    request = 190e-6 + (1 - 0.9**8) * 800e-6
+    front = 1000 * (request / 8 + 10e-6 * 0.9 + 20e-6 * 0.1) / 0.6
     assert demand.front_cores == pytest.approx(front)
     assert demand.redis_bytes == pytest.approx(100 * 86_400 * 5324)
     ten = Demand.of(10_000.0, inputs)
