@@ -189,13 +189,13 @@ class VectorCache:
         asked = [keys[place] for place in places]
         replies, lacks = await self.store.get(asked), list[str]()
         for place, key, reply in zip(places, asked, replies, strict=True):
-            entry = self._opened(key, reply)
-            if isinstance(entry, str):
-                lacks.append(entry)
+            opened = self._opened(key, reply)
+            if isinstance(opened, str):
+                lacks.append(opened)
             else:
-                found.put(place, entry, L2)
+                found.put(place, opened, L2)
                 if write:
-                    self._remember(key, entry)
+                    self._remember(key, opened)
         if len(lacks) < len(asked):
             self._watcher.looked_up("redis", "hit", len(asked) - len(lacks))
         for lack in {*lacks}:
