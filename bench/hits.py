@@ -204,10 +204,7 @@ def _of_towers(server: ServerProcess) -> list[System]:
         "computed base64": _embeddings(singles("base64")),
         "computed base64, 64 items": _embeddings(batches("base64")),
     }
-    with httpx.Client(base_url=server.url, timeout=120) as client:
-        client.get("/livez")
-        pid = answering(server)
-    return [System(name, server.url, pid, asking) for name, asking in askings.items()]
+    return _warm(server, askings, "", "miss")
 
 
 def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Asking:
@@ -215,7 +212,7 @@ def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Asking:
 
 
 def _warm(server: ServerProcess, askings: dict[str, Asking], tier: str, state: str) -> list[System]:
-    """Each asking as a system, once the cache holds all its texts."""
+    """Each asking as a system, once all its texts are answered from where they shall be."""
     with httpx.Client(base_url=server.url, timeout=120) as client:
         client.get("/livez")
         pid = answering(server)

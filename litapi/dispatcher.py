@@ -32,7 +32,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
 from typing import Any
@@ -347,16 +347,26 @@ class WorkerPort:
         """Send replies to where their jobs came from, those of one process together."""
         together: dict[int, list[tuple[Name, Reply]]] = {}
         for fetched, reply in replies:
-            mine = together.setdefault(fetched.consumer, [])
-            mine.append((fetched.uid, reply))
-            if sum(len(one.vectors) for _, one in mine) > MESSAGE_BYTES:
-                self._answer(fetched.consumer, "", together.pop(fetched.consumer), REPLIES)
+            together.setdefault(fetched.consumer, []).append((fetched.uid, reply))
         for consumer, mine in together.items():
-            self._answer(consumer, "", mine, REPLIES)
+            for part in _parted(mine):
+                self._answer(consumer, "", part, REPLIES)
 
     def _answer(self, consumer: int, uid: Any, data: Any, status: str) -> None:
         """As LitServe's loops do, but for the kind of response: an enum is slow to unpickle."""
         self._transport.send((uid, (data, status, None, self._worker)), consumer_id=consumer)
+
+
+def _parted(replies: Sequence[tuple[Name, Reply]]) -> Iterator[list[tuple[Name, Reply]]]:
+    part, size = [], 0
+    for name, reply in replies:
+        part.append((name, reply))
+        size += len(reply.vectors)
+        if size > MESSAGE_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 class StartError(Exception):

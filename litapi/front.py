@@ -194,8 +194,7 @@ class Front:
     async def _answer(self, incoming: Incoming) -> Answer | None:
         """The answer, or None where the pages have it."""
         try:
-            if not self._access.open:
-                self._access.check(incoming)
+            self._access.check(incoming)
             route = self._route(incoming)
             return None if route is None else await route(incoming)
         except ItemsRefused as refused:

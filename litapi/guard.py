@@ -76,7 +76,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Puts a door before the transport, so that uvicorn's closing can be made to linger."""
         self._wire = cast("asyncio.Transport", transport)
-        self._door = _Door(self._wire, _Outbox.of(self.server_state, self.loop), self._lingers)
+        sweep = _Sweep.of(self.server_state, self.loop, self.patience.sweep_seconds)
+        self._door = _Door(self._wire, sweep.outbox, self._lingers)
         self._taken = 0  # bytes received
         self._asked = 0  # requests begun
         self._fruit = 0  # `_taken` when a body byte, or the end of a request, last came
@@ -92,7 +93,7 @@ class GuardedProtocol(HttpToolsProtocol):
             LEFT: self._watched,
         }
         super().connection_made(cast("asyncio.Transport", self._door))
-        _Sweep.of(self.server_state, self.loop, self.patience.sweep_seconds).wake()
+        sweep.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go of what refers to this object, which would wait for the collector otherwise."""
@@ -146,8 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._leaves.clear()
         if self.transport.is_closing():
             return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
+        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
@@ -180,8 +180,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return None
         body, cycle.body = bytes(cycle.body), bytearray()
         cycle.message_event.clear()  # from here on it says that the client has gone
-        if self.flow.read_paused:
-            self.flow.resume_reading()
+        self.flow.resume_reading()
         return body
 
     def _watched(self, scope: Any) -> asyncio.Future[Exception] | None:
@@ -460,18 +459,9 @@ class _Door:
 class _Outbox:
     """The doors of a server that have something to write at the end of this turn of the loop."""
 
-    _of_server: ClassVar[WeakKeyDictionary[ServerState, _Outbox]] = WeakKeyDictionary()
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._doors: list[_Door] = []
-
-    @classmethod
-    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop) -> _Outbox:
-        outbox = cls._of_server.get(state)
-        if outbox is None:
-            outbox = cls._of_server[state] = cls(loop)
-        return outbox
 
     def put(self, door: _Door) -> None:
         if not self._doors:
@@ -488,7 +478,7 @@ class _Outbox:
 
 
 class _Sweep:
-    """The one timer of a server; it rests while there are no connections."""
+    """The one timer of a server, which rests while there are no connections; and its outbox."""
 
     _of_server: ClassVar[WeakKeyDictionary[ServerState, _Sweep]] = WeakKeyDictionary()
 
@@ -497,6 +487,7 @@ class _Sweep:
         self._loop = loop
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
+        self.outbox = _Outbox(loop)
 
     @classmethod
     def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, seconds: float) -> _Sweep:

@@ -181,7 +181,8 @@ class Pipeline:
             batch = self._shelf.take()
             now = time.monotonic()
             late = [r for r in batch if now >= r.ticket.fetched.job.deadline]
-            self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
+            if late:
+                self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
             self._embed([r for r in batch if r not in late] if late else batch, now)
             self._shelf.release(batch)
 
