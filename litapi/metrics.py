@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
-    from prometheus_client import Counter, Histogram
+    from prometheus_client import Counter, Gauge, Histogram
 
 STAGES = ("queue", "decode", "infer")
 
@@ -238,6 +238,24 @@ def _connections_refused() -> Counter:
     from prometheus_client import Counter
 
     return Counter("siglit_connections_refused", "Connections ended for what they did", ["code"])
+
+
+def held(what: str, size: int, bound: int) -> None:
+    """Clients make this process hold `size` bytes of `what`, and at most `bound`."""
+    sizes, bounds = _held()
+    sizes.labels(what).set(size)
+    bounds.labels(what).set(bound)
+
+
+@memoise
+def _held() -> tuple[Gauge, Gauge]:
+    from prometheus_client import Gauge
+
+    def gauge(name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["what"], multiprocess_mode="livesum")
+
+    sizes = gauge("siglit_held_bytes", "Bytes that clients make the server hold")
+    return sizes, gauge("siglit_held_bytes_bound", "The most of them before clients are refused")
 
 
 class ProcessMetrics:

@@ -72,7 +72,7 @@ def show() -> None:
 def all_calls() -> None:
     """Every call once, in one process."""
     from cache import Watcher
-    from litapi.metrics import Metrics, connection_refused, lay
+    from litapi.metrics import Metrics, connection_refused, held, lay
 
     lay()
     metrics = Metrics()
@@ -83,6 +83,7 @@ def all_calls() -> None:
     metrics.tiers("memory+redis (shared)")
     metrics.given_up("image", 2)
     metrics.given_up("image", 3)
+    held("bodies", 1000, 4000)
     connection_refused("invalid_http")
     connection_refused("request_timeout")
     connection_refused("invalid_http")
@@ -227,6 +228,12 @@ def test_the_time_of_answers_is_a_histogram(calls: Samples) -> None:
     assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.005") == 2
     assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.5") == 3
     assert value(calls, "siglit_request_seconds_sum", route="/embed_text") == pytest.approx(0.405)
+
+
+def test_what_clients_make_a_process_hold_is_shown_beside_its_bound(calls: Samples) -> None:
+    """Both are gauges, so that a page shows how near a server is to refusing."""
+    assert value(calls, "siglit_held_bytes", what="bodies") == 1000
+    assert value(calls, "siglit_held_bytes_bound", what="bodies") == 4000
 
 
 def test_what_ended_without_an_answer_is_counted(calls: Samples) -> None:
