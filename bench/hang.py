@@ -11,9 +11,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-from bench.chart import COLOURS, Chart, canvas, finished, round_numbers, spans
-from bench.redis_server import RedisServer
-from bench.sample import Sample
+from bench.load.sample import Sample
+from bench.rig.chart import COLOURS, Chart, canvas, finished, round_numbers, spans
+from bench.rig.redis_server import RedisServer
 from bench.trial import loading, recorded, serving
 
 ALONE = {"memory_cache_mb": 0, "answer_cache_mb": 0}

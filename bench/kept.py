@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
-from bench.result_file import RESULTS
+from bench.rig.result_file import RESULTS
 
 T = TypeVar("T")
 

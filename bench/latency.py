@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.summary import NOTHING, Summary
-from bench.table import Table
+from bench.load.summary import NOTHING, Summary
+from bench.rig.table import Table
 
 STAGES = ("cache", "queue", "decode", "infer")
 REST = "HTTP and the rest"

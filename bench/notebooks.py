@@ -22,7 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from bench.server_process import ROOT
+from bench.rig.server_process import ROOT
 
 FOLDER = ROOT / "notebooks"
 CELL_SECONDS = 300

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.chart import Chart
 from bench.compare.picture import Line
 from bench.compare.point import Points, throughput
 from bench.compare.result import Result
 from bench.latency import level_table
-from bench.plot import Plot
-from bench.recording import Recording
-from bench.result_file import RESULTS
-from bench.summary import Summary
-from bench.table import Table
+from bench.load.plot import Plot
+from bench.load.recording import Recording
+from bench.load.summary import Summary
+from bench.rig.chart import Chart
+from bench.rig.result_file import RESULTS
+from bench.rig.table import Table
 
 COMMAND = "python -m bench.compare {}"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.chart import Chart, groups
-from bench.summary import NOTHING
-from bench.table import Table
-from litapi.fidelity import Fidelity
+from bench.load.summary import NOTHING
+from bench.rig.chart import Chart, groups
+from bench.rig.table import Table
+from litapi.quality.fidelity import Fidelity
 
 Fields = Mapping[str, Any]
 COLUMNS = (

@@ -1,8 +1,7 @@
 """One checkpoint in every precision that this device computes in, on the same pairs.
 
-The quality gate (`litapi.gate`) says yes or no; this keeps the vectors, to look at how they moved
-and whose neighbours changed. Judging is `litapi.fidelity`'s and `litapi.demo.judge`'s; nothing of
-it is repeated here.
+The quality gate (`litapi.quality.gate`) says yes or no; this keeps the vectors, to look at how they
+moved and whose neighbours changed. `litapi.quality.fidelity` and `litapi.demo.judge` judge them.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.gallery import Noted
-from bench.summary import NOTHING
-from bench.table import Table
+from bench.load.summary import NOTHING
+from bench.rig.table import Table
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.demo.judge import Vectors, ranks
-from litapi.encoder import PRECISIONS, ImageEncoder, TextEncoder
-from litapi.fidelity import Fidelity, Judged
-from litapi.pairs import Pairs
-from litapi.pixels import PixelMaker
-from litapi.tokens import Tokenizer
+from litapi.model.encoder import PRECISIONS, ImageEncoder, TextEncoder
+from litapi.model.pixels import PixelMaker
+from litapi.model.tokens import Tokenizer
+from litapi.quality.fidelity import Fidelity, Judged
+from litapi.quality.pairs import Pairs
 
 EXACT = "float32"
 BATCH = 8

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.guardian import guard
-from bench.load import Load, parser
-from bench.recording import Recording
-from bench.server_process import ServerProcess
-from bench.summary import Summary
+from bench.load.__main__ import Load, parser
+from bench.load.recording import Recording
+from bench.load.summary import Summary
+from bench.rig.guardian import guard
+from bench.rig.server_process import ServerProcess
 
 QUICK = "NOTEBOOK_QUICK"
 MOMENT = 0.5

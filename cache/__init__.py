@@ -7,14 +7,14 @@
 It knows numpy, redis and the standard library. It knows nothing of HTTP, of models or of torch.
 """
 
-from cache.address import Address
-from cache.breaker import Breaker, Circuit
-from cache.child import RedisChild
 from cache.codec import Corrupt, Entry, decode, encode
 from cache.key import Fingerprint, key, key_aside
 from cache.memory import MemoryTier
 from cache.negative import NegativeTier
-from cache.store import Lost, RedisStore
+from cache.redis.address import Address
+from cache.redis.breaker import Breaker, Circuit
+from cache.redis.child import RedisChild
+from cache.redis.store import Lost, RedisStore
 from cache.tiers import Abandoned, Compute, Found, State, Unsound, VectorCache
 from cache.watcher import SILENT, Silent, Watcher
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from cache.codec import Corrupt, Entry, decode, encode
 from cache.memory import MemoryTier
-from cache.store import Lost, RedisStore, Reply
+from cache.redis.store import Lost, RedisStore, Reply
 from cache.watcher import SILENT, Watcher
 
 Compute = Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from bench.result_file import RESULTS
+from bench.rig.result_file import RESULTS
 
 ASSUMED = "assumed"
 
@@ -73,9 +73,9 @@ class Inputs:
         """The assumptions, and over them whatever was measured."""
         inputs = cls()
         for name, command, take in (
-            ("hits-cpu.json", "bench.hits", _hits),
-            ("lookups-cpu.json", "bench.lookups", _lookups),
-            ("pixels-cpu.json", "bench.pixels", _pixels),
+            ("hits-cpu.json", "bench.micro.hits", _hits),
+            ("lookups-cpu.json", "bench.micro.lookups", _lookups),
+            ("pixels-cpu.json", "bench.micro.pixels", _pixels),
             ("offline-cpu.json", "bench.offline", _offline),
         ):
             path = folder / name

@@ -86,8 +86,8 @@ def _serve(settings: Settings) -> int:
 
 def _served(settings: Settings) -> int:
     from litapi.dispatcher import StartError
+    from litapi.quality.verdict import Refused, admit
     from litapi.server import EmbedServer, device_plan, port_taken
-    from litapi.verdict import Refused, admit
 
     if port_taken(settings.host, settings.port):
         print(
@@ -126,7 +126,7 @@ def _end_now(number: int, frame: object) -> None:
 
 
 def _check(settings: Settings) -> int:
-    from litapi.check import check
+    from litapi.model.check import check
 
     checkpoint = _open(settings)
     findings = check(checkpoint)
@@ -142,7 +142,7 @@ def _check_quality(settings: Settings, checkpoint: Checkpoint) -> bool:
         settings.precision_of(kind) in ("auto", "float32") for kind in KINDS
     ):
         return True
-    from litapi.gate import Gate
+    from litapi.quality.gate import Gate
     from litapi.server import device_plan
 
     device = device_plan(settings)["text"][0]

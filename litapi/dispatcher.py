@@ -42,7 +42,6 @@ from litserve import LitAPI, LitServer
 from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import LitAPIStatus, WorkerSetupStatus
 
-from litapi.channel import INLINE_BYTES, Channel
 from litapi.errors import (
     DeadlineExceeded,
     ItemError,
@@ -50,10 +49,11 @@ from litapi.errors import (
     ItemQuarantined,
     WorkerLost,
 )
-from litapi.guard import GuardedServer
-from litapi.interest import Interest, Name
+from litapi.http.connection import GuardedServer
 from litapi.lifeline import die_with_parent
 from litapi.messages import Job, Kind, Reply
+from litapi.transport.channel import INLINE_BYTES, Channel
+from litapi.transport.ledger import Interest, Name
 
 log = logging.getLogger("siglit.dispatcher")
 

@@ -22,13 +22,13 @@ from litapi.checkpoint import Checkpoint
 from litapi.cores import sleep_soon
 from litapi.descriptors import raise_limit
 from litapi.dispatcher import DispatchServer, StartError
-from litapi.fidelity import Fidelity
-from litapi.front import Front, make_fetcher
-from litapi.guard import Patience, guarded
+from litapi.http.app import Front, make_fetcher
+from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
 from litapi.metrics import Metrics, ProcessMetrics, forget
-from litapi.service import DEMO_NOTE, Service
+from litapi.quality.fidelity import Fidelity
+from litapi.serving import DEMO_NOTE, Service
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower
 

@@ -28,10 +28,10 @@ from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
-    from litapi.encoder import ImageEncoder, TextEncoder
-    from litapi.picture import PictureReader
-    from litapi.pixels import PixelMaker
-    from litapi.tokens import Tokenizer
+    from litapi.model.encoder import ImageEncoder, TextEncoder
+    from litapi.model.picture import PictureReader
+    from litapi.model.pixels import PixelMaker
+    from litapi.model.tokens import Tokenizer
 
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
@@ -122,7 +122,7 @@ class Tower(LitAPI):
         return f"the {self.kind} tower failed to load ({type(error).__name__}); the log says more"
 
     def _load(self, device: str) -> dict[str, Any]:
-        from litapi.compiled import keep_in
+        from litapi.model.compiled import keep_in
 
         precision = self._precision(device)
         threads = self._threads(device)
@@ -146,7 +146,7 @@ class Tower(LitAPI):
         }
 
     def _precision(self, device: str) -> str:
-        from litapi.precision import choose_precision
+        from litapi.model.precision import choose_precision
 
         try:
             return choose_precision(self.settings.precision_of(self.kind), device)
@@ -213,7 +213,7 @@ class Tower(LitAPI):
 
     def _whole(self, items: int) -> int:
         """About so many, in whole numbers of a compiled size: the rest would be single ones."""
-        from litapi.compiled import SIZES
+        from litapi.model.compiled import SIZES
 
         sizes = reversed(SIZES[self.kind, "cpu"])
         return next(whole for size in sizes if (whole := round(items / size) * size))
@@ -267,8 +267,8 @@ class TextTower(Tower):
     _tokenizer: "Tokenizer"
 
     def _load_encoder(self, device: str, precision: str, threads: int) -> "TextEncoder":
-        from litapi.encoder import TextEncoder
-        from litapi.tokens import Tokenizer
+        from litapi.model.encoder import TextEncoder
+        from litapi.model.tokens import Tokenizer
 
         # The decode threads are this worker's cores; the tokenizer would start as many again.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -279,7 +279,7 @@ class TextTower(Tower):
         return self._encoder
 
     def _check(self, encoder: "TextEncoder") -> Any:
-        from litapi.check import check_text
+        from litapi.model.check import check_text
 
         return check_text(self.checkpoint, encoder)
 
@@ -330,10 +330,10 @@ class ImageTower(Tower):
     _pixels: "PixelMaker"
 
     def _load_encoder(self, device: str, precision: str, threads: int) -> "ImageEncoder":
-        from litapi.encoder import ImageEncoder
-        from litapi.picture import PicturePolicy, PictureReader
-        from litapi.pixel_budget import PixelBudget
-        from litapi.pixels import PixelMaker
+        from litapi.model.encoder import ImageEncoder
+        from litapi.model.picture import PicturePolicy, PictureReader
+        from litapi.model.pixel_budget import PixelBudget
+        from litapi.model.pixels import PixelMaker
 
         limits = self.settings
         self._reader = PictureReader(
@@ -357,7 +357,7 @@ class ImageTower(Tower):
         return self._encoder
 
     def _check(self, encoder: "ImageEncoder") -> Any:
-        from litapi.check import check_image
+        from litapi.model.check import check_image
 
         return check_image(self.checkpoint, encoder)
 

@@ -9,7 +9,7 @@ from random import Random
 import httpx
 import pytest
 
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 from litapi.demo.drawing import Scene, draw
 
 

@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 
 from litapi.checkpoint import Checkpoint
-from litapi.encoder import ImageEncoder, TextEncoder
-from litapi.pixels import PixelMaker
-from tests.make_checkpoint import SIZES, CheckpointMaker
+from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.pixels import PixelMaker
+from tests.support.checkpoint import SIZES, CheckpointMaker
 
 Vectors = npt.NDArray[np.float32]
 PRECISIONS = ("float32", "bfloat16")  # in this order: the model is rounded in place

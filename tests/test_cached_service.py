@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.redis_server import RedisServer
-from bench.server_process import ServerProcess
+from bench.rig.redis_server import RedisServer
+from bench.rig.server_process import ServerProcess
 from tests.conftest import picture
 
 # A slow machine may need more than 20 ms for a look-up, and these tests count hits.

@@ -34,7 +34,7 @@ from litapi.checkpoint import (
     CheckpointError,
     fetch,
 )
-from tests.make_checkpoint import (
+from tests.support.checkpoint import (
     CheckpointMaker,
     edit_json,
     write_header,

@@ -23,8 +23,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from bench.server_process import ServerProcess
-from litapi.docs import describe
+from bench.rig.server_process import ServerProcess
+from litapi.http.openapi import describe
 
 EXAMPLES = 60  # requests to each operation in each mode
 CHECKS = [

@@ -24,7 +24,6 @@ from litserve.loops.loops import inference_worker
 from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
-from litapi.channel import Channel
 from litapi.dispatcher import (
     LIVE,
     LOST,
@@ -37,8 +36,9 @@ from litapi.dispatcher import (
     merged,
 )
 from litapi.errors import DeadlineExceeded, ItemInternal
-from litapi.interest import Interest
 from litapi.messages import Job, Reply
+from litapi.transport.channel import Channel
+from litapi.transport.ledger import Interest
 
 # -- contracts: what a new LitServe must not change unnoticed
 

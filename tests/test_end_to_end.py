@@ -14,7 +14,7 @@ import pytest
 
 from bench.conformance import DEMO, Probes, Server, run
 from bench.reference import Reference
-from bench.server_process import ServerProcess, maps_torch, resident_mb
+from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
 from litapi.demo.drawing import Scene, draw
 from litapi.demo.heldout import heldout_scenes
 from tests.conftest import picture

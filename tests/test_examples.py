@@ -12,7 +12,7 @@ import pytest
 from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))

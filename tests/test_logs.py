@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bench.server_process import ROOT
+from bench.rig.server_process import ROOT
 from litapi.logs import ANYBODYS, _formatter
 
 

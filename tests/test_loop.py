@@ -16,12 +16,12 @@ import pytest
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import Fetched
 from litapi.errors import ItemError
-from litapi.interest import Name
 from litapi.loop import AHEAD, YIELDING, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import Job, Reply
 from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
+from litapi.transport.ledger import Name
 from tests.conftest import picture
 
 

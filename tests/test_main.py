@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.port import free_port
-from bench.server_process import ROOT, ServerProcess
+from bench.rig.port import free_port
+from bench.rig.server_process import ROOT, ServerProcess
 from tests.conftest import picture
 
 

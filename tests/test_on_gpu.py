@@ -17,17 +17,17 @@ import pytest
 import torch
 
 from bench.faults.kill import workers
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
-from litapi.compiled import keep_in
-from litapi.encoder import ImageEncoder, TextEncoder
-from litapi.picture import PictureReader
-from litapi.pixels import PixelMaker, Pixels
-from litapi.precision import PRECISIONS, choose_precision
-from litapi.tokens import Tokenizer
+from litapi.model.compiled import keep_in
+from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.picture import PictureReader
+from litapi.model.pixels import PixelMaker, Pixels
+from litapi.model.precision import PRECISIONS, choose_precision
+from litapi.model.tokens import Tokenizer
 from tests.conftest import picture
-from tests.make_checkpoint import CheckpointMaker
-from tests.test_encoder import Vectors, cosines, own_ids, own_pixels
+from tests.model.test_encoder import Vectors, cosines, own_ids, own_pixels
+from tests.support.checkpoint import CheckpointMaker
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 

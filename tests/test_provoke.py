@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench.server_process import ROOT
+from bench.rig.server_process import ROOT
 from litapi.provoke import MARK, ProvokedFault, provoke, provoked
 
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench.port import free_port
-from bench.server_process import ROOT, ServerProcess
+from bench.rig.port import free_port
+from bench.rig.server_process import ROOT, ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.encoder import ImageEncoder, TextEncoder, choose_precision
-from litapi.picture import PictureReader
-from litapi.pixels import PixelMaker
-from litapi.tokens import Tokenizer
+from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
+from litapi.model.picture import PictureReader
+from litapi.model.pixels import PixelMaker
+from litapi.model.tokens import Tokenizer
 from tests.conftest import picture
-from tests.test_gate import write_pairs
-from tests.test_verdict import figures, keep, settings
+from tests.quality.test_gate import write_pairs
+from tests.quality.test_verdict import figures, keep, settings
 
 CHECKPOINT = Checkpoint.open(DEMO)
 

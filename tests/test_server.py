@@ -18,11 +18,11 @@ import httpx
 import pytest
 
 from bench.faults.kill import fronts, workers
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import StartError
 from litapi.server import _require_alike, _tls, banner, device_plan, port_taken, visible_devices
-from litapi.service import Service
+from litapi.serving import Service
 from litapi.settings import Settings
 
 

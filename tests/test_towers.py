@@ -16,8 +16,8 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.port import free_port
-from bench.server_process import ROOT, ServerProcess
+from bench.rig.port import free_port
+from bench.rig.server_process import ROOT, ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
 from litapi.loop import PipelinedLoop

@@ -19,7 +19,7 @@ from bench.balance.balancer import BALANCERS, Balancer, Missing
 from bench.balance.rollout import Rollout
 from bench.faults.row import HEAD, Finding
 from bench.faults.stage import Stage
-from bench.result_file import RESULTS, save
+from bench.rig.result_file import RESULTS, save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

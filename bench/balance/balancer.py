@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.port import free_port
+from bench.rig.port import free_port
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 UP_WITHIN = 10.0  # seconds

@@ -27,8 +27,8 @@ from bench.faults.question import Question, Thing, as_floats, in_openai_form
 from bench.faults.row import Finding, Row
 from bench.faults.stage import Stage, counter
 from bench.faults.traffic import Traffic
-from bench.redis_server import RedisServer
-from bench.server_process import ServerProcess
+from bench.rig.redis_server import RedisServer
+from bench.rig.server_process import ServerProcess
 
 CLIENTS = 6
 INSTANCES = 2

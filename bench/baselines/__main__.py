@@ -16,8 +16,8 @@ from pathlib import Path
 from bench.baselines.catalogue import SYSTEMS
 from bench.baselines.child import StartError
 from bench.baselines.system import Absent, Ground, System
-from bench.machine import cores
-from bench.random_checkpoint import DEMO
+from bench.rig.machine import cores
+from bench.rig.random_checkpoint import DEMO
 
 
 def _line(system: System) -> str:

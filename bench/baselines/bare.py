@@ -18,19 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.item import Kind
-from bench.level import Level
-from bench.machine import cores
-from bench.recording import Recorder
-from bench.sample import Sample
-from bench.workload import Job, Workload
+from bench.load.item import Kind
+from bench.load.level import Level
+from bench.load.recording import Recorder
+from bench.load.sample import Sample
+from bench.load.workload import Job, Workload
+from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
-from litapi.compiled import keep_in
-from litapi.encoder import ImageEncoder, TextEncoder
-from litapi.picture import PictureReader
-from litapi.pixels import PixelMaker
+from litapi.model.compiled import keep_in
+from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.picture import PictureReader
+from litapi.model.pixels import PixelMaker
+from litapi.model.tokens import Tokenizer
 from litapi.settings import Settings
-from litapi.tokens import Tokenizer
 
 READY = 8  # batches made beforehand; they are computed in turn
 

@@ -15,7 +15,7 @@ from bench.baselines.install import program
 from bench.baselines.nginx import nginx
 from bench.baselines.nginx import program as nginx_program
 from bench.baselines.system import LOADED, Absent, Ground, Served, System
-from bench.port import free_port
+from bench.rig.port import free_port
 
 PATIENCE = "900"  # seconds; a queue of 500 is what is measured, not a reason to end a worker
 

@@ -16,7 +16,7 @@ from typing import IO
 
 import httpx
 
-from bench.server_process import ROOT
+from bench.rig.server_process import ROOT
 
 READY_WITHIN = 300.0  # seconds; two gigabytes are read from a cold disk
 GOODBYE = 5.0

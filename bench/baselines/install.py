@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.baselines.system import Absent
-from bench.server_process import ROOT
+from bench.rig.server_process import ROOT
 
 FOLDER = ROOT / "build" / "venvs"
 PACKAGES = {

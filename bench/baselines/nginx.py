@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.baselines.child import child
 from bench.baselines.system import Absent
-from bench.port import free_port
+from bench.rig.port import free_port
 
 PATIENCE = 900  # seconds; a queue is no failure of nginx's
 PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

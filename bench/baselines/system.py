@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.item import Kind
-from bench.route import Form
+from bench.load.item import Kind
+from bench.load.route import Form
 
 LOADED = "model loaded"  # said once by each process that has; whoever waits for it reads the log
 

@@ -26,10 +26,10 @@ from bench.compare.part import Part
 from bench.compare.proof import Proof
 from bench.compare.result import Result
 from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
-from bench.machine import cores, installed
-from bench.random_checkpoint import DEMO
-from bench.result_file import RESULTS, save
-from bench.server_process import ROOT
+from bench.rig.machine import cores, installed
+from bench.rig.random_checkpoint import DEMO
+from bench.rig.result_file import RESULTS, save
+from bench.rig.server_process import ROOT
 from litapi.descriptors import raise_limit
 
 SIZES = {"base": "base-patch16-224", "so400m": "so400m-patch16-naflex"}
@@ -51,7 +51,14 @@ def checkpoint(name: str) -> Path:
         RANDOM.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=RANDOM) as home:
             made = Path(home) / size
-            command = [sys.executable, "-m", "bench.random_checkpoint", str(made), "--size", size]
+            command = [
+                sys.executable,
+                "-m",
+                "bench.rig.random_checkpoint",
+                str(made),
+                "--size",
+                size,
+            ]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             shutil.move(made, folder)
     return folder
@@ -110,7 +117,7 @@ def _require(device: str) -> None:
     if device == "cpu":
         return
     from litapi.checkpoint import CheckpointError
-    from litapi.precision import find_device  # torch: not for the generators
+    from litapi.model.precision import find_device  # torch: not for the generators
 
     try:
         find_device(device)

@@ -15,12 +15,12 @@ from bench.baselines.system import Ground, Served, System
 from bench.compare.part import Part
 from bench.compare.point import Point
 from bench.compare.proof import NEAR, SAME, NoVectors, Proof
-from bench.fleet import FleetError
-from bench.load import Load, parser
-from bench.process_clock import cpu_seconds
-from bench.recording import Recording
-from bench.server_process import ROOT
-from bench.summary import Report, Summary
+from bench.load.__main__ import Load, parser
+from bench.load.fleet import FleetError
+from bench.load.recording import Recording
+from bench.load.summary import Report, Summary
+from bench.rig.process_clock import cpu_seconds
+from bench.rig.server_process import ROOT
 
 TIMEOUT = "900"  # seconds; with 500 in flight the last answer is minutes away
 

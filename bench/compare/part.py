@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.baselines.system import System
-from bench.item import Kind
+from bench.load.item import Kind
 
 SECONDS_AN_ITEM = {  # on two cores without a GPU; for the estimate before a run and nothing else
     "demo": {"text": 0.002, "image": 0.02},

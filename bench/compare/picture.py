@@ -1,6 +1,6 @@
 """Pictures of a result: throughput and latency of each sweep, cost of each part.
 
-A sweep is drawn by `bench.plot`, from each system's round of median throughput, level by level.
+A sweep is drawn by `bench.load.plot`, from the round of median throughput of each system.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from bench.compare.point import Points, throughput
 from bench.compare.report import parts
 from bench.compare.result import Result
-from bench.plot import COLOURS, Curve, Plot
-from bench.recording import Recording
-from bench.summary import Summary
+from bench.load.plot import COLOURS, Curve, Plot
+from bench.load.recording import Recording
+from bench.load.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)

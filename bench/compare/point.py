@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from bench.summary import Summary
+from bench.load.summary import Summary
 
 Figure = Callable[["Point"], float]
 

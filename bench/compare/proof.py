@@ -17,12 +17,12 @@ import orjson
 import pybase64
 from PIL import Image
 
-from bench.answer import Rows, Wrong, rows
 from bench.baselines.system import Served
-from bench.connection import Address, Connection, Fault
-from bench.item import MEDIA, Item, Kind
-from bench.route import Route
-from bench.workload import Job, drawings
+from bench.load.answer import Rows, Wrong, rows
+from bench.load.connection import Address, Connection, Fault
+from bench.load.item import MEDIA, Item, Kind
+from bench.load.route import Route
+from bench.load.workload import Job, drawings
 
 SAME = 0.9999
 NEAR = 0.995  # for numbers of less than 32 bits

@@ -9,9 +9,9 @@ from typing import Any
 from bench.compare.point import Point, Points, throughput
 from bench.compare.result import Result
 from bench.compare.scenario import BARE, READY
-from bench.rounds import Spread
-from bench.summary import NOTHING
-from bench.table import markdown
+from bench.load.summary import NOTHING
+from bench.rig.rounds import Spread
+from bench.rig.table import markdown
 
 COLUMNS = (
     "system", "level", "items each", "items/s", "least", "most", "p50 ms", "p95 ms", "p99 ms",

@@ -11,7 +11,7 @@ import orjson
 
 from bench.compare.point import Point, Points
 from bench.compare.scenario import SCENARIOS
-from bench.rounds import Target
+from bench.rig.rounds import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from bench.baselines.catalogue import SYSTEMS
 from bench.compare.part import Part
 from bench.compare.point import Figure, Missing, Points, latency, throughput
 from bench.compare.siglit import PATIENT, Instances, Siglit
-from bench.rounds import Target, ratio
+from bench.rig.rounds import Target, ratio
 
 Size = Literal["base", "demo", "so400m"]
 Judge = Callable[[Points], Iterator[Target]]

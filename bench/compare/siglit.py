@@ -8,8 +8,8 @@ from typing import Literal
 
 from bench.baselines.nginx import nginx, program
 from bench.baselines.system import Ground, Served, System
-from bench.redis_server import RedisServer
-from bench.server_process import ServerProcess
+from bench.rig.redis_server import RedisServer
+from bench.rig.server_process import ServerProcess
 
 # A queue of 500 base-size images is minutes long; here it is what is measured, so nothing is
 # refused or given up for waiting.

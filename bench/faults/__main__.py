@@ -15,7 +15,7 @@ from typing import Any
 from bench.faults.row import HEAD, Finding
 from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
-from bench.result_file import RESULTS, save
+from bench.rig.result_file import RESULTS, save
 from litapi.descriptors import raise_limit
 
 

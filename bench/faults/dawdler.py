@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.vitals import Vitals
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 
 CLIENTS = 4
 LINE = b"POST /embed_text HTTP/1.1\r\nhost: siglit\r\ncontent-type: application/json\r\n"

@@ -14,7 +14,7 @@ from bench.faults.row import Finding
 from bench.faults.stage import Stage, counter
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 
 CLIENTS = 6
 LEAVES_WITHIN = 0.06  # seconds

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, ready
 from bench.faults.vitals import Vitals, births
-from bench.server_process import ServerProcess, maps_torch
+from bench.rig.server_process import ServerProcess, maps_torch
 
 CLIENTS = 6
 MENDED_WITHIN = 120.0  # seconds

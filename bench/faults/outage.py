@@ -15,13 +15,13 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
-from bench.fault_proxy import Fault, FaultProxy
 from bench.faults.question import as_floats, drawn_texts
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, counter
 from bench.faults.traffic import Traffic
-from bench.redis_server import RedisServer
-from bench.server_process import ServerProcess
+from bench.rig.fault_proxy import Fault, FaultProxy
+from bench.rig.redis_server import RedisServer
+from bench.rig.server_process import ServerProcess
 
 CLIENTS = 4
 LOAD = 0.5

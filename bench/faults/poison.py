@@ -21,7 +21,7 @@ from bench.faults.question import JSON, as_floats, drawn_texts
 from bench.faults.row import Finding
 from bench.faults.stage import IMPATIENT, Stage, counter, ready
 from bench.faults.traffic import PATIENCE
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 
 EXIT, HANG = "siglit-test: exit", "siglit-test: hang"
 PLACE = 3  # of the pill among its mates

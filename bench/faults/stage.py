@@ -14,7 +14,6 @@ from typing import Self, TypeVar
 
 import aiohttp
 
-from bench.fault_proxy import FaultProxy
 from bench.faults.answer_key import AnswerKey
 from bench.faults.question import (
     Question,
@@ -25,8 +24,9 @@ from bench.faults.question import (
     photographs,
 )
 from bench.faults.traffic import Traffic
-from bench.redis_server import RedisServer
-from bench.server_process import ServerProcess
+from bench.rig.fault_proxy import FaultProxy
+from bench.rig.redis_server import RedisServer
+from bench.rig.server_process import ServerProcess
 
 T = TypeVar("T")
 # A long deadline: on a slow machine an item that kills three workers takes minutes to be found out.

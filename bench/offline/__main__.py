@@ -23,14 +23,14 @@ from pathlib import Path
 import orjson
 import torch
 
-from bench.machine import cores
 from bench.offline.report import Report
 from bench.offline.sweep import Plan, sweep
 from bench.offline.tower import TOWERS
-from bench.random_checkpoint import SIZES, write_size
-from bench.result_file import RESULTS, save, slug
+from bench.rig.machine import cores
+from bench.rig.random_checkpoint import SIZES, write_size
+from bench.rig.result_file import RESULTS, save, slug
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
-from litapi.encoder import PRECISIONS, choose_precision
+from litapi.model.encoder import PRECISIONS, choose_precision
 
 SHORT = {"base": "base-patch16-224", "so400m-naflex": "so400m-patch16-naflex"}
 MODELS = {"cpu": "base", "cuda": "so400m-naflex"}

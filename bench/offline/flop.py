@@ -1,7 +1,7 @@
 """Floating-point operations of one item, counted from a tower's shape.
 
 A multiply and an add are two. Counted are matrix products and attention, as torch's own counter
-does it, and the way `litapi.encoder` goes: the last text layer for the one position that is pooled.
+does it, as `litapi.model.encoder` goes: the last text layer for the one position that is pooled.
 Norms, activations and softmax are left out; they are no work for a matrix unit.
 """
 

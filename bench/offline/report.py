@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from bench.plot import COLOURS
-from bench.table import markdown
+from bench.load.plot import COLOURS
+from bench.rig.table import markdown
 
 Row = Mapping[str, Any]
 COLUMNS = ("tower", "precision", "threads", "batch", "items/s", "least", "most", "GFLOP/item",

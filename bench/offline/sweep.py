@@ -22,9 +22,9 @@ from bench.offline.ceiling import Ceiling, multiplied
 from bench.offline.energy import EnergyMeter
 from bench.offline.stopwatch import per_second
 from bench.offline.tower import Tower, load
-from bench.rounds import Spread, ratio
+from bench.rig.rounds import Spread, ratio
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.encoder import choose_precision
+from litapi.model.encoder import choose_precision
 
 Row = dict[str, Any]  # as JSON holds it: what was measured, or "refused" and why
 

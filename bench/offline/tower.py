@@ -10,8 +10,8 @@ from PIL import Image
 
 from bench.offline.flop import image_flop, text_flop
 from litapi.checkpoint import Checkpoint
-from litapi.encoder import ImageEncoder, TextEncoder
-from litapi.pixels import PixelMaker
+from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.pixels import PixelMaker
 
 TOWERS = ("text", "image")
 

@@ -21,14 +21,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.machine import cores
 from bench.offline.__main__ import opened
 from bench.precision.quality import qualities
 from bench.precision.report import Measured, baseline_of, table
 from bench.precision.system import Running, System, SystemFailed
-from bench.result_file import RESULTS, save
+from bench.rig.machine import cores
+from bench.rig.result_file import RESULTS, save
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.precision import PRECISIONS
+from litapi.model.precision import PRECISIONS
 from litapi.settings import Settings
 
 TOWERS = ("text", "image")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bench.precision.system import System
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.gate import Gate
+from litapi.quality.gate import Gate
 from litapi.settings import Settings
 
 Way = tuple[str, bool]  # precision, compiled

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.precision.system import BASELINE, Running, System
-from bench.rounds import Spread, Target, ratio
-from bench.table import markdown
+from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.table import markdown
 
 Row = dict[str, Any]
 MB = 1e6

@@ -139,8 +139,8 @@ def _prepared(
 ) -> tuple[Embed, Any]:
     import torch
 
-    from litapi.compiled import keep_in
-    from litapi.precision import choose_precision
+    from litapi.model.compiled import keep_in
+    from litapi.model.precision import choose_precision
 
     torch.set_num_threads(threads)
     keep_in(cache)
@@ -149,12 +149,12 @@ def _prepared(
         return _baseline(system.tower, checkpoint, ids, pictures)
     precision = choose_precision(system.precision, "cpu")
     if system.tower == "text":
-        from litapi.encoder import TextEncoder
+        from litapi.model.encoder import TextEncoder
 
         text = TextEncoder.load(checkpoint, "cpu", precision, threads, system.compiled)
         return text.embed, ids
-    from litapi.encoder import ImageEncoder
-    from litapi.pixels import PixelMaker
+    from litapi.model.encoder import ImageEncoder
+    from litapi.model.pixels import PixelMaker
 
     image = ImageEncoder.load(checkpoint, "cpu", precision, threads, system.compiled)
     maker = PixelMaker(checkpoint)

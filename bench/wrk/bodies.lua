@@ -1,4 +1,4 @@
--- The same requests again and again, as fast as they are answered: what bench.barrage does by wrk.
+-- The same requests again and again, as fast as they are answered: what bench.micro.barrage does by wrk.
 -- Arguments behind "--": METHOD PATH ACCEPT FILE; FILE holds one JSON body a line. They are put
 -- together once, so that sending costs next to nothing.
 

@@ -34,9 +34,9 @@ from deploy.bulk.vector_file import fingerprint_of, finished, sweep
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
 from litapi.messages import KINDS
-from litapi.service import Service
+from litapi.quality.verdict import Refused, admit
+from litapi.serving import Service
 from litapi.settings import Settings, SettingsError, add_flags
-from litapi.verdict import Refused, admit
 
 ROWS = 1024
 LIMITS = ("max_text_chars", "max_image_bytes", "max_pixels", "image_formats")

@@ -7,8 +7,8 @@ from typing import Any
 
 from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong
 from litapi.errors import ImageTooLarge, ImageUrlDisabled, ItemError
+from litapi.http.inputs import Link, Read, Reader
 from litapi.messages import Item, Kind
-from litapi.reader import Link, Read, Reader
 from litapi.settings import Settings
 
 NOT_PATHS = ("data:", "http://", "https://")

@@ -11,8 +11,8 @@ import queue
 from collections.abc import Sequence
 
 from litapi.dispatcher import Fetched, WorkerPort
-from litapi.interest import Name
 from litapi.messages import Job, Reply
+from litapi.transport.ledger import Name
 
 
 class LocalPort(WorkerPort):

@@ -25,12 +25,12 @@ from deploy.bulk.port import LocalPort
 from deploy.bulk.task import Report, Task
 from deploy.bulk.vector_file import Row, VectorFile
 from litapi.checkpoint import CheckpointError
-from litapi.embedder import Demand, Embedder
 from litapi.errors import ItemError, ItemInternal
+from litapi.http.embedder import Demand, Embedder
 from litapi.logs import configure
 from litapi.loop import Pipeline
 from litapi.messages import Item, Job, Kind, Reply
-from litapi.service import Service
+from litapi.serving import Service
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
 

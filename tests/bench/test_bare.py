@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bench.baselines.bare import Bare, main
-from bench.item import Kind
-from bench.random_checkpoint import DEMO
-from bench.recording import Recording
+from bench.load.item import Kind
+from bench.load.recording import Recording
+from bench.load.workload import Workload
 from bench.reference import Reference, cosine
-from bench.workload import Workload
-from litapi.picture import PictureReader
+from bench.rig.random_checkpoint import DEMO
+from litapi.model.picture import PictureReader
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])

@@ -21,9 +21,9 @@ from bench.baselines.nginx import settings
 from bench.baselines.siglip import Siglip
 from bench.baselines.system import Absent, Ground
 from bench.compare.proof import Proof
-from bench.port import free_port
-from bench.random_checkpoint import DEMO
-from bench.server_process import ROOT
+from bench.rig.port import free_port
+from bench.rig.random_checkpoint import DEMO
+from bench.rig.server_process import ROOT
 
 GROUND = Ground(DEMO, cores=1)
 HERE = ("flask-dev", "gunicorn-threads", "gunicorn-gevent", "nginx", "litserve")

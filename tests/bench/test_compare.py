@@ -31,11 +31,11 @@ from bench.compare.report import report
 from bench.compare.result import Remark, Result
 from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
 from bench.compare.siglit import _flags as flags_of
-from bench.random_checkpoint import DEMO
-from bench.server_process import ROOT
-from bench.summary import Summary
-from tests.bench.echo_server import Behaviour, EchoServer
-from tests.bench.made import sample, stage
+from bench.load.summary import Summary
+from bench.rig.random_checkpoint import DEMO
+from bench.rig.server_process import ROOT
+from tests.support.echo_server import Behaviour, EchoServer
+from tests.support.recordings import sample, stage
 
 BASELINE = "litserve"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.hang import Hang
-from tests.bench.made import refused, sample
+from tests.support.recordings import refused, sample
 
 # twenty requests, one each tenth of a second; Redis stood still from 0.5 to 1.5 s
 SAMPLES = [

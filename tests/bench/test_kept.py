@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.kept import Kept
-from bench.result_file import save
+from bench.rig.result_file import save
 
 
 def test_a_result_is_shown_and_says_when_and_where_it_was_measured(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bench.latency import REST, in_flight, level_table, little, parts
-from bench.level import Level
-from bench.summary import Summary
-from tests.bench.made import refused, sample, stage
+from bench.load.level import Level
+from bench.load.summary import Summary
+from tests.support.recordings import refused, sample, stage
 
 TIMES = {"cache": 1.0, "queue": 20.0, "decode": 2.0, "infer": 50.0}
 MADE = Summary.of(stage(*(sample(n, 0.1, timings=TIMES) for n in range(20))))

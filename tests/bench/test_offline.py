@@ -24,9 +24,9 @@ from bench.offline.report import Report
 from bench.offline.stopwatch import per_second
 from bench.offline.sweep import Plan, Point, Series, first_line, sweep
 from bench.offline.tower import load
-from bench.random_checkpoint import SIZES, Size, write_size
+from bench.rig.random_checkpoint import SIZES, Size, write_size
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.encoder import PRECISIONS
+from litapi.model.encoder import PRECISIONS
 
 CPU = torch.device("cpu")
 TINY = {

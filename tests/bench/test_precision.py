@@ -12,7 +12,7 @@ import pytest
 from bench.precision.report import WANTED, Measured, baseline_of, table
 from bench.precision.system import BASELINE, Loaded, Running, System, SystemFailed
 from litapi.checkpoint import DEMO
-from litapi.precision import PRECISIONS
+from litapi.model.precision import PRECISIONS
 
 QUALITY: dict[str, Any] = {
     "recall": {"found": {"text_to_image": {"recall@1": 0.5}, "image_to_text": {"recall@1": 0.25}}}

@@ -13,8 +13,8 @@ import pytest
 
 from bench.baselines.system import Served
 from bench.compare.proof import NEAR, TEXTS, NoVectors, Proof
-from bench.random_checkpoint import DEMO
 from bench.reference import Reference
+from bench.rig.random_checkpoint import DEMO
 
 Answer = Callable[[str], list[float]]
 

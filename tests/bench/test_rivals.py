@@ -9,11 +9,11 @@ import pytest
 
 from bench.compare.point import Point
 from bench.compare.result import Remark, Result
-from bench.level import Level
-from bench.result_file import save
+from bench.load.level import Level
+from bench.load.summary import Summary
+from bench.rig.result_file import save
 from bench.rivals import Rivals
-from bench.summary import Summary
-from tests.bench.made import sample, stage
+from tests.support.recordings import sample, stage
 
 
 def summary(concurrency: int, latency: float = 0.1) -> Summary:

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.bench.echo_server import Behaviour, EchoServer, well
+from tests.support.echo_server import Behaviour, EchoServer, well
 
 BENCH = Path(__file__).parent.parent.parent / "bench"
 

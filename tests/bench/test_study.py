@@ -8,8 +8,8 @@ import pytest
 from bench.study import CUTS, EXACT, Study
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.demo.judge import retrieval
-from litapi.encoder import PRECISIONS
-from litapi.pairs import Pairs
+from litapi.model.encoder import PRECISIONS
+from litapi.quality.pairs import Pairs
 
 
 @pytest.fixture(scope="module")

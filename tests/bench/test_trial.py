@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 from bench.trial import MOMENT, QUICK, count, flags, seconds, serving, summaries, under_load
 
 

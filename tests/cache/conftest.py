@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.redis_server import RedisServer
+from bench.rig.redis_server import RedisServer
 
 
 @pytest.fixture

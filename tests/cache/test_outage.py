@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bench.fault_proxy import Fault, FaultProxy
-from bench.port import free_port
-from bench.redis_server import RedisServer
+from bench.rig.fault_proxy import Fault, FaultProxy
+from bench.rig.port import free_port
+from bench.rig.redis_server import RedisServer
 from cache import MemoryTier, RedisStore, State, VectorCache, encode
-from cache.breaker import Circuit
-from tests.cache.model import DIM, Model, entry_of, many, states, wrong
-from tests.cache.patience import until
-from tests.cache.recorder import Recorder
+from cache.redis.breaker import Circuit
+from tests.support.model import DIM, Model, entry_of, many, states, wrong
+from tests.support.patience import until
+from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
 

@@ -11,13 +11,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from bench.redis_server import RedisServer
+from bench.rig.redis_server import RedisServer
 from cache import Entry, MemoryTier, RedisStore, State, VectorCache, decode, encode
-from cache.store import Reply
+from cache.redis.store import Reply
 from cache.tiers import Abandoned, Unsound
-from tests.cache.model import DIM, Model, entry_of, keys_of, many, states, wrong
-from tests.cache.patience import until
-from tests.cache.recorder import Recorder
+from tests.support.model import DIM, Model, entry_of, keys_of, many, states, wrong
+from tests.support.patience import until
+from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
 

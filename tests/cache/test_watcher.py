@@ -3,7 +3,7 @@ from __future__ import annotations
 import inspect
 
 from cache.watcher import SILENT, Silent, Watcher
-from tests.cache.recorder import Recorder
+from tests.support.recorder import Recorder
 
 
 def methods(kind: type) -> set[str]:

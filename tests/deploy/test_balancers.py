@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from bench.balance.balancer import BALANCERS, DEPLOY, Balancer, Missing, replaced
-from bench.port import free_port
-from bench.server_process import ServerProcess
+from bench.rig.port import free_port
+from bench.rig.server_process import ServerProcess
 from litapi.errors import BodyTooLarge, NotReady
 from litapi.settings import Settings
 

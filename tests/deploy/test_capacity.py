@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bench.redis_server import RedisServer
-from bench.result_file import RESULTS
+from bench.rig.redis_server import RedisServer
+from bench.rig.result_file import RESULTS
 from cache.codec import Entry, encode
 from deploy.capacity import RATES, Demand, changed, main, report, written
 from deploy.inputs import ASSUMPTIONS, Inputs

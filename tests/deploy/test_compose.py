@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.redis_server import RedisServer
+from bench.rig.redis_server import RedisServer
 from litapi.settings import Settings
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"

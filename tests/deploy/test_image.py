@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.port import free_port
-from bench.server_process import ServerProcess
+from bench.rig.port import free_port
+from bench.rig.server_process import ServerProcess
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "Dockerfile"

@@ -16,12 +16,12 @@ import yaml
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess
 from deploy.grafana.dashboard import FILE, Dashboard, Panel
 from deploy.grafana.preview import filled, main
 from litapi.demo.drawing import Scene, captions
 from tests.conftest import picture
-from tests.deploy.prometheus_process import RULES, PrometheusProcess
+from tests.support.prometheus_process import RULES, PrometheusProcess
 
 ROOT = RULES.parent.parent
 GPU_ONLY = {"siglit_gpu_utilization_ratio", "siglit_gpu_memory_bytes"}

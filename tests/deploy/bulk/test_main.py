@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.redis_server import RedisServer
-from bench.server_process import ServerProcess
+from bench.rig.redis_server import RedisServer
+from bench.rig.server_process import ServerProcess
 from deploy.bulk.__main__ import main
 from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong, RowUnreadable
 from litapi.errors import ImageEmpty, ImageFormatUnsupported, ImageUndecodable, TextEmpty
 from tests.conftest import picture
-from tests.deploy.bulk.bulk_process import BulkProcess, TwoNodes
-from tests.deploy.bulk.table import rows_of, write_lines, write_parquet
+from tests.support.bulk_process import BulkProcess, TwoNodes
+from tests.support.table import rows_of, write_lines, write_parquet
 
 Vectors = npt.NDArray[np.float32]
 PATIENT: dict[str, Any] = {"SIGLIT_REDIS_BUDGET_MS": "1000"}

@@ -19,12 +19,12 @@ from deploy.bulk.task import Report, Task, open_checkpoint
 from deploy.bulk.vector_file import fingerprint_of
 from deploy.bulk.worker import Worker
 from litapi.checkpoint import DEMO, CheckpointError
-from litapi.encoder import TextEncoder
-from litapi.service import Service
+from litapi.model.encoder import TextEncoder
+from litapi.model.tokens import Tokenizer
+from litapi.serving import Service
 from litapi.settings import Settings
-from litapi.tokens import Tokenizer
 from tests.conftest import picture
-from tests.deploy.bulk.table import rows_of, write_lines
+from tests.support.table import rows_of, write_lines
 
 
 @pytest.fixture

@@ -1,0 +1,89 @@
+"""Is the body of an answer what was asked for: as many unit vectors as items, of one dimension?
+
+Reads all the forms that the routes answer with. A `Wrong` is a failed point: its name stands in
+the table of errors beside the statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pybase64
+
+from bench.load.connection import header
+
+Rows = np.ndarray[Any, np.dtype[np.float32]]
+TOLERANCE = 1e-3  # of the length; wide enough for a server that computes in bfloat16
+
+
+class Wrong(Exception):
+    """What is wrong with the body."""
+
+
+class Judge:
+    """Judges bodies one after another; the first good one settles the dimension."""
+
+    def __init__(self, dimension: int = 0, unit: bool = True) -> None:
+        self.dimension = dimension
+        self._unit = unit
+
+    def fault(self, head: bytes, body: bytes, items: int) -> str | None:
+        """The name of what is wrong, or None."""
+        try:
+            self._judge(rows(head, body), items)
+        except Wrong as wrong:
+            return str(wrong)
+        return None
+
+    def _judge(self, vectors: Rows, items: int) -> None:
+        if len(vectors) < items:
+            raise Wrong("too-few-vectors")
+        if len(vectors) > items:
+            raise Wrong("too-many-vectors")
+        if not np.isfinite(vectors).all():
+            raise Wrong("not-finite")
+        if self._unit and (abs(np.linalg.norm(vectors, axis=1) - 1) > TOLERANCE).any():
+            raise Wrong("not-unit")
+        self.dimension = self.dimension or vectors.shape[1]
+        if vectors.shape[1] != self.dimension:
+            raise Wrong("other-dimension")
+
+
+def rows(head: bytes, body: bytes) -> Rows:
+    """The vectors of an answer.
+
+    Raises:
+        Wrong: it holds none that can be read.
+    """
+    try:
+        if header(head, b"content-type").startswith(b"application/octet-stream"):
+            many, dimension = header(head, b"x-embedding-shape").split(b",")
+            return np.frombuffer(body, "<f4").reshape(int(many), int(dimension))
+        return _stacked([_vector(one) for one in _found(orjson.loads(body))])
+    except (ValueError, TypeError, KeyError):
+        raise Wrong("unreadable-body") from None
+
+
+def _found(content: dict[str, Any]) -> Sequence[Any]:
+    if "data" in content:
+        return [row["embedding"] for row in sorted(content["data"], key=lambda row: row["index"])]
+    return content["embeddings"] if "embeddings" in content else [content["embedding"]]
+
+
+def _vector(form: Any) -> Rows:
+    if form is None:
+        raise Wrong("too-few-vectors")
+    if isinstance(form, str):
+        return np.frombuffer(pybase64.b64decode(form, validate=True), "<f4")
+    return np.asarray(form, np.float32)
+
+
+def _stacked(vectors: list[Rows]) -> Rows:
+    if any(one.ndim != 1 or not one.size for one in vectors):
+        raise Wrong("unreadable-body")
+    if len({one.size for one in vectors}) > 1:
+        raise Wrong("other-dimension")
+    return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)

@@ -1,0 +1,155 @@
+"""The generator processes of a level: started together, listened to, written down.
+
+Each runs its own event loop and is told only when to start and when to stop. The parent draws the
+progress bar and writes the recording, so that neither costs a generator anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from typing import Any
+
+import uvloop
+
+from bench.load.generator import Generator, Order, lines
+from bench.load.recording import Gauge, Recorder
+from bench.rig.interrupt import Interrupt
+
+HEAD_START = 0.05  # seconds between the order to start and the start
+BEAT = 0.2  # seconds between two words of progress
+GOODBYE = 5.0  # seconds for a process to end by itself
+STOP = "stop"
+
+
+class FleetError(Exception):
+    """A generator process ended without its report."""
+
+
+class Fleet:
+    """Runs levels."""
+
+    def __init__(
+        self, recorder: Recorder, interrupt: Interrupt, progress: Callable[[int], object]
+    ) -> None:
+        self._recorder = recorder
+        self._interrupt = interrupt
+        self._progress = progress
+
+    def run(self, order: Order, processes: int) -> None:
+        """Run one level to its end, or to the interrupt's.
+
+        Raises:
+            FleetError: a process died.
+        """
+        self._recorder.level(order.level)
+        orders = [replace(order, process=i, processes=processes) for i in range(processes)]
+        ships = [_Ship(one) for one in orders]
+        try:
+            for ship in ships:
+                ship.await_ready()
+            start = time.monotonic() + HEAD_START
+            for ship in ships:
+                ship.orders.send(start)
+            self._listen(ships)
+        except (EOFError, OSError):
+            if not self._interrupt.asked:
+                raise FleetError("a generator process died") from None
+        finally:
+            for ship in ships:
+                ship.end()
+        self._recorder.gauges(ship.gauge for ship in ships if ship.gauge)
+
+    def _listen(self, ships: list[_Ship]) -> None:
+        told = False
+        while under_way := [ship for ship in ships if not ship.gauge]:
+            ready = wait([ship.reports for ship in under_way], BEAT)
+            for ship in under_way:
+                if ship.reports in ready:
+                    self._take(ship, ship.reports.recv())
+            if self._interrupt.asked and not told:
+                told = True
+                for ship in under_way:
+                    if not ship.gauge:
+                        ship.orders.send(STOP)
+
+    def _take(self, ship: _Ship, message: Any) -> None:
+        if isinstance(message, bytes):
+            self._recorder.samples(message)
+        elif isinstance(message, Gauge):
+            ship.gauge = message
+        else:
+            self._progress(message - ship.sent)
+            ship.sent = message
+
+
+class _Ship:
+    """One generator process, seen from the parent."""
+
+    def __init__(self, order: Order) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.gauge: Gauge | None = None
+        self.sent = 0
+        self.reports, reporting = context.Pipe(duplex=False)
+        ordered, self.orders = context.Pipe(duplex=False)
+        self._process = context.Process(target=sail, args=(order, ordered, reporting), daemon=True)
+        self._process.start()
+        ordered.close()
+        reporting.close()  # so that its death is the end of the pipe
+
+    def await_ready(self) -> None:
+        """Until it has connected."""
+        self.reports.recv()
+
+    def end(self) -> None:
+        """Wait for it; one that does not end is ended."""
+        self.orders.close()
+        self.reports.close()
+        self._process.join(GOODBYE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def sail(order: Order, orders: Pipe, reports: Pipe) -> None:
+    """The life of a generator process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    gc.freeze()
+    gc.disable()  # a collection would be a pause that looks like the server's
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+        uvloop.run(_sail(order, orders, reports))
+
+
+async def _sail(order: Order, orders: Pipe, reports: Pipe) -> None:
+    generator = Generator(order)
+    await generator.prepare()
+    reports.send("ready")
+    start = orders.recv()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:  # told to, or the parent is gone
+        loop.remove_reader(orders.fileno())
+        generator.stop()
+
+    loop.add_reader(orders.fileno(), stop)  # a pipe of its own: this makes it non-blocking
+    teller = asyncio.create_task(_tell(generator, reports))
+    await generator.run(start)
+    teller.cancel()
+    for piece in lines(generator.samples):
+        reports.send(piece)
+    reports.send(len(generator.samples))
+    reports.send(generator.gauge)
+
+
+async def _tell(generator: Generator, reports: Pipe) -> None:
+    while True:
+        await asyncio.sleep(BEAT)
+        reports.send(len(generator.samples))

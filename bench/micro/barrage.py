@@ -1,0 +1,141 @@
+"""One kind of request, sent for a while over kept connections, as fast as it is answered.
+
+wrk where it is installed, as it leaves the server no pause; else this project's own connections.
+Both count answered requests. At the end up to one request a connection is left unanswered, yet the
+server has begun it: the slower the system, the larger that share, to the slower one's disadvantage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from bench.load.connection import Address, Connection, Fault
+
+SCRIPT = Path(__file__).parent.parent / "wrk" / "bodies.lua"
+PATIENCE = 30.0
+
+
+class BarrageError(Exception):
+    """Not every request was answered well; the figures would be of something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Requests that differ in their bodies only; they are sent in turn."""
+
+    path: str
+    bodies: tuple[bytes, ...] = ()  # none: GET
+    accept: str = "*/*"
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.bodies else "GET"
+
+    def raw(self, host: str) -> Iterator[bytes]:
+        """As they go over the wire, for ever."""
+        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: {host}\r\n"
+        if not self.bodies:
+            return itertools.repeat(f"{head}\r\n".encode())
+        head += f"Accept: {self.accept}\r\nContent-Type: application/json\r\nContent-Length: "
+        return itertools.cycle(
+            [b"%b%d\r\n\r\n%b" % (head.encode(), len(b), b) for b in self.bodies]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Volley:
+    """What came of it."""
+
+    requests: int
+    seconds: float
+
+
+class Barrage(Protocol):
+    """A way to send."""
+
+    name: str
+
+    def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
+        """Send for that long.
+
+        Raises:
+            BarrageError: an answer was missing or was no success.
+        """
+
+
+class Wrk:
+    """One thread of wrk."""
+
+    name = "wrk"
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+
+    def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"".join(body + b"\n" for body in asking.bodies))
+            file.flush()
+            how = ["--threads", "1", "--connections", str(self._connections)]
+            how += ["--duration", f"{max(1, round(seconds))}s", "--timeout", f"{PATIENCE:.0f}s"]
+            what = ["--script", str(SCRIPT), url, "--", asking.method, asking.path, asking.accept]
+            done = subprocess.run(
+                ["wrk", *how, *what, file.name], capture_output=True, text=True, timeout=120
+            )
+        if done.returncode:
+            raise BarrageError(f"wrk: {done.stderr.strip()}")
+        said = orjson.loads(done.stdout.splitlines()[-1])
+        if said["failed"] or not said["requests"]:
+            raise BarrageError(f"{said['failed']} of {said['requests']} requests failed")
+        return Volley(said["requests"], said["seconds"])
+
+
+class Own:
+    """This project's connections, all in one event loop."""
+
+    name = "bench.load.connection"
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+
+    def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
+        try:
+            return asyncio.run(self._fire(Address.of(url), asking, seconds))
+        except Fault as fault:
+            raise BarrageError(str(fault)) from None
+
+    async def _fire(self, address: Address, asking: Asking, seconds: float) -> Volley:
+        made = [await Connection.to(address, PATIENCE) for _ in range(self._connections)]
+        requests = asking.raw(f"{address.host}:{address.port}")
+        began = time.monotonic()
+        ends = began + seconds
+        counts = await asyncio.gather(*(_keep_asking(one, requests, ends) for one in made))
+        took = time.monotonic() - began
+        for one in made:
+            one.close()
+        return Volley(sum(counts), took)
+
+
+async def _keep_asking(connection: Connection, requests: Iterator[bytes], ends: float) -> int:
+    count = 0
+    while time.monotonic() < ends:
+        reply = await connection.ask(next(requests), PATIENCE)
+        if reply.status != 200:
+            raise BarrageError(f"status {reply.status}")
+        count += 1
+    return count
+
+
+def barrage(connections: int) -> Barrage:
+    """The better of the two that this machine has."""
+    return Wrk(connections) if shutil.which("wrk") else Own(connections)

@@ -1,0 +1,195 @@
+"""What bulk embedding loses on the way: its rate ÷ that of the bare tower on ready batches.
+
+    python -m bench.micro.bulk                           # two towers of base size, random weights
+    python -m bench.micro.bulk --size demo --rounds 1 --seconds 2
+
+The bare tower is `bench.baselines.bare --ready`: model input is made beforehand, and nothing is
+read, looked up or written. The other side is the command itself: rows from a disk, decoded or
+tokenized, looked up in a Redis that knows none of them, computed, kept there, and written as
+Parquet. Both have as many torch threads, and batches of the same size. They take turns and are
+compared within each round. Starting Ray and loading the tower is not in the rate; it stands beside.
+Exit code 0: all targets met; 1: not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+from tqdm import tqdm
+
+from bench.load.item import MEDIA, Kind
+from bench.load.recording import Recording
+from bench.load.workload import Workload
+from bench.rig.machine import ROOT, cores
+from bench.rig.random_checkpoint import DEMO, SIZES, write_size
+from bench.rig.redis_server import RedisServer
+from bench.rig.result_file import RESULTS, save
+from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.table import markdown
+from litapi.checkpoint import Checkpoint
+from litapi.towers import CPU_BATCH_GFLOP, CPU_BATCH_ITEMS
+
+LEAST = 0.85
+BLOCKS = 8  # of a run: enough that reading and writing go on beside the tower
+COLUMNS = ("tower", "rows", "bare /s", "least", "most", "bulk /s", "least", "most", "÷", "start s")
+
+
+@dataclass(slots=True)
+class Contest:
+    """One tower: rows a second, bare and in bulk."""
+
+    kind: Kind
+    checkpoint: Path
+    batch: int
+    seconds: float
+    redis: RedisServer
+    rows: int = 0
+    bare: list[float] = field(default_factory=list)
+    bulk: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+
+    def measure(self, number: int) -> None:
+        """One round. The first tells how many rows are enough."""
+        if number % 2 and self.rows:
+            self._bulk(number)
+            self.bare.append(self._bare_rate())
+        else:
+            self.bare.append(self._bare_rate())
+            self.rows = self.rows or max(4 * BLOCKS, round(self.bare[0] * self.seconds))
+            self._bulk(number)
+
+    def _bare_rate(self) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "bare.jsonl")
+            options = ["--kind", self.kind, "--batches", self.batch, "--seconds", self.seconds]
+            where = [self.checkpoint, "--ready", "--threads", cores(), "--out", path]
+            _run("bench.baselines.bare", *where, *options)
+            samples = Recording.read(path).measured[0].samples
+        return sum(one.items for one in samples) / (samples[-1].done - samples[0].sent)
+
+    def _bulk(self, number: int) -> None:
+        """Fresh items and an empty Redis each time, so that no row is known."""
+        self.redis.command("FLUSHALL")
+        with tempfile.TemporaryDirectory() as folder:
+            source, output = Path(folder, "in"), Path(folder, "out")
+            source.mkdir()
+            self._lay(source, number)
+            said = _run(
+                *("deploy.bulk", source, output, "--model", self.checkpoint, "--devices", "cpu"),
+                *("--block-rows", max(1, self.rows // BLOCKS), "--redis-url", self.redis.url),
+            )
+        report = orjson.loads(said.splitlines()[-1])
+        if (report["rows"], report["refused"], report["known"]) != (self.rows, 0, 0):
+            raise RuntimeError(f"the rows were not computed: {report}")
+        self.bulk.append(report["rows_per_second"])
+        self.starts.append(report["start_seconds"])
+
+    def _lay(self, folder: Path, number: int) -> None:
+        """The items of `bench.load` as a table or a folder."""
+        items = Workload(self.kind, self.rows).job(number + 1, 0).items
+        if self.kind == "text":
+            lines = [orjson.dumps({"text": item.data.decode()}) for item in items]
+            (folder / "texts.jsonl").write_bytes(b"\n".join(lines))
+            return
+        for place, item in enumerate(items):
+            suffix = MEDIA[item.data[:2]].removeprefix("image/")
+            (folder / f"{place:06d}.{suffix}").write_bytes(item.data)
+
+    @property
+    def ratio(self) -> float:
+        """Bulk ÷ bare."""
+        return ratio(self.bulk, self.bare)
+
+    def target(self) -> Target:
+        """What it was meant to be."""
+        return Target(f"{self.kind}, bulk ÷ bare", self.ratio, at_least=LEAST)
+
+    def cells(self) -> list[str]:
+        """Its line of the table."""
+        rates = [f"{value:.1f}" for value in (*_three(self.bare), *_three(self.bulk))]
+        start = f"{Spread.of(self.starts).median:.0f}"
+        return [self.kind, str(self.rows), *rates, f"{self.ratio:.2f}", start]
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "kind": self.kind,
+            "rows": self.rows,
+            "batch": self.batch,
+            "bare_rows_per_second": Spread.of(self.bare).fields(),
+            "bulk_rows_per_second": Spread.of(self.bulk).fields(),
+            "start_seconds": Spread.of(self.starts).fields(),
+            "ratio": round(self.ratio, 3),
+        }
+
+
+def _batch(kind: Kind, checkpoint: Path) -> int:
+    """Items of a batch, as the tower itself would choose on a CPU."""
+    facts = Checkpoint.open(checkpoint)
+    gflop = facts.text_gflop if kind == "text" else facts.image_gflop
+    return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / gflop)))
+
+
+def _three(values: Sequence[float]) -> Iterator[float]:
+    spread = Spread.of(values)
+    return iter((spread.median, spread.low, spread.high))
+
+
+def _run(module: str, *arguments: object) -> str:
+    """What a command of this project says."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module} failed: {done.stderr}")
+    return done.stdout
+
+
+def compare(size: str, kinds: Sequence[Kind], rounds: int, seconds: float) -> list[Contest]:
+    """Measure on a checkpoint of that size, or on the demo's."""
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
+        checkpoint = DEMO if size == "demo" else write_size(Path(folder, size), size)
+        contests = [
+            Contest(kind, checkpoint, _batch(kind, checkpoint), seconds, redis) for kind in kinds
+        ]
+        turns = [(one, number) for number in range(rounds) for one in contests]
+        for contest, number in tqdm(turns, desc="bulk", unit="pair", leave=False, disable=None):
+            contest.measure(number)
+    return contests
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.micro.bulk", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--size", choices=("demo", *SIZES), default="base-patch16-224")
+    parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=get_args(Kind))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each side in a round")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    options = parser.parse_args(arguments)
+    contests = compare(options.size, options.kinds, options.rounds, options.seconds)
+    targets = [contest.target() for contest in contests]
+    print(markdown([list(COLUMNS), *(contest.cells() for contest in contests)]), end="\n\n")
+    print("\n".join(target.line() for target in targets))
+    fields = {
+        "size": options.size,
+        "threads": cores(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "towers": [contest.fields() for contest in contests],
+        "targets": [target.fields() for target in targets],
+    }
+    save("bulk", fields, options.out, measured_on="cpu")
+    return 0 if all(target.met for target in targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Many look-ups at once: `RedisStore.get`, which gathers them, against redis-py, a GET for each.
+
+    python -m bench.micro.lookups
+
+Workers ask for one key after another, as the requests of a server do. All sides ask the same
+private redis-server and take turns in the same event loop (uvloop), slice by slice. redis-py runs
+twice: with as many connections as the store, and with one for each worker, which spares it the
+queue for them. The target holds against both. The values weigh what vectors of 1,152 numbers
+weigh. A look-up that the store gave up counts for nothing, and more than one in a thousand of
+them fail the run. Exit code 0: all targets met; 1: not; 2: the run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from redis.asyncio import BlockingConnectionPool, Redis
+from tqdm import tqdm
+
+from bench.load.summary import percentile
+from bench.rig.redis_server import RedisServer
+from bench.rig.result_file import RESULTS, save
+from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.table import markdown
+from cache import RedisStore
+
+WIDTHS = (32, 128)
+CONNECTIONS = 8
+KEYS, VALUE = 4096, 4608
+AT_LEAST = 4.0
+LOST = 0.001
+STORE = "RedisStore.get"
+PLAIN = ("redis-py GET", "redis-py GET, own connections")
+COLUMNS = ("workers", "look-up", "per s", "least", "most", "p50 µs", "p99 µs", "CPU µs", "lost")
+
+Ask = Callable[[bytes], Awaitable[object]]
+
+
+class LookupsLost(Exception):
+    """Too many look-ups brought nothing."""
+
+
+@dataclass(slots=True)
+class Slice:
+    """What the workers of one slice noted."""
+
+    seconds: list[float] = field(default_factory=list)
+    lost: int = 0
+
+    async def work(self, ask: Ask, keys: Sequence[bytes], first: int, ends: float) -> None:
+        """One worker: key after key until the time is up."""
+        at = first
+        while (began := time.perf_counter()) < ends:
+            value = await ask(keys[at % len(keys)])
+            at += 1
+            if isinstance(value, bytes):
+                self.seconds.append(time.perf_counter() - began)
+            else:
+                self.lost += 1
+
+
+@dataclass(slots=True)
+class System:
+    """One way to look up, at one number of workers."""
+
+    name: str
+    workers: int
+    ask: Ask
+    rates: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    lost: int = 0
+    found: int = 0
+
+    async def measure(self, keys: Sequence[bytes], seconds: float) -> None:
+        """One slice."""
+        one = Slice()
+        used, began = time.process_time(), time.perf_counter()
+        starts = range(0, len(keys), max(1, len(keys) // self.workers))
+        ends = began + seconds
+        await asyncio.gather(*(one.work(self.ask, keys, s, ends) for s in starts[: self.workers]))
+        took, used = time.perf_counter() - began, time.process_time() - used
+        self._note(one, took, used)
+
+    def _note(self, one: Slice, took: float, used: float) -> None:
+        ordered = sorted(one.seconds)
+        if not ordered:
+            raise LookupsLost(f"{self.name}: nothing was found")
+        self.rates.append(len(ordered) / took)
+        self.p50.append(percentile(ordered, 50) * 1e6)
+        self.p99.append(percentile(ordered, 99) * 1e6)
+        self.cpu.append(used / len(ordered) * 1e6)
+        self.lost += one.lost
+        self.found += len(ordered)
+
+    def row(self) -> list[str]:
+        """The cells of the table."""
+        rate = Spread.of(self.rates)
+        medians = [Spread.of(values).median for values in (self.p50, self.p99, self.cpu)]
+        rates = (rate.median, rate.low, rate.high)
+        cells = [*(f"{r:.0f}" for r in rates), *(f"{m:.1f}" for m in medians), str(self.lost)]
+        return [str(self.workers), self.name, *cells]
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        figures = {"per_s": self.rates, "p50_us": self.p50, "p99_us": self.p99, "cpu_us": self.cpu}
+        spreads = {name: Spread.of(values).fields() for name, values in figures.items()}
+        counts = {"found": self.found, "lost": self.lost}
+        return {"name": self.name, "workers": self.workers, **spreads, **counts}
+
+
+def targets(systems: Sequence[System]) -> list[Target]:
+    """How many times as many look-ups the store makes, for each number of workers."""
+    named = {(one.workers, one.name): one.rates for one in systems}
+    return [
+        Target(
+            f"{STORE} over {plain}, {width} workers",
+            ratio(named[width, STORE], named[width, plain]),
+            at_least=AT_LEAST,
+        )
+        for width in dict.fromkeys(one.workers for one in systems)
+        for plain in PLAIN
+    ]
+
+
+async def compare(url: str, widths: Sequence[int], rounds: int, seconds: float) -> list[System]:
+    """Measure on a running Redis.
+
+    Raises:
+        LookupsLost: more than one in a thousand brought nothing.
+    """
+    async with AsyncExitStack() as stack:
+        store = RedisStore(url, connections=CONNECTIONS)
+        await store.start()
+        stack.push_async_callback(store.close)
+        systems = [System(STORE, width, _through(store)) for width in widths]
+        for width in widths:
+            for name, connections in zip(PLAIN, (CONNECTIONS, width), strict=True):
+                plain = _plain(url, connections)
+                stack.push_async_callback(plain.aclose)
+                systems.append(System(name, width, plain.get))
+        systems.sort(key=lambda one: one.workers)
+        keys = await _fill(plain)
+        turns = [one for _ in range(rounds) for one in systems]
+        for one in tqdm(turns, desc="look-ups", unit="slice", leave=False, disable=None):
+            await one.measure(keys, seconds)
+    for one in systems:
+        if one.lost > LOST * one.found:
+            raise LookupsLost(f"{one.name}, {one.workers} workers: {one.lost} look-ups lost")
+    return systems
+
+
+def _plain(url: str, connections: int) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=30, protocol=2, socket_timeout=30
+    )
+    return Redis.from_pool(pool)
+
+
+def _through(store: RedisStore) -> Ask:
+    async def ask(key: bytes) -> object:
+        return (await store.get([key]))[0]
+
+    return ask
+
+
+async def _fill(client: Redis) -> list[bytes]:
+    keys = [b"sl2:" + os.urandom(41) for _ in range(KEYS)]
+    for start in range(0, KEYS, 256):
+        await client.mset({key: os.urandom(VALUE) for key in keys[start : start + 256]})
+    return keys
+
+
+def report(systems: Sequence[System]) -> str:
+    """Table and targets."""
+    rows = [list(COLUMNS), *(one.row() for one in systems)]
+    return "\n".join([markdown(rows), "", *(one.line() for one in targets(systems))])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.micro.lookups", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--workers", type=int, nargs="+", default=WIDTHS, metavar="N")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one slice")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    options = parser.parse_args(arguments)
+    try:
+        with RedisServer() as redis:
+            run = compare(redis.url, options.workers, options.rounds, options.seconds)
+            systems = uvloop.run(run)
+    except LookupsLost as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    print(report(systems))
+    judged = targets(systems)
+    fields = {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "connections": CONNECTIONS,
+        "value_bytes": VALUE,
+        "systems": [one.fields() for one in systems],
+        "targets": [one.fields() for one in judged],
+    }
+    save("lookups", fields, options.out)
+    return 0 if all(one.met for one in judged) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""From a JPEG to model input: own way ÷ (Pillow's decode + the reference processor), CPU time.
+
+    python -m bench.micro.pixels
+    python -m bench.micro.pixels --sizes 640x480 --rounds 3 --seconds 0.2
+
+Both ways begin with the bytes of a file and end with the float32 values that the tower takes; that
+they are equal to the bit is asserted before anything is timed. They take turns, slice by slice,
+and are compared within each round. Exit code 0: all targets met; 1: not; 2: not equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from bench.load.photo import jpeg
+from bench.rig.random_checkpoint import SIZES, write_size
+from bench.rig.result_file import RESULTS, save
+from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.table import markdown
+from litapi.checkpoint import Checkpoint
+from litapi.model.picture import PictureReader
+from litapi.model.pixels import PixelMaker
+
+KINDS = {"NaFlex": "so400m-patch16-naflex", "fixed 224": "base-patch16-224"}
+SHAPES = ((640, 480), (1920, 1080), (4000, 3000))
+LIMITS = {(640, 480): 0.75, (4000, 3000): 0.65}
+THIN: dict[str, Any] = {
+    "width": 64,
+    "layers": 1,
+    "heads": 1,
+    "mlp": 64,
+    "vocabulary": 1000,
+}  # no tower is run
+COLUMNS = ("kind", "size", "KB", "own ms", "least", "most", "reference ms", "ratio")
+
+Values = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class PixelsDiffer(Exception):
+    """The two ways do not end with the same values, so their times say nothing."""
+
+
+class Ways:
+    """The two ways from bytes to values, for one checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoImageProcessor
+
+        self._reader = PictureReader()
+        self._maker = PixelMaker(Checkpoint.open(folder))
+        self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+    def own(self, data: bytes) -> Values:
+        """As a worker does it, with the table that its encoder looks values up in."""
+        pixels = self._maker.make(self._reader.read(data))
+        values: Values = self._maker.table.take(pixels.patches)
+        return values
+
+    def reference(self, data: bytes) -> Values:
+        """As transformers' users do it."""
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        made = self._processor(images=picture, return_tensors="np")
+        values: Values = made["pixel_values"][0]
+        return values
+
+    def compare(self, data: bytes) -> None:
+        """Raises PixelsDiffer unless the values are equal to the bit."""
+        own, reference = self.own(data), self.reference(data)
+        if self._maker.naflex:
+            reference = reference[: len(own)]  # the rest is padding
+        else:
+            own = own.transpose(2, 0, 1)
+        if own.tobytes() != reference.tobytes():
+            raise PixelsDiffer("own values are not the reference's")
+
+
+@dataclass(slots=True)
+class Row:
+    """One size of picture for one kind of checkpoint: milliseconds of CPU for a picture."""
+
+    kind: str
+    shape: tuple[int, int]
+    data: bytes
+    ways: Ways
+    own: list[float] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Width and height."""
+        return "{} × {}".format(*self.shape)
+
+    @property
+    def ratio(self) -> float:
+        """Own ÷ reference."""
+        return ratio(self.own, self.reference)
+
+    def measure(self, seconds: float, turned: bool) -> None:
+        """A slice of each; `turned` lets the reference go first."""
+        slices = [(self.own, self.ways.own), (self.reference, self.ways.reference)]
+        for times, way in reversed(slices) if turned else slices:
+            times.append(milliseconds(way, self.data, seconds))
+
+    def targets(self) -> Iterator[Target]:
+        """None where no limit was set for the size."""
+        if self.shape in LIMITS:
+            yield Target(f"{self.kind}, {self.name}", self.ratio, at_most=LIMITS[self.shape])
+
+    def cells(self) -> list[str]:
+        """Its line of the table."""
+        own, reference = Spread.of(self.own), Spread.of(self.reference)
+        times = [own.median, own.low, own.high, reference.median]
+        kilobytes = f"{len(self.data) / 1e3:.0f}"
+        return [self.kind, self.name, kilobytes, *(f"{t:.2f}" for t in times), f"{self.ratio:.2f}"]
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "kind": self.kind,
+            "width": self.shape[0],
+            "height": self.shape[1],
+            "bytes": len(self.data),
+            "own_ms": Spread.of(self.own).fields(),
+            "reference_ms": Spread.of(self.reference).fields(),
+            "ratio": round(self.ratio, 3),
+        }
+
+
+def milliseconds(way: Callable[[bytes], Values], data: bytes, seconds: float) -> float:
+    """CPU time of all threads for one picture, over as many as fill `seconds`."""
+    done, start = 0, time.process_time()
+    while (used := time.process_time() - start) < seconds or not done:
+        way(data)
+        done += 1
+    return used / done * 1e3
+
+
+def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> list[Row]:
+    """Measure.
+
+    Raises:
+        PixelsDiffer: the values of a way are wrong.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ways = {
+            kind: Ways(write_size(Path(folder, size), replace(SIZES[size], **THIN)))
+            for kind, size in KINDS.items()
+        }
+    files = {shape: jpeg(*shape) for shape in shapes}
+    rows = [Row(kind, shape, files[shape], ways[kind]) for kind in KINDS for shape in shapes]
+    for row in rows:
+        row.ways.compare(row.data)
+    turns = [(row, number % 2 == 1) for number in range(rounds) for row in rows]
+    for row, turned in tqdm(turns, desc="pixels", unit="slice", leave=False, disable=None):
+        row.measure(seconds, turned)
+    return rows
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Table and targets."""
+    table = markdown([list(COLUMNS), *(row.cells() for row in rows)])
+    return "\n".join([table, "", *(one.line() for row in rows for one in row.targets())])
+
+
+def _shape(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    return width, height
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.micro.pixels", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--sizes", type=_shape, nargs="+", default=SHAPES, metavar="WxH")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.5, help="CPU time of one slice")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    options = parser.parse_args(arguments)
+    try:
+        rows = compare(options.sizes, options.rounds, options.seconds)
+    except PixelsDiffer as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    print(report(rows))
+    targets = [target for row in rows for target in row.targets()]
+    fields = {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "rows": [row.fields() for row in rows],
+        "targets": [target.fields() for target in targets],
+    }
+    save("pixels", fields, options.out)
+    return 0 if all(target.met for target in targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

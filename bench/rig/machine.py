@@ -1,0 +1,99 @@
+"""On what a result was measured. Stands in every result file; holds no host name and no path."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from litapi.cores import cores as cores
+
+ROOT = Path(__file__).parent.parent.parent
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What of a machine and its software bears on speed."""
+
+    cpu: str
+    cores: int
+    memory_gb: float
+    gpu: str | None
+    os: str
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+
+    @classmethod
+    def read(cls) -> Machine:
+        """This machine, now."""
+        commit = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
+        changes = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+        return cls(
+            cpu=cpu_model(_text("/proc/cpuinfo")),
+            cores=cores(),
+            memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+            gpu=_said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
+            os=_system(),
+            python=platform.python_version(),
+            packages=installed(pinned(_text(str(ROOT / "requirements.txt")))),
+            commit=commit,
+            dirty=None if commit is None else bool(changes),
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The name of the processor in /proc/cpuinfo, or its architecture where none stands there."""
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def pinned(requirements: str) -> list[str]:
+    """Names of the pinned packages."""
+    return [found[1] for line in requirements.splitlines() if (found := PIN.match(line))]
+
+
+def installed(names: list[str]) -> dict[str, str]:
+    """Their installed versions; what is not installed is left out."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _system() -> str:
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        name = platform.system()
+    return f"{name}, kernel {platform.release()}"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _said(*command: str) -> str | None:
+    """What a program printed, or None where it is missing, fails or says nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

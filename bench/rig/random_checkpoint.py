@@ -1,0 +1,144 @@
+"""Checkpoints of random weights, laid out like the hub's: of a true dimension, or of a true size.
+
+    python -m bench.rig.random_checkpoint FOLDER --dim 1152                 # one thin layer
+    python -m bench.rig.random_checkpoint FOLDER --size base-patch16-224    # every layer, 1.5 GB
+
+What a cache hit costs depends on how many numbers a vector has, not on how they were computed;
+what a vector costs depends on the shapes of the weights, not on their values. The folder has the
+demo's tokenizer, so it passes `litapi check` and the server takes it for what it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEMO = Path(__file__).parent.parent.parent / "litapi" / "demo" / "checkpoint"
+COPIED = ("tokenizer.json", "tokenizer_config.json")
+HEAD = 64  # numbers of an attention head, as in the base sizes
+GEMMA = 256_000
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The sizes of a checkpoint; equal for both towers but for what its names say.
+
+    `model_type` is "siglip2" (NaFlex; `positions` are patches) or "siglip" (`image` is pixels).
+    """
+
+    model_type: str
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    vocabulary: int = GEMMA
+    patch: int = 16
+    image: int = 224
+    positions: int = 256
+
+    @property
+    def naflex(self) -> bool:
+        """Whether images keep their aspect ratio."""
+        return self.model_type == "siglip2"
+
+    def towers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The settings of the text and of the vision tower."""
+        both = {
+            "hidden_size": self.width,
+            "intermediate_size": self.mlp,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+        }
+        text = both | {"vocab_size": self.vocabulary, "projection_size": self.width}
+        text |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+        grid = {"num_patches": self.positions} if self.naflex else {"image_size": self.image}
+        return text, both | {"patch_size": self.patch} | grid
+
+    def preprocessor(self) -> dict[str, Any]:
+        """preprocessor_config.json, as the hub's repositories of this type have it."""
+        shared = {
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "resample": 2,
+            "rescale_factor": 0.00392156862745098,
+        }
+        if not self.naflex:
+            side = {"height": self.image, "width": self.image}
+            return shared | {"image_processor_type": "SiglipImageProcessor", "size": side}
+        return shared | {
+            "image_processor_type": "Siglip2ImageProcessor",
+            "max_num_patches": self.positions,
+            "patch_size": self.patch,
+        }
+
+
+SIZES = {
+    "base-patch16-224": Size("siglip", 768, 12, 12, 3072),
+    "base-patch16-naflex": Size("siglip2", 768, 12, 12, 3072),
+    "large-patch16-256": Size("siglip", 1024, 24, 16, 4096, image=256),
+    "so400m-patch14-384": Size("siglip", 1152, 27, 16, 4304, patch=14, image=384),
+    "so400m-patch16-naflex": Size("siglip2", 1152, 27, 16, 4304),
+}
+
+
+def write(folder: Path, dim: int, seed: int = 0) -> Path:
+    """Write a checkpoint of one thin layer into `folder`; `dim` is a multiple of 64."""
+    return write_size(folder, thin(dim), seed)
+
+
+def write_size(folder: Path, size: str | Size, seed: int = 0) -> Path:
+    """Write a checkpoint of that size, or of the one of SIZES called so, into `folder`.
+
+    The folder is made. Weights are float32; the same seed gives the same.
+    """
+    from transformers import Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel, set_seed
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    size = SIZES[size] if isinstance(size, str) else size
+    text, vision = size.towers()
+    set_seed(seed)
+    if size.naflex:
+        model: Any = Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
+    else:
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+    model.save_pretrained(folder, max_shard_size="100GB")
+    for name in COPIED:
+        shutil.copy(DEMO / name, folder / name)
+    (folder / "preprocessor_config.json").write_text(json.dumps(size.preprocessor(), indent=1))
+    return folder
+
+
+def thin(dim: int) -> Size:
+    """The size of one layer that is next to nothing."""
+    if dim <= 0 or dim % HEAD:
+        raise ValueError(f"the dimension must be a multiple of {HEAD}")
+    demo = json.loads((DEMO / "config.json").read_text())["text_config"]
+    return Size("siglip2", dim, 1, dim // HEAD, HEAD, vocabulary=demo["vocab_size"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.rig.random_checkpoint", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", type=Path)
+    wanted = parser.add_mutually_exclusive_group()
+    wanted.add_argument("--dim", type=int, default=1152)
+    wanted.add_argument("--size", choices=SIZES)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    size = SIZES[options.size] if options.size else thin(options.dim)
+    print(write_size(options.folder, size, options.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,151 @@
+"""A real siglit server as a child process on a free port, for tests of the whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from bench.rig.port import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class ServerProcess:
+    """`python -m litapi serve` with the given options; `with` starts it and ends it.
+
+    In float32 where no option says otherwise: "auto" gives each machine vectors of its own.
+    """
+
+    def __init__(self, *flags: str, ready_within: float = 120.0, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._flags = flags
+        self._ready_within = ready_within
+        self._environment = environment
+        self._log = tempfile.NamedTemporaryFile("w+b", suffix=".log")  # noqa: SIM115 - lives as long as this
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, wait: bool = True) -> Self:
+        """Start it; by default until `/readyz` says 200."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGLIT_")}
+        clean.pop("REDIS_URL", None)
+        clean.pop("MODEL", None)
+        ours = {"PORT": str(self.port), "SIGLIT_HOST": "127.0.0.1", "SIGLIT_PRECISION": "float32"}
+        command = [sys.executable, "-m", "litapi", "serve", *self._flags]
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**clean, **ours, **self._environment},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.started()
+        if wait:
+            try:
+                self.await_ready()
+            except BaseException:
+                self.kill()
+                raise
+        return self
+
+    def started(self) -> None:
+        """Called when the process is there, before anybody waits for it."""
+
+    def kill(self) -> None:
+        """End it and all its descendants at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def await_ready(self) -> None:
+        """Wait for `/readyz`; a server that ends or takes too long raises with its log."""
+        deadline = time.monotonic() + self._ready_within
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"the server ended: {self.log()}")
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError(f"the server was not ready in time: {self.log()}")
+
+    def log(self) -> str:
+        """What it printed so far."""
+        self._log.flush()
+        return Path(self._log.name).read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """The main process."""
+        if self.process is None:
+            raise RuntimeError("not started")
+        return self.process.pid
+
+    def family(self) -> dict[int, str]:
+        """Process id → command line of the server and all that descends from it."""
+        children: dict[int, list[int]] = {}
+        for pid, parent in _parents():
+            children.setdefault(parent, []).append(pid)
+        found, queue = {}, [self.pid]
+        while queue:
+            pid = queue.pop()
+            with contextlib.suppress(OSError):
+                raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+                found[pid] = raw.replace(b"\0", b" ").decode(errors="replace")
+            queue += children.get(pid, [])
+        return found
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 40.0) -> int:
+        """End it and return its exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            yield int(stat.parent.name), int(fields[1])
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process, MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no such process")
+
+
+def maps_torch(pid: int) -> bool:
+    """Whether a process has torch's library in its memory."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()

@@ -1,0 +1,1 @@
+"""What runs in an HTTP process: from a connection to an answer, without torch."""

@@ -1,0 +1,317 @@
+"""The HTTP side: one ASGI application in each HTTP process.
+
+It stands before FastAPI, not inside it: the routes that embed are found in a dictionary, so a
+cache hit pays for no framework. FastAPI describes the same routes for /docs and answers what is
+left. Every exception becomes an error of the shared form here, and its inner text stays in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import itertools
+import logging
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from cache import VectorCache
+from litapi.dispatcher import Dispatcher
+from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
+from litapi.http.access import Access
+from litapi.http.answer import Answer
+from litapi.http.connection import WHOLE
+from litapi.http.embedder import Embedder
+from litapi.http.health import Health
+from litapi.http.inputs import Reader
+from litapi.http.middleware import wrap
+from litapi.http.openapi import describe
+from litapi.http.replay import Replay
+from litapi.http.request import ClientGone, Incoming, Receive, Scope, Send
+from litapi.http.routes import Facts, ItemsRefused, Route, Routes
+from litapi.metrics import Metrics, NotedMetrics, exposition
+from litapi.serving import Service
+from litapi.settings import Settings
+from litapi.transport.pool import Pool
+
+if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
+    from litapi.http.fetch import Fetcher
+
+log = logging.getLogger("siglit.front")
+
+Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
+PAGES = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
+FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
+YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
+TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
+_HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
+
+
+class Shared(Protocol):
+    """What the main process shares with every HTTP process."""
+
+    draining: Any  # its `value` is 1 from the moment the server is told to end
+
+    def busy(self) -> Any:
+        """An array: how many requests each HTTP process is answering."""
+
+
+class Front:
+    """The ASGI application. `response_queue_id` is LitServe's name for which process this is."""
+
+    response_queue_id: int | None = None
+
+    def __init__(
+        self,
+        service: Service,
+        dispatcher: Callable[[int], Dispatcher],
+        cache: Callable[[Metrics], VectorCache],
+        state: Shared,
+    ) -> None:
+        settings = service.settings
+        self._service = service
+        self._make_dispatcher = dispatcher
+        self._make_cache = cache
+        self._shared = state
+        self._limit = settings.max_body_bytes
+        self._access = Access(settings.api_keys, settings.rate_limit)
+        self._logs = settings.access_log == "on"
+        pages: Any = describe()
+        self._pages: Any = ProxyHeadersMiddleware(pages, FORWARDERS)  # redirects name the scheme
+        self._table: dict[tuple[str, str], Route] = {}
+        self._paths: frozenset[str] = frozenset()
+        self._in_flight = 0
+        self._wrapped = False  # a middleware must see, and may change, every message
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def wrapped(self) -> Pages:
+        """This application inside the middlewares that the settings ask for."""
+        app = wrap(self, self._service.settings)
+        self._wrapped = app is not self
+        return app
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        self._consumer = self.response_queue_id or 0
+        self._busy = self._shared.busy()
+        self._fresh = _fresh_ids()
+        self._metrics = NotedMetrics()
+        self._metrics.tiers("+".join(self._service.cache_tiers))
+        dispatcher = self._make_dispatcher(self._consumer)
+        dispatcher.start()
+        cache = self._make_cache(self._metrics)
+        await cache.start()
+        stack.push_async_callback(cache.close)
+        if cache.store is not None and self._consumer == 0:
+            for sentence in await cache.store.inspect():
+                log.warning("%s", sentence)
+        fetcher = make_fetcher(self._service.settings)
+        if fetcher is not None:
+            await fetcher.start()
+            stack.push_async_callback(fetcher.close)
+        pool = Pool(self._service.settings, dispatcher, self._metrics)
+        self._health = Health(self._service.settings, dispatcher, pool.served)
+        self._lay_table(cache, pool, fetcher)
+        await self._health.first()
+        for work in (self._health.run(), self._tell(pool)):
+            stack.callback(asyncio.create_task(work).cancel)
+        stack.callback(self._metrics.tell)
+        gc.collect()
+        gc.freeze()  # what is here now stays: the collector need not walk it again and again
+        gc.set_threshold(YOUNG)
+
+    def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
+        service, cached = self._service, self._service.settings.cache == "on"
+        timeout = service.settings.timeout
+        embedder = Embedder(service.fingerprints(), cache, pool.submit, timeout, pool.begun)
+        routes = Routes(service, Reader(service.settings, fetcher), embedder)
+        self._facts = Facts(service)
+        health: dict[tuple[str, str], Route] = {
+            ("GET", "/livez"): _alive,
+            ("GET", "/readyz"): self._readiness,
+            ("GET", "/metrics"): functools.partial(self._exposed, pool),
+        }
+        replay = Replay(service.settings.answer_cache_mb << 20 if cached else 0, self._metrics)
+        embeds = {name: replay.over(route) for name, route in routes.table().items()}
+        self._table = {**embeds, **self._facts.table(), **health}
+        self._paths = frozenset(path for _, path in self._table)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        stack = AsyncExitStack()
+        await receive()
+        try:
+            await self._open(stack)
+        except Exception:
+            log.exception("the HTTP process could not start")
+            await send({"type": "lifespan.startup.failed", "message": "see the log"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await stack.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # -- requests ------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        began = time.perf_counter()
+        incoming = Incoming(scope, receive, self._limit)
+        self._in_flight += 1
+        self._busy[self._consumer] = self._in_flight
+        try:
+            answer = await self._answer(incoming)
+            if answer is None:
+                await self._pages(scope, receive, send)
+                return
+            request_id = _request_id(incoming, self._fresh)
+            if self._wrapped or not _sent_whole(answer, incoming, request_id):
+                await _send(answer, incoming, request_id, send)
+        except ClientGone:
+            return
+        finally:
+            self._in_flight -= 1
+            self._busy[self._consumer] = self._in_flight
+        seconds = time.perf_counter() - began
+        label = incoming.path if incoming.path in self._paths else "other"
+        self._metrics.answered(label, answer.status, seconds)
+        if self._logs:
+            _log_request(label, incoming.method, answer.status, seconds, request_id)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _answer(self, incoming: Incoming) -> Answer | None:
+        """The answer, or None where the pages have it."""
+        try:
+            self._access.check(incoming)
+            route = self._route(incoming)
+            return None if route is None else await route(incoming)
+        except ItemsRefused as refused:
+            return Answer.error(refused.error, refused.items)
+        except ServiceError as error:
+            return Answer.error(error)
+        except ClientGone:
+            raise
+        except Exception:
+            log.exception("a request failed")
+            return Answer.error(ServiceError())
+
+    def _route(self, incoming: Incoming) -> Route | None:
+        """None where the pages answer."""
+        method, path = incoming.method, incoming.path
+        route = self._table.get(("GET" if method == "HEAD" else method, path))
+        if route is not None:
+            return route
+        if path.startswith(PAGES):
+            return None
+        if path in self._paths:
+            found = {method for method, known in self._table if known == path}
+            raise MethodNotAllowed(found | {"HEAD"} if "GET" in found else found)
+        if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
+            return self._facts.model
+        raise RouteUnknown
+
+    async def _readiness(self, incoming: Incoming) -> Answer:
+        del incoming
+        if self._shared.draining.value:
+            raise NotReady("The server is shutting down.")
+        self._health.check()
+        return Answer.json({"status": "ready"})
+
+    async def _exposed(self, pool: Pool, incoming: Incoming) -> Answer:
+        del incoming
+        pool.observe()
+        self._metrics.tell()
+        text = await asyncio.to_thread(exposition)
+        kind = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
+        return Answer(text, headers=[kind])
+
+    async def _tell(self, pool: Pool) -> None:
+        """Other HTTP processes answer `/metrics` too, and know of this one what it has told."""
+        while True:
+            await asyncio.sleep(TELL_EVERY)
+            pool.observe()
+            self._metrics.tell()
+
+
+async def _alive(incoming: Incoming) -> Answer:
+    del incoming
+    return Answer.json({"status": "alive"})
+
+
+def _fresh_ids() -> Iterator[bytes]:
+    """A random start for each process, then numbers: random bytes each time cost a system call."""
+    start = os.urandom(5).hex().encode()
+    return (b"%b%06x" % (start, number) for number in itertools.count())
+
+
+def _request_id(incoming: Incoming, fresh: Iterator[bytes]) -> bytes:
+    """The client's own, where it is harmless, else a new one."""
+    given = incoming.headers.get(b"x-request-id")
+    return given if given and _HARMLESS(given) else next(fresh)
+
+
+async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Send) -> None:
+    headers = [
+        *answer.headers,
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"x-request-id", request_id),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = b"" if incoming.method == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body})
+
+
+def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
+    """Whether the server below could take the answer in one piece, and did."""
+    whole = incoming.extensions.get(WHOLE)
+    if whole is None or incoming.method == "HEAD":
+        return False
+    head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)
+    return bool(whole(incoming.scope, answer.status, head, answer.body))
+
+
+def _log_request(label: str, method: str, status: int, seconds: float, request_id: bytes) -> None:
+    facts = {
+        "route": label,
+        "method": method,
+        "status": status,
+        "ms": round(seconds * 1e3, 3),
+        "request_id": request_id.decode("ascii"),
+    }
+    log.info("%(method)s %(route)s %(status)s %(ms)s ms %(request_id)s", facts, extra=facts)
+
+
+def make_fetcher(settings: Settings) -> Fetcher | None:
+    """The fetcher of images by URL, where the settings allow it at all.
+
+    Raises:
+        ValueError: the settings name hosts that are none.
+    """
+    if settings.image_urls == "off":
+        return None
+    from litapi.http.fetch import Fetcher, FetchPolicy
+
+    policy = FetchPolicy(
+        hosts=settings.image_url_hosts,
+        any_public=settings.image_urls == "any-public",
+        private_ok=settings.image_url_private == "on",
+        max_bytes=settings.max_image_bytes,
+        max_request_bytes=max(settings.max_body_bytes, settings.max_image_bytes),
+        max_held_bytes=max(
+            (settings.max_queue_mb << 20) // settings.front_processes, settings.max_image_bytes
+        ),
+        timeout=settings.image_url_timeout,
+    )
+    return Fetcher(policy)

@@ -1,0 +1,60 @@
+"""What stands around the front when the settings ask for it: CORS and traces.
+
+Each is a maintained library's ASGI middleware and is imported only when it is switched on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litapi.http.request import Receive, Scope, Send
+from litapi.settings import Settings
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+SEEN = [
+    "X-Cache",
+    "X-Truncated",
+    "X-Request-Id",
+    "X-Embedding-Shape",
+    "X-Embedding-Dtype",
+    "X-Embedding-Scales",
+    "Server-Timing",
+]
+
+
+def wrap(app: App, settings: Settings) -> App:
+    """`app` inside its middlewares, traces outermost."""
+    if settings.cors_origins:
+        app = _cors(app, settings.cors_origins)
+    if settings.otlp_endpoint:
+        app = _traced(app, settings.otlp_endpoint)
+    return app
+
+
+def _cors(app: App, origins: tuple[str, ...]) -> App:
+    from starlette.middleware.cors import CORSMiddleware
+
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=SEEN,
+        max_age=600,
+    )
+
+
+def _traced(app: App, endpoint: str) -> App:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "siglit"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    quiet: Any = ["send", "receive"]  # one span a request, not one a message
+    return OpenTelemetryMiddleware(
+        app, excluded_urls="livez,readyz,metrics", tracer_provider=provider, exclude_spans=quiet
+    )

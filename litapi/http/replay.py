@@ -1,0 +1,103 @@
+"""Whole answers, for requests that come again to the byte: the shortest way to a vector.
+
+Services that look the same things up again and again send the same bytes again and again. An
+answer made wholly of vectors that memory held is kept under everything it depends on: path,
+`Accept`, content type and body. A vector never changes under its fingerprint, and the fingerprint
+never changes in a process, so what is kept here goes no staler than the vectors themselves; an
+answer about images that came by URL is not kept, as a URL may bring another one next time. A
+request with a query string or a `Cache-Control` is not for this tier, nor is one that is large:
+a look-up by content costs little there beside the rest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from cache.watcher import SILENT, Watcher
+from litapi.http.answer import Answer
+from litapi.http.embedder import Spent
+from litapi.http.request import Incoming
+
+Route = Callable[[Incoming], Awaitable[Answer]]
+Name = tuple[str, bytes, bytes, bytes]
+
+LARGEST_BODY = 32 << 10  # bytes of a request; hashing more costs what the tier saves
+SHARE = 16  # one answer may take this part of the limit
+EXTRA = 1500  # bytes that CPython spends on the name, the answer, its headers and their places
+NO_TIME = (b"server-timing", Spent().header())  # to read a clock would take longer than the look-up
+
+
+class Replay:
+    """The answers kept in one HTTP process: least recently used, bounded in bytes.
+
+    `limit` 0 keeps nothing. For one event loop: there is no lock.
+    """
+
+    def __init__(self, limit: int, watcher: Watcher = SILENT) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._watcher = watcher
+        self._kept: OrderedDict[Name, Answer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def over(self, route: Route) -> Route:
+        """`route`, asked only for what is not kept."""
+        return self._replayed(route) if self.limit else route
+
+    def _replayed(self, route: Route) -> Route:
+        async def replayed(incoming: Incoming) -> Answer:
+            if not _suits(incoming):
+                return await route(incoming)
+            body = incoming.at_once()
+            name = _name(incoming, await incoming.body() if body is None else body)
+            kept = self._kept.get(name)
+            if kept is not None:
+                return self._again(name, kept)
+            answer = await route(incoming)
+            if answer.hits:
+                self._keep(name, answer)
+            return answer
+
+        return replayed
+
+    def _again(self, name: Name, kept: Answer) -> Answer:
+        self._kept.move_to_end(name)
+        self._watcher.looked_up("answer", "hit", 1)
+        self._watcher.looked_up("l1", "hit", kept.hits)
+        return kept
+
+    def _keep(self, name: Name, answer: Answer) -> None:
+        size = _cost(name, answer)
+        if size * SHARE > self.limit or name in self._kept:
+            return
+        lasting = [header for header in answer.headers if header[0] != NO_TIME[0]]
+        self._kept[name] = Answer(answer.body, headers=[*lasting, NO_TIME], hits=answer.hits)
+        self.bytes += size
+        while self.bytes > self.limit:
+            oldest, gone = self._kept.popitem(last=False)
+            self.bytes -= _cost(oldest, gone)
+        self._watcher.bytes("answer", self.bytes)
+
+
+def _cost(name: Name, answer: Answer) -> int:
+    return sum(map(len, name)) + len(answer.body) + EXTRA
+
+
+def _suits(incoming: Incoming) -> bool:
+    """Whether this tier is asked."""
+    headers = incoming.headers
+    announced = headers.get(b"content-length", b"")
+    small = len(announced) < 6 and announced.isdigit() and int(announced) <= LARGEST_BODY
+    if not small or incoming.scope.get("query_string") or b"cache-control" in headers:
+        return False
+    # multipart is read in pieces, and its boundary is new each time
+    return headers.get(b"content-type", b"")[:10].lower() != b"multipart/"
+
+
+def _name(incoming: Incoming, body: bytes) -> Name:
+    """What the answer depends on."""
+    headers = incoming.headers
+    return incoming.path, headers.get(b"accept", b""), headers.get(b"content-type", b""), body

@@ -1,0 +1,1 @@
+"""What a precision is worth beside float32, and whether it may be served."""

@@ -1,0 +1,131 @@
+"""The quality gate: the towers as they would be served, beside float32, on the same pairs.
+
+The precisions with a name in 8 bits, and float16, must pass it on the checkpoint they are served
+with. Both sides are computed on the same device, one tower after the other, so no more memory is
+needed than serving takes in float32. How many drawn pairs are judged depends on what one costs.
+
+    python -m litapi.quality.gate     settings as JSON on standard input, figures as JSON on output
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.demo.judge import Vectors
+from litapi.logs import configure
+from litapi.messages import KINDS, Kind
+from litapi.model.compiled import keep_in
+from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.pixels import PixelMaker
+from litapi.model.precision import choose_precision
+from litapi.model.tokens import Tokenizer
+from litapi.quality.fidelity import Fidelity, Judged
+from litapi.quality.pairs import Pairs
+from litapi.settings import Settings, SettingsError
+
+GFLOP = {"cpu": 5_000.0, "cuda": 1_000_000.0}  # of one side: a minute or two, and seconds
+FEWEST, MOST = 48, 400  # drawn pairs
+BATCH = {"cpu": 8, "cuda": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Judges one checkpoint on one device, as `settings` would serve it."""
+
+    settings: Settings
+    checkpoint: Checkpoint
+    device: str
+
+    def arithmetic(self) -> dict[Kind, str]:
+        """The precision of each tower. Raises CheckpointError, which names the option."""
+        return {kind: self._precision(kind) for kind in KINDS}
+
+    def judge(self) -> Fidelity:
+        """Compute and compare. Raises CheckpointError, or SettingsError for wrong pairs."""
+        precisions = self.arithmetic()
+        pairs = self._pairs()
+        items = self._items(pairs)
+        exact = {kind: self._vectors(kind, items[kind], "float32", False) for kind in KINDS}
+        compiled = self.settings.compile == "on"
+        found = {
+            kind: exact[kind]
+            if precisions[kind] == "float32" and not compiled
+            else self._vectors(kind, items[kind], precisions[kind], compiled)
+            for kind in KINDS
+        }
+        scale, bias = self.checkpoint.logit_scale, self.checkpoint.logit_bias
+        return Fidelity.of(_judged(exact), _judged(found), pairs.truth, scale, bias)
+
+    def _precision(self, kind: Kind) -> str:
+        try:
+            return choose_precision(self.settings.precision_of(kind), self.device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.settings.precision_option(kind)}: {error}") from None
+
+    def _pairs(self) -> Pairs:
+        if self.settings.pairs:
+            return Pairs.of_folder(Path(self.settings.pairs))
+        each = self.checkpoint.text_gflop + self.checkpoint.image_gflop
+        affordable = int(GFLOP[_kind_of(self.device)] / each)
+        return Pairs.drawn(min(max(affordable, FEWEST), MOST))
+
+    def _items(self, pairs: Pairs) -> dict[Kind, Any]:
+        """Model input: ids of captions and then prompts, and pixels."""
+        tokenizer, maker = Tokenizer.load(self.checkpoint), PixelMaker(self.checkpoint)
+        patches = self.settings.max_num_patches
+        return {
+            "text": tokenizer.encode([*pairs.captions, *pairs.prompts]).ids,
+            "image": [maker.make(picture, patches) for picture in pairs.pictures],
+        }
+
+    def _vectors(self, kind: Kind, items: Any, precision: str, compiled: bool) -> Vectors:
+        if compiled:
+            keep_in(self.settings.compile_folder / "inductor")
+        encoder = self._encoder(kind, precision, compiled)
+        step = BATCH[_kind_of(self.device)]
+        rows = [encoder.embed(items[start : start + step]) for start in range(0, len(items), step)]
+        del encoder
+        gc.collect()  # a compiled tower is held by cycles, and the next one needs the room
+        return np.concatenate(rows)
+
+    def _encoder(self, kind: Kind, precision: str, compiled: bool) -> Any:
+        checkpoint, device, threads = self.checkpoint, self.device, self.settings.threads
+        if kind == "text":
+            return TextEncoder.load(checkpoint, device, precision, threads, compiled)
+        patches = self.settings.max_num_patches
+        return ImageEncoder.load(checkpoint, device, precision, threads, compiled, patches)
+
+
+def _kind_of(device: str) -> str:
+    return "cpu" if device == "cpu" else "cuda"
+
+
+def _judged(vectors: dict[Kind, Vectors]) -> Judged:
+    count = len(vectors["image"])
+    return Judged(vectors["image"], vectors["text"][:count], vectors["text"][count:])
+
+
+def main() -> int:
+    """Judge for another process, which must not load torch itself."""
+    asked = orjson.loads(sys.stdin.buffer.read())
+    settings = Settings.model_validate(asked["settings"])
+    configure(settings)
+    try:
+        checkpoint = Checkpoint.open(asked["folder"], asked["name"], asked["revision"])
+        answer: dict[str, Any] = Gate(settings, checkpoint, asked["device"]).judge().fields()
+    except (CheckpointError, SettingsError) as error:
+        answer = {"refused": str(error)}
+    sys.stdout.buffer.write(orjson.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

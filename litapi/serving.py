@@ -1,0 +1,142 @@
+"""What is served, as the front tells it: model, limits, workers, cache. Facts only, no work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as default
+from typing import Any
+
+from cache import Fingerprint
+from cache.key import Field
+from litapi.checkpoint import Checkpoint
+from litapi.messages import KINDS, Kind
+from litapi.quality.fidelity import Fidelity
+from litapi.settings import Settings
+
+VERSION = "0.1.0"
+DEMO_NOTE = (
+    "This is the small demo checkpoint: it knows drawn shapes only. Serve a real one with"
+    " MODEL=google/siglip2-so400m-patch16-naflex or a folder."
+)
+DIMENSIONS_NOTE = (
+    "SigLIP2 is not trained for shortened vectors: dimensions cuts and renormalises, at a cost in"
+    " retrieval quality."
+)
+
+
+@dataclass(slots=True)
+class Service:
+    """One served checkpoint with the settings it is served under."""
+
+    settings: Settings
+    checkpoint: Checkpoint
+    precision: dict[Kind, str] = default(default_factory=dict)
+    arithmetic: dict[Kind, str] = default(default_factory=dict)  # precision, range, compiled
+    quality: Fidelity | None = None  # beside float32, where the precision must show it
+    workers: list[dict[str, Any]] = default(default_factory=list)
+    cache_tiers: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name under which the model is served."""
+        return self.settings.served_name or self.checkpoint.name
+
+    def answers_to(self, model: str) -> bool:
+        """Whether a request that names `model` means the one served here."""
+        return bool(model) and model in (
+            self.name,
+            self.checkpoint.name,
+            self.name.rpartition("/")[2],
+        )
+
+    def fingerprints(self) -> dict[Kind, Fingerprint]:
+        """For each kind, everything that can change one of its vectors."""
+        return {kind: self._fingerprint(kind) for kind in KINDS}
+
+    def _fingerprint(self, kind: Kind) -> Fingerprint:
+        checkpoint, settings = self.checkpoint, self.settings
+        shared: dict[str, Field] = {
+            "checkpoint": checkpoint.name,
+            "revision": checkpoint.revision,
+            "weights": checkpoint.weights_digest,
+            "config": checkpoint.config_digest,
+            "model_type": checkpoint.model_type,
+            "dim": checkpoint.dim,
+            "precision": self._arithmetic(kind),
+            "pooling": "pooled output, unit length",
+            "epoch": settings.cache_epoch,
+            "tenant": settings.cache_tenant,
+        }
+        if kind == "text":
+            text: dict[str, Field] = {
+                "tokenizer": checkpoint.tokenizer_digest,
+                "length": checkpoint.text_length,
+            }
+            return Fingerprint.of({**shared, **text})
+        patches = settings.max_num_patches or checkpoint.max_num_patches
+        image: dict[str, Field] = {
+            "preprocessing": checkpoint.preprocessing_digest,
+            "draft": settings.jpeg_draft,
+            "max_num_patches": patches,
+        }
+        if settings.compile == "on":  # whatever a request asks for, it is padded to the server's
+            image["padded_to"] = patches
+        return Fingerprint.of({**shared, **image})
+
+    def _arithmetic(self, kind: Kind) -> str:
+        """As a worker told it; before that as it was asked for."""
+        compiled = ", compiled" if self.settings.compile == "on" else ""
+        asked = self.precision.get(kind, self.settings.precision_of(kind)) + compiled
+        return self.arithmetic.get(kind, asked)
+
+    def info(self) -> dict[str, Any]:
+        """The body of `/info`."""
+        return {
+            "version": VERSION,
+            "model": self._model(),
+            "limits": self._limits(),
+            "workers": self.workers,
+            "devices": sorted({worker["device"] for worker in self.workers}),
+            "cache": {"tiers": list(self.cache_tiers)},
+        }
+
+    def _model(self) -> dict[str, Any]:
+        checkpoint = self.checkpoint
+        return {
+            "name": self.name,
+            "revision": checkpoint.revision,
+            "type": checkpoint.model_type,
+            "naflex": checkpoint.naflex,
+            "demo": checkpoint.is_demo,
+            "note": DEMO_NOTE if checkpoint.is_demo else None,
+            "dimension": checkpoint.dim,
+            "dimensions_note": DIMENSIONS_NOTE,
+            "precision": self.precision,
+            "compiled": self.settings.compile == "on",
+            "quality": self._quality(),
+            "logit_scale": checkpoint.logit_scale,
+            "logit_bias": checkpoint.logit_bias,
+            "text_length": checkpoint.text_length,
+            "image_size": None if checkpoint.naflex else checkpoint.image_size,
+            "patch_size": checkpoint.patch_size,
+            "max_num_patches": self.settings.max_num_patches or checkpoint.max_num_patches,
+            "weights_sha256": checkpoint.weights_digest,
+            "fingerprint": {kind: f.hex for kind, f in self.fingerprints().items()},
+        }
+
+    def _quality(self) -> dict[str, Any] | None:
+        if self.quality is None:
+            return None
+        return {"passed": self.quality.passed, **self.quality.fields()}
+
+    def _limits(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "items": settings.max_items,
+            "text_chars": settings.max_text_chars,
+            "image_bytes": settings.max_image_bytes,
+            "image_pixels": settings.max_pixels,
+            "image_formats": list(settings.image_formats),
+            "body_bytes": settings.max_body_bytes,
+            "timeout_seconds": settings.timeout,
+        }

@@ -1,0 +1,1 @@
+"""What carries jobs from HTTP processes to workers and replies back: both ends of it."""

@@ -1,0 +1,304 @@
+"""HTTP by hand, against a server that does not always keep to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as some
+
+from bench.load.connection import Address, Connection, Fault, Pool, Reply, header, unchunked
+from bench.load.route import Route
+from bench.load.workload import Workload
+from bench.rig.port import free_port
+from tests.support.echo_server import Behaviour, EchoServer, well
+
+T = TypeVar("T")
+LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+def request_to(address: Address, number: int = 0) -> bytes:
+    """A request for one text."""
+    return Route(address).request(Workload().job(1, number))
+
+
+def asked(
+    behave: Callable[[int], Behaviour], many: int = 1, timeout: float = 30.0
+) -> list[Reply | str]:
+    """What comes of requests on one connection, faults by name."""
+
+    async def ask(address: Address) -> list[Reply | str]:
+        found: list[Reply | str] = []
+        connection = await Connection.to(address, 30)
+        for number in range(many):
+            try:
+                found.append(await connection.ask(request_to(address, number), timeout))
+            except Fault as fault:
+                found.append(str(fault))
+        return found
+
+    with EchoServer(behave) as server:
+        return uvloop.run(ask(Address.of(server.url)))
+
+
+def pooled(
+    server: EchoServer, width: int, use: Callable[[Pool, Address], Awaitable[T]]
+) -> tuple[T, int]:
+    """What `use` gives, and the connections that were opened."""
+
+    async def main() -> tuple[T, int]:
+        address = Address.of(server.url)
+        pool = Pool(address, width)
+        found = await use(pool, address)
+        pool.close()
+        return found, pool.opened
+
+    return uvloop.run(main())
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://localhost:8080", Address("localhost", 8080)),
+        ("http://localhost:8080/", Address("localhost", 8080)),
+        ("http://127.0.0.1", Address("127.0.0.1", 80)),
+        ("https://127.0.0.1/api/", Address("127.0.0.1", 443, tls=True, prefix="/api")),
+    ],
+)
+def test_an_address_is_read_from_a_url(url: str, address: Address) -> None:
+    """Port and prefix may be left out."""
+    assert Address.of(url) == address
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://127.0.0.1", "http://", "", "http://a:b"])
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ValueError):  # noqa: PT011 - urllib has sentences of its own
+        Address.of(url)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour(),
+        Behaviour(chunked=True),
+        Behaviour(old=True),
+        Behaviour(unmeasured=True),
+        Behaviour(early=True),
+        Behaviour(early=True, chunked=True),
+    ],
+    ids=["length", "chunks", "http-1.0", "to-the-end", "100-continue", "100-and-chunks"],
+)
+def test_a_body_is_read_however_it_is_framed(behaviour: Behaviour) -> None:
+    """The same JSON each time."""
+    (reply,) = asked(lambda _: behaviour)
+    assert isinstance(reply, Reply)
+    assert reply.status == 200
+    assert reply.body.startswith(b'{"object"')
+    assert reply.body.endswith(b"}")
+    assert reply.first_byte <= reply.done
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name"),
+    [
+        (Behaviour(half=True), "half-answer"),
+        (Behaviour(half=True, chunked=True), "half-answer"),
+        (Behaviour(silent=True), "closed"),
+        (Behaviour(garbage=True), "malformed"),
+    ],
+)
+def test_a_broken_answer_is_a_fault_with_a_name(behaviour: Behaviour, name: str) -> None:
+    """Half an answer is not taken for a whole one."""
+    assert asked(lambda _: behaviour) == [name]
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    """After the timeout, and the connection with it."""
+    assert asked(lambda _: Behaviour(endless=True), many=2, timeout=0.05) == ["timeout", "closed"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
+def test_an_error_of_the_server_is_an_answer(status: int) -> None:
+    """What it means is judged elsewhere."""
+    (reply,) = asked(lambda _: Behaviour(status=status))
+    assert isinstance(reply, Reply)
+    assert reply.status == status
+
+
+def test_one_connection_serves_many_requests() -> None:
+    """Keep-alive: each request gets its own answer."""
+    replies = asked(well, many=20)
+    bodies = {reply.body for reply in replies if isinstance(reply, Reply)}
+    assert len(bodies) == 20
+
+
+@LOOPS
+def test_a_refused_connection_is_a_fault(run: Callable[[Awaitable[None]], None]) -> None:
+    """Nobody listens there."""
+
+    async def connect() -> None:
+        with pytest.raises(Fault, match="refused"):
+            await Connection.to(Address("127.0.0.1", free_port()), 30)
+
+    run(connect())
+
+
+def test_a_pool_uses_its_connections_again() -> None:
+    """One after another needs only one."""
+
+    async def use(pool: Pool, address: Address) -> None:
+        for number in range(10):
+            connection = await pool.take(30)
+            await connection.ask(request_to(address, number), 30)
+            pool.give(connection)
+
+    with EchoServer() as server:
+        assert pooled(server, 5, use) == (None, 1)
+        assert server.answered == 10
+
+
+def test_a_pool_opens_no_more_connections_than_it_may() -> None:
+    """The rest wait their turn, and all are served."""
+
+    async def use(pool: Pool, address: Address) -> int:
+        async def one(number: int) -> int:
+            connection = await pool.take(30)
+            try:
+                return (await connection.ask(request_to(address, number), 30)).status
+            finally:
+                pool.give(connection)
+
+        return (await asyncio.gather(*map(one, range(20)))).count(200)
+
+    with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
+        assert pooled(server, 3, use) == (20, 3)
+
+
+def test_a_filled_pool_is_connected_before_it_is_needed() -> None:
+    """The clock starts after that."""
+
+    async def use(pool: Pool, _: Address) -> int:
+        await pool.fill(4, 30)
+        return pool.opened
+
+    with EchoServer() as server:
+        assert pooled(server, 4, use) == (4, 4)
+
+
+def test_a_connection_that_lay_idle_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be hanging up on it just now."""
+    monkeypatch.setattr("bench.load.connection.STALE", -1.0)
+
+    async def use(pool: Pool, address: Address) -> None:
+        for number in range(3):
+            connection = await pool.take(30)
+            await connection.ask(request_to(address, number), 30)
+            pool.give(connection)
+
+    with EchoServer() as server:
+        assert pooled(server, 1, use) == (None, 3)
+
+
+def test_a_server_that_hangs_up_after_each_answer_is_connected_to_anew() -> None:
+    """As Flask's development server does."""
+
+    async def use(pool: Pool, address: Address) -> list[int]:
+        statuses = []
+        for number in range(3):
+            connection = await pool.take(30)
+            statuses.append((await connection.ask(request_to(address, number), 30)).status)
+            pool.give(connection)
+        return statuses
+
+    with EchoServer(lambda _: Behaviour(old=True)) as server:
+        assert pooled(server, 1, use) == ([200, 200, 200], 3)
+
+
+def test_a_failed_connection_leaves_its_place_to_the_next() -> None:
+    """A pool of one can be refused again and again without getting stuck."""
+
+    async def main() -> list[str]:
+        pool = Pool(Address("127.0.0.1", free_port()), 1)
+        names = []
+        for _ in range(3):
+            with pytest.raises(Fault) as caught:
+                await pool.take(30)
+            names.append(str(caught.value))
+        return names
+
+    assert uvloop.run(main()) == ["refused"] * 3
+
+
+def test_filling_from_a_server_that_is_down_does_no_harm() -> None:
+    """The requests will say so."""
+
+    async def main() -> int:
+        pool = Pool(Address("127.0.0.1", free_port()), 3)
+        await pool.fill(3, 30)
+        return pool.opened
+
+    assert uvloop.run(main()) == 0
+
+
+def test_a_cancelled_request_takes_its_connection_with_it() -> None:
+    """Its answer would be read by the next one."""
+
+    async def main(address: Address) -> bool:
+        connection = await Connection.to(address, 30)
+        task = asyncio.create_task(connection.ask(request_to(address), 30))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return connection.open
+
+    with EchoServer(lambda _: Behaviour(endless=True)) as server:
+        assert uvloop.run(main(Address.of(server.url))) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(b"x-cache", b"miss,hit-l1"), (b"age", b"0"), (b"cache", b""), (b"x", b"")]
+)
+def test_a_header_is_found_by_its_whole_name(name: bytes, value: bytes) -> None:
+    """Not by a part of another's."""
+    head = b"http/1.1 200 ok\r\nx-cache:  miss,hit-l1 \r\nage:0\r\n"
+    assert header(head, name) == value
+
+
+@given(pieces=some.lists(some.binary(min_size=1, max_size=40), max_size=6))
+def test_chunks_are_put_together_and_only_whole(pieces: list[bytes]) -> None:
+    """Every cut before the end reads as unfinished."""
+    data = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n"
+    assert unchunked(data) == b"".join(pieces)
+    last_size = len(b"0\r\n")
+    for cut in range(len(data) - last_size):
+        assert unchunked(data[:cut]) is None
+
+
+def test_a_body_of_many_packets_is_read_whole() -> None:
+    """A batch of hundreds of vectors does not come in one piece, nor does it leave in one."""
+
+    async def ask(address: Address) -> Reply:
+        connection = await Connection.to(address, 30)
+        route = Route(address, form="raw")
+        return await connection.ask(route.request(Workload(batch=5000).job(1, 0)), 30)
+
+    with EchoServer() as server:
+        reply = uvloop.run(ask(Address.of(server.url)))
+        assert len(server.items) == 5000
+    assert header(reply.head, b"x-embedding-shape") == b"5000,8"
+    assert len(reply.body) == 5000 * 8 * 4
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_head_that_does_not_end_is_given_up(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past a bound it is no HTTP; below it the rest may still come."""
+    monkeypatch.setattr(
+        "tests.support.echo_server._framed", lambda *_: b"HTTP/1.1 200 " + b"x" * size
+    )
+    assert asked(well, timeout=0.3) == ["malformed" if size > 65_536 else "timeout"]

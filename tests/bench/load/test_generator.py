@@ -1,0 +1,323 @@
+"""One process's share of a level, against a server that can misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import uvloop
+
+from bench.load.connection import Address
+from bench.load.generator import Generator, Order, lines
+from bench.load.level import WARMUP, Level
+from bench.load.recording import Stage
+from bench.load.route import Form, Route
+from bench.load.sample import STOPPED, Sample
+from bench.load.summary import Summary
+from bench.load.workload import Repeats, Target, Workload, drawings
+from tests.support.echo_server import Behaviour, EchoServer, Spoilt, well
+
+PICTURES = drawings(0, 3)
+
+
+def order(server: EchoServer, level: Level, form: Form = "v1", **workload: Any) -> Order:
+    """To run a level against a server."""
+    load = Workload(pictures=PICTURES, **workload)
+    return Order(Route(Address.of(server.url), form), load, level, timeout=30.0)
+
+
+def carried_out(given: Order, stop_after: float | None = None) -> Generator:
+    """The generator, after its run."""
+
+    async def main() -> Generator:
+        generator = Generator(given)
+        await generator.prepare()
+        if stop_after is not None:
+            asyncio.get_running_loop().call_later(stop_after, generator.stop)
+        await generator.run(time.monotonic())
+        return generator
+
+    return uvloop.run(main())
+
+
+def closed(
+    behave: Callable[[int], Behaviour] = well, requests: int = 20, **changes: Any
+) -> list[Sample]:
+    """Samples of a closed loop of four."""
+    with EchoServer(behave) as server:
+        given = order(server, Level(1, concurrency=4, requests=requests))
+        return carried_out(replace(given, **changes)).samples
+
+
+def errors(samples: list[Sample]) -> Counter[str | None]:
+    """How often each."""
+    return Counter(one.error for one in samples)
+
+
+LEVELS = [
+    Level(1, concurrency=1, requests=15),
+    Level(1, concurrency=6, requests=40),
+    Level(1, concurrency=3, duration=0.2),
+    Level(1, rate=150.0, duration=0.2),
+    Level(1, rate=200.0, requests=30, arrivals="poisson"),
+    Level(1, rate=500.0, requests=40, connections=1),
+]
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_every_request_that_was_sent_has_exactly_one_sample(level: Level) -> None:
+    """The server's count is the generator's."""
+    with EchoServer() as server:
+        samples = carried_out(order(server, level)).samples
+        assert len(server.items) == len(samples) > 0
+    assert sorted(one.number for one in samples) == list(range(len(samples)))
+    assert errors(samples) == {None: len(samples)}
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_the_times_of_a_sample_are_in_order(level: Level) -> None:
+    """Due, sent, first byte, last byte."""
+    with EchoServer() as server:
+        for one in carried_out(order(server, level)).samples:
+            assert one.first_byte is not None
+            assert one.scheduled - 0.001 <= one.sent <= one.first_byte <= one.done
+
+
+def test_an_open_loop_schedules_by_the_clock() -> None:
+    """Whatever the answers do: gaps of five milliseconds, to the microsecond."""
+    with EchoServer(lambda _: Behaviour(delay=0.02)) as server:
+        samples = carried_out(order(server, Level(1, rate=200.0, requests=20))).samples
+    due = sorted(one.scheduled for one in samples)
+    assert [later - due[0] for later in due] == pytest.approx([i / 200 for i in range(20)])
+
+
+def test_a_stall_of_the_server_shows_in_the_latencies_of_all_it_held_up() -> None:
+    """No coordinated omission: a second's stall at 100/s is seen by many requests, not by one."""
+    behave = lambda number: Behaviour(stall=1.0 if number == 20 else 0.0)  # noqa: E731
+    with EchoServer(behave) as server:
+        samples = carried_out(order(server, Level(1, rate=100.0, duration=1.5))).samples
+    assert len(samples) == 150
+    assert sum(one.latency > 0.5 for one in samples) >= 40
+    summary = Summary.of(Stage(Level(1, rate=100.0, duration=1.5), samples))
+    assert summary.latency_ms is not None
+    assert summary.latency_ms["p99"] > 800
+
+
+def test_a_stall_is_seen_through_a_single_connection_too() -> None:
+    """There requests wait inside the generator, and that wait counts."""
+    behave = lambda number: Behaviour(stall=0.6 if number == 5 else 0.0)  # noqa: E731
+    level = Level(1, rate=100.0, requests=50, connections=1)
+    with EchoServer(behave) as server:
+        samples = carried_out(order(server, level)).samples
+    assert sum(one.latency > 0.3 for one in samples) >= 20
+    assert sum(one.sent - one.scheduled > 0.3 for one in samples) >= 20
+
+
+def test_a_closed_loop_waits_for_the_server() -> None:
+    """Never more under way than its concurrency."""
+    samples = closed(lambda _: Behaviour(delay=0.01), requests=30)
+    begun = [(one.sent, 1) for one in samples] + [(one.done, -1) for one in samples]
+    under_way = most = 0
+    for _, change in sorted(begun):
+        under_way += change
+        most = max(most, under_way)
+    assert most == 4
+
+
+@pytest.mark.parametrize("status", [400, 500, 503])
+def test_a_status_is_an_error_by_its_number(status: int) -> None:
+    """Every third here."""
+    samples = closed(lambda n: Behaviour(status=status if n % 3 == 0 else 200), requests=30)
+    assert errors(samples) == {None: 20, f"status {status}": 10}
+
+
+def test_a_429_is_not_an_error() -> None:
+    """It is counted by its status."""
+    samples = closed(lambda n: Behaviour(status=429 if n % 2 else 200))
+    assert errors(samples) == {None: 20}
+    assert Counter(one.status for one in samples) == {200: 10, 429: 10}
+    assert sum(one.good for one in samples) == 10
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name"),
+    [
+        (Behaviour(half=True), "half-answer"),
+        (Behaviour(silent=True), "closed"),
+        (Behaviour(garbage=True), "malformed"),
+    ],
+)
+def test_a_broken_answer_is_an_error_and_the_run_goes_on(behaviour: Behaviour, name: str) -> None:
+    """Those after it are sent on a new connection."""
+    samples = closed(lambda n: behaviour if n in (3, 4, 11) else Behaviour())
+    assert errors(samples) == {None: 17, name: 3}
+
+
+SPOILT: list[tuple[Spoilt, str]] = [
+    ("fewer", "too-few-vectors"),
+    ("more", "too-many-vectors"),
+    ("long", "not-unit"),
+    ("words", "unreadable-body"),
+    ("null", "too-few-vectors"),
+    ("ragged", "other-dimension"),
+]
+
+
+@pytest.mark.parametrize(("spoilt", "name"), SPOILT)
+def test_a_wrong_body_is_an_error_though_its_status_is_200(spoilt: Spoilt, name: str) -> None:
+    """Speed without vectors is no speed."""
+    behave = lambda n: Behaviour(spoilt=spoilt if n == 5 else "")  # noqa: E731
+    with EchoServer(behave) as server:
+        given = order(server, Level(1, concurrency=2, requests=10), batch=2)
+        assert errors(carried_out(given).samples) == {None: 9, name: 1}
+
+
+def test_vectors_of_another_dimension_than_before_are_an_error() -> None:
+    """The first answer settles it."""
+    with EchoServer(lambda n: Behaviour(spoilt="dimension" if n > 6 else "")) as server:
+        samples = carried_out(order(server, Level(1, concurrency=1, requests=10))).samples
+    assert errors(samples) == {None: 7, "other-dimension": 3}
+
+
+def test_lengths_can_be_waived_for_a_baseline() -> None:
+    """Its vectors may be left as they come."""
+    assert errors(closed(lambda _: Behaviour(spoilt="long"), unit=False)) == {None: 20}
+
+
+def test_a_request_that_takes_too_long_is_given_up() -> None:
+    """After the timeout; the others are not held up by it."""
+    samples = closed(lambda n: Behaviour(endless=n == 2), requests=12, timeout=1.5)
+    assert errors(samples) == {None: 11, "timeout": 1}
+    assert max(one.latency for one in samples) > 1.49  # the loop counts whole milliseconds
+
+
+def test_a_server_that_is_down_is_recorded_as_such() -> None:
+    """Each request once, without an answer."""
+    with EchoServer() as server:
+        given = order(server, Level(1, concurrency=2, requests=4))
+    samples = carried_out(given).samples
+    assert [one.status for one in samples] == [0] * 4
+    assert errors(samples).keys() <= {"refused", "closed"}
+
+
+@pytest.mark.parametrize("form", ["v1", "embed", "raw"])
+@pytest.mark.parametrize("target", ["text", "image"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_route_is_driven_and_checked(form: Form, target: Target, batch: int) -> None:
+    """All items arrive, all vectors come back."""
+    with EchoServer() as server:
+        given = order(server, Level(1, concurrency=2, requests=6), form, target=target, batch=batch)
+        generator = carried_out(given)
+        assert len(set(server.items)) == 6 * batch
+    assert errors(generator.samples) == {None: 6}
+    assert all(one.checked and one.items == batch for one in generator.samples)
+    assert generator.gauge.checked == 6
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour(old=True), Behaviour(chunked=True)])
+def test_servers_that_frame_their_answers_differently_are_measured(behaviour: Behaviour) -> None:
+    """Such as Flask's, which hangs up after each."""
+    assert errors(closed(lambda _: behaviour)) == {None: 20}
+
+
+def test_cache_states_and_timings_are_in_the_samples() -> None:
+    """Read from the headers of the answer."""
+    for one in closed():
+        assert one.cache == {"miss": 1}
+        assert one.timings == {"cache": 0.25, "infer": 2.5}
+
+
+def test_a_primed_universe_is_hit_from_the_first_level_on() -> None:
+    """The warm-up sends it once, all hits after that."""
+    with EchoServer() as server:
+        repeats = Repeats(1.0, universe=12)
+        warm = order(server, Level(WARMUP, concurrency=2, requests=12), repeats=repeats)
+        primed = carried_out(replace(warm, prime=True)).samples
+        samples = carried_out(replace(warm, level=Level(1, concurrency=3, requests=40))).samples
+    assert [one.cache for one in primed] == [{"miss": 1}] * 12
+    assert [one.cache for one in samples] == [{"hit-l1": 1}] * 40
+
+
+def test_processes_share_a_level() -> None:
+    """Each sends its turns, together all of them."""
+    with EchoServer() as server:
+        given = order(server, Level(1, concurrency=5, requests=21))
+        parts = [
+            carried_out(replace(given, process=i, processes=2)).samples for i in range(2)
+        ]  # one after another, which does not matter here
+        assert len(set(server.items)) == 21
+    assert [one.number % 2 for one in parts[0]] == [0] * 11
+    assert [one.number % 2 for one in parts[1]] == [1] * 10
+
+
+def test_a_full_shelf_is_stated() -> None:
+    """Then one in so many bodies was checked."""
+    with EchoServer() as server:
+        given = order(server, Level(1, concurrency=2, requests=40))
+        generator = carried_out(replace(given, room=500))
+    gauge = generator.gauge
+    assert gauge.check_stride > 1
+    assert gauge.checked == sum(one.checked for one in generator.samples) < 40
+
+
+@pytest.mark.parametrize(
+    "level", [Level(1, concurrency=3, duration=60.0), Level(1, rate=50.0, duration=60.0)]
+)
+def test_a_stopped_run_keeps_what_it_has(level: Level) -> None:
+    """Answers under way are awaited, nothing more is sent."""
+    with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
+        samples = carried_out(order(server, level), stop_after=0.2).samples
+        assert len(server.items) == len(samples) > 0
+    assert errors(samples) == {None: len(samples)}
+
+
+@pytest.mark.parametrize(
+    "level", [Level(1, concurrency=3, duration=60.0), Level(1, rate=50.0, duration=60.0)]
+)
+def test_what_is_not_answered_when_stopped_is_marked(
+    level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample each, neither good nor bad."""
+    monkeypatch.setattr("bench.load.generator.GRACE", 0.1)
+    with EchoServer(lambda _: Behaviour(endless=True)) as server:
+        samples = carried_out(order(server, level), stop_after=0.2).samples
+    assert len(samples) >= 3
+    assert errors(samples) == {STOPPED: len(samples)}
+
+
+def test_the_gauge_tells_of_the_process() -> None:
+    """Processor share, lag, connections."""
+    with EchoServer() as server:
+        gauge = carried_out(order(server, Level(1, concurrency=4, duration=0.2))).gauge
+    assert gauge.cpu > 0
+    assert 0 <= gauge.lag_p99_ms <= gauge.lag_max_ms
+    assert gauge.connections == 4
+
+
+def test_a_loop_that_is_held_up_shows_as_lag() -> None:
+    """Here by a body of work in the loop itself, a tenth of a second long."""
+    with EchoServer() as server:
+        given = order(server, Level(1, concurrency=1, duration=0.4))
+
+        async def main() -> Generator:
+            generator = Generator(given)
+            asyncio.get_running_loop().call_later(0.1, time.sleep, 0.1)
+            await generator.run(time.monotonic())
+            return generator
+
+        gauge = uvloop.run(main()).gauge
+    assert gauge.lag_max_ms > 50
+    assert gauge.bound
+
+
+def test_samples_become_lines_in_pieces() -> None:
+    """So that no message to the parent is huge; none is lost."""
+    samples = closed(requests=25)
+    pieces = list(lines(samples, most=10))
+    assert [piece.count(b"\n") for piece in pieces] == [10, 10, 5]
+    assert b"".join(pieces) == b"".join(one.line() for one in samples)

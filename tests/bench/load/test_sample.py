@@ -1,0 +1,127 @@
+"""One record for each request, and what is read from headers into it."""
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from bench.load.sample import STOPPED, Sample, states, timings
+from tests.support.recordings import refused, sample
+
+SECONDS = some.floats(0, 1e5).map(lambda value: round(value, 6))
+SAMPLES = some.builds(
+    Sample,
+    level=some.integers(0, 254),
+    number=some.integers(0, 1 << 31),
+    target=some.sampled_from(["text", "image"]),
+    items=some.integers(1, 256),
+    scheduled=SECONDS,
+    sent=SECONDS,
+    first_byte=some.none() | SECONDS,
+    done=SECONDS,
+    status=some.sampled_from([0, 200, 429, 503]),
+    error=some.none() | some.text(max_size=20),
+    size=some.integers(0, 1 << 30),
+    checked=some.booleans(),
+    cache=some.dictionaries(some.sampled_from(["miss", "hit-l1"]), some.integers(1, 256)),
+    timings=some.dictionaries(some.sampled_from(["cache", "infer"]), some.floats(0, 1e4)),
+)
+
+
+def read(line: bytes) -> Sample:
+    """A line as a recording reads it."""
+    fields = orjson.loads(line)
+    assert fields.pop("record") == "sample"
+    return Sample.of(fields)
+
+
+@given(one=SAMPLES)
+def test_a_sample_comes_back_from_its_line(one: Sample) -> None:
+    """Whatever it holds."""
+    line = one.line()
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert read(line) == one
+
+
+def test_times_are_written_to_the_microsecond() -> None:
+    """More digits would only make the file longer."""
+    found = read(sample(scheduled=1 / 3, sent=2 / 3).line())
+    assert (found.scheduled, found.sent) == (0.333333, 0.666667)
+
+
+def test_latency_counts_from_the_scheduled_time() -> None:
+    """Waiting for a connection is part of it: no coordinated omission."""
+    assert sample(scheduled=1.0, sent=3.0, done=3.5).latency == pytest.approx(2.5)
+
+
+def test_latency_of_a_request_sent_early_counts_from_the_send() -> None:
+    """The half millisecond is not made a gift of."""
+    assert sample(scheduled=1.0005, sent=1.0, done=1.5).latency == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("one", "good", "failed"),
+    [
+        (sample(), True, False),
+        (refused(0, 429), False, False),
+        (refused(0, 500), False, True),
+        (sample(status=0, error="timeout"), False, True),
+        (sample(error="not-unit"), False, True),
+        (sample(status=0, error=STOPPED), False, False),
+    ],
+    ids=["200", "429", "500", "timeout", "wrong body", "stopped"],
+)
+def test_what_is_good_and_what_has_failed(one: Sample, good: bool, failed: bool) -> None:
+    """A 429 and what Ctrl-C cut off are neither."""
+    assert (one.good, one.failed) == (good, failed)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (b"", {}),
+        (b"miss", {"miss": 1}),
+        (b"hit-l1,miss,hit-l1", {"hit-l1": 2, "miss": 1}),
+        (b"hit-l2, join", {"hit-l2": 1, "join": 1}),
+        (b"HIT from somewhere,", {"HIT from somewhere": 1}),
+    ],
+)
+def test_cache_states_are_counted(value: bytes, found: dict[str, int]) -> None:
+    """One for each item."""
+    assert states(value) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (b"", {}),
+        (b"cache;dur=0.105, infer;dur=12", {"cache": 0.105, "infer": 12.0}),
+        (b'db;desc="a b";dur=53.2', {"db": 53.2}),
+        (b"miss, total;dur=1", {"total": 1.0}),
+        (b"a;dur=x, b;dur=, c;dur, d;dur=-1", {}),
+        (b" spaced ; dur = 2.5 ", {"spaced": 2.5}),
+    ],
+)
+def test_server_timings_are_read(value: bytes, found: dict[str, float]) -> None:
+    """What cannot be read is left out."""
+    assert timings(value) == found
+
+
+@given(value=some.binary(max_size=60))
+def test_no_header_makes_reading_fail(value: bytes) -> None:
+    """A server may write there what it likes."""
+    assert all(many > 0 for many in states(value).values())
+    assert all(math.isfinite(number) for number in timings(value).values())
+
+
+@pytest.mark.parametrize("missing", ["level", "scheduled", "done"])
+def test_a_record_without_a_field_is_refused(missing: str) -> None:
+    """A recording is whole or is none."""
+    fields: dict[str, Any] = orjson.loads(sample().line())
+    del fields["record"], fields[missing]
+    with pytest.raises(TypeError):
+        Sample.of(fields)

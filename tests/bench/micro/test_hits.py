@@ -1,0 +1,94 @@
+"""The cost of a hit: the pure parts, and a short real run of the whole command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bench.micro.barrage import Asking
+from bench.micro.hits import (
+    BASE,
+    BATCHES,
+    LIMITS,
+    MANY,
+    SINGLES,
+    Comparison,
+    System,
+    batches,
+    main,
+    report,
+    share,
+    singles,
+)
+
+NAMES = [BASE, "hello POST", *LIMITS]
+
+
+def comparison() -> Comparison:
+    """Two rounds; the second on a machine half as fast."""
+    costs = {name: 20.0 + 10 * n for n, name in enumerate(NAMES)}
+    return Comparison(
+        96,
+        [
+            System(
+                *(name, "", 0, Asking("/")),
+                micros=[cost, 2 * cost],
+                beside=[20.0, 40.0],
+                rates=[9.0, 8.0],
+            )
+            for name, cost in costs.items()
+        ],
+    )
+
+
+def test_costs_are_compared_slice_by_slice() -> None:
+    """With "hello GET" right before each; so a machine that slows down changes no ratio."""
+    times = [system.times for system in comparison().systems]
+    assert times == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
+
+
+def test_targets_are_those_of_the_limits() -> None:
+    """The hello servers have none."""
+    targets = comparison().targets()
+    assert [target.at_most for target in targets] == [LIMITS[name] for name in NAMES[2:]]
+    assert [target.met for target in targets] == [False, True, False, False, False]
+
+
+def test_the_report_has_a_line_for_each_system_and_target() -> None:
+    """Under the head of the table and its rule."""
+    lines = report([comparison()]).splitlines()
+    assert len(lines) == 2 + len(NAMES) + 1 + len(LIMITS)
+    assert lines[4].split("|")[2].strip() == "answer base64"
+
+
+def test_no_two_requests_under_way_are_equal() -> None:
+    """Or they would share one look-up, and cost less than they do."""
+    assert len(set(singles("base64"))) == SINGLES
+    texts = [text for body in batches("float") for text in orjson.loads(body)["input"]]
+    assert len(set(texts)) == len(texts) == BATCHES * MANY
+
+
+def test_the_share_of_hits_is_of_the_look_ups_between() -> None:
+    """Whatever was before."""
+    assert share({"miss": 512.0}, {"miss": 513.0, "hit": 99.0}) == 99.0
+    assert share({}, {}) == 0.0
+
+
+def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On real servers; what it costs does not matter here."""
+    arguments = ["--dims", "96", "--rounds", "1", "--seconds", "1", "--concurrency", "4"]
+    assert main([*arguments, "--out", str(tmp_path)]) in (0, 1)
+    assert "memory base64" in capsys.readouterr().out
+    (path,) = tmp_path.iterdir()
+    result = orjson.loads(path.read_bytes())
+    (measured,) = result["dims"]
+    names = [one["name"] for one in measured["systems"]]
+    assert set(NAMES) < set(names)
+    assert {target["name"] for target in result["targets"]} == {f"{n}, 96 numbers" for n in LIMITS}
+    for one in measured["systems"]:
+        assert one["cpu_us"]["low"] > 0
+        assert one["hello_get_us"]["low"] > 0
+        assert one["requests_per_s"]["low"] > 0
+        assert one["hits_pct"] is None or one["hits_pct"] >= 99.9

@@ -1,0 +1,101 @@
+"""Own pixels beside the reference's: the pure parts, and a short real run of the whole command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bench.load.photo import jpeg
+from bench.micro.pixels import (
+    KINDS,
+    LIMITS,
+    SHAPES,
+    THIN,
+    PixelsDiffer,
+    Row,
+    Ways,
+    main,
+    milliseconds,
+    report,
+)
+from bench.rig.random_checkpoint import SIZES, write_size
+
+
+@pytest.fixture(scope="module", params=KINDS.values())
+def ways(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ways:
+    """Of each kind of checkpoint."""
+    size = replace(SIZES[request.param], **THIN)
+    return Ways(write_size(tmp_path_factory.mktemp("pixels") / "one", size))
+
+
+@pytest.mark.parametrize("shape", [(640, 480), (100, 300)])
+def test_both_ways_end_with_the_same_values(ways: Ways, shape: tuple[int, int]) -> None:
+    """Nothing is raised."""
+    ways.compare(jpeg(*shape))
+
+
+def test_values_that_differ_in_one_bit_are_refused(
+    ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A way that is fast and wrong is not measured."""
+    table = ways._maker.table.copy()
+    table.view("uint32")[128] ^= 1
+    monkeypatch.setattr(ways._maker, "table", table)
+    with pytest.raises(PixelsDiffer):
+        ways.compare(jpeg(200, 150))
+
+
+def test_the_way_that_goes_first_changes(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that neither always finds the caches as the other left them."""
+    went: list[str] = []
+    for name in ("own", "reference"):
+        monkeypatch.setattr(ways, name, lambda data, name=name: went.append(name))
+    row = Row("NaFlex", (8, 8), b"", ways)
+    row.measure(0.0, turned=False)
+    row.measure(0.0, turned=True)
+    assert went == ["own", "reference", "reference", "own"]
+
+
+def test_a_slice_counts_at_least_one_picture() -> None:
+    """A large picture takes longer than a short slice."""
+    calls: list[bytes] = []
+    assert milliseconds(calls.append, b"x", 0.0) >= 0  # type: ignore[arg-type]
+    assert calls == [b"x"]
+
+
+def made(shape: tuple[int, int], own: list[float], reference: list[float]) -> Row:
+    """Figures without a run."""
+    return Row("NaFlex", shape, b"1000", None, own, reference)  # type: ignore[arg-type]
+
+
+def test_times_are_compared_within_a_round() -> None:
+    """A machine that is slower for a while changes no ratio."""
+    assert made((640, 480), [1.0, 4.0, 1.0], [2.0, 8.0, 2.0]).ratio == 0.5
+
+
+def test_targets_are_those_of_the_limits() -> None:
+    """Met at the limit, missed above it; the size between has none."""
+    rows = [made(shape, [0.7], [1.0]) for shape in SHAPES]
+    judged = [target for row in rows for target in row.targets()]
+    assert [(one.at_most, one.met) for one in judged] == [(0.75, True), (0.65, False)]
+    assert report(rows).count("MISSED") == 1
+    assert len(report(rows).splitlines()) == 2 + len(rows) + 1 + len(LIMITS)
+
+
+def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it costs here."""
+    arguments = ["--sizes", "640x480", "320x200", "--rounds", "2", "--seconds", "0.01"]
+    assert main([*arguments, "--out", str(tmp_path)]) in (0, 1)
+    assert "640 × 480" in capsys.readouterr().out
+    (path,) = tmp_path.iterdir()
+    result = orjson.loads(path.read_bytes())
+    assert [(one["kind"], one["width"]) for one in result["rows"]] == [
+        (kind, width) for kind in KINDS for width in (640, 320)
+    ]
+    for one in result["rows"]:
+        assert len(one["own_ms"]["rounds"]) == 2
+        assert one["ratio"] > 0
+    assert [one["at_most"] for one in result["targets"]] == [0.75, 0.75]

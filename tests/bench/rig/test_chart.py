@@ -1,0 +1,115 @@
+"""Charts: what stands on them, and what a notebook shows of them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.rig.chart import Chart, bars, canvas, curves, groups, heat, histogram, spans, stack
+
+LINES = {"one": ([1.0, 10.0], [5.0, 6.0]), "two": ([1.0, 10.0], [7.0, 9.0])}
+NESTED = {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 3.0, "y": 4.0}}
+ALL = {
+    "curves": curves(LINES, "Title", "across (s)", "up (ms)"),
+    "groups": groups(NESTED, "Title", "across", "up (ms)"),
+    "stack": stack(NESTED, "Title", "across", "up (ms)"),
+    "histogram": histogram({"one": [1.0, 2.0, 2.0]}, "Title", "value (ms)"),
+    "bars": bars({"one": 1.0, "two": 2.0}, "Title", "value (ms)"),
+    "heat": heat(np.eye(2), ["a", "b"], ["c", "d"], "Title", "cosine", ("row", "column")),
+}
+
+every = pytest.mark.parametrize("chart", ALL.values(), ids=ALL.keys())
+
+
+def names(chart: Chart) -> list[str]:
+    return chart.axes[0].get_legend_handles_labels()[1]
+
+
+@every
+def test_a_chart_has_a_title_and_names_its_axes(chart: Chart) -> None:
+    """Nobody has to guess."""
+    axes = chart.axes[0]
+    assert axes.get_title() == "Title"
+    assert axes.get_xlabel()
+    assert axes.get_ylabel() or axes.get_yticklabels()
+
+
+@every
+def test_a_notebook_shows_a_small_light_png(chart: Chart) -> None:
+    """With no magic and no pyplot."""
+    data = chart._repr_png_()
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    assert picture.getpixel((0, 0)) == (255, 255, 255)
+    assert picture.width > 400
+    assert len(data) < 60_000
+
+
+@every
+def test_nothing_is_cut_off(chart: Chart) -> None:
+    """The frame of the picture is empty all round."""
+    picture = Image.open(io.BytesIO(chart._repr_png_())).convert("L")
+    pixels = np.asarray(picture)
+    frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert frame.min() == 255
+
+
+def test_a_chart_says_in_words_what_it_shows() -> None:
+    """For whoever cannot see it."""
+    assert repr(ALL["curves"]) == "chart: Title"
+
+
+def test_a_long_title_is_broken_into_lines() -> None:
+    """It would run into the legend."""
+    assert "\n" in canvas("word " * 30, "x", "y").axes[0].get_title()
+
+
+def test_curves_draw_each_series_in_a_colour_of_its_own() -> None:
+    """And the legend tells them apart."""
+    chart = ALL["curves"]
+    assert names(chart) == ["one", "two"]
+    assert len({str(line.get_color()) for line in chart.axes[0].get_lines()}) == 2
+    assert [list(np.asarray(line.get_ydata())) for line in chart.axes[0].get_lines()] == [
+        [5.0, 6.0],
+        [7.0, 9.0],
+    ]
+
+
+def test_a_curve_begins_at_nought_unless_told_otherwise() -> None:
+    """A cut axis makes a small difference look large."""
+    assert ALL["curves"].axes[0].get_ylim()[0] == 0
+    assert curves(LINES, "Title", "x", "y", nought=False).axes[0].get_ylim()[0] > 0
+
+
+def test_the_parts_of_a_stack_add_up() -> None:
+    """The top of a bar is the sum of its parts."""
+    tops = [one.get_y() + one.get_height() for one in ALL["stack"].axes[0].patches]  # type: ignore[attr-defined]
+    assert tops == [1.0, 3.0, 3.0, 7.0]
+    assert names(ALL["stack"]) == ["x", "y"]
+
+
+def test_a_bar_says_its_value() -> None:
+    """A length alone is read badly."""
+    assert [text.get_text() for text in ALL["bars"].axes[0].texts] == ["1.00", "2.00"]
+
+
+def test_a_cell_of_a_heat_map_says_its_value() -> None:
+    """In its own row and column."""
+    texts = {text.get_position(): text.get_text() for text in ALL["heat"].axes[0].texts}
+    assert texts[0, 0] == "1.00"
+    assert texts[1, 0] == "0.00"
+
+
+def test_a_histogram_counts_every_item() -> None:
+    """The outline's heights sum to the number of values."""
+    heights, _ = np.histogram([1.0, 2.0, 2.0], 40)
+    assert ALL["histogram"].axes[0].get_ylim()[1] >= heights.max()
+
+
+def test_a_span_is_shaded_and_named() -> None:
+    """What happened when."""
+    chart = curves(LINES, "Title", "x", "y")
+    spans(chart.axes[0], {"outage": (2.0, 4.0)})
+    assert [text.get_text() for text in chart.axes[0].texts] == ["outage"]

@@ -1,0 +1,49 @@
+"""Guardians: a process does not outlive the one that asked for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from bench.rig.guardian import ROOT, guard
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(300)"]
+ASKS = """
+import os, signal, sys
+from bench.rig.guardian import guard
+keep = guard(int(sys.argv[1]))
+print("guarded", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_is_ended_when_the_one_that_asked_is_killed() -> None:
+    """Killed: so that nothing of it could run to clean up."""
+    with subprocess.Popen(SLEEPER) as sleeper:
+        try:
+            command = [sys.executable, "-c", ASKS, str(sleeper.pid)]
+            subprocess.run(command, cwd=ROOT, check=False, timeout=60)
+            assert sleeper.wait(60) != 0
+        finally:
+            sleeper.kill()
+
+
+def test_a_process_that_is_guarded_lives_on_meanwhile() -> None:
+    """And its guardian goes when it goes."""
+    with subprocess.Popen(SLEEPER) as sleeper:
+        guardian = guard(sleeper.pid)
+        try:
+            time.sleep(1)
+            assert sleeper.poll() is None
+            assert guardian.poll() is None
+        finally:
+            sleeper.kill()
+        assert guardian.wait(60) == 0
+
+
+def test_a_guardian_of_nobody_goes_at_once() -> None:
+    """The process may have ended before the guardian could look."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    assert guard(gone.pid).wait(60) == 0

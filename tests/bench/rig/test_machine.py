@@ -1,0 +1,109 @@
+"""What is told of a machine, and what is not."""
+
+import os
+import platform
+import re
+import socket
+import subprocess
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import numpy
+import orjson
+import pytest
+
+from bench.rig.machine import ROOT, Machine, _said, cores, cpu_model, installed, pinned
+
+MACHINE = Machine.read()
+
+
+def test_a_machine_names_what_bears_on_speed() -> None:
+    """Processor, cores, memory, system, Python."""
+    assert MACHINE.cpu
+    assert MACHINE.cores == cores() >= 1
+    assert 0.1 < MACHINE.memory_gb < 100_000
+    assert "kernel" in MACHINE.os
+    assert MACHINE.python == platform.python_version()
+
+
+def test_a_machine_names_the_versions_that_are_installed() -> None:
+    """Of the packages that are pinned."""
+    names = pinned((ROOT / "requirements.txt").read_text())
+    assert {"torch", "numpy", "litserve"} <= set(names)
+    assert set(MACHINE.packages) <= set(names)
+    assert MACHINE.packages["numpy"] == numpy.__version__
+
+
+def test_a_machine_names_the_commit_it_ran() -> None:
+    """All forty digits, and whether files differ from it."""
+    if MACHINE.commit is None:
+        pytest.skip("not a checkout")
+    assert re.fullmatch("[0-9a-f]{40}", MACHINE.commit)
+    assert isinstance(MACHINE.dirty, bool)
+
+
+def test_neither_host_name_nor_path_nor_user_is_told() -> None:
+    """Result files are published."""
+    text = orjson.dumps(MACHINE.fields()).decode()
+    assert str(ROOT) not in text
+    assert str(Path.home()) not in text
+    assert "/" not in MACHINE.cpu
+    name = socket.gethostname()
+    assert len(name) < 4 or name not in text
+
+
+def test_the_fields_of_a_machine_are_json() -> None:
+    """They stand in every result file."""
+    assert Machine(**orjson.loads(orjson.dumps(MACHINE.fields()))) == MACHINE
+
+
+def test_a_machine_does_not_change() -> None:
+    """It is a fact."""
+    with pytest.raises(FrozenInstanceError):
+        MACHINE.cores = 1000  # type: ignore[misc]
+
+
+def test_the_processor_is_read_from_cpuinfo() -> None:
+    """The first of all the same ones; the architecture where none is named, as on ARM."""
+    text = "processor\t: 0\nmodel name\t: AMD EPYC 9R14 96-Core\nprocessor\t: 1\nmodel name\t: x\n"
+    assert cpu_model(text) == "AMD EPYC 9R14 96-Core"
+    assert cpu_model("processor\t: 0\nBogoMIPS\t: 50\n") == platform.machine()
+
+
+def test_cores_are_those_this_process_may_use() -> None:
+    """A container may have fewer than the machine."""
+    assert cores() == len(os.sched_getaffinity(0))
+
+
+def test_pins_are_read_without_comments_and_includes() -> None:
+    """Only exact versions count."""
+    text = "# torch==1\n-r other.txt\n\ntorch==2.13.0  # the towers\nmy-own_pkg.x==1\nloose>=2\n"
+    assert pinned(text) == ["torch", "my-own_pkg.x"]
+
+
+def test_a_package_that_is_not_installed_is_left_out() -> None:
+    """The others are told all the same."""
+    assert installed(["numpy", "no-such-package-anywhere"]) == {"numpy": numpy.__version__}
+
+
+@pytest.mark.parametrize(
+    "command", [["no-such-program"], ["false"], ["true"]], ids=["missing", "fails", "says nothing"]
+)
+def test_a_program_that_does_not_answer_is_no_error(command: list[str]) -> None:
+    """There may be no git and no GPU."""
+    assert _said(*command) is None
+
+
+def test_what_a_program_says_is_stripped() -> None:
+    """One line, no end of line."""
+    assert _said("echo", " an answer ") == "an answer"
+
+
+def test_a_program_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken driver must not stop a run."""
+
+    def hang(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("nvidia-smi", 20)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert _said("nvidia-smi") is None

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+import pickle
+import ssl
+
+import pytest
+from redis.asyncio import Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
+
+from cache.redis.address import Address
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://host", {"host": "host"}),
+        ("redis://host:7000/3", {"host": "host", "port": 7000, "db": 3}),
+        ("redis://user:p%40ss@host", {"host": "host", "username": "user", "password": "p@ss"}),
+        ("redis://:word@host", {"host": "host", "password": "word"}),
+        ("redis://[::1]:7000", {"host": "::1", "port": 7000}),
+        ("redis://host?db=2", {"host": "host", "db": 2}),
+    ],
+)
+def test_a_url_is_taken_apart(url: str, options: dict[str, object]) -> None:
+    """Host, port, database, user and password, percent-encoded or not."""
+    address = Address.of(url)
+    assert address.options == options
+    assert not address.cluster
+
+
+def test_tls_and_unix_sockets_have_schemes_of_their_own() -> None:
+    """The scheme decides how the connection is made."""
+    assert Address.of("rediss://host").options["connection_class"] is SSLConnection
+    unix = Address.of("unix://user:word@/run/redis.sock").options
+    assert unix["connection_class"] is UnixDomainSocketConnection
+    assert (unix["path"], unix["username"]) == ("/run/redis.sock", "user")
+
+
+def test_a_cluster_is_named_by_the_scheme() -> None:
+    """Both with and without TLS."""
+    assert Address.of("redis+cluster://host:7000").cluster
+    tls = Address.of("rediss+cluster://host?ssl_cert_reqs=none")
+    assert tls.cluster
+    assert tls.options["ssl_cert_reqs"] == "none"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host:6379",
+        "http://host",
+        "redis:/host",
+        "memcached+cluster://host",
+        "redis://",
+        "unix://",
+        "redis://host:secret-port",
+        "redis://host?socket_timeout=30",
+        "redis://host?decode_responses=true",
+        "redis://host?max_conections=5",
+        "redis://host?ssl_ca_certs=/ca.pem",
+        "redis+cluster://host/3",
+        "unix+cluster:///run/redis.sock",
+    ],
+)
+def test_a_url_that_would_not_do_what_it_says_is_refused(url: str) -> None:
+    """At start-up and by name, never by ignoring a part of it."""
+    with pytest.raises(ValueError, match="Redis"):
+        Address.of(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://user:hunter2@host:port", "http://user:hunter2@host", "redis://u:hunter2@?x=1"]
+)
+def test_no_error_and_no_repr_shows_the_password(url: str) -> None:
+    """Start-up errors are logged, and logs are read by many."""
+    with pytest.raises(ValueError, match="Redis") as caught:
+        Address.of(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "hunter2" not in repr(Address.of("redis://user:hunter2@host"))
+
+
+def test_an_address_can_be_sent_to_another_process() -> None:
+    """A server's workers may be spawned instead of forked."""
+    address = Address.of("rediss://user:word@host")
+    assert pickle.loads(pickle.dumps(address)) == address
+
+
+def test_the_scheme_decides_the_client() -> None:
+    """A Cluster needs a client that follows the slots."""
+
+    async def scenario() -> tuple[type, type]:
+        plain = Address.of("redis://host").connect(timeout=1, connect_timeout=1, connections=2)
+        cluster = Address.of("rediss+cluster://host").connect(
+            timeout=1, connect_timeout=1, connections=2
+        )
+        return type(plain), type(cluster)
+
+    assert asyncio.run(scenario()) == (Redis, RedisCluster)
+
+
+@pytest.mark.parametrize(
+    ("url", "greeting"),
+    [
+        ("redis://host", []),
+        ("redis://host/0", []),
+        ("redis://:word@host", [("AUTH", "word")]),
+        ("redis://user:p%40ss@host/3", [("AUTH", "user", "p@ss"), ("SELECT", "3")]),
+        ("unix://user:word@/run/redis.sock?db=2", [("AUTH", "user", "word"), ("SELECT", "2")]),
+    ],
+)
+def test_a_greeting_says_who_and_where(url: str, greeting: list[tuple[str, ...]]) -> None:
+    """Nothing that the server takes for granted is said."""
+    assert Address.of(url).greeting() == greeting
+
+
+def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
+    """Without TLS in the scheme there is no context at all."""
+    assert Address.of("redis://host").tls() is None
+    strict = Address.of("rediss://host").tls()
+    assert strict is not None
+    assert strict.check_hostname
+    assert strict.verify_mode is ssl.CERT_REQUIRED
+    lax = Address.of("rediss://host?ssl_cert_reqs=none").tls()
+    assert lax is not None
+    assert not lax.check_hostname
+    assert lax.verify_mode is ssl.CERT_NONE

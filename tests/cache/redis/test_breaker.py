@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.redis.breaker import Breaker, Circuit
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = Breaker(clock=clock)
+    for _ in range(3):
+        breaker.failed()
+    return breaker
+
+
+def trials(breaker: Breaker, clock: Clock, seconds: float) -> list[float]:
+    """When a trial was let through, if somebody asks 64 times a second and each trial fails."""
+    began, when = clock.now, []
+    while clock.now < began + seconds:
+        if breaker.allow():
+            when.append(round(clock.now - began, 2))
+            breaker.failed()
+        clock.now += 1 / 64  # exact in binary
+    return when
+
+
+def test_closed_lets_everything_through() -> None:
+    """A healthy service is never held back."""
+    breaker = Breaker(clock=Clock())
+    assert all(breaker.allow() for _ in range(100))
+    assert breaker.state is Circuit.CLOSED
+
+
+def test_the_third_failure_in_a_row_opens_it() -> None:
+    """Two may be chance."""
+    breaker = Breaker(clock=Clock())
+    seen = []
+    for _ in range(3):
+        breaker.failed()
+        seen.append(breaker.state)
+    assert seen == [Circuit.CLOSED, Circuit.CLOSED, Circuit.OPEN]
+    assert not breaker.allow()
+
+
+def test_a_success_between_failures_starts_the_count_anew() -> None:
+    """Only failures in a row mean an outage."""
+    breaker = Breaker(clock=Clock())
+    for _ in range(10):
+        breaker.failed()
+        breaker.failed()
+        breaker.succeeded()
+    assert breaker.state is Circuit.CLOSED
+
+
+def test_after_half_a_second_one_trial_goes_and_the_others_wait_for_it() -> None:
+    """An outage that goes on costs one request its budget, not all of them."""
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += 0.49
+    assert not breaker.allow()
+    clock.now += 0.02
+    assert [breaker.allow() for _ in range(5)] == [True, False, False, False, False]
+    assert breaker.state is Circuit.HALF_OPEN
+
+
+def test_a_trial_that_succeeds_closes_it() -> None:
+    """And the next outage begins with the short wait again."""
+    clock = Clock()
+    breaker = opened(clock)
+    trials(breaker, clock, 20)
+    clock.now += 10
+    assert breaker.allow()
+    breaker.succeeded()
+    assert breaker.state is Circuit.CLOSED
+    for _ in range(3):
+        breaker.failed()
+    assert trials(breaker, clock, 1.0) == [0.5]
+
+
+def test_the_wait_doubles_from_half_a_second_to_ten() -> None:
+    """A long outage is asked about ever more rarely."""
+    clock = Clock()
+    when = trials(opened(clock), clock, 50)
+    gaps = [round(b - a, 1) for a, b in zip([0.0, *when], when, strict=False)]
+    assert gaps == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+
+
+def test_a_trial_that_never_reports_does_not_hold_the_door_for_ever() -> None:
+    """Its task was cancelled; after another wait the next one may try."""
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += 0.6
+    assert breaker.allow()
+    clock.now += 0.4
+    assert not breaker.allow()
+    clock.now += 0.2
+    assert breaker.allow()
+
+
+def test_late_failures_of_the_same_outage_do_not_lengthen_the_wait() -> None:
+    """Fifty requests were under way when it opened; theirs is no new news."""
+    clock = Clock()
+    breaker = opened(clock)
+    for _ in range(50):
+        breaker.failed()
+    assert trials(breaker, clock, 1.0) == [0.5]
+
+
+def test_a_late_success_closes_it() -> None:
+    """An answer is an answer, whoever asked."""
+    breaker = opened(Clock())
+    breaker.succeeded()
+    assert breaker.allow()
+    assert breaker.state is Circuit.CLOSED
+
+
+def test_an_invitation_ends_the_wait_at_once() -> None:
+    """Somebody has seen the service answer: the next request need not sit out ten seconds."""
+    clock = Clock()
+    breaker = opened(clock)
+    trials(breaker, clock, 20)
+    breaker.invite()
+    assert breaker.allow()
+    assert not breaker.allow()
+
+
+def test_an_invitation_that_proves_wrong_costs_one_trial() -> None:
+    """The wait goes on doubling from where it was."""
+    clock = Clock()
+    breaker = opened(clock)
+    breaker.invite()
+    assert trials(breaker, clock, 3.9) == [0.0, 1.0, 3.0]
+
+
+def test_an_invitation_means_nothing_while_closed() -> None:
+    """There is no wait to end."""
+    breaker = Breaker(clock=Clock())
+    breaker.invite()
+    assert breaker.state is Circuit.CLOSED
+    assert breaker.allow()
+
+
+@given(st.lists(st.sampled_from(["allow", "ok", "fail", "invite", "tick", "long"]), max_size=60))
+def test_whatever_happens_it_lets_a_trial_through_within_ten_seconds(events: list[str]) -> None:
+    """No history locks it for ever, and open never lets two through at once."""
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    for event in events:
+        match event:
+            case "allow":
+                allowed = breaker.allow()
+                assert not (allowed and breaker.state is Circuit.OPEN)
+            case "ok":
+                breaker.succeeded()
+            case "fail":
+                breaker.failed()
+            case "invite":
+                breaker.invite()
+            case _:
+                clock.now += 0.1 if event == "tick" else 3.0
+    clock.now += 10.01
+    assert breaker.allow()
+    breaker.succeeded()
+    assert breaker.state is Circuit.CLOSED

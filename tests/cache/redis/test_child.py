@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+
+from cache.redis.child import PREFIX, RedisChild
+from cache.redis.store import RedisStore
+
+PARENT = """
+import sys
+from cache.redis.child import RedisChild
+child = RedisChild()
+print(child.start(), child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[RedisChild]:
+    with RedisChild() as child:
+        yield child
+
+
+def client_of(url: str) -> redis.Redis:
+    parts = urlsplit(url)
+    return redis.Redis(
+        unix_socket_path=parts.path, username=parts.username, password=parts.password, protocol=2
+    )
+
+
+def execute(url: str, *words: str) -> None:
+    client_of(url).execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+def home_of(url: str) -> Path:
+    return Path(urlsplit(url).path).parent
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > ends:
+            raise TimeoutError
+        time.sleep(0.01)
+
+
+def kill(child: RedisChild) -> None:
+    """And wait for its end."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: not child.alive)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_the_program_is_found_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a private Redis is possible is known without trying."""
+    found = RedisChild.find()
+    assert found is not None
+    assert os.access(found, os.X_OK)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert RedisChild.find() is None
+    with pytest.raises(FileNotFoundError, match="redis-server"):
+        RedisChild().start()
+
+
+@pytest.mark.anyio
+async def test_a_store_works_with_its_url(child: RedisChild) -> None:
+    """Writing, reading and inspecting are all that the one user may do, and all that is needed."""
+    store = RedisStore(child.url, budget=2.0)
+    assert await store.start()
+    store.put(b"sl2:a", b"value")
+    assert await store.flush() == 0
+    assert await store.get([b"sl2:a", b"sl2:b"]) == [b"value", None]
+    assert await store.inspect() == []
+    await store.close()
+
+
+def test_it_is_ready_when_started(child: RedisChild) -> None:
+    """No first request meets a server that is still waking up."""
+    assert child.alive
+    assert client_of(child.url).ping()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FLUSHALL",
+        "FLUSHDB",
+        "KEYS *",
+        "SCAN 0",
+        "CONFIG GET *",
+        "CONFIG SET maxmemory 0",
+        "EVAL return(1) 0",
+        "SCRIPT LOAD x",
+        "FUNCTION LIST",
+        "DEL sl2:a",
+        "EXPIRE sl2:a 1",
+        "GET foreign",
+        "SET foreign x",
+        "MGET sl2:a foreign",
+        "PUBLISH channel x",
+        "SUBSCRIBE channel",
+        "ACL LIST",
+        "CLIENT LIST",
+        "MONITOR",
+        "SHUTDOWN",
+        "SLAVEOF 127.0.0.1 1",
+        "MODULE LIST",
+        "SAVE",
+    ],
+)
+def test_the_user_may_do_nothing_else(child_of_module: RedisChild, command: str) -> None:
+    """A hole in the service opens no hole in Redis: no scripts, no listing, no other keys."""
+    with pytest.raises(NoPermissionError):
+        execute(child_of_module.url, *command.split())
+
+
+@pytest.fixture(scope="module")
+def child_of_module() -> Iterator[RedisChild]:
+    with RedisChild() as child:
+        yield child
+
+
+def test_nobody_enters_without_the_password(child: RedisChild) -> None:
+    """Neither the default user nor a wrong password is let in."""
+    path = urlsplit(child.url).path
+    for user, password in ((None, None), ("default", "guess"), ("cache", "guess")):
+        stranger = redis.Redis(
+            unix_socket_path=path,
+            username=user,
+            password=password,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+        )
+        with pytest.raises(redis.AuthenticationError):
+            stranger.get("sl2:a")
+
+
+def test_only_this_user_can_reach_the_socket(child: RedisChild) -> None:
+    """The directory is closed to others, and there is no port at all."""
+    home = home_of(child.url)
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert (home / "redis.sock").stat().st_mode & 0o777 == 0o600
+    assert client_of(child.url).info("server")["tcp_port"] == 0
+
+
+def test_the_password_is_neither_on_the_disk_nor_in_the_process_list(child: RedisChild) -> None:
+    """It goes in through a pipe."""
+    password = urlsplit(child.url).password
+    assert password is not None
+    for name in ("cmdline", "environ"):
+        assert password.encode() not in Path(f"/proc/{child.pid}/{name}").read_bytes()
+    for file in home_of(child.url).iterdir():
+        assert file.is_socket() or password not in file.read_text()
+
+
+def test_it_holds_what_fits_and_evicts_the_rest() -> None:
+    """A full child refuses nothing and stays within its memory."""
+    with RedisChild(megabytes=4) as child:
+        client = client_of(child.url)
+        for start in range(0, 3000, 100):
+            pipe = client.pipeline(transaction=False)
+            for i in range(start, start + 100):
+                pipe.set(f"sl2:{i}", bytes(4608))
+            assert all(pipe.execute())
+        info = client.info()
+        assert info["evicted_keys"] > 0
+        assert info["maxmemory"] == 4 << 20
+        assert info["maxmemory_policy"] == "allkeys-lfu"
+
+
+def test_stopping_leaves_nothing_behind() -> None:
+    """No process, no socket, no directory."""
+    child = RedisChild()
+    home, pid = home_of(child.start()), child.pid
+    assert pid is not None
+    child.stop()
+    assert gone(pid)
+    assert not home.exists()
+    assert not child.alive
+    child.stop()
+    with pytest.raises(RuntimeError, match="not started"):
+        _ = child.url
+
+
+def test_starting_twice_is_starting_once(child: RedisChild) -> None:
+    """The second call finds it alive."""
+    pid = child.pid
+    assert child.start() == child.url
+    assert child.pid == pid
+
+
+def test_a_child_that_died_is_started_anew_under_the_same_url(child: RedisChild) -> None:
+    """Workers that hold the URL find it again."""
+    url, pid = child.url, child.pid
+    kill(child)
+    assert child.start() == url
+    assert child.pid != pid
+    assert client_of(url).ping()
+
+
+def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
+    child: RedisChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds the URL would otherwise ask an empty place for ever."""
+    url = child.url
+    kill(child)
+    with monkeypatch.context() as patched:
+        patched.setattr(child, "_program", "/bin/false")
+        with pytest.raises(RuntimeError, match="did not come up"):
+            child.start()
+        assert not child.alive
+    assert child.start() == url
+    assert client_of(url).ping()
+
+
+def test_a_folder_that_was_swept_away_meanwhile_is_made_again(child: RedisChild) -> None:
+    """Another service that starts takes the folder of a dead server for nobody's."""
+    url = child.url
+    kill(child)
+    wait_until(lambda: swept(home_of(url)))
+    assert child.start() == url
+    assert client_of(url).ping()
+    assert home_of(url).stat().st_mode & 0o777 == 0o700
+
+
+def swept(home: Path) -> bool:
+    with RedisChild():
+        return not home.exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_it_dies_with_its_parent(how: signal.Signals) -> None:
+    """Even kill -9 of the service leaves no server running, and the next start sweeps up."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    url, pid = parent.stdout.readline().split()
+    assert client_of(url).ping()
+    parent.send_signal(how)
+    parent.wait()
+    parent.stdin.close()
+    parent.stdout.close()
+    wait_until(lambda: gone(int(pid)))
+    wait_until(lambda: swept(home_of(url)))
+
+
+def test_sweeping_leaves_the_living_alone(child: RedisChild) -> None:
+    """Two services on one machine do not clear each other away."""
+    with RedisChild() as other:
+        assert home_of(child.url) != home_of(other.url)
+        assert client_of(child.url).ping()
+        assert client_of(other.url).ping()
+
+
+def test_sweeping_leaves_one_that_is_only_starting_alone() -> None:
+    """A directory without a socket belongs to somebody who is about to listen."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as starting, RedisChild():
+        assert Path(starting).exists()
+
+
+def test_a_fork_of_the_parent_does_not_stop_it(child: RedisChild) -> None:
+    """A worker that exits and cleans up leaves the shared server running."""
+    pid = os.fork()
+    if pid == 0:
+        child.stop()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert client_of(child.url).ping()
+
+
+def test_ctrl_c_does_not_reach_it(child: RedisChild) -> None:
+    """It has a session of its own: a service that drains still has its cache."""
+    assert child.pid is not None
+    assert os.getsid(child.pid) != os.getsid(0)
+
+
+def test_a_program_that_does_not_come_up_says_why() -> None:
+    """Start-up fails with the program's own last words, and cleans up."""
+    child = RedisChild("/bin/false", patience=2.0)
+    with pytest.raises(RuntimeError, match="did not come up"):
+        child.start()
+    assert not child.alive
+    with pytest.raises(RuntimeError, match="not started"):
+        assert child.url
+
+
+def test_a_long_temporary_directory_does_not_break_the_socket(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A socket's path is limited to 107 bytes; some TMPDIRs use them up."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with RedisChild() as child:
+        assert client_of(child.url).ping()

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from bench.rig.fault_proxy import Fault, FaultProxy
+from bench.rig.port import free_port
+from bench.rig.redis_server import RedisServer
+from cache.redis.address import Address
+from cache.redis.reader import Reader, Values, reader
+from tests.support.patience import until
+from tests.support.scripted import scripted
+
+pytestmark = pytest.mark.anyio
+
+KEYS = [b"sl2:%d" % number for number in range(50)]
+VALUES = [b"value of " + key for key in KEYS]
+PATIENT = 10.0
+
+
+@asynccontextmanager
+async def opened(
+    url: str, timeout: float = PATIENT, connect_timeout: float = PATIENT
+) -> AsyncIterator[Reader]:
+    it = reader(Address.of(url), timeout=timeout, connect_timeout=connect_timeout, connections=4)
+    try:
+        yield it
+    finally:
+        await it.close()
+
+
+async def asked(it: Reader, keys: list[bytes]) -> Values | None:
+    """What `told` is called with, which must be once."""
+    told: list[Values | None] = []
+    it.ask(keys, told.append)
+    await until(lambda: bool(told), 30)
+    await asyncio.sleep(0)
+    assert len(told) == 1
+    return told[0]
+
+
+def fill(server: RedisServer) -> None:
+    with server.client() as client:
+        client.mset(dict(zip(KEYS, VALUES, strict=True)))
+
+
+def connections(server: RedisServer) -> int:
+    with server.client() as client:
+        return sum(one["cmd"] == "mget" for one in client.client_list())
+
+
+async def test_values_come_in_the_order_of_the_keys(server: RedisServer) -> None:
+    """With None where Redis has nothing."""
+    fill(server)
+    async with opened(server.url) as it:
+        keys = [KEYS[7], b"sl2:absent", KEYS[3]]
+        assert await asked(it, keys) == [VALUES[7], None, VALUES[3]]
+
+
+async def test_one_after_another_needs_one_connection(server: RedisServer) -> None:
+    """A connection is opened once and kept."""
+    fill(server)
+    async with FaultProxy(server.url) as proxy, opened(proxy.url) as it:
+        for key, value in zip(KEYS, VALUES, strict=True):
+            assert await asked(it, [key]) == [value]
+        assert proxy.accepted == 1
+
+
+async def test_questions_side_by_side_do_not_wait_for_each_other(server: RedisServer) -> None:
+    """Each under way has a connection of its own, and each gets its own values."""
+    fill(server)
+    async with opened(server.url) as it:
+        for _ in range(3):
+            ends = await asyncio.gather(*(asked(it, [key]) for key in KEYS[:8]))
+            assert ends == [[value] for value in VALUES[:8]]
+        assert connections(server) == 8
+
+
+async def test_a_connection_that_went_stale_is_replaced() -> None:
+    """Redis restarted since: the question is asked again on a new one."""
+    with RedisServer() as own:
+        async with opened(own.url) as it:
+            assert await asked(it, KEYS[:2]) == [None, None]
+            own.restart()
+            fill(own)
+            assert await asked(it, KEYS[:2]) == VALUES[:2]
+
+
+async def test_a_connection_lost_with_a_question_is_made_good_once() -> None:
+    """A second loss is a failure, and nobody asks for ever."""
+    async with scripted(b"*1\r\n$5\r\nva", hangs_up=True) as it, opened(it.url) as asker:
+        assert await asked(asker, KEYS[:1]) is None
+        assert it.accepted == 2
+
+
+async def test_nobody_there_is_a_failure() -> None:
+    """Refused at once, said at once."""
+    async with opened(f"redis://127.0.0.1:{free_port()}") as it:
+        assert await asked(it, KEYS[:1]) is None
+
+
+async def test_a_late_reply_is_a_failure_and_not_asked_for_again(server: RedisServer) -> None:
+    """The connection is given up with it, and the next question finds a healthy one."""
+    fill(server)
+    async with FaultProxy(server.url) as proxy, opened(proxy.url, timeout=0.5) as it:
+        proxy.fault = Fault.BLACKHOLE
+        assert await asked(it, KEYS[:1]) is None
+        assert proxy.accepted == 1
+        proxy.fault = Fault.PASS
+        assert await asked(it, KEYS[:1]) == VALUES[:1]
+        assert proxy.accepted == 2
+
+
+async def test_a_connection_that_opened_too_late_serves_the_next_question(
+    server: RedisServer,
+) -> None:
+    """A greeting slower than the time for a question would otherwise never be got over."""
+    fill(server)
+    server.command("ACL", "SETUSER", "slow", "on", ">word", "~sl2:*", "+mget")
+    async with FaultProxy(server.url, delay=0.6) as proxy:
+        proxy.fault = Fault.DELAY
+        url = f"redis://slow:word@127.0.0.1:{urlsplit(proxy.url).port}"
+        async with opened(url, timeout=0.3) as it:
+            assert await asked(it, KEYS[:1]) is None
+            proxy.fault = Fault.PASS
+            assert await asked(it, KEYS[:1]) == VALUES[:1]
+        assert proxy.accepted == 1
+
+
+async def test_an_opening_that_hangs_is_given_up(server: RedisServer) -> None:
+    """Whoever accepts and says nothing to the greeting is not there."""
+    async with FaultProxy(server.url) as proxy:
+        proxy.fault = Fault.BLACKHOLE
+        async with opened(f"{proxy.url}/1", connect_timeout=0.2) as it:
+            assert await asked(it, KEYS[:1]) is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(b"-NOPERM no\r\n", id="an error"),
+        pytest.param(b"*1\r\n$1\r\nx\r\n", id="a value for two keys"),
+        pytest.param(b"*3\r\n$1\r\nx\r\n$1\r\nx\r\n$1\r\nx\r\n", id="three values for two keys"),
+        pytest.param(b"$1\r\nx\r\n", id="no list"),
+        pytest.param(b"*-1\r\n", id="no list at all"),
+    ],
+)
+async def test_a_reply_of_another_form_is_a_failure(reply: bytes) -> None:
+    """Nothing of it is served, and its connection is not used again."""
+    async with scripted(reply) as it, opened(it.url) as asker:
+        assert await asked(asker, KEYS[:2]) is None
+        await asyncio.sleep(0.02)
+        assert await asked(asker, KEYS[:2]) is None
+        assert it.accepted == 2
+
+
+async def test_an_error_in_place_of_a_value_is_no_value() -> None:
+    """As a proxy in front of several servers says it; the other values are whole."""
+    reply = b"*3\r\n$1\r\nx\r\n-upstream failure\r\n:7\r\n"
+    async with scripted(reply) as it, opened(it.url) as asker:
+        assert await asked(asker, KEYS[:3]) == [b"x", None, None]
+        assert await asked(asker, KEYS[:3]) == [b"x", None, None]
+        assert it.accepted == 1
+
+
+async def test_a_user_without_a_password_is_named_too() -> None:
+    """Otherwise look-ups would be those of the default user, who may be off."""
+    with RedisServer() as own:
+        own.command("ACL", "SETUSER", "open", "on", "nopass", "~sl2:*", "+mget")
+        fill(own)
+        own.command("ACL", "SETUSER", "default", "-mget")
+        async with opened(own.url.replace("redis://", "redis://open@")) as it:
+            assert await asked(it, KEYS[:1]) == VALUES[:1]
+
+
+async def test_user_password_and_database_are_said_before_the_first_question(
+    server: RedisServer,
+) -> None:
+    """In this order, as a server that wants a password answers nothing else before."""
+    server.command("ACL", "SETUSER", "own", "on", ">p@ss", "~sl2:*", "+mget", "+select")
+    with server.client() as client:
+        client.select(2)
+        client.set(KEYS[0], VALUES[0])
+    url = server.url.replace("redis://", "redis://own:p%40ss@")
+    async with opened(f"{url}/2") as it:
+        assert await asked(it, KEYS[:1]) == VALUES[:1]
+
+
+async def test_certificates_that_are_missing_are_a_failure() -> None:
+    """A look-up raises nothing, whatever the URL names."""
+    async with opened("rediss://127.0.0.1:1?ssl_ca_certs=/nowhere/ca.pem") as it:
+        assert await asked(it, KEYS[:1]) is None
+
+
+async def test_closing_answers_who_waits(server: RedisServer) -> None:
+    """A question under way at shutdown is told that it failed."""
+    async with FaultProxy(server.url) as proxy:
+        proxy.fault = Fault.BLACKHOLE
+        told: list[Values | None] = []
+        async with opened(proxy.url) as it:
+            it.ask(KEYS[:1], told.append)
+            await until(lambda: proxy.accepted == 1)
+            await asyncio.sleep(0.02)
+        await until(lambda: told == [None])
+        assert proxy.accepted == 1
+
+
+async def test_a_reply_belongs_to_its_question_whatever_is_lost(server: RedisServer) -> None:
+    """Hundreds of questions while connections are cut at odd moments: a value or a failure, and
+    never another's."""
+    fill(server)
+    async with FaultProxy(server.url) as proxy, opened(proxy.url) as it:
+
+        async def cut() -> None:
+            for fault in (Fault.HALF, Fault.PASS, Fault.RESET, Fault.PASS) * 10:
+                proxy.fault = fault
+                await asyncio.sleep(0.01)
+
+        cutting = asyncio.create_task(cut())
+        right = failed = 0
+        while not cutting.done() or right == 0:
+            spans = [(n, n + 1 + n % 5) for n in range(0, 40, 5)]
+            ends = await asyncio.gather(*(asked(it, KEYS[a:b]) for a, b in spans))
+            for (a, b), end in zip(spans, ends, strict=True):
+                assert end is None or end == VALUES[a:b]
+                right += end is not None
+                failed += end is None
+        assert right > 0
+        assert failed > 0

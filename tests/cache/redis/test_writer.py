@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bench.rig.redis_server import RedisServer
+from cache.redis.address import Address
+from cache.redis.breaker import Breaker
+from cache.redis.writer import Writer
+from tests.support.patience import until
+from tests.support.recorder import Recorder
+
+pytestmark = pytest.mark.anyio
+
+DAY = 86_400
+
+
+@asynccontextmanager
+async def writing(
+    server: RedisServer, recorder: Recorder, *, ttl: float = 30 * DAY, limit: int = 4096
+) -> AsyncIterator[Writer]:
+    client = Address.of(server.url).connect(timeout=0.5, connect_timeout=0.5, connections=2)
+    writer = Writer(Breaker(), ttl=ttl, limit=limit, watcher=recorder)
+    writer.start(client)
+    try:
+        yield writer
+    finally:
+        await writer.close()
+        await client.aclose()
+
+
+async def test_what_is_put_is_written_without_anybody_waiting(server: RedisServer) -> None:
+    """`put` returns at once; a moment later the value is in Redis."""
+    recorder = Recorder()
+    async with writing(server, recorder) as writer:
+        writer.put(b"sl2:a", b"value")
+        await until(lambda: recorder.kept == 1)
+        assert server.client().get(b"sl2:a") == b"value"
+        assert len(writer) == 0
+
+
+async def test_every_life_is_thirty_days_give_or_take_a_tenth(server: RedisServer) -> None:
+    """What was written in one hour must not expire in one hour."""
+    recorder = Recorder()
+    async with writing(server, recorder) as writer:
+        for i in range(300):
+            writer.put(b"sl2:%d" % i, b"value")
+        await writer.flush()
+    client = server.client()
+    lives = [client.ttl(b"sl2:%d" % i) for i in range(300)]
+    assert min(lives) >= 27 * DAY - 60
+    assert max(lives) <= 33 * DAY
+    assert max(lives) - min(lives) > 3 * DAY
+    assert len(set(lives)) > 250
+
+
+async def test_a_life_is_never_zero(server: RedisServer) -> None:
+    """Redis refuses an expiry of 0 seconds; a tiny setting means one second."""
+    recorder = Recorder()
+    async with writing(server, recorder, ttl=0.1) as writer:
+        writer.put(b"sl2:a", b"value")
+        await writer.flush()
+    assert (recorder.kept, recorder.lost) == (1, 0)
+
+
+async def test_a_full_queue_drops_its_oldest_and_counts_them(server: RedisServer) -> None:
+    """Under pressure the newest vectors are kept, and the queue is never longer than its limit."""
+    recorder = Recorder()
+    async with writing(server, recorder, limit=10) as writer:
+        for i in range(25):  # no await: nothing can be written meanwhile
+            writer.put(b"sl2:%d" % i, b"value")
+        assert len(writer) == 10
+        assert recorder.lost == 15
+        await writer.flush()
+    assert set(server.client().keys("*")) == {b"sl2:%d" % i for i in range(15, 25)}
+    assert max(recorder.depths) == 10
+
+
+async def test_many_vectors_leave_in_few_batches(server: RedisServer) -> None:
+    """A burst of 640 goes out as pipelines of 64, whole and in a moment."""
+    recorder = Recorder()
+    async with writing(server, recorder) as writer:
+        for i in range(640):
+            writer.put(b"sl2:%d" % i, b"value")
+        await until(lambda: recorder.kept == 640)
+    assert server.client().dbsize() == 640
+
+
+async def test_closing_writes_what_waits(server: RedisServer) -> None:
+    """A drain loses nothing that Redis would still take."""
+    recorder = Recorder()
+    async with writing(server, recorder) as writer:
+        for i in range(200):
+            writer.put(b"sl2:%d" % i, b"value")
+    assert server.client().dbsize() == 200
+    assert (recorder.kept, recorder.lost, recorder.depths[-1]) == (200, 0, 0)
+
+
+async def test_what_is_put_after_closing_is_counted_as_dropped(server: RedisServer) -> None:
+    """Late results are not written, and not forgotten in silence."""
+    recorder = Recorder()
+    async with writing(server, recorder) as writer:
+        pass
+    writer.put(b"sl2:a", b"value")
+    assert (recorder.lost, len(writer)) == (1, 0)
+
+
+async def test_closing_twice_is_closing_once(server: RedisServer) -> None:
+    """Whoever cleans up need not know who did before."""
+    async with writing(server, Recorder()) as writer:
+        await writer.close()
+
+
+async def test_a_flush_ends_in_time_although_redis_hangs() -> None:
+    """A shutdown waits a second for its cache, not for ever, and says what was not written."""
+    recorder = Recorder()
+    with RedisServer() as own:
+        async with writing(own, recorder) as writer:
+            await writer.flush()
+            own.pause()
+            writer.put(b"sl2:a", b"value")
+            began = asyncio.get_running_loop().time()
+            assert await writer.flush(0.2) == 1
+            assert asyncio.get_running_loop().time() - began < 5
+            own.resume()
+
+
+async def test_what_met_an_outage_is_written_after_it() -> None:
+    """A batch that could not be sent goes back to the queue, in its order, and out later."""
+    recorder = Recorder()
+    with RedisServer() as own:
+        async with writing(own, recorder) as writer:
+            own.kill()
+            for i in range(100):
+                writer.put(b"sl2:%d" % i, b"value")
+            await until(lambda: bool(recorder.depths))
+            await asyncio.sleep(0.1)
+            assert (recorder.kept, recorder.lost, len(writer)) == (0, 0, 100)
+            own.start()
+            await until(lambda: recorder.kept == 100)
+        assert own.client().dbsize() == 100
+
+
+async def test_an_outage_longer_than_the_queue_drops_the_oldest() -> None:
+    """What comes back to a full queue makes no room for itself."""
+    recorder = Recorder()
+    with RedisServer() as own:
+        async with writing(own, recorder, limit=50) as writer:
+            own.kill()
+            for i in range(200):
+                writer.put(b"sl2:%d" % i, b"value")
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
+            assert len(writer) <= 50
+            own.start()
+            await until(lambda: recorder.kept == 50)
+        assert recorder.lost == 150
+        assert own.client().exists(b"sl2:199", b"sl2:150") == 2
+
+
+async def test_what_redis_refuses_is_dropped_and_counted() -> None:
+    """A server that is full and evicts nothing refuses; offering again would change nothing."""
+    recorder = Recorder()
+    with RedisServer("--maxmemory", "1kb", "--maxmemory-policy", "noeviction") as own:
+        async with writing(own, recorder) as writer:
+            for i in range(30):
+                writer.put(b"sl2:%d" % i, b"value")
+            await until(lambda: recorder.lost == 30)
+            assert (recorder.kept, len(writer)) == (0, 0)
+
+
+async def test_a_part_that_is_refused_does_not_hold_up_the_rest(server: RedisServer) -> None:
+    """Each entry of a batch has its own fate."""
+    admin = server.client()
+    server.command("ACL", "SETUSER", "half", "on", ">w", "~sl2:good*", "+set")
+    recorder = Recorder()
+    address = Address.of(server.url.replace("redis://", "redis://half:w@"))
+    client = address.connect(timeout=0.5, connect_timeout=0.5, connections=1)
+    writer = Writer(Breaker(), watcher=recorder)
+    writer.start(client)
+    writer.put(b"sl2:good", b"value")
+    writer.put(b"sl2:bad", b"value")
+    await writer.flush()
+    await writer.close()
+    await client.aclose()
+    assert (recorder.kept, recorder.lost) == (1, 1)
+    assert admin.get(b"sl2:good") == b"value"

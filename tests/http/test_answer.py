@@ -1,0 +1,191 @@
+"""Vectors → bytes: whatever form a request asked for, the same numbers come out."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from cache import Entry
+from litapi.errors import DeadlineExceeded, Overloaded, RequestInvalid, ServiceError
+from litapi.http.answer import JSON, OCTETS, Answer, Vectors
+
+Row = np.ndarray[Any, np.dtype[np.float32]]
+DIM = 8
+
+numbers = st.floats(-1, 1, width=32, allow_subnormal=False)
+rows = arrays(np.float32, DIM, elements=numbers)
+
+
+def entry_of(row: Row) -> Entry:
+    """The row as the cache keeps it."""
+    return Entry(row.astype("<f4").tobytes(), tokens=3)
+
+
+def headers_of(answer: Answer) -> dict[bytes, bytes]:
+    """Headers by name; none may stand twice."""
+    assert len({name for name, _ in answer.headers}) == len(answer.headers)
+    return dict(answer.headers)
+
+
+# -- forms of a vector -----------------------------------------------------------------------------
+
+
+@given(rows)
+def test_a_whole_vector_is_the_stored_one_in_every_form(row: Row) -> None:
+    """Row, raw bytes and base64 are the very float32 numbers of the cache."""
+    entry = entry_of(row)
+    floats, text = Vectors("float", None, DIM), Vectors("base64", None, DIM)
+    assert floats.row(entry).tobytes() == entry.vector
+    assert floats.octets(entry) == text.octets(entry) == entry.vector
+    assert base64.b64decode(str(text.form(entry))) == entry.vector
+
+
+@given(rows, st.integers(1, DIM))
+def test_base64_decodes_to_the_float_rows(row: Row, dimensions: int) -> None:
+    """Clients may switch the encoding and see the same numbers, cut or whole."""
+    entry = entry_of(row)
+    floats = Vectors("float", dimensions, DIM).form(entry)
+    text = Vectors("base64", dimensions, DIM).form(entry)
+    assert isinstance(text, str)
+    assert isinstance(floats, np.ndarray)
+    assert np.array_equal(np.frombuffer(base64.b64decode(text), "<f4"), floats)
+
+
+@given(rows)
+@example(np.full(DIM, np.float32(1 / 3)))
+@example(np.full(DIM, np.float32(1e-38)))
+def test_json_decimals_read_back_as_the_same_float32(row: Row) -> None:
+    """Nothing is lost between the tower and a client that parses JSON."""
+    form = Vectors("float", None, DIM).form(entry_of(row))
+    body = Answer.json({"embedding": form}).body
+    assert np.array_equal(np.array(orjson.loads(body)["embedding"], np.float32), row)
+
+
+def test_json_decimals_are_no_longer_than_float32_needs() -> None:
+    """0.1 is written as 0.1 and not as 0.10000000149011612."""
+    row = np.full(DIM, 0.1, np.float32)
+    assert Answer.json(Vectors("float", None, DIM).form(entry_of(row))).body.startswith(b"[0.1,0.1")
+
+
+# -- shortened vectors -----------------------------------------------------------------------------
+
+
+@given(rows, st.integers(1, DIM - 1))
+def test_a_cut_vector_is_unit_length_and_points_the_same_way(row: Row, dimensions: int) -> None:
+    """The first numbers, renormalised: a dot product of two of them is a cosine."""
+    head = row[:dimensions].astype(np.float64)
+    cut = Vectors("float", dimensions, DIM).row(entry_of(row))
+    assert cut.dtype == np.float32
+    assert cut.shape == (dimensions,)
+    norm = np.linalg.norm(head)
+    if norm > 0:
+        assert np.linalg.norm(cut.astype(np.float64)) == pytest.approx(1, abs=1e-6)
+        assert cut.astype(np.float64) * norm == pytest.approx(head, abs=1e-6)
+
+
+def test_a_head_of_zeros_stays_zeros() -> None:
+    """There is no direction to scale, and NaN must not reach a client."""
+    row = np.array([0] * 4 + [0.5] * 4, np.float32)
+    assert Vectors("float", 4, DIM).row(entry_of(row)).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("dimensions", [None, DIM])
+def test_asking_for_all_dimensions_cuts_nothing(dimensions: int | None) -> None:
+    """The stored bytes go out as they are, not renormalised."""
+    vectors = Vectors("float", dimensions, DIM)
+    entry = entry_of(np.full(DIM, 2, np.float32))
+    assert (vectors.dimension, vectors.cut) == (DIM, False)
+    assert vectors.octets(entry) is entry.vector
+
+
+def test_a_cut_leaves_the_stored_vector_alone() -> None:
+    """One request's wish does not change what the next one gets."""
+    entry = entry_of(np.arange(DIM, dtype=np.float32))
+    before = bytes(entry.vector)
+    Vectors("float", 3, DIM).form(entry)
+    assert entry.vector == before
+
+
+# -- raw answers -----------------------------------------------------------------------------------
+
+
+@given(st.lists(rows, max_size=4), st.integers(1, DIM))
+def test_a_raw_answer_is_its_rows_one_after_another(vectors: list[Row], dimensions: int) -> None:
+    """The shape in the headers is all that it takes to read the body."""
+    form = Vectors("float", dimensions, DIM)
+    answer = Answer.raw([entry_of(row) for row in vectors], form)
+    headers = headers_of(answer)
+    shape = [int(n) for n in headers[b"x-embedding-shape"].split(b",")]
+    read = np.frombuffer(answer.body, "<f4").reshape(shape)
+    assert shape == [len(vectors), dimensions]
+    assert all(np.array_equal(a, form.row(entry_of(b))) for a, b in zip(read, vectors, strict=True))
+    assert headers[b"x-embedding-dtype"] == b"float32-le"
+    assert OCTETS in answer.headers
+    assert JSON not in answer.headers
+
+
+# -- JSON and errors -------------------------------------------------------------------------------
+
+
+def test_a_json_answer_says_what_it_is() -> None:
+    """Status 200 and the type, without a framework."""
+    answer = Answer.json({"a": [1, None, "é"]})
+    assert (answer.status, answer.headers) == (200, [JSON])
+    assert orjson.loads(answer.body) == {"a": [1, None, "é"]}
+
+
+def test_headers_as_lines_are_those_of_the_pairs_and_the_length_of_the_body() -> None:
+    """What goes over the wire is rendered once, and says the same."""
+    answer = Answer(b"four", headers=[OCTETS, (b"x-cache", b"miss")])
+    lines = answer.lines()
+    pairs = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+    assert pairs == [OCTETS, (b"x-cache", b"miss"), (b"content-length", b"4")]
+    assert lines.endswith(b"\r\n")
+    assert answer.lines() is lines
+
+
+def test_two_answers_share_no_headers() -> None:
+    """A header of one answer does not leak into the next."""
+    one, other = Answer(b""), Answer(b"")
+    one.headers.append((b"x-cache", b"miss"))
+    assert other.headers == [JSON]
+
+
+def test_an_error_has_the_form_that_every_route_shares() -> None:
+    """Four fields, always all of them, as OpenAI clients expect."""
+    answer = Answer.error(RequestInvalid("dimensions: too many", param="dimensions"))
+    assert answer.status == 400
+    assert orjson.loads(answer.body) == {
+        "error": {
+            "message": "dimensions: too many",
+            "type": "invalid_request_error",
+            "code": "invalid_request",
+            "param": "dimensions",
+        }
+    }
+
+
+def test_an_error_names_its_items_where_it_has_some() -> None:
+    """An empty list is left out, for it would say that nothing was wrong."""
+    items = [{"index": 2, "code": "image_empty", "message": "The image has no bytes."}]
+    assert orjson.loads(Answer.error(RequestInvalid(), items).body)["error"]["items"] == items
+    assert "items" not in orjson.loads(Answer.error(RequestInvalid(), []).body)["error"]
+
+
+def test_an_error_that_may_pass_says_when_to_come_back() -> None:
+    """Retry-After stands on a 429, and not on what waiting does not mend."""
+    assert headers_of(Answer.error(Overloaded()))[b"retry-after"] == b"%d" % Overloaded.retry_after
+    assert b"retry-after" not in headers_of(Answer.error(DeadlineExceeded()))
+
+
+def test_a_fault_of_the_servers_own_tells_nothing_of_the_inside() -> None:
+    """The public sentence goes out; what happened is in the log."""
+    error = orjson.loads(Answer.error(ServiceError()).body)["error"]
+    assert (error["code"], error["message"]) == ("internal", ServiceError.sentence)

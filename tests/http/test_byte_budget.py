@@ -1,0 +1,101 @@
+"""Room for fetched bytes: bounded, in turn, and given back whoever leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from litapi.http.byte_budget import ByteBudget
+
+pytestmark = pytest.mark.anyio
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_what_fits_is_taken_at_once() -> None:
+    """And what was given back fits again."""
+    budget = ByteBudget(100)
+    assert await budget.take(60) == 60
+    assert await budget.take(40) == 40
+    assert budget.free == 0
+    budget.give_back(60)
+    assert await budget.take(60) == 60
+
+
+async def test_more_than_there_is_takes_all_of_it() -> None:
+    """A request larger than the budget is fetched alone, not never."""
+    budget = ByteBudget(100)
+    assert await budget.take(1000) == 100
+    budget.give_back(100)
+    assert budget.free == 100
+
+
+async def test_a_small_one_does_not_pass_a_large_one() -> None:
+    """First come, first served, though the small one would fit."""
+    budget, order = ByteBudget(100), []
+
+    async def take(name: str, wanted: int) -> None:
+        await budget.take(wanted)
+        order.append(name)
+
+    await budget.take(50)
+    tasks = [asyncio.create_task(take(*one)) for one in (("large", 80), ("small", 10))]
+    await settled()
+    assert order == []
+    budget.give_back(50)
+    await asyncio.gather(*tasks)
+    assert order == ["large", "small"]
+
+
+async def test_one_that_leaves_lets_the_next_one_in() -> None:
+    """Whoever waited behind it must not wait for ever."""
+    budget = ByteBudget(100)
+    await budget.take(50)
+    large, small = (asyncio.create_task(budget.take(wanted)) for wanted in (80, 10))
+    await settled()
+    large.cancel()
+    assert await small == 10
+    assert budget.free == 40
+
+
+async def test_one_that_leaves_as_its_turn_comes_takes_nothing_along() -> None:
+    """Cancelled between the turn and the next tick: its room is free again."""
+    budget = ByteBudget(100)
+    await budget.take(100)
+    waiting = asyncio.create_task(budget.take(30))
+    await settled()
+    budget.give_back(100)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert budget.free == 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_it_is_never_overdrawn_and_ends_as_it_began(seed: int) -> None:
+    """Two hundred requests of all sizes, some of which leave at odd moments."""
+    rng, budget, held = Random(seed), ByteBudget(100), 0
+
+    async def one(wanted: int, ticks: int) -> None:
+        nonlocal held
+        taken = await budget.take(wanted)
+        held += taken
+        assert held <= 100
+        try:
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+        finally:
+            held -= taken
+            budget.give_back(taken)
+
+    tasks = [asyncio.create_task(one(rng.randrange(130), rng.randrange(5))) for _ in range(200)]
+    while not all(task.done() for task in tasks):
+        rng.choice(tasks).cancel() if rng.random() < 0.2 else None
+        await asyncio.sleep(0)
+    assert not [task for task in tasks if not task.cancelled() and task.exception()]
+    assert (budget.free, held) == (100, 0)

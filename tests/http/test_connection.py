@@ -1,0 +1,998 @@
+"""Raw sockets against a real uvicorn process whose connections are guarded.
+
+The limits are those of `HASTY`, a few times shorter than the defaults, so that the file runs in
+seconds. A bound on time in an assertion catches a hang; none of them measures speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from bench.rig.server_process import resident_mb
+from litapi.errors import ServiceError
+from litapi.http.answer import Answer
+from litapi.http.connection import (
+    WHOLE,
+    GuardedProtocol,
+    GuardedServer,
+    Patience,
+    _Door,
+    _Outbox,
+    guarded,
+)
+from litapi.http.request import ClientGone, Incoming, Receive, Scope, Send
+
+LIMIT = 1 << 20
+HASTY = Patience(
+    head_seconds=0.7,
+    stall_seconds=0.7,
+    drip_bytes=20_000,
+    drip_seconds=0.8,
+    unsent_seconds=0.7,
+    linger_seconds=0.7,
+    sweep_seconds=0.1,
+)
+LONG = 1.2  # seconds: longer than any of these
+GOOD = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
+HALF_HEAD = b"GET /hello HTTP/1.1\r\nhost: x\r\nx-a: "
+HALF_BODY = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf"
+CHUNKED = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+# -- the application, in the server's process ----------------------------------------------------
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """One path for each way in which an application treats a request."""
+    if scope["type"] != "http":
+        return
+    incoming = Incoming(scope, receive, LIMIT)
+    with contextlib.suppress(ClientGone):
+        await _ROUTES[incoming.path](incoming, send)
+
+
+async def _answer(answer: Answer, send: Send, more: bool = False) -> None:
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": more})
+
+
+async def _hello(incoming: Incoming, send: Send) -> None:
+    await _answer(Answer.json("hello"), send)
+
+
+async def _echo(incoming: Incoming, send: Send) -> None:
+    try:
+        answer = Answer.json({"length": len(await incoming.body())})
+    except ServiceError as error:
+        answer = Answer.error(error)
+    await _answer(answer, send)
+
+
+async def _whole(incoming: Incoming, send: Send) -> None:
+    """As `_echo`, or before the body is read, through the extension."""
+    body = b"" if incoming.query else await incoming.body()
+    head = b"content-length: %d\r\n" % len(body)
+    if not incoming.scope["extensions"][WHOLE](incoming.scope, 200, head, body):
+        await _answer(Answer(body, headers=[]), send)
+
+
+async def _at_once(incoming: Incoming, send: Send) -> None:
+    """How much of the body was there without waiting, and of the rest how much came; -1: none."""
+    first = incoming.at_once()
+    rest = len(await incoming.body()) if first is None else -1
+    await _answer(Answer.json([-1 if first is None else len(first), rest]), send)
+
+
+async def _tasks(incoming: Incoming, send: Send) -> None:
+    """How many requests uvicorn takes for unfinished, and how many clients left."""
+    protocol = incoming.scope["extensions"][WHOLE].__self__
+    await _answer(Answer.json([len(protocol.tasks), len(_LEFT)]), send)
+
+
+async def _until_gone(incoming: Incoming, send: Send) -> None:
+    """Waits for the client to leave, with its body taken at once; three watch, one loses heart."""
+    _LEFT.clear()
+    assert incoming.at_once() == b"ab"
+    watches = [incoming.gone() for _ in range(3)]
+    watches[1].cancel()
+    _LEFT.extend([await asyncio.wait_for(watches[n], 20) for n in (0, 2)])
+
+
+async def _watched_late(incoming: Incoming, send: Send) -> None:
+    """Begins to watch its client half a second after the request."""
+    _LEFT.clear()
+    assert incoming.at_once() == b"ab"
+    await asyncio.sleep(0.5)
+    watch = incoming.gone()
+    await asyncio.wait([watch], timeout=0.5)
+    if watch.done():
+        _LEFT.append(watch.result())
+    else:
+        watch.cancel()
+        await _answer(Answer.json({"left": False}), send)
+
+
+_LEFT: list[Exception] = []
+
+
+async def _twice(incoming: Incoming, send: Send) -> None:
+    whole = incoming.scope["extensions"][WHOLE]
+    said = [whole(incoming.scope, 200, b"content-length: 1\r\n", b"a") for _ in range(2)]
+    assert said == [True, False]
+
+
+async def _slow(incoming: Incoming, send: Send) -> None:
+    await asyncio.sleep(LONG)
+    await _echo(incoming, send)
+
+
+async def _late(incoming: Incoming, send: Send) -> None:
+    body = await incoming.body()
+    await asyncio.sleep(LONG)
+    await _answer(Answer.json({"length": len(body)}), send)
+
+
+async def _large(incoming: Incoming, send: Send) -> None:
+    await _answer(Answer(bytes(30 << 20)), send)
+
+
+async def _begun(incoming: Incoming, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    await incoming.body()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _broken(incoming: Incoming, send: Send) -> None:
+    raise RuntimeError
+
+
+async def _leftovers(incoming: Incoming, send: Send) -> None:
+    """How many requests are in memory; with a query, a whole answer. The collector is off."""
+    gc.disable()
+    left = sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())
+    await _whole(incoming, send) if incoming.query else await _answer(Answer.json(left), send)
+
+
+_ROUTES = {
+    "/hello": _hello,
+    "/leftovers": _leftovers,
+    "/whole": _whole,
+    "/twice": _twice,
+    "/at-once": _at_once,
+    "/until-gone": _until_gone,
+    "/watched-late": _watched_late,
+    "/tasks": _tasks,
+    "/echo": _echo,
+    "/slow": _slow,
+    "/late": _late,
+    "/large": _large,
+    "/begun": _begun,
+    "/broken": _broken,
+}
+
+
+def _serve(listener: socket.socket, options: dict[str, Any], patience: Patience) -> None:
+    config = uvicorn.Config(
+        app,
+        http=guarded(patience),
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        **options,
+    )
+    GuardedServer(config).run([listener])
+
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])  # a server then starts in milliseconds
+
+
+class Guarded:
+    """That application in a process of its own."""
+
+    def __init__(self, patience: Patience = HASTY, **options: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+            self.address: tuple[str, int] = listener.getsockname()
+            self.process = _processes.Process(target=_serve, args=(listener, options, patience))
+            self.process.start()
+        with Client(self) as client:  # the backlog takes it before the server is up
+            client.send(GOOD)
+            assert client.reply().status == 200
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def terminate(self, within: float) -> float:
+        """SIGTERM; how many seconds the process took to end."""
+        began = time.monotonic()
+        os.kill(self.pid, signal.SIGTERM)
+        self.process.join(within)
+        assert not self.process.is_alive(), "still running"
+        return time.monotonic() - began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Guarded]:
+    with Guarded() as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of an error of the shared form; anything else fails the test."""
+        error = json.loads(self.body)["error"]
+        assert set(error) == {"message", "type", "code", "param"}
+        assert self.headers["content-type"] == "application/json"
+        return str(error["code"])
+
+
+class Client:
+    """A plain socket that speaks as much HTTP as a test wants."""
+
+    def __init__(self, server: Guarded, timeout: float = 15.0) -> None:
+        self.socket = socket.create_connection(server.address, timeout=timeout)
+        self._left = b""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def reply(self) -> Reply:
+        """One whole answer; EOFError when the server hangs up instead."""
+        while b"\r\n\r\n" not in self._left:
+            self._more()
+        head, _, self._left = self._left.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        pairs = (line.partition(": ") for line in lines)
+        headers = {name: value for name, _, value in pairs}
+        length = int(headers.get("content-length", 0))
+        while len(self._left) < length:
+            self._more()
+        body, self._left = self._left[:length], self._left[length:]
+        return Reply(int(first.split()[1]), headers, body)
+
+    def _more(self) -> None:
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise EOFError
+        self._left += data
+
+    def ended(self) -> bool:
+        """Waits for the server to hang up; whether it did so without another byte."""
+        return not self._left and self.socket.recv(1000) == b""
+
+    def reset(self) -> bool:
+        """Waits for the end, which may be a reset."""
+        with contextlib.suppress(ConnectionResetError):
+            while self.socket.recv(1 << 20):
+                pass
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+def ask(server: Guarded, request: bytes = GOOD) -> Reply:
+    """One request on a connection of its own."""
+    with Client(server) as client:
+        client.send(request)
+        return client.reply()
+
+
+def post(path: str, body: bytes, *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *more, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def pour(client: Client, piece: bytes, most: int, seconds: float = 10.0) -> int:
+    """Send `piece` over and over, until refused or `most` bytes; how many were taken."""
+    taken, end = 0, time.monotonic() + seconds
+    with contextlib.suppress(OSError):
+        while taken < most and time.monotonic() < end:
+            client.send(piece)
+            taken += len(piece)
+    return taken
+
+
+def pour_slowly(client: Client, piece: bytes, pause: float, seconds: float) -> int:
+    """Send `piece` every `pause` seconds until an answer is there, or it took too long."""
+    end, sent = time.monotonic() + seconds, 0
+    client.socket.settimeout(pause)
+    while time.monotonic() < end:
+        try:
+            if client.socket.recv(1, socket.MSG_PEEK) is not None:
+                break
+        except TimeoutError:
+            with contextlib.suppress(OSError):
+                client.send(piece)
+                sent += len(piece)
+    client.socket.settimeout(15.0)
+    return sent
+
+
+def connections(server: Guarded) -> int:
+    """Sockets the server's process holds open, its listener and its own pipes aside."""
+    port = f"{server.address[1]:04X}"
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    established = ("01", "08")  # open; or closed by the client alone
+    return sum(row[1].endswith(":" + port) and row[3] in established for row in rows)
+
+
+# -- connections that wait too long --------------------------------------------------------------
+
+
+def test_idle_and_half_sent_connections_end_while_a_good_client_is_served(server: Guarded) -> None:
+    """300 connections that say nothing, half a head, or half a body: each reads a 408 and is
+    closed, and all the while another client gets its answers."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(300)]
+        for number, client in enumerate(clients):
+            client.send((b"", HALF_HEAD, HALF_BODY)[number % 3])
+        assert [ask(server).status for _ in range(50)] == [200] * 50
+        replies = [client.reply() for client in clients]
+        assert all(client.ended() for client in clients)
+    assert {(reply.status, reply.code) for reply in replies} == {(408, "request_timeout")}
+    assert {reply.headers["connection"] for reply in replies} == {"close"}
+    assert time.monotonic() - began < 12
+
+
+def test_a_head_that_drips_does_not_gain_time(server: Guarded) -> None:
+    """The head's time runs from its first byte, however many follow."""
+    with Client(server) as client:
+        client.send(HALF_HEAD)
+        began = time.monotonic()
+        pour_slowly(client, b"a", 0.1, 6.0)
+        assert client.reply().status == 408
+        assert time.monotonic() - began < 5
+
+
+def test_a_second_request_is_timed_like_the_first(server: Guarded) -> None:
+    """On a kept connection half a head stops uvicorn's own timer; the guard's runs."""
+    with Client(server) as client:
+        client.send(GOOD)
+        assert client.reply().status == 200
+        client.send(HALF_HEAD)
+        assert client.reply().code == "request_timeout"
+
+
+def test_empty_lines_do_not_hold_a_kept_connection(server: Guarded) -> None:
+    """Line breaks before a request are no request, and also stop uvicorn's own timer."""
+    with Client(server) as client:
+        client.send(GOOD)
+        assert client.reply().status == 200
+        pour_slowly(client, b"\r\n", 0.1, 6.0)
+        assert client.reply().status == 408
+
+
+def test_an_idle_kept_connection_is_left_to_the_keep_alive_time() -> None:
+    """Between requests the longer keep-alive time counts, not the head's time."""
+    limits = replace(HASTY, head_seconds=0.2)
+    with Guarded(limits, timeout_keep_alive=1) as server, Client(server) as client:
+        for pause in (0.6, 0.6, 0):
+            client.send(GOOD)
+            assert client.reply().status == 200
+            time.sleep(pause)
+        assert client.ended()
+
+
+def test_uvicorn_does_no_more_at_the_start_of_a_task_than_the_guard() -> None:
+    """The guard replaces that function for its callback's sake; a new uvicorn may do more in it."""
+    source = inspect.getsource(HttpToolsProtocol._start_asgi_task)
+    code = [line.strip() for line in source.splitlines() if line.strip() and "#" not in line]
+    assert code[-4:] == [
+        "else:",
+        "task = self.loop.create_task(cycle.run_asgi(app))",
+        "task.add_done_callback(self.tasks.discard)",
+        "self.tasks.add(task)",
+    ]
+    assert code[1] == "if self.config.reset_contextvars:"
+    assert not uvicorn.Config(app).reset_contextvars  # the default, which siglit leaves as it is
+
+
+def test_uvicorn_receives_no_otherwise_than_the_guard() -> None:
+    """A body that is taken at once is what the first `receive` would have given."""
+    source = inspect.getsource(RequestResponseCycle.receive)
+    code = [line.strip() for line in source.splitlines() if line.strip() and "#" not in line]
+    assert code[4:] == [
+        "if not self.disconnected and not self.response_complete:",
+        "self.flow.resume_reading()",
+        "await self.message_event.wait()",
+        "self.message_event.clear()",
+        "if self.disconnected or self.response_complete:",
+        'return {"type": "http.disconnect"}',
+        'message: HTTPRequestEvent = {"type": "http.request", "body": bytes(self.body), "more_body": self.more_body}',  # noqa: E501
+        "self.body = bytearray()",
+        "return message",
+    ]
+
+
+def test_uvicorn_does_no_more_after_an_answer_than_the_guard() -> None:
+    """The guard replaces that function for its timer's sake; a new uvicorn may do more in it."""
+    source = inspect.getsource(HttpToolsProtocol.on_response_complete)
+    code = [line.strip() for line in source.splitlines() if line.strip() and "#" not in line]
+    assert code == [
+        "def on_response_complete(self) -> None:",
+        "self.server_state.total_requests += 1",
+        "if self.transport.is_closing():",
+        "return",
+        "self._unset_keepalive_if_required()",
+        "self.flow.resume_reading()",
+        "if self.pipeline:",
+        "cycle, app = self.pipeline.pop()",
+        "self._start_asgi_task(cycle, app)",
+        "else:",
+        "self.timeout_keep_alive_task = self.loop.call_later(",
+        "self.timeout_keep_alive, self.timeout_keep_alive_handler",
+        ")",
+    ]
+
+
+def test_a_dripping_body_ends_after_a_while(server: Guarded) -> None:
+    """Bytes that keep coming are not enough; they must come at a rate."""
+    with Client(server) as client:
+        client.send(post("/echo", b"").replace(b"length: 0", b"length: 100000"))
+        pour_slowly(client, b"a" * 100, 0.1, 8.0)
+        assert client.reply().code == "request_timeout"
+
+
+def test_a_slow_but_steady_upload_passes(server: Guarded) -> None:
+    """Some times the lowest rate, for longer than any limit, is a slow client and no attack."""
+    body = bytes(120_000)
+    with Client(server) as client:
+        client.send(post("/echo", body)[: -len(body)])
+        for start in range(0, len(body), 6000):
+            client.send(body[start : start + 6000])
+            time.sleep(0.1)
+        assert json.loads(client.reply().body) == {"length": len(body)}
+
+
+def test_the_time_the_application_takes_is_not_the_clients(server: Guarded) -> None:
+    """Neither a computation after the body nor one before it makes the client late."""
+    large, small = post("/slow", bytes(500_000)), post("/late", bytes(100))
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda request: ask(server, request), (large, small)))
+    assert [json.loads(reply.body)["length"] for reply in replies] == [500_000, 100]
+
+
+def test_a_client_that_waits_for_100_continue_is_not_late(server: Guarded) -> None:
+    """It was told to wait, so the time until it is told to go on is the application's."""
+    with Client(server) as client:
+        client.send(post("/slow", b"abc", "expect: 100-continue")[:-3])
+        assert client.reply().status == 100
+        client.send(b"abc")
+        assert json.loads(client.reply().body) == {"length": 3}
+
+
+def test_a_body_that_stalls_after_the_answer_began_is_cut(server: Guarded) -> None:
+    """No error fits into an answer under way; it must not look whole either."""
+    with Client(server) as client:
+        client.send(post("/begun", b"").replace(b"length: 0", b"length: 100000"))
+        assert client.reply().status == 200
+        assert client.reset()
+
+
+def test_an_answer_nobody_takes_is_thrown_away(server: Guarded) -> None:
+    """A client that asks for 30 MB and does not read holds neither memory nor connection."""
+    before = resident_mb(server.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            client = stack.enter_context(Client(server))
+            client.send(GOOD.replace(b"hello", b"large"))
+        deadline = time.monotonic() + 10
+        while connections(server) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert connections(server) == 0
+    assert resident_mb(server.pid) < before + 64
+
+
+def test_an_answer_taken_slowly_arrives_whole(server: Guarded) -> None:
+    """As long as the client takes some of it, it may take its time."""
+    with Client(server) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.send(GOOD.replace(b"hello", b"large"))
+        size = 0
+        while size < 30 << 20:
+            size += len(client.socket.recv(1 << 20))
+            time.sleep(0.002)
+        assert size > 30 << 20
+
+
+# -- heads that are too large or no HTTP ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (HALF_HEAD, b"a" * 60_000),
+        (b"GET /hello HTTP/1.1\r\n", b"x-header: value\r\n" * 4000),
+        (b"GET /hello?", b"a" * 60_000),
+        (CHUNKED + b"3\r\nabc\r\n0\r\n", b"x-trailer: value\r\n" * 4000),
+        (CHUNKED + b"3\r\nabc\r\n0\r\nx-trailer: ", b"a" * 60_000),
+        (CHUNKED + b"3;", b"a" * 60_000),
+    ],
+    ids=["one header", "many headers", "request line", "trailers", "one trailer", "extension"],
+)
+def test_an_endless_head_ends_early(server: Guarded, start: bytes, piece: bytes) -> None:
+    """200 MB that are no body are refused with 431 and leave no memory behind."""
+    before = resident_mb(server.pid)
+    with Client(server) as client:
+        client.send(start)
+        assert pour(client, piece, 200 << 20) < 200 << 20
+        reply = client.reply()
+    assert (reply.status, reply.code) == (431, "headers_too_large")
+    assert resident_mb(server.pid) < before + 64
+
+
+def test_a_large_head_in_one_packet_with_its_body_is_refused(server: Guarded) -> None:
+    """What counts is the head, whichever packets it comes in."""
+    assert ask(server, post("/echo", b"abc", "x: " + "a" * 33_000)).code == "headers_too_large"
+    assert ask(server, post("/echo", b"abc", "x: " + "a" * 31_000)).status == 200
+    assert ask(server, post("/echo", bytes(200_000), "x: " + "a" * 31_000)).status == 200
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        CHUNKED + b"ZZ\r\n",
+    ],
+)
+def test_what_is_no_http_reads_an_error_of_the_shared_form(
+    server: Guarded, request_bytes: bytes
+) -> None:
+    """uvicorn's plain text becomes the JSON that every other error has, and the end is clean."""
+    with Client(server) as client:
+        client.send(request_bytes)
+        reply = client.reply()
+        assert (reply.status, reply.code) == (400, "invalid_http")
+        assert client.ended()
+
+
+# -- answers that come before the body -----------------------------------------------------------
+
+
+def test_an_announced_gigabyte_is_refused_before_it_is_sent(server: Guarded) -> None:
+    """The 413 comes on the announcement; the connection says that it closes, and does."""
+    with Client(server) as client:
+        client.send(post("/echo", b"").replace(b"length: 0", b"length: 1000000000"))
+        reply = client.reply()
+        assert (reply.status, reply.code) == (413, "body_too_large")
+        assert reply.headers["connection"] == "close"
+        assert client.ended()
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_twenty_clients_that_pour_read_their_413(server: Guarded, chunked: bool) -> None:
+    """Clients that send on and read only afterwards still find the answer: none is reset first."""
+    before = resident_mb(server.pid)
+    announced = post("/echo", b"").replace(b"length: 0", b"length: 1000000000")
+    chunk = b"10000\r\n" + bytes(65_536) + b"\r\n"
+
+    def upload(_: int) -> Reply:
+        with Client(server) as client:
+            client.send(CHUNKED if chunked else announced)
+            for _ in range(60):  # 4 MB, the limit being 1 MB; a reset fails the test here
+                client.send(chunk)
+            reply = client.reply()
+            assert client.ended()
+            return reply
+
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(upload, range(20)))
+    assert [(reply.status, reply.code) for reply in replies] == [(413, "body_too_large")] * 20
+    assert resident_mb(server.pid) < before + 64
+
+
+def test_lingering_has_an_end(server: Guarded) -> None:
+    """A client that never stops is cut off after a while or an amount, whichever comes first."""
+    with Client(server) as client:
+        client.send(CHUNKED)
+        began = time.monotonic()
+        taken = pour(client, b"100000\r\n" + bytes(1 << 20) + b"\r\n", 1 << 30, 10)
+        assert time.monotonic() - began < 9
+        assert taken < 200 << 20
+    with Client(server) as client:
+        client.send(CHUNKED)
+        pour(client, b"100000\r\n" + bytes(1 << 20) + b"\r\n", 3 << 20)
+        began = time.monotonic()
+        while pour(client, b"a", 1, 1) and time.monotonic() - began < 9:
+            time.sleep(0.05)
+        assert time.monotonic() - began < 8
+    assert ask(server).status == 200
+
+
+def test_a_client_that_leaves_early_costs_nothing(server: Guarded) -> None:
+    """Resets and half-closes at every stage leave the server as it was."""
+    for request in (b"", HALF_HEAD, HALF_BODY, GOOD, post("/echo", bytes(2 * LIMIT))[:-1]):
+        for linger in (struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)):
+            with Client(server) as client:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                with contextlib.suppress(OSError):
+                    client.send(request)
+                    client.socket.shutdown(socket.SHUT_WR)
+    assert ask(server).status == 200
+
+
+# -- connections that behave ---------------------------------------------------------------------
+
+
+def test_a_connection_is_kept_for_many_requests(server: Guarded) -> None:
+    """Bodies of all sizes, whole in one packet or not, one after another."""
+    with Client(server) as client:
+        for size in (0, 1, 100, 70_000, 300_000, LIMIT, 5):
+            client.send(post("/echo", bytes(size)))
+            reply = client.reply()
+            assert json.loads(reply.body) == {"length": size}
+            assert "connection" not in reply.headers
+            client.send(CHUNKED)
+            client.send(b"5\r\nhello\r\n0\r\nx-trailer: small\r\n\r\n")
+            assert json.loads(client.reply().body) == {"length": 5}
+
+
+def test_pipelined_requests_are_answered_in_turn(server: Guarded) -> None:
+    """Several requests in one packet, and a request split anywhere."""
+    many = b"".join(post("/echo", bytes(size)) for size in range(30))
+    with Client(server) as client:
+        client.send(many)
+        lengths = [json.loads(client.reply().body)["length"] for _ in range(30)]
+        assert lengths == list(range(30))
+        for cut in range(1, len(GOOD), 9):
+            client.send(GOOD + GOOD[:cut])
+            client.send(GOOD[cut:])
+            assert [client.reply().status, client.reply().status] == [200, 200]
+
+
+def test_close_is_heard(server: Guarded) -> None:
+    """A client that asks for the end of the connection gets it after its answer."""
+    with Client(server) as client:
+        client.send(post("/echo", b"abc", "connection: close"))
+        reply = client.reply()
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert client.ended()
+
+
+# -- a body at once ------------------------------------------------------------------------------
+
+
+def test_a_body_that_has_come_whole_is_there_at_once(server: Guarded) -> None:
+    """Also the next one on the same connection, an empty one, and one in chunks."""
+    chunked = b"POST /at-once HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    with Client(server) as client:
+        for body in (b"ab", b"", bytes(4000)):
+            client.send(post("/at-once", body))
+            assert json.loads(client.reply().body) == [len(body), -1]
+        client.send(chunked + b"3\r\nabc\r\n0\r\n\r\n")
+        assert json.loads(client.reply().body) == [3, -1]
+
+
+def test_a_body_that_is_still_to_come_is_waited_for(server: Guarded) -> None:
+    """No part of it is taken before the rest is there."""
+    with Client(server) as client:
+        request = post("/at-once", b"abcd")
+        client.send(request[:-2])
+        time.sleep(0.1)
+        client.send(request[-2:])
+        assert json.loads(client.reply().body) == [-1, 4]
+
+
+def test_requests_that_were_sent_ahead_each_have_their_own_body(server: Guarded) -> None:
+    """While a later one is being read, an earlier one asks in the ordinary way."""
+    with Client(server) as client:
+        client.send(b"".join(post("/at-once", bytes(n)) for n in range(1, 30)))
+        for n in range(1, 30):
+            assert max(json.loads(client.reply().body)) == n
+
+
+def test_a_client_that_leaves_after_its_body_was_taken_is_heard(server: Guarded) -> None:
+    """Whoever computes for it may stop."""
+    with Client(server) as client:
+        client.send(post("/until-gone", b"ab"))
+        time.sleep(0.1)
+    ends = time.monotonic() + 20
+    while tasks_and_left(server) != (1, 2) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert tasks_and_left(server) == (1, 2)
+
+
+def test_a_client_that_had_left_before_anybody_watched_is_heard(server: Guarded) -> None:
+    """The answer to its request is given up at once, and no neighbour hears that it left."""
+    with Client(server) as neighbour:
+        neighbour.send(post("/watched-late", b"ab"))
+        with Client(server) as client:
+            client.send(post("/watched-late", b"ab"))
+            time.sleep(0.1)
+        assert json.loads(neighbour.reply().body) == {"left": False}
+    ends = time.monotonic() + 20
+    while tasks_and_left(server) != (1, 1) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert tasks_and_left(server) == (1, 1)
+
+
+def tasks_and_left(server: Guarded) -> tuple[int, int]:
+    """Unfinished requests, this one among them, and clients that left."""
+    tasks, left = json.loads(ask(server, post("/tasks", b"")).body)
+    return tasks, left
+
+
+def test_a_task_that_ended_is_no_longer_counted(server: Guarded) -> None:
+    """At shutdown the server waits for those that are left."""
+    with Client(server) as client:
+        client.send(b"".join(post("/echo", b"a") for _ in range(8)))
+        for _ in range(8):
+            assert client.reply().status == 200
+    assert tasks_and_left(server)[0] == 1
+
+
+# -- an answer in one write ----------------------------------------------------------------------
+
+
+def test_whole_answers_keep_the_connection_and_their_order(server: Guarded) -> None:
+    """Pipelined with answers of the ordinary kind, each request gets its own, in turn."""
+    bodies = [b"%d" % n * n for n in range(1, 40)]
+    with Client(server) as client:
+        client.send(b"".join(post("/whole" if n % 3 else "/echo", b) for n, b in enumerate(bodies)))
+        for n, body in enumerate(bodies):
+            expected = (
+                body if n % 3 else json.dumps({"length": len(body)}).replace(" ", "").encode()
+            )
+            assert client.reply().body == expected
+
+
+def test_a_large_whole_answer_arrives_whole(server: Guarded) -> None:
+    """More than any buffer takes at once."""
+    body = os.urandom(LIMIT)
+    reply = ask(server, post("/whole", body))
+    assert reply.body == body
+
+
+def test_a_whole_answer_hears_close(server: Guarded) -> None:
+    """The client is told, and the connection ends."""
+    with Client(server) as client:
+        client.send(post("/whole", b"a", "connection: close"))
+        reply = client.reply()
+        assert (reply.body, reply.headers["connection"]) == (b"a", "close")
+        assert client.ended()
+
+
+def test_a_whole_answer_before_the_body_ends_the_connection(server: Guarded) -> None:
+    """What of the body is still to come must not be taken for the next request."""
+    with Client(server) as client:
+        client.send(post("/whole?early=1", b"abc")[:-1])
+        assert client.reply().headers["connection"] == "close"
+        assert client.ended()
+
+
+def test_a_second_whole_answer_is_refused(server: Guarded) -> None:
+    """One request has one answer, and the connection stays sound."""
+    with Client(server) as client:
+        client.send(post("/twice", b""))
+        assert client.reply().body == b"a"
+        client.send(GOOD)
+        assert client.reply().status == 200
+
+
+def test_an_answered_request_leaves_no_garbage() -> None:
+    """What refers to itself only the collector frees, which costs more than the answer does."""
+    with Guarded(HASTY) as server, Client(server) as client:
+        counts = []
+        for query in ("", *["?whole=1"] * 20, ""):
+            client.send(post(f"/leftovers{query}", b""))
+            reply = client.reply()
+            counts += [] if query else [json.loads(reply.body)]
+        assert counts[-1] <= counts[0] + 1
+
+
+@pytest.mark.parametrize("request_", [GOOD, HALF_BODY, post("/whole?early=1", bytes(9000))[:-1]])
+def test_a_lost_connection_leaves_no_garbage(request_: bytes) -> None:
+    """Whether its client left in good order or not, the body it sent is freed at once."""
+    with Guarded(HASTY) as server:
+        first = json.loads(ask(server, post("/leftovers", b"")).body)
+        for _ in range(20):
+            with Client(server) as client:
+                client.send(request_)
+                time.sleep(0.02)
+        time.sleep(2 * HASTY.linger_seconds)
+        assert json.loads(ask(server, post("/leftovers", b"")).body) <= first + 2
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [(b"nonsense\r\n\r\n", 400), (b"GET /?" + b"a" * 300_000, 431), (CHUNKED + b"ZZ\r\n", 400)],
+)
+def test_an_error_waits_for_the_answers_before_it(server: Guarded, bad: bytes, status: int) -> None:
+    """A bad request behind a good one that is still in work cannot take the good one's answer."""
+    with Client(server) as client:
+        client.send(post("/late", b"abc") + bad)
+        assert json.loads(client.reply().body) == {"length": 3}
+        assert client.reply().status == status
+        assert client.ended()
+
+
+def test_an_application_that_fails_keeps_the_connection_sound(server: Guarded) -> None:
+    """uvicorn's own 500 closes the connection, whether or not a body was left unread."""
+    for request in (post("/broken", b"abc"), post("/broken", bytes(2 * LIMIT))):
+        with Client(server) as client:
+            client.send(request)
+            assert client.reply().status == 500
+            assert client.ended()
+    assert ask(server).status == 200
+
+
+# -- shutdown ------------------------------------------------------------------------------------
+
+
+def test_half_sent_requests_do_not_hold_up_the_end() -> None:
+    """SIGTERM with idle, half-sent and kept connections: the process ends at once."""
+    with Guarded(Patience()) as server, contextlib.ExitStack() as stack:
+        sent: list[bytes] = [b"", HALF_HEAD, HALF_BODY, CHUNKED, GOOD]
+        clients = [stack.enter_context(Client(server)) for _ in sent * 3]
+        for client, request in zip(clients, sent * 3, strict=True):
+            client.send(request)
+        time.sleep(0.3)
+        assert server.terminate(within=10) < 4
+
+
+def test_a_half_sent_request_reads_why_it_ends() -> None:
+    """At shutdown it is answered 503 with a time to try again."""
+    with Guarded(Patience()) as server, Client(server) as client:
+        client.send(HALF_BODY)
+        time.sleep(0.3)
+        server.terminate(within=10)
+        reply = client.reply()
+        assert (reply.status, reply.code) == (503, "not_ready")
+        assert reply.headers["retry-after"] == "2"
+
+
+def test_a_request_in_work_is_answered_before_the_end() -> None:
+    """And what is pipelined behind it cannot keep the process alive."""
+    with Guarded(Patience()) as server, Client(server) as client:
+        client.send(post("/late", b"abc"))
+        time.sleep(0.5)
+        os.kill(server.pid, signal.SIGTERM)
+        time.sleep(0.3)
+        client.send(GOOD + HALF_HEAD)
+        reply = client.reply()
+        assert json.loads(reply.body) == {"length": 3}
+        assert reply.headers["connection"] == "close"
+        server.process.join(10)
+        assert not server.process.is_alive()
+
+
+# -- the pieces ----------------------------------------------------------------------------------
+
+
+def test_a_guarded_class_has_limits_of_its_own() -> None:
+    """The factory changes a class of its own, not the one all share."""
+    kind = guarded(HASTY)
+    assert issubclass(kind, GuardedProtocol)
+    assert kind.patience == HASTY
+    assert GuardedProtocol.patience == Patience()
+
+
+class Wire(asyncio.Transport):
+    """Remembers what was done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[bytes | str] = []
+
+    def write(self, data: Any) -> None:
+        self.done.append(bytes(data))
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def is_closing(self) -> bool:
+        return "close" in self.done
+
+
+def done_by(use: Callable[[_Door], None]) -> tuple[list[bytes | str], list[bytes | str]]:
+    """What reached the wire at once, and all of it once the loop has turned."""
+
+    async def main() -> tuple[list[bytes | str], list[bytes | str]]:
+        wire = Wire()
+        use(_Door(wire, _Outbox(asyncio.get_running_loop()), bool))
+        at_once = list(wire.done)
+        await asyncio.sleep(0)
+        return at_once, wire.done
+
+    return asyncio.run(main())
+
+
+def test_answers_that_are_written_soon_leave_at_the_end_of_the_turn_in_one_write() -> None:
+    """In the order in which they were given."""
+
+    def use(door: _Door) -> None:
+        door.write_soon(b"a")
+        door.write_soon(b"b")
+
+    assert done_by(use) == ([], [b"ab"])
+
+
+def test_the_answers_of_a_turn_leave_one_after_the_other_and_none_is_lost_for_another() -> None:
+    """A connection that cannot be written to harms no neighbour, nor the next turn."""
+
+    class Broken(Wire):
+        def write(self, data: Any) -> None:
+            raise OSError("of the test")
+
+    async def main() -> list[list[bytes | str]]:
+        outbox = _Outbox(asyncio.get_running_loop())
+        wires = [Wire(), Broken(), Wire()]
+        doors = [_Door(wire, outbox, bool) for wire in wires]
+        for word in (b"a", b"b"):
+            for door in doors:
+                door.write_soon(word)
+            await asyncio.sleep(0)
+        return [wire.done for wire in wires]
+
+    assert asyncio.run(main()) == [[b"a", b"b"], [], [b"a", b"b"]]
+
+
+def test_nothing_overtakes_what_is_to_be_written_soon() -> None:
+    """Neither another answer nor the end of the connection."""
+
+    def use(door: _Door) -> None:
+        door.write_soon(b"a")
+        door.write(b"b")
+        door.write_soon(b"c")
+        door.close()
+
+    assert done_by(use) == ([b"a", b"b", b"c", "close"], [b"a", b"b", b"c", "close"])
+
+
+def test_nothing_is_written_to_a_wire_that_was_closed_meanwhile() -> None:
+    """The client has left between the answer and the end of the turn."""
+
+    def use(door: _Door) -> None:
+        door.write_soon(b"a")
+        door._wire.close()
+
+    assert done_by(use) == (["close"], ["close"])

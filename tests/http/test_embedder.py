@@ -1,0 +1,697 @@
+"""Items → vectors: each tower is sent exactly what nobody knew, and every answer is right."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.rig.redis_server import RedisServer
+from cache import (
+    Entry,
+    Fingerprint,
+    Found,
+    MemoryTier,
+    NegativeTier,
+    RedisStore,
+    State,
+    VectorCache,
+)
+from cache.key import ASIDE
+from litapi.errors import (
+    DeadlineExceeded,
+    ImageEmpty,
+    ImageUndecodable,
+    ItemError,
+    ItemInternal,
+    Overloaded,
+    TextEmpty,
+)
+from litapi.http.embedder import Demand, Embedder, Outcome, Spent, entries
+from litapi.http.inputs import Reader
+from litapi.messages import KINDS, Item, Job, Kind, Reply
+from litapi.settings import Settings
+
+DIM = 8
+TIMEOUT = 30.0
+FRESH = Demand(read=False)  # Cache-Control: no-cache
+TRACELESS = Demand(read=False, write=False)  # Cache-Control: no-store
+
+
+def vector_of(kind: Kind, payload: str | bytes, patches: int = 0, dim: int = DIM) -> bytes:
+    """The only right vector for this item: unit length, and another for any other item."""
+    content = payload.encode() if isinstance(payload, str) else payload
+    seed = sha256(b"%s %d " % (kind.encode(), patches if kind == "image" else 0) + content).digest()
+    row = np.random.default_rng(int.from_bytes(seed[:8], "big")).standard_normal(dim)
+    return (row / np.linalg.norm(row)).astype("<f4").tobytes()
+
+
+class Towers:
+    """What stands behind the embedder: it computes from the item's bytes and keeps every job."""
+
+    def __init__(self, refuse: Mapping[str | bytes, str] | None = None, dim: int = DIM) -> None:
+        self.refuse = dict(refuse or {})
+        self.failure: Exception | None = None
+        self.jobs: list[tuple[Kind, Job]] = []
+        self.gate: asyncio.Event | None = None
+        self.dim = dim
+
+    async def submit(self, kind: Kind, job: Job) -> Reply:
+        self.jobs.append((kind, job))
+        await (self.gate.wait() if self.gate else asyncio.sleep(0))
+        if self.failure is not None:
+            raise self.failure
+        items: list[str | bytes] = [*job.items]
+        errors = {i: self.refuse[one] for i, one in enumerate(items) if one in self.refuse}
+        rows = [
+            bytes(4 * self.dim)
+            if i in errors
+            else vector_of(kind, one, job.max_num_patches, self.dim)
+            for i, one in enumerate(items)
+        ]
+        cut = [i for i, one in enumerate(items) if isinstance(one, str) and len(one) > 64]
+        tokens = [len(one) for one in items]
+        return Reply(b"".join(rows), tokens, cut, errors, 0.004, 0.002, 0.001)
+
+    @property
+    def sent(self) -> list[tuple[Kind, list[str] | list[bytes]]]:
+        """What each job held, in the order the jobs came."""
+        return [(kind, job.items) for kind, job in self.jobs]
+
+    def take(self) -> list[tuple[Kind, list[str] | list[bytes]]]:
+        """What was sent since the last call."""
+        sent = self.sent
+        self.jobs.clear()
+        return sent
+
+
+def fingerprints() -> dict[Kind, Fingerprint]:
+    """Two different ones, as the service has them."""
+    return {kind: Fingerprint.of({"kind": kind, "max_num_patches": 256}) for kind in KINDS}
+
+
+class Leaver:
+    """A client that leaves when a test says so, and what its towers have begun with by then."""
+
+    def __init__(self, bench: Bench, begun: bool) -> None:
+        self.left = asyncio.Event()
+        self.cancelled = 0
+        self._bench = bench
+        cache, towers = bench.cache, bench.towers
+
+        async def submit(kind: Kind, job: Job) -> Reply:
+            try:
+                return await towers.submit(kind, job)
+            except asyncio.CancelledError:
+                self.cancelled += len(job.items)
+                raise
+
+        self.embedder = Embedder(fingerprints(), cache, submit, TIMEOUT, lambda _: begun)
+
+    async def _leave(self) -> Exception:
+        await self.left.wait()
+        return ConnectionResetError()
+
+    def leaving(self) -> asyncio.Future[Exception]:
+        """Done once the client has hung up."""
+        return asyncio.ensure_future(self._leave())
+
+    def leave(self, *items: Item) -> None:
+        """Ask, wait until the towers have it, leave; then the towers may answer."""
+
+        async def run() -> None:
+            self._bench.towers.gate = gate = asyncio.Event()
+            demand = Demand(leaving=self.leaving)
+            asking = asyncio.create_task(self.embedder.embed(items, demand))
+            while len(self._bench.towers.jobs) < len({item.kind for item in items}):
+                await asyncio.sleep(0)
+            self.left.set()
+            with pytest.raises(ConnectionResetError):
+                await asking
+            for _ in range(5):
+                await asyncio.sleep(0)
+            gate.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        self._bench.runner.run(run())
+        self._bench.towers.gate = None
+
+
+class Bench:
+    """An embedder on a real cache, in one event loop."""
+
+    def __init__(self, towers: Towers, store: RedisStore | None = None) -> None:
+        self.towers = towers
+        self.cache = VectorCache(DIM, MemoryTier(1 << 20), store)
+        self.embedder = Embedder(fingerprints(), self.cache, towers.submit, TIMEOUT)
+        self.runner = asyncio.Runner()
+        self.runner.run(self.cache.start())
+
+    def embed(self, *items: Item | ItemError, demand: Demand | None = None) -> Outcome:
+        """One request."""
+        return self.runner.run(self.embedder.embed(items, demand or Demand()))
+
+    def together(self, *requests: Sequence[Item]) -> list[Outcome]:
+        """Requests that arrive at the same moment."""
+
+        async def all_of_them() -> list[Outcome]:
+            work = [self.embedder.embed(items, Demand()) for items in requests]
+            return list(await asyncio.gather(*work))
+
+        return self.runner.run(all_of_them())
+
+    def close(self) -> None:
+        self.runner.run(self.cache.close())
+        self.runner.close()
+
+
+@pytest.fixture
+def towers() -> Towers:
+    return Towers()
+
+
+@pytest.fixture
+def bench(towers: Towers) -> Iterator[Bench]:
+    running = Bench(towers)
+    yield running
+    running.close()
+
+
+def text(payload: str) -> Item:
+    return Item("text", payload)
+
+
+def image(payload: bytes) -> Item:
+    return Item("image", payload)
+
+
+def test_what_waits_when_its_client_leaves_is_taken_back_from_both_towers(bench: Bench) -> None:
+    """A request of texts and images alike; whoever asks again gets it computed."""
+    items, leaver = [text("a"), image(b"b"), text("c")], Leaver(bench, begun=False)
+    leaver.leave(*items)
+    assert leaver.cancelled == 3
+    again = bench.embed(*items)
+    assert states(again) == ["miss"] * 3
+    assert right(again, items)
+
+
+def test_what_was_begun_when_its_client_left_is_known_the_next_time(bench: Bench) -> None:
+    """However impatient a client is, it gets its vector in the end."""
+    items, leaver = [text("a"), image(b"b")], Leaver(bench, begun=True)
+    leaver.leave(*items)
+    assert leaver.cancelled == 0
+    again = bench.embed(*items)
+    assert states(again) == ["hit-l1"] * 2
+    assert right(again, items)
+
+
+def states(outcome: Outcome) -> list[str]:
+    return [state.value for state in outcome.found.states]
+
+
+def right(outcome: Outcome, items: Sequence[Item], patches: int = 0) -> bool:
+    """Whether each item got its own vector."""
+    expected = [vector_of(item.kind, item.payload, patches) for item in items]
+    return [getattr(value, "vector", None) for value in outcome.found.values] == expected
+
+
+# -- one job for each tower ------------------------------------------------------------------------
+
+
+def test_text_and_image_of_one_request_are_one_job_each(bench: Bench, towers: Towers) -> None:
+    """However the two kinds are mixed, each tower hears of the request once."""
+    items = [text("a"), image(b"x"), text("b"), image(b"y"), text("c")]
+    assert right(bench.embed(*items), items)
+    assert sorted(towers.sent) == [("image", [b"x", b"y"]), ("text", ["a", "b", "c"])]
+
+
+def test_a_request_of_one_kind_leaves_the_other_tower_alone(bench: Bench, towers: Towers) -> None:
+    """No empty job is sent."""
+    bench.embed(text("a"))
+    assert towers.sent == [("text", ["a"])]
+
+
+def test_a_request_of_nothing_asks_nobody(bench: Bench, towers: Towers) -> None:
+    """An empty list is an empty answer."""
+    assert len(bench.embed().found) == 0
+    assert towers.sent == []
+
+
+def test_a_half_known_request_sends_exactly_the_unknown_half(bench: Bench, towers: Towers) -> None:
+    """What the cache has is not computed again, and what it lacks keeps its order."""
+    bench.embed(text("a"), text("c"), image(b"x"))
+    towers.take()
+    items = [text("a"), text("b"), text("c"), text("d"), image(b"x"), image(b"y")]
+    outcome = bench.embed(*items)
+    assert sorted(towers.sent) == [("image", [b"y"]), ("text", ["b", "d"])]
+    assert states(outcome) == ["hit-l1", "miss", "hit-l1", "miss", "hit-l1", "miss"]
+    assert right(outcome, items)
+
+
+def test_a_known_request_sends_nothing(bench: Bench, towers: Towers) -> None:
+    """A hit is answered without a worker."""
+    items = [text("a"), image(b"x")]
+    bench.embed(*items)
+    towers.take()
+    outcome = bench.embed(*items)
+    assert towers.sent == []
+    assert states(outcome) == ["hit-l1", "hit-l1"]
+    assert right(outcome, items)
+
+
+def test_duplicate_items_are_computed_once(bench: Bench, towers: Towers) -> None:
+    """The same text ten times in one request is one row of one job, and ten right answers."""
+    items = [text("a"), text("b"), *[text("a")] * 9]
+    outcome = bench.embed(*items)
+    assert towers.sent == [("text", ["a", "b"])]
+    assert states(outcome) == ["miss", "miss", *["join"] * 9]
+    assert right(outcome, items)
+
+
+def test_the_same_request_at_the_same_moment_is_one_job(bench: Bench, towers: Towers) -> None:
+    """Whoever comes second waits for the first one's answer."""
+    items = [text("a"), image(b"x")]
+    one, other = bench.together(items, items)
+    assert sorted(towers.sent) == [("image", [b"x"]), ("text", ["a"])]
+    assert right(one, items)
+    assert right(other, items)
+    assert {*states(one), *states(other)} == {"miss", "join"}
+
+
+def test_a_client_that_leaves_takes_nothing_from_those_who_joined(
+    bench: Bench, towers: Towers
+) -> None:
+    """The job goes on for whoever else waits for it."""
+
+    async def story() -> Outcome:
+        towers.gate = asyncio.Event()
+        first = asyncio.create_task(bench.embedder.embed([text("a")], Demand()))
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(bench.embedder.embed([text("a")], Demand()))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        towers.gate.set()
+        return await second
+
+    outcome = bench.runner.run(story())
+    assert towers.sent == [("text", ["a"])]
+    assert right(outcome, [text("a")])
+
+
+payloads = st.sampled_from([text(t) for t in "abcd"] + [image(i) for i in (b"w", b"x", b"y", b"z")])
+
+
+@given(st.lists(st.lists(payloads, max_size=6), max_size=4))
+def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Item]]) -> None:
+    """Over any run of requests: at most one job a kind, unknown items once, all answers right."""
+    towers = Towers()
+    bench = Bench(towers)
+    seen: set[Item] = set()
+    try:
+        for items in requests:
+            outcome = bench.embed(*items)
+            fresh = [item for item in dict.fromkeys(items) if item not in seen]
+            wanted = {k: [i.payload for i in fresh if i.kind == k] for k in KINDS}
+            sent = towers.take()
+            assert len(sent) == len(dict(sent))
+            assert dict(sent) == {kind: some for kind, some in wanted.items() if some}
+            assert right(outcome, items)
+            seen.update(items)
+    finally:
+        bench.close()
+
+
+# -- what is the same, and what is not -------------------------------------------------------------
+
+
+def test_the_same_text_in_another_case_is_one_entry(bench: Bench, towers: Towers) -> None:
+    """SigLIP 2 lower-cases, so both have the same tokens; the reader gives both the same form."""
+    reader = Reader(Settings.read({}, {}))
+    spellings = ("A Red CIRCLE", "a red circle", "A RED CIRCLE")
+    items = [read for read in map(reader.text, spellings) if isinstance(read, Item)]
+    outcome = bench.embed(*items[:2])
+    bench.embed(items[2])
+    assert towers.sent == [("text", ["a red circle"])]
+    assert outcome.found.values[0] == outcome.found.values[1]
+
+
+@pytest.mark.parametrize(
+    "other", ["a  red circle", " a red circle", "a red circle ", "a red circlé"]
+)
+def test_a_text_that_differs_in_one_character_is_another_entry(
+    bench: Bench, towers: Towers, other: str
+) -> None:
+    """The tokenizer sees a space, so the cache does."""
+    items = [text("a red circle"), text(other)]
+    outcome = bench.embed(*items)
+    assert towers.sent == [("text", ["a red circle", other])]
+    assert right(outcome, items)
+
+
+@pytest.mark.parametrize("size", [64 << 10, ASIDE - 1, ASIDE, 2 * ASIDE])
+def test_images_of_equal_size_and_beginning_get_their_own_vectors(
+    bench: Bench, towers: Towers, size: int
+) -> None:
+    """The whole content is hashed, also where that is done in a thread."""
+    items = [image(bytes(size) + end) for end in (b"a", b"b", b"c")]
+    assert right(bench.embed(*items), items)
+    assert right(bench.embed(*reversed(items)), items[::-1])
+    assert len(towers.jobs) == 1
+
+
+def test_a_text_and_an_image_of_equal_bytes_are_two_items(bench: Bench, towers: Towers) -> None:
+    """The kind is part of the key."""
+    items = [text("abc"), image(b"abc")]
+    assert right(bench.embed(*items), items)
+    assert len(towers.jobs) == 2
+
+
+def test_patches_set_images_apart_and_leave_texts_together(bench: Bench, towers: Towers) -> None:
+    """Another number of patches is another vector of an image, and changes no text."""
+    items = [text("a"), image(b"x")]
+    bench.embed(*items)
+    towers.take()
+    outcome = bench.embed(*items, demand=Demand(max_num_patches=64))
+    assert towers.sent == [("image", [b"x"])]
+    assert towers.jobs[0][1].max_num_patches == 64
+    assert right(outcome, items, patches=64)
+    assert right(bench.embed(*items), items)
+
+
+def test_asking_for_the_default_patches_by_number_is_the_same_entry(
+    bench: Bench, towers: Towers
+) -> None:
+    """256 patches are 256, whether the request or the checkpoint said so."""
+    bench.embed(image(b"x"))
+    outcome = bench.embed(image(b"x"), demand=Demand(max_num_patches=256))
+    assert states(outcome) == ["hit-l1"]
+    assert len(towers.jobs) == 1
+
+
+# -- refused items ---------------------------------------------------------------------------------
+
+
+def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers: Towers) -> None:
+    """It is not sent, and its neighbours are answered as if it were not there."""
+    empty = TextEmpty()
+    outcome = bench.embed(text("a"), empty, text("b"))
+    assert towers.sent == [("text", ["a", "b"])]
+    assert outcome.faults == {1: empty}
+    assert states(outcome) == ["miss", "bypass", "miss"]
+    assert right(bench.embed(text("a"), text("b")), [text("a"), text("b")])
+
+
+def test_a_request_of_refused_items_only_asks_nobody(bench: Bench, towers: Towers) -> None:
+    """There is nothing to look up."""
+    assert set(bench.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
+    assert towers.sent == []
+
+
+def test_an_item_that_a_worker_refused_harms_no_neighbour(bench: Bench, towers: Towers) -> None:
+    """The bad picture has its own error; the good ones have vectors and are kept."""
+    towers.refuse[b"bad"] = "image_undecodable"
+    outcome = bench.embed(image(b"x"), image(b"bad"), image(b"y"))
+    assert {i: type(fault) for i, fault in outcome.faults.items()} == {1: ImageUndecodable}
+    towers.take()
+    assert right(bench.embed(image(b"x"), image(b"y")), [image(b"x"), image(b"y")])
+    assert towers.sent == []
+
+
+def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) -> None:
+    """The same bytes are not sent, decoded and refused over and over."""
+    towers.refuse[b"bad"] = "image_too_many_pixels"
+    first = bench.embed(image(b"bad"))
+    towers.take()
+    again = bench.embed(image(b"bad"), image(b"good"), image(b"bad"))
+    assert towers.sent == [("image", [b"good"])]
+    assert [fault.code for fault in first.faults.values()] == ["image_too_many_pixels"]
+    assert {i: f.code for i, f in again.faults.items()} == {
+        0: "image_too_many_pixels",
+        2: "image_too_many_pixels",
+    }
+    assert again.found.states[0] is State.HIT_L1
+
+
+def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
+    towers: Towers,
+) -> None:
+    """A refusal from memory does not make that memory any younger."""
+    bench, now = Bench(towers), 0.0
+    bench.embedder._negative = NegativeTier(clock=lambda: now)
+    towers.refuse[b"bad"] = "image_undecodable"
+    for _ in range(3):
+        assert bench.embed(image(b"bad"), image(b"good")).faults
+        now += 25
+    towers.take()
+    bench.embed(image(b"bad"), image(b"good"))
+    bench.close()
+    assert towers.sent == [("image", [b"bad"])]
+
+
+def test_a_hit_in_redis_says_how_long_it_took(towers: Towers) -> None:
+    """The seconds stand under `cache`, and no worker had a part in it."""
+    with RedisServer(unix=True) as server:
+        for state in ("miss", "hit-l2"):
+            bench = Bench(towers, RedisStore(server.url, budget=2.0))
+            outcome = bench.embed(text("a"))
+            bench.close()
+            assert states(outcome) == [state]
+    assert outcome.spent.cache > 0
+    assert outcome.spent.queue == outcome.spent.infer == 0
+
+
+def test_the_places_of_texts_that_were_cut_are_those_of_the_request(bench: Bench) -> None:
+    """Refused items between them do not shift them."""
+    entries = [Entry(b"", 64, truncated) for truncated in (False, True, True)]
+    found = Found([entries[0], TextEmpty(), entries[1], entries[2]], [State.MISS] * 4)
+    outcome = Outcome(found, Spent())
+    assert outcome.entries == entries
+    assert outcome.cut == [2, 3]
+    assert outcome.faults.keys() == {1}
+
+
+@pytest.mark.parametrize(
+    "code", ["deadline_exceeded", "worker_lost", "item_internal", "unheard_of"]
+)
+def test_what_may_go_better_next_time_is_tried_again(
+    bench: Bench, towers: Towers, code: str
+) -> None:
+    """A busy minute or a crash is not the image's fault."""
+    towers.refuse[b"x"] = code
+    assert bench.embed(image(b"x")).faults
+    towers.refuse.clear()
+    outcome = bench.embed(image(b"x"))
+    assert len(towers.jobs) == 2
+    assert right(outcome, [image(b"x")])
+
+
+def test_a_bad_image_is_tried_again_where_the_client_wants_it_fresh(
+    bench: Bench, towers: Towers
+) -> None:
+    """no-cache passes by what is known to be bad, too."""
+    towers.refuse[b"x"] = "image_undecodable"
+    bench.embed(image(b"x"))
+    towers.refuse.clear()
+    assert right(bench.embed(image(b"x"), demand=FRESH), [image(b"x")])
+
+
+def test_two_requests_do_not_share_a_remembered_error(bench: Bench, towers: Towers) -> None:
+    """Each gets an object of its own, for the place in the request is written into it."""
+    towers.refuse[b"x"] = "image_undecodable"
+    bench.embed(image(b"x"))
+    outcome = bench.embed(image(b"x"), image(b"x"))
+    assert outcome.faults[0] is not outcome.faults[1]
+
+
+# -- Cache-Control ---------------------------------------------------------------------------------
+
+
+def test_no_cache_computes_afresh_and_keeps_the_result(bench: Bench, towers: Towers) -> None:
+    """The look-up is skipped, the writing is not."""
+    bench.embed(text("a"))
+    outcome = bench.embed(text("a"), demand=FRESH)
+    assert states(outcome) == ["bypass"]
+    assert len(towers.jobs) == 2
+    assert states(bench.embed(text("a"))) == ["hit-l1"]
+
+
+def test_no_store_leaves_no_vector_behind(bench: Bench, towers: Towers) -> None:
+    """What a client wants forgotten is computed, answered and gone."""
+    items = [text("a"), image(b"x")]
+    for _ in range(2):
+        outcome = bench.embed(*items, demand=TRACELESS)
+        assert right(outcome, items)
+    assert len(bench.cache.memory) == 0
+    assert len(towers.take()) == 4
+    bench.embed(*items)
+    assert sorted(towers.sent) == [("image", [b"x"]), ("text", ["a"])]
+
+
+def test_no_store_leaves_no_refusal_behind(bench: Bench, towers: Towers) -> None:
+    """That some bytes were sent and refused is a trace of them, too."""
+    towers.refuse[b"bad"] = "image_undecodable"
+    bench.embed(image(b"bad"), demand=TRACELESS)
+    towers.take()
+    bench.embed(image(b"bad"))
+    assert towers.sent == [("image", [b"bad"])]
+
+
+# -- faults of the server --------------------------------------------------------------------------
+
+
+def test_a_full_server_is_told_to_the_caller_as_itself(bench: Bench, towers: Towers) -> None:
+    """Overloaded refuses the whole request with its own status, and nothing is remembered of it."""
+    towers.failure = Overloaded()
+    with pytest.raises(Overloaded) as refusal:
+        bench.embed(text("a"), image(b"x"))
+    assert refusal.value is towers.failure
+    towers.failure = None
+    items = [text("a"), image(b"x")]
+    assert right(bench.embed(*items), items)
+
+
+def test_a_full_server_still_answers_what_it_knows(bench: Bench, towers: Towers) -> None:
+    """Hits need no worker, so overload does not touch them."""
+    bench.embed(text("a"))
+    towers.failure = Overloaded()
+    assert states(bench.embed(text("a"))) == ["hit-l1"]
+
+
+def test_a_missed_deadline_is_each_items_own(bench: Bench, towers: Towers) -> None:
+    """Known items of the same request are answered all the same."""
+    bench.embed(text("a"))
+    towers.failure = DeadlineExceeded()
+    outcome = bench.embed(text("a"), text("b"), text("c"))
+    assert {i: type(fault) for i, fault in outcome.faults.items()} == {
+        1: DeadlineExceeded,
+        2: DeadlineExceeded,
+    }
+
+
+def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
+    bench: Bench, towers: Towers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client reads the public sentence; the cause stays here."""
+    towers.failure = RuntimeError("the weights are made of cheese")
+    outcome = bench.embed(text("a"))
+    assert type(outcome.faults[0]) is ItemInternal
+    assert "cheese" not in outcome.faults[0].message
+    assert "cheese" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(b"", []),
+        Reply(bytes(4 * DIM), [1, 1]),
+        Reply(bytes(4 * DIM * 2 + 4), [1, 1]),
+        Reply(bytes(2 * DIM * 2), [1, 1]),
+        Reply(np.full(2 * DIM, np.nan, "<f4").tobytes(), [1, 1]),
+    ],
+)
+def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(reply: Reply) -> None:
+    """Too few rows, rows of another length or NaN become internal errors."""
+
+    async def submit(kind: Kind, job: Job) -> Reply:
+        return reply
+
+    async def story() -> Outcome:
+        cache = VectorCache(DIM, MemoryTier(1 << 20))
+        embedder = Embedder(fingerprints(), cache, submit, TIMEOUT)
+        outcome = await embedder.embed([text("a"), text("b")], Demand())
+        assert len(cache.memory) == 0
+        return outcome
+
+    assert {type(fault) for fault in asyncio.run(story()).faults.values()} == {ItemInternal}
+
+
+# -- what goes along -------------------------------------------------------------------------------
+
+
+def test_a_job_carries_its_deadline(bench: Bench, towers: Towers) -> None:
+    """The worker can drop what nobody waits for any more."""
+    before = time.monotonic()
+    bench.embed(text("a"))
+    assert before + TIMEOUT <= towers.jobs[0][1].deadline <= time.monotonic() + TIMEOUT
+
+
+def test_tokens_and_truncation_come_back_with_hits_too(bench: Bench, towers: Towers) -> None:
+    """What a worker counted is kept with the vector."""
+    items = [text("short"), text("long" * 20)]
+    first, again = bench.embed(*items), bench.embed(*items)
+    for outcome in (first, again):
+        kept = outcome.entries
+        assert [entry.tokens for entry in kept] == [5, 80]
+        assert [entry.truncated for entry in kept] == [False, True]
+
+
+def test_the_time_spent_is_what_the_worker_reported(bench: Bench, towers: Towers) -> None:
+    """A miss shows all stages, a hit the look-up only."""
+    miss = bench.embed(text("a")).spent
+    assert (miss.queue, miss.decode, miss.infer) == (0.004, 0.002, 0.001)
+    hit = bench.embed(text("a")).spent
+    assert (hit.queue, hit.decode, hit.infer) == (0.0, 0.0, 0.0)
+    assert hit.cache >= 0
+
+
+def test_the_time_spent_is_the_longest_of_both_towers() -> None:
+    """They run side by side, so their times do not add up."""
+    spent = Spent(cache=0.0015)
+    spent.add(Reply(b"", [], queue_seconds=0.2, decode_seconds=0.01, infer_seconds=0.3))
+    spent.add(Reply(b"", [], queue_seconds=0.1, decode_seconds=0.02, infer_seconds=0.1))
+    assert spent.header() == (
+        b"cache;dur=1.500, queue;dur=200.000, decode;dur=20.000, infer;dur=300.000"
+    )
+    assert re.fullmatch(rb"(\w+;dur=\d+\.\d+(, |$))+", spent.header())
+
+
+def test_the_rows_of_a_reply_become_entries_in_order() -> None:
+    """Errors stand where their items stood, whatever bytes hold their places."""
+    rows = [vector_of("image", one) for one in (b"x", b"y")]
+    reply = Reply(
+        rows[0] + bytes(4 * DIM) + rows[1], [256, 0, 64], [2], {1: "image_format_unsupported"}
+    )
+    first, second, third = entries(reply)
+    assert first == Entry(rows[0], 256, truncated=False)
+    assert getattr(second, "code", "") == "image_format_unsupported"
+    assert third == Entry(rows[1], 64, truncated=True)
+
+
+def test_a_reply_to_a_job_of_nothing_is_nothing() -> None:
+    """The probe at the start sends an empty job."""
+    assert entries(Reply(b"", [])) == []
+
+
+# -- with Redis behind -----------------------------------------------------------------------------
+
+
+def test_another_process_finds_the_vectors_in_redis() -> None:
+    """What one front computed, the next one's towers never hear of."""
+    items = [text("a"), image(b"x")]
+    with RedisServer(unix=True) as server:
+        first = Bench(Towers(), RedisStore(server.url))
+        first.embed(*items)
+        first.close()
+        second = Bench(Towers(), RedisStore(server.url, budget=1.0))
+        outcome = second.embed(*items, text("b"))
+        second.close()
+    assert second.towers.sent == [("text", ["b"])]
+    assert states(outcome) == ["hit-l2", "hit-l2", "miss"]
+    assert right(outcome, [*items, text("b")])
+
+
+@given(seconds=st.floats(0, 1000))
+def test_a_hits_header_says_what_the_long_form_would(seconds: float) -> None:
+    """To a microsecond; what was not done took no time."""
+    said = dict(part.split(b";dur=") for part in Spent(cache=seconds).header().split(b", "))
+    assert abs(float(said[b"cache"]) - seconds * 1e3) <= 0.0011
+    assert [said[name] for name in (b"queue", b"decode", b"infer")] == [b"0.000"] * 3
+    assert list(said) == [b"cache", b"queue", b"decode", b"infer"]

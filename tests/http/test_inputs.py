@@ -1,0 +1,588 @@
+"""Bodies → items: the right bytes become the right items, and one bad item harms no other."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from litapi.errors import (
+    BodyTooLarge,
+    ImageBase64Invalid,
+    ImageEmpty,
+    ImageTooLarge,
+    ImageUrlDisabled,
+    ItemError,
+    JsonInvalid,
+    MediaTypeUnsupported,
+    MultipartInvalid,
+    RequestError,
+    RequestInvalid,
+    TextEmpty,
+    TextInvalid,
+    TextTooLong,
+    TooManyItems,
+)
+from litapi.http.fetch import Fetcher, FetchPolicy
+from litapi.http.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart
+from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader, Upload
+from litapi.http.request import ClientGone, Incoming
+from litapi.messages import Item
+from litapi.settings import Settings
+from litapi.text import canonical
+from tests.http.test_request import Wire, arrive
+
+READER = Reader(Settings.read({}, {}))
+SMALL = Reader(Settings.read({"max_items": 2, "max_text_chars": 4, "max_image_bytes": 6}, {}))
+BOUNDARY = "seven"
+MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def form_data(*parts: tuple[str, bytes, str | None]) -> bytes:
+    """A multipart body of (name, content, file name or None for a plain field)."""
+    body = b""
+    for name, content, file in parts:
+        disposition = f'form-data; name="{name}"' + (f'; filename="{file}"' if file else "")
+        body += f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n".encode()
+        body += content + b"\r\n"
+    return body + f"--{BOUNDARY}--\r\n".encode()
+
+
+def upload(incoming: Incoming, reader: Reader = READER) -> Upload:
+    """Read an upload."""
+    return asyncio.run(reader.upload(incoming))
+
+
+def image_body(data: bytes = b"image", query: bytes = b"") -> Incoming:
+    """A raw image with options in the query."""
+    return arrive(data, {"content-type": "image/png"}, query=query)
+
+
+def code_of(read: Read) -> str:
+    """The code of a refused item."""
+    assert isinstance(read, ItemError)
+    return read.code
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+def parsed(content: Any, reader: Reader = READER) -> Any:
+    """A body as a form gets it."""
+    return asyncio.run(reader.json(arrive(orjson.dumps(content), limit=1 << 26)))
+
+
+def test_a_list_is_cut_to_one_more_than_may_be() -> None:
+    """Of millions of wrong members each would get a sentence of its own."""
+    many = ["a"] * 1000
+    assert parsed({"texts": many}) == {"texts": many[:257]}
+    assert parsed({"input": [many] * 3}, SMALL) == {"input": [["a"] * 3] * 3}
+    assert parsed(many) == many[:257]
+    assert parsed({"texts": many[:256]}) == {"texts": many[:256]}
+
+
+@pytest.mark.parametrize(
+    "place", [lambda o: o, lambda o: {"input": [o]}, lambda o: {"input": [{"image_url": o}]}]
+)
+def test_an_object_with_many_fields_is_refused(place: Callable[[Any], Any]) -> None:
+    """In the body, in a part and in the object within: unknown fields are named one by one."""
+    swollen = {str(number): 0 for number in range(MOST_FIELDS + 1)}
+    with pytest.raises(RequestInvalid, match="fields"):
+        parsed(place(swollen))
+    swollen.popitem()
+    assert parsed(place(swollen)) == place(swollen)
+
+
+def test_a_body_of_millions_of_members_is_not_parsed() -> None:
+    """What its objects would take is a hundred times the body."""
+    members = 257 * (8192 + MOST_FIELDS)
+    with pytest.raises(TooManyItems):
+        asyncio.run(READER.json(arrive(b"[%b1" % (b"1," * members), limit=1 << 26)))  # nor JSON
+
+
+def test_the_most_commas_that_good_texts_hold_pass() -> None:
+    """As many texts as may come, of nothing but commas."""
+    texts = ["," * 8192] * 256
+    assert parsed({"texts": texts}) == {"texts": texts}
+
+
+def test_a_deep_body_is_no_fault_of_the_server() -> None:
+    """Brackets in brackets, as deep as the parser goes, and one deeper."""
+    for depth in (1000, 1022):
+        body = b'{"input": %b%b}' % (b"[" * depth, b"]" * depth)
+        assert list(asyncio.run(READER.json(arrive(body)))) == ["input"]
+    with pytest.raises(JsonInvalid):
+        asyncio.run(READER.json(arrive(b"[" * 5000)))
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/vnd.api+json",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "",
+    ],
+)
+def test_json_is_read_whatever_curl_calls_it(content_type: str) -> None:
+    """`curl -d` without -H sends a form's type; the body is JSON all the same."""
+    incoming = arrive(b'{"text": "a"}', {"content-type": content_type})
+    assert asyncio.run(READER.json(incoming)) == {"text": "a"}
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/xml", "text/html", "json"])
+def test_another_content_type_is_refused_where_json_is_expected(content_type: str) -> None:
+    """A picture sent to a text route is not tried as JSON."""
+    with pytest.raises(MediaTypeUnsupported):
+        asyncio.run(READER.json(arrive(b"{}", {"content-type": content_type})))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"NaN", b"{'a': 1}", b"\xff", b'{"a": "\\ud800"}', b'{"a": 01}', b"[" * 100_000],
+)
+def test_what_is_not_json_is_refused_as_that(body: bytes) -> None:
+    """Also a lone surrogate, and a nesting that would exhaust the stack."""
+    with pytest.raises(JsonInvalid):
+        asyncio.run(READER.json(arrive(body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "The body is empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "/embed_image with its own Content-Type"),
+        (b"{'a': 1}", "expected a string key (line 1, column 2)"),
+        (b'{"a": 1', "unexpected end of data (line 1, column 8)"),
+    ],
+)
+def test_a_body_that_is_not_json_is_told_what_it_is(body: bytes, words: str) -> None:
+    """The likeliest slips each get the sentence that mends them."""
+    with pytest.raises(JsonInvalid) as refusal:
+        asyncio.run(READER.json(arrive(body)))
+    assert words in refusal.value.message
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_json_or_refused(body: bytes) -> None:
+    """No body ends in an internal error."""
+    try:
+        content = asyncio.run(READER.json(arrive(body)))
+    except JsonInvalid:
+        return
+    assert content == json.loads(body)
+
+
+def test_too_large_a_body_is_refused_as_that() -> None:
+    """The limit on bytes holds for every way in."""
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(READER.json(arrive(b"[1, 2, 3]", limit=8)))
+    for headers in (MULTIPART, {"content-type": "image/png"}):
+        with pytest.raises(BodyTooLarge):
+            upload(arrive(form_data(("a", b"x", "a.png")), headers, limit=8))
+
+
+# -- texts -----------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(codec=None), max_size=30))
+@example("\ud800")
+def test_any_text_is_an_item_in_its_canonical_form_or_an_error(text: str) -> None:
+    """The cache key and the tokenizer see one and the same form."""
+    read = READER.text(text)
+    if isinstance(read, Item):
+        assert read == Item("text", canonical(text))
+    else:
+        assert code_of(read) == ("text_invalid" if text else "text_empty")
+
+
+def test_a_text_is_refused_for_itself() -> None:
+    """Each fault of a text has its own code."""
+    assert isinstance(READER.text(""), TextEmpty)
+    assert isinstance(READER.text("a\ud800"), TextInvalid)
+    assert isinstance(SMALL.text("fives"), TextTooLong)
+
+
+def test_the_limit_of_a_text_counts_characters() -> None:
+    """Four characters are four, in any script."""
+    assert SMALL.text("four") == Item("text", "four")
+    assert SMALL.text("四字成語") == Item("text", "四字成語")
+
+
+def test_a_blank_text_is_a_text() -> None:
+    """The model gives a vector for spaces, so the service does too."""
+    assert READER.text("  ") == Item("text", "  ")
+
+
+# -- images ----------------------------------------------------------------------------------------
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_base64_brings_the_bytes_back(data: bytes) -> None:
+    """Plain, as a data URI, and broken into lines as MIME writes it."""
+    plain = base64.b64encode(data).decode()
+    lines = base64.encodebytes(data).decode().replace("\n", "\r\n")
+    for text in (plain, f"data:image/png;base64,{plain}", f"DATA:image/png;x=1;BASE64,{lines}"):
+        assert READER.image(text) == Item("image", data)
+
+
+@given(st.text(st.characters(codec=None), max_size=60) | st.text("QUJD=-_ \n:,;/dataimge64"))
+@example("data:")
+@example("data:,")
+@example("data:image/png;base64")
+@example("http://")
+@example("\ud800")
+@example("QQ==QQ==")
+def test_any_string_is_an_image_or_an_error(text: str) -> None:
+    """What is not an image becomes the item's own error, never an exception."""
+    assert isinstance(READER.image(text), Item | ItemError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["QQ", "QQ=", "QQ==QQ==", "====", "-_-_", "é", "Q\x00Q=", "data:image/png,QQ==", "data:QQ=="],
+)
+def test_what_is_nearly_base64_is_refused(text: str) -> None:
+    """Guessing at missing padding or another alphabet would embed another picture."""
+    assert isinstance(READER.image(text), ImageBase64Invalid)
+
+
+@pytest.mark.parametrize("url", ["http://a.example/b.png", "HTTPS://a.example/b.png"])
+def test_a_url_is_refused_while_fetching_is_off(url: str) -> None:
+    """By default this server opens no connections to where a client points."""
+    assert isinstance(READER.image(url), ImageUrlDisabled)
+    assert isinstance(READER.link(url), ImageUrlDisabled)
+
+
+def settle(reads: list[Read]) -> list[Any]:
+    """What becomes of them where nothing is fetched."""
+
+    async def run() -> list[Any]:
+        incoming = arrive(b"body")
+        await incoming.body()
+        return list(await READER.settle(reads, incoming))
+
+    return asyncio.run(run())
+
+
+class Silent:
+    """A host that takes requests and never answers."""
+
+    def __init__(self) -> None:
+        self.called, self.left = asyncio.Event(), asyncio.Event()
+
+    async def listen(self) -> Fetcher:
+        """A fetcher that may ask it, patiently."""
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        policy = FetchPolicy(
+            hosts=("127.0.0.1",),
+            private_ok=True,
+            ports=(self.port,),
+            max_bytes=100,
+            timeout=60.0,
+        )
+        fetcher = Fetcher(policy)
+        await fetcher.start()
+        return fetcher
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.called.set()
+        await reader.read()  # to the end of the connection
+        self.left.set()
+        writer.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Parting(Wire):
+    """A client that hangs up once its request has made the server call a host."""
+
+    def __init__(self, host: Silent) -> None:
+        super().__init__([b"body"])
+        self._host = host
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        if self.taken == 0:
+            return await super().receive()
+        await self._host.called.wait()
+        return {"type": "http.disconnect"}
+
+
+def test_a_fetch_ends_when_its_client_leaves() -> None:
+    """A host that never answers is not waited for on behalf of nobody, and sees its caller go."""
+
+    async def run() -> None:
+        host = Silent()
+        fetcher, incoming = await host.listen(), arrive(Parting(host))
+        await incoming.body()
+        reader = Reader(Settings.read({}, {}), fetcher)
+        link = Link(f"http://127.0.0.1:{host.port}/a.png")
+        with pytest.raises(ClientGone):
+            await asyncio.wait_for(reader.settle([link], incoming), 20)
+        await asyncio.wait_for(host.left.wait(), 20)
+        await fetcher.close()
+        host.close()
+
+    asyncio.run(run())
+
+
+def test_without_links_there_is_nothing_to_settle() -> None:
+    """Items and their errors keep their places; a link that cannot be fetched is its own error."""
+    reads: list[Read] = [Item("text", "a"), TextEmpty(), Item("image", b"x")]
+    assert READER.settled(reads) is reads
+    assert READER.settled([*reads, Link("http://a.example/b.png")]) is None
+    settled = settle([*reads, Link("http://a.example/b.png")])
+    assert settled[:3] == reads
+    assert isinstance(settled[3], ImageUrlDisabled)
+
+
+def test_an_image_without_bytes_is_empty() -> None:
+    """Whichever way nothing was sent."""
+    assert isinstance(READER.image(""), ImageEmpty)
+    assert isinstance(READER.image("data:image/png;base64,"), ImageEmpty)
+    assert isinstance(READER.image_bytes(b""), ImageEmpty)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_the_limit_of_an_image_counts_its_decoded_bytes(size: int) -> None:
+    """Six bytes are six, raw or in base64, with or without line breaks."""
+    data = bytes(size)
+    reads = [
+        SMALL.image_bytes(data),
+        SMALL.image(base64.b64encode(data).decode()),
+        SMALL.image("data:;base64," + base64.encodebytes(data).decode().rstrip()),
+    ]
+    for read in reads:
+        assert isinstance(read, Item if size <= 6 else ImageTooLarge), (size, read)
+
+
+def test_an_image_far_over_the_limit_is_not_even_decoded() -> None:
+    """What cannot fit is refused by its length, although it is not base64 at all."""
+    assert isinstance(SMALL.image("?" * 100), ImageTooLarge)
+
+
+# -- parts of an OpenAI input ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "item"),
+    [
+        ("A cat", Item("text", "a cat")),
+        ("QUJD", Item("text", "qujd")),
+        ("data:text/plain;base64,QUJD", Item("text", "data:text/plain;base64,qujd")),
+        ("data:image/png;base64,QUJD", Item("image", b"ABC")),
+        ("DATA:IMAGE/PNG;BASE64,QUJD", Item("image", b"ABC")),
+        (TextPart(text="data:image/png;base64,QUJD"), Item("text", "data:image/png;base64,qujd")),
+        (ImagePart(image="QUJD"), Item("image", b"ABC")),
+        (ImageUrlPart(image_url="data:image/png;base64,QUJD"), Item("image", b"ABC")),
+        (ImageUrlPart(image_url=ImageUrl(url="data:image/png;base64,QUJD")), Item("image", b"ABC")),
+    ],
+)
+def test_a_part_is_what_its_form_says(part: Any, item: Item) -> None:
+    """Only `data:image/` makes an image of a bare string; an object says what it is."""
+    assert READER.part(part) == item
+
+
+def test_the_number_of_items_is_limited() -> None:
+    """The limit itself is allowed."""
+    SMALL.count(["a", "b"])
+    with pytest.raises(TooManyItems):
+        SMALL.count(["a", "b", "c"])
+
+
+# -- uploads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "image/x-unknown", "application/octet-stream"]
+)
+def test_a_raw_body_is_one_image(content_type: str) -> None:
+    """`curl --data-binary @cat.png`: the bytes decide what it is, not the name of the type."""
+    incoming = arrive(b"\x89PNG", {"content-type": content_type})
+    assert upload(incoming) == Upload([Item("image", b"\x89PNG")], {})
+
+
+def test_a_raw_image_that_is_too_large_or_empty_is_that_items_error() -> None:
+    """The codes are those of every other way in."""
+    headers = {"content-type": "image/png"}
+    assert code_of(upload(arrive(b"seven b", headers), SMALL).images[0]) == "image_too_large"
+    assert code_of(upload(arrive(b"", headers)).images[0]) == "image_empty"
+
+
+def test_a_body_of_texts_may_hold_the_longest_texts_in_their_longest_form_and_no_more() -> None:
+    """Two texts of four characters, each written in twelve bytes, indented; then a long one."""
+    body = json.dumps({"texts": ["\U0001f600" * 4] * 2}, indent=100).encode()
+    read = asyncio.run(SMALL.json_of_texts(arrive(body)))
+    assert [len(text) for text in read["texts"]] == [4, 4]
+    with pytest.raises(BodyTooLarge):
+        asyncio.run(SMALL.json_of_texts(arrive(b" " * 20_000)))
+    assert asyncio.run(SMALL.json(arrive(body + b" " * 20_000))) == read
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_of_a_raw_body_no_more_is_read_than_an_image_may_have(announced: bool) -> None:
+    """A stream without end is left after the first piece too many; an announced one unread."""
+    taken = 0
+
+    async def endless() -> dict[str, Any]:
+        nonlocal taken
+        taken += 4
+        return {"type": "http.request", "body": b"four", "more_body": True}
+
+    length = [(b"content-length", b"1000")] if announced else []
+    headers = [(b"content-type", b"image/png"), *length]
+    scope = {"method": "POST", "path": "/embed_image", "headers": headers}
+    read = asyncio.run(SMALL.upload(Incoming(scope, endless, 1 << 20))).images[0]
+    assert code_of(read) == "image_too_large"
+    assert taken == (0 if announced else 8)
+
+
+def test_options_of_a_raw_image_stand_in_the_query() -> None:
+    """Numbers become numbers, as the form expects them."""
+    options = b"model=m&encoding_format=base64&embedding_type=int8"
+    query = options + b"&dimensions=4&max_num_patches=64"
+    assert upload(image_body(query=query)).options == {
+        "model": "m",
+        "encoding_format": "base64",
+        "embedding_type": "int8",
+        "dimensions": 4,
+        "max_num_patches": 64,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        (b"dimension=4", "dimension"),
+        (b"dimensions=4.5", "dimensions"),
+        (b"dimensions=-4", "dimensions"),
+        (b"dimensions=%C2%B2", "dimensions"),
+        (b"dimensions=99999999999999999999", "dimensions"),
+        (b"max_num_patches=all", "max_num_patches"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_its_name(query: bytes, param: str) -> None:
+    """Beside bytes the same rules hold as inside JSON."""
+    with pytest.raises(RequestInvalid) as refusal:
+        upload(image_body(query=query))
+    assert refusal.value.param == param
+    assert refusal.value.message.startswith(param)
+
+
+def test_another_content_type_is_not_an_upload() -> None:
+    """Video, XML and multipart/mixed are refused by their type."""
+    for content_type in ("video/mp4", "application/xml", "multipart/mixed; boundary=a"):
+        with pytest.raises(MediaTypeUnsupported):
+            upload(arrive(b"x", {"content-type": content_type}))
+
+
+def test_the_files_of_a_form_keep_their_order() -> None:
+    """Fields of any name hold images, also several of one name; plain fields are options."""
+    body = form_data(
+        ("images", b"one", "1.png"),
+        ("dimensions", b"4", None),
+        ("images", b"two", "2.png"),
+        ("other", b"three", "1.png"),
+    )
+    assert upload(arrive(body, MULTIPART)) == Upload(
+        [Item("image", b"one"), Item("image", b"two"), Item("image", b"three")], {"dimensions": 4}
+    )
+
+
+def test_a_bad_file_harms_no_other() -> None:
+    """An empty and an oversized file are their own errors, in their own places."""
+    body = form_data(("a", b"good", "a"), ("b", b"", "b"), ("c", b"seven b", "c"))
+    good, empty, large = upload(
+        arrive(body, MULTIPART), Reader(Settings.read({"max_image_bytes": 6}, {}))
+    ).images
+    assert good == Item("image", b"good")
+    assert (code_of(empty), code_of(large)) == ("image_empty", "image_too_large")
+
+
+@given(st.lists(st.binary(max_size=80), min_size=1, max_size=3), st.integers(1, 40))
+def test_a_form_reads_alike_however_it_arrives(files: list[bytes], size: int) -> None:
+    """Where the network cuts a multipart body changes no byte of a file."""
+    files = [one for one in files if f"--{BOUNDARY}".encode() not in one] or [b"x"]
+    body = form_data(*((f"f{i}", content, f"{i}.png") for i, content in enumerate(files)))
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    whole = upload(arrive(body, MULTIPART)).images
+    cut = upload(arrive(Wire(pieces), MULTIPART)).images
+    assert [getattr(read, "payload", b"") for read in whole] == files
+    assert [getattr(read, "payload", b"") for read in cut] == files
+
+
+def test_a_form_cut_short_is_refused_whole() -> None:
+    """A client that dies between two files must not be told that it sent only the first."""
+    body = form_data(("a", b"one", "a.png"), ("b", b"two", "b.png"))
+    accepted = []
+    for end in range(body.rindex(b"--") + 2):  # up to the closing mark less its last dash
+        try:
+            upload(arrive(body[:end], MULTIPART))
+        except RequestError:
+            continue
+        accepted.append(body[:end])
+    assert accepted == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (form_data(("a", b"x", "a")), "multipart/form-data"),
+        (form_data(("a", b"x", "a")), "multipart/form-data; boundary="),
+        (form_data(("a", b"x", "a")), "multipart/form-data; boundary=eight"),
+        (form_data(("a", b"x", "a")), "multipart/form-data; boundary=\xe9"),
+        (b"not a form", MULTIPART["content-type"]),
+        (form_data(("a", b"x" * 2_000_000, None)), MULTIPART["content-type"]),
+        (form_data(("a", b"x", "a")).replace(b'name="a"; ', b""), MULTIPART["content-type"]),
+    ],
+)
+def test_a_broken_form_is_refused_as_that(body: bytes, content_type: str) -> None:
+    """No boundary, a wrong one, no form, a field that is a book, a part without a name."""
+    with pytest.raises(MultipartInvalid):
+        upload(arrive(body, {"content-type": content_type}, limit=4 << 20))
+
+
+@given(st.binary(max_size=120), st.binary(max_size=20))
+def test_any_form_is_read_or_refused(noise: bytes, boundary: bytes) -> None:
+    """No multipart body and no boundary end in an internal error."""
+    body = form_data(("a", b"x", "a.png"))
+    for content in (noise, body + noise, body[:40] + noise + body[40:]):
+        for mark in (BOUNDARY, boundary.decode("latin-1")):
+            headers = {"content-type": f"multipart/form-data; boundary={mark}"}
+            try:
+                assert upload(arrive(content, headers)).images
+            except RequestError as error:
+                assert error.status == 400  # noqa: PT017 - either outcome is right
+
+
+def test_a_form_without_a_file_is_refused() -> None:
+    """There is nothing to embed in it."""
+    with pytest.raises(RequestInvalid, match="no file"):
+        upload(arrive(form_data(("model", b"m", None)), MULTIPART))
+
+
+def test_too_many_files_are_refused_as_too_many() -> None:
+    """The limit on items holds for files too, and is found before all of them are read."""
+    two, three = (form_data(*(("f", b"x", "f"),) * n) for n in (2, 3))
+    assert len(upload(arrive(two, MULTIPART), SMALL).images) == 2
+    with pytest.raises(TooManyItems):
+        upload(arrive(three, MULTIPART), SMALL)
+
+
+def test_a_misspelt_option_in_a_form_is_refused_by_its_name() -> None:
+    """A plain field that is no option is a mistake, not an image."""
+    with pytest.raises(RequestInvalid) as refusal:
+        upload(arrive(form_data(("a", b"x", "a"), ("dimension", b"4", None)), MULTIPART))
+    assert refusal.value.param == "dimension"

@@ -1,0 +1,145 @@
+"""Middlewares: absent unless asked for, and the maintained ones where they are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import pytest
+
+from bench.rig.server_process import ServerProcess
+from litapi.http.middleware import wrap
+from litapi.http.request import Receive, Scope, Send
+from litapi.settings import Settings
+
+
+async def _app(scope: Scope, receive: Receive, send: Send) -> None:
+    del scope, receive, send
+
+
+def test_without_settings_nothing_stands_around_the_front() -> None:
+    """The hot path pays for no middleware."""
+    assert wrap(_app, Settings()) is _app
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """A stand-in for a trace collector: keeps what is posted to it."""
+    posted: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its own name
+            """Quiet."""
+
+    listener = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.server_port}/v1/traces", posted
+    listener.shutdown()
+
+
+@pytest.fixture(scope="module")
+def open_server(collector: tuple[str, list[bytes]]) -> Iterator[ServerProcess]:
+    """A server with keys, CORS, traces, JSON logs and a line for each request."""
+    flags = [
+        *("--api-keys", "first,second"),
+        *("--cors-origins", "https://a.example"),
+        *("--otlp-endpoint", collector[0]),
+        *("--log-format", "json", "--access-log", "on"),
+        *("--redis-private", "off"),
+    ]
+    with ServerProcess(*flags) as running:
+        yield running
+
+
+KEY = {"authorization": "Bearer second"}
+
+
+def test_a_page_of_an_allowed_origin_may_ask(open_server: ServerProcess) -> None:
+    """The preflight is answered without a key, and the answer names the origin."""
+    headers = {
+        "origin": "https://a.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
+    preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://a.example"
+    answer = httpx.post(
+        f"{open_server.url}/embed_text",
+        json={"text": "a"},
+        headers={**KEY, "origin": "https://a.example"},
+    )
+    assert answer.status_code == 200
+    assert "X-Cache" in answer.headers["access-control-expose-headers"]
+
+
+def test_a_page_of_another_origin_may_not(open_server: ServerProcess) -> None:
+    """No permission is given."""
+    headers = {"origin": "https://b.example", "access-control-request-method": "POST"}
+    preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers)
+    assert "access-control-allow-origin" not in preflight.headers
+
+
+@pytest.mark.parametrize("path", ["/embed_text", "/docs", "/metrics", "/info", "/openapi.json"])
+def test_with_keys_set_everything_but_health_asks_for_one(
+    open_server: ServerProcess, path: str
+) -> None:
+    """401 in the shared form without a key, and not 401 with one."""
+    method = "POST" if path == "/embed_text" else "GET"
+    refused = httpx.request(method, f"{open_server.url}{path}", json={"text": "a"})
+    assert refused.status_code == 401
+    assert refused.json()["error"]["code"] == "unauthorized"
+    allowed = httpx.request(method, f"{open_server.url}{path}", json={"text": "a"}, headers=KEY)
+    assert allowed.status_code == 200
+    assert httpx.get(f"{open_server.url}/readyz").status_code == 200
+
+
+def test_a_request_makes_a_trace(
+    open_server: ServerProcess, collector: tuple[str, list[bytes]]
+) -> None:
+    """The span reaches the collector, with the route in it and without the text."""
+    secret = "a text that nobody else should read"
+    httpx.post(f"{open_server.url}/embed_text", json={"text": secret}, headers=KEY)
+    for _ in range(300):
+        if any(b"/embed_text" in body for body in collector[1]):
+            break
+        time.sleep(0.1)
+    assert any(b"/embed_text" in body and b"siglit" in body for body in collector[1])
+    assert not any(secret.encode() in body for body in collector[1])
+
+
+def test_a_request_makes_one_json_line_with_its_id_and_without_its_content(
+    open_server: ServerProcess,
+) -> None:
+    """The id that was sent is echoed and logged; the text and the key are not."""
+    import json
+
+    headers = {**KEY, "x-request-id": "trace-me-77"}
+    body = {"text": "words for the model only"}
+    answer = httpx.post(f"{open_server.url}/embed_text", json=body, headers=headers)
+    assert answer.headers["x-request-id"] == "trace-me-77"
+    for _ in range(100):
+        if "trace-me-77" in open_server.log():
+            break
+        time.sleep(0.05)
+    lines = [line for line in open_server.log().splitlines() if "trace-me-77" in line]
+    assert len(lines) == 1
+    entry = json.loads(lines[0])
+    assert (entry["route"], entry["status"], entry["level"]) == ("/embed_text", 200, "INFO")
+    assert "words for the model only" not in open_server.log()
+    assert "second" not in open_server.log()
+
+
+def test_a_request_id_that_could_forge_a_line_is_replaced(open_server: ServerProcess) -> None:
+    """Only plain ids are taken over."""
+    headers = {**KEY, "x-request-id": 'a"} {"b'}
+    answer = httpx.get(f"{open_server.url}/info", headers=headers)
+    assert answer.headers["x-request-id"] != headers["x-request-id"]

@@ -1,0 +1,327 @@
+"""The OpenAPI document and its pages: complete, true to the forms, and served from here alone."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from litapi.errors import ItemError, RequestInvalid, public_errors
+from litapi.http.access import OPEN_PATHS
+from litapi.http.forms import (
+    OPTION_FIELDS,
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    ErrorResponse,
+    Form,
+    ScoreRequest,
+    validate,
+)
+from litapi.http.openapi import REFUSALS, describe
+from tests.test_errors import REFUSALS as TABLE
+
+FORMS: dict[str, type[Form]] = {
+    "/v1/embeddings": EmbeddingsRequest,
+    "/embed_text": EmbedTextRequest,
+    "/embed_image": EmbedImageRequest,
+    "/score": ScoreRequest,
+    "/classify": ClassifyRequest,
+}
+FACTS = ("/v1/models", "/info", "/metrics", "/livez", "/readyz")
+PAGES = ("/docs", "/redoc")
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    return describe()
+
+
+@pytest.fixture(scope="module")
+def document(app: FastAPI) -> dict[str, Any]:
+    return app.openapi()
+
+
+def get(app: FastAPI, path: str) -> httpx.Response:
+    """One page, fetched without a network."""
+
+    async def fetch() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://siglit") as client:
+            return await client.get(path)
+
+    return asyncio.run(fetch())
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the document."""
+    if isinstance(node, dict):
+        yield node
+    for inner in (
+        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    ):
+        yield from nodes(inner)
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, method and description of each route."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def body_of(document: dict[str, Any], path: str) -> dict[str, Any]:
+    """What a route takes, by content type."""
+    content: dict[str, Any] = document["paths"][path]["post"]["requestBody"]["content"]
+    return content
+
+
+# -- the document ----------------------------------------------------------------------------------
+
+
+def test_the_document_is_openapi_31(document: dict[str, Any]) -> None:
+    """The keys that the standard requires, of the kinds that it requires."""
+    assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
+    assert isinstance(document["info"]["title"], str)
+    assert isinstance(document["info"]["version"], str)
+    assert all(path.startswith("/") for path in document["paths"])
+    for path, method, operation in operations(document):
+        assert method in ("get", "post"), path
+        assert operation["responses"], path
+        for status, response in operation["responses"].items():
+            assert re.fullmatch(r"[1-5](\d\d|XX)|default", status), path
+            assert isinstance(response["description"], str), path
+        for parameter in operation.get("parameters", []):
+            assert {"name", "in", "schema"} <= parameter.keys(), path
+            assert parameter["in"] != "path" or parameter["required"], path
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            assert content["schema"], path
+
+
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
+    """A page with a dangling reference shows an error instead of a form."""
+    for node in nodes(document):
+        if isinstance(node.get("$ref"), str):
+            target: Any = document
+            for step in node["$ref"].removeprefix("#/").split("/"):
+                target = target[step]
+            assert isinstance(target, dict)
+
+
+def test_parameters_in_a_path_are_described_and_no_others(document: dict[str, Any]) -> None:
+    """The standard asks for a parameter for each template, and one template for each parameter."""
+    for path, _, operation in operations(document):
+        named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+        assert named == set(re.findall(r"{(\w+)}", path))
+
+
+def test_operation_ids_are_unique_and_fit_for_code(document: dict[str, Any]) -> None:
+    """Generated clients call their methods by them."""
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() for name in names)
+
+
+@pytest.mark.parametrize("path", [*FORMS, *FACTS])
+def test_every_route_of_the_interface_is_described(document: dict[str, Any], path: str) -> None:
+    """What is not in the document does not exist for its readers."""
+    method = "post" if path in FORMS else "get"
+    assert document["paths"][path][method]["summary"]
+
+
+def test_no_other_route_is_described(document: dict[str, Any]) -> None:
+    """The document promises nothing that the front does not answer."""
+    assert set(document["paths"]) == {*FORMS, *FACTS, "/v1/models/{model}"}
+
+
+def test_a_key_may_be_given_everywhere_but_to_health(document: dict[str, Any]) -> None:
+    """Either header, or none where the server asks for none; the page has a field for them."""
+    schemes = document["components"]["securitySchemes"]
+    assert {one.get("scheme") or one["name"] for one in schemes.values()} == {"bearer", "X-API-Key"}
+    for path, _, operation in operations(document):
+        asked = operation.get("security", [])
+        assert {name for one in asked for name in one} == (
+            set() if path in OPEN_PATHS else set(schemes)
+        ), path
+        assert ({} in asked) == (path not in OPEN_PATHS), path
+
+
+def test_no_description_is_the_codes_own(document: dict[str, Any]) -> None:
+    """A docstring about how the code is built is not for those who call it."""
+    for path, _, operation in operations(document):
+        assert "FastAPI" not in operation.get("description", ""), path
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_documented_example_is_accepted_by_its_own_form(
+    document: dict[str, Any], path: str
+) -> None:
+    """ "Try it out" succeeds with what stands there."""
+    examples = body_of(document, path)["application/json"]["schema"]["examples"]
+    assert examples
+    for example in examples:
+        assert validate(FORMS[path], example)
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_shown_request_has_its_answer_beside_it(document: dict[str, Any], path: str) -> None:
+    """Under the same name, so that a reader finds one by the other."""
+    asked = body_of(document, path)["application/json"]["examples"]
+    answered = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
+    assert asked.keys() == answered["examples"].keys()
+    for example in asked.values():
+        assert validate(FORMS[path], example["value"])
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_option_tells_what_it_does(document: dict[str, Any], path: str) -> None:
+    """A field with no sentence leaves its reader to guess."""
+    properties = body_of(document, path)["application/json"]["schema"]["properties"]
+    assert [name for name, one in properties.items() if not one.get("description")] == []
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_field_of_a_form_is_described(document: dict[str, Any], path: str) -> None:
+    """The schema is the form, whole: all fields, the required ones, and no others allowed."""
+    schema = body_of(document, path)["application/json"]["schema"]
+    form = FORMS[path].model_fields
+    assert set(schema["properties"]) == set(form)
+    assert set(schema.get("required", [])) == {
+        n for n, field in form.items() if field.is_required()
+    }
+    assert schema["additionalProperties"] is False
+
+
+def test_an_image_may_be_uploaded_in_three_ways(document: dict[str, Any]) -> None:
+    """JSON, a form with files, or the bytes themselves."""
+    content = body_of(document, "/embed_image")
+    assert {"application/json", "multipart/form-data", "image/*"} <= content.keys()
+    assert content["image/*"]["schema"]["format"] == "binary"
+
+
+def test_the_options_beside_a_raw_image_are_described(document: dict[str, Any]) -> None:
+    """A raw body leaves only the query for them, and a form only its fields."""
+    operation = document["paths"]["/embed_image"]["post"]
+    query = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
+    fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert query >= OPTION_FIELDS
+    assert fields.keys() >= OPTION_FIELDS
+
+
+def test_no_option_beside_json_is_sent_unasked(document: dict[str, Any]) -> None:
+    """The page fills in defaults, and an option in the query of a JSON body is refused."""
+    parameters = document["paths"]["/embed_image"]["post"]["parameters"]
+    assert [one["name"] for one in parameters if "default" in one["schema"]] == []
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_refusal_of_a_route_is_described(document: dict[str, Any], path: str) -> None:
+    """Each has the one form that all errors share."""
+    responses = document["paths"][path]["post"]["responses"]
+    assert {str(status) for status in REFUSALS} <= responses.keys()
+    for status in REFUSALS:
+        schema = responses[str(status)]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_every_refusal_is_shown_by_its_codes(document: dict[str, Any], path: str) -> None:
+    """Each example is a whole error, whose code has the status that it stands under."""
+    statuses = {error.code: error.status for error in public_errors()}
+    for status in REFUSALS:
+        if (path, status) == ("/embed_text", 403):  # about URLs, which it does not take
+            continue
+        content = document["paths"][path]["post"]["responses"][str(status)]["content"]
+        examples = content["application/json"]["examples"]
+        assert examples
+        for code, example in examples.items():
+            error = ErrorResponse.model_validate(example["value"]).error
+            assert (error.code, statuses[code]) == (code, status)
+            assert error.items is None or error.items[0].param == error.param
+
+
+def test_a_shown_refusal_is_the_one_that_is_answered(document: dict[str, Any]) -> None:
+    """A misspelt option, refused by the form itself."""
+    content = document["paths"]["/score"]["post"]["responses"]["400"]["content"]
+    shown = content["application/json"]["examples"]["invalid_request"]["value"]["error"]
+    with pytest.raises(RequestInvalid) as refusal:
+        validate(ScoreRequest, {"texts": ["a"], "images": ["b"], "dimension": 4})
+    assert shown["message"] == refusal.value.message
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_refusal_that_passes_says_when_to_come_back(document: dict[str, Any], path: str) -> None:
+    """Retry-After stands under 429 and 503, and under no other."""
+    responses = document["paths"][path]["post"]["responses"]
+    told = {s for s, one in responses.items() if "Retry-After" in one.get("headers", {})}
+    assert told == {"429", "503"}
+
+
+def test_every_status_that_an_item_can_have_is_described() -> None:
+    """A new error with a new status must come into the document too."""
+    assert {fault.status for fault in ItemError.by_code.values()} <= REFUSALS.keys()
+
+
+def test_every_status_of_the_table_is_described() -> None:
+    """All but those that are answered before it is known which route was meant."""
+    routeless = {405, 408, 431}
+    assert {one.status for one in TABLE} - routeless <= REFUSALS.keys()
+
+
+def test_no_answer_is_described_that_only_fastapi_would_give(document: dict[str, Any]) -> None:
+    """The front answers, and its errors have another form than FastAPI's."""
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_metrics_are_described_as_text(document: dict[str, Any]) -> None:
+    """A generated client would try to read them as JSON otherwise."""
+    content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert set(content) == {"text/plain"}
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_loads_nothing_from_another_host(app: FastAPI, page: str) -> None:
+    """The documentation works on a closed network, and tells nobody who reads it."""
+    response = get(app, page)
+    assert response.status_code == 200
+    assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", response.text)
+    assert assets
+    assert [one for one in assets if not re.match(r"/(?!/)", one)] == []
+    assert re.findall(r"https?://", response.text) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_asset_of_a_page_is_there(app: FastAPI, page: str) -> None:
+    """The package that brings them brings all of them."""
+    for asset in re.findall(r"""(?:src|href)=["']([^"']+)["']""", get(app, page).text):
+        response = get(app, asset)
+        assert response.status_code == 200, asset
+        assert response.content, asset
+
+
+def test_the_document_is_where_the_page_looks_for_it(app: FastAPI) -> None:
+    """/docs fetches /openapi.json, and that is the document."""
+    assert "/openapi.json" in get(app, "/docs").text
+    assert get(app, "/openapi.json").json() == app.openapi()
+
+
+def test_the_about_text_names_the_headers_a_client_meets(document: dict[str, Any]) -> None:
+    """What is not in a schema stands in the introduction."""
+    about = document["info"]["description"]
+    for word in ("application/octet-stream", "no-cache", "no-store", "X-Cache", "Server-Timing"):
+        assert word in about

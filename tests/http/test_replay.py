@@ -1,0 +1,223 @@
+"""Whole answers kept: the same request again gets the same answer, and no other request does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.rig.server_process import ServerProcess
+from cache.watcher import Silent
+from litapi.http.answer import JSON, Answer
+from litapi.http.replay import EXTRA, LARGEST_BODY, SHARE, Replay
+from litapi.http.request import Incoming
+
+PATH = "/v1/embeddings"
+MB = 1 << 20
+
+
+def incoming(body: bytes, path: str = PATH, query: bytes = b"", **headers: bytes) -> Incoming:
+    """A whole request."""
+    named = {name.replace("_", "-").encode(): value for name, value in headers.items()}
+    named.setdefault(b"content-length", b"%d" % len(body))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {"method": "POST", "path": path, "headers": list(named.items()), "query_string": query}
+    return Incoming(scope, receive, MB)
+
+
+def asked(replay: Replay, *requests: Incoming, hits: int = 1, status: int = 200) -> list[bool]:
+    """For each request, one after another, whether the route itself was asked."""
+    calls = 0
+
+    async def route(request: Incoming) -> Answer:
+        nonlocal calls
+        calls += 1
+        return Answer(await request.body(), status, [JSON, (b"x-cache", b"hit-l1")], hits)
+
+    async def one(request: Incoming) -> bool:
+        before = calls
+        answer = await over(request)
+        assert answer.body == await request.body()
+        return calls > before
+
+    async def all_of_them() -> list[bool]:
+        return [await one(request) for request in requests]
+
+    over = replay.over(route)
+    return asyncio.run(all_of_them())
+
+
+class Counted(Silent):
+    """A watcher that adds up."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, int] = {}
+        self.held = 0
+
+    def looked_up(self, tier: str, result: str, n: int) -> None:
+        self.results[f"{tier} {result}"] = self.results.get(f"{tier} {result}", 0) + n
+
+    def bytes(self, tier: str, n: int) -> None:
+        assert tier == "answer"
+        self.held = n
+
+
+# -- what is answered again ------------------------------------------------------------------------
+
+
+def test_the_same_request_again_asks_no_route() -> None:
+    """Equal path, headers that matter and body: the kept answer is given."""
+    assert asked(Replay(MB), incoming(b"a"), incoming(b"a"), incoming(b"a")) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        incoming(b"b"),
+        incoming(b"a", path="/embed_text"),
+        incoming(b"a", accept=b"application/octet-stream"),
+        incoming(b"a", content_type=b"image/png"),
+    ],
+    ids=["body", "path", "accept", "content type"],
+)
+def test_whatever_an_answer_depends_on_makes_another_request(other: Incoming) -> None:
+    """A difference in the body, the path, Accept or the content type is a difference."""
+    assert asked(Replay(MB), incoming(b"a"), other) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda: incoming(b"a", cache_control=b"no-cache"),
+        lambda: incoming(b"a", query=b"dimensions=2"),
+        lambda: incoming(b"a", content_length=b""),
+        lambda: incoming(bytes(LARGEST_BODY + 1)),
+        lambda: incoming(b"a", content_type=b"multipart/form-data; boundary=a"),
+        lambda: incoming(b"a", content_type=b"Multipart/Form-Data; boundary=a"),
+    ],
+    ids=["cache-control", "query", "chunked", "large", "multipart", "multipart in capitals"],
+)
+def test_some_requests_always_reach_their_route(request_of: Any) -> None:
+    """Cache-Control, a query, a chunked, large or multipart body are not for this tier."""
+    replay = Replay(100 * MB)
+    assert asked(replay, request_of(), request_of()) == [True, True]
+    assert len(replay) == 0
+
+
+def test_an_answer_that_was_computed_or_refused_is_not_kept() -> None:
+    """Only an answer made wholly of vectors from memory says how many they were."""
+    replay = Replay(MB)
+    assert asked(replay, incoming(b"a"), incoming(b"a"), hits=0) == [True, True]
+    assert asked(replay, incoming(b"a"), incoming(b"a"), hits=0, status=400) == [True, True]
+    assert len(replay) == 0
+
+
+def test_a_limit_of_nothing_leaves_the_route_as_it_is() -> None:
+    """With 0 MB a request does not even pass through the tier."""
+
+    def route(request: Incoming) -> Awaitable[Answer]:
+        raise AssertionError(request)
+
+    assert Replay(0).over(route) is route
+
+
+def test_hits_are_counted_by_vector_and_by_answer() -> None:
+    """A kept answer of seven vectors is seven hits in memory and one among the answers."""
+    watcher = Counted()
+    asked(Replay(MB, watcher), incoming(b"a"), incoming(b"a"), incoming(b"a"), hits=7)
+    assert watcher.results == {"answer hit": 2, "l1 hit": 14}
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3000)), max_size=60))
+def test_bytes_never_exceed_the_limit(requests: list[tuple[int, int]]) -> None:
+    """Whatever comes in whatever order, what is held is what is counted, and within the limit."""
+    limit, watcher = 24_000, Counted()
+    replay = Replay(limit, watcher)
+    asked(replay, *(incoming(b"%d " % number + bytes(size)) for number, size in requests))
+    assert replay.bytes <= limit
+    assert watcher.held == replay.bytes
+    held = [name for name in replay._kept if name[0] == PATH]
+    assert replay.bytes == sum(len(PATH) + 2 * len(body) + EXTRA for *_, body in held)
+
+
+def test_the_longest_unasked_answer_leaves_first() -> None:
+    """Room is made by recency of use."""
+    size = len(PATH) + 2 + EXTRA
+    replay = Replay(SHARE * size)
+    names = [b"%c" % (65 + n) for n in range(SHARE + 1)]
+    first = [*names[:SHARE], names[0], names[SHARE]]  # A is asked again, then one too many comes
+    assert asked(replay, *map(incoming, first))[-2:] == [False, True]
+    assert asked(replay, incoming(names[0]), incoming(names[1])) == [False, True]
+
+
+# -- in the service --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[ServerProcess]:
+    """A server of this file's own, so that its counters move for nobody else."""
+    with ServerProcess("--http-workers", "1", "--redis-private", "off") as running:
+        yield running
+
+
+def _answers(server: ServerProcess) -> int:
+    text = httpx.get(f"{server.url}/metrics", timeout=30).text
+    found = re.search(r'cache_requests_total\{result="hit",tier="answer"\} (\S+)', text)
+    return int(float(found[1])) if found else 0
+
+
+def test_a_client_cannot_tell_a_kept_answer_from_a_fresh_one(served: ServerProcess) -> None:
+    """Third and second answer are alike in body and headers, but for id and timing."""
+    body = {"input": ["a red circle", "two blue squares"], "dimensions": 8}
+    with httpx.Client(base_url=served.url, timeout=60) as client:
+        computed, looked_up, kept = (client.post(PATH, json=body) for _ in range(3))
+        assert _answers(served) == 1
+    assert computed.headers["x-cache"] == "miss,miss"
+    assert kept.content == looked_up.content == computed.content
+    varying = {"x-request-id", "server-timing"}
+    facts = [{k: v for k, v in a.headers.items() if k not in varying} for a in (looked_up, kept)]
+    assert facts[0] == facts[1]
+    assert facts[1]["x-cache"] == "hit-l1,hit-l1"
+    assert kept.headers["x-request-id"] != looked_up.headers["x-request-id"]
+    assert re.fullmatch(r"cache;dur=\d+\.\d{3}, queue;.*", kept.headers["server-timing"])
+
+
+def test_the_fields_about_the_cache_stay_true(served: ServerProcess) -> None:
+    """`cached` is false where it was computed and true in every answer after it."""
+    body = {"texts": ["a green star", "a grey ring"]}
+    answers = [httpx.post(f"{served.url}/embed_text", json=body).json() for _ in range(4)]
+    assert [a["cached"] for a in answers] == [[False, False], *[[True, True]] * 3]
+    assert len({str(a["embeddings"]) for a in answers}) == 1
+
+
+def test_no_cache_is_obeyed_for_a_kept_answer(served: ServerProcess) -> None:
+    """A client that wants a fresh vector gets one, though the answer is kept."""
+    body = {"input": "a yellow triangle"}
+    url = f"{served.url}{PATH}"
+    for _ in range(3):
+        httpx.post(url, json=body).raise_for_status()
+    fresh = httpx.post(url, json=body, headers={"cache-control": "no-cache"})
+    assert fresh.headers["x-cache"] == "bypass"
+    assert httpx.post(url, json=body).headers["x-cache"] == "hit-l1"
+
+
+def test_a_key_is_asked_for_before_a_kept_answer_is_given() -> None:
+    """A kept answer is no way around the API keys."""
+    with ServerProcess("--redis-private", "off", "--http-workers", "1", "--api-keys", "k") as keyed:
+        url, body, key = f"{keyed.url}{PATH}", {"input": "a"}, {"x-api-key": "k"}
+        for _ in range(3):
+            httpx.post(url, json=body, headers=key).raise_for_status()
+        assert httpx.post(url, json=body).status_code == 401
+        assert httpx.post(url, json=body, headers=key).headers["x-cache"] == "hit-l1"

@@ -1,0 +1,285 @@
+"""One HTTP request: headers, query, and a body that is read only as far as the limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from litapi.errors import BodyTooLarge, RequestInvalid
+from litapi.http.request import ClientGone, Incoming
+
+LIMIT = 1 << 20
+
+
+class Wire:
+    """The client's side of a connection: the pieces it sends, and how many were taken from it."""
+
+    def __init__(self, pieces: Sequence[bytes], gone_after: int | None = None) -> None:
+        self._pieces = list(pieces)
+        self._gone_after = gone_after
+        self.taken = 0
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        if self.taken == self._gone_after:
+            return {"type": "http.disconnect"}
+        if self.taken == len(self._pieces):
+            await asyncio.Event().wait()  # nothing comes any more
+        piece = self._pieces[self.taken]
+        self.taken += 1
+        more = self.taken < len(self._pieces)
+        return {"type": "http.request", "body": piece, "more_body": more}
+
+
+def arrive(
+    wire: Wire | bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "POST",
+    path: str = "/",
+    query: bytes = b"",
+    limit: int = LIMIT,
+) -> Incoming:
+    """A request as uvicorn hands it over: header names in lower case, everything as bytes."""
+    raw = [
+        (name.lower().encode(), text.encode("latin-1")) for name, text in (headers or {}).items()
+    ]
+    scope = {"method": method, "path": path, "headers": raw, "query_string": query}
+    return Incoming(scope, (wire if isinstance(wire, Wire) else Wire([wire])).receive, limit)
+
+
+def body_of(incoming: Incoming) -> bytes:
+    """Read the whole body."""
+    return asyncio.run(incoming.body())
+
+
+# -- the client ------------------------------------------------------------------------------------
+
+
+def test_a_client_that_hangs_up_after_its_request_is_gone() -> None:
+    """Whoever computes for it may stop; pieces without bytes before that mean nothing."""
+
+    async def run() -> None:
+        incoming = arrive(Wire([b"body", b""], gone_after=2))
+        assert await incoming.body() == b"body"
+        assert isinstance(await asyncio.wait_for(incoming.gone(), 5), ClientGone)
+
+    asyncio.run(run())
+
+
+def test_a_client_that_waits_for_its_answer_is_not_gone() -> None:
+    """However long it takes."""
+
+    async def run() -> None:
+        incoming = arrive(b"body")
+        await incoming.body()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(incoming.gone(), 0.05)
+
+    asyncio.run(run())
+
+
+def test_work_for_a_client_that_hangs_up_is_cancelled() -> None:
+    """What nobody waits for is not worth its cost."""
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def run() -> None:
+        incoming = arrive(Wire([b"body"], gone_after=1))
+        await incoming.body()
+        with pytest.raises(ClientGone):
+            await asyncio.wait_for(incoming.unless_gone(work()), 5)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert ended == ["cancelled"]
+
+
+def test_work_for_a_client_that_waits_ends_as_it_does_alone() -> None:
+    """Its result and its errors are the caller's, and the listening ends with it."""
+
+    async def right() -> int:
+        return 7
+
+    async def wrong() -> int:
+        raise KeyError("of its own")
+
+    async def run() -> None:
+        incoming = arrive(b"body")
+        await incoming.body()
+        assert await incoming.unless_gone(right()) == 7
+        with pytest.raises(KeyError, match="of its own"):
+            await incoming.unless_gone(wrong())
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+# -- the body --------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=8))
+def test_the_body_is_the_same_however_it_is_cut(pieces: list[bytes]) -> None:
+    """Where the network splits a body changes nothing."""
+    incoming = arrive(Wire(pieces))
+    assert body_of(incoming) == b"".join(pieces)
+    assert incoming.whole
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1, max_size=8), st.integers(0, 100))
+def test_a_body_is_refused_exactly_beyond_the_limit(pieces: list[bytes], limit: int) -> None:
+    """The limit itself is allowed, one byte more is not, also when no length was announced."""
+    incoming = arrive(Wire(pieces), limit=limit)
+    if sum(map(len, pieces)) <= limit:
+        assert body_of(incoming) == b"".join(pieces)
+    else:
+        with pytest.raises(BodyTooLarge):
+            body_of(incoming)
+
+
+def test_no_more_is_read_than_it_takes_to_refuse() -> None:
+    """An endless body costs the limit and one piece."""
+    wire = Wire([b"x" * 10] * 100)
+    with pytest.raises(BodyTooLarge):
+        body_of(arrive(wire, limit=25))
+    assert wire.taken == 3
+
+
+def test_an_announced_excess_is_refused_unread() -> None:
+    """A client that says it will send too much need not send it."""
+    wire = Wire([b"x"])
+    with pytest.raises(BodyTooLarge):
+        body_of(arrive(wire, {"content-length": "26"}, limit=25))
+    assert wire.taken == 0
+
+
+def test_an_announced_length_within_the_limit_does_not_lift_it() -> None:
+    """What is counted is what arrives."""
+    with pytest.raises(BodyTooLarge):
+        body_of(arrive(b"x" * 26, {"content-length": "1"}, limit=25))
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=12))
+@example("-1")
+@example("²")
+@example("1e3")
+@example("9" * 4301)  # more digits than int() takes
+def test_any_content_length_reads_or_refuses(announced: str) -> None:
+    """A header that is not a length is the HTTP parser's business, and never an internal error."""
+    try:
+        assert body_of(arrive(b"body", {"content-length": announced})) == b"body"
+    except BodyTooLarge:
+        assert int(announced[:20]) > LIMIT
+
+
+def test_a_client_that_hangs_up_leaves_nobody_to_answer() -> None:
+    """Half a body is not a body."""
+    incoming = arrive(Wire([b"half", b"rest"], gone_after=1))
+    with pytest.raises(ClientGone):
+        body_of(incoming)
+    assert not incoming.whole
+
+
+def test_a_request_without_a_body_has_an_empty_one() -> None:
+    """The server may send the only message without a body in it."""
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request"}
+
+    scope = {"method": "GET", "path": "/", "headers": []}
+    assert body_of(Incoming(scope, receive, 0)) == b""
+
+
+def test_a_body_in_one_piece_is_not_copied() -> None:
+    """The usual case costs nothing."""
+    piece = b"x" * 1000
+    assert body_of(arrive(piece)) is piece
+
+
+def test_a_body_that_was_read_is_not_waited_for_again() -> None:
+    """The second reader gets the same bytes instead of hanging."""
+    incoming = arrive(b"body")
+    assert body_of(incoming) == b"body"
+    assert body_of(incoming) == b"body"
+
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+def test_a_header_is_found_by_its_lower_case_name() -> None:
+    """One that is not there is empty."""
+    incoming = arrive(headers={"X-Request-Id": "seven"})
+    assert incoming.header(b"x-request-id") == "seven"
+    assert incoming.header(b"x-other") == ""
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=20))
+def test_any_bytes_in_a_header_can_be_read(text: str) -> None:
+    """Header bytes have no encoding that could be wrong."""
+    assert arrive(headers={"x": text}).header(b"x") == text
+
+
+@pytest.mark.parametrize(
+    ("header", "media_type"),
+    [
+        ("application/json", "application/json"),
+        ("Application/JSON; charset=utf-8", "application/json"),
+        (" image/png ", "image/png"),
+        ("multipart/form-data; boundary=a;b", "multipart/form-data"),
+        ("", ""),
+        (";", ""),
+    ],
+)
+def test_the_media_type_stands_without_its_parameters(header: str, media_type: str) -> None:
+    """Routes compare it with names in lower case."""
+    assert arrive(headers={"content-type": header}).media_type == media_type
+
+
+def test_no_content_type_is_an_empty_media_type() -> None:
+    """`curl` without -H is welcome, so this is not an error here."""
+    assert arrive().media_type == ""
+
+
+# -- query -----------------------------------------------------------------------------------------
+
+
+def test_the_query_is_decoded_and_its_last_value_wins() -> None:
+    """As most servers read it."""
+    incoming = arrive(query=b"model=a%2Fb&dimensions=4&dimensions=8&x=a+b")
+    assert incoming.query == {"model": "a/b", "dimensions": "8", "x": "a b"}
+
+
+def test_no_query_is_an_empty_one() -> None:
+    """Also where the server hands over none at all."""
+    assert arrive().query == {}
+    incoming = arrive()
+    del incoming.scope["query_string"]
+    assert incoming.query == {}
+
+
+@pytest.mark.parametrize("query", [b"dimensions=", b"dimensions"])
+def test_an_option_without_a_value_is_still_seen(query: bytes) -> None:
+    """Whoever misspells `?dimension=` must hear of it, so no name may be dropped."""
+    assert arrive(query=query).query == {"dimensions": ""}
+
+
+@given(st.binary(max_size=40))
+@example(b"\xff=1")
+@example(b"a=%ff&%zz;&&==")
+def test_any_query_is_read_or_refused(query: bytes) -> None:
+    """No query string ends in an internal error."""
+    try:
+        assert all(isinstance(value, str) for value in arrive(query=query).query.values())
+    except RequestInvalid:
+        assert not query.isascii()

@@ -1,0 +1,790 @@
+"""Routes: a body in, an answer out, over the real embedder and the demo checkpoint's facts.
+
+The towers are the stand-in of test_embedder: the right vector of every item is known, so every
+answer is checked number by number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from cache import MemoryTier, VectorCache
+from litapi.checkpoint import Checkpoint, fetch
+from litapi.errors import (
+    BodyTooLarge,
+    ItemError,
+    JsonInvalid,
+    MediaTypeUnsupported,
+    ModelUnknown,
+    Overloaded,
+    RequestInvalid,
+    ServiceError,
+    TooManyItems,
+)
+from litapi.http.answer import Answer
+from litapi.http.embedder import Embedder
+from litapi.http.fetch import Fetcher, FetchPolicy
+from litapi.http.forms import (
+    ClassifyResponse,
+    EmbeddingsResponse,
+    EmbedResponse,
+    ModelCard,
+    ModelList,
+    ScoreResponse,
+)
+from litapi.http.inputs import Reader
+from litapi.http.replay import Replay
+from litapi.http.routes import Facts, ItemsRefused, Routes
+from litapi.messages import Kind
+from litapi.serving import Service
+from litapi.settings import Settings
+from tests.http.test_embedder import Towers, vector_of
+from tests.http.test_inputs import MULTIPART, form_data
+from tests.http.test_openapi import FORMS
+from tests.http.test_request import arrive
+
+DEMO = Checkpoint.open(fetch("", None))
+FIXED = replace(DEMO, model_type="siglip")
+OCTETS = {"accept": "application/octet-stream"}
+RED, BLUE, BAD = b"a red image", b"a blue image", b"a bad image"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def uri(data: bytes) -> str:
+    return f"data:image/png;base64,{b64(data)}"
+
+
+def row_of(kind: Kind, payload: str | bytes, patches: int = 0) -> list[float]:
+    """The right vector as it stands in JSON, number by number."""
+    return decimals(vector_of(kind, payload, patches, DEMO.dim))
+
+
+def decimals(octets: bytes) -> list[float]:
+    """Raw float32 as the shortest decimals that mean the same."""
+    return [float(str(number)) for number in np.frombuffer(octets, "<f4")]
+
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+class Desk:
+    """The routes of one served checkpoint, in one event loop."""
+
+    def __init__(
+        self, checkpoint: Checkpoint = DEMO, fetcher: Fetcher | None = None, **options: Any
+    ) -> None:
+        settings = Settings.read(options, {})
+        self.towers = Towers({BAD: "image_undecodable", "bad": "item_internal"}, checkpoint.dim)
+        self.service = Service(settings, checkpoint, cache_tiers=("memory",))
+        self.cache = VectorCache(checkpoint.dim, MemoryTier(1 << 20))
+        embedder = Embedder(
+            self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout
+        )
+        routes = Routes(self.service, Reader(settings, fetcher), embedder)
+        self.facts = Facts(self.service)
+        self.table = {**routes.table(), **self.facts.table()}
+        self.runner = asyncio.Runner()
+
+    def post(
+        self,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] | None = None,
+        query: bytes = b"",
+        limit: int = 1 << 20,
+    ) -> Answer:
+        """Ask a route; a body that is not bytes is sent as JSON."""
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        incoming = arrive(content, headers, path=path, query=query, limit=limit)
+        return self.runner.run(self._ask(("POST", path), incoming))
+
+    def get(self, path: str) -> Answer:
+        return self.runner.run(self._ask(("GET", path), arrive(method="GET", path=path)))
+
+    async def _ask(self, key: tuple[str, str], incoming: Any) -> Answer:
+        return await self.table.get(key, self.facts.model)(incoming)
+
+    def refusal(self, path: str, body: Any, **more: Any) -> ItemsRefused:
+        """The refusal of a request for its items."""
+        with pytest.raises(ItemsRefused) as caught:
+            self.post(path, body, **more)
+        return caught.value
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    running = Desk()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def fixed() -> Iterator[Desk]:
+    """A checkpoint of a fixed resolution, and small limits."""
+    running = Desk(FIXED, max_items=2, max_image_bytes=20)
+    yield running
+    running.close()
+
+
+def content_of(answer: Answer, form: type[BaseModel]) -> Any:
+    """The JSON of an answer, which must have the documented form and nothing beside it."""
+    content = orjson.loads(answer.body)
+    shown = form.model_validate(content).model_dump(exclude_unset=True)
+    assert shown == content
+    return content
+
+
+def header(answer: Answer, name: bytes) -> bytes:
+    return dict(answer.headers).get(name, b"")
+
+
+# -- /v1/embeddings --------------------------------------------------------------------------------
+
+
+def test_a_mixed_input_comes_back_in_its_order(desk: Desk) -> None:
+    """Texts and images of every spelling, each with its own vector at its own index."""
+    parts = ["A Cat", uri(RED), {"text": "dog"}, {"image": b64(BLUE)}, {"image_url": uri(RED)}]
+    content = content_of(desk.post("/v1/embeddings", {"input": parts}), EmbeddingsResponse)
+    assert [one["index"] for one in content["data"]] == [0, 1, 2, 3, 4]
+    assert [one["embedding"] for one in content["data"]] == [
+        row_of("text", "a cat"),
+        row_of("image", RED),
+        row_of("text", "dog"),
+        row_of("image", BLUE),
+        row_of("image", RED),
+    ]
+    assert content["model"] == DEMO.name
+
+
+def test_a_single_string_is_a_list_of_one(desk: Desk) -> None:
+    """The OpenAI form has a list in either case."""
+    answer = desk.post("/v1/embeddings", {"input": "a cat"})
+    (one,) = content_of(answer, EmbeddingsResponse)["data"]
+    assert one == {"object": "embedding", "index": 0, "embedding": row_of("text", "a cat")}
+
+
+def test_usage_counts_what_was_embedded(desk: Desk) -> None:
+    """Tokens of texts and patches of images, also where they came from the cache."""
+    for _ in range(2):
+        answer = desk.post("/v1/embeddings", {"input": ["four", uri(RED)]})
+        tokens = 4 + len(RED)
+        assert content_of(answer, EmbeddingsResponse)["usage"] == {
+            "prompt_tokens": tokens,
+            "total_tokens": tokens,
+        }
+
+
+def test_base64_holds_the_same_numbers(desk: Desk) -> None:
+    """The official client asks for base64 unless it is told otherwise."""
+    answer = desk.post("/v1/embeddings", {"input": "a cat", "encoding_format": "base64"})
+    (one,) = content_of(answer, EmbeddingsResponse)["data"]
+    assert decimals(base64.b64decode(one["embedding"])) == row_of("text", "a cat")
+
+
+def test_any_bad_item_refuses_the_request_and_names_every_one(desk: Desk) -> None:
+    """The client mends all of them at once; the good ones are already in the cache."""
+    parts = ["a", "", uri(BAD), uri(RED), {"image": "?"}]
+    refused = desk.refusal("/v1/embeddings", {"input": parts})
+    assert [(item["index"], item["code"]) for item in refused.items] == [
+        (1, "text_empty"),
+        (2, "image_undecodable"),
+        (4, "image_base64_invalid"),
+    ]
+    assert (refused.error.code, refused.error.status) == ("invalid_items", 422)
+    assert refused.error.param == "input[1]"
+    desk.towers.take()
+    answer = desk.post("/v1/embeddings", {"input": ["a", uri(RED)]})
+    assert header(answer, b"x-cache") == b"hit-l1,hit-l1"
+    assert desk.towers.take() == []
+
+
+def test_bad_items_of_one_kind_refuse_the_request_as_that(desk: Desk) -> None:
+    """The status says more than that something was wrong."""
+    refused = desk.refusal("/v1/embeddings", {"input": ["a", {"image": "http://a.example/b"}]})
+    assert (refused.error.code, refused.error.status) == ("image_url_disabled", 403)
+    assert refused.error.param == "input[1]"
+
+
+def test_a_bad_single_input_is_named_without_an_index(desk: Desk) -> None:
+    """`input` was a string, so there is no [0] to point at."""
+    assert desk.refusal("/v1/embeddings", {"input": ""}).error.param == "input"
+
+
+def test_a_fault_of_the_servers_is_not_the_items(desk: Desk) -> None:
+    """Where only the server failed, the status says so."""
+    refused = desk.refusal("/v1/embeddings", {"input": ["good", "bad"]})
+    assert (refused.error.code, refused.error.status) == ("item_internal", 500)
+
+
+def test_several_faults_of_the_servers_stay_the_servers(desk: Desk) -> None:
+    """Where no item was at fault, none of the client's statuses will do: the first one's holds."""
+    desk.towers.refuse.update({"late": "deadline_exceeded"})
+    refused = desk.refusal("/v1/embeddings", {"input": ["good", "late", "bad"]})
+    assert (refused.error.code, refused.error.status) == ("deadline_exceeded", 504)
+    assert [item["index"] for item in refused.items] == [1, 2]
+
+
+def test_a_cut_text_is_said_to_be_cut(desk: Desk) -> None:
+    """In the body and in a header, on a miss and on a hit; where none is, nothing is said."""
+    for _ in range(2):
+        answer = desk.post("/v1/embeddings", {"input": ["short", "long" * 20]})
+        data = content_of(answer, EmbeddingsResponse)["data"]
+        assert ["truncated" in one for one in data] == [False, True]
+        assert header(answer, b"x-truncated") == b"1"
+    assert header(desk.post("/v1/embeddings", {"input": "short"}), b"x-truncated") == b""
+
+
+# -- options that all embedding routes share -------------------------------------------------------
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, DEMO.dim])
+def test_a_shortened_vector_is_unit_length(desk: Desk, dimensions: int) -> None:
+    """The first numbers of the whole one, renormalised, in every form alike."""
+    body = {"text": "a cat", "dimensions": dimensions}
+    floats = content_of(desk.post("/embed_text", body), EmbedResponse)
+    raw = desk.post("/embed_text", body, OCTETS)
+    assert floats["dimension"] == len(floats["embedding"]) == dimensions
+    assert math.dist(floats["embedding"], [0] * dimensions) == pytest.approx(1, abs=1e-6)
+    assert decimals(raw.body) == floats["embedding"]
+    assert header(raw, b"x-embedding-shape") == b"1,%d" % dimensions
+    whole = row_of("text", "a cat")
+    assert floats["embedding"][0] * whole[0] > 0
+
+
+def test_more_dimensions_than_the_model_has_are_refused(desk: Desk) -> None:
+    """Padding with zeros would be a vector that no other server gives."""
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post("/embed_text", {"text": "a", "dimensions": DEMO.dim + 1})
+    assert refusal.value.param == "dimensions"
+    assert str(DEMO.dim) in refusal.value.message
+    assert desk.towers.sent == []
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_another_model_is_refused_before_any_work(desk: Desk, path: str) -> None:
+    """A client that meant another model would get vectors that fit nowhere."""
+    with pytest.raises(ModelUnknown) as refusal:
+        desk.post(path, {**body_for(path), "model": "text-embedding-3-small"})
+    assert refusal.value.param == "model"
+    assert desk.towers.sent == []
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_the_served_model_may_be_named(desk: Desk, path: str) -> None:
+    """OpenAI clients always send one."""
+    assert desk.post(path, {**body_for(path), "model": DEMO.name}).status == 200
+
+
+def body_for(path: str) -> dict[str, Any]:
+    """The documented example of a route."""
+    extra: Any = FORMS[path].model_config["json_schema_extra"]
+    example: dict[str, Any] = extra["examples"][0]
+    return example
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/v1/embeddings", EmbeddingsResponse),
+        ("/embed_text", EmbedResponse),
+        ("/embed_image", EmbedResponse),
+        ("/score", ScoreResponse),
+        ("/classify", ClassifyResponse),
+    ],
+)
+def test_the_documented_example_gets_the_documented_answer(
+    desk: Desk, path: str, form: type[BaseModel]
+) -> None:
+    """What /docs shows is what happens."""
+    answer = desk.post(path, body_for(path))
+    assert answer.status == 200
+    assert content_of(answer, form)
+
+
+@pytest.mark.parametrize("path", [path for path in FORMS if path != "/embed_text"])
+def test_patches_reach_the_image_tower(desk: Desk, path: str) -> None:
+    """And are part of what the cache knows the image by."""
+    desk.post(path, {**body_for(path), "max_num_patches": 64})
+    jobs = [job for kind, job in desk.towers.jobs if kind == "image"]
+    assert [job.max_num_patches for job in jobs] == [64]
+    desk.towers.take()
+    desk.post(path, {**body_for(path), "max_num_patches": 64})
+    assert desk.towers.take() == []
+    desk.post(path, body_for(path))
+    assert [kind for kind, _ in desk.towers.take()] == ["image"]
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_model_of_fixed_resolution_has_no_patches_to_choose(fixed: Desk, path: str) -> None:
+    """An option that would do nothing is refused instead of ignored."""
+    with pytest.raises(RequestInvalid) as refusal:
+        fixed.post(path, {**small_body(path), "max_num_patches": 64})
+    assert refusal.value.param == "max_num_patches"
+    assert fixed.towers.sent == []
+
+
+def small_body(path: str) -> dict[str, Any]:
+    """A body within the limits of `fixed`."""
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/embeddings": {"input": "a"},
+        "/embed_text": {"text": "a"},
+        "/embed_image": {"image": b64(RED)},
+        "/score": {"texts": ["a"], "images": [b64(RED)]},
+        "/classify": {"image": b64(RED), "labels": ["a"]},
+    }
+    return bodies[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["a", "b", "c"]}),
+        ("/embed_text", {"texts": ["a", "b", "c"]}),
+        ("/embed_image", {"images": ["QQ==", "Qg==", "Qw=="]}),
+        ("/embed_image", {"urls": ["http://a", "http://b", "http://c"]}),
+        ("/score", {"texts": ["a", "b"], "images": ["QQ=="]}),
+        ("/classify", {"image": "QQ==", "labels": ["a", "b"]}),
+    ],
+)
+def test_too_many_items_are_refused_on_every_route(fixed: Desk, path: str, body: Any) -> None:
+    """The limit counts all items of a request, texts and images together."""
+    with pytest.raises(TooManyItems):
+        fixed.post(path, body)
+    assert fixed.towers.sent == []
+
+
+@pytest.mark.parametrize(
+    ("path", "one", "many"),
+    [
+        ("/embed_text", {"text": ""}, {"texts": ["", ""]}),
+        ("/embed_image", {"image": "?"}, {"images": ["?", "?"]}),
+        ("/embed_image", {"url": "http://a"}, {"urls": ["http://a", "http://b"]}),
+    ],
+)
+def test_a_refused_item_is_named_by_the_field_it_stood_in(
+    desk: Desk, path: str, one: dict[str, Any], many: dict[str, Any]
+) -> None:
+    """`param` is where one would reach for it in the request."""
+    assert desk.refusal(path, one).error.param == next(iter(one))
+    (name,) = many
+    refused = desk.refusal(path, many)
+    assert [item["param"] for item in refused.items] == [f"{name}[0]", f"{name}[1]"]
+
+
+# -- smaller types ---------------------------------------------------------------------------------
+
+
+def test_a_smaller_type_is_made_of_what_the_cache_keeps(desk: Desk) -> None:
+    """Float32 is kept whatever was asked for: the next type is a hit, and float32 is whole."""
+    for embedding_type in ("int8", "binary", "float16", "float32"):
+        answer = desk.post("/embed_text", {"text": "a", "embedding_type": embedding_type})
+    assert header(answer, b"x-cache") == b"hit-l1"
+    assert content_of(answer, EmbedResponse)["embedding"] == row_of("text", "a")
+
+
+def test_the_default_type_adds_nothing_to_an_answer(desk: Desk) -> None:
+    """Asked for or not, float32 is answered byte for byte as it always was."""
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/embeddings": {"input": ["a"]},
+        "/embed_text": {"text": "a"},
+    }
+    for path, body in bodies.items():
+        desk.post(path, body)
+        for more in ({}, {"encoding_format": "base64"}):
+            plain = desk.post(path, {**body, **more})
+            asked = desk.post(path, {**body, **more, "embedding_type": "float32"})
+            assert asked.body == plain.body
+            assert b"scale" not in plain.body
+
+
+def test_every_int8_vector_comes_with_its_scale(desk: Desk) -> None:
+    """Beside it in the OpenAI form, in a list of their own elsewhere, null for a refused item."""
+    body = {"embedding_type": "int8", "dimensions": 8}
+    floats = desk.post("/v1/embeddings", {"input": ["a", "b"], "dimensions": 8})
+    wanted = [one["embedding"] for one in content_of(floats, EmbeddingsResponse)["data"]]
+    data = content_of(
+        desk.post("/v1/embeddings", {"input": ["a", "b"], **body}), EmbeddingsResponse
+    )
+    for one, vector in zip(data["data"], wanted, strict=True):
+        assert [n * one["scale"] for n in one["embedding"]] == pytest.approx(vector, abs=0.004)
+    scales = [one["scale"] for one in data["data"]]
+    many = content_of(desk.post("/embed_text", {"texts": ["a", "", "b"], **body}), EmbedResponse)
+    assert many["scales"] == [scales[0], None, scales[1]]
+    assert many["embeddings"][1] is None
+    single = content_of(desk.post("/embed_text", {"text": "b", **body}), EmbedResponse)
+    assert single["scale"] == scales[1]
+
+
+@pytest.mark.parametrize(
+    ("embedding_type", "size"),
+    [("float32", 4 * DEMO.dim), ("float16", 2 * DEMO.dim), ("int8", DEMO.dim + 4)],
+)
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/embeddings", {"input": ["a"]}), ("/embed_text", {"text": "a"})]
+)
+def test_raw_rows_come_in_the_type_asked_for(
+    desk: Desk, path: str, body: dict[str, Any], embedding_type: str, size: int
+) -> None:
+    """One row, and after it the scale where there is one."""
+    answer = desk.post(path, {**body, "embedding_type": embedding_type}, OCTETS)
+    assert len(answer.body) == size
+    assert header(answer, b"x-embedding-dtype").startswith(embedding_type.encode())
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text"])
+def test_bits_must_fill_their_bytes(desk: Desk, path: str) -> None:
+    """Padding would make Hamming distances of bits that mean nothing."""
+    body: dict[str, Any] = {**body_for(path), "embedding_type": "binary"}
+    assert desk.post(path, {**body, "dimensions": 16}).status == 200
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post(path, {**body, "dimensions": 12})
+    assert refusal.value.param == "dimensions"
+    assert "multiple of 8" in refusal.value.message
+
+
+# -- Cache-Control, X-Cache, Server-Timing ---------------------------------------------------------
+
+
+def test_the_headers_say_what_the_cache_did(desk: Desk) -> None:
+    """One word for each item, in order."""
+    first = desk.post("/embed_text", {"texts": ["a", "b", "a"]})
+    again = desk.post("/embed_text", {"texts": ["b", "c"]})
+    assert header(first, b"x-cache") == b"miss,miss,join"
+    assert header(again, b"x-cache") == b"hit-l1,miss"
+    assert b"infer;dur=1.000" in header(first, b"server-timing")
+
+
+@pytest.mark.parametrize(
+    ("control", "state", "kept"),
+    [
+        ("no-cache", b"bypass", True),
+        ("No-Cache, max-age=0", b"bypass", True),
+        ("no-store", b"bypass", False),
+        ("no-cache,no-store", b"bypass", False),
+        ("max-age=0", b"hit-l1", True),
+        ("", b"hit-l1", True),
+    ],
+)
+def test_cache_control_is_obeyed(desk: Desk, control: str, state: bytes, kept: bool) -> None:
+    """no-cache computes afresh and keeps, no-store computes afresh and keeps nothing."""
+    desk.post("/embed_text", {"text": "known"})
+    headers = {"cache-control": control}
+    assert header(desk.post("/embed_text", {"text": "known"}, headers), b"x-cache") == state
+    before = len(desk.cache.memory)
+    desk.post("/embed_text", {"text": "new"}, headers)
+    assert (len(desk.cache.memory) > before) is kept
+
+
+# -- /embed_text and /embed_image ------------------------------------------------------------------
+
+
+def test_one_text_is_answered_as_one(desk: Desk) -> None:
+    """No list where none was sent."""
+    content = content_of(desk.post("/embed_text", {"text": "A Cat"}), EmbedResponse)
+    assert content == {
+        "embedding": row_of("text", "a cat"),
+        "dimension": DEMO.dim,
+        "model": DEMO.name,
+        "cached": False,
+        "truncated": False,
+    }
+    again = content_of(desk.post("/embed_text", {"text": "a cat"}), EmbedResponse)
+    assert again == {**content, "cached": True}
+
+
+def test_a_list_of_texts_is_answered_as_a_list(desk: Desk) -> None:
+    """Also a list of one."""
+    desk.post("/embed_text", {"text": "b"})
+    content = content_of(desk.post("/embed_text", {"texts": ["a", "b"]}), EmbedResponse)
+    assert content["embeddings"] == [row_of("text", "a"), row_of("text", "b")]
+    assert content["cached"] == [False, True]
+    assert content["truncated"] == [False, False]
+    assert content["errors"] == []
+    one = content_of(desk.post("/embed_text", {"texts": ["a"]}), EmbedResponse)
+    assert one["embeddings"] == [row_of("text", "a")]
+
+
+@pytest.mark.parametrize("body", [{"image": b64(RED)}, {"image": uri(RED)}])
+def test_one_image_is_answered_as_one(desk: Desk, body: Any) -> None:
+    """As base64 or as a data URI."""
+    content = content_of(desk.post("/embed_image", body), EmbedResponse)
+    assert content["embedding"] == row_of("image", RED)
+
+
+def test_a_raw_body_is_one_image_with_its_options_in_the_query(desk: Desk) -> None:
+    """`curl --data-binary @cat.png '…/embed_image?max_num_patches=64'`."""
+    headers = {"content-type": "image/png"}
+    answer = desk.post("/embed_image", RED, headers, b"max_num_patches=64&encoding_format=base64")
+    text = content_of(answer, EmbedResponse)["embedding"]
+    assert base64.b64decode(text) == vector_of("image", RED, 64, DEMO.dim)
+
+
+def test_the_files_of_a_form_are_a_list(desk: Desk) -> None:
+    """One file is one image, as one raw body is."""
+    two = form_data(("a", RED, "red.png"), ("b", BLUE, "blue.png"))
+    content = content_of(desk.post("/embed_image", two, MULTIPART), EmbedResponse)
+    assert content["embeddings"] == [row_of("image", RED), row_of("image", BLUE)]
+    one = desk.post("/embed_image", form_data(("a", RED, "red.png")), MULTIPART)
+    assert content_of(one, EmbedResponse)["embedding"] == row_of("image", RED)
+
+
+def test_an_image_has_one_vector_however_it_was_sent(desk: Desk) -> None:
+    """JSON, form, raw and OpenAI form share the cache entry."""
+    desk.post("/embed_image", {"image": b64(RED)})
+    answers = [
+        desk.post("/embed_image", {"images": [uri(RED)]}),
+        desk.post("/embed_image", RED, {"content-type": "image/jpeg"}),
+        desk.post("/embed_image", form_data(("a", RED, "a")), MULTIPART),
+        desk.post("/v1/embeddings", {"input": [{"image": b64(RED)}]}),
+    ]
+    assert {header(answer, b"x-cache") for answer in answers} == {b"hit-l1"}
+    assert len(desk.towers.jobs) == 1
+
+
+def test_a_bad_image_is_null_and_its_neighbours_are_unharmed(desk: Desk) -> None:
+    """Nine good pictures of ten are nine vectors."""
+    images = [b64(RED), b64(BAD), "?", b64(BLUE)]
+    content = content_of(desk.post("/embed_image", {"images": images}), EmbedResponse)
+    assert content["embeddings"] == [row_of("image", RED), None, None, row_of("image", BLUE)]
+    assert [(one["index"], one["code"]) for one in content["errors"]] == [
+        (1, "image_undecodable"),
+        (2, "image_base64_invalid"),
+    ]
+    assert all(one["message"] for one in content["errors"])
+    assert content["cached"] == content["truncated"] == [False] * 4
+
+
+def test_a_request_of_bad_items_only_is_refused(desk: Desk) -> None:
+    """A 200 without a single vector would be a lie."""
+    refused = desk.refusal("/embed_image", {"images": ["?", b64(BAD)]})
+    assert refused.error.status == 422
+    assert [item["index"] for item in refused.items] == [0, 1]
+    assert desk.refusal("/embed_text", {"text": ""}).error.code == "text_empty"
+
+
+def test_raw_rows_leave_no_room_for_null(desk: Desk) -> None:
+    """A bad item refuses the whole of an octet-stream answer, or its rows would be miscounted."""
+    refused = desk.refusal("/embed_image", {"images": [b64(RED), "?"]}, headers=OCTETS)
+    assert [item["index"] for item in refused.items] == [1]
+    answer = desk.post("/embed_image", {"images": [b64(RED), b64(BLUE)]}, OCTETS)
+    assert decimals(answer.body) == row_of("image", RED) + row_of("image", BLUE)
+    assert header(answer, b"content-type") == b"application/octet-stream"
+    assert header(answer, b"x-cache") == b"hit-l1,miss"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/embed_text", {}),
+        ("/embed_text", {"text": "a", "texts": ["b"]}),
+        ("/embed_image", {}),
+        ("/embed_image", {"image": "QQ==", "url": "http://a"}),
+        ("/embed_image", {"images": ["QQ=="], "urls": ["http://a"]}),
+    ],
+)
+def test_exactly_one_way_of_sending_is_expected(desk: Desk, path: str, body: Any) -> None:
+    """Two would leave it open which one is answered."""
+    with pytest.raises(RequestInvalid, match="exactly one of"):
+        desk.post(path, body)
+
+
+@pytest.mark.parametrize("body", [{"url": "http://a.example/b.png"}, {"urls": ["https://a/b"]}])
+def test_urls_are_refused_while_fetching_is_off(desk: Desk, body: Any) -> None:
+    """As a fault of the items, with the status that says that it is forbidden."""
+    error = desk.refusal("/embed_image", body).error
+    assert (error.code, error.status) == ("image_url_disabled", 403)
+
+
+class Web(Fetcher):
+    """What stands at every URL, without a network."""
+
+    def __init__(self, image: bytes) -> None:
+        super().__init__(FetchPolicy(max_bytes=1000, any_public=True))
+        self.image = image
+
+    async def fetch_all(self, urls: Sequence[str]) -> list[bytes | ItemError]:
+        return [self.image for _ in urls]
+
+
+URL = "https://a.example/b.png"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/embed_image", {"url": URL}),
+        ("/embed_image", {"images": [URL]}),
+        ("/v1/embeddings", {"input": ["a", {"image": URL}]}),
+        ("/score", {"texts": ["a"], "images": [URL]}),
+        ("/classify", {"image": URL, "labels": ["a", "b"]}),
+    ],
+)
+def test_an_answer_about_a_url_is_not_given_again(path: str, body: Any) -> None:
+    """The vectors are in the cache by content, but the URL may bring other content next time."""
+    web = Web(RED)
+    desk = Desk(fetcher=web)
+    replay = Replay(1 << 20)
+    desk.table = {name: replay.over(route) for name, route in desk.table.items()}
+    headers = {"content-length": "10"}
+    first, again = (desk.post(path, body, headers) for _ in range(2))
+    assert set(dict(again.headers)[b"x-cache"].split(b",")) == {b"hit-l1"}
+    assert again.hits == len(replay) == 0
+    web.image = BLUE
+    other = desk.post(path, body, headers)
+    desk.close()
+    assert b"miss" in dict(other.headers)[b"x-cache"]
+    assert other.body != first.body
+
+
+# -- /score and /classify --------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_model(desk: Desk) -> None:
+    """cosine = text · image, probability = sigmoid(scale · cosine + bias), for every pair."""
+    texts, images = ["a", "b", "c"], [RED, BLUE]
+    body = {"texts": texts, "images": [b64(RED), uri(BLUE)]}
+    content = content_of(desk.post("/score", body), ScoreResponse)
+    for i, text in enumerate(texts):
+        for j, image in enumerate(images):
+            cosine = dot(row_of("text", text), row_of("image", image))
+            logit = DEMO.logit_scale * cosine + DEMO.logit_bias
+            assert content["cosine"][i][j] == pytest.approx(cosine, abs=1e-7)
+            assert content["probability"][i][j] == pytest.approx(1 / (1 + math.exp(-logit)))
+    assert (content["logit_scale"], content["logit_bias"]) == (DEMO.logit_scale, DEMO.logit_bias)
+
+
+def test_labels_are_ranked_and_put_into_the_template(desk: Desk) -> None:
+    """The captions go to the tower, the labels come back as they were sent, best first."""
+    labels = ["Red", "green", "blue", "green"]
+    content = content_of(
+        desk.post("/classify", {"image": b64(RED), "labels": labels}), ClassifyResponse
+    )
+    sent = dict(desk.towers.sent)["text"]
+    assert sent == [f"this is a photo of {one}." for one in ("red", "green", "blue")]
+    ranked = content["labels"]
+    assert sorted(one["label"] for one in ranked) == sorted(labels)
+    assert [one["cosine"] for one in ranked] == sorted((o["cosine"] for o in ranked), reverse=True)
+    for one in ranked:
+        caption = f"this is a photo of {one['label'].lower()}."
+        cosine = dot(row_of("text", caption), row_of("image", RED))
+        assert one["cosine"] == pytest.approx(cosine, abs=1e-7)
+        logit = DEMO.logit_scale * one["cosine"] + DEMO.logit_bias
+        assert one["probability"] == pytest.approx(1 / (1 + math.exp(-logit)))
+
+
+def test_a_template_is_filled_and_nothing_else_in_it_is(desk: Desk) -> None:
+    """It is no format string: braces of other kinds stay."""
+    template = "{label} {0} {{label}} {label!r}"
+    desk.post("/classify", {"image": b64(RED), "labels": ["{0}x"], "template": template})
+    assert dict(desk.towers.sent)["text"] == ["{0}x {0} {{0}x} {label!r}"]
+
+
+def test_a_template_without_a_label_is_refused(desk: Desk) -> None:
+    """All labels would score the same."""
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post("/classify", {"image": b64(RED), "labels": ["a"], "template": "a photo"})
+    assert refusal.value.param == "template"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/score", {"texts": ["a", ""], "images": [b64(RED)]}, "texts[1]"),
+        ("/score", {"texts": ["a", "b"], "images": [b64(RED), b64(BAD)]}, "images[1]"),
+        ("/classify", {"image": b64(BAD), "labels": ["a"]}, "image"),
+        ("/classify", {"image": "?", "labels": ["a"]}, "image"),
+        ("/classify", {"image": b64(RED), "labels": ["a", ""], "template": "{label}"}, "labels[1]"),
+    ],
+)
+def test_a_bad_item_of_a_comparison_is_named_by_its_field(
+    desk: Desk, path: str, body: Any, param: str
+) -> None:
+    """A matrix with holes helps nobody, so the request is refused and says where."""
+    assert desk.refusal(path, body).error.param == param
+
+
+# -- faults ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_full_server_refuses_on_every_route(desk: Desk, path: str) -> None:
+    """With its own status, also where a batch of bad and good items was sent."""
+    desk.towers.failure = Overloaded()
+    with pytest.raises(Overloaded):
+        desk.post(path, body_for(path))
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_body_of_the_wrong_kind_is_refused_on_every_route(desk: Desk, path: str) -> None:
+    """By what is wrong with it: type, JSON or size."""
+    with pytest.raises(MediaTypeUnsupported):
+        desk.post(path, b"{}", {"content-type": "application/xml"})
+    with pytest.raises(JsonInvalid):
+        desk.post(path, b"{")
+    with pytest.raises(BodyTooLarge):
+        desk.post(path, body_for(path), limit=4)
+
+
+def test_two_requests_do_not_write_into_one_error(desk: Desk) -> None:
+    """The place of a bad item is that of its own request."""
+    first = desk.refusal("/v1/embeddings", {"input": ["a", uri(BAD)]}).error
+    second = desk.refusal("/v1/embeddings", {"input": [uri(BAD)]}).error
+    assert (first.param, second.param) == ("input[1]", "input[0]")
+
+
+def test_refused_items_carry_the_error_that_is_answered() -> None:
+    """What is raised is a ServiceError with the sentence and place of the one inside."""
+    error = ServiceError("a sentence", param="input[1]")
+    refused = ItemsRefused(error, [{"index": 1}])
+    assert (refused.message, refused.param, refused.error) == ("a sentence", "input[1]", error)
+
+
+# -- facts -----------------------------------------------------------------------------------------
+
+
+def test_the_one_model_is_listed(desk: Desk) -> None:
+    """In OpenAI form."""
+    content = content_of(desk.get("/v1/models"), ModelList)
+    (card,) = content["data"]
+    assert (card["id"], card["object"], card["owned_by"]) == (DEMO.name, "model", "siglit")
+    assert desk.get("/v1/models").body == desk.get("/v1/models").body
+
+
+def test_a_model_is_found_by_its_name(desk: Desk) -> None:
+    """Slashes of a hub name included; another name is not found."""
+    assert content_of(desk.get(f"/v1/models/{DEMO.name}"), ModelCard)["id"] == DEMO.name
+    with pytest.raises(ModelUnknown):
+        desk.get("/v1/models/another")
+    hub = Desk(replace(DEMO, name="google/siglip2-base"))
+    assert orjson.loads(hub.get("/v1/models/google/siglip2-base").body)["id"] == (
+        "google/siglip2-base"
+    )
+    hub.close()
+
+
+def test_info_is_what_the_service_says(desk: Desk) -> None:
+    """The route adds nothing and leaves nothing out."""
+    assert orjson.loads(desk.get("/info").body) == orjson.loads(orjson.dumps(desk.service.info()))
+
+
+def test_every_documented_route_that_embeds_is_in_the_table(desk: Desk) -> None:
+    """And none beside them."""
+    assert {path for method, path in desk.table if method == "POST"} == set(FORMS)
+    assert {path for method, path in desk.table if method == "GET"} == {"/v1/models", "/info"}

@@ -1,0 +1,368 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
+
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.model.encoder import ImageEncoder, PositionTables, TextEncoder, choose_precision
+from litapi.model.pixels import PixelMaker, Pixels
+from litapi.model.tokens import Tokenizer
+from tests.large_parity import measure
+from tests.support.checkpoint import CheckpointMaker, write_weights
+
+Vectors = npt.NDArray[np.float32]
+TEXTS = ["a photo of a red fox", "A Photo Of A Cat", "x", "the dog " * 40, "naïve 東京"]
+SHAPES = [(40, 40), (90, 30), (30, 90), (64, 48), (7, 7), (200, 20)]
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module", params=["tiny-naflex", "tiny-fixed"])
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    maker = CheckpointMaker.named(request.param)
+    return Checkpoint.open(maker.write(tmp_path_factory.mktemp("encoder") / request.param))
+
+
+@pytest.fixture(scope="module")
+def naflex(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    maker = CheckpointMaker.named("tiny-naflex")
+    return Checkpoint.open(maker.write(tmp_path_factory.mktemp("encoder") / "naflex"))
+
+
+def full_model(checkpoint: Checkpoint) -> Any:
+    """Both towers as transformers loads them from the folder: the reference."""
+    from transformers import AutoModel
+
+    return AutoModel.from_pretrained(checkpoint.folder).eval()
+
+
+def unit(features: Any) -> Vectors:
+    pooled = features.pooler_output
+    vectors: Vectors = (pooled / pooled.norm(dim=-1, keepdim=True)).numpy()
+    return vectors
+
+
+def pictures(many: int = len(SHAPES)) -> list[Image.Image]:
+    random = np.random.default_rng(5)
+    shapes = [SHAPES[number % len(SHAPES)] for number in range(many)]
+    return [
+        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        for width, height in shapes
+    ]
+
+
+def own_pixels(checkpoint: Checkpoint, many: int = len(SHAPES)) -> list[Pixels]:
+    maker = PixelMaker(checkpoint)
+    return [maker.make(picture) for picture in pictures(many)]
+
+
+def own_ids(checkpoint: Checkpoint, texts: list[str]) -> npt.NDArray[np.int64]:
+    return Tokenizer.load(checkpoint).encode(texts).ids
+
+
+def cosines(first: Vectors, second: Vectors) -> Vectors:
+    result: Vectors = (first * second).sum(axis=-1)
+    return result
+
+
+@torch.inference_mode()
+def test_texts_equal_the_full_model_of_transformers(checkpoint: Checkpoint) -> None:
+    """From a text to its vector: transformers' tokenizer and full model, and this service's way."""
+    from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
+
+    reference = Siglip2Tokenizer.from_pretrained(checkpoint.folder)
+    made = reference(
+        TEXTS, padding="max_length", truncation=True, max_length=64, return_tensors="pt"
+    )
+    expected = unit(full_model(checkpoint).get_text_features(input_ids=made["input_ids"]))
+    found = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, TEXTS))
+    assert cosines(found, expected).min() >= 0.99999
+    assert np.abs(found - expected).max() <= 1e-4
+
+
+@torch.inference_mode()
+def test_images_equal_the_full_model_of_transformers(checkpoint: Checkpoint) -> None:
+    """From a picture to its vector: transformers' processor, padding and mask, and this way."""
+    kind = Siglip2ImageProcessorPil if checkpoint.naflex else SiglipImageProcessorPil
+    inputs = kind.from_pretrained(checkpoint.folder)(images=pictures(), return_tensors="pt")
+    expected = unit(full_model(checkpoint).get_image_features(**inputs))
+    found = ImageEncoder.load(checkpoint).embed(own_pixels(checkpoint))
+    assert cosines(found, expected).min() >= 0.99999
+    assert np.abs(found - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_stock_way_through_the_towers_gives_the_same(
+    checkpoint: Checkpoint, precision: str
+) -> None:
+    """What the check at start-up compares with, in both precisions."""
+    text = TextEncoder.load(checkpoint, precision=precision)
+    image = ImageEncoder.load(checkpoint, precision=precision)
+    ids, pixels = own_ids(checkpoint, TEXTS), own_pixels(checkpoint)
+    bound = 0.999999 if precision == "float32" else 0.999
+    assert cosines(text.embed(ids), text.stock(ids)).min() >= bound
+    assert cosines(image.embed(pixels), image.stock(pixels)).min() >= bound
+
+
+def test_bfloat16_vectors_stay_near_float32(checkpoint: Checkpoint) -> None:
+    """Half precision costs less than a thousandth of the cosine."""
+    ids, pixels = own_ids(checkpoint, TEXTS), own_pixels(checkpoint)
+    for kind, items in ((TextEncoder, ids), (ImageEncoder, pixels)):
+        exact, half = (kind.load(checkpoint, "cpu", name) for name in ("float32", "bfloat16"))
+        assert half.precision == "bfloat16"
+        assert half.model.dtype == torch.bfloat16
+        assert cosines(exact.embed(items), half.embed(items)).min() >= 0.999  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_vectors_are_float32_of_unit_length(checkpoint: Checkpoint, precision: str) -> None:
+    """Whatever the tower computes in, the vectors are normalised in float32."""
+    text = TextEncoder.load(checkpoint, precision=precision).embed(own_ids(checkpoint, TEXTS))
+    image = ImageEncoder.load(checkpoint, precision=precision).embed(own_pixels(checkpoint))
+    for vectors in (text, image):
+        assert vectors.dtype == np.float32
+        assert vectors.flags.c_contiguous
+        assert vectors.shape[1] == checkpoint.dim
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("many", [2, 32])
+def test_a_text_has_one_vector_alone_and_among_others(checkpoint: Checkpoint, many: int) -> None:
+    """The cache may hold what any batch computed."""
+    ids = own_ids(checkpoint, [f"{text} {number}" for number in range(7) for text in TEXTS])
+    encoder = TextEncoder.load(checkpoint)
+    together = encoder.embed(ids[:many])
+    alone = np.concatenate([encoder.embed(ids[row : row + 1]) for row in range(many)])
+    assert cosines(alone, together).min() >= 0.999999
+
+
+@pytest.mark.parametrize("many", [2, 32])
+def test_a_picture_has_one_vector_alone_and_among_others(checkpoint: Checkpoint, many: int) -> None:
+    """Neighbours of other shapes pad and mask the batch, and leave the vector as it is."""
+    pixels = own_pixels(checkpoint, many)
+    encoder = ImageEncoder.load(checkpoint)
+    together = encoder.embed(pixels)
+    alone = np.concatenate([encoder.embed([picture]) for picture in pixels])
+    assert cosines(alone, together).min() >= 0.999999
+
+
+def test_an_image_next_to_a_longer_one_is_masked(naflex: Checkpoint) -> None:
+    """Unlike grids really are padded: without the mask the vector would differ."""
+    pixels = own_pixels(naflex)
+    short, long = min(pixels, key=lambda one: one.cost), max(pixels, key=lambda one: one.cost)
+    assert short.cost < long.cost
+    encoder = ImageEncoder.load(naflex)
+    assert encoder._mask([short, long]) is not None
+    assert cosines(encoder.embed([short]), encoder.embed([short, long])[:1]).min() >= 0.999999
+
+
+def test_unlike_grids_of_equally_many_patches_need_no_mask(naflex: Checkpoint) -> None:
+    """2 × 8 and 8 × 2 and 4 × 4 are sixteen patches each."""
+    maker = PixelMaker(naflex)
+    pixels = [maker.make(Image.new("RGB", shape, "teal")) for shape in ((80, 20), (20, 80), (9, 9))]
+    assert [picture.grid for picture in pixels] == [(2, 8), (8, 2), (4, 4)]
+    encoder = ImageEncoder.load(naflex)
+    assert encoder._mask(pixels) is None
+    assert cosines(encoder.embed(pixels), encoder.stock(pixels)).min() >= 0.999999
+
+
+def test_a_request_for_more_patches_is_served(naflex: Checkpoint) -> None:
+    """A grid larger than the position table resizes the table up, as the reference does."""
+    pixels = [PixelMaker(naflex).make(pictures()[0], 100)]
+    assert pixels[0].grid == (10, 10)
+    encoder = ImageEncoder.load(naflex)
+    assert cosines(encoder.embed(pixels), encoder.stock(pixels)).min() >= 0.999999
+
+
+def test_the_same_items_have_the_same_vectors_to_the_bit(checkpoint: Checkpoint) -> None:
+    """Two runs of one batch, and of two encoders, do not differ at all."""
+    ids, pixels = own_ids(checkpoint, TEXTS), own_pixels(checkpoint)
+    for kind, items in ((TextEncoder, ids), (ImageEncoder, pixels)):
+        first, second = kind.load(checkpoint), kind.load(checkpoint)
+        expected = first.embed(items)  # type: ignore[arg-type]
+        assert np.array_equal(first.embed(items), expected)  # type: ignore[arg-type]
+        assert np.array_equal(second.embed(items), expected)  # type: ignore[arg-type]
+
+
+def test_different_items_have_different_vectors(checkpoint: Checkpoint) -> None:
+    """No two rows of a batch are mixed up or equal."""
+    text = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, TEXTS))
+    image = ImageEncoder.load(checkpoint).embed(own_pixels(checkpoint))
+    for vectors in (text, image):
+        assert len(np.unique(vectors.round(4), axis=0)) == len(vectors)
+
+
+def test_no_items_have_no_vectors(checkpoint: Checkpoint) -> None:
+    """An empty batch is (0, dim)."""
+    assert TextEncoder.load(checkpoint).embed(np.empty((0, 64), np.int64)).shape == (0, 32)
+    assert ImageEncoder.load(checkpoint).embed([]).shape == (0, 32)
+
+
+def test_each_encoder_loads_its_own_tower_alone(checkpoint: Checkpoint) -> None:
+    """Together the two hold every weight but scale and bias, and neither holds the other's."""
+    weights = load_file(checkpoint.folder / "model.safetensors")
+    text, image = TextEncoder.load(checkpoint), ImageEncoder.load(checkpoint)
+    for encoder, prefix in ((text, "text_model."), (image, "vision_model.")):
+        expected = sum(w.numel() for name, w in weights.items() if name.startswith(prefix))
+        assert encoder.parameters == expected
+
+
+def test_the_weights_are_the_checkpoints_own(checkpoint: Checkpoint) -> None:
+    """Nothing is initialised at random in silence."""
+    weights = load_file(checkpoint.folder / "model.safetensors")
+    for name, weight in ImageEncoder.load(checkpoint).model.state_dict().items():
+        assert torch.equal(weight, weights[f"vision_model.{name}"])
+
+
+@pytest.mark.parametrize(("tower", "kind"), [("text", TextEncoder), ("vision", ImageEncoder)])
+def test_a_tower_that_lacks_a_weight_is_refused(
+    tmp_path: Path, tower: str, kind: type[TextEncoder | ImageEncoder]
+) -> None:
+    """A missing weight would be random, so it is an error, in one line that names it."""
+    folder = CheckpointMaker.named("tiny-naflex").write(tmp_path / "lacking")
+    weights = load_file(folder / "model.safetensors")
+    lacking = f"{tower}_model.encoder.layers.1.mlp.fc1.bias"
+    weights.pop(lacking)
+    write_weights(folder / "model.safetensors", weights)
+    with pytest.raises(
+        CheckpointError, match=r"lacks 1 weights: encoder\.layers\.1\.mlp\.fc1\.bias"
+    ):
+        kind.load(Checkpoint.open(folder))
+
+
+def test_loading_prints_nothing(naflex: Checkpoint) -> None:
+    """No progress bar, no report on the other tower's weights, no advice."""
+    code = (
+        "import sys; from litapi.checkpoint import Checkpoint; from litapi.model.encoder import *\n"
+        "checkpoint = Checkpoint.open(sys.argv[1])\n"
+        "TextEncoder.load(checkpoint), ImageEncoder.load(checkpoint)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(naflex.folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_threads_are_set_where_asked_for(checkpoint: Checkpoint) -> None:
+    """A worker is told how many cores are its own."""
+    before = torch.get_num_threads()
+    try:
+        TextEncoder.load(checkpoint, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---- position tables -----------------------------------------------------------------------------
+
+
+def embeddings(checkpoint: Checkpoint) -> Any:
+    return ImageEncoder.load(checkpoint).model.embeddings
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (2, 8), (1, 16), (3, 5), (10, 9)])
+@torch.inference_mode()
+def test_a_position_table_equals_the_references(naflex: Checkpoint, grid: tuple[int, int]) -> None:
+    """Smaller, larger, square and long grids, to the bit."""
+    module = embeddings(naflex)
+    square = module.position_embedding.weight.reshape(4, 4, -1)
+    patches = grid[0] * grid[1]
+    expected = Siglip2VisionEmbeddings.resize_positional_embeddings(
+        square, torch.tensor([grid]), max_length=patches
+    )
+    assert torch.equal(PositionTables(module)[grid], expected[0])
+
+
+@torch.inference_mode()
+def test_a_position_table_is_resized_once_for_each_grid(naflex: Checkpoint) -> None:
+    """The second picture of a grid takes the table of the first."""
+    tables = PositionTables(embeddings(naflex))
+    assert tables[3, 5] is tables[3, 5]
+    assert tables[3, 5] is not tables[5, 3]
+
+
+@torch.inference_mode()
+def test_the_tables_kept_are_bounded_by_rows_and_the_last_used_stay(naflex: Checkpoint) -> None:
+    """No sequence of grids grows the store without end."""
+    tables = PositionTables(embeddings(naflex), rows=40)
+    for grid in ((2, 5), (2, 10), (1, 10)):
+        tables[grid]
+    assert list(tables.kept) == [(2, 5), (2, 10), (1, 10)]
+    tables[2, 5]
+    tables[3, 5]
+    assert list(tables.kept) == [(1, 10), (2, 5), (3, 5)]
+    assert tables.held == sum(len(table) for table in tables.kept.values()) == 35
+    tables[50, 50]
+    assert list(tables.kept) == [(50, 50)]
+
+
+# ---- device and precision ------------------------------------------------------------------------
+
+
+def test_auto_is_bfloat16_only_where_the_cpu_computes_in_it() -> None:
+    """Emulated bfloat16 is several times slower than float32, so auto does not choose it."""
+    able = torch.cpu.get_capabilities()
+    native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    assert choose_precision("auto", "cpu") == ("bfloat16" if native else "float32")
+
+
+def test_float32_is_always_there() -> None:
+    """Every device computes in float32."""
+    assert choose_precision("float32", "cpu") == "float32"
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated() -> None:
+    """The refusal says what to use instead; where it is native it is granted."""
+    if choose_precision("auto", "cpu") == "bfloat16":
+        assert choose_precision("bfloat16", "cpu") == "bfloat16"
+    else:
+        with pytest.raises(CheckpointError, match="cpu does not compute in bfloat16"):
+            choose_precision("bfloat16", "cpu")
+
+
+@pytest.mark.parametrize("wanted", ["int4", "float64", "", "FLOAT32"])
+def test_a_precision_there_is_not_is_refused(naflex: Checkpoint, wanted: Any) -> None:
+    """Named, not ignored; the same where an encoder is loaded."""
+    with pytest.raises(CheckpointError, match="no precision"):
+        choose_precision(wanted, "cpu")
+    with pytest.raises(CheckpointError, match="no precision"):
+        TextEncoder.load(naflex, precision=wanted)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "tpu:0"])
+def test_a_device_there_is_not_is_refused_in_one_line(naflex: Checkpoint, device: str) -> None:
+    """A misspelt or missing device is an error at start, not at the first request."""
+    with pytest.raises(CheckpointError, match=device):
+        choose_precision("auto", device)
+    with pytest.raises(CheckpointError, match=device):
+        ImageEncoder.load(naflex, device)
+
+
+# ---- true sizes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.large
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", ["base-patch16-224", "so400m-patch16-naflex"])
+@pytest.mark.parametrize("tower", ["text", "image"])
+def test_true_sizes_keep_parity_in_both_precisions(size: str, tower: str) -> None:
+    """float32 to 1e-4 and bfloat16 to cosine 0.999, of the float32 reference, random weights."""
+    found = measure(size, tower)
+    assert [parity.precision for parity in found] == ["float32", "bfloat16"]
+    for parity in found:
+        assert parity.holds, parity

@@ -1,0 +1,82 @@
+"""The pixel budget: memory is bounded whatever arrives, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from litapi.errors import ImageUndecodable
+from litapi.model.picture import PicturePolicy, PictureReader
+from litapi.model.pixel_budget import PixelBudget
+
+
+def test_pictures_that_fit_are_decoded_side_by_side() -> None:
+    """Two halves of the budget hold it together."""
+    budget = PixelBudget(100)
+    with budget.hold(50), budget.hold(50):
+        assert budget.held == 100
+    assert budget.held == 0
+
+
+def test_a_picture_that_does_not_fit_waits_until_there_is_room() -> None:
+    """It goes on as soon as another is done."""
+    budget = PixelBudget(100)
+    entered = threading.Event()
+
+    def late() -> None:
+        with budget.hold(60):
+            entered.set()
+
+    with budget.hold(60):
+        waiting = threading.Thread(target=late, daemon=True)
+        waiting.start()
+        assert not entered.wait(0.1)
+    assert entered.wait(10)
+    waiting.join(10)
+    assert budget.held == 0
+
+
+def test_a_picture_larger_than_the_budget_is_decoded_alone() -> None:
+    """The policy's limit refuses pictures; the budget never does."""
+    budget = PixelBudget(100)
+    with budget.hold(5000):
+        assert budget.held == 5000
+
+
+def test_a_failure_gives_its_room_back() -> None:
+    """A damaged picture must not shrink the budget."""
+    budget = PixelBudget(100)
+    with pytest.raises(ValueError, match="x"), budget.hold(80):
+        raise ValueError("x")
+    assert budget.held == 0
+
+
+def test_many_threads_never_hold_more_than_the_budget() -> None:
+    """Sixteen threads, 400 pictures of different sizes: the sum stays within."""
+    budget = PixelBudget(100)
+    highest: list[int] = []
+
+    def decode(number: int) -> None:
+        with budget.hold(number % 60 + 1):
+            highest.append(budget.held)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(decode, range(400)))
+    assert max(highest) <= 100
+    assert budget.held == 0
+
+
+def test_the_reader_holds_a_pictures_pixels_and_gives_them_back() -> None:
+    """Good or damaged, nothing stays held."""
+    budget = PixelBudget(1000)
+    reader = PictureReader(PicturePolicy(), budget)
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(buffer, "PNG")
+    assert reader.read(buffer.getvalue()).size == (40, 30)
+    with pytest.raises(ImageUndecodable):
+        reader.read(buffer.getvalue()[:60])
+    assert budget.held == 0

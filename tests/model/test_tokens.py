@@ -1,0 +1,193 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
+
+from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
+from litapi.errors import TextEmpty, TextInvalid
+from litapi.model.tokens import BOS, EOS, PAD, Tokenizer
+from tests.support.checkpoint import CheckpointMaker
+
+TEXTS = [
+    "a photo of a red fox",
+    "A Photo Of A RED Fox",
+    "x",
+    " ",
+    "  two  spaces ",
+    "naïve café ΟΔΟΣ İstanbul",
+    "東京タワー 🙂👩‍👩‍👧",
+    "a\tb\nc",
+    "<eos> in the middle",
+    "the dog " * 100,
+    "…" * 500,
+]
+
+
+@pytest.fixture(scope="module", params=["tiny-naflex", "tiny-fixed", "demo"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A NaFlex folder, a fixed one that names Gemma's tokenizer, and the one that ships."""
+    if request.param == "demo":
+        return DEMO
+    maker = CheckpointMaker.named(request.param)
+    return maker.write(tmp_path_factory.mktemp("tokens") / request.param)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(Checkpoint.open(folder))
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Any:
+    return Siglip2Tokenizer.from_pretrained(folder)
+
+
+def reference_ids(reference: Any, texts: list[str]) -> np.ndarray[Any, Any]:
+    made = reference(texts, padding="max_length", truncation=True, max_length=64)
+    return np.array(made["input_ids"])
+
+
+def test_ids_equal_the_reference_tokenizers(tokenizer: Tokenizer, reference: Any) -> None:
+    """Every probe text, together in one batch and alone."""
+    expected = reference_ids(reference, TEXTS)
+    assert np.array_equal(tokenizer.encode(TEXTS).ids, expected)
+    for text, row in zip(TEXTS, expected, strict=True):
+        assert np.array_equal(tokenizer.encode([text]).ids, row[None])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=120))
+def test_ids_of_any_text_equal_the_reference(
+    tokenizer: Tokenizer, reference: Any, text: str
+) -> None:
+    """Any Unicode text at all."""
+    assert np.array_equal(tokenizer.encode([text]).ids, reference_ids(reference, [text]))
+
+
+def test_ids_are_64_wide_and_padded_on_the_right_with_zeros(tokenizer: Tokenizer) -> None:
+    """The whole 64 positions are part of the function."""
+    tokens = tokenizer.encode(["a red fox", "x"])
+    assert tokens.ids.shape == (2, 64)
+    assert tokens.ids.dtype == np.int64
+    for row, count in zip(tokens.ids, tokens.counts, strict=True):
+        assert (row[count:] == PAD).all()
+        assert row[count - 1] == EOS
+        assert (row[: count - 1] > EOS).all()
+
+
+@pytest.mark.parametrize(
+    ("before_eos", "count", "truncated"),
+    [
+        (1, 2, False),
+        (61, 62, False),
+        (62, 63, False),
+        (63, 64, False),
+        (64, 64, True),
+        (65, 64, True),
+    ],
+)
+def test_truncation_begins_where_eos_no_longer_fits(
+    tokenizer: Tokenizer, before_eos: int, count: int, truncated: bool
+) -> None:
+    """63 tokens and EOS fit; the 64th makes the text cut, and EOS stays."""
+    tokens = tokenizer.encode(["q" * before_eos])
+    assert (tokens.counts, tokens.truncated) == ([count], [truncated])
+    assert tokens.ids[0, count - 1] == EOS
+
+
+def test_what_is_cut_off_does_not_matter(tokenizer: Tokenizer) -> None:
+    """Two texts that agree in their first 63 tokens have the same ids."""
+    first, second = tokenizer.encode(["q" * 63 + "abc", "q" * 63 + "x" * 900]).ids
+    assert np.array_equal(first, second)
+
+
+def test_no_bos_stands_before_a_text(tokenizer: Tokenizer) -> None:
+    """Training put none."""
+    assert BOS not in tokenizer.encode(TEXTS).ids
+
+
+def test_capitals_do_not_matter(tokenizer: Tokenizer) -> None:
+    """Fixed-resolution folders name a tokenizer that keeps capitals; this one never does."""
+    upper, lower = tokenizer.encode(["A RED FOX, ÄÖÜ", "a red fox, äöü"]).ids
+    assert np.array_equal(upper, lower)
+
+
+def test_a_special_token_spelled_in_capitals_is_the_special_token(tokenizer: Tokenizer) -> None:
+    """Lower-casing comes first, as in training, so equal cache keys mean equal ids."""
+    upper, lower = tokenizer.encode(["<EOS> x", "<eos> x"]).ids
+    assert np.array_equal(upper, lower)
+
+
+def test_a_text_does_not_depend_on_its_neighbours(tokenizer: Tokenizer) -> None:
+    """A long neighbour neither pads nor cuts a short text."""
+    together = tokenizer.encode(["a red fox", "the dog " * 100, "x"])
+    assert np.array_equal(together.ids[:1], tokenizer.encode(["a red fox"]).ids)
+    assert together.truncated == [False, True, False]
+
+
+def test_no_texts_have_no_rows(tokenizer: Tokenizer) -> None:
+    """An empty batch is (0, 64)."""
+    assert tokenizer.encode([]).ids.shape == (0, 64)
+
+
+@pytest.mark.parametrize(("text", "error"), [("", TextEmpty), ("a\ud800", TextInvalid)])
+def test_a_text_without_tokens_is_refused(
+    tokenizer: Tokenizer, text: str, error: type[Exception]
+) -> None:
+    """An empty text and half a character are refused before the tokenizer sees them."""
+    with pytest.raises(error):
+        tokenizer.encode([text])
+
+
+def test_many_threads_may_encode_at_once(tokenizer: Tokenizer) -> None:
+    """No call changes the tokenizer: long and short batches mixed give what they give alone."""
+    batches = [TEXTS[:3], TEXTS[9:], ["x"], TEXTS] * 50
+    alone = [tokenizer.encode(batch).ids for batch in batches]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda batch: tokenizer.encode(batch).ids, batches))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_padding_baked_into_the_tokenizer_file_is_of_no_effect(tmp_path: Path) -> None:
+    """Truncation and padding stored in tokenizer.json neither shorten nor shift a text."""
+    maker = CheckpointMaker.named("tiny-naflex")
+    folder = maker.write(tmp_path / "baked")
+    expected = Tokenizer.load(Checkpoint.open(folder)).encode(TEXTS).ids
+    baked = maker.tokenizer()
+    baked.enable_padding(direction="left", pad_id=3, pad_token="<unk>", length=9)
+    baked.enable_truncation(5)
+    baked.save(str(folder / "tokenizer.json"))
+    assert np.array_equal(Tokenizer.load(Checkpoint.open(folder)).encode(TEXTS).ids, expected)
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    """A damaged tokenizer.json is an error of the checkpoint, not a traceback."""
+    folder = CheckpointMaker.named("tiny-naflex").write(tmp_path / "damaged")
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": 3}}')
+    with pytest.raises(CheckpointError, match=r"tokenizer in .* cannot be loaded"):
+        Tokenizer.load(Checkpoint.open(folder))
+
+
+def test_encoding_does_not_load_torch(folder: Path) -> None:
+    """Tokenizing is possible in a process that never pays for torch, and prints nothing."""
+    code = (
+        "import sys\n"
+        "from litapi.checkpoint import Checkpoint\n"
+        "from litapi.model.tokens import Tokenizer\n"
+        "Tokenizer.load(Checkpoint.open(sys.argv[1])).encode(['a']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("False", "")

@@ -1,0 +1,142 @@
+"""When the gate is asked, what becomes of its verdict, and when it is asked no more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from bench.rig.server_process import ROOT
+from litapi.checkpoint import DEMO, Checkpoint
+from litapi.quality import verdict
+from litapi.quality.fidelity import Fidelity
+from litapi.quality.verdict import Refused, admit, needs_gate
+from litapi.settings import Settings
+from tests.quality.test_gate import write_pairs
+
+CHECKPOINT = Checkpoint.open(DEMO)
+
+
+def settings(tmp_path: Path, **options: Any) -> Settings:
+    given = {"precision": "int8", "compile_cache": str(tmp_path / "cache"), **options}
+    return Settings.model_validate(given)
+
+
+def figures(lost: float) -> Fidelity:
+    ways = ("text_to_image", "image_to_text")
+    recall = {
+        "exact": {way: {"recall@1": 0.9} for way in ways},
+        "found": {way: {"recall@1": 0.9 - lost} for way in ways},
+    }
+    return Fidelity(400, {}, 1.0, recall, None, {"mean": 0.0, "largest": 0.0}, 0)
+
+
+def keep(chosen: Settings, found: Fidelity) -> Path:
+    """Put a verdict where the last start would have left it."""
+    path = verdict._place(chosen, CHECKPOINT, "cpu")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(orjson.dumps(found.fields()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({}, False),
+        ({"precision": "bfloat16", "compile": "on"}, False),
+        ({"precision": "int8"}, True),
+        ({"precision": "int8", "text_precision": "float32"}, True),
+        ({"precision": "float8", "text_precision": "auto", "image_precision": "auto"}, False),
+        ({"text_precision": "float16"}, True),
+    ],
+)
+def test_only_precisions_that_may_lose_quality_are_judged(
+    options: dict[str, Any], needed: bool
+) -> None:
+    """float32 and bfloat16 start as fast as ever."""
+    assert needs_gate(Settings.model_validate(options)) is needed
+
+
+def test_a_verdict_of_another_machine_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that travels: int8 has seven bits on a CPU without VNNI, and the gate says so."""
+    chosen = settings(tmp_path)
+    path = keep(chosen, figures(lost=0.0))
+    assert verdict._place(chosen, CHECKPOINT, "cpu") == path
+    monkeypatch.setattr(verdict, "processor", lambda device: ["avx2"])
+    assert verdict._place(chosen, CHECKPOINT, "cpu") != path
+
+
+def test_nothing_is_judged_where_no_gate_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process, no file."""
+    monkeypatch.setattr(subprocess, "run", None)
+    assert admit(Settings(), CHECKPOINT, "cpu") is None
+
+
+def test_a_verdict_is_given_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second start asks nobody; a broken file is as good as none."""
+    chosen = settings(tmp_path, pairs=str(write_pairs(tmp_path / "own", 6)))
+    first = admit(chosen, CHECKPOINT, "cpu")
+    assert first is not None
+    assert first.pairs == 6
+    (kept,) = (tmp_path / "cache" / "verdicts").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", None)
+        assert admit(chosen, CHECKPOINT, "cpu") == first
+        kept.write_text('{"pairs": 3}')
+        with pytest.raises(TypeError):  # it would run the gate
+            admit(chosen, CHECKPOINT, "cpu")
+
+
+def test_a_failed_gate_stops_the_start_unless_the_loss_is_accepted(tmp_path: Path) -> None:
+    """The sentence has the figures and the ways out."""
+    chosen = settings(tmp_path)
+    keep(chosen, figures(lost=0.05))
+    with pytest.raises(Refused, match=r"loses 5\.00% of 400 pairs.*--pairs.*--accept-loss on"):
+        admit(chosen, CHECKPOINT, "cpu")
+    accepted = admit(settings(tmp_path, accept_loss="on"), CHECKPOINT, "cpu")
+    assert accepted is not None
+    assert not accepted.passed
+
+
+def test_what_cannot_run_is_refused_and_nothing_is_kept(tmp_path: Path) -> None:
+    """The reason comes from the other process."""
+    with pytest.raises(Refused, match=r"^--precision: The device cpu does not compute in float8"):
+        admit(settings(tmp_path, precision="float8"), CHECKPOINT, "cpu")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    """A container's home may be read-only."""
+    (tmp_path / "cache").write_text("in the way")
+    verdict._keep(verdict._place(settings(tmp_path), CHECKPOINT, "cpu"), b"{}")
+    assert (tmp_path / "cache").read_text() == "in the way"
+
+
+def test_everything_that_could_change_the_verdict_is_in_its_name(tmp_path: Path) -> None:
+    """Precision, compiling, device, checkpoint, and the pairs as they are now."""
+    own = write_pairs(tmp_path / "own", 3)
+    one = verdict._place(settings(tmp_path), CHECKPOINT, "cpu")
+    judged = settings(tmp_path, pairs=str(own))
+    places = {
+        one,
+        verdict._place(settings(tmp_path), CHECKPOINT, "cuda:0"),
+        verdict._place(settings(tmp_path, text_precision="float32"), CHECKPOINT, "cpu"),
+        verdict._place(settings(tmp_path, compile="on"), CHECKPOINT, "cpu"),
+        verdict._place(judged, CHECKPOINT, "cpu"),
+    }
+    (own / "000.txt").write_text("something else altogether")
+    places.add(verdict._place(judged, CHECKPOINT, "cpu"))
+    assert len(places) == 6
+    assert verdict._place(settings(tmp_path, accept_loss="on"), CHECKPOINT, "cpu") == one
+
+
+def test_asking_for_a_verdict_loads_no_torch() -> None:
+    """The main process forks the HTTP processes."""
+    code = "import sys, litapi.quality.verdict; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

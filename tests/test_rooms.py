@@ -1,0 +1,216 @@
+"""Who may touch LitServe and torch, and what a process loads.
+
+Which room may import which is checked by import-linter (pyproject.toml). Here are the rules that it
+cannot state: names that are imported from a package, private names, and what is loaded at run time.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("litapi", "cache", "bench", "deploy")
+WITHOUT_MEANING = {"utils", "util", "common", "helpers", "helper", "core", "base", "misc"}
+
+# module → the names of litserve's that it may import, by the module they come from; "*": any
+LITSERVE: dict[str, dict[str, set[str]]] = {
+    "litapi.loop": {"litserve.loops.base": {"LitLoop"}},
+    "litapi.towers": {"litserve": {"LitAPI"}},
+    "bench.baselines.litserve_api": {"litserve": {"LitAPI", "LitServer"}},
+}
+TORCH = {
+    "bench.baselines.siglip",
+    "bench.precision.system",
+    "bench.reference",
+    "litapi.model.layers",
+    "litapi.model.check",
+    "litapi.model.compiled",
+    "litapi.model.encoder",
+    "litapi.model.int8_linear",
+    "litapi.model.precision",
+}
+TORCH_ROOMS = ("litapi.demo.", "bench.offline")
+
+
+def name_of(path: Path) -> str:
+    """The module's name as one would import it."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(p): p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py"))}
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text())
+
+
+@functools.cache
+def imports(module: str) -> frozenset[tuple[str, str]]:
+    """(module, name) of everything that is imported anywhere in a file; name "" is the module."""
+    found = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are written in full"
+            found |= {(str(node.module), alias.name) for alias in node.names}
+    return frozenset(found)
+
+
+def targets(module: str) -> set[str]:
+    """What a file imports, as modules: `from litapi.demo import tokenizer` is that module."""
+    whole = {f"{source}.{name}" for source, name in imports(module) if f"{source}.{name}" in FILES}
+    rest = {source for source, name in imports(module) if f"{source}.{name}" not in FILES}
+    return whole | rest
+
+
+def inside(module: str) -> set[str]:
+    """The imports of a file that stay in the project."""
+    return {one for one in targets(module) if one.partition(".")[0] in ROOMS}
+
+
+def outside(module: str) -> set[str]:
+    """The packages beyond the standard library that a file imports."""
+    packages = {one.partition(".")[0] for one in targets(module)}
+    return packages - set(ROOMS) - set(sys.stdlib_module_names)
+
+
+def test_there_is_no_cycle() -> None:
+    """Every file can be understood from what lies below it."""
+    graph = {module: {one for one in inside(module) if one in FILES} for module in FILES}
+    while leaves := [module for module, arrows in graph.items() if not arrows]:
+        for leaf in leaves:
+            del graph[leaf]
+        for arrows in graph.values():
+            arrows.difference_update(leaves)
+    assert graph == {}, f"in or above a cycle: {sorted(graph)}"
+
+
+def test_imports_inside_functions_are_found() -> None:
+    """The tests below see only what this reading of the files sees."""
+    assert "litapi.warm" in inside("litapi.__main__")  # inside a function
+    assert "litapi.model.encoder" in inside("litapi.towers")  # under TYPE_CHECKING
+    assert "litapi.demo.tokenizer" in inside("litapi.demo.make")  # a module out of a package
+    assert "torch" in outside("litapi.model.encoder")
+
+
+# -- LitServe --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_only_the_dispatcher_reaches_into_litserve(module: str) -> None:
+    """The loop and the towers take one public class each; an upgrade is one file's work."""
+    if module == "litapi.dispatcher":
+        return
+    taken: dict[str, set[str]] = {}
+    for source, name in imports(module):
+        if source.partition(".")[0] == "litserve":
+            taken.setdefault(source, set()).add(name)
+    assert taken == LITSERVE.get(module, {})
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """Every single-underscore name that is touched or defined as part of an object."""
+    for node in ast.walk(tree):
+        name = ""
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            name = node.name
+        if name.startswith("_") and not name.startswith("__"):
+            yield name
+
+
+@functools.cache
+def litserves_own() -> frozenset[str]:
+    """The private names of LitServe's classes: attributes of self, and methods."""
+    spec = importlib.util.find_spec("litserve")
+    assert spec is not None
+    assert spec.origin is not None
+    names: set[str] = set()
+    for path in Path(spec.origin).parent.rglob("*.py"):
+        classes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
+        for one in classes:
+            names.update(private_names(one))
+    return frozenset(names)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["litapi.loop", "litapi.towers", "litapi.server", "litapi.http.app", "litapi.transport.pool"],
+)
+def test_no_other_file_touches_litserves_private_parts(module: str) -> None:
+    """Neither by reading them nor by defining a method of the same name in a subclass."""
+    assert set(private_names(tree_of(module))) & litserves_own() == set()
+
+
+def test_the_dispatcher_does_touch_them() -> None:
+    """Or the test above would look for names that do not exist."""
+    assert set(private_names(tree_of("litapi.dispatcher"))) & litserves_own() >= {
+        "_transport",
+        "_queues",
+    }
+
+
+# -- weight ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_ray_is_imported_only_where_blocks_are_given_out(module: str) -> None:
+    """Half a gigabyte that serving does not need."""
+    if not module.startswith("deploy.bulk"):
+        assert not {"ray", "pyarrow", "pandas"} & outside(module)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_torch_is_imported_only_where_vectors_are_made(module: str) -> None:
+    """Every other file starts in a moment and runs on a machine without it."""
+    if module not in TORCH and not module.startswith(TORCH_ROOMS):
+        assert not {"torch", "torchao", "torchvision"} & outside(module)
+
+
+def test_the_front_loads_neither_torch_nor_transformers() -> None:
+    """An HTTP process is small: hundreds of megabytes less, and ready at once."""
+    script = (
+        "import sys, litapi.server, litapi.http.app;"
+        "print([m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    """`import litapi` in a notebook costs nothing, and the cache stands without litapi."""
+    script = (
+        "import sys, cache; before = set(sys.modules);"
+        "assert not any(m.startswith('litapi') for m in before), 'cache imports litapi';"
+        "import litapi; print(sorted(set(sys.modules) - before))"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['litapi']"
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def test_no_file_is_called_after_nothing() -> None:
+    """A file is named after what is in it."""
+    rooms = [*ROOMS, "tests", "notebooks", "deploy"]
+    paths = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    assert paths
+    named = [p for p in paths if {p.stem, p.parent.name} & WITHOUT_MEANING]
+    assert named == []

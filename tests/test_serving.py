@@ -1,0 +1,443 @@
+"""What is served: its name, its fingerprints, and what /info tells of it.
+
+The fingerprint walk is the guard of the cache: an option or a fact of a checkpoint that could
+change a vector must change the keys, or old vectors would be served as new ones. Each field is
+therefore either walked, or listed here with the reason why it cannot change a vector.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from cache import key
+from litapi import checkpoint as module
+from litapi import serving as service_module
+from litapi.checkpoint import DEMO, Checkpoint
+from litapi.messages import KINDS, Kind
+from litapi.quality.fidelity import Fidelity, Judged
+from litapi.serving import Service
+from litapi.settings import Settings
+from tests.test_errors import REFUSALS
+
+DEFAULTS = Settings.read({}, {})
+CHECKPOINT = Checkpoint.open(DEMO)
+BOTH = frozenset(KINDS)
+TEXT, IMAGE = frozenset({"text"}), frozenset({"image"})
+
+# option → another value of it, and the kinds whose vectors it may change
+CHANGES: dict[str, tuple[Any, frozenset[str]]] = {
+    "precision": ("bfloat16", BOTH),
+    "text_precision": ("int8", TEXT),
+    "image_precision": ("int8", IMAGE),
+    "compile": ("on", BOTH),
+    "max_num_patches": (64, IMAGE),
+    "jpeg_draft": (True, IMAGE),
+    "cache_epoch": ("2", BOTH),
+    "cache_tenant": ("acme", BOTH),
+}
+# option → another value of it, and why no vector depends on it
+CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
+    "model": ("a/b", "chooses the checkpoint, whose name and digests are in the fingerprint"),
+    "revision": ("main", "chooses the checkpoint, whose revision and digests are in it"),
+    "served_name": ("c", "is what clients call the model, not which one it is"),
+    "host": ("127.0.0.1", "is where the server listens"),
+    "port": (9000, "is where the server listens"),
+    "http_workers": (2, "counts processes that compute nothing"),
+    "api_keys": ("k", "says who may ask"),
+    "rate_limit": (5.0, "says how often one may ask"),
+    "cors_origins": ("https://a.example", "says which web pages may ask"),
+    "tls_cert": ("a.pem", "is how the connection is sealed"),
+    "tls_key": ("a.key", "is how the connection is sealed"),
+    "image_urls": ("any-public", "is a way for bytes to come in; the bytes are the key"),
+    "image_url_hosts": ("a.example", "is a way for bytes to come in; the bytes are the key"),
+    "image_url_private": ("on", "is a way for bytes to come in; the bytes are the key"),
+    "image_url_timeout": (1.0, "is how long the bytes are waited for"),
+    "compile_cache": ("a", "is where compiled towers are kept; that they are compiled is walked"),
+    "accept_loss": ("on", "lets a precision be served; which one is walked"),
+    "pairs": ("a", "is what a precision is judged on; which one is walked"),
+    "devices": ("cuda:0", "the same number format on another device; precision is walked"),
+    "text_workers": (2, "counts equal workers"),
+    "image_workers": (2, "counts equal workers"),
+    "threads": (2, "splits the same sums"),
+    "max_pixels_in_flight": (7, "is how many pictures are decoded at once"),
+    "decode_threads": (2, "counts equal decoders"),
+    "loop": ("stock", "calls the same hooks in another order"),
+    "text_batch_tokens": (64, "vectors are the same alone or in a batch"),
+    "image_batch_patches": (64, "vectors are the same alone or in a batch"),
+    "max_queue": (8, "refuses at the door"),
+    "max_queue_mb": (8, "refuses at the door"),
+    "max_wait": (1.0, "refuses at the door"),
+    "max_items": (8, "refuses, and what is refused is not kept"),
+    "max_text_chars": (8, "refuses; a text is never cut to fit"),
+    "max_image_bytes": (8, "refuses; an image is never shrunk to fit"),
+    "max_body_bytes": (8, "refuses before anything is read"),
+    "max_header_bytes": (4096, "refuses before anything is read"),
+    "max_pixels": (8, "refuses; an image is never shrunk to fit"),
+    "image_formats": ("png", "refuses; what is decoded is decoded the same way"),
+    "timeout": (1.0, "is when an item is given up"),
+    "start_timeout": (1.0, "is when a start is given up"),
+    "drain_timeout": (1, "is when the end is no longer put off"),
+    "hang_timeout": (1.0, "is when a worker is replaced by an equal one"),
+    "header_timeout": (1.0, "is when a client is given up"),
+    "body_timeout": (1.0, "is when a client is given up"),
+    "probe_interval": (1.0, "is how often health is asked for"),
+    "cache": ("off", "is whether vectors are kept, not which"),
+    "redis_url": ("redis://a", "is where vectors are kept"),
+    "redis_private": ("off", "is where vectors are kept"),
+    "redis_private_mb": (1, "is how many vectors are kept"),
+    "redis_budget_ms": (1.0, "is how long Redis is waited for"),
+    "memory_cache_mb": (1, "is how many vectors are kept"),
+    "answer_cache_mb": (1, "is how many answers are kept"),
+    "cache_ttl_days": (1.0, "is how long vectors are kept"),
+    "log_level": ("debug", "is what is written down"),
+    "log_format": ("json", "is how it is written down"),
+    "access_log": ("on", "is what is written down"),
+    "otlp_endpoint": ("http://a", "is where traces go"),
+    "test_hooks": ("on", "breaks workers on purpose; what survives is computed the same way"),
+}
+
+# fact of a checkpoint → another value of it, and the kinds whose vectors it may change
+FACTS: dict[str, tuple[Any, frozenset[str]]] = {
+    "name": ("another", BOTH),
+    "revision": ("another", BOTH),
+    "model_type": ("siglip", BOTH),
+    "dim": (1, BOTH),
+    "weights_digest": ("0" * 64, BOTH),
+    "config_digest": ("0" * 64, BOTH),
+    "tokenizer_digest": ("0" * 64, TEXT),
+    "preprocessing_digest": ("0" * 64, IMAGE),
+    "max_num_patches": (1, IMAGE),
+    "text_length": (1, TEXT),
+}
+OTHER_FACTS: dict[str, tuple[Any, str]] = {
+    "folder": (Path("elsewhere"), "the same files in another place"),
+    "logit_scale": (1.0, "is applied to cosines, after the vectors"),
+    "logit_bias": (1.0, "is applied to cosines, after the vectors"),
+    "image_size": (1, "follows from the preprocessing and the position embeddings"),
+    "patch_size": (1, "follows from the preprocessing and the patch embedding"),
+    "vocabulary": (1, "is a size of the weights"),
+    "text_gflop": (1.0, "is an estimate of cost"),
+    "image_gflop": (1.0, "is an estimate of cost"),
+    "stamp": ((("config.json", 1, 1),), "tells whether the files are still those of the digests"),
+}
+
+
+def serve(checkpoint: Checkpoint = CHECKPOINT, **options: Any) -> Service:
+    """The demo checkpoint, or another, with some options."""
+    return Service(Settings.read(options, {}), checkpoint)
+
+
+def changed(one: Service, other: Service) -> set[Kind]:
+    """The kinds whose cache keys differ between two services."""
+    before, after = one.fingerprints(), other.fingerprints()
+    assert all(key(before[k], k[0], b"x") == key(after[k], k[0], b"x") for k in KINDS) == (
+        before == after
+    )
+    return {kind for kind in KINDS if before[kind] != after[kind]}
+
+
+# -- the fingerprint walk --------------------------------------------------------------------------
+
+
+def test_every_option_is_walked_or_listed_with_its_reason() -> None:
+    """A new option must be judged before it can be merged."""
+    assert set(Settings.model_fields) == CHANGES.keys() | CANNOT_CHANGE.keys()
+    assert CHANGES.keys() & CANNOT_CHANGE.keys() == set()
+    assert all(reason for _, reason in CANNOT_CHANGE.values())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_option_that_changes_vectors_changes_their_keys(name: str) -> None:
+    """Exactly the kinds whose vectors it may change are asked for anew."""
+    value, kinds = CHANGES[name]
+    assert changed(serve(), serve(**{name: value})) == kinds
+
+
+@pytest.mark.parametrize("name", CANNOT_CHANGE)
+def test_an_option_that_cannot_change_vectors_keeps_their_keys(name: str) -> None:
+    """A restart with another port finds a warm cache."""
+    value, _ = CANNOT_CHANGE[name]
+    other = serve(**{name: value})
+    assert getattr(other.settings, name) != getattr(DEFAULTS, name), "the walk took no step"
+    assert changed(serve(), other) == set()
+
+
+def test_every_fact_of_a_checkpoint_is_walked_or_listed_with_its_reason() -> None:
+    """A new fact must be judged before it can be merged."""
+    assert {field.name for field in fields(Checkpoint)} == FACTS.keys() | OTHER_FACTS.keys()
+    assert FACTS.keys() & OTHER_FACTS.keys() == set()
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_fact_that_changes_vectors_changes_their_keys(name: str) -> None:
+    """Other weights, another tokenizer, other pixels: never another's vectors."""
+    value, kinds = FACTS[name]
+    assert changed(serve(), serve(replace(CHECKPOINT, **{name: value}))) == kinds
+
+
+@pytest.mark.parametrize("name", OTHER_FACTS)
+def test_a_fact_that_cannot_change_vectors_keeps_their_keys(name: str) -> None:
+    """A checkpoint that was moved to another folder finds a warm cache."""
+    value, _ = OTHER_FACTS[name]
+    assert changed(serve(), serve(replace(CHECKPOINT, **{name: value}))) == set()
+
+
+def copy_of_demo(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Checkpoint:
+    """The demo under the same name, with an edited config.json."""
+    shutil.copytree(DEMO, folder)
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    return Checkpoint.open(folder, CHECKPOINT.name, CHECKPOINT.revision)
+
+
+@pytest.mark.parametrize(
+    ("tower", "entry", "value"),
+    [
+        ("text_config", "num_attention_heads", 1),
+        ("text_config", "layer_norm_eps", 0.5),
+        ("text_config", "hidden_act", "relu"),
+        ("vision_config", "num_attention_heads", 1),
+        ("vision_config", "num_hidden_layers", 1),
+    ],
+)
+def test_the_same_weights_under_another_config_have_other_keys(
+    tmp_path: Path, tower: str, entry: str, value: Any
+) -> None:
+    """What config.json says of a tower changes its vectors as much as the weights do."""
+
+    def edit(config: dict[str, Any]) -> None:
+        config[tower][entry] = value
+
+    other = copy_of_demo(tmp_path / "copy", edit)
+    kind: Kind = "text" if tower == "text_config" else "image"
+    assert kind in changed(serve(), serve(other))
+
+
+def test_a_copy_of_a_checkpoint_has_the_same_keys(tmp_path: Path) -> None:
+    """Two servers with copies of one model share a Redis."""
+    assert changed(serve(), serve(copy_of_demo(tmp_path / "copy", dict[str, Any].copy))) == set()
+
+
+# -- details of the fingerprints -------------------------------------------------------------------
+
+
+def test_text_and_image_have_fingerprints_of_their_own() -> None:
+    """Whatever is equal between the towers, their vectors are not interchangeable."""
+    fingerprints = serve().fingerprints()
+    assert set(fingerprints) == set(KINDS)
+    assert fingerprints["text"] != fingerprints["image"]
+
+
+def test_the_precision_that_a_worker_chose_counts_and_not_the_wish() -> None:
+    """`auto` is another number format on another machine, and they may share a Redis."""
+    auto, chosen = serve(), serve(precision="bfloat16")
+    auto.precision = {"text": "bfloat16", "image": "float32"}
+    assert changed(auto, chosen) == {"image"}
+    chosen.precision = {"text": "bfloat16", "image": "float32"}
+    assert changed(auto, chosen) == set()
+
+
+def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
+    """int8 of 7 bits, where a CPU needs that, is not int8; nor is a compiled tower a plain one."""
+    plain, reduced = serve(text_precision="int8"), serve(text_precision="int8")
+    reduced.arithmetic = {"text": "int8, 7 bits", "image": "auto"}
+    assert changed(plain, reduced) == {"text"}
+    assert changed(serve(compile="on"), serve()) == BOTH
+
+
+@pytest.mark.parametrize(("compiled", "differ"), [("on", True), ("off", False)])
+def test_what_a_compiled_tower_pads_to_counts_for_every_request(
+    compiled: str, differ: bool
+) -> None:
+    """A picture asked for in few patches is computed among as many as the server has."""
+    one, other = (
+        serve(compile=compiled, max_num_patches=n).fingerprints()["image"].derive(max_num_patches=9)
+        for n in (64, 128)
+    )
+    assert (one != other) is differ
+
+
+def test_naming_the_checkpoints_own_patches_keeps_the_keys() -> None:
+    """The number counts, not who gave it."""
+    assert changed(serve(), serve(max_num_patches=CHECKPOINT.max_num_patches)) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("TOKENIZING_VERSION", TEXT), ("PREPROCESSING_VERSION", IMAGE)]
+)
+def test_a_change_of_our_own_preparation_changes_the_keys(
+    monkeypatch: pytest.MonkeyPatch, name: str, kinds: frozenset[str]
+) -> None:
+    """Code that makes other pixels of the same picture raises a number: the cache starts anew."""
+    before = serve().fingerprints()
+    monkeypatch.setattr(module, name, getattr(module, name) + 1)
+    after = serve(Checkpoint.open(CHECKPOINT.folder)).fingerprints()
+    assert {kind for kind in KINDS if before[kind] != after[kind]} == kinds
+
+
+def test_the_fingerprints_are_the_same_in_every_process() -> None:
+    """Nothing in them depends on the order of a set or the time of day."""
+    assert serve().fingerprints() == serve().fingerprints()
+    assert serve().info()["model"]["fingerprint"] == serve().info()["model"]["fingerprint"]
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("served_name", "asked", "answers"),
+    [
+        (None, "google/siglip2-base", True),
+        (None, "siglip2-base", True),
+        (None, "google", False),
+        (None, "siglip2", False),
+        (None, "", False),
+        (None, "GOOGLE/SIGLIP2-BASE", False),
+        ("team/embedder", "team/embedder", True),
+        ("team/embedder", "embedder", True),
+        ("team/embedder", "google/siglip2-base", True),
+        ("team/embedder", "text-embedding-3-small", False),
+    ],
+)
+def test_a_model_answers_to_its_names(served_name: str | None, asked: str, answers: bool) -> None:
+    """The served name, its last part, and the checkpoint's own; nothing that only looks alike."""
+    service = serve(replace(CHECKPOINT, name="google/siglip2-base"), served_name=served_name)
+    assert service.name == (served_name or "google/siglip2-base")
+    assert service.answers_to(asked) is answers
+
+
+@pytest.mark.parametrize("name", ["/models/mine/", "team/"])
+def test_a_name_that_ends_in_a_slash_does_not_answer_to_nothing(name: str) -> None:
+    """A folder is often written so on a command line, and an empty model is a client's mistake."""
+    assert not serve(replace(CHECKPOINT, name=name)).answers_to("")
+
+
+# -- /info -----------------------------------------------------------------------------------------
+
+
+def running() -> Service:
+    """A service as it is once its workers have loaded."""
+    service = serve()
+    service.precision = {"text": "float32", "image": "bfloat16"}
+    service.workers = [
+        {"tower": "text", "device": "cuda:1", "precision": "float32"},
+        {"tower": "image", "device": "cuda:0", "precision": "bfloat16"},
+        {"tower": "image", "device": "cuda:1", "precision": "bfloat16"},
+    ]
+    service.cache_tiers = ("memory", "redis (shared)")
+    return service
+
+
+def test_info_tells_the_model() -> None:
+    """All that a client must know to use and to compare the vectors."""
+    model = running().info()["model"]
+    assert model["name"] == CHECKPOINT.name
+    assert model["revision"] == CHECKPOINT.revision
+    assert model["dimension"] == CHECKPOINT.dim
+    assert model["type"] == CHECKPOINT.model_type
+    assert model["precision"] == {"text": "float32", "image": "bfloat16"}
+    assert (model["logit_scale"], model["logit_bias"]) == (
+        CHECKPOINT.logit_scale,
+        CHECKPOINT.logit_bias,
+    )
+    assert model["weights_sha256"] == CHECKPOINT.weights_digest
+    assert "not trained for shortened vectors" in model["dimensions_note"]
+
+
+def test_info_tells_what_a_precision_is_worth() -> None:
+    """The gate's figures, where there was one; nothing is said of what needs no proof."""
+    assert serve().info()["model"]["quality"] is None
+    assert serve(compile="on").info()["model"]["compiled"] is True
+    vectors = np.eye(4, dtype=np.float32)
+    judged = Judged(vectors, vectors, vectors[:0])
+    service = serve()
+    service.quality = Fidelity.of(judged, judged, [], 10.0, -5.0)
+    shown = orjson.loads(orjson.dumps(service.info()))["model"]["quality"]
+    assert (shown["passed"], shown["pairs"]) == (True, 4)
+
+
+def test_info_shows_the_fingerprint_of_each_tower() -> None:
+    """Two servers whose fingerprints agree may share a cache."""
+    shown = running().info()["model"]["fingerprint"]
+    assert shown == {kind: f.hex for kind, f in running().fingerprints().items()}
+    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in shown.values())
+
+
+def test_info_says_that_the_demo_is_a_demo() -> None:
+    """Nobody takes the small checkpoint for the real one; a real one carries no such note."""
+    demo = running().info()["model"]
+    real = serve(replace(CHECKPOINT, folder=Path("/models/real"))).info()["model"]
+    assert (demo["demo"], real["demo"]) == (True, False)
+    assert "MODEL=" in demo["note"]
+    assert real["note"] is None
+
+
+def test_a_naflex_model_has_patches_and_a_fixed_one_a_size() -> None:
+    """`image_size` of a model that keeps the aspect ratio would be a lie."""
+    naflex = serve(replace(CHECKPOINT, model_type="siglip2")).info()["model"]
+    fixed = serve(replace(CHECKPOINT, model_type="siglip")).info()["model"]
+    assert (naflex["naflex"], naflex["image_size"]) == (True, None)
+    assert (fixed["naflex"], fixed["image_size"]) == (False, CHECKPOINT.image_size)
+    assert serve(max_num_patches=64).info()["model"]["max_num_patches"] == 64
+
+
+def test_every_refusal_that_points_to_info_finds_its_limit_there() -> None:
+    """ "/info states the limit" is a promise of the sentences in the error table."""
+    limits = {
+        "body_too_large": ("body_bytes", "max_body_bytes", 3),
+        "too_many_items": ("items", "max_items", 4),
+        "text_too_long": ("text_chars", "max_text_chars", 5),
+        "image_too_large": ("image_bytes", "max_image_bytes", 6),
+        "image_too_many_pixels": ("image_pixels", "max_pixels", 7),
+        "image_format_unsupported": ("image_formats", "image_formats", ["png", "gif"]),
+    }
+    pointing = {one.code for one in REFUSALS if "/info" in one.sentence}
+    assert pointing == limits.keys()
+    options: dict[str, Any] = {option: value for _, option, value in limits.values()}
+    shown = serve(**options).info()["limits"]
+    assert {name: shown[name] for name, _, _ in limits.values()} == {
+        name: value for name, _, value in limits.values()
+    }
+
+
+def test_info_lists_each_device_once() -> None:
+    """However many workers sit on it."""
+    info = running().info()
+    assert info["devices"] == ["cuda:0", "cuda:1"]
+    assert len(info["workers"]) == 3
+
+
+def test_info_says_which_cache_is_in_use() -> None:
+    """And nothing of where it is."""
+    assert running().info()["cache"]["tiers"] == ["memory", "redis (shared)"]
+
+
+def test_info_holds_no_secret() -> None:
+    """Keys, salts and addresses stay inside, whoever asks."""
+    secrets: dict[str, Any] = {
+        "cache_tenant": "tenant-salt",
+        "redis_url": "redis://user:password@redis.internal:6379",
+        "api_keys": "key-one,key-two",
+        "tls_key": "/secret/tls.key",
+        "otlp_endpoint": "http://collector.internal",
+    }
+    text = orjson.dumps(serve(**secrets).info()).decode()
+    for secret in ("tenant-salt", "password", "internal", "key-one", "key-two", "/secret"):
+        assert secret not in text
+    assert str(DEMO) not in text
+
+
+def test_info_is_json() -> None:
+    """It can be answered as it is."""
+    assert orjson.loads(orjson.dumps(running().info()))["version"] == service_module.VERSION

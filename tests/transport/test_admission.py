@@ -1,0 +1,133 @@
+"""Admission: memory and waiting stay bounded, and the first request always fits."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from litapi.errors import Overloaded
+from litapi.transport.admission import CROWD, Admission
+
+
+def _admission(items: int = 10, size: int = 1000, wait: float = 10.0) -> Admission:
+    return Admission(max_items=items, max_bytes=size, max_wait=wait)
+
+
+def test_work_beyond_the_items_is_refused_at_once_with_a_time_to_come_back() -> None:
+    """The eleventh item meets 429 and a Retry-After of at least a second."""
+    admission = _admission(items=10)
+    with admission.admit(10, 1):
+        with pytest.raises(Overloaded) as caught, admission.admit(1, 1):
+            pass
+        assert caught.value.status == 429
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after >= 1
+    assert admission.refused == 1
+
+
+def test_work_beyond_the_bytes_is_refused() -> None:
+    """Few items may still be too many bytes."""
+    admission = _admission(size=1000)
+    with admission.admit(1, 900), pytest.raises(Overloaded), admission.admit(1, 200):
+        pass
+
+
+def test_a_request_larger_than_the_bound_is_let_in_when_nothing_else_is() -> None:
+    """It would never fit otherwise."""
+    admission = _admission(items=10, size=10)
+    with admission.admit(64, 4096):
+        assert admission.items == 64
+    assert admission.items == 0
+
+
+def test_room_is_given_back_however_the_work_ends() -> None:
+    """Errors and cancellation free what they held."""
+    admission = _admission()
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), admission.admit(4, 40):
+            raise error
+    assert (admission.items, admission.bytes) == (0, 0)
+
+
+def test_a_queue_that_would_take_too_long_is_refused_before_it_is_full() -> None:
+    """Once work is known to be slow, waiting is bounded and not only memory."""
+    admission = _admission(items=1000, wait=1.0)
+    admission.seconds_an_item = 0.5
+    with admission.admit(3, 1), pytest.raises(Overloaded), admission.admit(1, 1):
+        pass
+
+
+def test_the_pace_is_learnt_from_finished_work() -> None:
+    """Slow work is known after a few jobs; failures teach nothing."""
+    admission = _admission(items=100)
+    for _ in range(20):
+        with admission.admit(CROWD, 1):
+            time.sleep(0.002)
+    learnt = admission.seconds_an_item
+    assert learnt >= 0.8 * 0.002 / CROWD
+    with pytest.raises(ValueError, match="x"), admission.admit(1, 1):
+        raise ValueError("x")
+    assert admission.seconds_an_item == learnt
+
+
+def test_one_slow_answer_to_a_lone_item_does_not_refuse_a_crowd() -> None:
+    """A stall of half a second is not the pace of each of the thousand items that come after it."""
+    admission = _admission(items=2000, size=2000, wait=10.0)
+    with admission.admit(1, 1):
+        time.sleep(0.5)
+    with admission.admit(1000, 1):
+        assert admission.wait < 10.0
+        with admission.admit(100, 1):
+            pass
+    assert admission.refused == 0
+
+
+def test_a_quick_answer_to_a_lone_item_lowers_the_guess() -> None:
+    """An item cannot need more than it took."""
+    admission = _admission()
+    admission.seconds_an_item = 10.0
+    for _ in range(100):
+        with admission.admit(1, 1):
+            pass
+    assert admission.seconds_an_item < 0.1
+
+
+def test_nothing_is_learnt_from_work_that_waited_for_a_worker() -> None:
+    """Minutes spent on loading a model again are not the pace of the model."""
+    admission = _admission()
+    with admission.admit(1, 1):
+        admission.whole_since = lambda: math.inf  # a worker is lost meanwhile
+    assert admission.seconds_an_item == 0.0
+    with admission.admit(1, 1):
+        back = time.monotonic() + 0.001
+        admission.whole_since = lambda: back  # and is there again before the answer
+        time.sleep(0.002)
+    assert admission.seconds_an_item == 0.0
+    with admission.admit(1, 1):
+        time.sleep(0.001)
+    assert admission.seconds_an_item > 0.0
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 500)), max_size=40))
+def test_what_is_in_flight_never_passes_the_bounds_unless_it_came_first(
+    jobs: list[tuple[int, int]],
+) -> None:
+    """Any sequence of nested work keeps items and bytes bounded, and all of it is given back."""
+    admission = _admission(items=30, size=900)
+
+    def nest(rest: list[tuple[int, int]], first: bool) -> None:
+        if not rest:
+            return
+        try:
+            with admission.admit(*rest[0]):
+                assert first or (admission.items <= 30 and admission.bytes <= 900)
+                nest(rest[1:], False)
+        except Overloaded:
+            nest(rest[1:], False)
+
+    nest(jobs, True)
+    assert (admission.items, admission.bytes) == (0, 0)

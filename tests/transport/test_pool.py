@@ -1,0 +1,143 @@
+"""The pool: work is admitted before it is sent, and measured after."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from litapi.errors import Overloaded
+from litapi.messages import Job, Kind, Reply
+from litapi.settings import Settings
+from litapi.transport.pool import Pool
+
+
+class Slow:
+    """Stands where the dispatcher does: answers when it is let."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.sent = 0
+        self.since = 0.0  # when the last worker that was missing came back
+
+    async def submit(self, kind: Kind, job: Job) -> Reply:
+        """A reply of one token an item, once the gate is open."""
+        self.sent += 1
+        await self.gate.wait()
+        return Reply(b"", [1] * len(job.items), infer_seconds=0.25)
+
+    def whole_since(self, kind: Kind) -> float:
+        """As long as it lasts."""
+        return self.since
+
+    def depth(self, kind: Kind) -> int:
+        """Nothing waits."""
+        return 0
+
+    def oldest(self, kind: Kind) -> float:
+        """No age."""
+        return 0.0
+
+
+class Heard:
+    """Keeps what was measured."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float]] = []
+        self.gauges: dict[str, int] = {}
+
+    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
+        """One job."""
+        self.seen.append((kind, infer))
+
+    def given_up(self, kind: str, items: int) -> None:
+        """Items whose clients left."""
+        self.gauges[f"{kind} given up"] = items
+
+    def load(self, kind: str, depth: int, age: float, items: int, refused: int) -> None:
+        """One reading."""
+        self.gauges[kind] = items
+
+
+def _pool(slow: Slow, heard: Heard, **options: int) -> Pool:
+    settings = Settings(http_workers=1, **options)
+    return Pool(settings, slow, heard)  # type: ignore[arg-type]
+
+
+def test_a_full_tower_refuses_at_once_and_the_other_still_works() -> None:
+    """Texts at their bound do not keep images out."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard, max_queue=4)
+        first = asyncio.create_task(pool.submit("text", Job(["a", "b", "c", "d"])))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await pool.submit("text", Job(["e"]))
+        image = asyncio.create_task(pool.submit("image", Job([b"x"])))
+        await asyncio.sleep(0)
+        assert slow.sent == 2
+        pool.observe()
+        assert heard.gauges == {"text": 4, "image": 1}
+        slow.gate.set()
+        await asyncio.gather(first, image)
+        await pool.submit("text", Job(["e"]))
+
+    asyncio.run(run())
+
+
+def test_what_is_answered_is_measured_and_remembered() -> None:
+    """Stage seconds go to the metrics, the moment to the health check."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        slow.gate.set()
+        pool = _pool(slow, heard)
+        await pool.submit("image", Job([b"x"]))
+        assert heard.seen == [("image", 0.25)]
+        assert set(pool.served) == {"image"}
+
+    asyncio.run(run())
+
+
+def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> None:
+    """After a reload nobody is told to come back because of it."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        slow.gate.set()
+        pool = _pool(slow, heard)
+        slow.since = math.inf
+        await pool.submit("text", Job(["a"]))
+        assert pool.admissions["text"].seconds_an_item == 0.0
+        slow.since = 0.0
+        await pool.submit("text", Job(["a"]))
+        assert pool.admissions["text"].seconds_an_item > 0.0
+
+    asyncio.run(run())
+
+
+def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
+    """The clients left: their items are in flight no more, and the pace is not learnt from them."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard)
+        task = asyncio.create_task(pool.submit("text", Job(["a", "b"])))
+        await asyncio.sleep(0)
+        assert pool.admissions["text"].items == 2
+        task.cancel()
+        await asyncio.wait([task])
+        assert pool.admissions["text"].items == 0
+        assert pool.admissions["text"].seconds_an_item == 0.0
+        assert heard.gauges == {"text given up": 2}
+
+    asyncio.run(run())
+
+
+def test_the_bounds_are_shared_out_among_the_http_processes() -> None:
+    """Four processes with a bound of 100 items hold 25 each."""
+    settings = Settings(http_workers=4, max_queue=100)
+    pool = Pool(settings, None, None)  # type: ignore[arg-type]
+    assert pool.admissions["text"].max_items == 25
