@@ -2,7 +2,8 @@
 
     cache = VectorCache(dim, MemoryTier(64 << 20), RedisStore("redis://..."))
     await cache.start()
-    found = await cache.resolve([key(fingerprint, "t", text)], compute)
+    keys = [key(fingerprint, "t", text)]
+    found = await cache.resolve(keys, cache.peek(keys), compute)
 
 It knows numpy, redis and the standard library. It knows nothing of HTTP, of models or of torch.
 """

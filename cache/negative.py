@@ -1,8 +1,8 @@
 """Content that is known to be bad, so that it is not decoded again and again.
 
 Only for faults that lie in the bytes themselves (not an image, too many pixels): the same bytes
-fail the same way. Never for overload, timeouts or anything of the server's own. It forgets after a
-minute, holds 1 024 digests, and stays in the process: Redis never learns that an input was bad.
+fail the same way. Never for overload, timeouts or the server's own faults. It forgets after a
+minute, holds 1,024 digests, and stays in the process: Redis never learns that an input was bad.
 """
 
 from __future__ import annotations
@@ -22,25 +22,22 @@ class NegativeTier:
         self._seconds = seconds
         self._limit = limit
         self._clock = clock
-        self._codes: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._errors: OrderedDict[bytes, tuple[float, type[Exception]]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._codes)
+        return len(self._errors)
 
-    def get(self, digest: bytes) -> str | None:
-        """The error code this content earned, if it did within the last minute."""
-        ends, code = self._codes.get(digest, (0.0, ""))
-        if not code:
-            return None
-        if ends <= self._clock():
-            del self._codes[digest]
-            return None
-        return code
+    def get(self, digest: bytes) -> Exception | None:
+        """The error that this content earned, if it did within the last minute."""
+        ends, error = self._errors.get(digest, (0.0, Exception))
+        if ends > self._clock():
+            return error()
+        self._errors.pop(digest, None)
+        return None
 
-    def put(self, digest: bytes, code: str) -> None:
-        if not code:
-            raise ValueError("an error code cannot be empty")
-        self._codes.pop(digest, None)  # the oldest stays first: every code lives equally long
-        self._codes[digest] = (self._clock() + self._seconds, code)
-        while len(self._codes) > self._limit:
-            self._codes.popitem(last=False)
+    def put(self, digest: bytes, error: type[Exception]) -> None:
+        """Remember it; every error lives equally long, so the first in the order is the oldest."""
+        self._errors.pop(digest, None)
+        self._errors[digest] = (self._clock() + self._seconds, error)
+        while len(self._errors) > self._limit:
+            self._errors.popitem(last=False)

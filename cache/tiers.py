@@ -1,32 +1,33 @@
-"""Vectors by content: the process's own memory, then Redis, then the model, each asked only once.
+"""Vectors by content: memory, what is known to be bad, Redis, and then the model, each asked once.
 
-    resolve ─► L1 ─► Redis, but for what is under way ─► join, or one task: compute ─► keep, answer
+    peek ─► memory      resolve ─► negative ─► Redis ─► join, or one task: compute ─► keep, answer
 
-A look-up is its caller's own; equal ones of one moment share their place in the store's question.
-A key that is computed is a `Flight`: everybody who wants the same key meanwhile waits for the same
-one. `compute` runs in a task of its own, so a client that disconnects takes nothing from those who
-joined. If all of them leave, what has begun still lands and is kept, as the client that asks again
-finds it done; what has not begun is given up at once, and whoever comes next starts afresh. Whoever
-joins a flight shares its end: the vector, or the exception. Exceptions are never kept.
+`peek` is synchronous: a request that memory answers in full needs no task. `resolve` decides about
+every miss. A look-up in Redis belongs to its caller; equal keys of one moment share one place in an
+MGET. A key that is being computed is a `Flight`: everybody who wants the same key joins it.
+`compute` runs in a task of its own, so a client that disconnects takes nothing from those who
+joined. If all of them leave, a computation that a worker has begun still lands and is kept, and one
+that has not begun is cancelled. Whoever joins a flight gets its vector or its exception.
 
 read=False (no-cache) computes afresh: it neither looks up, nor joins, nor is joined; its state is
-BYPASS, and what it computed replaces what was kept. write=False (no-store) keeps nothing, unless
-another request that does store joins it. A key twice in one request is computed once. What was
-computed is MISS for the first and JOIN for the others.
+BYPASS, and its vector replaces the kept one. write=False (no-store) keeps nothing, unless another
+request that does store joins the flight. A key twice in one request is computed once: it is MISS
+for the first and JOIN for the others.
 
-A vector of the wrong length or with a NaN in it is never kept or served: it becomes `Unsound`.
+A vector of the wrong length or with a NaN is never kept or served: it becomes `Unsound`. Exceptions
+are not kept, except those that call themselves `deterministic`, which the negative tier remembers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
 
 from cache.codec import Corrupt, Entry, decode, encode
 from cache.memory import MemoryTier
+from cache.negative import NegativeTier
 from cache.redis.store import Lost, RedisStore, Reply
 from cache.watcher import SILENT, Watcher
 
@@ -75,64 +76,56 @@ class Found:
             self.states[place] = state
 
 
-class End(NamedTuple):
-    """What became of one key that was computed."""
-
-    value: Entry | Exception
-    state: State
+def _always() -> bool:
+    return True
 
 
 class Abandoned(Exception):
     """The computation was cancelled: the service is closing."""
 
 
-def _always() -> bool:
-    return True
-
-
 class Unsound(Exception):
     """The computation gave something that is not a vector of this model."""
 
 
-IN_THE_AIR = End(Abandoned("the flight did not land"), State.MISS)
-
-
 class Flight:
-    """One key that is computed, and its place in the request that set it off."""
+    """One key that is being computed. `position` is its index in the request that computes it."""
 
-    __slots__ = ("end", "keep", "key", "position", "task", "waiters", "waiting")
+    __slots__ = ("batch", "keep", "key", "position", "state", "value", "waiters", "waiting")
 
     def __init__(self, key: bytes, position: int, keep: bool) -> None:
         self.key = key
         self.position = position
         self.keep = keep
-        self.end: End | None = None
-        self.waiting = 1  # legs of requests whose clients are still there
-        self.task: asyncio.Task[None] | None = None  # that brings it
+        self.value: Entry | Exception | None = None
+        self.state = State.MISS
+        self.waiting = 1  # requests whose clients are still there
+        self.batch: Batch | None = None
         self.waiters: list[asyncio.Future[None]] = []
 
-    def land(self, end: End) -> None:
-        self.end = end
+    def land(self, value: Entry | Exception) -> None:
+        self.value = value
         for waiter in self.waiters:
             _wake(waiter)
 
-    def end_for(self, joined: bool) -> End:
-        """What it is for one who waited."""
-        end = self.end or IN_THE_AIR
-        return End(end.value, State.JOIN) if joined else end
 
+class Batch:
+    """The flights that one call of `compute` brings, and the task that makes the call."""
 
-Leg = tuple[int, Flight, bool]  # a place in a request, what will bring it, whether that is joined
+    __slots__ = ("begun", "flights", "task")
 
-
-class Trip(NamedTuple):
-    """What one task brings, and whether that is past giving up."""
-
-    flights: Sequence[Flight]
-    begun: Callable[[], bool]
+    def __init__(self, flights: Sequence[Flight], begun: Callable[[], bool]) -> None:
+        self.flights = flights
+        self.begun = begun
+        self.task: asyncio.Task[None] | None = None
+        for flight in flights:
+            flight.batch = self
 
     def pointless(self) -> bool:
         return not any(flight.waiting for flight in self.flights) and not self.begun()
+
+
+Seats = list[tuple[int, Flight, bool]]  # index in the request, its flight, whether that was joined
 
 
 class VectorCache:
@@ -149,8 +142,9 @@ class VectorCache:
         self.memory = memory
         self.store = store
         self._watcher = watcher
+        self.negative = NegativeTier()
         self._flights: dict[bytes, Flight] = {}
-        self._tasks: dict[asyncio.Task[None], Trip] = {}
+        self._batches: set[Batch] = set()  # the event loop itself holds tasks only weakly
 
     async def start(self) -> None:
         if self.store is not None:
@@ -158,8 +152,9 @@ class VectorCache:
 
     async def close(self, timeout: float = 1.0) -> None:
         """Let flights land and writes go out, each for at most `timeout`."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
+        tasks = [batch.task for batch in self._batches if batch.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
                 task.cancel()
             if late:
@@ -169,8 +164,11 @@ class VectorCache:
 
     # ---- looking
 
-    def peek(self, keys: Sequence[bytes]) -> Found:
-        """What this process's memory has: no task and no await."""
+    def peek(self, keys: Sequence[bytes], read: bool = True) -> Found:
+        """What this process's memory has, without a task or an await; nothing for read=False."""
+        if not read:
+            self._watcher.looked_up("l1", "bypass", len(keys))
+            return Found([None] * len(keys), [L1] * len(keys))
         values: list[Entry | Exception | None] = [*map(self.memory.get, keys)]
         missed = values.count(None)
         if missed < len(values):
@@ -179,15 +177,56 @@ class VectorCache:
             self._watcher.looked_up("l1", "miss", missed)
         return Found(values, [L1] * len(values))
 
-    async def look_up(self, keys: Sequence[bytes], found: Found, write: bool = True) -> None:
-        """Put what Redis has into the places that `found` lacks, but for what is under way."""
-        if self.store is None:
-            return
+    async def resolve(
+        self,
+        keys: Sequence[bytes],
+        found: Found,
+        compute: Compute,
+        *,
+        read: bool = True,
+        write: bool = True,
+        leaving: Leaving | None = None,
+        begun: Callable[[], bool] = _always,
+    ) -> Found:
+        """`found` of a moment ago, with a value and a state in every place that it lacked.
+
+        `compute` is called at most once, with the positions of the unique keys that are neither
+        known nor under way. If it raises, each of those positions gets what it raised. `leaving`
+        is called only when something is computed: its future is done once the caller's client has
+        left, and the exception that it holds is raised. `begun` says whether a worker has begun
+        the computation; when all clients have left and none has, it is cancelled.
+        """
+        if read:
+            self._recall(keys, found)
+            if self.store is not None and None in found.values:
+                await self._look_up(self.store, keys, found, write)
+        if None in found.values:
+            seats = self._board(keys, found, read, write)
+            await self._fly(seats, compute, State.MISS if read else State.BYPASS, leaving, begun)
+            for place, flight, joined in seats:
+                value = flight.value or Abandoned("the flight did not land")
+                found.put(place, value, State.JOIN if joined else flight.state)
+        return found
+
+    # ---- looking
+
+    def _recall(self, keys: Sequence[bytes], found: Found) -> None:
+        """Put the errors of content that is known to be bad into their places."""
+        if len(self.negative):
+            for place in found.missing():
+                error = self.negative.get(keys[place])
+                if error is not None:
+                    found.put(place, error, L1)
+
+    async def _look_up(
+        self, store: RedisStore, keys: Sequence[bytes], found: Found, write: bool
+    ) -> None:
+        """Put what Redis has into the places that `found` lacks, except for keys under way."""
         places = found.missing()
         if self._flights:
             places = [place for place in places if keys[place] not in self._flights]
         asked = [keys[place] for place in places]
-        replies, lacks = await self.store.get(asked), list[str]()
+        replies, lacks = await store.get(asked), list[str]()
         for place, key, reply in zip(places, asked, replies, strict=True):
             opened = self._opened(key, reply)
             if isinstance(opened, str):
@@ -214,99 +253,62 @@ class VectorCache:
 
     # ---- computing
 
-    async def resolve(
-        self,
-        keys: Sequence[bytes],
-        compute: Compute,
-        *,
-        found: Found | None = None,
-        read: bool = True,
-        write: bool = True,
-        leaving: Leaving | None = None,
-        begun: Callable[[], bool] = _always,
-    ) -> Found:
-        """A value and its state for each key. `found` is what was looked up a moment ago, if it
-        was; then this computes the rest and puts it there.
+    def _board(self, keys: Sequence[bytes], found: Found, read: bool, write: bool) -> Seats:
+        """A flight for each key that was not found: one under way, or a new one.
 
-        `compute` is called at most once, with the positions of the unique keys that are neither
-        found nor under way. If it raises, each of those positions gets what it raised. `leaving`
-        is called only when something is computed: its future is done once the caller's client has
-        left, and what it holds is raised; nothing else is, but the caller's own cancellation.
-        `begun` says whether `compute` is past giving up; when all clients have left and it is not,
-        it is cancelled.
-        """
-        if not read:
-            found = Found([None] * len(keys), [L1] * len(keys))
-            self._watcher.looked_up("l1", "bypass", len(keys))
-        elif found is None:
-            found = self.peek(keys)
-            await self.look_up(keys, found, write)
-        if None in found.values:
-            legs = self._board(keys, found, read, write)
-            await self._fly(legs, compute, State.MISS if read else State.BYPASS, leaving, begun)
-            for place, flight, joined in legs:
-                found.put(place, *flight.end_for(joined))
-        return found
-
-    # ---- flying
-
-    def _board(self, keys: Sequence[bytes], found: Found, read: bool, write: bool) -> list[Leg]:
-        """A place for each key that was not found, on a flight under way or on a new one.
-
-        One that was under way a moment ago may have landed in memory since.
+        A flight that was under way a moment ago may have landed in memory since.
         """
         under_way = self._flights if read else {}
-        legs = []
+        seats: Seats = []
         for place in found.missing():
             entry = self.memory.get(keys[place]) if read else None
             if entry is not None:
                 found.put(place, entry, L1)
             else:
-                legs.append(_leg(place, keys[place], under_way, write))
-        return legs
+                seats.append((place, *_boarded(place, keys[place], under_way, write)))
+        return seats
 
     async def _fly(
         self,
-        legs: list[Leg],
+        seats: Seats,
         compute: Compute,
         state: State,
         leaving: Leaving | None,
         begun: Callable[[], bool],
     ) -> None:
-        """Until all have landed."""
-        new = [flight for _, flight, joined in legs if not joined]
-        if len(new) < len(legs):
-            self._watcher.looked_up("flight", "join", len(legs) - len(new))
+        """Return when all flights have landed."""
+        new = [flight for _, flight, joined in seats if not joined]
+        if len(new) < len(seats):
+            self._watcher.looked_up("flight", "join", len(seats) - len(new))
         if new:
-            self._take_off(self._compute(new, compute, state), Trip(new, begun))
+            batch = Batch(new, begun)
+            self._batches.add(batch)
+            batch.task = asyncio.create_task(self._compute(new, compute, state))
+            batch.task.add_done_callback(partial(self._arrived, batch))
         try:
-            await _landing(legs, leaving)
+            await _landing(seats, leaving)
         except BaseException:
-            self._leave(legs)
+            self._leave(seats)
             raise
 
-    def _take_off(self, work: Coroutine[None, None, None], trip: Trip) -> None:
-        task = asyncio.create_task(work)
-        self._tasks[task] = trip  # the loop itself holds tasks only weakly
-        for flight in trip.flights:
-            flight.task = task
-        task.add_done_callback(self._arrived)
-
-    def _leave(self, legs: Sequence[Leg]) -> None:
-        """A client has left; what nobody waits for any more is given up."""
-        for _, flight, _ in legs:
+    def _leave(self, seats: Seats) -> None:
+        """A client has left; cancel what nobody waits for any more."""
+        for _, flight, _ in seats:
             flight.waiting -= 1
-        for task in {flight.task for _, flight, _ in legs if flight.end is None}:
-            if task in self._tasks and self._tasks[task].pointless():
-                for flight in self._tasks[task].flights:
+        for batch in {flight.batch for _, flight, _ in seats if flight.value is None}:
+            if batch in self._batches and batch.task is not None and batch.pointless():
+                for flight in batch.flights:
                     self._forget(flight)
-                task.cancel()
+                batch.task.cancel()
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
-        """Nobody waits for ever: what a cancelled or broken task left in the air lands here."""
-        for flight in self._tasks.pop(task).flights:
-            if flight.end is None:
-                self._land(flight, End(Abandoned("the computation was cancelled"), State.MISS))
+    def _arrived(self, batch: Batch, task: asyncio.Task[None]) -> None:
+        """Nobody waits for ever: flights of a cancelled or broken task land here."""
+        del task
+        self._batches.discard(batch)
+        batch.task = None  # or batch and task would refer to each other
+        for flight in batch.flights:
+            if flight.value is None:
+                self._land(flight, Abandoned("the computation was cancelled"))
 
     async def _compute(self, flights: Sequence[Flight], compute: Compute, state: State) -> None:
         values: Sequence[Entry | Exception]
@@ -317,10 +319,13 @@ class VectorCache:
         except Exception as error:
             values = [error] * len(flights)
         for flight, value in zip(flights, values, strict=True):
-            self._land(flight, End(self._kept(flight, value), state))
+            flight.state = state
+            self._land(flight, self._kept(flight, value))
 
     def _kept(self, flight: Flight, entry: Entry | Exception) -> Entry | Exception:
         if isinstance(entry, Exception):
+            if flight.keep and getattr(entry, "deterministic", False):
+                self.negative.put(flight.key, type(entry))
             return entry
         if not entry.sound(self.dim):
             return Unsound(f"not {self.dim} finite numbers")
@@ -337,9 +342,9 @@ class VectorCache:
                 self._watcher.evicted(evicted)
             self._watcher.bytes("l1", self.memory.bytes)
 
-    def _land(self, flight: Flight, end: End) -> None:
+    def _land(self, flight: Flight, value: Entry | Exception) -> None:
         self._forget(flight)
-        flight.land(end)
+        flight.land(value)
 
     def _forget(self, flight: Flight) -> None:
         """Nobody can join it any more."""
@@ -347,24 +352,26 @@ class VectorCache:
             del self._flights[flight.key]
 
 
-def _leg(position: int, key: bytes, under_way: dict[bytes, Flight], write: bool) -> Leg:
+def _boarded(
+    position: int, key: bytes, under_way: dict[bytes, Flight], write: bool
+) -> tuple[Flight, bool]:
     flight = under_way.get(key)
     if flight is None:
         flight = under_way[key] = Flight(key, position, write)
-        return position, flight, False
+        return flight, False
     flight.keep |= write
     flight.waiting += 1
-    return position, flight, True
+    return flight, True
 
 
-async def _landing(legs: Sequence[Leg], leaving: Leaving | None) -> None:
-    """Until all have landed; each caller waits on futures of its own, so that one who is cancelled
-    there does not cancel what others wait for.
+async def _landing(seats: Seats, leaving: Leaving | None) -> None:
+    """Return when all have landed. Each caller waits on futures of its own, so a caller that is
+    cancelled there does not cancel what others wait for.
     """
     left = None
     try:
-        for _, flight, _ in legs:
-            while flight.end is None:
+        for _, flight, _ in seats:
+            while flight.value is None:
                 if left is None and leaving is not None:
                     left = leaving()
                 await _next(flight, left)
@@ -382,7 +389,7 @@ async def _next(flight: Flight, left: asyncio.Future[Exception] | None) -> None:
     wake = partial(_wake, waiter)
     left.add_done_callback(wake)
     await waiter
-    if flight.end is None and left.done():
+    if flight.value is None and left.done():
         raise left.result()
     left.remove_done_callback(wake)
 

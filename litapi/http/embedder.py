@@ -12,8 +12,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
-from cache import Entry, Fingerprint, Found, NegativeTier, State, VectorCache, key, key_aside
+from cache import Entry, Fingerprint, Found, State, VectorCache, key, key_aside
 from cache.key import ASIDE
 from litapi.errors import ItemError, ItemInternal, ServiceError
 from litapi.messages import KINDS, Item, Job, Kind, Reply
@@ -21,6 +22,7 @@ from litapi.messages import KINDS, Item, Job, Kind, Reply
 log = logging.getLogger("siglit.embedder")
 
 CUT = attrgetter("truncated")
+JOIN = State.JOIN  # a member of an enum takes three times as long to look up
 
 Submit = Callable[[Kind, Job], Awaitable[Reply]]
 
@@ -49,6 +51,12 @@ class Spent:
     queue: float = 0.0
     decode: float = 0.0
     infer: float = 0.0
+
+    def looked_up(self, began: float) -> float:
+        """The look-ups that began then are over; the time of that, by time.monotonic."""
+        now = time.monotonic()
+        self.cache = max(self.cache, now - began)
+        return now
 
     def add(self, reply: Reply) -> None:
         """Take in what a worker reported."""
@@ -95,48 +103,6 @@ class Outcome:
         return {i: one for i, one in enumerate(self.found.values) if isinstance(one, ItemError)}
 
 
-@dataclass(frozen=True, slots=True)
-class Submitter:
-    """The way to the towers."""
-
-    submit: Submit
-    timeout: float  # seconds that an answer may take
-    begun: Callable[[Job], bool]
-
-
-@dataclass(slots=True)
-class Errand:
-    """Items of one request, of one kind, on their way through the cache and perhaps to a tower."""
-
-    submitter: Submitter
-    kind: Kind
-    items: list[Item]
-    keys: list[bytes]
-    demand: Demand
-    spent: Spent
-    since: float  # by time.monotonic
-    job: Job | None = None
-
-    def looked_up(self) -> float:
-        """The look-ups are over; the time of that."""
-        now = time.monotonic()
-        self.spent.cache = max(self.spent.cache, now - self.since)
-        return now
-
-    async def run(self, positions: list[int]) -> Sequence[Entry | Exception]:
-        """Send the items at some positions."""
-        now = self.looked_up()
-        payloads = [self.items[position].payload for position in positions]
-        self.job = Job(payloads, self.demand.max_num_patches, now + self.submitter.timeout)  # type: ignore[arg-type]
-        reply = await self.submitter.submit(self.kind, self.job)
-        self.spent.add(reply)
-        return entries(reply)
-
-    def begun(self) -> bool:
-        """Whether a worker has begun with what was sent."""
-        return self.job is not None and self.submitter.begun(self.job)
-
-
 class Embedder:
     """Answers items from the cache, and the rest from the towers."""
 
@@ -150,8 +116,9 @@ class Embedder:
     ) -> None:
         self._fingerprints = fingerprints
         self._cache = cache
-        self._submitter = Submitter(submit, timeout, begun)
-        self._negative = NegativeTier()
+        self._submit = submit
+        self._timeout = timeout
+        self._begun = begun
         self._derived: dict[int, Fingerprint] = {}  # by patches asked for: a few thousand at most
 
     async def embed(self, items: Sequence[Item | ItemError], demand: Demand) -> Outcome:
@@ -196,55 +163,54 @@ class Embedder:
     def _find(
         self, kind: Kind, items: list[Item], keys: list[bytes], demand: Demand, spent: Spent
     ) -> Found | Awaitable[Found]:
-        """What is in this process's memory at once, all the rest to be awaited.
+        """What is in this process's memory at once, or all of it to be awaited.
 
         No coroutine of its own: each costs a hit in Redis something, each time it is resumed.
         """
-        errand = Errand(self._submitter, kind, items, keys, demand, spent, time.monotonic())
-        if not demand.read:
-            return self._ask(errand)
-        found = self._cache.peek(keys)
+        began = time.monotonic()
+        found = self._cache.peek(keys, demand.read)
         if None in found.values:
-            return self._look_up(errand, found)
-        errand.looked_up()
+            return self._resolve(kind, items, keys, found, demand, spent, began)
+        spent.looked_up(began)
         return found
 
-    async def _look_up(self, errand: Errand, found: Found) -> Found:
-        """What is known to be bad, what Redis has, and the towers' answers for the rest."""
-        if len(self._negative):
-            self._recall_bad(errand.keys, found)
-        await self._cache.look_up(errand.keys, found, errand.demand.write)
-        if None in found.values:
-            return await self._ask(errand, found)
-        errand.looked_up()
-        return found
+    async def _resolve(
+        self,
+        kind: Kind,
+        items: list[Item],
+        keys: list[bytes],
+        found: Found,
+        demand: Demand,
+        spent: Spent,
+        began: float,
+    ) -> Found:
+        """The rest from the cache's other tiers and the tower, with errors as item errors."""
+        job: Job | None = None
 
-    async def _ask(self, errand: Errand, found: Found | None = None) -> Found:
-        """The towers' answers for what was not found."""
-        keys, demand = errand.keys, errand.demand
-        asked = range(len(keys)) if found is None else found.missing()
-        found = await self._cache.resolve(
+        async def compute(positions: list[int]) -> Sequence[Entry | Exception]:
+            nonlocal job
+            deadline = spent.looked_up(began) + self._timeout
+            payloads: list[Any] = [items[position].payload for position in positions]
+            job = Job(payloads, demand.max_num_patches, deadline)
+            reply = await self._submit(kind, job)
+            spent.add(reply)
+            return entries(reply)
+
+        await self._cache.resolve(
             keys,
-            errand.run,
-            found=found,
+            found,
+            compute,
             read=demand.read,
             write=demand.write,
             leaving=demand.leaving,
-            begun=errand.begun,
+            begun=lambda: job is not None and self._begun(job),
         )
-        for index in asked:
-            value = found.values[index]
+        if JOIN not in found.states and job is None:
+            spent.looked_up(began)
+        for place, value in enumerate(found.values):
             if not isinstance(value, Entry):
-                found.values[index] = fault = _fault(value)
-                if demand.write and fault.deterministic:
-                    self._negative.put(keys[index], fault.code)
+                found.values[place] = _fault(value)
         return found
-
-    def _recall_bad(self, keys: list[bytes], found: Found) -> None:
-        for index in found.missing():
-            code = self._negative.get(keys[index])
-            if code:
-                found.values[index] = ItemError.from_code(code)
 
     def _fingerprint(self, kind: Kind, demand: Demand) -> Fingerprint:
         if kind == "text" or not demand.max_num_patches:

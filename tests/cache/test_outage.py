@@ -17,7 +17,7 @@ from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
 from cache import MemoryTier, RedisStore, State, VectorCache, encode
 from cache.redis.breaker import Circuit
-from tests.support.model import DIM, Model, entry_of, many, states, wrong
+from tests.support.model import DIM, Model, ask, entry_of, many, states, wrong
 from tests.support.patience import until
 from tests.support.recorder import Recorder
 
@@ -48,7 +48,7 @@ class Scene:
     model: Model = field(default_factory=Model)
 
     async def ask(self, keys: list[bytes]) -> list[str]:
-        found = await self.cache.resolve(keys, self.model.compute(keys))
+        found = await ask(self.cache, keys, self.model.compute(keys))
         assert wrong(keys, found) == 0
         return states(found)
 
@@ -57,7 +57,7 @@ class Scene:
 
     async def fill(self) -> None:
         """Until Redis has every key and says so."""
-        await self.cache.resolve(KEYS, self.model.compute(KEYS))
+        await ask(self.cache, KEYS, self.model.compute(KEYS))
         await until(lambda: self.recorder.kept >= len(KEYS))
         await until(self.hits)
 
@@ -71,7 +71,7 @@ class Scene:
                 keys = chance.sample(KEYS, 3)
                 began = time.monotonic()
                 try:
-                    found = await self.cache.resolve(keys, self.model.compute(keys))
+                    found = await ask(self.cache, keys, self.model.compute(keys))
                 except Exception:
                     tally.raised += 1
                 else:

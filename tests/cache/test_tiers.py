@@ -15,7 +15,7 @@ from bench.rig.redis_server import RedisServer
 from cache import Entry, MemoryTier, RedisStore, State, VectorCache, decode, encode
 from cache.redis.store import Reply
 from cache.tiers import Abandoned, Unsound
-from tests.support.model import DIM, Model, entry_of, keys_of, many, states, wrong
+from tests.support.model import DIM, Model, ask, entry_of, keys_of, many, states, wrong
 from tests.support.patience import until
 from tests.support.recorder import Recorder
 
@@ -50,8 +50,8 @@ async def test_a_miss_is_computed_and_then_hit_in_memory() -> None:
     """The second request costs no inference."""
     model, keys = Model(), many(3)
     async with caching() as cache:
-        first = await cache.resolve(keys, model.compute(keys))
-        second = await cache.resolve(keys, model.compute(keys))
+        first = await ask(cache, keys, model.compute(keys))
+        second = await ask(cache, keys, model.compute(keys))
     assert states(first) == ["miss"] * 3
     assert states(second) == ["hit-l1"] * 3
     assert wrong(keys, first) == wrong(keys, second) == 0
@@ -62,10 +62,10 @@ async def test_two_caches_on_one_redis_share_their_hits(server: RedisServer) -> 
     """What one process computed, the next one finds, tokens and flag included."""
     model, keys = Model(), many(50)
     async with caching(server) as one, caching(server) as other:
-        await one.resolve(keys, model.compute(keys))
+        await ask(one, keys, model.compute(keys))
         await flushed(one)
-        found = await other.resolve(keys, model.compute(keys))
-        again = await other.resolve(keys, model.compute(keys))
+        found = await ask(other, keys, model.compute(keys))
+        again = await ask(other, keys, model.compute(keys))
     assert states(found) == ["hit-l2"] * 50
     assert states(again) == ["hit-l1"] * 50
     assert wrong(keys, found) == wrong(keys, again) == 0
@@ -76,11 +76,11 @@ async def test_a_request_half_known_computes_exactly_the_other_half(server: Redi
     """Known keys in memory, known keys in Redis and new ones, mixed: only the new are computed."""
     model, keys = Model(), many(30)
     async with caching(server) as one, caching(server) as other:
-        await one.resolve(keys[::3], model.compute(keys[::3]))
+        await ask(one, keys[::3], model.compute(keys[::3]))
         await flushed(one)
-        await other.resolve(keys[1::3], model.compute(keys[1::3]))
+        await ask(other, keys[1::3], model.compute(keys[1::3]))
         model.calls.clear()
-        found = await other.resolve(keys, model.compute(keys))
+        found = await ask(other, keys, model.compute(keys))
     assert model.calls == [list(range(2, 30, 3))]
     assert states(found) == ["hit-l2", "hit-l1", "miss"] * 10
     assert wrong(keys, found) == 0
@@ -91,7 +91,7 @@ async def test_the_same_key_twice_in_a_request_is_computed_once() -> None:
     model = Model()
     keys = keys_of("a", "b", "a", "a", "b")
     async with caching() as cache:
-        found = await cache.resolve(keys, model.compute(keys))
+        found = await ask(cache, keys, model.compute(keys))
     assert model.calls == [[0, 1]]
     assert states(found) == ["miss", "miss", "join", "join", "join"]
     assert wrong(keys, found) == 0
@@ -101,16 +101,16 @@ async def test_the_same_key_twice_that_redis_knows_is_a_hit_twice(server: RedisS
     """Nothing was computed, so nothing was joined."""
     model, keys = Model(), keys_of("a", "a")
     async with caching(server) as one, caching(server) as other:
-        await one.resolve(keys, model.compute(keys))
+        await ask(one, keys, model.compute(keys))
         await flushed(one)
-        assert states(await other.resolve(keys, model.compute(keys))) == ["hit-l2", "hit-l2"]
+        assert states(await ask(other, keys, model.compute(keys))) == ["hit-l2", "hit-l2"]
 
 
 async def test_no_keys_are_resolved_to_nothing() -> None:
     """An empty request computes nothing."""
     model = Model()
     async with caching() as cache:
-        assert len(await cache.resolve([], model.compute([]))) == 0
+        assert len(await ask(cache, [], model.compute([]))) == 0
         assert len(cache.peek([])) == 0
     assert model.calls == []
 
@@ -119,9 +119,9 @@ async def test_a_memory_of_no_bytes_leaves_redis_alone_to_answer(server: RedisSe
     """Each tier works without the other."""
     model, keys = Model(), many(5)
     async with caching(server, memory=0) as cache:
-        await cache.resolve(keys, model.compute(keys))
+        await ask(cache, keys, model.compute(keys))
         await flushed(cache)
-        found = await cache.resolve(keys, model.compute(keys))
+        found = await ask(cache, keys, model.compute(keys))
     assert states(found) == ["hit-l2"] * 5
     assert wrong(keys, found) == 0
 
@@ -130,9 +130,9 @@ async def test_vectors_evicted_from_memory_are_found_in_redis(server: RedisServe
     """Memory is the smaller of the two."""
     model, keys, recorder = Model(), many(100), Recorder()
     async with caching(server, recorder, memory=5000) as cache:
-        await cache.resolve(keys, model.compute(keys))
+        await ask(cache, keys, model.compute(keys))
         await flushed(cache)
-        found = await cache.resolve(keys, model.compute(keys))
+        found = await ask(cache, keys, model.compute(keys))
         assert recorder.held["l1"] == cache.memory.bytes <= 5000
         assert recorder.gone == cache.memory.evictions > 0
     assert set(states(found)) <= {"hit-l1", "hit-l2"}
@@ -147,7 +147,7 @@ async def test_peeking_finds_what_memory_has() -> None:
     """A hit needs no task, no await and no Redis."""
     model, keys, recorder = Model(), many(4), Recorder()
     async with caching(recorder=recorder) as cache:
-        await cache.resolve(keys, model.compute(keys))
+        await ask(cache, keys, model.compute(keys))
         before = recorder.calls
         found = cache.peek(keys)
         assert found.missing() == []
@@ -160,11 +160,11 @@ async def test_what_was_peeked_is_neither_looked_up_nor_counted_again() -> None:
     """The rest is found as it would be without; the places are those of the request."""
     model, keys, recorder = Model(), many(4), Recorder()
     async with caching(recorder=recorder) as cache:
-        await cache.resolve(keys[1:3], model.compute(keys[1:3]))
+        await ask(cache, keys[1:3], model.compute(keys[1:3]))
         peeked = cache.peek(keys)
         assert peeked.missing() == [0, 3]
         before = recorder.results["l1", "hit"], recorder.results["l1", "miss"]
-        found = await cache.resolve(keys, model.compute(keys), found=peeked)
+        found = await cache.resolve(keys, peeked, model.compute(keys))
         assert states(found) == ["miss", "hit-l1", "hit-l1", "miss"]
         assert wrong(keys, found) == 0
         assert (recorder.results["l1", "hit"], recorder.results["l1", "miss"]) == before
@@ -174,8 +174,8 @@ async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
     """Even `resolve` returns at once when memory has everything."""
     model, keys = Model(), many(4)
     async with caching() as cache:
-        await cache.resolve(keys, model.compute(keys))
-        coroutine = cache.resolve(keys, model.compute(keys))
+        await ask(cache, keys, model.compute(keys))
+        coroutine = ask(cache, keys, model.compute(keys))
         with pytest.raises(StopIteration) as stopped:
             coroutine.send(None)
         assert states(stopped.value.value) == ["hit-l1"] * 4
@@ -189,7 +189,7 @@ async def test_200_identical_requests_of_which_150_leave_are_one_computation() -
     """The first to ask may leave too: the 50 who stay get the right vector, and nothing is left."""
     model, keys = Model(slow=0.2), keys_of("the same")
     async with caching() as cache:
-        tasks = [asyncio.create_task(cache.resolve(keys, model.compute(keys))) for _ in range(200)]
+        tasks = [asyncio.create_task(ask(cache, keys, model.compute(keys))) for _ in range(200)]
         await asyncio.sleep(0.05)
         for task in tasks[:150]:
             task.cancel()
@@ -200,7 +200,7 @@ async def test_200_identical_requests_of_which_150_leave_are_one_computation() -
         assert {state for end in right for state in states(end)} == {"join"}
         assert model.calls == [[0]]
         assert not cache._flights
-        assert not cache._tasks
+        assert not cache._batches
 
 
 async def test_the_same_with_redis_and_the_first_leaving_during_the_lookup(
@@ -209,7 +209,7 @@ async def test_the_same_with_redis_and_the_first_leaving_during_the_lookup(
     """A caller cancelled while it asks Redis takes nothing from the others."""
     model, keys = Model(slow=0.05), keys_of("the same")
     async with caching(server) as cache:
-        tasks = [asyncio.create_task(cache.resolve(keys, model.compute(keys))) for _ in range(200)]
+        tasks = [asyncio.create_task(ask(cache, keys, model.compute(keys))) for _ in range(200)]
         await asyncio.sleep(0)  # all have asked, and nobody has an answer yet
         for task in tasks[:150]:
             task.cancel()
@@ -224,14 +224,14 @@ async def test_if_everybody_leaves_the_computation_still_lands_and_is_kept() -> 
     """The work was begun; the client that comes back finds it done."""
     model, keys = Model(slow=0.1), many(3)
     async with caching() as cache:
-        task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+        task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
         await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         del task
         gc.collect()  # nobody but the cache holds the computation now
         await until(lambda: len(cache.memory) == 3)
-        found = await cache.resolve(keys, model.compute(keys))
+        found = await ask(cache, keys, model.compute(keys))
     assert states(found) == ["hit-l1"] * 3
     assert model.computed == 3
 
@@ -253,7 +253,8 @@ class Client:
     def ask(
         self, cache: VectorCache, model: Model, keys: list[bytes], **options: Any
     ) -> asyncio.Task[Any]:
-        work = cache.resolve(
+        work = ask(
+            cache,
             keys,
             model.compute(keys),
             leaving=self.leaving,
@@ -274,10 +275,10 @@ async def test_what_is_not_begun_when_everybody_has_left_is_given_up(read: bool)
         with pytest.raises(ConnectionResetError):
             await task
         assert not cache._flights
-        found = await cache.resolve(keys, model.compute(keys))
+        found = await ask(cache, keys, model.compute(keys))
         assert states(found) == ["miss"] * 3
         assert wrong(keys, found) == 0
-        await until(lambda: not cache._tasks)
+        await until(lambda: not cache._batches)
 
 
 async def test_what_is_begun_when_everybody_has_left_is_kept() -> None:
@@ -324,7 +325,7 @@ async def test_a_client_that_leaves_takes_only_its_own_work_along() -> None:
         await asyncio.wait([two])
         assert isinstance(two.exception(), ConnectionResetError)
         assert wrong(keys[:1], await one) == 0
-        await until(lambda: not cache._tasks)
+        await until(lambda: not cache._batches)
         assert keys[1] not in cache.memory
 
 
@@ -338,10 +339,10 @@ async def test_a_look_up_that_is_answered_never_asks_whether_its_client_left(
         raise AssertionError
 
     async with caching(server) as one, caching(server) as other:
-        await one.resolve(keys, model.compute(keys))
+        await ask(one, keys, model.compute(keys))
         await flushed(one)
         for state in ("hit-l2", "hit-l1"):
-            found = await other.resolve(keys, model.compute(keys), leaving=asked)
+            found = await ask(other, keys, model.compute(keys), leaving=asked)
             assert states(found) == [state] * 5
 
 
@@ -367,7 +368,7 @@ async def test_a_storm_of_clients_that_leave_is_never_wrong() -> None:
                 return "left"
 
         ends = await asyncio.gather(*(one(i) for i in range(900)))
-        await until(lambda: not cache._tasks)
+        await until(lambda: not cache._batches)
         assert not cache._flights
     assert ends.count("wrong") == 0
     assert ends.count("right") >= 600
@@ -378,9 +379,9 @@ async def test_overlapping_requests_compute_each_key_once() -> None:
     """A request joins what others have under way and computes only the rest."""
     model, keys = Model(slow=0.05), many(9)
     async with caching() as cache:
-        first = asyncio.create_task(cache.resolve(keys[:6], model.compute(keys[:6])))
+        first = asyncio.create_task(ask(cache, keys[:6], model.compute(keys[:6])))
         await asyncio.sleep(0.01)
-        second = await cache.resolve(keys[3:], model.compute(keys[3:]))
+        second = await ask(cache, keys[3:], model.compute(keys[3:]))
         assert wrong(keys[3:], second) == wrong(keys[:6], await first) == 0
     assert states(second) == ["join"] * 3 + ["miss"] * 3
     assert model.calls == [[0, 1, 2, 3, 4, 5], [3, 4, 5]]
@@ -392,7 +393,7 @@ async def test_equal_lookups_ask_redis_once(server: RedisServer) -> None:
     server.client().set(keys[0], encode(keys[0], entry_of(keys[0])))
     async with caching(server, recorder) as cache:
         before = int(server.client().info("stats")["keyspace_hits"])
-        ends = await asyncio.gather(*(cache.resolve(keys, model.compute(keys)) for _ in range(50)))
+        ends = await asyncio.gather(*(ask(cache, keys, model.compute(keys)) for _ in range(50)))
         assert int(server.client().info("stats")["keyspace_hits"]) == before + 1
     assert {state for end in ends for state in states(end)} == {"hit-l2"}
     assert [wrong(keys, end) for end in ends] == [0] * 50
@@ -413,9 +414,9 @@ async def test_what_landed_during_a_lookup_is_not_computed_again(server: RedisSe
             return replies
 
         with patch.object(cache.store, "get", slow):
-            late = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+            late = asyncio.create_task(ask(cache, keys, model.compute(keys)))
             await asyncio.sleep(0.02)
-        await cache.resolve(keys, model.compute(keys))
+        await ask(cache, keys, model.compute(keys))
         held.set()
         assert states(await late) == ["hit-l1"]
     assert model.computed == 1
@@ -432,13 +433,13 @@ async def test_a_storm_of_requests_and_cancellations_is_never_wrong(server: Redi
             await asyncio.sleep(float(chance.random()) * 0.2)
             try:
                 async with asyncio.timeout(float(chance.random()) * 0.004 if i % 3 == 0 else 30):
-                    found = await cache.resolve(want, model.compute(want))
+                    found = await ask(cache, want, model.compute(want))
             except TimeoutError:
                 return "left"
             return "wrong" if wrong(want, found) else "right"
 
         ends = await asyncio.gather(*(one(i) for i in range(900)))
-        await until(lambda: not cache._tasks)
+        await until(lambda: not cache._batches)
         assert not cache._flights
     assert ends.count("wrong") == 0
     assert ends.count("right") >= 600
@@ -452,11 +453,11 @@ async def test_a_look_up_fills_only_the_places_that_are_empty(server: RedisServe
     """What the caller put there, an error of its own say, stays and is not asked for."""
     model, keys, recorder, refusal = Model(), many(4), Recorder(), ValueError("known to be bad")
     async with caching(server) as one, caching(server, recorder) as other:
-        await one.resolve(keys, model.compute(keys))
+        await ask(one, keys, model.compute(keys))
         await flushed(one)
         found = other.peek(keys)
         found.values[2] = refusal
-        await other.look_up(keys, found)
+        await other.resolve(keys, found, model.compute(keys))
         assert found.values[2] is refusal
         assert [found.values[i] for i in (0, 1, 3)] == [entry_of(keys[i]) for i in (0, 1, 3)]
         assert [*map(str, found.states)] == ["hit-l2", "hit-l2", "hit-l1", "hit-l2"]
@@ -467,20 +468,12 @@ async def test_a_look_up_that_shall_keep_nothing_keeps_nothing(server: RedisServ
     """What Redis had is not in memory after it."""
     model, keys = Model(), many(2)
     async with caching(server) as one, caching(server) as other:
-        await one.resolve(keys, model.compute(keys))
+        await ask(one, keys, model.compute(keys))
         await flushed(one)
         found = other.peek(keys)
-        await other.look_up(keys, found, write=False)
+        await other.resolve(keys, found, model.compute(keys), write=False)
         assert wrong(keys, found) == 0
         assert other.peek(keys).missing() == [0, 1]
-
-
-async def test_a_look_up_without_redis_leaves_what_memory_said() -> None:
-    """There is nobody to ask."""
-    async with caching() as cache:
-        found = cache.peek(many(2))
-        await cache.look_up(many(2), found)
-        assert found.missing() == [0, 1]
 
 
 async def test_an_item_that_fails_fails_alone_and_is_not_kept() -> None:
@@ -492,8 +485,8 @@ async def test_an_item_that_fails_fails_alone_and_is_not_kept() -> None:
         return [ValueError("bad image") if p == 1 else entry_of(keys[p]) for p in positions]
 
     async with caching() as cache:
-        first = await cache.resolve(keys, compute)
-        await cache.resolve(keys, compute)
+        first = await ask(cache, keys, compute)
+        await ask(cache, keys, compute)
     assert isinstance(first.values[1], ValueError)
     assert first.values[::2] == [entry_of(k) for k in keys[::2]]
     assert calls == [[0, 1, 2], [1]]
@@ -508,11 +501,11 @@ async def test_a_computation_that_raises_gives_its_exception_to_all_who_waited()
         raise failure
 
     async with caching() as cache:
-        ends = await asyncio.gather(cache.resolve(keys, broken), cache.resolve(keys[1:], broken))
+        ends = await asyncio.gather(ask(cache, keys, broken), ask(cache, keys[1:], broken))
         assert [value for end in ends for value in end.values] == [failure] * 3
         assert [states(end) for end in ends] == [["miss", "miss"], ["join"]]
         model = Model()
-        assert wrong(keys, await cache.resolve(keys, model.compute(keys))) == 0
+        assert wrong(keys, await ask(cache, keys, model.compute(keys))) == 0
 
 
 async def test_a_computation_that_is_cancelled_from_within_is_an_error_not_a_hang() -> None:
@@ -523,7 +516,7 @@ async def test_a_computation_that_is_cancelled_from_within_is_an_error_not_a_han
         raise asyncio.CancelledError
 
     async with caching() as cache:
-        (value,) = (await asyncio.wait_for(cache.resolve(keys, cancelled), 5)).values
+        (value,) = (await asyncio.wait_for(ask(cache, keys, cancelled), 5)).values
         assert not cache._flights
     assert isinstance(value, Abandoned)
 
@@ -537,7 +530,7 @@ async def test_another_number_of_vectors_than_asked_is_an_error(given: int) -> N
         return [entry_of(keys[0])] * given
 
     async with caching() as cache:
-        found = await cache.resolve(keys, compute)
+        found = await ask(cache, keys, compute)
         assert len(cache.memory) == 0
     assert all(isinstance(value, Unsound) for value in found.values)
 
@@ -557,7 +550,7 @@ async def test_what_is_no_vector_of_this_model_is_neither_kept_nor_served(
         return [Entry(vector.tobytes())]
 
     async with caching(server) as cache:
-        (value,) = (await cache.resolve(keys, compute)).values
+        (value,) = (await ask(cache, keys, compute)).values
         assert isinstance(value, Unsound)
         assert len(cache.memory) == 0
         await flushed(cache)
@@ -574,7 +567,7 @@ async def test_a_computation_that_answers_nonsense_leaves_nobody_waiting() -> No
     errors: list[dict[str, Any]] = []
     async with caching() as cache:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        (value,) = (await asyncio.wait_for(cache.resolve(keys, compute), 5)).values
+        (value,) = (await asyncio.wait_for(ask(cache, keys, compute), 5)).values
     assert isinstance(value, Exception)
 
 
@@ -590,8 +583,8 @@ async def test_a_fresh_request_computes_what_is_known_and_replaces_it(server: Re
 
     model = Model()
     async with caching(server) as cache:
-        await cache.resolve(keys, model.compute(keys))
-        found = await cache.resolve(keys, compute, read=False)
+        await ask(cache, keys, model.compute(keys))
+        found = await ask(cache, keys, compute, read=False)
         assert (found.states, found.values) == ([State.BYPASS], [new])
         assert cache.memory.get(keys[0]) == new
         await flushed(cache)
@@ -605,10 +598,10 @@ async def test_a_fresh_request_neither_joins_nor_is_joined() -> None:
     model, keys = Model(slow=0.05), keys_of("a", "a")
     async with caching() as cache:
         ends = await asyncio.gather(
-            cache.resolve(keys, model.compute(keys)),
-            cache.resolve(keys, model.compute(keys), read=False),
-            cache.resolve(keys, model.compute(keys), read=False),
-            cache.resolve(keys, model.compute(keys)),
+            ask(cache, keys, model.compute(keys)),
+            ask(cache, keys, model.compute(keys), read=False),
+            ask(cache, keys, model.compute(keys), read=False),
+            ask(cache, keys, model.compute(keys)),
         )
     assert [states(end) for end in ends] == [
         ["miss", "join"],
@@ -624,7 +617,7 @@ async def test_a_request_that_stores_nothing_leaves_no_trace(server: RedisServer
     """no-store: neither memory nor Redis knows that it was."""
     model, keys = Model(), many(3)
     async with caching(server) as cache:
-        found = await cache.resolve(keys, model.compute(keys), write=False)
+        found = await ask(cache, keys, model.compute(keys), write=False)
         assert wrong(keys, found) == 0
         assert len(cache.memory) == 0
         await flushed(cache)
@@ -636,7 +629,7 @@ async def test_a_request_that_stores_nothing_still_looks_up(server: RedisServer)
     model, keys = Model(), keys_of("a")
     server.client().set(keys[0], encode(keys[0], entry_of(keys[0])))
     async with caching(server) as cache:
-        found = await cache.resolve(keys, model.compute(keys), write=False)
+        found = await ask(cache, keys, model.compute(keys), write=False)
         assert states(found) == ["hit-l2"]
         assert len(cache.memory) == 0
     assert model.calls == []
@@ -647,8 +640,8 @@ async def test_one_that_stores_and_joins_one_that_does_not_is_stored() -> None:
     model, keys = Model(slow=0.05), keys_of("a")
     async with caching() as cache:
         await asyncio.gather(
-            cache.resolve(keys, model.compute(keys), write=False),
-            cache.resolve(keys, model.compute(keys)),
+            ask(cache, keys, model.compute(keys), write=False),
+            ask(cache, keys, model.compute(keys)),
         )
         assert keys[0] in cache.memory
     assert model.computed == 1
@@ -659,7 +652,7 @@ async def test_neither_reading_nor_writing_is_a_plain_computation(server: RedisS
     model, keys = Model(), keys_of("a")
     async with caching(server) as cache:
         for _ in range(2):
-            found = await cache.resolve(keys, model.compute(keys), read=False, write=False)
+            found = await ask(cache, keys, model.compute(keys), read=False, write=False)
             assert states(found) == ["bypass"]
         assert len(cache.memory) == 0
     assert model.computed == 2
@@ -672,7 +665,7 @@ async def test_closing_lets_flights_land_and_writes_them(server: RedisServer) ->
     """A computation whose client has gone is still kept for the next process."""
     model, keys = Model(slow=0.1), many(3)
     async with caching(server) as cache:
-        task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+        task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
         await until(lambda: bool(model.calls))
         task.cancel()
     assert server.client().dbsize() == 3
@@ -683,7 +676,7 @@ async def test_closing_does_not_wait_for_ever_for_a_flight() -> None:
     model, keys = Model(slow=60), keys_of("a")
     cache = VectorCache(DIM, MemoryTier(MEGABYTE))
     await cache.start()
-    task = asyncio.create_task(cache.resolve(keys, model.compute(keys)))
+    task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
     await until(lambda: bool(model.calls))
     await asyncio.wait_for(cache.close(timeout=0.05), 5)
     (value,) = (await asyncio.wait_for(task, 5)).values
@@ -697,10 +690,10 @@ async def test_every_result_is_counted_where_it_happened(server: RedisServer) ->
         server.client().set(key, encode(key, entry_of(key)))
     server.client().set(keys[10], b"not a vector")
     async with caching(server, recorder) as cache:
-        await cache.resolve(keys, model.compute(keys))
+        await ask(cache, keys, model.compute(keys))
         assert recorder.calls <= 6
-        await cache.resolve(keys, model.compute(keys))
-        await cache.resolve(keys[:4], model.compute(keys), read=False)
+        await ask(cache, keys, model.compute(keys))
+        await ask(cache, keys[:4], model.compute(keys), read=False)
         await flushed(cache)
     assert recorder.results == {
         ("l1", "miss"): 42,

@@ -445,7 +445,7 @@ def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
 ) -> None:
     """A refusal from memory does not make that memory any younger."""
     bench, now = Bench(towers), 0.0
-    bench.embedder._negative = NegativeTier(clock=lambda: now)
+    bench.cache.negative = NegativeTier(clock=lambda: now)
     towers.refuse[b"bad"] = "image_undecodable"
     for _ in range(3):
         assert bench.embed(image(b"bad"), image(b"good")).faults

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from cache import Entry, Fingerprint, Found, key
+from cache import Entry, Fingerprint, Found, VectorCache, key
 from cache.tiers import Compute
 
 DIM = 16
@@ -56,3 +57,11 @@ def wrong(keys: Sequence[bytes], found: Found) -> int:
 
 def states(found: Found) -> list[str]:
     return [str(state) for state in found.states]
+
+
+async def ask(
+    cache: VectorCache, keys: Sequence[bytes], compute: Compute, read: bool = True, **options: Any
+) -> Found:
+    """As a request asks: first memory, then everything else for what is missing."""
+    found = cache.peek(keys, read)
+    return await cache.resolve(keys, found, compute, read=read, **options)
