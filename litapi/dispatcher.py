@@ -50,8 +50,8 @@ from litapi.errors import (
     WorkerLost,
 )
 from litapi.http.connection import GuardedServer
-from litapi.lifeline import die_with_parent
 from litapi.messages import Job, Kind, Reply
+from litapi.process import die_with_parent
 from litapi.transport.channel import INLINE_BYTES, Channel
 from litapi.transport.ledger import Interest, Name
 

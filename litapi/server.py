@@ -19,14 +19,13 @@ from tqdm import tqdm
 
 from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
 from litapi.checkpoint import Checkpoint
-from litapi.cores import sleep_soon
-from litapi.descriptors import raise_limit
 from litapi.dispatcher import DispatchServer, StartError
 from litapi.http.app import Front, make_fetcher
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
 from litapi.metrics import Metrics, ProcessMetrics, forget
+from litapi.process import raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service
 from litapi.settings import Settings

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from litapi.cores import cores
+from litapi.process import cores
 
 PREFIX = "SIGLIT_"
 BARE = ("model", "revision", "port", "redis_url")

@@ -19,11 +19,10 @@ import pybase64
 from litserve import LitAPI
 
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.cores import cores
 from litapi.errors import ImageBase64Invalid, ItemError
-from litapi.lifeline import die_with_parent
 from litapi.logs import configure
 from litapi.messages import Job, Kind, Reply
+from litapi.process import cores, die_with_parent
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 

@@ -25,7 +25,7 @@ from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
 from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
-from litapi.descriptors import raise_limit
+from litapi.process import raise_limit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

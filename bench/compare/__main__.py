@@ -30,7 +30,7 @@ from bench.rig.machine import cores, installed
 from bench.rig.random_checkpoint import DEMO
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ROOT
-from litapi.descriptors import raise_limit
+from litapi.process import raise_limit
 
 SIZES = {"base": "base-patch16-224", "so400m": "so400m-patch16-naflex"}
 RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB of base, 4.5 GB of so400m

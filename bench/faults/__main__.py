@@ -16,7 +16,7 @@ from bench.faults.row import HEAD, Finding
 from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
 from bench.rig.result_file import RESULTS, save
-from litapi.descriptors import raise_limit
+from litapi.process import raise_limit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

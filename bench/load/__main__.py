@@ -34,7 +34,7 @@ from bench.load.summary import Report
 from bench.load.workload import SEEDS, Repeats, Workload, WorkloadError, folder
 from bench.rig.interrupt import Interrupt
 from bench.rig.machine import Machine, cores
-from litapi.descriptors import raise_limit
+from litapi.process import raise_limit
 
 CUT_OFF = 130
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from litapi.cores import cores as cores
+from litapi.process import cores as cores
 
 ROOT = Path(__file__).parent.parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==")

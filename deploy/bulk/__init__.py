@@ -2,7 +2,7 @@
 
 import os
 
-from litapi.cores import sleep_soon
+from litapi.process import sleep_soon
 
 # Read when ray is imported. Below "fatal" Ray tells of its own affairs on standard error.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import ray
 
-from litapi.cores import cores
+from litapi.process import cores
 from litapi.settings import Settings
 
 OBJECT_STORE = 100 << 20  # bytes

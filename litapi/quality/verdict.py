@@ -22,7 +22,7 @@ import orjson
 
 from litapi.checkpoint import Checkpoint
 from litapi.messages import KINDS
-from litapi.processor import processor
+from litapi.process import processor
 from litapi.quality.fidelity import Fidelity
 from litapi.quality.pairs import captioned
 from litapi.serving import Service

@@ -1,0 +1,116 @@
+"""What this process may use of the machine, and how its life is tied to others.
+
+Cores: the machine's count is wrong in a container: torch with sixty threads on a share of four
+cores is slower than with four. So it is the least of the affinity and the cgroup's quota.
+
+Processor: the bits of a vector depend on it: whether int8 has eight bits or seven, whether the rest
+is bfloat16 or float32, which kernels a card has. It is read without loading torch.
+
+Descriptors: the soft limit is 1,024 on most systems; idle clients alone use that up, and then the
+answers of workers find no descriptor to arrive in. The hard limit is not taken as it is: some
+containers have a billion, and a program that walks over all of them stands still.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+# Turns in which an idle thread of torch watches for work before it sleeps. Several processes have
+# threads for all cores; with libgomp's own number they would watch each other's work, not do it.
+SPINS = "2000"
+
+
+def cores(cgroup: Path = CGROUP) -> int:
+    """Cores of this process, at least 1."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota(cgroup)
+    return max(1, min(allowed, math.ceil(quota)) if quota else allowed)
+
+
+def sleep_soon() -> None:
+    """Let idle threads of torch sleep soon, here and in children, where torch is not loaded yet."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def _quota(cgroup: Path) -> float:
+    """Cores' worth of time by cgroup version 2, else version 1; 0: no limit."""
+    limit, period = [*_words(cgroup / "cpu.max"), "", ""][:2]
+    if not limit:
+        limit, period = (
+            "".join(_words(cgroup / "cpu" / f"cpu.cfs_{name}_us")) for name in ("quota", "period")
+        )
+    if not (limit.isdecimal() and period.isdecimal()):  # "max", "-1", or nothing to read
+        return 0.0
+    return int(limit) / max(1, int(period))
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+CPUINFO = Path("/proc/cpuinfo")
+NAMES = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+DECISIVE = frozenset(
+    {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+    | {"asimddp", "bf16", "i8mm", "sve"}
+)
+
+
+def processor(device: str, cpuinfo: Path = CPUINFO) -> list[str]:
+    """The instructions of this CPU that matter, or the names of the cards that are here."""
+    if device == "cpu":
+        return _instructions(cpuinfo)
+    try:
+        told = subprocess.run(NAMES, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return sorted(set(told.stdout.split("\n")) - {""})
+
+
+def _instructions(cpuinfo: Path) -> list[str]:
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        name, _, words = line.partition(":")
+        if name.strip() in ("flags", "Features"):  # as Intel and AMD say, and as ARM does
+            return sorted(DECISIVE & set(words.split()))
+    return []
+
+
+ENOUGH = 1 << 16
+
+
+def raise_limit() -> int:
+    """Raise the soft limit for this process and its children, as far as it may; the new one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(how: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send `how` to this process when the thread that started it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it ended before the tie was made
+            os.kill(os.getpid(), how)
