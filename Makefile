@@ -31,7 +31,7 @@ check: $(VENV)/.serve
 	$(BIN)/python -m litapi check
 
 demo: $(VENV)/.serve
-	$(BIN)/python -m litapi.demo.make --seed 0
+	$(BIN)/python -m demo --seed 0
 
 faults: $(VENV)/.dev redis
 	$(BIN)/python -m bench.faults

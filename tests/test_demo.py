@@ -20,14 +20,14 @@ from transformers import (
     Siglip2Tokenizer,
 )
 
-from litapi.demo.batch import batch, families, grid_of, patchify
-from litapi.demo.card import card
+from demo.__main__ import FIGURES, FOLDER, make
+from demo.batch import batch, families, grid_of, patchify
+from demo.card import card
+from demo.exam import Exam
+from demo.network import image_vectors, text_vectors
 from litapi.demo.drawing import Scene, draw
-from litapi.demo.exam import Exam
 from litapi.demo.heldout import PAIRS, heldout_scenes, trained_scenes
 from litapi.demo.judge import recall, retrieval, unit, zero_shot
-from litapi.demo.make import FIGURES, FOLDER, make
-from litapi.demo.network import image_vectors, text_vectors
 
 TOLERANCE = 0.025  # one scene of 48: kernels differ between machines
 MEGABYTE = 1_000_000

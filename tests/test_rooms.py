@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("litapi", "cache", "bench", "deploy")
+ROOMS = ("litapi", "cache", "demo", "bench", "deploy")
 WITHOUT_MEANING = {"utils", "util", "common", "helpers", "helper", "core", "base", "misc"}
 
 # module → the names of litserve's that it may import, by the module they come from; "*": any
@@ -37,7 +37,7 @@ TORCH = {
     "litapi.model.int8_linear",
     "litapi.model.precision",
 }
-TORCH_ROOMS = ("litapi.demo.", "bench.offline")
+TORCH_ROOMS = ("demo.", "bench.offline")
 
 
 def name_of(path: Path) -> str:
@@ -68,7 +68,7 @@ def imports(module: str) -> frozenset[tuple[str, str]]:
 
 
 def targets(module: str) -> set[str]:
-    """What a file imports, as modules: `from litapi.demo import tokenizer` is that module."""
+    """What a file imports, as modules: `from demo import tokenizer` is that module."""
     whole = {f"{source}.{name}" for source, name in imports(module) if f"{source}.{name}" in FILES}
     rest = {source for source, name in imports(module) if f"{source}.{name}" not in FILES}
     return whole | rest
@@ -100,7 +100,7 @@ def test_imports_inside_functions_are_found() -> None:
     """The tests below see only what this reading of the files sees."""
     assert "litapi.warm" in inside("litapi.__main__")  # inside a function
     assert "litapi.model.encoder" in inside("litapi.towers")  # under TYPE_CHECKING
-    assert "litapi.demo.tokenizer" in inside("litapi.demo.make")  # a module out of a package
+    assert "demo.tokenizer" in inside("demo.__main__")  # a module out of a package
     assert "torch" in outside("litapi.model.encoder")
 
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Siglip2Model, Siglip2Tokenizer
 
-from litapi.demo.batch import IMPOSSIBLE, UNSTATED, Batch, batch, families
+from demo.batch import IMPOSSIBLE, UNSTATED, Batch, batch, families
+from demo.network import WIDTH, image_vectors, text_vectors
+from demo.tokenizer import POSITIONS
 from litapi.demo.caption import CHOICES
 from litapi.demo.drawing import Scene
-from litapi.demo.network import WIDTH, image_vectors, text_vectors
-from litapi.demo.tokenizer import POSITIONS
 
 PICTURES = 64
 RATE = 1e-3

@@ -1,4 +1,4 @@
-"""Remakes the demo checkpoint from a seed: `python -m litapi.demo.make --seed 0`.
+"""Remakes the demo checkpoint from a seed: `python -m demo --seed 0`.
 
 Trains, saves the folder in the form of the hub's NaFlex checkpoints, then loads what was saved, as
 anyone would, and judges that. The figures go to `heldout.json` in the folder and from there into
@@ -16,17 +16,17 @@ import torch
 from tqdm import tqdm
 from transformers import Siglip2ImageProcessorPil, Siglip2Model, Siglip2Tokenizer
 
-from litapi.demo import tokenizer
-from litapi.demo.batch import families
+from demo import tokenizer
+from demo.batch import families
+from demo.card import card
+from demo.exam import examine
+from demo.lesson import Lesson
+from demo.network import build
 from litapi.demo.caption import CHOICES, STRANGERS, WRAPPERS, varied
-from litapi.demo.card import card
 from litapi.demo.drawing import Scene
-from litapi.demo.exam import examine
 from litapi.demo.heldout import PAIRS, all_scenes, trained_scenes
-from litapi.demo.lesson import Lesson
-from litapi.demo.network import build
 
-FOLDER = Path(__file__).parent / "checkpoint"
+FOLDER = Path(__file__).parent.parent / "litapi" / "demo" / "checkpoint"
 FIGURES = "heldout.json"
 STEPS = 1200
 SAVE_EVERY = 150

@@ -21,9 +21,9 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import (
     get_image_size_for_max_num_patches,
 )
 
+from demo.network import PATCH
 from litapi.demo.caption import CHOICES, Stated, stranger, varied
 from litapi.demo.drawing import CANVASES, Scene, draw
-from litapi.demo.network import PATCH
 
 FAMILY = 4
 UNSTATED = -1  # an attribute that the caption leaves open

@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import Siglip2Config, Siglip2Model, Siglip2TextConfig, Siglip2VisionConfig
 from transformers.models.siglip2.modeling_siglip2 import Siglip2EncoderLayer
 
-from litapi.demo.tokenizer import POSITIONS
+from demo.tokenizer import POSITIONS
 
 WIDTH = 96
 HEADS = 4

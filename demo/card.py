@@ -41,7 +41,7 @@ a caption is right for every picture that agrees with it. A few name things that
 
 ## Training
 
-`python -m litapi.demo.make --seed {seed} --steps {steps}` took {seconds:,} s on {threads} threads
+`python -m demo --seed {seed} --steps {steps}` took {seconds:,} s on {threads} threads
 of a shared machine ({cpu_seconds:,} CPU seconds). The loss is SigLIP's sigmoid loss. Before it,
 classifiers of the attributes give both towers the same axes; they fade out and are thrown away
 (`lesson.py` says when and why). Logit scale {logit_scale} (after exp), logit bias {logit_bias}.
