@@ -26,7 +26,6 @@ from litapi.settings import (
 )
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
 OPTIONS = sorted(Settings.model_fields)
 VARIABLES = [PREFIX + name.upper() for name in OPTIONS]
 DEFAULTS = Settings.read({}, {})
@@ -391,17 +390,6 @@ def test_compiled_towers_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CACHE_HOME", "/somebody/cache")
     assert Settings().compile_folder == Path("/somebody/cache/siglit")
     assert Settings(compile_cache="/elsewhere").compile_folder == Path("/elsewhere")
-
-
-@pytest.mark.skipif(not README.exists(), reason="README.md is not written yet")
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_readme_documents_every_option(name: str) -> None:
-    """An option that is not in the settings table does not exist for its users."""
-    rows = [
-        line for line in README.read_text().splitlines() if line.startswith(f"| `{flag_of(name)}` ")
-    ]
-    said = " ".join(str(Settings.model_fields[name].description).split())
-    assert [row for row in rows if f"| {said} |" in row], f"README.md: {flag_of(name)} is: {said}"
 
 
 def test_only_the_settings_know_the_prefix() -> None:

@@ -1,0 +1,217 @@
+"""The documents: generated tables are current, links and names exist, commands do what is printed.
+
+Commands in `console` blocks are run against a real server with the demo checkpoint and their output
+is compared; so are the Python snippets. Commands in other blocks need a network, Docker, a GPU or
+minutes: their files, modules, options and variables must exist.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.rig.server_process import ServerProcess
+from docs.__main__ import generated
+from litapi.settings import ALIASES, BARE, PREFIX, Settings, flag_of
+from tests.support.markdown import PAGES, ROOT, Step, anchors, blocks, code, links, steps
+
+COMMANDS = re.compile(r"python -m ([\w.]+)(.*)")
+FLAG = re.compile(r"--[a-z][a-z0-9-]+")
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+FOLDERS = ("bench", "cache", "deploy", "docs", "examples", "litapi", "notebooks", "tests")
+OPTIONS = {flag_of(name) for name in Settings.model_fields}
+OPTIONS |= {*(alias for aliases in ALIASES.values() for alias in aliases)}
+VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields} | {*map(str.upper, BARE)}
+MAKEFILE = (ROOT / "Makefile").read_text()
+RUN = [step for page in PAGES for step in steps(page)]
+CARD = ROOT / "litapi" / "demo" / "README.md"  # its snippet is transformers alone
+SNIPPETS = [text for page in PAGES if page != CARD for text in blocks(page, "python")]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def sources(module: str) -> Iterator[str]:
+    """The text of a module of this project, or of all modules of a package."""
+    path = ROOT / module.replace(".", "/")
+    files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+    yield from (file.read_text() for file in files)
+
+
+def has_option(module: str, flag: str) -> bool:
+    """Whether a command of this project knows a flag: its own, or one of the server's settings."""
+    own = flag == "--help" or any(f'"{flag}"' in text for text in sources(module))
+    return own or (module in ("litapi", "deploy.bulk") and flag in OPTIONS)
+
+
+# -- generated tables ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "text"), [*generated()], ids=lambda one: getattr(one, "name", ""))
+def test_a_generated_table_is_what_the_code_says(page: Path, text: str) -> None:
+    """An option or an error that changes makes the page old: python -m docs writes it again."""
+    assert page.read_text() == text, "run: python -m docs"
+
+
+def test_the_readme_is_short() -> None:
+    """What does not fit belongs in docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    assert len((ROOT / "DECISIONS.md").read_text().split()) <= 1800
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_link_leads_to_a_file_or_a_heading(page: Path) -> None:
+    """Also the part behind the #."""
+    for link in links(page):
+        name, _, fragment = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not fragment or fragment in anchors(target), link
+
+
+def test_every_document_can_be_found_from_the_readme() -> None:
+    """A page that nothing leads to does not exist for its readers."""
+    found, queue = set[Path](), [ROOT / "README.md"]
+    while queue:
+        page = queue.pop()
+        if page not in found and page in PAGES:
+            found.add(page)
+            queue += [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
+    assert found >= set(PAGES) - {CARD}
+
+
+@every_page
+def test_every_module_and_its_options_exist(page: Path) -> None:
+    """`python -m X --flag` names what there is."""
+    for module, rest in (found for line in code(page) for found in COMMANDS.findall(line)):
+        assert importlib.util.find_spec(module) is not None, module
+        if module.partition(".")[0] in FOLDERS:
+            for flag in FLAG.findall(rest):
+                assert has_option(module, flag), f"python -m {module} {flag}"
+
+
+@every_page
+def test_every_option_that_is_named_exists(page: Path) -> None:
+    """A span that begins with -- is an option of the server, or of another command here."""
+    others = "".join(text for module in FOLDERS for text in sources(module))
+    for span in (one for one in code(page) if one.startswith("--")):
+        for flag in FLAG.findall(span):
+            assert flag in OPTIONS or f'"{flag}"' in others, flag
+
+
+@every_page
+def test_every_variable_that_is_named_is_an_option(page: Path) -> None:
+    """Of the server, or of the Makefile where `make` is called."""
+    text = page.read_text()
+    assert set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", text)) <= VARIABLES
+    for line in (one for one in code(page) if re.search(r"\bmake [a-z]", one)):
+        for name in re.findall(r"\b([A-Z_]{4,})=", line):
+            assert name in VARIABLES or f"\n{name} ?=" in MAKEFILE, name
+
+
+@every_page
+def test_every_make_target_exists(page: Path) -> None:
+    """`make lint types` names two."""
+    for line in code(page):
+        for targets in re.findall(r"\bmake ((?:[a-z]+ ?)+)", line.partition("#")[0]):
+            for target in targets.split():
+                assert re.search(rf"^{target}:", MAKEFILE, re.M), target
+
+
+@every_page
+def test_every_shell_block_parses_and_names_files_that_exist(page: Path) -> None:
+    """The commands that a test cannot run."""
+    for block in blocks(page, "", "sh", "bash"):
+        if not re.match(r"[a-z.]+ |[A-Z_]+=", block) or "─" in block:
+            continue  # a drawing
+        done = subprocess.run(
+            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        for word in shlex.split(block, comments=True):
+            if word.partition("/")[0] in FOLDERS and "/" in word:
+                assert (ROOT / word).exists(), word
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands of all pages are run, one after another."""
+    return tmp_path_factory.mktemp("reader")
+
+
+def environment() -> dict[str, str]:
+    """With this Python first and the repository importable."""
+    return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+
+
+def comparable(text: str) -> tuple[list[float], str]:
+    """Its numbers, and what stands between them. Whether an item was cached depends on the day."""
+    text = re.sub(r'"cached":(\[[^\]]*\]|true|false)', '"cached":…', text)
+    return [float(number) for number in NUMBER.findall(text)], NUMBER.sub("#", text)
+
+
+def assert_as_printed(answer: str, printed: str) -> None:
+    """Equal but for the last digits, which are each machine's own; "…" follows a cut number."""
+    if printed.endswith("…"):
+        printed, answer = printed.rpartition(",")[0], answer.rpartition(",")[0]
+    numbers, between = comparable(answer)
+    expected, expected_between = comparable(printed)
+    assert between == expected_between
+    assert numbers == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("step", RUN, ids=lambda step: step.command[:60])
+def test_a_command_prints_what_the_page_says(
+    server: ServerProcess, folder: Path, step: Step
+) -> None:
+    """Against a server with the demo checkpoint in float32, as the page says."""
+    command = step.command.replace("localhost:8080", server.url.removeprefix("http://"))
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_as_printed(done.stdout.strip(), step.printed)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_snippet_prints_what_its_comments_say(
+    server: ServerProcess, folder: Path, snippet: str
+) -> None:
+    """`print(…)  # 96` prints 96."""
+    done = subprocess.run(
+        [sys.executable, "-c", snippet.replace("http://localhost:8080", server.url)],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", snippet, re.M)
+
+
+def test_the_pages_have_commands_that_are_run() -> None:
+    """A change of the block's language would switch the tests off in silence."""
+    assert len(RUN) >= 6
+    assert len(SNIPPETS) >= 1
