@@ -10,7 +10,8 @@ if TYPE_CHECKING:  # workers configure their logs by this file and must not need
     from litapi.settings import Settings
 
 TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-CHATTY = ("httpx", "filelock", "huggingface_hub", "PIL", "asyncio", "litserve", "urllib3")
+CHATTY = ("httpx", "filelock", "huggingface_hub", "asyncio", "litserve", "urllib3")
+PARSERS = ("python_multipart", "PIL")  # they warn of what a stranger sends
 
 
 # Any stranger can provoke these as fast as he can send; `siglit_connections_refused` counts them.
@@ -28,6 +29,8 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in PARSERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
 
 

@@ -92,7 +92,7 @@ class EmbedServer(DispatchServer):
                 http=guarded(_patience(settings)),
                 loop="uvloop",
                 ws="none",
-                timeout_keep_alive=75,
+                timeout_keep_alive=settings.keep_alive,
                 backlog=4096,
                 proxy_headers=bool(settings.rate_limit or settings.otlp_endpoint),  # who reads them
                 **_tls(settings),
@@ -196,10 +196,13 @@ def _require_alike(kind: str, workers: Sequence[dict[str, Any]]) -> None:
 
 
 def _patience(settings: Settings) -> Patience:
+    processes = settings.front_processes  # each has its share of what all may hold
     return Patience(
         head_seconds=settings.header_timeout,
         head_bytes=settings.max_header_bytes,
         stall_seconds=settings.body_timeout,
+        bodies_bytes=max(settings.max_bodies_mb * MB // processes, settings.max_body_bytes),
+        answers_bytes=settings.max_answers_mb * MB // processes,
     )
 
 

@@ -112,6 +112,9 @@ class Settings(BaseModel):
     api_keys: tuple[str, ...] = Field((), description="keys that may ask, with commas; none: all")
     rate_limit: float = Field(0.0, ge=0, description="requests a second for each key; 0: no limit")
     cors_origins: tuple[str, ...] = Field((), description="web origins that may ask, with commas")
+    cors_private_network: Literal["off", "on"] = Field(
+        "off", description="let those web origins ask from a public network into a private one"
+    )
     tls_cert: str | None = Field(None, description="certificate file; with tls_key serves https")
     tls_key: str | None = Field(None, description="key file of the certificate")
     image_urls: Literal["off", "allowed", "any-public"] = Field(
@@ -133,6 +136,15 @@ class Settings(BaseModel):
     header_timeout: float = Field(5.0, gt=0, description="seconds for the head of a request")
     body_timeout: float = Field(4.0, gt=0, description="seconds in which a body may stand still")
     max_header_bytes: int = Field(32 << 10, ge=1024, description="bytes of the head of a request")
+    keep_alive: int = Field(
+        75, ge=1, le=86_400, description="seconds that a connection without requests is kept"
+    )
+    max_bodies_mb: int = Field(
+        128, ge=1, description="megabytes of request bodies held at the same time; beyond: 429"
+    )
+    max_answers_mb: int = Field(
+        64, ge=1, description="megabytes of answers not yet taken; beyond: slow readers are cut"
+    )
     start_timeout: float = Field(600.0, gt=0, description="seconds for all workers to load")
     drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
 

@@ -53,7 +53,11 @@ class Answer:
             "code": error.code,
             "param": error.param,
         }
-        answer = cls.json({"error": {**body, "items": items} if items else body}, error.status)
+        content = {"error": {**body, "items": items} if items else body}
+        try:
+            answer = cls.json(content, error.status)
+        except TypeError:  # a name that the client chose is no text, such as half an emoji
+            answer = cls.json(_writable(content), error.status)
         if error.retry_after is not None:
             answer.headers.append((b"retry-after", b"%d" % error.retry_after))
         if error.allow:
@@ -69,6 +73,15 @@ class Answer:
         shape = b"%d,%d" % (len(entries), vectors.dimension)
         answer.headers += [(b"x-embedding-shape", shape), (b"x-embedding-dtype", b"float32-le")]
         return answer
+
+
+def _writable(content: Any) -> Any:
+    """The same with a question mark for each character that UTF-8 cannot write."""
+    if isinstance(content, dict):
+        return {name: _writable(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_writable(one) for one in content]
+    return content.encode(errors="replace").decode() if isinstance(content, str) else content
 
 
 class Vectors:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
 log = logging.getLogger("siglit.front")
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
-PAGES = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
+PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
 FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
 TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
@@ -169,7 +169,10 @@ class Front:
         try:
             answer = await self._answer(incoming)
             if answer is None:
-                await self._pages(scope, receive, send)
+                # a page asked for by HEAD is its own head: the server below drops the body
+                method = "GET" if incoming.method == "HEAD" else incoming.method
+                page = {**scope, "path": incoming.path, "method": method}
+                await self._pages(page, receive, send)
                 return
             request_id = _request_id(incoming, self._fresh)
             if self._wrapped or not _sent_whole(answer, incoming, request_id):
@@ -213,7 +216,7 @@ class Front:
         route = self._table.get(("GET" if method == "HEAD" else method, path))
         if route is not None:
             return route
-        if path.startswith(PAGES):
+        if f"{path}/".startswith(PAGES):
             return None
         if path in self._paths:
             found = {method for method, known in self._table if known == path}

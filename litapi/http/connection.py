@@ -9,6 +9,11 @@ the sweep before. A limit is a promise, so a wait that would pass it before the 
 this one. An answer that ends a request before its body was read is followed by a lingering close: a
 socket closed over unread bytes is reset, and the client may lose the answer.
 
+A client that sends requests ahead of its answers is not read while any of them waits for its turn,
+nor while it takes no answers: what was read of it by then is parsed in small pieces, and the rest
+stays as the bytes it is. An offered upgrade is ignored (RFC 9110, 7.8): the parser would stop at
+it, so another one reads on behind a head without the offer.
+
 Whole answers leave at the end of a turn of the loop, one connection's after another's. A write
 wakes the process that waits for it, which costs a third of a cache hit; a client or a balancer that
 is still at the first answer of a turn need not be woken for the others.
@@ -19,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -26,6 +32,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -33,9 +41,17 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import Server, ServerState
 
-from litapi.errors import HeadersTooLarge, HttpInvalid, NotReady, RequestTimeout, ServiceError
+from litapi.errors import (
+    HeadersTooLarge,
+    HttpInvalid,
+    NotReady,
+    Overloaded,
+    RequestTimeout,
+    ServiceError,
+)
+from litapi.held import SMALL, Answers, Bodies
 from litapi.http.answer import Answer
-from litapi.http.request import BODY, LEFT, ClientGone
+from litapi.http.request import BODY, HOLD, LEFT, ClientGone
 from litapi.metrics import connection_refused
 
 if TYPE_CHECKING:
@@ -45,6 +61,10 @@ log = logging.getLogger("siglit.guard")
 
 WHOLE = "siglit.whole"  # the extension of the ASGI scope by which an answer goes out in one write
 SLICE = 50  # connections looked at before others get a turn
+AT_ONCE = 1 << 10  # bytes that are parsed at once; as many requests ahead may be in them
+PIECE = 256  # bytes of more than that which are parsed at once ...
+BODY_PIECE = 8 << 10  # ... and where a body is awaited
+NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,8 @@ class Patience:
     linger_seconds: float = 2.0  # reading on after an early answer, at most this long ...
     linger_bytes: int = 64 << 20  # ... and this much
     sweep_seconds: float = 0.5  # between two looks at all connections
+    bodies_bytes: int = 128 << 20  # of all large bodies that a process holds
+    answers_bytes: int = 64 << 20  # of all large answers that clients have not taken
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -76,9 +98,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Puts a door before the transport, so that uvicorn's closing can be made to linger."""
         self._wire = cast("asyncio.Transport", transport)
-        sweep = _Sweep.of(self.server_state, self.loop, self.patience.sweep_seconds)
+        self._sweep = sweep = _Sweep.of(self.server_state, self.loop, self.patience)
         self._door = _Door(self._wire, sweep.outbox, self._lingers)
-        self._taken = 0  # bytes received
+        self._pending = NOTHING  # received, but not parsed yet
+        self._taken = 0  # bytes parsed
+        self._head_end = 0  # `_taken` when the last head was whole
+        self._owed = False  # whether the next request waits until the client takes its answers
+        self._heavy = False  # whether it ever sent a body that counts
+        self._rate = 0.0  # bytes a second that such a body brings
         self._asked = 0  # requests begun
         self._fruit = 0  # `_taken` when a body byte, or the end of a request, last came
         self._rested = -1  # `_taken` when the last answer was whole and nothing else was asked
@@ -91,14 +118,21 @@ class GuardedProtocol(HttpToolsProtocol):
             WHOLE: self._send_whole,
             BODY: self._taken_whole,
             LEFT: self._watched,
+            HOLD: self._holds,
         }
         super().connection_made(cast("asyncio.Transport", self._door))
+        self.flow = _Flow(self.transport, self.pipeline)
         sweep.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go of what refers to this object, which would wait for the collector otherwise."""
         self._door.let_go()
         self._extensions = {}
+        self._pending = NOTHING
+        if self._heavy:
+            self._sweep.bodies.forget(self)
+            for waiting, _ in self.pipeline:
+                self._sweep.bodies.drop(id(waiting.scope))
         super().connection_lost(exc)
         self.scope = self.cycle = None  # type: ignore[assignment]  # as before the first request
         self.pipeline.clear()
@@ -108,50 +142,142 @@ class GuardedProtocol(HttpToolsProtocol):
         self._leaves.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Counts what is neither body nor a whole request: headers, trailers, framing."""
-        self._taken += len(data)
+        """Parses what came; in pieces where it may hold many requests."""
         if self._deaf:
+            self._taken += len(data)
             self._discard()
-            return
-        super().data_received(data)
+        elif len(data) > AT_ONCE or self._pending:
+            self._pending = memoryview(bytes(self._pending) + data if self._pending else data)
+            self._read_on()
+        else:
+            parsed = self._parse(data)
+            if parsed < len(data):
+                self._pending = memoryview(data)[parsed:]
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Parse what has come until a request must wait for its turn; then read more."""
+        flow = self.flow
+        while self._pending and not (self.pipeline or flow.write_paused or self._deaf):
+            awaited = self._in_flight and self.cycle.more_body
+            parsed = self._parse(self._pending[: BODY_PIECE if awaited else PIECE])
+            self._pending = self._pending[parsed:]
+        if self._deaf:
+            self._pending = NOTHING
+        if self._pending:
+            flow.pause_reading()
+        elif self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            flow.resume_reading()  # else the application does, once it takes the body
+
+    def _parse(self, data: bytes | memoryview) -> int:
+        """Gives the parser one piece, and says how much of it was parsed.
+
+        Counts what is neither body nor a whole request: headers, trailers, framing.
+        """
+        parsed = len(data)
+        self._taken += parsed
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            self._taken -= parsed - stopped.args[0]
+            parsed = stopped.args[0]
+            self._ignore_upgrade()
+        except httptools.HttpParserError:
+            self._end(self._fault or HttpInvalid())
         if self._taken - self._fruit > self.patience.head_bytes:
             self._end(HeadersTooLarge())
+        return parsed
+
+    def _should_upgrade(self) -> bool:
+        """uvicorn asks before it begins with a request; `_ignore_upgrade` begins it instead."""
+        return True
+
+    def _ignore_upgrade(self) -> None:
+        """Read the request as if nothing had been offered, its body with it."""
+        if self.parser.get_method() == b"CONNECT":
+            self._end(HttpInvalid())  # what follows belongs to a tunnel that there is not
+            return
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/"]
+        head += [self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = [one for one in value.split(b",") if one.strip().lower() != b"upgrade"]
+                head += [name, b": ", b",".join(options), b"\r\n"]
+            elif name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser.feed_data(b"".join([*head, b"\r\n"]))
 
     def on_headers_complete(self) -> None:
         """Until its body is whole, an answer to the request will close the connection."""
         if self._taken - self._fruit > self.patience.head_bytes:
             self._measure()
         super().on_headers_complete()
-        self._asked += 1
-        if self.cycle is not None:
+        if self.cycle is not None and self.cycle.scope is self.scope:  # else it is an upgrade
+            self._asked += 1
+            self._head_end = self._taken
             self._keep_alive = self.cycle.keep_alive
             self.cycle.keep_alive = False
             # Functions of the cycle would make it refer to itself: only the collector finds that.
             self.cycle.scope["extensions"] = self._extensions
 
     def on_body(self, body: bytes) -> None:
-        """Body bytes are for the application to limit."""
+        """Body bytes are for the application to limit; here, what all requests hold together."""
         self._fruit = self._taken
         super().on_body(body)
+        if self._taken - self._head_end > SMALL and not self._deaf:
+            self._weigh(len(body))
+
+    def _weigh(self, size: int) -> None:
+        if not self.cycle.response_complete:
+            self._heavy = True
+            if not self._sweep.bodies.add(id(self.cycle.scope), size):
+                self.overloads()
 
     def on_message_complete(self) -> None:
         """The body is whole: the connection may live on, unless its end was announced already."""
         self._fruit = self._taken
         super().on_message_complete()
-        if self.cycle is not None and not self.cycle.response_started:
-            self.cycle.keep_alive = self._keep_alive
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope and not cycle.response_started:
+            cycle.keep_alive = self._keep_alive
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for its timer: a new one for each answer is a tenth of a cache hit."""
+        """As uvicorn's, but for its timer: a new one for each answer is a tenth of a cache hit.
+
+        And the client that sent requests ahead must take this answer before the next is begun.
+        """
         self.server_state.total_requests += 1
         self._leaves.clear()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._door.flush()
+            self._owed = True
+            self._begin_owed()
         else:
+            self.flow.resume_reading()
             self._rested = self._taken  # from here on the sweep waits for another request
+
+    def _begin_owed(self) -> None:
+        if self._owed and not self.flow.write_paused:
+            self._owed = False
+            self._start_asgi_task(*self.pipeline.pop())
+            self._read_on()
+
+    def pause_writing(self) -> None:
+        """Who takes no answers is not read."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client takes its answers again: it is the turn of its next request."""
+        super().resume_writing()
+        if self._owed:
+            self._begin_owed()
+        else:
+            self._read_on()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """As uvicorn's, but for a callback at the end of each task."""
@@ -164,11 +290,8 @@ class GuardedProtocol(HttpToolsProtocol):
             await cycle.run_asgi(app)
         finally:
             self.tasks.discard(task)
-
-    def send_400_response(self, msg: str) -> None:
-        """uvicorn calls this when the parser gives up."""
-        del msg
-        self._end(self._fault or HttpInvalid())
+            if self._heavy:
+                self._sweep.bodies.drop(id(cycle.scope))
 
     def _taken_whole(self, scope: Any) -> bytes | None:
         """What the first `receive` of a request would give, where that is its whole body.
@@ -182,6 +305,17 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle.message_event.clear()  # from here on it says that the client has gone
         self.flow.resume_reading()
         return body
+
+    def _holds(self, scope: Any, size: int) -> bool:
+        """The application holds so many bytes more for a request. False: it is to refuse it."""
+        self._heavy = True
+        return self._sweep.bodies.add(id(scope), size)
+
+    def overloads(self) -> None:
+        """Its body is the one that memory is taken from."""
+        if self.cycle is not None:
+            self._sweep.bodies.drop(id(self.cycle.scope))
+        self._end(Overloaded())
 
     def _watched(self, scope: Any) -> asyncio.Future[Exception] | None:
         """Done once the client has hung up. None: ask `receive`, as with the body."""
@@ -241,13 +375,14 @@ class GuardedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.patience.head_bytes:
             self._fault = HeadersTooLarge()
-            raise ValueError  # the parser stops, and `send_400_response` is called
+            raise ValueError  # the parser stops
 
     def _end(self, error: ServiceError) -> None:
         """Listen no more; answer with `error` when it is its turn, and close."""
         if not self._deaf:
             self._deaf = True
             self._fault = error
+            self._pending = NOTHING
             self._settle()
 
     def _settle(self) -> None:
@@ -312,11 +447,24 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._deaf:
             self._settle()
         else:
-            watch.look(now, self._awaited(), self._asked, self._taken)
+            awaited = self._awaited()
+            if self._heavy:
+                self._pace(awaited)
+            watch.look(now, awaited, self._asked, self._taken)
             if watch.tired(now, patience):
                 self._end(RequestTimeout())
             elif watch.idle_for(now) >= self.timeout_keep_alive:
                 self.timeout_keep_alive_handler()
+
+    def _pace(self, awaited: Awaited) -> None:
+        """How fast a large body comes, the last sweep for half of it."""
+        if awaited is Awaited.BODY:
+            came = self._watch.came(self._taken) / self.patience.sweep_seconds
+            self._rate = (self._rate + came) / 2
+            self._sweep.bodies.pace(self, id(self.cycle.scope), self._rate)
+        else:
+            self._rate = 0.0
+            self._sweep.bodies.forget(self)
 
     def _awaited(self) -> Awaited:
         cycle = self.cycle
@@ -345,6 +493,18 @@ class GuardedServer(Server):
 def guarded(patience: Patience) -> type[GuardedProtocol]:
     """A protocol class with limits of its own."""
     return type("GuardedProtocol", (GuardedProtocol,), {"patience": patience})
+
+
+class _Flow(FlowControl):
+    """Reading rests while requests wait for their turn or answers to be taken, whoever wants it."""
+
+    def __init__(self, transport: asyncio.Transport, ahead: deque[Any]) -> None:
+        super().__init__(transport)
+        self._ahead = ahead
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._ahead and not self.write_paused:
+            super().resume_reading()
 
 
 class Awaited(Enum):
@@ -392,6 +552,10 @@ class _Watch:
         self._since, self._base = now, self._taken
         return came < seconds * patience.drip_bytes
 
+    def came(self, taken: int) -> int:
+        """Bytes since the last look."""
+        return taken - self._taken
+
     def idle_for(self, now: float) -> float:
         """Seconds for which the client has asked nothing more."""
         return now - self._since if self._awaited is Awaited.REQUEST else 0.0
@@ -423,7 +587,12 @@ class _Door:
 
     def write(self, data: bytes) -> None:
         self.flush()
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         self._wire.write(data)
+        if len(data) > SMALL:
+            self._outbox.answers.wrote(self, len(data))
 
     def write_soon(self, data: bytes) -> None:
         """Written with what other connections write in this turn of the loop."""
@@ -435,7 +604,7 @@ class _Door:
         if self._soon:
             soon, self._soon = self._soon, b""
             if not self._wire.is_closing():
-                self._wire.write(soon)
+                self._write(soon)
 
     def is_closing(self) -> bool:
         return self.closed or self._wire.is_closing()
@@ -451,6 +620,15 @@ class _Door:
 
     def let_go(self) -> None:
         self._lingers = bool  # which is False, and refers to nobody
+        self._outbox.answers.forget(self)
+
+    def unsent(self) -> int:
+        return self._wire.get_write_buffer_size()
+
+    def cut(self) -> None:
+        """The client takes its answers too slowly for what they make this process hold."""
+        connection_refused("answer_not_taken")
+        self._wire.abort()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wire, name)
@@ -459,9 +637,10 @@ class _Door:
 class _Outbox:
     """The doors of a server that have something to write at the end of this turn of the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, answers_bytes: int) -> None:
         self._loop = loop
         self._doors: list[_Door] = []
+        self.answers = Answers(answers_bytes, loop.time)
 
     def put(self, door: _Door) -> None:
         if not self._doors:
@@ -478,22 +657,28 @@ class _Outbox:
 
 
 class _Sweep:
-    """The one timer of a server, which rests while there are no connections; and its outbox."""
+    """The one timer of a server, which rests while there are no connections.
+
+    With it, what the connections of the server have in common: outbox, bodies and answers held.
+    """
 
     _of_server: ClassVar[WeakKeyDictionary[ServerState, _Sweep]] = WeakKeyDictionary()
 
-    def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    def __init__(
+        self, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience
+    ) -> None:
         self._connections = state.connections
         self._loop = loop
-        self._seconds = seconds
+        self._seconds = patience.sweep_seconds
         self._timer: asyncio.TimerHandle | None = None
-        self.outbox = _Outbox(loop)
+        self.outbox = _Outbox(loop, patience.answers_bytes)
+        self.bodies = Bodies(patience.bodies_bytes)
 
     @classmethod
-    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, seconds: float) -> _Sweep:
+    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience) -> _Sweep:
         sweep = cls._of_server.get(state)
         if sweep is None:
-            sweep = cls._of_server[state] = cls(state, loop, seconds)
+            sweep = cls._of_server[state] = cls(state, loop, patience)
         return sweep
 
     def wake(self) -> None:
@@ -502,6 +687,8 @@ class _Sweep:
 
     def _begin(self) -> None:
         self._timer = None
+        self.bodies.show()
+        self.outbox.answers.show()
         if self._connections:
             self.wake()  # first, so that no error below ends the sweeping
             self._slice(list(self._connections))

@@ -54,6 +54,7 @@ DEEPEST = 4  # a body, its list, a part of it, the object in that
 NESTED = frozenset({list, dict})
 LARGE = 1 << 20  # bytes of a body in which commas are counted before it is parsed
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
+CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"windows-1252"})
 _WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
 
 
@@ -153,6 +154,7 @@ class Reader:
 
     async def _multipart(self, incoming: Incoming) -> Upload:
         headers = Headers(raw=incoming.scope["headers"])
+        _check_charset(headers["content-type"])
         tail = Tail(incoming.chunks())
         parser = MultiPartParser(headers, tail.chunks(), max_files=self._max_items)
         try:
@@ -277,6 +279,13 @@ def _refuse_options(query: dict[str, str]) -> None:
     if stray:
         name = min(stray)
         raise RequestInvalid(f"{name}: options of a JSON body go into the body", param=name)
+
+
+def _check_charset(content_type: str) -> None:
+    """Python also knows codecs that take quadratic time, or that make lone surrogates."""
+    _, options = parse_options_header(content_type)
+    if options.get(b"charset", b"utf-8").lower() not in CHARSETS:
+        raise MultipartInvalid("The charset of a multipart body is not read here; UTF-8 is.")
 
 
 def _base64(text: str) -> bytes | None:

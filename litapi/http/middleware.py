@@ -12,6 +12,7 @@ from litapi.http.request import Receive, Scope, Send
 from litapi.settings import Settings
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+PRIVATE_NETWORK = b"access-control-request-private-network"
 SEEN = [
     "X-Cache",
     "X-Truncated",
@@ -26,22 +27,32 @@ SEEN = [
 def wrap(app: App, settings: Settings) -> App:
     """`app` inside its middlewares, traces outermost."""
     if settings.cors_origins:
-        app = _cors(app, settings.cors_origins)
+        app = _cors(app, settings.cors_origins, settings.cors_private_network == "on")
     if settings.otlp_endpoint:
         app = _traced(app, settings.otlp_endpoint)
     return app
 
 
-def _cors(app: App, origins: tuple[str, ...]) -> App:
+def _cors(app: App, origins: tuple[str, ...], private: bool) -> App:
+    from starlette.datastructures import Headers
     from starlette.middleware.cors import CORSMiddleware
+    from starlette.responses import Response
 
-    return CORSMiddleware(
+    class Cors(CORSMiddleware):
+        """Starlette's, but a page that may ask reads no 400 for the network it asks from."""
+
+        def preflight_response(self, request_headers: Headers) -> Response:
+            kept = [pair for pair in request_headers.raw if private or pair[0] != PRIVATE_NETWORK]
+            return super().preflight_response(Headers(raw=kept))
+
+    return Cors(
         app,
         allow_origins=list(origins),
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
         expose_headers=SEEN,
         max_age=600,
+        allow_private_network=private,
     )
 
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 from typing import Any, Final
 
 import orjson
-from fastapi import FastAPI, Security
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import FastAPI, Request, Security
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 from litapi.errors import (
     ItemError,
     ItemsInvalid,
+    MethodNotAllowed,
     ModelUnknown,
     NotReady,
     RequestInvalid,
+    RouteUnknown,
     ServiceError,
     Unauthorized,
     public_errors,
@@ -152,6 +155,8 @@ def describe() -> FastAPI:
         version="1",
         openapi_tags=TAGS,
         swagger_ui_parameters=PAGE,
+        redirect_slashes=False,  # the redirect would go to whatever host the client named
+        exception_handlers={HTTPException: _refused},
     )
     post = _Posts(app)
     post(
@@ -168,6 +173,17 @@ def describe() -> FastAPI:
     for path in FACT_ROUTES:
         _get(app, path, forms.get(path))
     return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What the pages do not have, in the form that every route shares."""
+    status, given = getattr(error, "status_code", 500), getattr(error, "headers", None) or {}
+    refusal: ServiceError = RouteUnknown() if status == 404 else ServiceError()
+    if status == 405:
+        refusal = MethodNotAllowed({*given.get("Allow", "GET").split(", "), "HEAD"})
+    answer = Answer.error(refusal)
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers)
 
 
 async def _elsewhere() -> None:

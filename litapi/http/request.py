@@ -7,16 +7,20 @@ look-up. What is here is the little of a request that the routes need.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from litapi.errors import BodyTooLarge, RequestInvalid
+from litapi.errors import BodyTooLarge, Overloaded, RequestInvalid
+from litapi.inflate import Inflate
 
 # Extensions of the scope, each to be called with the scope; each may give None.
 BODY = "siglit.body"  # the whole body of a request
 LEFT = "siglit.left"  # a future that is done, with a `ClientGone`, once the client has hung up
+HOLD = "siglit.hold"  # with a size: this many bytes more are held; False: refuse the request
 MOST_DIGITS = 18  # of a content length that may be meant
+ENCODED = b"content-encoding"
 
 _NONE: dict[str, Any] = {}
 
@@ -31,7 +35,11 @@ class ClientGone(Exception):
 
 
 class Incoming:
-    """A request: `method`, `path`, headers by lower-case bytes, the body on demand."""
+    """A request: `method`, `path`, headers by lower-case bytes, the body on demand.
+
+    A slash at the end of the path makes no other route, and the body is read as it was before it
+    was compressed for its way.
+    """
 
     __slots__ = (
         "_body",
@@ -49,7 +57,8 @@ class Incoming:
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         self.scope = scope
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        path: str = scope["path"]
+        self.path = path[:-1] if path[-1:] == "/" and len(path) > 1 else path
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.limit = limit
         self.whole = False
@@ -81,11 +90,31 @@ class Incoming:
 
         Raises:
             BodyTooLarge: as soon as the announced or the received bytes exceed the limit.
+            MediaTypeUnsupported: it is compressed in a way that is not read here.
+            RequestInvalid: it is not compressed as it says.
+            Overloaded: this process cannot hold it.
             ClientGone: the client hung up.
         """
         self._refuse_announced()
+        encoding = self.header(ENCODED)
+        if encoding.lower() not in ("", "identity"):
+            async for piece in self._inflated(Inflate(encoding)):
+                yield piece
         while not self.whole:
             yield await self._piece()
+
+    async def _inflated(self, inflate: Inflate) -> AsyncGenerator[bytes, None]:
+        size, hold = 0, self.extensions.get(HOLD)
+        while not self.whole:
+            for piece in inflate.feed(await self._piece()):
+                size += len(piece)
+                if size > self.limit:
+                    raise BodyTooLarge
+                if hold is not None and not hold(self.scope, len(piece)):
+                    raise Overloaded
+                yield piece
+                await asyncio.sleep(0)  # a few bytes may become many steps
+        inflate.end()
 
     def at_once(self) -> bytes | None:
         """The whole body where it has come and the server below can hand it over; else None.
@@ -93,7 +122,7 @@ class Incoming:
         Raises:
             BodyTooLarge: as `chunks`.
         """
-        if self._body is None and not self._seen:
+        if self._body is None and not self._seen and ENCODED not in self.headers:
             take = self.extensions.get(BODY)
             body: bytes | None = take(self.scope) if take else None
             if body is not None:
@@ -105,11 +134,7 @@ class Incoming:
     async def body(self) -> bytes:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
         if self.at_once() is None:
-            self._refuse_announced()
-            pieces = []
-            while not self.whole:
-                pieces.append(await self._piece())
-            self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._body = await _joined(self.chunks())
         return self._body or b""
 
     def gone(self) -> asyncio.Future[Exception]:
@@ -160,3 +185,15 @@ class Incoming:
         self._took(piece)
         self.whole = not message.get("more_body", False)
         return piece
+
+
+async def _joined(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    """All pieces; a single one as it is, and many without twice their memory."""
+    first = await anext(pieces, b"")
+    whole = None
+    async for piece in pieces:
+        if whole is None:
+            whole = io.BytesIO()  # grows in place, and hands over what it holds without a copy
+            whole.write(first)
+        whole.write(piece)
+    return first if whole is None else whole.getvalue()

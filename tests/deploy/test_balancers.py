@@ -30,9 +30,7 @@ def number(text: str, pattern: str) -> int:
 
 def keep_alive() -> int:
     """Seconds after which the service closes an idle connection."""
-    found = re.search(r"timeout_keep_alive=(\d+)", SERVER)
-    assert found is not None
-    return int(found[1])
+    return Settings().keep_alive
 
 
 @pytest.fixture(params=list(BALANCERS.values()), ids=list(BALANCERS))

@@ -938,7 +938,7 @@ def done_by(use: Callable[[_Door], None]) -> tuple[list[bytes | str], list[bytes
 
     async def main() -> tuple[list[bytes | str], list[bytes | str]]:
         wire = Wire()
-        use(_Door(wire, _Outbox(asyncio.get_running_loop()), bool))
+        use(_Door(wire, _Outbox(asyncio.get_running_loop(), LIMIT), bool))
         at_once = list(wire.done)
         await asyncio.sleep(0)
         return at_once, wire.done
@@ -964,7 +964,7 @@ def test_the_answers_of_a_turn_leave_one_after_the_other_and_none_is_lost_for_an
             raise OSError("of the test")
 
     async def main() -> list[list[bytes | str]]:
-        outbox = _Outbox(asyncio.get_running_loop())
+        outbox = _Outbox(asyncio.get_running_loop(), LIMIT)
         wires = [Wire(), Broken(), Wire()]
         doors = [_Door(wire, outbox, bool) for wire in wires]
         for word in (b"a", b"b"):
