@@ -177,6 +177,7 @@ def describe() -> FastAPI:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """What the pages do not have, in the form that every route shares."""
+    del request
     status, given = getattr(error, "status_code", 500), getattr(error, "headers", None) or {}
     refusal: ServiceError = RouteUnknown() if status == 404 else ServiceError()
     if status == 405:

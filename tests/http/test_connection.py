@@ -13,9 +13,12 @@ import inspect
 import json
 import multiprocessing
 import os
+import select
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -903,6 +906,225 @@ def test_a_request_in_work_is_answered_before_the_end() -> None:
         assert reply.headers["connection"] == "close"
         server.process.join(10)
         assert not server.process.is_alive()
+
+
+# -- requests that are sent ahead ----------------------------------------------------------------
+
+
+TINY = b"GET /hello HTTP/1.1\r\n\r\n"
+
+
+def test_a_flood_of_requests_ahead_costs_no_memory_and_holds_up_nobody(server: Guarded) -> None:
+    """Of 16 MB of tiny requests little is read while their answers are not taken."""
+    ask(server)
+    idle = resident_mb(server.pid)
+    clients = [Client(server) for _ in range(20)]
+    for client in clients:
+        client.socket.setblocking(False)
+    end, highest = time.monotonic() + 2, idle
+    while time.monotonic() < end:
+        for client in clients:
+            with contextlib.suppress(OSError):  # the server reads no more for now, or has ended it
+                client.socket.send(TINY * 20_000)
+        assert ask(server).status == 200
+        highest = max(highest, resident_mb(server.pid))
+    for client in clients:
+        client.socket.close()
+    assert highest < idle + 50
+
+
+def test_a_thousand_requests_ahead_in_one_packet_are_all_answered(server: Guarded) -> None:
+    """None is lost and none overtakes, whether its body is read at once or waited for."""
+    with Client(server) as client:
+        client.send(b"".join(post("/echo", bytes(n % 50)) for n in range(1000)))
+        assert [json.loads(client.reply().body)["length"] for _ in range(1000)] == [
+            n % 50 for n in range(1000)
+        ]
+        client.send(GOOD)
+        assert client.reply().body == b'"hello"'
+
+
+def test_a_large_body_behind_requests_ahead_comes_whole(server: Guarded) -> None:
+    """What waited as bytes goes to the request it belongs to, and so does what is read later."""
+    with Client(server) as client:
+        client.send(TINY * 300 + post("/echo", bytes(900_000)) + TINY * 300)
+        replies = [client.reply().body for _ in range(601)]
+        assert json.loads(replies[300])["length"] == 900_000
+        assert replies.count(b'"hello"') == 600
+
+
+def test_no_request_is_begun_while_the_answers_before_it_are_not_taken() -> None:
+    """Each of these answers has 30 MB; one is written, and the next wait for the client."""
+    patience = replace(HASTY, unsent_seconds=30.0)
+    with Guarded(patience) as server, Client(server) as client:
+        idle = resident_mb(server.pid)
+        client.send(b"GET /large HTTP/1.1\r\n\r\n" * 8)
+        end = time.monotonic() + LONG
+        while time.monotonic() < end:
+            assert ask(server).status == 200
+        assert resident_mb(server.pid) < idle + 100
+        for _ in range(8):
+            assert len(client.reply().body) == 30 << 20
+
+
+# -- upgrades that are offered -------------------------------------------------------------------
+
+
+OFFERS = {
+    "h2c": ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk"),
+    "websocket": ("connection: keep-alive, upgrade", "upgrade: websocket"),
+    "two lines": ("connection: keep-alive", "Connection: upgrade", "Upgrade: a", "upgrade: b"),
+}
+SPELT = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_an_offered_upgrade_is_ignored_and_the_body_read(
+    server: Guarded, offer: str, pause: float
+) -> None:
+    """The body is not taken for a request, however much it looks like one or how late it comes."""
+    request = post("/at-once", SPELT, *OFFERS[offer])
+    with Client(server) as client:
+        client.send(request[: -len(SPELT)])
+        time.sleep(pause)
+        client.send(SPELT + GOOD)
+        assert sum(json.loads(client.reply().body)) in (len(SPELT), len(SPELT) - 1)
+        assert client.reply().body == b'"hello"'
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_an_offered_upgrade_with_a_chunked_body_is_ignored(server: Guarded, offer: str) -> None:
+    """In one packet, and byte by byte."""
+    lines = ["POST /echo HTTP/1.1", "host: x", *OFFERS[offer], "transfer-encoding: chunked", "", ""]
+    request = "\r\n".join(lines).encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(SPELT), SPELT)
+    with Client(server) as client:
+        client.send(request * 3)
+        for byte in request:
+            client.send(bytes([byte]))
+        client.send(GOOD)
+        replies = [json.loads(client.reply().body) for _ in range(5)]
+        assert replies == [{"length": len(SPELT)}] * 4 + ["hello"]
+
+
+def test_many_upgrades_ahead_are_answered_in_turn(server: Guarded) -> None:
+    """Each is ignored where it stands; the requests behind it are those that were sent."""
+    offer = post("/echo", b"", *OFFERS["h2c"])
+    with Client(server) as client:
+        client.send((offer + TINY) * 200)
+        for _ in range(200):
+            assert json.loads(client.reply().body) == {"length": 0}
+            assert client.reply().body == b'"hello"'
+
+
+@pytest.mark.parametrize(
+    "bad", ["content-length: 5", "transfer-encoding: chunked"], ids=["two lengths", "both"]
+)
+def test_an_upgrade_does_not_hide_a_body_of_unclear_length(server: Guarded, bad: str) -> None:
+    """What the parser refuses without the offer, it refuses with it."""
+    with Client(server) as client:
+        client.send(post("/echo", SPELT, bad, *OFFERS["h2c"]))
+        assert client.reply().code == "invalid_http"
+        assert client.reset()
+
+
+def test_a_tunnel_is_refused_and_nothing_behind_it_read(server: Guarded) -> None:
+    """CONNECT would turn what follows into something else."""
+    with Client(server) as client:
+        client.send(b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n" + GOOD)
+        assert client.reply().code == "invalid_http"
+        assert client.reset()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_offers_http2_and_is_answered(server: Guarded) -> None:
+    """`curl --http2` offers h2c with every plain request."""
+    url = f"http://127.0.0.1:{server.address[1]}/echo"
+    command = ["curl", "--http2", "-sS", "-d", "x" * 5000, url]
+    said = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+    assert json.loads(said) == {"length": 5000}
+
+
+# -- what all clients together make a process hold -----------------------------------------------
+
+
+CROWDED = replace(HASTY, bodies_bytes=2 << 20, stall_seconds=30.0, drip_seconds=30.0)
+
+
+def half(size: int, announced: int = LIMIT) -> bytes:
+    return post("/echo", b"", f"x-announced: {announced}").replace(
+        b"content-length: 0", b"content-length: %d" % announced
+    ) + bytes(size)
+
+
+def test_the_slowest_bodies_make_room_for_others() -> None:
+    """Three hold 2.7 of 2 MB and send no more: as many end as it takes, and a good one passes."""
+    with Guarded(CROWDED) as server:
+        dribblers = [Client(server) for _ in range(2)]
+        for client in dribblers:
+            client.send(half(900_000))
+        for _ in range(20):  # until sweeps have seen that nothing comes
+            for client in dribblers:
+                client.send(b"a")
+            time.sleep(CROWDED.sweep_seconds)
+        reply = ask(server, post("/echo", bytes(900_000)))
+        assert json.loads(reply.body) == {"length": 900_000}
+        first = next(c for c in dribblers if select.select([c.socket], [], [], 0.5)[0])
+        refused = first.reply()
+        assert (refused.status, refused.code) == (429, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["connection"] == "close"
+        for client in dribblers:
+            client.socket.close()
+
+
+def test_beyond_the_bound_the_large_are_refused_and_the_small_are_served() -> None:
+    """Whole bodies in work cannot be taken back: the next large one is told to come again."""
+    with Guarded(CROWDED) as server:
+        at_work = [Client(server) for _ in range(2)]
+        for client in at_work:
+            client.send(post("/late", bytes(1_000_000)))
+        with Client(server) as late, contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                late.send(post("/echo", bytes(1_000_000)))
+            assert late.reply().code == "overloaded"
+            assert ask(server, post("/echo", bytes(1000))).status == 200
+            for client in map(stack.enter_context, at_work):
+                assert json.loads(client.reply().body) == {"length": 1_000_000}
+        assert ask(server, post("/echo", bytes(1_000_000))).status == 200
+
+
+def test_an_answered_body_makes_room() -> None:
+    """On one connection far more than the bound may come, one body after the other."""
+    with Guarded(CROWDED) as crowded, Client(crowded) as client:
+        for _ in range(8):
+            client.send(post("/echo", bytes(1_000_000)))
+            assert json.loads(client.reply().body) == {"length": 1_000_000}
+        client.send(post("/echo", bytes(1_000_000)) * 8)
+        for _ in range(8):
+            assert json.loads(client.reply().body) == {"length": 1_000_000}
+
+
+def test_readers_that_take_nothing_are_cut_when_there_are_too_many() -> None:
+    """Each holds 30 MB of answer: beyond the bound the slowest go, and a good reader is served."""
+    patience = replace(HASTY, answers_bytes=70 << 20, unsent_seconds=60.0)
+    with Guarded(patience) as server:
+        clients = [Client(server) for _ in range(6)]
+        for client in clients:
+            client.send(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert select.select([client.socket], [], [], 15)[0]
+            time.sleep(1.1)
+        for _ in range(3):
+            assert len(ask(server, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").body) == 30 << 20
+        assert resident_mb(server.pid) < 200
+        cut = 0
+        for client in clients:
+            try:
+                cut += len(client.reply().body) != 30 << 20
+            except (EOFError, ConnectionResetError):
+                cut += 1
+            client.socket.close()
+        assert 3 <= cut <= 6
 
 
 # -- the pieces ----------------------------------------------------------------------------------
