@@ -76,3 +76,16 @@ def test_the_level_is_obeyed_and_libraries_stay_quiet() -> None:
         )
         assert ("mine" in run.stderr) is mine
         assert "theirs" not in run.stderr
+
+
+@pytest.mark.parametrize("name", ["python_multipart.multipart", "PIL.TiffImagePlugin"])
+def test_parsers_write_no_line_about_what_a_stranger_sent(name: str) -> None:
+    """Their warnings could fill the disk; their errors are still heard."""
+    code = (
+        "import logging; from litapi.logs import configure; from litapi.settings import Settings;"
+        f"configure(Settings(log_level='debug')); log = logging.getLogger({name!r});"
+        "log.warning('bad input'); log.error('real trouble')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "bad input" not in run.stderr
+    assert "real trouble" in run.stderr

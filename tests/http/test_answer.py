@@ -189,3 +189,13 @@ def test_a_fault_of_the_servers_own_tells_nothing_of_the_inside() -> None:
     """The public sentence goes out; what happened is in the log."""
     error = orjson.loads(Answer.error(ServiceError()).body)["error"]
     assert (error["code"], error["message"]) == ("internal", ServiceError.sentence)
+
+
+def test_an_error_can_be_written_whatever_the_client_named() -> None:
+    """Half an emoji is no text: it becomes a question mark, in the items as well."""
+    error = RequestInvalid("\ud83c: there is no such option", param="a\udcffb")
+    items = [{"index": 0, "code": "text_invalid", "message": "\ud800", "param": None}]
+    said = orjson.loads(Answer.error(error, items).body)["error"]
+    assert said["message"] == "?: there is no such option"
+    assert said["param"] == "a?b"
+    assert said["items"] == [{**items[0], "message": "?"}]

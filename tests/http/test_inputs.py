@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -586,3 +587,38 @@ def test_a_misspelt_option_in_a_form_is_refused_by_its_name() -> None:
     with pytest.raises(RequestInvalid) as refusal:
         upload(arrive(form_data(("a", b"x", "a"), ("dimension", b"4", None)), MULTIPART))
     assert refusal.value.param == "dimension"
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-7", "UTF-16", "idna", "punycode", "unicode_escape", "rot13", "zlib", "é", ""]
+)
+def test_a_multipart_body_in_a_strange_charset_is_refused(charset: str) -> None:
+    """Such names could be no text, and some of these codecs take quadratic time."""
+    body = form_data(("+2AA-", b"1", None), ("a", b"abc", "a"))
+    headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}; charset={charset}"}
+    with pytest.raises(MultipartInvalid):
+        upload(arrive(body, headers))
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "us-ascii", "iso-8859-1"])
+def test_a_multipart_body_in_a_usual_charset_is_read(charset: str) -> None:
+    """Clients that name it are right to."""
+    headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}; charset={charset}"}
+    read = upload(arrive(form_data(("a", b"abc", "a"), ("dimensions", b"4", None)), headers))
+    assert read == Upload([Item("image", b"abc")], {"dimensions": 4})
+
+
+@pytest.mark.parametrize("form", ["multipart", "image", "json"])
+def test_a_compressed_body_is_read_in_every_form(form: str) -> None:
+    """gzip is undone before anything else is made of the body."""
+    bodies = {
+        "multipart": (form_data(("a", b"abc", "a")), MULTIPART["content-type"]),
+        "image": (b"abc", "image/png"),
+        "json": (b'{"text":"abc"}', "application/json"),
+    }
+    body, kind = bodies[form]
+    incoming = arrive(gzip.compress(body), {"content-type": kind, "content-encoding": "gzip"})
+    if form == "json":
+        assert asyncio.run(READER.json(incoming)) == {"text": "abc"}
+    else:
+        assert upload(incoming).images == [Item("image", b"abc")]

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from bench.rig.server_process import ServerProcess
 from litapi.http.middleware import wrap
@@ -86,6 +87,26 @@ def test_a_page_of_another_origin_may_not(open_server: ServerProcess) -> None:
     headers = {"origin": "https://b.example", "access-control-request-method": "POST"}
     preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers)
     assert "access-control-allow-origin" not in preflight.headers
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("origin", ["https://a.example", "https://b.example"])
+def test_a_page_may_ask_into_a_private_network_where_that_is_switched_on(
+    private: bool, origin: str
+) -> None:
+    """Switched off, the preflight only lacks the permission: it is no 400 for that."""
+    switch = "on" if private else "off"
+    settings = Settings(cors_origins=("https://a.example",), cors_private_network=switch)
+    headers = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-private-network": "true",
+    }
+    preflight = TestClient(wrap(_app, settings)).options("/embed_text", headers=headers)
+    good = origin == "https://a.example"
+    assert preflight.status_code == (200 if good else 400)
+    allowed = preflight.headers.get("access-control-allow-private-network")
+    assert not good or (allowed == "true") is private
 
 
 @pytest.mark.parametrize("path", ["/embed_text", "/docs", "/metrics", "/info", "/openapi.json"])

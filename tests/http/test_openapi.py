@@ -325,3 +325,56 @@ def test_the_about_text_names_the_headers_a_client_meets(document: dict[str, Any
     about = document["info"]["description"]
     for word in ("application/octet-stream", "no-cache", "no-store", "X-Cache", "Server-Timing"):
         assert word in about
+
+
+# -- around the pages ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [*PAGES, "/openapi.json", "/static-offline-docs/swagger-ui.css"])
+def test_a_page_has_a_head_and_a_slash_changes_nothing(client: httpx.Client, page: str) -> None:
+    """HEAD says what GET would, without a body; no redirect names the host that a client named."""
+    whole = client.get(page)
+    assert whole.status_code == 200
+    head = client.head(page)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.content))
+    slashed = client.get(page + "/", headers={"host": "evil.example"})
+    assert (slashed.status_code, slashed.content) == (200, whole.content)
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/none", "/docs//", "/docsx", "/redoc/x", "/static-offline-docs/none.js"]
+)
+def test_below_the_pages_there_is_nothing_else(client: httpx.Client, path: str) -> None:
+    """404 in the form that every route shares."""
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_a_page_answers_no_other_method(client: httpx.Client) -> None:
+    """405 in the same form, with what it does answer."""
+    answer = client.post("/docs", json={})
+    assert answer.status_code == 405
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/info/", "/v1/models/", "/livez/", "/readyz/", "/metrics/"])
+def test_a_slash_at_the_end_is_the_same_route(client: httpx.Client, path: str) -> None:
+    """As many frameworks have it; two slashes are another path."""
+    assert client.get(path).status_code == 200
+    assert client.get(path + "/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/embeddings/", {"input": "a"}), ("/embed_text/", {"text": "a"})]
+)
+def test_a_route_with_a_slash_embeds_the_same(
+    client: httpx.Client, path: str, body: dict[str, str]
+) -> None:
+    """No redirect, which would lose the body with some clients."""
+    first, second = client.post(path[:-1], json=body), client.post(path, json=body)
+    assert second.status_code == 200
+    key = "data" if "data" in first.json() else "embedding"
+    assert second.json()[key] == first.json()[key]

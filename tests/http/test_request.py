@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -283,3 +284,25 @@ def test_any_query_is_read_or_refused(query: bytes) -> None:
         assert all(isinstance(value, str) for value in arrive(query=query).query.values())
     except RequestInvalid:
         assert not query.isascii()
+
+
+@pytest.mark.parametrize(
+    ("path", "route"), [("/info/", "/info"), ("/", "/"), ("/info//", "/info/"), ("//", "/")]
+)
+def test_a_slash_at_the_end_is_no_other_route(path: str, route: str) -> None:
+    """One slash; the root is what it is."""
+    assert arrive(path=path).path == route
+
+
+def test_a_body_in_many_pieces_is_not_held_twice() -> None:
+    """What the pieces are put into is the body, and not another copy of it."""
+
+    async def run() -> int:
+        incoming = arrive(Wire([bytes(1 << 16)] * 512), limit=64 << 20)
+        tracemalloc.start()
+        assert len(await incoming.body()) == 32 << 20
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert asyncio.run(run()) < 48 << 20
