@@ -39,7 +39,6 @@ class Bodies:
         self.total = 0
         self._sizes: dict[int, int] = {}
         self._slow: dict[Sender, float] = {}
-        self._peak = 0
 
     def put(self, key: int, size: int) -> bool:
         """This request holds `size` bytes now. False: it is to be refused for that."""
@@ -71,12 +70,8 @@ class Bodies:
         self._slow.pop(sender, None)
 
     def show(self) -> None:
-        """Tell the metrics; give memory back to the system once much of it is free."""
+        """Tell the metrics."""
         held("bodies", self.total, self.bound)
-        self._peak = max(self._peak, self.total)
-        if self._peak - self.total > TRIM_FROM:
-            self._peak = self.total
-            trim()
 
 
 class Reader(Protocol):
@@ -138,11 +133,19 @@ class Answers:
                 reader.cut()
 
 
-def trim() -> None:
-    """Give free memory back to the system, where the C library keeps it otherwise."""
-    malloc_trim = _malloc_trim()
-    if malloc_trim is not None:
-        malloc_trim(0)
+class Trim:
+    """Gives memory back to the system once clients have freed much of it: glibc would keep it."""
+
+    def __init__(self) -> None:
+        self._peak = 0
+
+    def look(self, total: int) -> None:
+        """So many bytes are held for clients now."""
+        self._peak = max(self._peak, total)
+        malloc_trim = _malloc_trim()
+        if malloc_trim is not None and self._peak - total > TRIM_FROM:
+            self._peak = total
+            malloc_trim(0)
 
 
 @cache

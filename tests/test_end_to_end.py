@@ -165,16 +165,6 @@ def test_a_wrong_method_is_told_which_are_right(
     assert answer.json()["error"]["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_redirect_keeps_the_scheme_that_the_client_used(
-    client: httpx.Client, scheme: str
-) -> None:
-    """Behind a balancer that ends TLS, a page with a stroke too many does not lead out of it."""
-    answer = client.get("/docs/", headers={"x-forwarded-proto": scheme})
-    assert answer.status_code == 307
-    assert answer.headers["location"].startswith(f"{scheme}://")
-
-
 def test_all_eight_conformance_probes_pass(server: ServerProcess, reference: Reference) -> None:
     """Where every peer is wrong, this server is right."""
     lines: list[str] = []

@@ -19,8 +19,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-
 from cache import VectorCache
 from litapi.dispatcher import Dispatcher
 from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
@@ -47,7 +45,6 @@ log = logging.getLogger("siglit.front")
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
-FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
 TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
@@ -82,8 +79,7 @@ class Front:
         self._limit = settings.max_body_bytes
         self._access = Access(settings.api_keys, settings.rate_limit)
         self._logs = settings.access_log == "on"
-        pages: Any = describe()
-        self._pages: Any = ProxyHeadersMiddleware(pages, FORWARDERS)  # redirects name the scheme
+        self._pages: Any = describe()
         self._table: dict[tuple[str, str], Route] = {}
         self._paths: frozenset[str] = frozenset()
         self._in_flight = 0

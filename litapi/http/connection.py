@@ -49,7 +49,7 @@ from litapi.errors import (
     RequestTimeout,
     ServiceError,
 )
-from litapi.held import SMALL, Answers, Bodies
+from litapi.held import SMALL, Answers, Bodies, Trim
 from litapi.http.answer import Answer
 from litapi.http.request import BODY, HOLD, LEFT, ClientGone
 from litapi.metrics import connection_refused
@@ -207,7 +207,10 @@ class GuardedProtocol(HttpToolsProtocol):
                 head += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self.parser.feed_data(b"".join([*head, b"\r\n"]))
+        try:
+            self.parser.feed_data(b"".join([*head, b"\r\n"]))
+        except httptools.HttpParserError:  # of what is looked at when a request begins
+            self._end(self._fault or HttpInvalid())
 
     def on_headers_complete(self) -> None:
         """Until its body is whole, an answer to the request will close the connection."""
@@ -673,6 +676,7 @@ class _Sweep:
         self._timer: asyncio.TimerHandle | None = None
         self.outbox = _Outbox(loop, patience.answers_bytes)
         self.bodies = Bodies(patience.bodies_bytes)
+        self._trim = Trim()
 
     @classmethod
     def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience) -> _Sweep:
@@ -689,6 +693,7 @@ class _Sweep:
         self._timer = None
         self.bodies.show()
         self.outbox.answers.show()
+        self._trim.look(self.bodies.total + self.outbox.answers.total)
         if self._connections:
             self.wake()  # first, so that no error below ends the sweeping
             self._slice(list(self._connections))

@@ -1,0 +1,130 @@
+"""What clients make a process hold: who is refused, who is cut, and that nothing stays counted."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from litapi.held import GRACE, SLOW, SMALL, Answers, Bodies, Trim
+
+MB = 1 << 20
+
+
+class Sender:
+    """A connection that remembers whether it was ended."""
+
+    def __init__(self, bodies: Bodies, key: int) -> None:
+        self._bodies, self._key = bodies, key
+        self.ended = False
+
+    def overloads(self) -> None:
+        self.ended = True
+        self._bodies.drop(self._key)
+
+
+def test_the_slowest_body_makes_room_first() -> None:
+    """As many as it takes, slowest first; a body that comes fast enough is never taken from."""
+    bodies = Bodies(10 * MB)
+    senders = [Sender(bodies, key) for key in range(4)]
+    for key, sender in enumerate(senders):
+        assert bodies.add(key, 2 * MB)
+        bodies.pace(sender, key, [3000.0, 1000.0, 2000.0, 2.0 * SLOW][key])
+    assert bodies.add(9, 5 * MB)
+    assert [sender.ended for sender in senders] == [False, True, True, False]
+    assert bodies.total == 9 * MB
+
+
+def test_without_a_slow_one_the_newcomer_is_refused_unless_it_is_small() -> None:
+    """What is in work stays, and small requests pass in any case."""
+    bodies = Bodies(MB)
+    assert bodies.add(1, MB)
+    assert not bodies.add(2, SMALL + 1)
+    bodies.drop(2)
+    assert bodies.add(3, SMALL)
+
+
+def test_a_body_may_be_the_slowest_itself() -> None:
+    """Then it was ended already, and is not refused a second time."""
+    bodies = Bodies(MB)
+    sender = Sender(bodies, 1)
+    bodies.add(1, MB)
+    bodies.pace(sender, 1, 10.0)
+    assert bodies.add(1, 1)
+    assert sender.ended
+    assert bodies.total == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3 * MB))))
+def test_what_all_hold_is_the_sum_of_what_each_holds(steps: list[tuple[int, int]]) -> None:
+    """Whatever is put and dropped in whatever order; in the end nothing is left."""
+    bodies, sizes = Bodies(1 << 40), dict[int, int]()
+    for key, size in steps:
+        if size % 3:
+            bodies.add(key, size)
+            sizes[key] = sizes.get(key, 0) + size
+        else:
+            bodies.drop(key)
+            sizes.pop(key, None)
+        assert bodies.total == sum(sizes.values())
+    for key in range(6):
+        bodies.drop(key)
+    assert bodies.total == 0
+
+
+class Reader:
+    """A connection whose client has taken so much."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.was_cut = False
+
+    def unsent(self) -> int:
+        return self.left
+
+    def cut(self) -> None:
+        self.was_cut = True
+
+
+def test_the_slowest_reader_is_cut_and_the_others_are_not() -> None:
+    """Beyond the bound, after a time of grace; who has taken all holds nothing."""
+    now = [0.0]
+    answers = Answers(10 * MB, lambda: now[0])
+    slow, steady, quick = Reader(), Reader(), Reader()
+    for reader in (slow, steady, quick):
+        answers.wrote(reader, 3 * MB)
+    slow.left, steady.left, quick.left = 3 * MB, 2 * MB, 0
+    now[0] = 2 * GRACE
+    late = Reader()
+    late.left = 6 * MB
+    answers.wrote(late, 6 * MB)
+    assert [one.was_cut for one in (slow, steady, quick, late)] == [True, False, False, False]
+    assert answers.total == 8 * MB
+
+
+def test_answers_of_one_moment_may_pass_the_bound_but_not_twice_of_it() -> None:
+    """Nobody can have taken them yet."""
+    answers = Answers(10 * MB, lambda: 0.0)
+    readers = [Reader() for _ in range(5)]
+    for reader in readers:
+        reader.left = 6 * MB
+        answers.wrote(reader, 6 * MB)
+    assert sum(reader.was_cut for reader in readers) == 2
+
+
+def test_a_single_large_answer_is_never_cut() -> None:
+    """It could not be given at all otherwise."""
+    now = [0.0]
+    answers = Answers(MB, lambda: now[0])
+    reader = Reader()
+    reader.left = 40 * MB
+    answers.wrote(reader, 20 * MB)
+    now[0] = 10 * GRACE
+    answers.wrote(reader, 20 * MB)
+    assert not reader.was_cut
+
+
+def test_giving_memory_back_never_fails() -> None:
+    """Where the C library is another, nothing happens."""
+    trim = Trim()
+    for total in (0, 100 * MB, 0, 0):
+        trim.look(total)
