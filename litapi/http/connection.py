@@ -105,6 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_end = 0  # `_taken` when the last head was whole
         self._owed = False  # whether the next request waits until the client takes its answers
         self._heavy = False  # whether it ever sent a body that counts
+        self._running: RequestResponseCycle | None = None  # the request whose turn it is
         self._rate = 0.0  # bytes a second that such a body brings
         self._asked = 0  # requests begun
         self._fruit = 0  # `_taken` when a body byte, or the end of a request, last came
@@ -134,6 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
             for waiting, _ in self.pipeline:
                 self._sweep.bodies.drop(id(waiting.scope))
         super().connection_lost(exc)
+        self._running = None
         self.scope = self.cycle = None  # type: ignore[assignment]  # as before the first request
         self.pipeline.clear()
         for left in self._leaves:
@@ -236,7 +238,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self._heavy = True
             if not self._sweep.bodies.add(id(self.cycle.scope), size):
-                self.overloads()
+                self._refuse_body()
 
     def on_message_complete(self) -> None:
         """The body is whole: the connection may live on, unless its end was announced already."""
@@ -277,6 +279,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client takes its answers again: it is the turn of its next request."""
         super().resume_writing()
+        if self._wire.is_closing():
+            return
         if self._owed:
             self._begin_owed()
         else:
@@ -284,6 +288,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """As uvicorn's, but for a callback at the end of each task."""
+        self._running = cycle
         self._begun = self.loop.create_task(self._run(cycle, app))
         self.tasks.add(self._begun)
 
@@ -310,14 +315,20 @@ class GuardedProtocol(HttpToolsProtocol):
         return body
 
     def _holds(self, scope: Any, size: int) -> bool:
-        """The application holds so many bytes more for a request. False: it is to refuse it."""
+        """The application holds so many bytes more for its request. False: it is to refuse it."""
+        del scope  # a middleware may have made another one of it
+        if self._running is None:
+            return True
         self._heavy = True
-        return self._sweep.bodies.add(id(scope), size)
+        return self._sweep.bodies.add(id(self._running.scope), size)
 
     def overloads(self) -> None:
-        """Its body is the one that memory is taken from."""
-        if self.cycle is not None:
-            self._sweep.bodies.drop(id(self.cycle.scope))
+        """Its body is the one that memory is taken from, unless it came whole since the sweep."""
+        if self._awaited() is Awaited.BODY:
+            self._refuse_body()
+
+    def _refuse_body(self) -> None:
+        self._sweep.bodies.drop(id(self.cycle.scope))
         self._end(Overloaded())
 
     def _watched(self, scope: Any) -> asyncio.Future[Exception] | None:

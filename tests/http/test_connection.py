@@ -992,6 +992,16 @@ def test_no_request_is_begun_while_the_answers_before_it_are_not_taken() -> None
             assert len(client.reply().body) == 30 << 20
 
 
+def test_a_last_answer_that_is_taken_late_comes_whole(server: Guarded) -> None:
+    """The connection is closing by then, and is not read any more."""
+    with Client(server) as client:
+        client.send(b"GET /large HTTP/1.1\r\nconnection: close\r\n\r\n" + TINY * 100)
+        time.sleep(0.2)
+        assert len(client.reply().body) == 30 << 20
+        assert client.reset()
+    assert ask(server).status == 200
+
+
 # -- upgrades that are offered -------------------------------------------------------------------
 
 
@@ -1136,6 +1146,21 @@ def test_beyond_the_bound_the_large_are_refused_and_the_small_are_served() -> No
         for client in at_work:
             assert json.loads(client.reply().body) == "released"
         assert ask(server, post("/echo", bytes(1_000_000))).status == 200
+
+
+def test_a_body_that_came_slowly_and_whole_is_answered_and_its_connection_kept() -> None:
+    """What was slow at the last sweep may be whole by now: nothing is said that nobody asked."""
+    with Guarded(replace(CROWDED, sweep_seconds=1.0)) as server, Client(server) as client:
+        client.send(half(900_000)[:-1000])
+        time.sleep(2.5)  # two sweeps, so that one of them finds it slow; if not, nothing is tested
+        client.send(bytes(LIMIT - 899_000))
+        assert json.loads(client.reply().body) == {"length": LIMIT}
+        with Client(server) as other:
+            other.send(post("/echo", bytes(1_000_000)) * 3)
+            for _ in range(3):
+                assert json.loads(other.reply().body) == {"length": 1_000_000}
+        client.send(GOOD)
+        assert client.reply().body == b'"hello"'
 
 
 def test_an_answered_body_makes_room() -> None:
