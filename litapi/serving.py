@@ -41,6 +41,11 @@ class Service:
         """The name under which the model is served."""
         return self.settings.served_name or self.checkpoint.name
 
+    @property
+    def patches(self) -> int:
+        """Patches of an image where a request asks for no number."""
+        return self.settings.max_num_patches or self.checkpoint.max_num_patches
+
     def answers_to(self, model: str) -> bool:
         """Whether a request that names `model` means the one served here."""
         return bool(model) and model in (
@@ -73,7 +78,7 @@ class Service:
                 "length": checkpoint.text_length,
             }
             return Fingerprint.of({**shared, **text})
-        patches = settings.max_num_patches or checkpoint.max_num_patches
+        patches = self.patches
         image: dict[str, Field] = {
             "preprocessing": checkpoint.preprocessing_digest,
             "draft": settings.jpeg_draft,
@@ -119,7 +124,7 @@ class Service:
             "text_length": checkpoint.text_length,
             "image_size": None if checkpoint.naflex else checkpoint.image_size,
             "patch_size": checkpoint.patch_size,
-            "max_num_patches": self.settings.max_num_patches or checkpoint.max_num_patches,
+            "max_num_patches": self.patches,
             "weights_sha256": checkpoint.weights_digest,
             "fingerprint": {kind: f.hex for kind, f in self.fingerprints().items()},
         }
@@ -134,6 +139,8 @@ class Service:
         return {
             "items": settings.max_items,
             "text_chars": settings.max_text_chars,
+            "request_chars": settings.max_request_chars,
+            "num_patches": settings.most_patches if self.checkpoint.naflex else None,
             "image_bytes": settings.max_image_bytes,
             "image_pixels": settings.max_pixels,
             "image_formats": list(settings.image_formats),

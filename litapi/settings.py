@@ -25,6 +25,7 @@ PREFIX = "SIGLIT_"
 BARE = ("model", "revision", "port", "redis_url")
 ALIASES = {"precision": ["--dtype"]}
 _CUDA = re.compile(r"cuda:(0|[1-9][0-9]{0,3})").fullmatch
+MOST_PATCHES = 1024  # SigLIP2's NaFlex checkpoints are trained with no more
 IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
 
 
@@ -91,8 +92,17 @@ class Settings(BaseModel):
     max_num_patches: int = Field(
         0, ge=0, le=4096, description="patches of a NaFlex image; 0: model's"
     )
-    max_items: int = Field(256, ge=1, le=4096, description="items in one request")
-    max_text_chars: int = Field(8192, ge=1, description="characters of one text")
+    max_num_patches_asked: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="the most that a request may ask for; 0: max_num_patches, or else 1024",
+    )
+    max_items: int = Field(2048, ge=1, le=4096, description="items in one request")
+    max_text_chars: int = Field(32768, ge=1, description="characters of one text; 64 tokens count")
+    max_request_chars: int = Field(
+        4 << 20, ge=1 << 17, description="characters of all texts of one request"
+    )
     max_image_bytes: int = Field(20 << 20, ge=1, description="bytes of one encoded image")
     max_body_bytes: int = Field(
         64 << 20, ge=1, description="bytes of one request, or of its images by URL"
@@ -217,6 +227,11 @@ class Settings(BaseModel):
         if wrong:
             raise ValueError(f"takes {', '.join(f'{one}://' for one in REDIS_SCHEMES)} and a place")
         return value
+
+    @property
+    def most_patches(self) -> int:
+        """The most patches of an image that a request may ask for."""
+        return self.max_num_patches_asked or self.max_num_patches or MOST_PATCHES
 
     def precision_of(self, kind: str) -> str:
         """The precision asked for one tower, "text" or "image"."""

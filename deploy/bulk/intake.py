@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong
 from litapi.errors import ImageTooLarge, ImageUrlDisabled, ItemError
-from litapi.http.inputs import Link, Read, Reader
+from litapi.http.inputs import Read, Reader
 from litapi.messages import Item, Kind
 from litapi.settings import Settings
 
@@ -27,7 +27,7 @@ class Intake:
         if isinstance(value, ItemError):
             return value
         read = self._text(value) if self._kind == "text" else self._image(value, folder)
-        return ImageUrlDisabled() if isinstance(read, Link) else read
+        return read if isinstance(read, Item | ItemError) else ImageUrlDisabled()
 
     def _text(self, value: Any) -> Read:
         if value is None:

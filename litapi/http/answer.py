@@ -16,10 +16,12 @@ import pybase64
 
 from cache import Entry
 from litapi.errors import ServiceError
+from litapi.pace import Pace
 
 Row = np.ndarray[Any, np.dtype[np.float32]]
 JSON = (b"content-type", b"application/json")
 OCTETS = (b"content-type", b"application/octet-stream")
+MANY = 64  # rows of numbers that are written in one turn
 
 
 @dataclass(slots=True)
@@ -36,6 +38,21 @@ class Answer:
     def json(cls, content: Any, status: int = 200) -> Answer:
         """`content` as JSON; float32 arrays are written as their shortest decimals."""
         return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, [JSON])
+
+    @classmethod
+    async def json_in_turns(cls, content: dict[str, Any], **lists: Any) -> Answer:
+        """The same, with each of `lists` written where `content` has an empty list of its name."""
+        pace, parts, rest = Pace(), [], orjson.dumps(content)
+        for name, rows in lists.items():
+            mark = b'"%b":[' % name.encode()  # no string holds it: a quote in one is escaped
+            head, _, rest = rest.partition(mark + b"]")
+            parts += [head, mark]
+            for at in range(0, len(rows), MANY):
+                some = orjson.dumps(rows[at : at + MANY], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+                parts += [b",", some] if at else [some]
+                await pace.rest()
+            parts.append(b"]")
+        return cls(b"".join([*parts, rest]), 200, [JSON])
 
     def lines(self) -> bytes:
         """Headers and content length as HTTP/1.1 has them; rendered when first asked for."""

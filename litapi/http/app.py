@@ -111,7 +111,8 @@ class Front:
         if fetcher is not None:
             await fetcher.start()
             stack.push_async_callback(fetcher.close)
-        pool = Pool(self._service.settings, dispatcher, self._metrics)
+        patches = self._service.patches
+        pool = Pool(self._service.settings, dispatcher, self._metrics, patches)
         self._health = Health(self._service.settings, dispatcher, pool.served)
         self._lay_table(cache, pool, fetcher)
         await self._health.first()

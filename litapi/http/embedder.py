@@ -18,6 +18,7 @@ from cache import Entry, Fingerprint, Found, State, VectorCache, key, key_aside
 from cache.key import ASIDE
 from litapi.errors import ItemError, ItemInternal, ServiceError
 from litapi.messages import KINDS, Item, Job, Kind, Reply
+from litapi.pace import FEW, paced
 
 log = logging.getLogger("siglit.embedder")
 
@@ -126,7 +127,10 @@ class Embedder:
         texts = [item for item in items if isinstance(item, Item) and item.kind == "text"]
         if len(texts) == len(items):  # most requests: no places to keep, no tasks to gather
             spent, fingerprint = Spent(), self._fingerprints["text"]
-            keys = [key(fingerprint, "t", _content(text)) for text in texts]
+            if len(texts) <= FEW:
+                keys = [key(fingerprint, "t", _content(text)) for text in texts]
+            else:
+                keys = await paced(lambda text: key(fingerprint, "t", _content(text)), texts)
             finding = self._find("text", texts, keys, demand, spent)
             return Outcome(finding if isinstance(finding, Found) else await finding, spent)
         found, spent = Found([None] * len(items), [State.BYPASS] * len(items)), Spent()
@@ -238,7 +242,7 @@ async def _keys(fingerprint: Fingerprint, kind: Kind, items: list[Item]) -> list
     """Cache keys; large images are hashed in a thread, so that the event loop stays free."""
     contents = [_content(item) for item in items]
     if kind == "text" or max(map(len, contents)) < ASIDE:
-        return [key(fingerprint, kind[0], content) for content in contents]
+        return await paced(lambda content: key(fingerprint, kind[0], content), contents)
     return [await key_aside(fingerprint, kind[0], content) for content in contents]
 
 

@@ -6,9 +6,11 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import orjson
 import pybase64
@@ -22,6 +24,7 @@ from litapi.errors import (
     ImageEmpty,
     ImageTooLarge,
     ImageUrlDisabled,
+    ImageUrlInvalid,
     ItemError,
     JsonInvalid,
     MediaTypeUnsupported,
@@ -31,17 +34,24 @@ from litapi.errors import (
     TooManyItems,
 )
 from litapi.http.forms import (
+    INERT,
     OPTION_FIELDS,
+    TOKENS_SENT,
     ImagePart,
     ImageUrl,
     ImageUrlPart,
     TextPart,
     UnknownPart,
+    named,
+    no_effect,
 )
 from litapi.http.request import Incoming
+from litapi.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Body, Bounds, LongString, read
 from litapi.messages import Item
+from litapi.pace import Pace, paced
 from litapi.settings import Settings
 from litapi.text import canonical
+from litapi.transport.admission import cost_of
 
 if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
     from litapi.http.fetch import Fetcher
@@ -50,12 +60,16 @@ JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencod
 LONGEST_ESCAPE = 12  # bytes of one character in JSON, written as two \\u escapes
 FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
 MOST_FIELDS = 32  # of an object in a body; no form has as many
+NUMBERS = ("dimensions", "max_num_patches")
+LABEL = "{label}"
 DEEPEST = 4  # a body, its list, a part of it, the object in that
 NESTED = frozenset({list, dict})
-LARGE = 1 << 20  # bytes of a body in which commas are counted before it is parsed
+LARGE = 128 << 10  # bytes of a body; a larger one is skimmed before it is parsed
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"windows-1252"})
-_WHITESPACE = dict.fromkeys(map(ord, " \t\r\n"))
+WHITESPACE = b" \t\r\n"
+HEAD = 1024  # characters in which the head of a data URI ends
+_TOKEN_IDS = re.compile(rb'"input"\s*:\s*\[[\s\[]*[0-9]').search
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,8 @@ class Link:
     url: str
 
 
-Read = Item | ItemError | Link
+Read = Item | ItemError | Link | LongString  # an image of many bytes, still to be decoded
+PENDING = frozenset({Link, LongString})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +118,17 @@ class Reader:
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
-        self._max_commas = settings.max_items * (settings.max_text_chars + MOST_FIELDS)
-        self._max_texts_bytes = FRAME_BYTES + settings.max_items * (
-            FRAME_BYTES + LONGEST_ESCAPE * settings.max_text_chars
+        self._most_patches = settings.most_patches
+        self._max_request_chars = settings.max_request_chars
+        self._bounds = Bounds(
+            structure=16 * settings.max_items + 1024,
+            strings=4 * settings.max_items + 64,
+            rest=(settings.max_items + 64) << 10,
+            text=LONGEST_ESCAPE * settings.max_text_chars,
         )
+        chars = min(settings.max_items * settings.max_text_chars, settings.max_request_chars)
+        self._max_texts_bytes = FRAME_BYTES * (settings.max_items + 1) + LONGEST_ESCAPE * chars
+        self._long: WeakValueDictionary[str, LongString] = WeakValueDictionary()
 
     async def json(self, incoming: Incoming) -> Any:
         """The JSON body, whatever `curl -d` calls it."""
@@ -116,17 +138,42 @@ class Reader:
                 raise MediaTypeUnsupported
         if incoming.scope.get("query_string"):
             _refuse_options(incoming.query)
-        body = incoming.at_once()
+        body: Body | None = incoming.at_once()
         if body is None:
-            body = await incoming.body()
-        if len(body) > LARGE and body.count(b",") > self._max_commas:
-            raise TooManyItems  # before millions of objects are made of it
-        try:
-            content = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise JsonInvalid(_not_json(body, error)) from None
-        _bound(content, self._max_items + 1, DEEPEST)
+            body = await incoming.buffer()
+        if len(body) > LARGE:
+            content = await self._large(body, incoming)
+        else:
+            try:
+                content = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                content = await self._again(body, error, incoming)
+        _bound(content, self._max_items + 1, DEEPEST, incoming)
         return content
+
+    async def _large(self, body: Body, incoming: Incoming, **how: int) -> Any:
+        """Read in turns; the request holds the long strings that its content has tokens for."""
+        incoming.large = len(body)
+        try:
+            content, incoming.long = await read(body, self._bounds, **how)
+        except TooManyItems:
+            if _TOKEN_IDS(body, 0, HEAD):
+                raise RequestInvalid(TOKENS_SENT, param="input") from None
+            raise
+        self._long.update((one.token, one) for one in incoming.long)
+        incoming.forget()  # a body that nobody needs whole any more
+        return content
+
+    async def _again(self, body: Body, error: orjson.JSONDecodeError, incoming: Incoming) -> Any:
+        """What the parser is too strict for: a byte order mark, and half an emoji in a string."""
+        if SURROGATE.search(body):
+            return await self._large(body, incoming, shortest=0)
+        if body[: len(BOM)] == BOM:
+            try:
+                return orjson.loads(body[len(BOM) :])
+            except orjson.JSONDecodeError as other:
+                error = other
+        raise JsonInvalid(_not_json(body, error))
 
     async def json_of_texts(self, incoming: Incoming) -> Any:
         """The same where only texts may come: no more is read than the longest of them take."""
@@ -161,7 +208,7 @@ class Reader:
             form = await parser.parse()
         except MultiPartException as error:
             if error.message.startswith("Too many files"):
-                raise TooManyItems from None
+                raise self._too_many(f"more than {self._max_items}") from None
             raise MultipartInvalid from None
         except (KeyError, ValueError):  # no boundary, or one that is not text
             raise MultipartInvalid from None
@@ -176,7 +223,7 @@ class Reader:
 
     def text(self, text: str) -> Read:
         """A text in the canonical form that tokenizer and cache key share."""
-        if len(text) > self._max_chars:
+        if len(text) > self._max_chars or (len(text) == TOKEN and text in self._long):
             return TextTooLong()
         try:
             return Item("text", canonical(text))
@@ -191,20 +238,88 @@ class Reader:
 
     def link(self, url: str) -> Read:
         """An image by its URL, where this server fetches at all."""
-        return ImageUrlDisabled() if self._fetcher is None else Link(url)
+        if self._fetcher is None:
+            return ImageUrlDisabled()
+        return ImageUrlInvalid() if self._is_long(url) else Link(url)
+
+    def _is_long(self, text: str) -> bool:
+        """Whether it stands for a string longer than any text."""
+        return len(text) == TOKEN and text in self._long
+
+    def bound_texts(self, items: Sequence[Read]) -> None:
+        """Raises `BodyTooLarge` for texts that are too long together."""
+        texts = [item.payload for item in items if isinstance(item, Item) and item.kind == "text"]
+        self.bound_chars(sum(map(len, texts)))
+
+    def bound_chars(self, chars: int) -> None:
+        """Raises `BodyTooLarge` for more characters than the texts of a request may have."""
+        if chars > self._max_request_chars:
+            raise BodyTooLarge(
+                f"The texts of this request have {chars} characters together; this server accepts"
+                f" {self._max_request_chars}."
+            )
+
+    async def captions(self, template: str, labels: Sequence[str]) -> list[Read]:
+        """Each label in the template, once their lengths say that the captions may be made.
+
+        Raises:
+            BodyTooLarge: they have more characters together than the texts of a request may.
+        """
+        places = template.count(LABEL)
+        around = len(template) - places * len(LABEL)
+        sizes = [around + places * len(label) for label in labels]
+        self.bound_chars(sum(size for size in sizes if size <= self._max_chars))
+
+        def caption(label: str) -> Read:
+            if around + places * len(label) > self._max_chars or self._is_long(label):
+                return TextTooLong()
+            return self.text(template.replace(LABEL, label))
+
+        return await paced(caption, labels)
 
     @staticmethod
     def settled(items: list[Read]) -> list[Item | ItemError] | None:
-        """The same items, unless one of them must be fetched."""
-        return None if Link in map(type, items) else items  # type: ignore[return-value]
+        """The same items, unless one of them must be fetched or decoded first."""
+        return items if PENDING.isdisjoint(map(type, items)) else None  # type: ignore[return-value]
 
-    async def settle(self, items: list[Read], incoming: Incoming) -> list[Item | ItemError]:
-        """The items with every link fetched, all at the same time, while the client is there."""
-        return await incoming.unless_gone(self._fetched(items))
+    async def settle(
+        self, items: list[Read], incoming: Incoming
+    ) -> tuple[list[Item | ItemError], bool]:
+        """The items with long images decoded, and links fetched while the client is there.
+
+        Also whether there were any links.
+        """
+        items = [await self._decoded(i) if isinstance(i, LongString) else i for i in items]
+        incoming.long = ()
+        if Link not in map(type, items):
+            return items, False  # type: ignore[return-value]
+        return await incoming.unless_gone(self._fetched(items)), True
+
+    async def _decoded(self, long: LongString) -> Read:
+        """An image of many bytes, piece by piece."""
+        pace, pieces = Pace(), long.pieces()
+        text = next(pieces)
+        if text[:8].lower().startswith((b"http://", b"https://")):
+            return self.link(long.token)
+        if text[:5].lower() == b"data:":
+            head, comma, text = text.partition(b",")
+            if not comma or not head.lower().endswith(b";base64"):
+                return ImageBase64Invalid()
+        decoder = Decoder()
+        try:
+            decoder.take(text)
+            for piece in pieces:
+                decoder.take(piece)
+                if decoder.size > self._max_bytes:
+                    return ImageTooLarge()
+                await pace.rest()
+            return self.image_bytes(decoder.whole())
+        except ValueError:
+            return ImageBase64Invalid()
 
     async def _fetched(self, items: list[Read]) -> list[Item | ItemError]:
         fetched = iter(await self._fetch([item.url for item in items if isinstance(item, Link)]))
-        return [next(fetched) if isinstance(item, Link) else item for item in items]
+        return [next(fetched) if isinstance(item, Link) else item for item in items]  # type: ignore[misc]
 
     async def _fetch(self, urls: list[str]) -> list[Item | ItemError]:
         if self._fetcher is None:
@@ -214,6 +329,8 @@ class Reader:
 
     def image(self, text: str) -> Read:
         """An image from a data URI, base64 or a URL."""
+        if len(text) == TOKEN and text in self._long:
+            return self._long[text]
         if text[:8].lower().startswith(("http://", "https://")):
             return self.link(text)
         if text[:5].lower() == "data:":
@@ -228,8 +345,8 @@ class Reader:
     def part(self, part: str | TextPart | ImagePart | ImageUrlPart | UnknownPart) -> Read:
         """One member of an OpenAI-form `input`."""
         if isinstance(part, str):
-            is_image = part[:11].lower() == "data:image/"
-            return self.image(part) if is_image else self.text(part)
+            is_data = part[:5].lower() == "data:" and ";base64," in part[:HEAD].lower()
+            return self.image(part) if is_data else self.text(part)
         if isinstance(part, ImagePart):
             return self.image(part.image)
         if isinstance(part, ImageUrlPart):
@@ -237,20 +354,71 @@ class Reader:
             return self.image(url.url if isinstance(url, ImageUrl) else url)
         return self.text(part.text)
 
-    def count(self, items: Sequence[object]) -> None:
+    def count(self, items: int, incoming: Incoming) -> None:
         """Raises `TooManyItems` beyond the limit."""
-        if len(items) > self._max_items:
-            raise TooManyItems
+        if items > self._max_items:
+            raise self._too_many(str(max(items, incoming.longest)))
+
+    def bound_patches(self, items: Sequence[Read], patches: int, usual: int) -> None:
+        """Raises for more patches than may be asked for, by an image or by all of a request."""
+        if patches > self._most_patches:
+            sentence = f"max_num_patches: this server takes up to {self._most_patches}"
+            raise RequestInvalid(sentence, param="max_num_patches")
+        texts = sum(isinstance(item, Item) and item.kind == "text" for item in items)
+        images = len(items) - texts
+        cost = images * cost_of(patches, usual)
+        if cost > self._max_items:
+            raise TooManyItems(
+                f"{images} images of {patches} patches cost as much as {cost} of the usual {usual};"
+                f" this server accepts {self._max_items} items (--max-items)."
+            )
+
+    def _too_many(self, count: str) -> TooManyItems:
+        return TooManyItems(
+            f"The request has {count} items; this server accepts {self._max_items} (--max-items)."
+        )
 
 
-def _bound(content: Any, most: int, depth: int) -> None:
+class Decoder:
+    """Base64 in pieces of any length, white space between them. Raises ValueError."""
+
+    def __init__(self) -> None:
+        self.size = 0  # bytes so far
+        self._parts: list[bytes] = []
+        self._left = b""
+        self._ended = False  # padding is the end of it
+
+    def take(self, piece: bytes) -> None:
+        """Decode whole groups of four, and keep what is left for the next piece."""
+        if any(map(piece.__contains__, WHITESPACE)):
+            piece = piece.translate(None, WHITESPACE)
+        piece = self._left + piece
+        whole = len(piece) & ~3
+        if self._ended and piece:
+            raise ValueError("there is more after the padding")
+        part = pybase64.b64decode(piece[:whole], validate=True)
+        self._ended = piece[whole - 1 : whole] == b"="
+        self._left = piece[whole:]
+        self._parts.append(part)
+        self.size += len(part)
+
+    def whole(self) -> bytes:
+        """All bytes."""
+        if self._left:
+            raise ValueError("it ends within a group")
+        return b"".join(self._parts)
+
+
+def _bound(content: Any, most: int, depth: int, incoming: Incoming) -> None:
     """Cut each list to `most` members, one more than may be, and so many that this is still seen.
 
     Of millions of wrong members each would get a sentence of its own, and of right ones an object.
     """
     members: Any = ()
     if isinstance(content, list):
-        del content[most:]
+        if len(content) > most:
+            incoming.longest = max(incoming.longest, len(content))
+            del content[most:]
         members = content
     elif isinstance(content, dict):
         if len(content) > MOST_FIELDS:
@@ -259,17 +427,14 @@ def _bound(content: Any, most: int, depth: int) -> None:
     if depth and not NESTED.isdisjoint(map(type, members)):
         for member in members:
             if type(member) in NESTED:
-                _bound(member, most, depth - 1)
+                _bound(member, most, depth - 1, incoming)
 
 
-def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
+def _not_json(body: Body, error: orjson.JSONDecodeError) -> str:
     if not body:
         return "The body is empty; a JSON object is expected."
     if b"\0" in body:  # no text holds one, and nearly every image does
-        return (
-            "The body is not JSON but bytes. An image as it is goes to /embed_image with its own"
-            " Content-Type, such as image/png."
-        )
+        return NOT_TEXT
     place = f"line {error.lineno}, column {error.colno}"
     return f"The body is not valid JSON: {error.msg} ({place})."
 
@@ -289,27 +454,33 @@ def _check_charset(content_type: str) -> None:
 
 
 def _base64(text: str) -> bytes | None:
+    if not text.isascii():  # at once: of other characters each costs a look-up below
+        return None
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError:  # line breaks are allowed, as MIME writes them
         try:
-            return pybase64.b64decode(text.translate(_WHITESPACE), validate=True)
+            return pybase64.b64decode(text.encode().translate(None, WHITESPACE), validate=True)
         except ValueError:
             return None
 
 
 def _options(fields: dict[str, str]) -> dict[str, Any]:
-    unknown = sorted(set(fields) - OPTION_FIELDS)
+    unknown = sorted(set(fields) - OPTION_FIELDS - INERT.keys())
     if unknown:
-        raise RequestInvalid(f"{unknown[0]}: there is no such option", param=unknown[0])
-    options: dict[str, Any] = dict(fields)
-    for name in ("dimensions", "max_num_patches"):
-        if name in options:
-            options[name] = _whole(name, fields[name])
+        name = named(unknown[0])
+        raise RequestInvalid(f"{name}: there is no such option", param=name)
+    options: dict[str, Any] = {}
+    for name, text in fields.items():
+        if name in INERT:
+            no_effect(name, text)
+        else:
+            options[name] = _whole(name, text) if name in NUMBERS else text
     return options
 
 
 def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    digits = text.removesuffix(".0")  # as in JSON
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
         raise RequestInvalid(f"{name}: Input should be a whole number", param=name)
-    return int(text)
+    return int(digits)

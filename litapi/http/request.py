@@ -7,13 +7,20 @@ look-up. What is here is the little of a request that the routes need.
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    MutableMapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, Overloaded, RequestInvalid
 from litapi.inflate import Inflate
+from litapi.large import LongString
 
 # Extensions of the scope, each to be called with the scope; each may give None.
 BODY = "siglit.body"  # the whole body of a request
@@ -21,6 +28,7 @@ LEFT = "siglit.left"  # a future that is done, with a `ClientGone`, once the cli
 HOLD = "siglit.hold"  # with a size: this many bytes more are held; False: refuse the request
 MOST_DIGITS = 18  # of a content length that may be meant
 ENCODED = b"content-encoding"
+LISTS = frozenset({b"accept", b"cache-control"})  # headers of which all lines count
 
 _NONE: dict[str, Any] = {}
 
@@ -47,7 +55,10 @@ class Incoming:
         "_seen",
         "extensions",
         "headers",
+        "large",
         "limit",
+        "long",
+        "longest",
         "method",
         "path",
         "scope",
@@ -60,9 +71,14 @@ class Incoming:
         path: str = scope["path"]
         self.path = path[:-1] if path[-1:] == "/" and len(path) > 1 else path
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(self.headers) != len(scope["headers"]):  # one of them has several lines
+            self.headers |= _joined(scope["headers"])
         self.limit = limit
         self.whole = False
-        self._body: bytes | None = None
+        self.large = 0  # bytes of a body that was read in turns
+        self.long: Sequence[LongString] = ()  # of which its content has tokens
+        self.longest = 0  # members of its longest list, where that was cut
+        self._body: bytes | bytearray | None = None
         self._seen = 0
         self._receive = receive
         self.extensions: dict[str, Any] = scope.get("extensions", _NONE)  # of the server below
@@ -129,13 +145,24 @@ class Incoming:
                 if len(body) > self.limit:
                     raise BodyTooLarge
                 self.whole, self._body = True, body
-        return self._body
+                return body
+        return self._body if isinstance(self._body, bytes) else None
 
     async def body(self) -> bytes:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
         if self.at_once() is None:
-            self._body = await _joined(self.chunks())
+            self._body = bytes(await self.buffer())
+        return self.at_once() or b""
+
+    async def buffer(self) -> bytes | bytearray:
+        """The same as it was gathered: there is never a second copy of it."""
+        if self._body is None and self.at_once() is None:
+            self._body = await _gathered(self.chunks())
         return self._body or b""
+
+    def forget(self) -> None:
+        """Let go of a body that was read."""
+        self._body = b""
 
     def gone(self) -> asyncio.Future[Exception]:
         """Done once the client has hung up; its caller's to cancel. Only for a whole body."""
@@ -187,13 +214,21 @@ class Incoming:
         return piece
 
 
-async def _joined(pieces: AsyncGenerator[bytes, None]) -> bytes:
+async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes | bytearray:
     """All pieces; a single one as it is, and many without twice their memory."""
     first = await anext(pieces, b"")
-    whole = None
+    whole: bytearray | None = None
     async for piece in pieces:
         if whole is None:
-            whole = io.BytesIO()  # grows in place, and hands over what it holds without a copy
-            whole.write(first)
-        whole.write(piece)
-    return first if whole is None else whole.getvalue()
+            whole = bytearray(first)
+        whole += piece
+    return first if whole is None else whole
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The lists whose lines stand apart, each in one line."""
+    lines: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in LISTS:
+            lines[name] = lines[name] + b", " + value if name in lines else value
+    return lines

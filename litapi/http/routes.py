@@ -15,7 +15,7 @@ import numpy as np
 
 from cache import Entry, State
 from litapi.errors import ItemError, ItemsInvalid, ModelUnknown, RequestInvalid, ServiceError
-from litapi.http.answer import Answer, Vectors
+from litapi.http.answer import MANY, Answer, Vectors
 from litapi.http.embedder import Demand, Embedder, Outcome
 from litapi.http.forms import (
     ClassifyRequest,
@@ -29,12 +29,16 @@ from litapi.http.forms import (
 from litapi.http.inputs import Read, Reader
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
+from litapi.pace import FEW, paced
 from litapi.serving import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]
 RENDERED = {state: state.encode() for state in State}.__getitem__
 TOKENS = attrgetter("tokens")
 HIT = State.HIT_L1
+PAIRS = 1 << 15  # of texts and images that are scored in one turn
+OCTETS = b"application/octet-stream"
+USUAL = {b"": False, b"*/*": False, b"application/json": False, OCTETS: True}
 
 
 class Routes:
@@ -64,8 +68,9 @@ class Routes:
         form = validate(EmbeddingsRequest, await self._reader.json(incoming))
         vectors = self._vectors(form)
         parts = form.input if isinstance(form.input, list) else [form.input]
-        self._reader.count(parts)
-        items = list(map(self._reader.part, parts))
+        self._reader.count(len(parts), incoming)
+        read = self._reader.part
+        items = list(map(read, parts)) if len(parts) <= FEW else await paced(read, parts)
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         entries = outcome.entries
         if len(entries) < len(items):
@@ -73,7 +78,11 @@ class Routes:
         small = _quantized(form, entries, vectors)
         if _wants_octets(incoming):
             return _with_headers(small.raw() if small else Answer.raw(entries, vectors), outcome)
-        forms = small.forms if small else vectors.forms(entries)
+        few = len(entries) <= MANY
+        if small:
+            forms = small.forms
+        else:
+            forms = vectors.forms(entries) if few else await paced(vectors.form, entries)
         data = [{"object": "embedding", "index": i, "embedding": f} for i, f in enumerate(forms)]
         for index in outcome.cut:
             data[index]["truncated"] = True
@@ -87,14 +96,16 @@ class Routes:
             "model": self._model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-        return _with_headers(Answer.json(content), outcome)
+        answer = Answer.json(content) if few else await _in_turns(content, "data")
+        return _with_headers(answer, outcome)
 
     async def embed_text(self, incoming: Incoming) -> Answer:
         """`text` or `texts`."""
         form = validate(EmbedTextRequest, await self._reader.json_of_texts(incoming))
         name, texts, single = _one_of(text=form.text, texts=form.texts)
-        self._reader.count(texts)
-        items = [self._reader.text(text) for text in texts]
+        self._reader.count(len(texts), incoming)
+        read = self._reader.text
+        items = list(map(read, texts)) if len(texts) <= FEW else await paced(read, texts)
         return await self._embed(incoming, form, items, name, single)
 
     async def embed_image(self, incoming: Incoming) -> Answer:
@@ -102,16 +113,16 @@ class Routes:
         if incoming.media_type.startswith(("image/", "multipart/", "application/octet")):
             upload = await self._reader.upload(incoming)
             form = validate(Options, upload.options)
-            self._reader.count(upload.images)
+            self._reader.count(len(upload.images), incoming)
             single = len(upload.images) == 1
             name = "image" if single else "images"
             return await self._embed(incoming, form, upload.images, name, single)
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
         given = {"image": form.image, "images": form.images, "url": form.url, "urls": form.urls}
         name, images, single = _one_of(**given)
-        self._reader.count(images)
-        by_url = form.image is None and form.images is None
-        items = [self._reader.link(i) if by_url else self._reader.image(i) for i in images]
+        self._reader.count(len(images), incoming)
+        read = self._reader.link if name.startswith("url") else self._reader.image
+        items = await paced(read, images)
         return await self._embed(incoming, form, items, name, single)
 
     async def _embed(
@@ -129,7 +140,12 @@ class Routes:
             return _with_headers(raw, outcome)
         cached = [state in (State.HIT_L1, State.HIT_L2) for state in outcome.found.states]
         cut = [entry is not None and entry.truncated for entry in found]
-        rows = small.forms if small else [None if e is None else vectors.form(e) for e in found]
+        if small:
+            rows = small.forms
+        elif len(found) <= MANY:
+            rows = [None if e is None else vectors.form(e) for e in found]
+        else:
+            rows = await paced(lambda e: None if e is None else vectors.form(e), found)
         content: dict[str, Any] = {
             "embedding" if single else "embeddings": rows[0] if single else rows,
             "dimension": vectors.dimension,
@@ -141,28 +157,36 @@ class Routes:
             content["scale" if single else "scales"] = small.scales[0] if single else small.scales
         if not single:
             content["errors"] = _faults(faults)
-        return _with_headers(Answer.json(content), outcome)
+        few = single or len(rows) <= MANY
+        answer = Answer.json(content) if few else await _in_turns(content, "embeddings")
+        return _with_headers(answer, outcome)
 
     async def score(self, incoming: Incoming) -> Answer:
         """Cosine and probability of every text against every image."""
         form = validate(ScoreRequest, await self._reader.json(incoming))
         self._same_model(form.model)
-        self._reader.count([*form.texts, *form.images])
-        texts = [self._reader.text(text) for text in form.texts]
-        images = [self._reader.image(image) for image in form.images]
+        self._reader.count(len(form.texts) + len(form.images), incoming)
+        texts = await paced(self._reader.text, form.texts)
+        images = await paced(self._reader.image, form.images)
         outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
         _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
         matrix = np.stack([np.frombuffer(e.vector, "<f4") for e in outcome.entries])
-        cosine = matrix[: len(texts)].astype(np.float64) @ matrix[len(texts) :].T
+        rows, columns = matrix[: len(texts)].astype(np.float64), matrix[len(texts) :].T
+        step = max(1, PAIRS // len(images))
+        blocks = [rows[at : at + step] for at in range(0, len(texts), step)]
+        cosine = await paced(lambda block: block @ columns, blocks)
+        probability = await paced(self._probability, cosine)
         content = {
-            "cosine": cosine,
-            "probability": self._probability(cosine),
+            "cosine": [row for block in cosine for row in block],
+            "probability": [row for block in probability for row in block],
             "logit_scale": self._service.checkpoint.logit_scale,
             "logit_bias": self._service.checkpoint.logit_bias,
             "model": self._model,
         }
-        return _with_headers(Answer.json(content), outcome)
+        if cosine[0].size == len(texts) * len(images):  # few enough for one turn
+            return _with_headers(Answer.json(content), outcome)
+        return _with_headers(await _in_turns(content, "cosine", "probability"), outcome)
 
     async def classify(self, incoming: Incoming) -> Answer:
         """Labels ranked for an image."""
@@ -170,9 +194,9 @@ class Routes:
         self._same_model(form.model)
         if "{label}" not in form.template:
             raise RequestInvalid("template: must hold {label}", param="template")
-        captions = [form.template.replace("{label}", label) for label in form.labels]
-        self._reader.count([form.image, *captions])
-        items = [self._reader.image(form.image), *map(self._reader.text, captions)]
+        self._reader.count(1 + len(form.labels), incoming)
+        captions = await self._reader.captions(form.template, form.labels)
+        items = [self._reader.image(form.image), *captions]
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
         image, *labels = (np.frombuffer(e.vector, "<f4") for e in outcome.entries)
@@ -190,15 +214,19 @@ class Routes:
         self, items: list[Read], incoming: Incoming, patches: int | None
     ) -> Awaitable[Outcome]:
         demand = self._demand(incoming, patches)
+        if patches is not None:
+            self._reader.bound_patches(items, patches, self._service.patches)
+        if incoming.large:
+            self._reader.bound_texts(items)
         settled = self._reader.settled(items)
         if settled is None:
             return self._fetched(items, incoming, demand)
         return self._embedder.embed(settled, demand)
 
     async def _fetched(self, items: list[Read], incoming: Incoming, demand: Demand) -> Outcome:
-        settled = await self._reader.settle(items, incoming)
+        settled, fetched = await self._reader.settle(items, incoming)
         outcome = await self._embedder.embed(settled, demand)
-        outcome.fetched = True
+        outcome.fetched = fetched
         return outcome
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -226,7 +254,8 @@ class Routes:
         control = incoming.headers.get(b"cache-control")
         demand = Demand(patches or 0, leaving=incoming.gone)
         if control is not None:
-            wishes = {wish.strip() for wish in control.decode("latin-1").lower().split(",")}
+            listed = control.decode("latin-1").lower().split(",")
+            wishes = {wish.partition("=")[0].strip() for wish in listed}
             demand.read = not wishes & {"no-cache", "no-store"}
             demand.write = "no-store" not in wishes
         return demand
@@ -285,8 +314,42 @@ def _quantized(form: Options, found: Sequence[Entry | None], vectors: Vectors) -
     return Quantized(form.embedding_type, found, vectors)
 
 
+async def _in_turns(content: dict[str, Any], *lists: str) -> Answer:
+    """`content` as JSON; long lists in it are written in turns with other requests."""
+    long = {name: content[name] for name in lists}
+    return await Answer.json_in_turns({**content, **{name: [] for name in lists}}, **long)
+
+
 def _wants_octets(incoming: Incoming) -> bool:
-    return b"application/octet-stream" in incoming.headers.get(b"accept", b"")
+    accept = incoming.headers.get(b"accept", b"")
+    if accept in USUAL:
+        return USUAL[accept]
+    accept = accept.lower()
+    return OCTETS in accept and _prefers_octets(accept.decode("latin-1"))
+
+
+def _prefers_octets(accept: str) -> bool:
+    """By the weights of the two forms, and where they weigh the same by what is named first."""
+    weights: dict[str, float] = {}
+    for entry in accept.split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        weights.setdefault(name, _weight(weight))
+    octets = weights.get("application/octet-stream", 0.0)
+    if "application/json" not in weights:
+        wide = weights.get("application/*", weights.get("*/*", 0.0))
+        return octets > 0 and octets >= wide
+    json = weights["application/json"]
+    named = list(weights)
+    first = named.index("application/octet-stream") < named.index("application/json")
+    return octets > json or (octets == json > 0 and first)
+
+
+def _weight(text: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(text)))
+    except ValueError:
+        return 1.0
 
 
 def _faults(faults: dict[int, ItemError]) -> list[dict[str, Any]]:

@@ -7,6 +7,9 @@ for a worker to be replaced says nothing about the pace, and nothing is learnt f
 nearly alone tells its latency, of which the pace is only a part: it can lower the guess at once,
 and raise it by little. A request that finds nothing in flight is always let in, however large: it
 would never fit otherwise. What the cache knows never comes here.
+
+An image of more patches than usual counts as several items: attention makes its cost grow faster
+than its patches.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from dataclasses import dataclass
 from litapi.errors import Overloaded
 
 SMOOTHING = 0.1  # weight of the newest job in the measured seconds an item
+ATTENTION = 4096  # patches from which on the quadratic part of the model costs more than the rest
 CROWD = 16  # items under way from which on a job's seconds tell the pace, and not the latency
+
+
+def cost_of(patches: int, usual: int) -> int:
+    """As how many items an image counts for which so many patches are asked; `usual` count one."""
+    asked, one = (n * (1 + n / ATTENTION) for n in (patches, usual))
+    return max(1, math.ceil(asked / one))
 
 
 def _always() -> float:

@@ -11,18 +11,26 @@ from litapi.errors import ItemError
 from litapi.messages import KINDS, Job, Kind, Reply
 from litapi.metrics import Metrics
 from litapi.settings import Settings
-from litapi.transport.admission import Admission
+from litapi.transport.admission import Admission, cost_of
 
 MB = 1 << 20
+USUAL_PATCHES = 256
 
 
 class Pool:
     """Both towers, behind their admission."""
 
-    def __init__(self, settings: Settings, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        usual_patches: int = USUAL_PATCHES,
+    ) -> None:
         share = settings.front_processes  # the bounds are the server's; each process has its part
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._usual_patches = usual_patches  # of an image, where a request asks for no number
         self.admissions: dict[Kind, Admission] = {
             kind: Admission(
                 max(1, settings.max_queue // share),
@@ -37,7 +45,10 @@ class Pool:
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to a job. Raises `Overloaded` at once where there is no room for it."""
         size = sum(map(len, job.items))
-        with self.admissions[kind].admit(len(job.items), size):
+        cost = len(job.items)
+        if job.max_num_patches:
+            cost *= cost_of(job.max_num_patches, self._usual_patches)
+        with self.admissions[kind].admit(cost, size):
             try:
                 reply = await self._dispatcher.submit(kind, job)
             except asyncio.CancelledError:  # all who waited have left

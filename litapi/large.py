@@ -1,0 +1,244 @@
+"""Large JSON bodies, read within bounds and in turns.
+
+A parser makes objects of a body in one go: of 64 MB of brackets it makes gigabytes, and of an image
+in base64 a second copy, while no other request is answered. So a large body is skimmed first, slice
+by slice. Brackets, commas and colons outside of strings are counted, and what no form can need is
+refused before an object is made. Long strings are taken out and a token stands for each; the little
+that is left is parsed. A long string that may be a text is put back; of a longer one the token
+stays, and its bytes are read piece by piece where an image is expected.
+
+A token cannot be guessed, so no string of a client's own is taken for one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from litapi.errors import BodyTooLarge, JsonInvalid, TooManyItems
+from litapi.pace import Pace
+
+Body = bytes | bytearray
+
+LONG = 512  # bytes of a string from which on it is taken out
+SLICE = 64 << 10  # bytes that are skimmed in one step
+PIECE = 128 << 10  # bytes of a long string that are read in one step
+HEAD = 64  # characters of a long string at the beginning of its token
+TOKEN = HEAD + 24  # characters of a token
+DEPTH = 5  # a body, its list, a part of it, the object in that, a string in that
+QUOTE, BACKSLASH = b'"'[0], b"\\"[0]
+BOM = b"\xef\xbb\xbf"
+NOT_TEXT = (
+    "The body is not JSON but bytes. An image as it is goes to /embed_image with its own"
+    " Content-Type, such as image/png."
+)
+
+_STRUCTURE = np.zeros(256, np.bool_)
+_STRUCTURE[list(b",:[{")] = True
+_UNSAFE = re.compile(r"[^0-9A-Za-z .:;,/_+=-]")
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Whole escapes only, a pair of surrogates as one, so that a string can be cut where a match ends.
+_WHOLE = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}"
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[0-9a-fA-F]{4}|(?=[^\\]|\\[^u])))*+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a large body may hold beside its long strings."""
+
+    structure: int  # brackets, commas and colons
+    strings: int  # that are taken out
+    rest: int  # bytes of all others
+    text: int  # bytes of the longest string that may be a text
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class LongString:
+    """A string that is too long for any text, as it stands in a body between its quotes."""
+
+    token: str
+    body: Body
+    start: int
+    end: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """What it says, in UTF-8, piece by piece. Raises JsonInvalid where it is no JSON."""
+        at = self.start
+        while at < self.end:
+            stop = self._cut(at)
+            yield _said(self.body[at:stop])
+            at = stop
+
+    def _cut(self, at: int) -> int:
+        """A place near `at + PIECE` that is inside of no escape and no character."""
+        stop = at + PIECE
+        if stop >= self.end:
+            return self.end
+        if self.body.find(b"\\", at, stop) >= 0:
+            whole = _WHOLE.match(self.body, at, stop)
+            stop = whole.end() if whole else at
+        back = next((n for n in range(4) if self.body[stop - n] & 0xC0 != 0x80), 0)
+        if stop - back == at:
+            raise JsonInvalid("The body is not valid JSON: a string has an invalid escape.")
+        return stop - back
+
+
+class Skim:
+    """Where the strings of a JSON text begin and end, found slice by slice."""
+
+    def __init__(self, body: Body, bounds: Bounds, shortest: int) -> None:
+        self.long: list[tuple[int, int]] = []  # the places between the quotes of long strings
+        self._body = body
+        self._bounds = bounds
+        self._shortest = shortest
+        self._structure = 0
+        self._taken = 0  # bytes of long strings
+        self._opened = -1  # the place of the quote of the string that is open
+        self._backslashes = 0  # at the end of the slice before
+
+    def take(self, at: int) -> None:
+        """Skim one slice.
+
+        Raises:
+            JsonInvalid: there is a NUL in it, which no JSON holds and nearly every image does.
+            TooManyItems: the body has more values than any form.
+            BodyTooLarge: more is left beside the long strings than any form needs.
+        """
+        end = min(at + SLICE, len(self._body))
+        if self._body.find(b"\0", at, end) >= 0:
+            raise JsonInvalid(NOT_TEXT)
+        if self._opened >= 0 and self._body.find(b'"', at, end) < 0:
+            run = end - at - len(self._body[at:end].rstrip(b"\\"))
+            self._backslashes = run + (self._backslashes if run == end - at else 0)
+            return
+        octets = np.frombuffer(self._body, np.uint8, end - at, at)
+        quotes = self._quotes(octets)
+        self._count(octets, quotes)
+        self._pair(quotes + at)
+        self._check(end)
+
+    def _quotes(self, octets: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
+        """The places of the quotes that no backslash escapes."""
+        quotes = np.flatnonzero(octets == QUOTE)
+        slashes = octets == BACKSLASH
+        before, self._backslashes = self._backslashes, 0
+        if not before and not slashes.any():
+            return quotes
+        places = np.arange(1, len(octets) + 1)
+        # of each byte: how many backslashes end with it
+        runs = places - np.maximum.accumulate(np.where(slashes, -before, places))
+        self._backslashes = int(runs[-1])
+        return quotes[np.concatenate(([before], runs))[quotes] % 2 == 0]
+
+    def _count(self, octets: np.ndarray[Any, np.dtype[np.uint8]], quotes: Any) -> None:
+        turns = np.zeros(len(octets), np.uint8)
+        turns[quotes] = 1
+        turns[0] ^= self._opened >= 0
+        outside = np.bitwise_xor.accumulate(turns) == 0
+        self._structure += int(np.count_nonzero(_STRUCTURE[octets] & outside))
+
+    def _pair(self, quotes: Any) -> None:
+        if self._opened >= 0:
+            quotes = np.concatenate(([self._opened], quotes))
+        pairs = quotes[: len(quotes) // 2 * 2].reshape(-1, 2)
+        for opened, closed in pairs[pairs[:, 1] - pairs[:, 0] > self._shortest].tolist():
+            self.long.append((opened + 1, closed))
+            self._taken += closed - opened - 1
+        self._opened = int(quotes[-1]) if len(quotes) % 2 else -1
+
+    def _check(self, end: int) -> None:
+        left = (end if self._opened < 0 else self._opened) - self._taken
+        bounds = self._bounds
+        if self._structure > bounds.structure or len(self.long) > bounds.strings:
+            raise TooManyItems("The body has more values than this server accepts.")
+        if left > bounds.rest:
+            raise BodyTooLarge("The body has more beside its items than this server accepts.")
+
+
+async def read(body: Body, bounds: Bounds, shortest: int = LONG) -> tuple[Any, list[LongString]]:
+    """What a JSON body says, and the strings of which it has only the tokens.
+
+    Of strings of `shortest` bytes and more each is read by itself. With 0, a lone surrogate spoils
+    no more than its own string, which keeps it.
+
+    Raises:
+        JsonInvalid: the body is no JSON.
+        TooManyItems, BodyTooLarge: it is beyond the bounds.
+    """
+    pace, start = Pace(), len(BOM) if body[: len(BOM)] == BOM else 0
+    skim = Skim(body, bounds, shortest)
+    for at in range(start, len(body), SLICE):
+        skim.take(at)
+        await pace.rest()
+    rest, found = await _taken_out(body, start, skim.long)
+    try:
+        content = orjson.loads(rest)
+    except orjson.JSONDecodeError as error:
+        if shortest and SURROGATE.search(rest):
+            return await read(body, bounds, shortest=0)
+        raise JsonInvalid(f"The body is not valid JSON: {error.msg}.") from None
+    texts, longer = {}, []
+    for one in found:
+        await pace.rest()
+        if one.end - one.start <= bounds.text:
+            texts[one.token] = _string(body[one.start - 1 : one.end + 1])
+            continue
+        longer.append(one)
+        for _ in one.pieces():  # each is looked at, though nobody may ask for it
+            await pace.rest()
+    return (_put_back(content, texts, DEPTH) if texts else content), longer
+
+
+async def _taken_out(
+    body: Body, at: int, places: list[tuple[int, int]]
+) -> tuple[bytes, list[LongString]]:
+    """The body from `at` on with tokens in place of long strings, and these."""
+    pace, secret = Pace(), secrets.token_hex(8)
+    found: list[LongString] = []
+    parts: list[Body] = []
+    for start, end in places:
+        head = _UNSAFE.sub("?", body[start : min(end, start + HEAD)].decode("latin-1"))
+        token = f"{head:.<{HEAD}}{secret}{len(found):08x}"
+        found.append(LongString(token, body, start, end))
+        parts += body[at:start], token.encode()
+        at = end
+        await pace.rest()
+    return b"".join([*parts, body[at:]]), found
+
+
+def _string(quoted: Body) -> str:
+    """A string with its quotes; a lone surrogate, which no text may have, is left in it."""
+    try:
+        said: str = orjson.loads(quoted)
+    except orjson.JSONDecodeError:
+        try:
+            said = json.loads(quoted.decode())
+        except ValueError:
+            raise JsonInvalid("The body is not valid JSON: a string is not.") from None
+    return said
+
+
+def _said(raw: Body) -> bytes:
+    octets = np.frombuffer(raw, np.uint8)
+    if octets.min() >= ord(" ") and octets.max() < 0x80 and b"\\" not in raw:
+        return bytes(raw)
+    return _string(b'"%b"' % bytes(raw)).encode("utf-8", "surrogatepass")
+
+
+def _put_back(node: Any, texts: dict[str, str], depth: int) -> Any:
+    if isinstance(node, str):
+        return texts.get(node, node)
+    if depth and isinstance(node, list):
+        return [_put_back(one, texts, depth - 1) for one in node]
+    if depth and isinstance(node, dict):
+        return {texts.get(n, n): _put_back(one, texts, depth - 1) for n, one in node.items()}
+    return node
