@@ -126,6 +126,11 @@ class Skim:
         self._pair(quotes + at)
         self._check(end)
 
+    @property
+    def open(self) -> bool:
+        """Whether a string has begun and not ended."""
+        return self._opened >= 0
+
     def _quotes(self, octets: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
         """The places of the quotes that no backslash escapes."""
         quotes = np.flatnonzero(octets == QUOTE)
@@ -179,6 +184,8 @@ async def read(body: Body, bounds: Bounds, shortest: int = LONG) -> tuple[Any, l
     for at in range(start, len(body), SLICE):
         skim.take(at)
         await pace.rest()
+    if skim.open:
+        raise JsonInvalid("The body is not valid JSON: it ends within a string.")
     rest, found = await _taken_out(body, start, skim.long)
     try:
         content = orjson.loads(rest)

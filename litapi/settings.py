@@ -99,7 +99,7 @@ class Settings(BaseModel):
         description="the most that a request may ask for; 0: max_num_patches, or else 1024",
     )
     max_items: int = Field(2048, ge=1, le=4096, description="items in one request")
-    max_text_chars: int = Field(32768, ge=1, description="characters of one text; 64 tokens count")
+    max_text_chars: int = Field(32768, ge=1, description="characters of one text")
     max_request_chars: int = Field(
         4 << 20, ge=1 << 17, description="characters of all texts of one request"
     )

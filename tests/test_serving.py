@@ -79,6 +79,8 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "max_wait": (1.0, "refuses at the door"),
     "max_items": (8, "refuses, and what is refused is not kept"),
     "max_text_chars": (8, "refuses; a text is never cut to fit"),
+    "max_num_patches_asked": (8, "refuses; an image is never shrunk to fit"),
+    "max_request_chars": (1 << 18, "refuses; a text is never cut to fit"),
     "max_image_bytes": (8, "refuses; an image is never shrunk to fit"),
     "max_body_bytes": (8, "refuses before anything is read"),
     "max_header_bytes": (4096, "refuses before anything is read"),

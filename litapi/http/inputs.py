@@ -62,6 +62,7 @@ FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
 MOST_FIELDS = 32  # of an object in a body; no form has as many
 NUMBERS = ("dimensions", "max_num_patches")
 LABEL = "{label}"
+PAIRS_AN_ITEM = 64  # scored in one answer, for each item that a request may have
 DEEPEST = 4  # a body, its list, a part of it, the object in that
 NESTED = frozenset({list, dict})
 LARGE = 128 << 10  # bytes of a body; a larger one is skimmed before it is parsed
@@ -358,6 +359,15 @@ class Reader:
         """Raises `TooManyItems` beyond the limit."""
         if items > self._max_items:
             raise self._too_many(str(max(items, incoming.longest)))
+
+    def count_pairs(self, texts: int, images: int) -> None:
+        """Raises `TooManyItems` for more pairs than are scored in one answer."""
+        most = PAIRS_AN_ITEM * self._max_items
+        if texts * images > most:
+            raise TooManyItems(
+                f"{texts} texts and {images} images make {texts * images} pairs; this server scores"
+                f" {most} in one request."
+            )
 
     def bound_patches(self, items: Sequence[Read], patches: int, usual: int) -> None:
         """Raises for more patches than may be asked for, by an image or by all of a request."""

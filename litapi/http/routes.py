@@ -166,6 +166,7 @@ class Routes:
         form = validate(ScoreRequest, await self._reader.json(incoming))
         self._same_model(form.model)
         self._reader.count(len(form.texts) + len(form.images), incoming)
+        self._reader.count_pairs(len(form.texts), len(form.images))
         texts = await paced(self._reader.text, form.texts)
         images = await paced(self._reader.image, form.images)
         outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)

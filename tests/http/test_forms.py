@@ -137,7 +137,7 @@ def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str)
         (ScoreRequest, {"texts": ["a"]}, "images"),
         (ScoreRequest, {"texts": [], "images": ["b"]}, "texts"),
         (ClassifyRequest, {"image": "a", "labels": ["b", 2]}, "labels[1]"),
-        (ClassifyRequest, {"image": "a", "labels": ["b"], "template": None}, "template"),
+        (ClassifyRequest, {"image": "a", "labels": ["b"], "template": 1}, "template"),
         (ClassifyRequest, {"image": "a", "labels": ["b"], "max_num_patches": 4097}, "max_num_"),
     ],
 )
