@@ -101,7 +101,7 @@ class Settings(BaseModel):
     max_items: int = Field(2048, ge=1, le=4096, description="items in one request")
     max_text_chars: int = Field(32768, ge=1, description="characters of one text")
     max_request_chars: int = Field(
-        4 << 20, ge=1 << 17, description="characters of all texts of one request"
+        2 << 20, ge=1 << 17, description="characters of all texts of one request"
     )
     max_image_bytes: int = Field(20 << 20, ge=1, description="bytes of one encoded image")
     max_body_bytes: int = Field(

@@ -32,6 +32,7 @@ from litapi.errors import (
 from litapi.http.access import OPEN_PATHS
 from litapi.http.answer import Answer
 from litapi.http.forms import (
+    INERT,
     OPTION_FIELDS,
     ClassifyRequest,
     ClassifyResponse,
@@ -65,6 +66,9 @@ and `X-Embedding-Dtype` say which |
 | `Authorization: Bearer KEY` or `X-API-Key: KEY` | you are let in, where the server asks for keys |
 | `Authorization: Basic …` with the key as password | the same: what a browser asks you for |
 | `X-Request-Id: ID` | it comes back in the answer, and stands in the server's log |
+
+In a JSON body null stands for the default of a field. What cannot change a vector (`user`,
+`input_type`, `task`, `metadata`, `priority`, `truncate: "END"`) is taken and not used.
 
 Answers carry `X-Cache` (for each item: hit-l1, hit-l2, join, miss, bypass), `X-Truncated` (items
 that were cut at 64 tokens), `Server-Timing` and `X-Request-Id`. Every error has the same form, with
@@ -209,6 +213,7 @@ class _Posts:
     ) -> None:
         schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
         definitions = schema.pop("$defs", {})
+        schema["properties"] = _as_read(schema)
         asked = {one.name: _example(one.summary, one.request) for one in SAMPLES[path]}
         json = {"schema": _inline(schema, definitions), "examples": asked}
         content: dict[str, Any] = {"application/json": json}
@@ -337,6 +342,28 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
     if "$ref" in node:
         return _inline(definitions[node["$ref"].rpartition("/")[2]], definitions)
     return {name: _inline(one, definitions) for name, one in node.items()}
+
+
+def _as_read(schema: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a form as `validate` takes them: null is a default, and some do nothing.
+
+    A whole number may be written 2.0, which JSON Schema calls an integer too.
+    """
+    fields: dict[str, Any] = {}
+    for name, field in schema["properties"].items():
+        wide = name in schema.get("required", ()) or "anyOf" in field
+        keep = ("title", "description", "default")
+        outer = {n: value for n, value in field.items() if n in keep}
+        inner = {n: value for n, value in field.items() if n not in keep}
+        fields[name] = field if wide else {**outer, "anyOf": [inner, {"type": "null"}]}
+    for name, agreed in INERT.items():
+        chosen = {"enum": [*map(_json_value, agreed), None]} if agreed else {}
+        fields.setdefault(name, {"description": "taken from clients, and not used", **chosen})
+    return fields
+
+
+def _json_value(word: str) -> Any:
+    return {"true": True, "false": False}.get(word, word)
 
 
 def _options() -> dict[str, Any]:

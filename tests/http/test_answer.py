@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -199,3 +200,15 @@ def test_an_error_can_be_written_whatever_the_client_named() -> None:
     assert said["message"] == "?: there is no such option"
     assert said["param"] == "a?b"
     assert said["items"] == [{**items[0], "message": "?"}]
+
+
+@given(st.lists(st.text(max_size=5), min_size=1, max_size=300), st.lists(rows, max_size=3))
+@example(['"data":[]', "\\"], [])
+def test_an_answer_in_turns_is_the_answer(words: list[str], some: list[Row]) -> None:
+    """Byte for byte, wherever its lists stand and whatever its strings hold."""
+    lists = {"data": words, "rows": [*some, None] * 70}
+    content = {"data": lists["data"], "x": words[0], "rows": lists["rows"], "y": [1]}
+    empty = {**content, "data": [], "rows": []}
+    answer = asyncio.run(Answer.json_in_turns(empty, **lists))
+    assert answer.body == Answer.json(content).body
+    assert (answer.status, answer.headers) == (200, [JSON])

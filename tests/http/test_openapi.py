@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from litapi.errors import ItemError, RequestInvalid, public_errors
 from litapi.http.access import OPEN_PATHS
 from litapi.http.forms import (
+    INERT,
     OPTION_FIELDS,
     ClassifyRequest,
     EmbeddingsRequest,
@@ -191,10 +192,10 @@ def test_every_option_tells_what_it_does(document: dict[str, Any], path: str) ->
 
 @pytest.mark.parametrize("path", FORMS)
 def test_every_field_of_a_form_is_described(document: dict[str, Any], path: str) -> None:
-    """The schema is the form, whole: all fields, the required ones, and no others allowed."""
+    """The schema is the form, whole: all fields, the required ones, those that do nothing."""
     schema = body_of(document, path)["application/json"]["schema"]
     form = FORMS[path].model_fields
-    assert set(schema["properties"]) == set(form)
+    assert set(schema["properties"]) == set(form) | set(INERT)
     assert set(schema.get("required", [])) == {
         n for n, field in form.items() if field.is_required()
     }

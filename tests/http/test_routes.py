@@ -110,12 +110,13 @@ class Desk:
         """Ask a route; a body that is not bytes is sent as JSON."""
         content = body if isinstance(body, bytes) else orjson.dumps(body)
         incoming = arrive(content, headers, path=path, query=query, limit=limit)
-        return self.runner.run(self._ask(("POST", path), incoming))
+        return self.runner.run(self.ask(("POST", path), incoming))
 
     def get(self, path: str) -> Answer:
-        return self.runner.run(self._ask(("GET", path), arrive(method="GET", path=path)))
+        return self.runner.run(self.ask(("GET", path), arrive(method="GET", path=path)))
 
-    async def _ask(self, key: tuple[str, str], incoming: Any) -> Answer:
+    async def ask(self, key: tuple[str, str], incoming: Any) -> Answer:
+        """What the table's route for it answers."""
         return await self.table.get(key, self.facts.model)(incoming)
 
     def refusal(self, path: str, body: Any, **more: Any) -> ItemsRefused:

@@ -1,0 +1,617 @@
+"""What clients of this field send in other ways than the document shows, and what that costs.
+
+Each row of what users reported and attackers tried has its test here where it is about a whole
+request: from a body to an answer, over the stand-in towers of test_embedder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+
+from litapi.errors import (
+    BodyTooLarge,
+    JsonInvalid,
+    Overloaded,
+    RequestInvalid,
+    ServiceError,
+    TooManyItems,
+)
+from litapi.http.answer import MANY, Answer
+from litapi.http.forms import INERT, SHOWN
+from litapi.http.inputs import LARGE
+from litapi.http.request import Incoming
+from litapi.http.routes import ItemsRefused
+from litapi.messages import Job
+from litapi.transport.admission import cost_of
+from tests.http.test_inputs import MULTIPART, form_data
+from tests.http.test_openapi import FORMS
+from tests.http.test_request import Wire, arrive
+from tests.http.test_routes import (
+    BAD,
+    BLUE,
+    DEMO,
+    OCTETS,
+    RED,
+    Desk,
+    b64,
+    body_for,
+    desk,
+    header,
+    row_of,
+    uri,
+)
+from tests.transport.test_pool import Heard, Slow, _pool
+
+__all__ = ["desk"]  # a fixture
+MB = 1 << 20
+
+
+@pytest.fixture
+def wide() -> Iterator[Desk]:
+    """Routes that take bodies of 64 MB."""
+    running = Desk()
+    yield running
+    running.close()
+
+
+def post(desk: Desk, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -> Answer:
+    """Ask with header lines as they stand, several of one name among them."""
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    scope = {"method": "POST", "path": path, "headers": headers, "query_string": b""}
+    incoming = Incoming(scope, Wire([content]).receive, 64 * MB)
+    return desk.runner.run(desk.ask(("POST", path), incoming))
+
+
+# -- fields that other clients send ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_null_is_the_default_of_every_optional_field(desk: Desk, path: str) -> None:
+    """Clients that write every field of their model get what they get without them."""
+    optional = {n: None for n, f in FORMS[path].model_fields.items() if not f.is_required()}
+    plain = desk.post(path, body_for(path))
+    given = {name: value for name, value in body_for(path).items() if value is not None}
+    for names in ({}, {"user": None, "truncate": None}):
+        answer = desk.post(path, {**optional, **names, **given})
+        assert without_cache(answer) == without_cache(plain)
+
+
+def without_cache(answer: Answer) -> Any:
+    content = orjson.loads(answer.body)
+    content.pop("cached", None)
+    return content
+
+
+def test_null_is_no_required_field(desk: Desk) -> None:
+    """There is no default to stand for."""
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post("/v1/embeddings", {"input": None, "encoding_format": None})
+    assert refusal.value.param == "input"
+
+
+def test_a_part_may_have_nulls_for_what_it_is_not(desk: Desk) -> None:
+    """As clients write it whose parts are one class."""
+    parts = [{"text": "a", "image": None}, {"text": None, "image": b64(RED), "image_url": None}]
+    data = orjson.loads(desk.post("/v1/embeddings", {"input": parts}).body)["data"]
+    assert [one["embedding"] for one in data] == [row_of("text", "a"), row_of("image", RED)]
+    with pytest.raises(RequestInvalid):
+        desk.post("/v1/embeddings", {"input": [{"text": None}]})
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FORMS if "dimensions" in FORMS[path].model_fields]
+)
+def test_an_integral_float_is_an_integer(desk: Desk, path: str) -> None:
+    """JavaScript and many JSON writers know one kind of number."""
+    whole = desk.post(path, {**body_for(path), "dimensions": 8})
+    assert without_cache(desk.post(path, {**body_for(path), "dimensions": 8.0})) == without_cache(
+        whole
+    )
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post(path, {**body_for(path), "dimensions": 8.5})
+    assert refusal.value.param == "dimensions"
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_what_cannot_change_a_vector_is_ignored(desk: Desk, path: str) -> None:
+    """On every route, whatever its form has of its own."""
+    inert = {
+        "user": "u",
+        "input_type": "search_query",
+        "task": "retrieval.passage",
+        "metadata": {"any": ["thing"]},
+        "priority": 1,
+        "truncate": "END",
+        "truncation": True,
+        "truncation_direction": "Right",
+        "normalize": True,
+        "normalized": True,
+        "late_chunking": False,
+    }
+    assert inert.keys() == INERT.keys()
+    plain = desk.post(path, body_for(path))
+    answer = desk.post(path, {**body_for(path), **inert})
+    assert without_cache(answer) == without_cache(plain)
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"truncate": "NONE"},
+        {"truncate": "START"},
+        {"truncate": False},
+        {"truncate": {"a": "END"}},
+        {"truncation": False},
+        {"normalized": False},
+        {"late_chunking": True},
+        {"normalise": True},
+    ],
+)
+def test_what_would_change_a_vector_is_refused_by_name(
+    desk: Desk, path: str, field: dict[str, Any]
+) -> None:
+    """And so is what is merely misspelt."""
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post(path, {**body_for(path), **field})
+    assert refusal.value.param == next(iter(field))
+    assert desk.towers.sent == []
+
+
+def test_options_beside_bytes_are_read_alike(desk: Desk) -> None:
+    """In the query of a raw image, and in the fields of a form."""
+    raw = {"content-type": "image/png"}
+    plain = desk.post("/embed_image", RED, raw, query=b"dimensions=8")
+    for query in (b"dimensions=8.0", b"dimensions=8&user=u&truncate=end&task=a"):
+        assert without_cache(desk.post("/embed_image", RED, raw, query=query)) == without_cache(
+            plain
+        )
+    body = form_data(("a", RED, "a.png"), ("dimensions", b"8.0", None), ("user", b"u", None))
+    assert without_cache(desk.post("/embed_image", body, MULTIPART)) == without_cache(plain)
+    for query in (b"truncate=none", b"normalize=false"):
+        with pytest.raises(RequestInvalid):
+            desk.post("/embed_image", RED, raw, query=query)
+
+
+def test_any_data_uri_in_base64_is_an_image(desk: Desk) -> None:
+    """Its bytes decide what it is; letters are never embedded in place of a picture."""
+    for kind in ("application/octet-stream", "", "text/plain;charset=utf-8"):
+        answer = desk.post("/v1/embeddings", {"input": [f"data:{kind};base64,{b64(RED)}"]})
+        assert orjson.loads(answer.body)["data"][0]["embedding"] == row_of("image", RED)
+    bad = f"data:application/pdf;base64,{b64(BAD)}"
+    refused = desk.refusal("/v1/embeddings", {"input": ["a", bad]})
+    assert (refused.error.status, refused.error.param) == (422, "input[1]")
+    assert desk.refusal("/v1/embeddings", {"input": "data:;base64,?"}).error.status == 422
+
+
+def test_half_an_emoji_refuses_one_text(desk: Desk) -> None:
+    """Of a list alone, and by its place where any refused item refuses the request."""
+    body = b'{"%b":["fine","cut \\ud83c"]}'
+    content = orjson.loads(desk.post("/embed_text", body % b"texts").body)
+    assert content["embeddings"] == [row_of("text", "fine"), None]
+    assert [(one["index"], one["code"]) for one in content["errors"]] == [(1, "text_invalid")]
+    refused = desk.refusal("/v1/embeddings", body % b"input")
+    assert (refused.error.status, refused.error.param) == (422, "input[1]")
+    assert desk.refusal("/embed_text", b'{"text":"\\udc00"}').error.code == "text_invalid"
+    with pytest.raises(JsonInvalid):
+        desk.post("/embed_text", b'{"texts":["cut \\ud83c", NaN]}')
+
+
+def test_half_an_emoji_among_many_texts_refuses_one_text(wide: Desk) -> None:
+    """However large the body is, and however long the text that it is in."""
+    texts = [f"fine {i}" + "." * 900 for i in range(2000)]
+    texts[7] += "\ud83c"
+    content = orjson.loads(
+        wide.post("/embed_text", json.dumps({"texts": texts}).encode(), limit=64 * MB).body
+    )
+    assert [one["index"] for one in content["errors"]] == [7]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
+    """As some editors and PowerShell write files."""
+    body = b"\xef\xbb\xbf" + orjson.dumps({"text": "a"})
+    assert orjson.loads(desk.post("/embed_text", body).body)["embedding"] == row_of("text", "a")
+    with pytest.raises(JsonInvalid):
+        desk.post("/embed_text", b"\xef\xbb\xbf\xef\xbb\xbf{}")
+    with pytest.raises(JsonInvalid):
+        desk.post("/embed_text", b"\xef\xbb\xbf")
+
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accept", "octets"),
+    [
+        ("application/octet-stream", True),
+        ("Application/Octet-Stream", True),
+        ("application/octet-stream, application/json", True),
+        ("application/octet-stream, */*", True),
+        ("application/octet-stream, */*;q=0.1", True),
+        ("application/json;q=0.5, application/octet-stream", True),
+        ("application/json;q=0, application/octet-stream;q=0.1", True),
+        ("application/json, application/octet-stream;q=0", False),
+        ("application/json, application/octet-stream;q=0.9", False),
+        ("application/json, application/octet-stream", False),
+        ("application/octet-stream;q=0", False),
+        ("application/octet-stream; q=0.2, */*", False),
+        ("application/octet-stream;q=0.2, application/*;q=0.8", False),
+        ("*/*", False),
+        ("text/html", False),
+        ("", False),
+    ],
+)
+def test_the_clients_order_of_forms_holds(desk: Desk, accept: str, octets: bool) -> None:
+    """Weights decide, and where they are equal what is named first."""
+    answer = desk.post("/embed_text", {"text": "a"}, {"accept": accept})
+    assert header(answer, b"content-type").endswith(b"octet-stream" if octets else b"json")
+
+
+def test_a_list_of_forms_may_stand_in_several_lines(desk: Desk) -> None:
+    """They are one list, whichever line is the last."""
+    for values in ([b"application/octet-stream", b"application/json;q=0.1"], [b"x/y", b"*/*"]):
+        lines = [(b"accept", value) for value in values]
+        answer = post(desk, "/embed_text", {"text": "a"}, lines)
+        octets = b"application/octet-stream" in values
+        assert header(answer, b"content-type").endswith(b"octet-stream" if octets else b"json")
+
+
+@pytest.mark.parametrize(
+    ("lines", "states"),
+    [
+        ([b"no-store", b"max-age=0"], [b"bypass", b"bypass"]),
+        ([b"max-age=0", b"no-store"], [b"bypass", b"bypass"]),
+        ([b"no-cache", b"max-age=0"], [b"bypass", b"bypass"]),
+        ([b'No-Cache="x-y"'], [b"bypass", b"bypass"]),
+        ([b"max-age=0", b"min-fresh=1"], [b"miss", b"hit-l1"]),
+    ],
+)
+def test_all_lines_of_cache_control_count(
+    desk: Desk, lines: list[bytes], states: list[bytes]
+) -> None:
+    """A proxy may add one of its own after the client's."""
+    headers = [(b"cache-control", line) for line in lines]
+    answers = [post(desk, "/embed_text", {"text": "a"}, headers) for _ in range(2)]
+    assert [header(answer, b"x-cache") for answer in answers] == states
+    kept = header(desk.post("/embed_text", {"text": "a"}), b"x-cache") == b"hit-l1"
+    assert kept == (b"no-store" not in lines)
+
+
+# -- what comes back -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [SHOWN + 1, 5000, 300_000])
+def test_a_long_name_does_not_come_back(wide: Desk, length: int) -> None:
+    """Of what a client calls a field, a part or an option, the beginning is enough."""
+    name = "n" * length
+    bodies = [
+        {"input": "a", name: 1},
+        {"input": [{"text": "a", name: 1}]},
+        {"input": [{name: "a"}]},
+    ]
+    for body in bodies:
+        with pytest.raises(RequestInvalid) as refusal:
+            wide.post("/v1/embeddings", body, limit=MB)
+        assert "n" * SHOWN in refusal.value.message
+        assert len(refusal.value.message) < 1000
+        assert len(refusal.value.param or "") < 200
+    query = name[:20_000].encode()
+    with pytest.raises(RequestInvalid) as refusal:
+        wide.post("/embed_image", RED, {"content-type": "image/png"}, query=query + b"=1")
+    assert len(refusal.value.message) < 200
+    assert len(refusal.value.param or "") < 200
+
+
+# -- work that multiplies --------------------------------------------------------------------------
+
+
+def test_captions_are_counted_before_they_are_made(desk: Desk) -> None:
+    """Ten thousand places for labels of a hundred thousand characters would be gigabytes."""
+    body = {"image": b64(RED), "labels": ["a" * 100_000, "b"], "template": "{label}" * 10_000}
+    refused = desk.refusal("/classify", body)
+    assert [(one["param"], one["code"]) for one in refused.items] == [
+        ("labels[0]", "text_too_long")
+    ]
+    desk.towers.take()  # the other caption is embedded, so that asking again costs nothing
+    many = {"image": b64(RED), "labels": ["b" * 30] * 200, "template": "{label}" * 1000}
+    with pytest.raises(
+        BodyTooLarge, match="6000000 characters together; this server accepts 2097152"
+    ):
+        desk.post("/classify", many)
+    assert desk.towers.sent == []
+
+
+def test_a_caption_may_be_as_long_as_a_text() -> None:
+    """The limit itself is allowed, one character more is not; a label counts each time."""
+    desk = Desk(max_text_chars=10)
+    body = {"image": b64(RED), "template": "1{label}{label}6"}
+    assert desk.post("/classify", {**body, "labels": ["abcd"]}).status == 200
+    refused = desk.refusal("/classify", {**body, "labels": ["abcd", "abcde"]})
+    assert [one["param"] for one in refused.items] == ["labels[1]"]
+    desk.close()
+
+
+def test_pairs_are_counted_before_they_are_scored(desk: Desk) -> None:
+    """A thousand texts and a thousand pictures are a million numbers, twice."""
+    body = {"texts": ["a"] * 1000, "images": [b64(RED)] * 1000}
+    with pytest.raises(TooManyItems, match="make 1000000 pairs; this server scores 131072"):
+        desk.post("/score", body)
+    assert desk.towers.sent == []
+
+
+def test_many_pairs_are_scored_as_few_are(desk: Desk) -> None:
+    """Computed and written in turns, each number is the same."""
+    texts = [f"text {i}" for i in range(80)]
+    images = [b64(b"image %d" % i) for i in range(1600)]
+    content = orjson.loads(desk.post("/score", {"texts": texts, "images": images}).body)
+    assert [len(row) for row in content["cosine"]] == [1600] * 80
+    few = orjson.loads(desk.post("/score", {"texts": texts[77:], "images": images[:5]}).body)
+    for name in ("cosine", "probability"):
+        for many_row, few_row in zip(content[name][77:], few[name], strict=True):
+            assert many_row[:5] == pytest.approx(few_row, abs=1e-12)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_image", "/score", "/classify"])
+def test_more_patches_than_the_cap_are_refused_by_name(path: str) -> None:
+    """The cap is max_num_patches where that is given, its own option, or what training knew."""
+    cases: list[tuple[dict[str, Any], int]] = [
+        ({"max_num_patches": 64}, 64),
+        ({}, 1024),
+        ({"max_num_patches_asked": 2000}, 2000),
+        ({"max_num_patches": 64, "max_num_patches_asked": 128}, 128),
+    ]
+    for options, cap in cases:
+        desk = Desk(**options)
+        body = {**body_for(path), "max_num_patches": cap}
+        assert desk.post(path, body).status == 200
+        with pytest.raises(RequestInvalid, match=f"up to {cap}") as refusal:
+            desk.post(path, {**body, "max_num_patches": cap + 1})
+        assert refusal.value.param == "max_num_patches"
+        limits = desk.service.info()["limits"]
+        assert limits["num_patches"] == cap
+        desk.close()
+
+
+def test_images_of_many_patches_count_as_several_items() -> None:
+    """By what they cost the model, of which a part grows with the square."""
+    desk = Desk(max_num_patches_asked=4096, max_items=256)
+    each = cost_of(4096, DEMO.max_num_patches)
+    assert each > 4096 // DEMO.max_num_patches
+    fit = 256 // each
+    images = [b64(b"picture %d" % i) for i in range(fit + 1)]
+    body = {"images": images[:fit], "max_num_patches": 4096}
+    assert desk.post("/embed_image", body).status == 200
+    with pytest.raises(TooManyItems, match="of 4096 patches cost as much as"):
+        desk.post("/embed_image", {**body, "images": images})
+    assert desk.post("/embed_image", {"images": images}).status == 200
+    desk.close()
+
+
+def test_admission_counts_what_patches_cost() -> None:
+    """Two pictures of many patches fill the room of many usual ones; texts cost what they did."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard, max_queue=100)
+        tasks = [
+            asyncio.create_task(pool.submit("image", Job([b"x"] * 2, patches)))
+            for patches in (0, 256, 4096)
+        ]
+        await asyncio.sleep(0)
+        assert pool.admissions["image"].items == 2 + 2 + 2 * cost_of(4096, 256)
+        with pytest.raises(Overloaded):
+            await pool.submit("image", Job([b"x"] * 2, 4096))
+        slow.gate.set()
+        await asyncio.gather(*tasks)
+        assert pool.admissions["image"].items == 0
+
+    asyncio.run(run())
+
+
+# -- many items, long texts, large images ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"encoding_format": "base64"}, {"dimensions": 8}])
+def test_as_many_texts_as_openai_takes_are_answered(desk: Desk, more: dict[str, Any]) -> None:
+    """2,048, each with its own vector in its own place, in every form."""
+    texts = [f"text {i}" for i in range(2048)]
+    openai = orjson.loads(desk.post("/v1/embeddings", {"input": texts, **more}).body)
+    own = orjson.loads(desk.post("/embed_text", {"texts": texts, **more}).body)
+    assert [one["embedding"] for one in openai["data"]] == own["embeddings"]
+    assert [one["index"] for one in openai["data"]] == list(range(2048))
+    assert list(openai) == ["object", "data", "model", "usage"]
+    assert own["errors"] == []
+    for index in (0, MANY - 1, MANY, 2047):
+        one = orjson.loads(desk.post("/embed_text", {"text": texts[index], **more}).body)
+        assert own["embeddings"][index] == one["embedding"]
+    raw = desk.post("/embed_text", {"texts": texts, **more}, OCTETS)
+    assert header(raw, b"x-embedding-shape").startswith(b"2048,")
+
+
+def test_one_more_is_refused_with_the_limit_and_the_count(desk: Desk) -> None:
+    """So that a client knows how to cut its batch."""
+    for path, name in (("/v1/embeddings", "input"), ("/embed_text", "texts")):
+        for count in (2049, 5000):
+            with pytest.raises(TooManyItems, match=f"has {count} items; this server accepts 2048"):
+                desk.post(path, {name: ["a"] * count})
+
+
+def test_a_refused_item_among_many_keeps_its_place(desk: Desk) -> None:
+    """A row of null in an answer that is written in turns."""
+    texts = [f"text {i}" for i in range(300)]
+    texts[200] = ""
+    content = orjson.loads(desk.post("/embed_text", {"texts": texts}).body)
+    assert content["embeddings"][200] is None
+    assert content["embeddings"][201] == row_of("text", "text 201")
+    assert [one["index"] for one in content["errors"]] == [200]
+
+
+def test_a_text_of_many_tokens_is_cut_and_told(desk: Desk) -> None:
+    """Not refused for its characters, of which most will not be seen."""
+    for text in ("a " * 4097, "é" * 32_768):
+        assert len(text) > 8192
+        answer = desk.post("/v1/embeddings", {"input": ["short", text]})
+        data = orjson.loads(answer.body)["data"]
+        assert data[1]["truncated"] is True
+        assert data[1]["embedding"] == row_of("text", text)
+        assert header(answer, b"x-truncated") == b"1"
+
+
+def test_a_text_beyond_every_bound_is_refused_alone(wide: Desk) -> None:
+    """Whether its body is large or not; where one refused item refuses all, by its place."""
+    for size in (32_769, 500_000):
+        texts = ["fine", "a" * size]
+        content = orjson.loads(wide.post("/embed_text", {"texts": texts}).body)
+        assert content["embeddings"] == [row_of("text", "fine"), None]
+        assert [(o["index"], o["code"]) for o in content["errors"]] == [(1, "text_too_long")]
+        refused = wide.refusal("/v1/embeddings", {"input": texts})
+        assert (refused.error.code, refused.error.param) == ("text_too_long", "input[1]")
+
+
+def test_texts_are_bounded_together(wide: Desk) -> None:
+    """The tokenizer's time is a server's too."""
+    texts = ["a" * 20_000 for _ in range(105)]
+    with pytest.raises(
+        BodyTooLarge, match="2100000 characters together; this server accepts 2097152"
+    ):
+        wide.post("/embed_text", {"texts": texts}, limit=64 * MB)
+    assert wide.post("/embed_text", {"texts": texts[:104]}, limit=64 * MB).status == 200
+
+
+@pytest.mark.parametrize("size", [LARGE, 300_000, 3 * MB])
+def test_an_image_of_many_bytes_is_read_like_any(wide: Desk, size: int) -> None:
+    """Plain, as a data URI, in lines, with escapes; on every route that takes one."""
+    data = Random(size).randbytes(size)
+    row = row_of("image", data)
+    lines = base64.encodebytes(data).decode()
+    for text in (b64(data), uri(data), lines, lines.replace("\n", "\r\n")):
+        for escaped in (False, True):
+            body = json.dumps({"images": [text, b64(RED)]})
+            body = body.replace("/", "\\/").replace("=", "\\u003d") if escaped else body
+            answer = wide.post("/embed_image", body.encode(), limit=64 * MB)
+            assert orjson.loads(answer.body)["embeddings"] == [row, row_of("image", RED)]
+    for part in (uri(data), {"image": b64(data)}, {"image_url": {"url": uri(data)}}):
+        answer = wide.post("/v1/embeddings", {"input": ["a", part]}, limit=64 * MB)
+        assert orjson.loads(answer.body)["data"][1]["embedding"] == row
+    labelled = {"image": b64(data), "labels": ["a", "b"]}
+    assert wide.post("/classify", labelled, limit=64 * MB).status == 200
+    paired = {"texts": ["a"], "images": [b64(data), b64(BLUE)]}
+    assert wide.post("/score", paired, limit=64 * MB).status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("é" * 500_000, "image_base64_invalid"),
+        ("?" * 500_000, "image_base64_invalid"),
+        ("QUJD" * 200_000 + "QQ==QUJD", "image_base64_invalid"),
+        ("QUJD" * 200_000 + "Q", "image_base64_invalid"),
+        ("data:image/png," + "QUJD" * 200_000, "image_base64_invalid"),
+        ("data:" + "x" * 1_000_000, "image_base64_invalid"),
+        ("data:image/png;base64" + " " * 800_000, "image_base64_invalid"),
+        (" \n" * 400_000, "image_empty"),
+        ("QUJD" * 800_000, "image_too_large"),
+        ("http://a.example/" + "b" * 800_000, "image_url_disabled"),
+    ],
+)
+def test_a_long_string_that_is_no_image_is_refused_for_what_it_is(text: str, code: str) -> None:
+    """With the code that a short one of its kind has, and no other image is harmed."""
+    desk = Desk(max_image_bytes=2 * MB)
+    body = {"images": [text, b64(RED)]}
+    content = orjson.loads(desk.post("/embed_image", body, limit=64 * MB).body)
+    assert content["embeddings"][1] == row_of("image", RED)
+    assert [one["code"] for one in content["errors"]] == [code]
+    desk.close()
+
+
+# -- whatever else comes ---------------------------------------------------------------------------
+
+WORDS: list[Any] = [
+    *("input", "text", "texts", "image", "images", "url", "urls", "labels", "template", "model"),
+    *("encoding_format", "embedding_type", "dimensions", "max_num_patches", "type", "image_url"),
+    *("user", "truncate", "metadata", "detail", "é", "", "a" * 2000),
+]
+LEAVES: list[Any] = [
+    *(None, True, False, 0, 1, -1, 2.0, 2.5, 1e308, 8, 64, 2**70, "", "a", "é" * 700, "\ud83c"),
+    *(uri(RED), b64(RED), "data:;base64,", "http://a/b", "{label}", "float", "base64", "END"),
+    *("a" * 5000, "QUJD" * 60_000, "int8", "binary", DEMO.name),
+]
+ACCEPTS = [
+    *("*/*", "application/json", "application/octet-stream", "application/octet-stream;q=0"),
+    *("application/octet-stream;q=x", ",;,;q", "a/b;q=1.5, */*;q=0.1", "\xff", "", ";" * 500),
+]
+CONTROLS = ["no-store", "max-age=0", "no-cache, no-store", 'private="a, b"', "=", ",,", "\xff", ""]
+
+
+def thing(random: Random, depth: int = 4) -> Any:
+    """Anything that JSON can say, made of what the forms know."""
+    kind = random.random()
+    if depth == 0 or kind < 0.5:
+        return random.choice(LEAVES)
+    count = random.choice([0, 1, 2, 3, 40]) if depth < 4 else random.randrange(5)
+    if kind < 0.75:
+        return [thing(random, depth - 1) for _ in range(count)]
+    return {random.choice(WORDS): thing(random, depth - 1) for _ in range(count)}
+
+
+def spoilt(random: Random, path: str) -> bytes:
+    """A good body with some of it changed, and some of its bytes."""
+    body: Any = dict(body_for(path))
+    for _ in range(random.randrange(3)):
+        body[random.choice([*body, *WORDS])] = thing(random)
+    if random.random() < 0.1:
+        body = thing(random)
+    octets = json.dumps(body, indent=random.choice([None, 1])).encode()
+    octets = random.choice([octets, octets, b"\xef\xbb\xbf" + octets])
+    for _ in range(random.choice([0, 0, 0, 1, 3])):
+        at = random.randrange(len(octets) + 1)
+        octets = (
+            octets[:at] + random.choice([b"", b"\\", b'"', b"[" * 300, b"\xff", b"}"]) + octets[at:]
+        )
+    return octets
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_request_nearby_is_a_fault_of_the_servers(seed: int) -> None:
+    """Seeded bodies and headers around every route: answered, or refused with a 4xx."""
+    random, desk = Random(seed), Desk()
+    statuses: dict[int, int] = {}
+    longest = 0
+    for _ in range(150):
+        path = random.choice([*FORMS])
+        headers = [(b"content-type", b"application/json")]
+        for name, values in ((b"accept", ACCEPTS), (b"cache-control", CONTROLS)):
+            chosen = random.choices(values, k=random.randrange(3))
+            headers += [(name, value.encode("latin-1")) for value in chosen]
+        try:
+            status = post(desk, path, spoilt(random, path), headers).status
+        except ItemsRefused as refused:
+            status = refused.error.status
+            orjson.loads(Answer.error(refused.error, refused.items).body)
+        except ServiceError as error:
+            status = error.status
+            longest = max(longest, len(Answer.error(error).body))
+        statuses[status] = statuses.get(status, 0) + 1
+    desk.close()
+    assert longest < 4000
+    assert all(status < 500 for status in statuses), statuses
+    assert statuses[200] > 10
+    assert statuses[400] > 10
+
+
+def test_a_request_with_one_line_of_each_header_keeps_them_as_they_are() -> None:
+    """Nothing is joined that came whole; of other headers the last line holds, as it did."""
+    incoming = arrive(b"", {"accept": "a/b", "x-request-id": "1"})
+    assert incoming.headers == {b"accept": b"a/b", b"x-request-id": b"1"}
+    lines = [(b"accept", b"a/b"), (b"x-y", b"1"), (b"accept", b"c/d"), (b"x-y", b"2")]
+    scope = {"method": "POST", "path": "/", "headers": lines}
+    headers = Incoming(scope, Wire([b""]).receive, 1).headers
+    assert headers == {b"accept": b"a/b, c/d", b"x-y": b"2"}
