@@ -251,8 +251,8 @@ def _success(path: str, response: type[BaseModel]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"examples": answered}}
     headers = _texts(
         {
-            "X-Cache": "for each item: hit-l1, hit-l2, join, miss or bypass",
-            "X-Truncated": "indexes of the texts that were cut, where any was",
+            "X-Cache": "for each of the first 256 items: hit-l1, hit-l2, join, miss or bypass",
+            "X-Truncated": "indexes of the first 256 texts that were cut, where any was",
             "Server-Timing": "milliseconds in cache, queue, decode and infer",
             "X-Request-Id": "the request's own, or a new one",
         }
