@@ -36,6 +36,11 @@ BODIES: dict[str, tuple[str, bytes, int]] = {
         413,
     ),
     "lists": ("/embed_text", b'{"texts":[' + b"[]," * (20 * MB) + b'"a"]}', 413),
+    "brackets in a list": (
+        "/v1/embeddings",
+        b'{"input":[' + (b"[" * 1000 + b"]" * 1000 + b",") * 31_000 + b"1]}",
+        413,
+    ),
     "objects": ("/v1/embeddings", b'{"a":' * (12 * MB) + b"1" + b"}" * 10, 413),
     "letters": ("/embed_image", b'{"image":"' + "é".encode() * (30 * MB) + b'"}', 422),
     "letters in a part": (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import time
+from collections.abc import Sequence
 
 from litapi.dispatcher import Dispatcher
 from litapi.errors import ItemError
@@ -15,6 +17,8 @@ from litapi.transport.admission import Admission, cost_of
 
 MB = 1 << 20
 USUAL_PATCHES = 256
+PORTION: dict[Kind, int] = {"text": 256, "image": 64}  # items of one job; what costs more is cut
+AHEAD = 2  # portions of one request under way: the next is decoded while the model has one
 
 
 class Pool:
@@ -45,12 +49,16 @@ class Pool:
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to a job. Raises `Overloaded` at once where there is no room for it."""
         size = sum(map(len, job.items))
-        cost = len(job.items)
+        weight = 1
         if job.max_num_patches:
-            cost *= cost_of(job.max_num_patches, self._usual_patches)
+            weight = cost_of(job.max_num_patches, self._usual_patches)
+        cost = weight * len(job.items)
         with self.admissions[kind].admit(cost, size):
             try:
-                reply = await self._dispatcher.submit(kind, job)
+                if cost <= PORTION[kind]:
+                    reply = await self._dispatcher.submit(kind, job)
+                else:
+                    reply = await self._in_portions(kind, job, PORTION[kind] // weight or 1)
             except asyncio.CancelledError:  # all who waited have left
                 self._metrics.given_up(kind, len(job.items))
                 raise
@@ -58,6 +66,22 @@ class Pool:
             self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
         return reply
+
+    async def _in_portions(self, kind: Kind, job: Job, items: int) -> Reply:
+        """The reply to a large job. What others ask meanwhile is done between its portions."""
+        room = asyncio.Semaphore(AHEAD)
+
+        async def sent(at: int) -> Reply:
+            portion = Job(job.items[at : at + items], job.max_num_patches, job.deadline)
+            async with room:
+                return await self._dispatcher.submit(kind, portion)
+
+        tasks = [asyncio.ensure_future(sent(at)) for at in range(0, len(job.items), items)]
+        try:
+            return joined(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def begun(self, job: Job) -> bool:
         """Whether a worker has begun with this job."""
@@ -76,6 +100,22 @@ class Pool:
                 items=admission.items,
                 refused=admission.refused,
             )
+
+
+def joined(replies: Sequence[Reply]) -> Reply:
+    """Replies to the portions of a job as the reply to all of it, in order."""
+    size = max(len(reply.vectors) // max(1, len(reply.tokens)) for reply in replies)
+    starts = itertools.accumulate((len(reply.tokens) for reply in replies), initial=0)
+    placed = list(zip(starts, replies, strict=False))  # there is one more end than starts
+    return Reply(
+        vectors=b"".join(one.vectors or bytes(size * len(one.tokens)) for one in replies),
+        tokens=[tokens for reply in replies for tokens in reply.tokens],
+        truncated=[start + i for start, reply in placed for i in reply.truncated],
+        errors={start + i: code for start, reply in placed for i, code in reply.errors.items()},
+        queue_seconds=max(reply.queue_seconds for reply in replies),
+        decode_seconds=sum(reply.decode_seconds for reply in replies),
+        infer_seconds=sum(reply.infer_seconds for reply in replies),
+    )
 
 
 def _served(reply: Reply, items: int) -> bool:

@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from litapi.errors import Overloaded
+from litapi.errors import DeadlineExceeded, Overloaded
 from litapi.messages import Job, Kind, Reply
 from litapi.settings import Settings
-from litapi.transport.pool import Pool
+from litapi.transport.pool import AHEAD, PORTION, Pool, joined
 
 
 class Slow:
@@ -134,6 +134,80 @@ def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
         assert heard.gauges == {"text given up": 2}
 
     asyncio.run(run())
+
+
+def test_a_large_job_lets_others_in_between() -> None:
+    """Portions go one after another, each counted, and a small job need not wait for the last."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard, max_queue=4096)
+        large = asyncio.create_task(pool.submit("image", Job([b"x"] * (5 * PORTION["image"] + 1))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert slow.sent == AHEAD
+        small = asyncio.create_task(pool.submit("image", Job([b"y"])))
+        await asyncio.sleep(0)
+        assert slow.sent == AHEAD + 1
+        assert pool.admissions["image"].items == 5 * PORTION["image"] + 2
+        slow.gate.set()
+        await small
+        assert (await large).tokens == [1] * (5 * PORTION["image"] + 1)
+        assert slow.sent == 7
+        assert pool.admissions["image"].items == 0
+
+    asyncio.run(run())
+
+
+def test_a_large_job_ends_whole_when_a_portion_fails_or_nobody_waits() -> None:
+    """No portion is sent for a request that has its answer, or whose client has left."""
+
+    async def run() -> None:
+        for fails in (True, False):
+            slow = Failing() if fails else Slow()
+            pool = _pool(slow, Heard(), max_queue=4096)
+            task = asyncio.create_task(pool.submit("text", Job(["a"] * 2000)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if not fails:
+                task.cancel()
+            await asyncio.wait([task])
+            if fails:
+                assert isinstance(task.exception(), DeadlineExceeded)
+            slow.gate.set()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert slow.sent <= AHEAD + 1
+            assert pool.admissions["text"].items == 0
+
+    asyncio.run(run())
+
+
+class Failing(Slow):
+    """The first reply does not come in time."""
+
+    async def submit(self, kind: Kind, job: Job) -> Reply:
+        """As a dispatcher whose deadline has passed."""
+        if self.sent:
+            return await super().submit(kind, job)
+        self.sent += 1
+        await asyncio.sleep(0)
+        raise DeadlineExceeded
+
+
+def test_replies_to_portions_are_one_reply() -> None:
+    """Rows, faults and cuts in their places, also where a portion has no row at all."""
+    first = Reply(b"aabb", [1, 2], truncated=[1], errors={}, queue_seconds=0.5, infer_seconds=1.0)
+    refused = Reply(b"", [0], errors={0: "item_quarantined"})
+    last = Reply(b"cc", [3], truncated=[0], queue_seconds=0.25, infer_seconds=2.0)
+    assert joined([first, refused, last]) == Reply(
+        b"aabb\0\0cc",
+        [1, 2, 0, 3],
+        truncated=[1, 3],
+        errors={2: "item_quarantined"},
+        queue_seconds=0.5,
+        infer_seconds=3.0,
+    )
 
 
 def test_the_bounds_are_shared_out_among_the_http_processes() -> None:
