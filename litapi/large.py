@@ -16,7 +16,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class LongString:
     """A string that is too long for any text, as it stands in a body between its quotes."""
 
     token: str
-    body: Body
+    body: Body = field(repr=False)
     start: int
     end: int
 
