@@ -85,6 +85,7 @@ def test_a_damaged_body_is_refused_where_any_parser_refuses_it(
 @given(st.text(st.characters(codec=None), min_size=17, max_size=200), st.booleans())
 @example("\ud83c" * 30, True)
 @example("😀" * 30, True)
+@example("0" * 15 + "\ud800\U00010000", True)
 @example("\\" * 50, True)
 @example('"' * 50, True)
 @example("中" * 50, False)
