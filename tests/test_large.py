@@ -37,7 +37,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "PIECE", 13)
 
 
-shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+shared = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def parse(body: bytes, bounds: Bounds = AMPLE, shortest: int = 16) -> tuple[Any, list[LongString]]:
@@ -163,7 +163,7 @@ def test_a_hostile_body_keeps_no_other_work_waiting(kind: str) -> None:
                 reading.result()
         return waits
 
-    assert max(asyncio.run(run())) < 0.1
+    assert max(asyncio.run(run())) < 0.25  # seconds; usually a twentieth
 
 
 def test_images_of_many_bytes_are_read_as_they_were_sent() -> None:
