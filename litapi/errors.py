@@ -228,6 +228,20 @@ class ImageTooManyPixels(ItemError):
     sentence = "The image has more pixels than this server accepts; /info states the limit."
 
 
+class ImageTooHeavy(ItemError):
+    status = 413
+    code = "image_too_heavy"
+    sentence = (
+        "Decoding the image takes more memory than this server has for one; a smaller image, or"
+        " the same one as a plain JPEG or PNG, takes less."
+    )
+
+
+class ImageTooSlow(ItemError):
+    code = "image_too_slow"
+    sentence = "The image takes too long to decode for its size; save it anew in a usual form."
+
+
 class ImageFormatUnsupported(ItemError):
     status = 415
     code = "image_format_unsupported"

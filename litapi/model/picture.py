@@ -1,9 +1,10 @@
 """Untrusted bytes to an RGB picture, or a refusal that names what is wrong.
 
 The bytes may be hostile: the declared type is ignored and the first bytes decide; only the one
-decoder they name is tried, never one outside the policy; pixels are counted in the header, before
-any is decoded; whatever a decoder raises becomes an ItemError and its text goes nowhere, for
-Pillow's messages hold memory addresses.
+decoder they name is tried, never one outside the policy, and on no more than a `skeleton` of the
+file; pixels, and the memory that their format takes, are counted in the header, before any is
+decoded; whatever a decoder raises becomes an ItemError and its text goes nowhere, for Pillow's
+messages hold memory addresses.
 
 What a picture looks like follows transformers' own loading: EXIF orientation is applied, then
 transparency is laid on white; ICC profiles are ignored. Beyond it, 16-bit grey is scaled to 8 bits
@@ -14,8 +15,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,13 +29,19 @@ from litapi.errors import (
     ImageEmpty,
     ImageFormatUnsupported,
     ImageModeUnsupported,
+    ImageTooHeavy,
     ImageTooLarge,
     ImageTooManyPixels,
+    ImageTooSlow,
     ImageUndecodable,
     ItemError,
     ItemInternal,
 )
+from litapi.libtiff import hush
 from litapi.model.pixel_budget import PixelBudget
+from litapi.skeleton import Skeleton, orientation, skeleton, too_often
+
+T = TypeVar("T")
 
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
 PLUGINS = {
@@ -42,7 +53,8 @@ PLUGINS = {
     "avif": ("Avif",),
     "tiff": ("Tiff",),
 }
-ORIENTATION = 0x0112
+AVIF_BRANDS = {b"avif", b"avis"}
+MOST_BRANDS = 256  # bytes of the box that lists them
 TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,6 +68,12 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 CONVERTIBLE = frozenset(
     ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "LA", "La", "PA", "RGBA", "RGBa")
 )
+# Bytes a pixel of each mode in Pillow's memory, and of each format while it is decoded beside that:
+# copies and canvases of its decoder, as measured.
+STORED = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(SIXTEEN_BIT, 2)}
+BESIDE = {"jpeg": 0, "png": 0, "gif": 1, "bmp": 2, "tiff": 2, "webp": 16, "avif": 10}
+COEFFICIENTS = 2  # bytes a pixel and colour of a JPEG in several scans
+BAND = 1 << 20  # pixels of a picture that are converted at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +93,26 @@ class PictureReader:
     """Reads pictures under one policy; one reader may be used by many threads at once."""
 
     def __init__(
-        self, policy: PicturePolicy | None = None, budget: PixelBudget | None = None
+        self,
+        policy: PicturePolicy | None = None,
+        budget: PixelBudget | None = None,
+        watch: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """Raises ValueError for a format this build cannot read."""
+        """`watch` is entered while a picture is decoded, and only then.
+
+        Raises ValueError for a format this build cannot read.
+        """
         self.policy = policy or PicturePolicy()
         self._budget = budget or PixelBudget(2 * self.policy.max_pixels)
+        self._watch = watch
         for name in self.policy.formats:
             _load_plugins(name)
         # Once, here: warnings.catch_warnings would change the whole process under other threads.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)  # or each bad picture writes a line
+        if "tiff" in self.policy.formats:
+            hush()
         # Pillow's own limit stays as a second belt, but must not be tighter than the policy's.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, self.policy.max_pixels)
 
@@ -94,6 +122,12 @@ class PictureReader:
         `draft_side` is the least side in pixels a JPEG may be decoded at where the policy allows
         it. Raises the ItemError that names what is wrong.
         """
+        return self.use(data, lambda picture: picture, draft_side)
+
+    def use(
+        self, data: bytes, what: Callable[[Image.Image], T], draft_side: int | None = None
+    ) -> T:
+        """What `what` makes of the picture that `read` gives, within the budget that it takes."""
         if not data:
             raise ImageEmpty
         if len(data) > self.policy.max_bytes:
@@ -101,8 +135,12 @@ class PictureReader:
         kind = sniff(data)
         if kind is None or kind not in self.policy.formats:
             raise ImageFormatUnsupported
+        with ExitStack() as room:
+            return what(self._read(data, kind, draft_side, room))  # no name keeps it any longer
+
+    def _read(self, data: bytes, kind: str, draft_side: int | None, room: ExitStack) -> Image.Image:
         try:
-            return self._decode(data, kind, draft_side)
+            return self._decode(skeleton(data, kind), kind, draft_side, room)
         except ItemError:
             raise
         except Image.DecompressionBombError as error:
@@ -112,18 +150,34 @@ class PictureReader:
         except Exception as error:  # decoders of damaged bytes raise anything
             raise ImageUndecodable from error
 
-    def _decode(self, data: bytes, kind: str, draft_side: int | None) -> Image.Image:
-        picture: Image.Image = Image.open(io.BytesIO(data), formats=(kind.upper(),))
-        width, height = picture.size
+    def _decode(
+        self, file: Skeleton, kind: str, draft_side: int | None, room: ExitStack
+    ) -> Image.Image:
+        opened: Image.Image = Image.open(io.BytesIO(file.data), formats=(kind.upper(),))
+        self._check(opened, file)
+        if self.policy.draft and draft_side and kind == "jpeg":
+            opened.draft(opened.mode, (draft_side, draft_side))
+        turned = _turned(opened, file, kind)
+        size = _bytes(opened, file, kind, turned is not None)
+        if not self._budget.has_room_for(size):
+            raise ImageTooHeavy
+        room.enter_context(self._budget.hold(opened.width * opened.height, size))
+        room.enter_context(self._watch())
+        opened.load()
+        picture = _alone(opened)
+        del opened  # with the canvases of its decoder
+        if kind != "tiff":  # Pillow turns a TIFF itself
+            picture = picture if turned is None else _transposed(picture, turned)
+        return _opaque(picture, kind)
+
+    def _check(self, opened: Image.Image, file: Skeleton) -> None:
+        width, height = opened.size
         if width < 1 or height < 1:
             raise ImageUndecodable
-        if width * height > self.policy.max_pixels:
+        if max(width * height, file.tile) > self.policy.max_pixels:
             raise ImageTooManyPixels
-        if self.policy.draft and draft_side and kind == "jpeg":
-            picture.draft(picture.mode, (draft_side, draft_side))
-        with self._budget.hold(picture.width * picture.height):
-            picture.load()
-            return _opaque(_upright(picture), kind)
+        if too_often(file.scans, width * height):
+            raise ImageTooSlow
 
 
 def sniff(data: bytes) -> str | None:
@@ -138,7 +192,7 @@ def sniff(data: bytes) -> str | None:
         return "gif"
     if data.startswith(b"BM"):
         return "bmp"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+    if data[4:8] == b"ftyp" and not AVIF_BRANDS.isdisjoint(_brands(data)):
         return "avif"
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return "tiff"
@@ -155,14 +209,42 @@ def _load_plugins(name: str) -> None:
         raise ValueError(f"this build of Pillow reads no {name}")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF says; a damaged EXIF says nothing."""
-    try:
-        turned = TRANSPOSED.get(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # EXIF is parsed apart from the pixels, which are sound
-        return picture
-    if turned is None:
-        return picture
+def _brands(data: bytes) -> list[bytes]:
+    """The major brand, then the compatible ones; a version stands between them."""
+    size = min(int.from_bytes(data[:4], "big"), MOST_BRANDS)
+    return [data[at : at + 4] for at in (8, *range(16, size, 4))]
+
+
+def _turned(opened: Image.Image, file: Skeleton, kind: str) -> Image.Transpose | None:
+    """How the picture has to be turned to be upright; a damaged EXIF says nothing."""
+    if kind == "tiff":
+        lies = getattr(opened, "tag_v2", {}).get(0x0112, 1)
+    else:
+        exif, xmp = opened.info.get("exif", b""), opened.info.get("xmp", b"")
+        lies = orientation(file.exif or exif, file.xmp or xmp)
+    return TRANSPOSED.get(lies) if isinstance(lies, int) else None
+
+
+def _bytes(opened: Image.Image, file: Skeleton, kind: str, turned: bool) -> int:
+    """The most memory that decoding takes at one time, until there is a picture in RGB."""
+    stored = STORED.get(opened.mode, 4)
+    beside = BESIDE[kind]
+    if kind == "jpeg" and (file.scans > 1 or "progressive" in opened.info):
+        beside = COEFFICIENTS * len(opened.getbands())
+    plain = opened.mode == "RGB"
+    after = max(stored if turned else 0, 0 if plain else 4)
+    return max(opened.width * opened.height, file.tile) * (stored + max(beside, after))
+
+
+def _alone(opened: Image.Image) -> Image.Image:
+    """The loaded pixels without the file they came from."""
+    picture = opened._new(opened.im)
+    clear = opened.info.get("transparency")
+    picture.info = {} if clear is None else {"transparency": clear}
+    return picture
+
+
+def _transposed(picture: Image.Image, turned: Image.Transpose) -> Image.Image:
     upright = picture.transpose(turned)
     upright.info = picture.info  # a palette's transparency stays with the picture
     return upright
@@ -171,15 +253,33 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _opaque(picture: Image.Image, kind: str) -> Image.Image:
     """The picture in RGB, on white where it is transparent."""
     if picture.mode in SIXTEEN_BIT or (picture.mode == "I" and kind == "png"):
-        return _eight_bit(picture)
+        return _by_bands(picture, _eight_bit)
     if picture.mode not in CONVERTIBLE:
         raise ImageModeUnsupported
     if picture.has_transparency_data:
-        return _on_white(picture.convert("RGBA"))
+        return _by_bands(picture, _on_white)
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # convert would copy
 
 
+def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert` on a few rows at a time, so that only they are there in every form at once."""
+    if picture.width * picture.height <= BAND:
+        return convert(picture)
+    whole = Image.new("RGB", picture.size)
+    for top, bottom in _bands(picture):
+        band = picture.crop((0, top, picture.width, bottom))
+        whole.paste(convert(band), (0, top))
+    return whole
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, int]]:
+    rows = max(1, BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        yield top, min(picture.height, top + rows)
+
+
 def _on_white(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGBA")
     if picture.getchannel("A").getextrema() == (255, 255):
         return picture.convert("RGB")  # opaque after all: the usual screenshot
     white = Image.new("RGBA", picture.size, (255, 255, 255, 255))

@@ -1,39 +1,77 @@
-"""How many pixels may be decoded at the same time in one process.
+"""How much may be decoded at the same time in one process, in pixels and in bytes.
 
-A picture takes eight bytes a pixel or so while it is decoded, whatever its file weighs. Decoding
-threads wait here until the pictures under way leave room, so memory is bounded by the budget and
-not by what arrives. A picture larger than the whole budget is decoded alone.
+What a picture takes while it is decoded depends on its format and mode, not on what its file
+weighs. Decoding threads wait here until the pictures under way leave room, so memory is bounded by
+the budget and not by what arrives. A picture of more pixels than the whole budget is decoded
+alone; one of more bytes is refused before, see `has_room_for`.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LARGE = 64 << 20  # bytes of a picture after which the process gives memory back
+
 
 class PixelBudget:
-    """Counts the pixels under way; shared by the decoding threads of a process."""
+    """Counts what is under way; shared by the decoding threads of a process.
 
-    def __init__(self, pixels: int) -> None:
+    `most_bytes` 0 means that only pixels are bounded.
+    """
+
+    def __init__(self, pixels: int, most_bytes: int = 0) -> None:
         self._pixels = pixels
         self._held = 0
+        self._held_bytes = 0
         self._changed = threading.Condition()
+        self.most_bytes = most_bytes
 
     @property
     def held(self) -> int:
         """Pixels under way now."""
         return self._held
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that those pixels take."""
+        return self._held_bytes
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether a picture that takes so many bytes may be decoded at all."""
+        return not self.most_bytes or size <= self.most_bytes
+
     @contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
+    def hold(self, pixels: int, size: int = 0) -> Iterator[None]:
         """Wait for room, and keep it while a picture is decoded."""
         with self._changed:
-            self._changed.wait_for(lambda: self._held == 0 or self._held + pixels <= self._pixels)
+            self._changed.wait_for(lambda: self._held == 0 or self._fits(pixels, size))
             self._held += pixels
+            self._held_bytes += size
         try:
             yield
         finally:
+            if size > LARGE:
+                give_back()
             with self._changed:
                 self._held -= pixels
+                self._held_bytes -= size
                 self._changed.notify_all()
+
+    def _fits(self, pixels: int, size: int) -> bool:
+        within = self._held + pixels <= self._pixels
+        return within and self.has_room_for(self._held_bytes + size)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system: the allocator keeps it for each thread otherwise."""
+    trim = getattr(_libc(), "malloc_trim", None)  # of glibc only
+    if trim is not None:
+        trim(0)
+
+
+def _libc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
