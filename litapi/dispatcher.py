@@ -17,6 +17,9 @@ Who did it: a job that a worker had begun with when it died is suspect. Suspects
 and one at a time, so an item that kills is alone with its next death and is set aside for it. Where
 other work was begun in that worker too, the death proves nothing yet, and one more does.
 
+Who took too long: a worker that was replaced because of a picture that decodes for too long says
+which it was. That item is refused, and the others of that worker are sent again without suspicion.
+
 Who left: a job that nobody waits for any more is forgotten here at once, and its place in
 `Interest` tells the workers to drop it. What a worker has begun with, `begun`, is not given up.
 """
@@ -33,7 +36,7 @@ import signal
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.managers import SyncManager
 from typing import Any
 
@@ -44,6 +47,7 @@ from litserve.utils import LitAPIStatus, WorkerSetupStatus
 
 from litapi.errors import (
     DeadlineExceeded,
+    ImageTooSlow,
     ItemError,
     ItemInternal,
     ItemQuarantined,
@@ -52,8 +56,9 @@ from litapi.errors import (
 from litapi.http.connection import GuardedServer
 from litapi.messages import Job, Kind, Reply
 from litapi.process import die_with_parent
-from litapi.transport.channel import INLINE_BYTES, Channel
+from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
 from litapi.transport.ledger import Interest, Name
+from litapi.vitals import THREADS, Decoding, Vitals, Watcher
 
 log = logging.getLogger("siglit.dispatcher")
 
@@ -68,6 +73,7 @@ PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 REPLIES = "REPLIES"  # names and replies of several jobs
 LOST = "LOST"  # control message: a worker died
+SLOW = "SLOW"  # control message: a worker was replaced, with the names and items that it was for
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
 
 
@@ -82,6 +88,16 @@ class Pending:
     losses: int = 0  # how many workers died with it
     held: bool = False  # it waits until no other suspect is under way
     alone: bool = False  # no other suspect is
+    parcels: list[Parcel] = field(default_factory=list)  # its messages, where they are large
+
+    def give_up(self, error: Exception) -> None:
+        """Tell its caller why there is no reply, unless it was told something before."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class TookTooLong(Exception):
+    """A worker was replaced because of one item of a job, its argument."""
 
 
 class Dispatcher:
@@ -152,13 +168,24 @@ class Dispatcher:
             if len(job.items) == 1:
                 log.error("an item over which %s workers die is set aside", kind)
                 return _refusal(ItemQuarantined())
+        except TookTooLong as error:
+            return await self._without(kind, job, error.args[0])
         # One of these items kills workers. One by one, so that only that one is refused.
-        singles = [Job(job.items[i : i + 1], job.max_num_patches, job.deadline) for i in _each(job)]
-        return merged([await self._single(kind, single) for single in singles])
+        return merged([await self._single(kind, one, losses=1) for one in _singles(job)])
 
-    async def _single(self, kind: Kind, job: Job) -> Reply:
+    async def _without(self, kind: Kind, job: Job, slow: int) -> Reply:
+        """The reply to a job with one item that takes too long: only that one is refused."""
+        log.error("an item that takes too long to decode is refused")
+        if len(job.items) == 1:
+            return _refusal(ImageTooSlow())
+        rest = [self._single(kind, one) for i, one in enumerate(_singles(job)) if i != slow]
+        replies = await asyncio.gather(*rest)
+        return merged([*replies[:slow], _refusal(ImageTooSlow()), *replies[slow:]])
+
+    async def _single(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
+        """With a loss it is suspect, and one death is its own."""
         try:
-            return await self._submit(kind, job, losses=1)  # suspect, and one death is its own
+            return await self._submit(kind, job, losses)
         except ItemError as error:
             return _refusal(error)
 
@@ -167,7 +194,8 @@ class Dispatcher:
         future: asyncio.Future[Reply] = loop.create_future()
         uid, pending = self._claims.take(), Pending(kind, job, future, losses=losses)
         self._pending[uid], job.name = pending, uid
-        patience = loop.call_later(job.deadline - time.monotonic() + GRACE, _expire, future)
+        left = job.deadline - time.monotonic() + GRACE
+        patience = loop.call_later(left, pending.give_up, DeadlineExceeded())
         try:
             if losses:
                 self._hold(uid, pending)
@@ -179,15 +207,19 @@ class Dispatcher:
             self._pending.pop(uid, None)
             self._claims.give_back(uid)
             job.name = None
+            for parcel in pending.parcels:
+                parcel.take_back()
 
     async def _put(self, uid: Name, pending: Pending) -> None:
         pending.job.sent = time.monotonic()
         message = (self._consumer, uid, pending.job.sent, pending.job)
-        put = self._queues[pending.kind].put
+        channel = self._queues[pending.kind]
         if sum(map(len, pending.job.items)) < INLINE_BYTES:
-            put(message)
+            channel.put(message)
         else:
-            await asyncio.get_running_loop().run_in_executor(None, put, message)
+            parcel = Parcel(message)
+            pending.parcels.append(parcel)
+            await asyncio.get_running_loop().run_in_executor(None, channel.post, parcel)
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -201,6 +233,8 @@ class Dispatcher:
                 self._deliver(name, reply, LitAPIStatus.OK, worker)
         elif status == LOST:
             self._lost(data, worker)
+        elif status == SLOW:
+            self._lost(data[0], worker, dict(data[1]))
         elif status == LIVE:
             self._told_live(data)
         pending = self._pending.get(uid)
@@ -223,7 +257,7 @@ class Dispatcher:
             elif self._whole[kind] == math.inf:
                 self._whole[kind] = time.monotonic()
 
-    def _lost(self, kind: Kind, worker: int | None) -> None:
+    def _lost(self, kind: Kind, worker: int | None, slow: dict[Name, int] | None = None) -> None:
         self.losses += 1
         self._whole[kind] = math.inf
         mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
@@ -231,7 +265,14 @@ class Dispatcher:
         fell = [(uid, p) for uid, p in mine if worker is not None and holders[uid] == worker]
         begun = {uid for uid, _ in fell if self._claims.begun(uid)}
         for uid, pending in fell:
-            self._again(uid, pending, uid in begun, proves=len(begun) == 1)
+            if slow is not None and uid in slow:
+                pending.give_up(TookTooLong(slow[uid]))
+            elif slow is not None:
+                pending.worker = None
+                self._claims.again(uid)
+                self._spawn(self._put(uid, pending))
+            else:
+                self._again(uid, pending, uid in begun, proves=len(begun) == 1)
         waiting = [uid for uid, p in mine if self._holder(uid, p) is None and not p.held]
         self._spawn(self._find_swallowed(kind, waiting))
 
@@ -255,8 +296,7 @@ class Dispatcher:
         suspect = begun or pending.losses >= SUSPECT
         proven = pending.losses >= PROVEN or (pending.alone and begun and proves)
         if proven or (suspect and len(pending.job.items) > 1):
-            if not pending.future.done():
-                pending.future.set_exception(WorkerLost())
+            pending.give_up(WorkerLost())
         elif pending.alone or not suspect:
             self._spawn(self._put(uid, pending))
         else:
@@ -281,13 +321,10 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
 
-def _expire(future: asyncio.Future[Reply]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded())
-
-
-def _each(job: Job) -> range:
-    return range(len(job.items))
+def _singles(job: Job) -> list[Job]:
+    """A job for each item."""
+    places = range(len(job.items))
+    return [Job(job.items[i : i + 1], job.max_num_patches, job.deadline) for i in places]
 
 
 def _refusal(error: ItemError) -> Reply:
@@ -383,6 +420,11 @@ class Seat:
     born: float = 0.0
     failures: int = 0  # loads in a row that failed
     not_before: float = 0.0
+    slow: list[Decoding] = field(default_factory=list)  # for which its worker was ended
+    watcher: Watcher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watcher = Watcher(self.api.vitals, self.worker)
 
     @property
     def key(self) -> str:
@@ -411,6 +453,8 @@ class DispatchServer(LitServer):
         self.failure: str | None = None
         self.restarts = 0
         self.hang_timeout = 60.0
+        self.decode_timeout = 10.0
+        self.decode_threads = THREADS  # of a worker, at most
         self.linger = 1.0  # seconds in which /readyz says 503 before anything closes
         self.draining = multiprocessing.RawValue("b", 0)
         self._busy: Any = []  # requests being answered, by HTTP process
@@ -439,9 +483,8 @@ class DispatchServer(LitServer):
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path] = Channel()
             api.board = self.board
-            # Shared doubles, one a worker: since when it has been in the model, 0 when it is not.
             workers = len(self._inference_workers_config_for_api(api.api_path))
-            api.pulses = multiprocessing.get_context("spawn").RawArray("d", workers)
+            api.vitals = Vitals(workers, self.decode_threads)
             api.interest = self._interest
         inboxes = [Channel() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
@@ -558,24 +601,27 @@ class DispatchServer(LitServer):
         for index, seat in enumerate(self._seats):
             if not self.inference_workers[index].is_alive():
                 self._refill(index, seat, statuses.get(seat.key))
-            elif self._hangs(seat):
-                log.error("%s worker %d hangs; ending it", seat.kind, seat.worker)
-                self.inference_workers[index].kill()
+            elif complaint := self._complaint(seat, self.inference_workers[index].pid):
+                log.error("%s worker %d %s; ending it", seat.kind, seat.worker, complaint)
+                self.inference_workers[index].kill()  # also one that is stopped
         statuses = dict(self.workers_setup_status)  # a place that was just filled again is loading
         if statuses != self._told:
             self._told = statuses
             self._tell_live()
 
-    def _hangs(self, seat: Seat) -> bool:
-        since = seat.api.pulses[seat.worker]
-        return bool(since and time.monotonic() - since > self.hang_timeout)
+    def _complaint(self, seat: Seat, pid: int) -> str:
+        """Why that worker must be ended; empty where it is well."""
+        seat.slow = seat.slow or seat.watcher.slow(pid, self.decode_timeout)
+        if seat.slow:
+            return f"decodes one image for more than {self.decode_timeout:g} s of CPU time"
+        return "hangs" if seat.watcher.hangs(pid, self.hang_timeout) else ""
 
     def _look_after_fronts(self) -> None:
         for consumer, process in self._fronts.items():
             if process.is_alive() or self._stopping.is_set():
                 continue
             log.error("HTTP process %d ended; starting another", consumer)
-            self.front_ended(process.pid)
+            self.child_ended(process.pid)
             self._busy[consumer] = 0  # what it was answering will never end
             self._fronts[consumer] = self._fork_front(consumer)
             self._tell_live()
@@ -596,8 +642,8 @@ class DispatchServer(LitServer):
     def tend(self) -> None:
         """Called every tick of the supervision, to look after other children."""
 
-    def front_ended(self, pid: int) -> None:
-        """Called when an HTTP process was found dead."""
+    def child_ended(self, pid: int) -> None:
+        """Called when an HTTP process or a worker was found dead."""
 
     def _refill(self, index: int, seat: Seat, status: Any) -> None:
         now = time.monotonic()
@@ -611,13 +657,23 @@ class DispatchServer(LitServer):
             if seat.failures >= FAILURES and not self._served_by_others(seat):
                 self._fail(self._reason(seat))
                 return
-        seat.api.pulses[seat.worker] = 0.0
+        told = self._farewell(seat)
+        self.child_ended(self.inference_workers[index].pid)
         pause = min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0
         seat.not_before = now + (RETRY_AFTER if seat.failures >= FAILURES else pause)
         seat.born = now
         self.restarts += 1
         self.inference_workers[index] = self.launch_single_inference_worker(seat.api, seat.worker)
-        self._tell(("", (seat.kind, LOST, None, seat.worker)))
+        self._tell(("", (*told, None, seat.worker)))
+
+    @staticmethod
+    def _farewell(seat: Seat) -> tuple[Any, str]:
+        """What is told about the worker that has left its seat."""
+        slow = [(one.name, one.item) for one in seat.watcher.still_at(seat.slow)]
+        told = ((seat.kind, slow), SLOW) if seat.slow else (seat.kind, LOST)
+        seat.slow = []
+        seat.watcher.forget()
+        return told
 
     def _served_by_others(self, lost: Seat) -> bool:
         """Whether another worker of this tower is well: one lost card is not the end of seven."""

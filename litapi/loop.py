@@ -37,11 +37,13 @@ from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
 from litapi.messages import Job, Reply
 from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
+from litapi.vitals import BEAT
 
 log = logging.getLogger("siglit.loop")
 
 YIELDING = 3  # niceness of decode threads: a third of the core that they share with the model
 AHEAD = 3  # how many batches' worth of cost a worker may hold
+AHEAD_BYTES = 32 << 20  # of what is not decoded yet, after which no more is fetched
 
 
 @dataclass(slots=True, eq=False)
@@ -71,17 +73,23 @@ class Shelf:
     budget: int
     items: deque[Ready] = field(default_factory=deque)
     held: int = 0  # cost of items fetched and not yet predicted
+    encoded: int = 0  # bytes of items fetched and not yet decoded
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def reserve(self, cost: int) -> None:
-        """Wait until there is room, then count `cost` as held."""
+    def reserve(self, cost: int, size: int = 0) -> None:
+        """Wait until there is room, then count `cost` as held, and `size` bytes as not decoded."""
         with self.changed:
-            self.changed.wait_for(lambda: self.held < AHEAD * self.budget)
+            self.changed.wait_for(self._has_room)
             self.held += cost
+            self.encoded += size
 
-    def add(self, items: list[Ready], estimate: int) -> None:
+    def _has_room(self) -> bool:
+        return self.held < AHEAD * self.budget and self.encoded < AHEAD_BYTES
+
+    def add(self, items: list[Ready], estimate: int, size: int = 0) -> None:
         """Put decoded items down; their true cost replaces what was reserved for them."""
         with self.changed:
+            self.encoded -= size
             self.held += sum(item.decoded.cost for item in items) - estimate
             self.items.extend(items)
             self.changed.notify_all()
@@ -141,30 +149,40 @@ class Pipeline:
 
     def run(self) -> None:
         """Predict in this thread, everything else in others; never returns."""
-        for stage in (self._fetch, self._send):
+        for stage in (self._fetch, self._send, self._beat):
             threading.Thread(target=_or_die, args=(stage,), daemon=True).start()
         _or_die(self._predict)
 
+    def _beat(self) -> None:
+        while True:
+            self._tower.beat()
+            time.sleep(BEAT)
+
     def _fetch(self) -> None:
         while True:
-            fetched = self._port.fetch()
-            job = fetched.job
-            ticket = Ticket(fetched, [None] * len(job.items), len(job.items))
-            if not job.items:
-                self._done.put([ticket])
-            for start, part in self._tower.parts(job):
-                estimate = self._tower.estimate(part)
-                self._shelf.reserve(estimate)
-                if self._tower.quick(part):
-                    self._decode(ticket, start, part, estimate)
-                else:
-                    self._pool.submit(_or_die, self._decode, ticket, start, part, estimate)
+            self._take(self._port.fetch())  # no name keeps a job while the next is waited for
+
+    def _take(self, fetched: Fetched) -> None:
+        job = fetched.job
+        count = len(job.items)
+        bare = Job([], job.max_num_patches, job.deadline, job.sent, job.name)
+        ticket = Ticket(Fetched(fetched.consumer, fetched.uid, bare), [None] * count, count)
+        if not count:
+            self._done.put([ticket])
+        for start, part in self._tower.parts(job):
+            estimate = self._tower.estimate(part)
+            self._shelf.reserve(estimate, sum(map(len, part.items)))
+            if self._tower.quick(part):
+                self._decode(ticket, start, part, estimate)
+            else:
+                self._pool.submit(_or_die, self._decode, ticket, start, part, estimate)
 
     def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
         began = time.monotonic()
         if began >= part.deadline or not self._port.begin(ticket.fetched):
             decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
         else:
+            self._tower.about(ticket.fetched.uid, start)
             decoded = self._tower.decode_request(part)
         now = time.monotonic()
         ticket.decode_seconds = max(ticket.decode_seconds, now - began)
@@ -174,7 +192,7 @@ class Pipeline:
                 self._finish([(ticket, index, one)])
             else:
                 ready.append(Ready(ticket, index, one))
-        self._shelf.add(ready, estimate)
+        self._shelf.add(ready, estimate, sum(map(len, part.items)))
 
     def _predict(self) -> None:
         while True:

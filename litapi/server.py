@@ -30,6 +30,7 @@ from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower
+from litapi.vitals import THREADS
 
 log = logging.getLogger("siglit.server")
 
@@ -53,6 +54,8 @@ class EmbedServer(DispatchServer):
         self.start_timeout = settings.start_timeout
         self.uvicorn_graceful_timeout = settings.drain_timeout
         self.hang_timeout = settings.hang_timeout
+        self.decode_timeout = settings.decode_timeout
+        self.decode_threads = settings.decode_threads or THREADS
         self.app = Front(self.service, self.dispatcher, self._cache, self)
         self._process_metrics: ProcessMetrics | None = None
         self._observed = 0.0
@@ -158,7 +161,7 @@ class EmbedServer(DispatchServer):
             roles["redis"] = self._redis.pid
         self._process_metrics.observe(roles, self.restarts)
 
-    def front_ended(self, pid: int) -> None:
+    def child_ended(self, pid: int) -> None:
         forget(pid)
 
     @staticmethod

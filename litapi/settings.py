@@ -111,6 +111,12 @@ class Settings(BaseModel):
     max_pixels_in_flight: int = Field(
         100_000_000, ge=1, description="pixels that a worker decodes at the same time"
     )
+    decode_mb: int = Field(
+        500, ge=1, description="megabytes that a worker may take for decoding; larger alone: 413"
+    )
+    decode_timeout: float = Field(
+        10.0, gt=0, description="CPU seconds to decode an image; then it is refused: 422"
+    )
     image_formats: tuple[str, ...] = Field(
         ("jpeg", "png", "webp", "gif", "bmp"),
         description="formats that are decoded; avif and tiff can be added",
@@ -138,10 +144,12 @@ class Settings(BaseModel):
     image_url_timeout: float = Field(10.0, gt=0, le=300, description="seconds to fetch an image")
 
     max_queue: int = Field(4096, ge=1, description="items in flight for each tower; beyond: 429")
-    max_queue_mb: int = Field(512, ge=1, description="megabytes in flight for each tower")
+    max_queue_mb: int = Field(256, ge=1, description="megabytes in flight for each tower")
     max_wait: float = Field(10.0, gt=0, description="seconds of work in flight; beyond: 429")
     timeout: float = Field(30.0, gt=0, le=3600, description="seconds until an item is given up")
-    hang_timeout: float = Field(60.0, gt=0, description="seconds in the model; then it is replaced")
+    hang_timeout: float = Field(
+        60.0, gt=0, description="seconds in which a worker may stand still; then it is replaced"
+    )
     probe_interval: float = Field(30.0, gt=0, description="seconds between probes of an idle tower")
     header_timeout: float = Field(5.0, gt=0, description="seconds for the head of a request")
     body_timeout: float = Field(4.0, gt=0, description="seconds in which a body may stand still")

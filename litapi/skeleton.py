@@ -156,7 +156,7 @@ def _from_hex(text: bytes) -> bytes:
         return b""
 
 
-# -- GIF, BMP, AVIF, TIFF --------------------------------------------------------------------------
+# -- GIF, WebP, BMP, AVIF, TIFF --------------------------------------------------------------------
 
 
 def _gif(data: bytes) -> Skeleton:
@@ -191,6 +191,16 @@ def _bmp(data: bytes) -> Skeleton:
         if packed in (1, 2) and large:
             raise ImageTooSlow
     return Skeleton(data)
+
+
+def _webp(data: bytes) -> Skeleton:
+    """As it is. Raises ImageUndecodable for too many chunks: each costs more than its bytes."""
+    at = 12
+    for _ in range(MOST_PARTS):
+        if at + 8 > len(data):
+            return Skeleton(data)
+        at += 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1 & ~1)
+    raise ImageUndecodable
 
 
 def _avif(data: bytes) -> Skeleton:
@@ -253,6 +263,7 @@ _WALKS: dict[str, Callable[[bytes], Skeleton]] = {
     "jpeg": _jpeg,
     "png": _png,
     "gif": _gif,
+    "webp": _webp,
     "bmp": _bmp,
     "tiff": _tiff,
     "avif": _avif,

@@ -7,8 +7,12 @@ loop calls them with single groups of its own making. LitServe reads the annotat
 make its routes, so they are real types here, not strings.
 """
 
+import contextlib
+import functools
+import itertools
 import math
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +26,16 @@ from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.logs import configure
 from litapi.messages import Job, Kind, Reply
+from litapi.metrics import held
 from litapi.process import cores, die_with_parent
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
+from litapi.transport.ledger import Name
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
     from litapi.model.encoder import ImageEncoder, TextEncoder
     from litapi.model.picture import PictureReader
+    from litapi.model.pixel_budget import PixelBudget
     from litapi.model.pixels import PixelMaker
     from litapi.model.tokens import Tokenizer
 
@@ -89,10 +96,11 @@ class Tower(LitAPI):
         self.settings = settings
         self.checkpoint = checkpoint
         self.board: Any = None  # set by the server: what each worker loaded, by its name
-        self.pulses: Any = None  # set by the server: since when each worker is in the model
+        self.vitals: Any = None  # set by the server: what each worker is at
         self.interest: Any = None  # set by the server: which jobs somebody still waits for
         self.budget = 0
         self.decode_threads = 1
+        self._worker = 0
         self.dim = checkpoint.dim
 
     def setup(self, device: str) -> None:
@@ -102,6 +110,7 @@ class Tower(LitAPI):
             die_with_parent()
             configure(self.settings)
         worker = worker or "0"
+        self._worker = int(worker)
         try:
             facts = self._load(device)
         except Exception as error:
@@ -111,7 +120,7 @@ class Tower(LitAPI):
         if self.board is not None:
             self.board[f"{self.kind}_{worker}"] = {
                 "tower": self.kind,
-                "worker": int(worker),
+                "worker": self._worker,
                 **facts,
             }
 
@@ -176,8 +185,16 @@ class Tower(LitAPI):
 
     def pulse(self, since: float) -> None:
         """Say since when this worker has been in the model; 0 when it is not."""
-        if self.pulses is not None:
-            self.pulses[int(os.environ.get("LITSERVE_WORKER_ID", "0"))] = since
+        if self.vitals is not None:
+            self.vitals.in_model(self._worker, since)
+
+    def beat(self) -> None:
+        """Say that this worker lives; called now and then by a thread of its own."""
+        if self.vitals is not None:
+            self.vitals.beat(self._worker)
+
+    def about(self, name: Name, index: int) -> None:
+        """The calling thread decodes this item of a job next."""
 
     @abstractmethod
     def _load_encoder(self, device: str, precision: str, threads: int) -> Any: ...
@@ -327,6 +344,7 @@ class ImageTower(Tower):
     _encoder: "ImageEncoder"
     _reader: "PictureReader"
     _pixels: "PixelMaker"
+    _decoding: "PixelBudget"
 
     def _load_encoder(self, device: str, precision: str, threads: int) -> "ImageEncoder":
         from litapi.model.encoder import ImageEncoder
@@ -335,6 +353,8 @@ class ImageTower(Tower):
         from litapi.model.pixels import PixelMaker
 
         limits = self.settings
+        self._thread, self._slots = threading.local(), itertools.count()
+        self._decoding = PixelBudget(limits.max_pixels_in_flight, limits.decode_mb << 20)
         self._reader = PictureReader(
             PicturePolicy(
                 formats=limits.image_formats,
@@ -342,7 +362,8 @@ class ImageTower(Tower):
                 max_pixels=limits.max_pixels,
                 draft=limits.jpeg_draft,
             ),
-            PixelBudget(limits.max_pixels_in_flight),
+            self._decoding,
+            self._watched,
         )
         self._pixels = PixelMaker(self.checkpoint)
         self._encoder = ImageEncoder.load(
@@ -385,11 +406,39 @@ class ImageTower(Tower):
     def _decode(self, item: str | bytes, patches: int) -> Decoded | ItemError:
         try:
             data = _from_base64(item) if isinstance(item, str) else item
-            picture = self._reader.read(data, self._draft_side(patches))
-            pixels = self._pixels.make(picture, patches)
+            if self.settings.test_hooks == "on" and (fault := provoked(data)):
+                with self._watched():
+                    provoke([fault])
+            make = functools.partial(self._pixels.make, max_num_patches=patches)
+            pixels = self._reader.use(data, make, self._draft_side(patches))
         except ItemError as error:
             return error
         return Decoded(pixels, pixels.cost, pixels.cost, False)
+
+    def about(self, name: Name, index: int) -> None:
+        """The calling thread decodes this item of a job next."""
+        self._thread.item = name, index
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """While a picture is decoded, after it has waited for memory: its time is counted."""
+        thread = self._thread
+        if not hasattr(thread, "slot"):
+            thread.slot = next(self._slots)
+        item = getattr(thread, "item", None)
+        if item is None or self.vitals is None or thread.slot >= self.vitals.threads:
+            yield
+            return
+        self.vitals.begin(self._worker, thread.slot, *item)
+        try:
+            yield
+        finally:
+            self.vitals.end(self._worker, thread.slot)
+
+    def beat(self) -> None:
+        """And what the decode threads hold."""
+        super().beat()
+        held("decoding", self._decoding.held_bytes, self._decoding.most_bytes)
 
     def _draft_side(self, patches: int) -> int:
         """Twice the side that is needed: the least a JPEG may be decoded at, where allowed."""

@@ -39,6 +39,7 @@ from litapi.errors import DeadlineExceeded, ItemInternal
 from litapi.messages import Job, Reply
 from litapi.transport.channel import Channel
 from litapi.transport.ledger import Interest
+from litapi.vitals import Vitals
 
 # -- contracts: what a new LitServe must not change unnoticed
 
@@ -697,9 +698,9 @@ class Places(DispatchServer):
     """Two text workers, of which the first does not load; nothing is started."""
 
     def __init__(self, other: WorkerSetupStatus, alive: bool = True) -> None:
-        pulses = SimpleNamespace(pulses=[0.0, 0.0])
-        self._seats = [Seat(cast("Any", pulses), "text", number) for number in range(2)]
-        dead, second = (SimpleNamespace(is_alive=lambda a=a: a) for a in (False, alive))
+        api = SimpleNamespace(vitals=Vitals(workers=2))
+        self._seats = [Seat(cast("Any", api), "text", number) for number in range(2)]
+        dead, second = (SimpleNamespace(is_alive=lambda a=a: a, pid=0) for a in (False, alive))
         self.inference_workers = [dead, second]
         self.workers_setup_status = cast(
             "Any", {"text_0": WorkerSetupStatus.ERROR, "text_1": other}

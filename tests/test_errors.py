@@ -43,6 +43,8 @@ PROMISED = {
     "image_empty": 422,
     "image_too_large": 413,
     "image_too_many_pixels": 413,
+    "image_too_heavy": 413,
+    "image_too_slow": 422,
     "image_format_unsupported": 415,
     "image_mode_unsupported": 422,
     "image_undecodable": 422,

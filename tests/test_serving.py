@@ -70,6 +70,8 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "image_workers": (2, "counts equal workers"),
     "threads": (2, "splits the same sums"),
     "max_pixels_in_flight": (7, "is how many pictures are decoded at once"),
+    "decode_mb": (7, "is how much is decoded at once, and refuses"),
+    "decode_timeout": (1.0, "refuses what takes longer"),
     "decode_threads": (2, "counts equal decoders"),
     "loop": ("stock", "calls the same hooks in another order"),
     "text_batch_tokens": (64, "vectors are the same alone or in a batch"),

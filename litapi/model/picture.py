@@ -71,8 +71,9 @@ CONVERTIBLE = frozenset(
 # Bytes a pixel of each mode in Pillow's memory, and of each format while it is decoded beside that:
 # copies and canvases of its decoder, as measured.
 STORED = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(SIXTEEN_BIT, 2)}
-BESIDE = {"jpeg": 0, "png": 0, "gif": 1, "bmp": 2, "tiff": 2, "webp": 16, "avif": 10}
-COEFFICIENTS = 2  # bytes a pixel and colour of a JPEG in several scans
+BESIDE = {"jpeg": 0, "png": 0, "gif": 1, "bmp": 2, "tiff": 2, "webp": 12, "avif": 12}
+COEFFICIENT = 2  # bytes of each pixel of each colour of a JPEG in several scans
+ROW = 8  # bytes that Pillow keeps for each row, beside its pixels
 BAND = 1 << 20  # pixels of a picture that are converted at a time
 
 
@@ -228,12 +229,20 @@ def _turned(opened: Image.Image, file: Skeleton, kind: str) -> Image.Transpose |
 def _bytes(opened: Image.Image, file: Skeleton, kind: str, turned: bool) -> int:
     """The most memory that decoding takes at one time, until there is a picture in RGB."""
     stored = STORED.get(opened.mode, 4)
-    beside = BESIDE[kind]
+    beside: float = BESIDE[kind]
     if kind == "jpeg" and (file.scans > 1 or "progressive" in opened.info):
-        beside = COEFFICIENTS * len(opened.getbands())
-    plain = opened.mode == "RGB"
-    after = max(stored if turned else 0, 0 if plain else 4)
-    return max(opened.width * opened.height, file.tile) * (stored + max(beside, after))
+        beside = COEFFICIENT * _colours(opened)
+    after = max(stored if turned else 0, 0 if opened.mode == "RGB" else 4)
+    pixels = max(opened.width * opened.height, file.tile)
+    rows = 2 * ROW * max(opened.size)
+    return int(pixels * (stored + max(beside, after))) + rows + len(file.data)
+
+
+def _colours(opened: Image.Image) -> float:
+    """How many pixels of any colour a JPEG has for each of its own: 1.5 with the usual halving."""
+    layers: list[tuple[int, int, int, int]] = getattr(opened, "layer", [])
+    parts = [across * down for _, across, down, _ in layers]
+    return sum(parts) / max(1, *parts)
 
 
 def _alone(opened: Image.Image) -> Image.Image:

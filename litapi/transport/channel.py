@@ -3,9 +3,10 @@
 It is one connected pair of Unix sockets with message boundaries. Any number of processes may put
 and any number may get: each message goes whole to exactly one of them, in order. No lock is shared,
 so a process that is killed at any moment leaves the queue as it was. A large message travels as a
-file in memory, of which only the descriptor is sent. LitServe's own queue takes each message
-through a third process, twice; the names here are those of `queue.Queue`, so that its loops can
-use this one too.
+file in memory, of which only the descriptor is sent. Such a message can be taken back until it is
+got: its sender keeps the file's descriptor, and empties the file. LitServe's own queue takes each
+message through a third process, twice; the names here are those of `queue.Queue`, so that its loops
+can use this one too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 log = logging.getLogger("siglit.channel")
 
@@ -38,6 +39,47 @@ _PROTOCOL = 5
 _NO_ROOM = {errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
+class Parcel:
+    """A large message on its way, as its sender knows it: pieces, then a file, then neither."""
+
+    def __init__(self, item: Any) -> None:
+        self._lock = threading.Lock()
+        self._pieces: list[bytes] = []
+        self._file: int | None = None
+        pickle.Pickler(_Writer(self._pieces), _PROTOCOL).dump(item)  # copies no large bytes
+
+    def take_back(self) -> None:
+        """Free what it holds. Whoever gets the message later finds it empty and drops it."""
+        with self._lock:
+            self._pieces = []
+            if self._file is not None:
+                os.ftruncate(self._file, 0)
+                os.close(self._file)
+                self._file = None
+
+    def offer(self, end: socket.socket) -> None:
+        """Hand it to the kernel, unless it was taken back. Raises OSError without room for it."""
+        with self._lock:
+            if not self._pieces:
+                return
+            descriptor = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
+            try:
+                for piece in self._pieces:
+                    _write(descriptor, piece)
+                _send_file(end, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._pieces, self._file = [], descriptor
+
+
+class _Writer:
+    """The file that a pickler writes to: it keeps the pieces as they are."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.write = pieces.append
+
+
 class Channel:
     """A queue for the processes that this one starts; hand it to them when they are started."""
 
@@ -50,7 +92,7 @@ class Channel:
 
     def _lay(self) -> None:
         self._lock = threading.Lock()
-        self._parked: deque[bytes] = deque()  # of this process only
+        self._parked: deque[bytes | Parcel] = deque()  # of this process only
         self._spare: deque[int] = deque()  # a descriptor whose place a sent file can take
         self._sender: threading.Thread | None = None
 
@@ -75,7 +117,13 @@ class Channel:
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Send; never waits. What finds no room is sent in order by a thread as room comes."""
         del block, timeout
-        message = pickle.dumps(item, _PROTOCOL)
+        self._put(pickle.dumps(item, _PROTOCOL))
+
+    def post(self, parcel: Parcel) -> None:
+        """As `put`, for what goes through a file in any case and may be taken back."""
+        self._put(parcel)
+
+    def _put(self, message: bytes | Parcel) -> None:
         with self._lock:
             if not self._parked and self._offer(message):
                 return
@@ -91,16 +139,16 @@ class Channel:
             queue.Empty: there is none, or none came within `timeout` seconds.
             EOFError: nobody can put any more.
         """
-        if block and timeout is not None:
-            self._await(self._in, select.POLLIN, timeout)
         waits = block and timeout is None
-        try:
-            message = self._receive(0 if waits else _LATER)
-        except BlockingIOError:
-            raise queue.Empty from None
-        if message is None:
-            return self.get(block, timeout)
-        return _unpacked(message)
+        message = None
+        while message is None:
+            if block and timeout is not None:
+                self._await(self._in, select.POLLIN, timeout)
+            try:
+                message = self._receive(0 if waits else _LATER)
+            except BlockingIOError:
+                raise queue.Empty from None
+        return message.item
 
     def get_nowait(self) -> Any:
         """The next message, if there is one; else `queue.Empty`."""
@@ -114,14 +162,14 @@ class Channel:
             except BlockingIOError:
                 return
             if message is not None:
-                yield _unpacked(message)
+                yield message.item
 
     def empty(self) -> bool:
         """Whether there is nothing to get at the moment."""
         return not self._await(self._in, select.POLLIN, 0.0)
 
-    def _receive(self, flags: int) -> bytes | None:
-        """The bytes of the next message; none if they were in a file that found no descriptor."""
+    def _receive(self, flags: int) -> _Got | None:
+        """The next message; none if it was in a file that found no descriptor, or was emptied."""
         if self._spare:
             os.close(self._spare.pop())
         try:
@@ -131,17 +179,19 @@ class Channel:
             if told & _CUT:
                 log.error("a message was lost: this process has no descriptor left for its file")
                 return None
-            return message
+            return _unpacked(message)
         finally:
             try:
                 self._spare.append(os.dup(self._in.fileno()))
             except OSError:  # none is left: the next message may be lost
                 log.debug("this process has no descriptor to spare")
 
-    def _offer(self, message: bytes) -> bool:
+    def _offer(self, message: bytes | Parcel) -> bool:
         """Hand it to the kernel; whether there was room."""
         try:
-            if len(message) <= self._inline:
+            if isinstance(message, Parcel):
+                message.offer(self._out)
+            elif len(message) <= self._inline:
                 self._out.send(message, _LATER)
             else:
                 self._offer_file(message)
@@ -154,11 +204,8 @@ class Channel:
     def _offer_file(self, message: bytes) -> None:
         descriptor = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
         try:
-            rest = memoryview(message)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_FD, "little"))
-            self._out.sendmsg([b"\0"], [rights], _LATER)
+            _write(descriptor, message)
+            _send_file(self._out, descriptor)
         finally:
             os.close(descriptor)
 
@@ -180,13 +227,36 @@ class Channel:
         return bool(poll.poll(seconds * 1e3))
 
 
-def _unpacked(message: bytes) -> Any:
+class _Got(NamedTuple):
+    item: Any
+
+
+def _unpacked(message: bytes) -> _Got:
     if not message:
         raise EOFError
-    return pickle.loads(message)
+    return _Got(pickle.loads(message))
 
 
-def _read(descriptor: int) -> bytes:
-    with open(descriptor, "rb") as file:  # takes the descriptor over
+def _write(descriptor: int, message: bytes) -> None:
+    rest = memoryview(message)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _send_file(end: socket.socket, descriptor: int) -> None:
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_FD, "little"))
+    end.sendmsg([b"\0"], [rights], _LATER)
+
+
+def _read(descriptor: int) -> _Got | None:
+    """What is in the file, which is emptied; none where its sender has taken the message back."""
+    with open(descriptor, "r+b") as file:  # takes the descriptor over
         file.seek(0)  # the sender wrote through the same position
-        return file.read()
+        try:
+            item = pickle.load(file)  # large bytes are read once, into their place
+        except (EOFError, pickle.UnpicklingError):
+            if os.fstat(descriptor).st_size:
+                raise
+            return None
+        file.truncate(0)  # its sender may have it open for as long as the work takes
+        return _Got(item)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from litapi.dispatcher import Dispatcher
 from litapi.errors import ItemError
 from litapi.messages import KINDS, Job, Kind, Reply
-from litapi.metrics import Metrics
+from litapi.metrics import Metrics, held
 from litapi.settings import Settings
 from litapi.transport.admission import Admission, cost_of
 
@@ -100,6 +100,9 @@ class Pool:
                 items=admission.items,
                 refused=admission.refused,
             )
+        size = sum(admission.bytes for admission in self.admissions.values())
+        bound = sum(admission.max_bytes for admission in self.admissions.values())
+        held("queue", size, bound)
 
 
 def joined(replies: Sequence[Reply]) -> Reply:

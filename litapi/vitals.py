@@ -1,0 +1,138 @@
+"""What each worker of a tower is at, in memory that it shares with the main process.
+
+A worker writes that it lives, since when it has been in the model, and which picture each of its
+decode threads has under way; each costs a few stores. The main process reads all of it four times a
+second and judges. It counts only the time in which it ran itself, so that a machine that was
+suspended finds its workers well; and a decode thread's own CPU time, so that a picture is not
+called slow because others had the cores. A decoder in C cannot be told to stop: its worker is
+replaced.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from litapi.transport.ledger import Name
+
+THREADS = 16  # decode threads of a worker that are watched; no more are started by default
+BEAT = 1.0  # seconds between two signs of life
+LONGEST_LOOK = 1.0  # seconds that pass between two looks at most; more were no time at all
+_WORDS = 5  # of a decode thread: number and place of the job, item, thread, CPU time at its start
+_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+
+
+class Decoding(NamedTuple):
+    """A picture under way: which item of which job, in which thread, from which CPU time on."""
+
+    name: Name
+    item: int
+    thread: int
+    began: float
+
+
+class Vitals:
+    """The shared memory. Made in the main process, before any other is started."""
+
+    def __init__(self, workers: int = 1, threads: int = THREADS) -> None:
+        words = multiprocessing.get_context("spawn").RawArray
+        self.threads = threads
+        self._beats = words("d", workers)
+        self._model = words("d", workers)
+        self._decodes = words("Q", workers * threads * _WORDS)
+
+    # -- in a worker ---------------------------------------------------------------------------
+
+    def beat(self, worker: int) -> None:
+        """The worker lives."""
+        self._beats[worker] = time.monotonic()
+
+    def in_model(self, worker: int, since: float) -> None:
+        """Since when the worker has been in the model; 0 when it is not."""
+        self._model[worker] = since
+
+    def begin(self, worker: int, slot: int, name: Name, item: int) -> None:
+        """The decode thread of that slot, which is the caller, begins with an item."""
+        at = (worker * self.threads + slot) * _WORDS
+        spent = int(time.thread_time() * 1e9)
+        self._decodes[at + 1 : at + _WORDS] = [name[0] + 1, item, threading.get_native_id(), spent]
+        self._decodes[at] = name[1]  # last: whoever reads this word finds the others written
+
+    def end(self, worker: int, slot: int) -> None:
+        """It is done with it."""
+        self._decodes[(worker * self.threads + slot) * _WORDS] = 0
+
+    # -- in the main process -------------------------------------------------------------------
+
+    def clear(self, worker: int) -> None:
+        """That worker is gone."""
+        self._beats[worker] = self._model[worker] = 0.0
+        for slot in range(self.threads):
+            self.end(worker, slot)
+
+    def signs(self, worker: int) -> dict[Hashable, float]:
+        """What changes while the worker is well, where there is any; without its decoding."""
+        found: dict[Hashable, float] = {"beat": self._beats[worker], "model": self._model[worker]}
+        return {sign: value for sign, value in found.items() if value}
+
+    def decoding(self, worker: int) -> Iterator[Decoding]:
+        """The pictures that the worker has under way."""
+        for slot in range(self.threads):
+            at = (worker * self.threads + slot) * _WORDS
+            number, place, item, thread, began = self._decodes[at : at + _WORDS]
+            if number:
+                yield Decoding((place - 1, number), item, thread, began / 1e9)
+
+
+class Watcher:
+    """Judges one worker by its vitals."""
+
+    def __init__(self, vitals: Vitals, worker: int) -> None:
+        self._vitals = vitals
+        self._worker = worker
+        self._still: dict[Hashable, tuple[float, float]] = {}  # sign → its value, seconds unchanged
+        self._looked = time.monotonic()
+
+    def slow(self, pid: int, budget: float) -> list[Decoding]:
+        """The pictures that have used more CPU time than `budget` seconds."""
+        decoding = self._vitals.decoding(self._worker)
+        return [one for one in decoding if cpu_seconds(pid, one.thread) - one.began > budget]
+
+    def hangs(self, pid: int, limit: float) -> bool:
+        """Look, and say whether something in the worker has stood still for `limit` seconds."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, LONGEST_LOOK), now
+        signs = self._vitals.signs(self._worker)
+        for one in self._vitals.decoding(self._worker):
+            signs[one] = cpu_seconds(pid, one.thread)
+        seen = self._still
+        self._still = {
+            sign: (value, seen[sign][1] + passed if seen.get(sign, (None,))[0] == value else 0.0)
+            for sign, value in signs.items()
+        }
+        return any(seconds > limit for _, seconds in self._still.values())
+
+    def still_at(self, pictures: list[Decoding]) -> list[Decoding]:
+        """Those of the pictures that a worker had not finished when it ended."""
+        under_way = set(self._vitals.decoding(self._worker))
+        return [one for one in pictures if one in under_way]
+
+    def forget(self) -> None:
+        """The worker is gone, and another comes into its place."""
+        self._vitals.clear(self._worker)
+        self._still.clear()
+
+
+def cpu_seconds(pid: int, thread: int) -> float:
+    """CPU time of a thread of a process; 0 where it is gone or the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/task/{thread}/stat").read_text()
+    except OSError:
+        return 0.0
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK
