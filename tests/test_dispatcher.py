@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import itertools
 import math
+import os
 import queue
 import socket
 import threading
@@ -28,6 +29,7 @@ from litapi.dispatcher import (
     LIVE,
     LOST,
     RETRY_AFTER,
+    SLOW,
     Dispatcher,
     DispatchServer,
     Fetched,
@@ -549,6 +551,69 @@ def test_a_death_beside_other_work_proves_nothing_yet(bench: Bench) -> None:
     assert asyncio.run(run()).tokens == [8]
 
 
+# -- pictures that decode for too long -------------------------------------------------------------
+
+
+def test_an_item_that_takes_too_long_is_refused_and_its_neighbours_are_answered(
+    bench: Bench,
+) -> None:
+    """Those of its own job and of others, all begun in that worker: none is suspect for it."""
+
+    async def run() -> list[Reply]:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        jobs = [["a", "slow", "ccc"], ["dddd"], ["eeeee", "ffffff"]]
+        together = asyncio.gather(*(dispatcher.submit("image", _soon(job)) for job in jobs))
+        port = bench.port(0)
+        held = [await asyncio.to_thread(port.fetch) for _ in jobs]
+        for fetched in held:
+            assert port.begin(fetched)
+        names = {tuple(fetched.job.items): fetched.uid for fetched in held}
+        bench.tell(("image", [(names["a", "slow", "ccc"], 1)]), SLOW, 0)
+        await _until(lambda: dispatcher.losses == 1)
+        assert not any(p.held or p.alone or p.losses for p in dispatcher._pending.values())
+        bench.work(1, 9)
+        return list(await together)
+
+    first, *others = asyncio.run(run())
+    assert first.errors == {1: "image_too_slow"}
+    assert np.frombuffer(first.vectors, "<f4").reshape(3, DIM)[:, 0].tolist() == [1, 0, 3]
+    assert [reply.tokens for reply in others] == [[4], [5, 6]]
+    assert [reply.errors for reply in others] == [{}, {}]
+
+
+def test_a_single_image_that_takes_too_long_is_answered_as_that(bench: Bench) -> None:
+    """No second worker is tried on it."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("image", _soon(["slow"])))
+        fetched = await asyncio.to_thread(bench.port(0).fetch)
+        bench.tell(("image", [(fetched.uid, 0)]), SLOW, 0)
+        return await task
+
+    assert asyncio.run(run()).errors == {0: "image_too_slow"}
+
+
+def test_a_picture_that_was_done_at_the_last_moment_makes_nobody_suspect(bench: Bench) -> None:
+    """The worker was ended for it all the same; what it held goes to the next."""
+
+    async def run() -> Reply:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        task = asyncio.ensure_future(dispatcher.submit("image", _soon(["abc"])))
+        port = bench.port(0)
+        assert port.begin(await asyncio.to_thread(port.fetch))
+        bench.tell(("image", []), SLOW, 0)
+        await _until(lambda: dispatcher.losses == 1)
+        assert [p.losses for p in dispatcher._pending.values() if p.job.items] == [0]
+        bench.work(1, 9)
+        return await task
+
+    assert asyncio.run(run()).tokens == [3]
+
+
 # -- clients that leave ---------------------------------------------------------------------------
 
 
@@ -588,6 +653,32 @@ def test_a_job_whose_caller_left_after_it_was_fetched_is_not_begun(bench: Bench)
         assert not port.begin(fetched)
 
     asyncio.run(run())
+
+
+def test_a_large_job_that_is_given_up_holds_no_memory(bench: Bench) -> None:
+    """Its message lies in the queue still, but empty; the worker passes over it."""
+
+    async def run() -> int:
+        dispatcher = bench.dispatcher()
+        dispatcher.start()
+        left = Job([bytes(8 << 20)], deadline=time.monotonic() + 30)
+        task = asyncio.ensure_future(dispatcher.submit("image", left))
+        await _until(lambda: not bench.jobs.empty())
+        (pending,) = dispatcher._pending.values()
+        (parcel,) = pending.parcels
+        await _until(lambda: parcel._file is not None)
+        file = os.dup(cast("int", parcel._file))
+        assert os.fstat(file).st_size > 8 << 20
+        task.cancel()
+        await asyncio.wait([task])
+        size = os.fstat(file).st_size
+        os.close(file)
+        stays = asyncio.ensure_future(dispatcher.submit("image", _soon(["mine"])))
+        bench.work(0, 1)
+        assert (await stays).tokens == [4]
+        return size
+
+    assert asyncio.run(run()) == 0
 
 
 def test_a_job_says_whether_it_was_begun(bench: Bench) -> None:

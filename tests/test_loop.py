@@ -16,7 +16,7 @@ import pytest
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.dispatcher import Fetched
 from litapi.errors import ItemError
-from litapi.loop import AHEAD, YIELDING, Pipeline, Ready, Shelf, Ticket
+from litapi.loop import AHEAD, AHEAD_BYTES, YIELDING, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import Job, Reply
 from litapi.provoke import MARK
 from litapi.settings import Settings
@@ -284,6 +284,31 @@ def test_a_worker_holds_no_more_than_it_can_use_soon() -> None:
     shelf.release(shelf.take())
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_a_worker_fetches_no_more_bytes_than_it_can_decode_soon() -> None:
+    """Large images wait where they are counted, however few patches they make."""
+    shelf = Shelf(budget=10**9)
+    shelf.reserve(1, AHEAD_BYTES - 1)
+    shelf.reserve(1, AHEAD_BYTES)  # the one that passes the bound is let in, or it never would be
+    waiting = threading.Thread(target=shelf.reserve, args=(1, 1), daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    shelf.add([], 1, AHEAD_BYTES)
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_a_worker_keeps_no_bytes_of_what_it_has_decoded(image: Port) -> None:
+    """A job that waits for its last image does not hold the others."""
+    data = picture(77)
+    before = sys.getrefcount(data)
+    image.ask(Job([data]))
+    deadline = time.monotonic() + 30
+    while sys.getrefcount(data) > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sys.getrefcount(data) == before
 
 
 def test_an_idle_worker_uses_no_cpu(text: tuple[RecordingTextTower, Port]) -> None:

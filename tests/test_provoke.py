@@ -16,6 +16,8 @@ def test_only_a_marked_text_asks_for_a_fault() -> None:
     assert provoked(f"{MARK}raise now") == "raise"
     assert provoked("raise") == ""
     assert provoked("a " + MARK) == ""
+    assert provoked(f"{MARK}spin 7".encode()) == "spin"
+    assert provoked(b"\xff\xd8\xff") == ""
 
 
 def test_a_batch_without_faults_passes() -> None:

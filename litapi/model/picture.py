@@ -74,7 +74,8 @@ STORED = {"1": 1, "L": 1, "P": 1, **dict.fromkeys(SIXTEEN_BIT, 2)}
 BESIDE = {"jpeg": 0, "png": 0, "gif": 1, "bmp": 2, "tiff": 2, "webp": 12, "avif": 12}
 COEFFICIENT = 2  # bytes of each pixel of each colour of a JPEG in several scans
 ROW = 8  # bytes that Pillow keeps for each row, beside its pixels
-BAND = 1 << 20  # pixels of a picture that are converted at a time
+BAND = 1 << 18  # pixels of a picture that are converted at a time
+FORMS = 24  # bytes of each of these pixels, in all the forms between the first and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,8 @@ def _bytes(opened: Image.Image, file: Skeleton, kind: str, turned: bool) -> int:
     after = max(stored if turned else 0, 0 if opened.mode == "RGB" else 4)
     pixels = max(opened.width * opened.height, file.tile)
     rows = 2 * ROW * max(opened.size)
-    return int(pixels * (stored + max(beside, after))) + rows + len(file.data)
+    band = FORMS * min(pixels, BAND)
+    return int(pixels * (stored + max(beside, after))) + rows + band + len(file.data)
 
 
 def _colours(opened: Image.Image) -> float:

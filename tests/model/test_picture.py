@@ -18,12 +18,17 @@ from litapi.errors import (
     ImageEmpty,
     ImageFormatUnsupported,
     ImageModeUnsupported,
+    ImageTooHeavy,
     ImageTooLarge,
     ImageTooManyPixels,
+    ImageTooSlow,
     ImageUndecodable,
     ItemError,
 )
-from litapi.model.picture import FORMATS, PicturePolicy, PictureReader, sniff
+from litapi.model.picture import BAND, FORMATS, TRANSPOSED, PicturePolicy, PictureReader, sniff
+from litapi.model.pixel_budget import PixelBudget
+from litapi.skeleton import MOST_PARTS, MOST_SCANS, MOST_SEGMENTS, skeleton
+from litapi.skeleton import orientation as lies
 
 # pytest lays its own warning filters over the reader's, which are tested in a process instead.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -429,3 +434,400 @@ def test_reading_pictures_does_not_load_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+# -- what costs time or memory without bytes ------------------------------------------------------
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    """A part of a JPEG."""
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def scanned(side: int, scans: int) -> bytes:
+    """A progressive JPEG of one colour with so many scans, all but the first of ten bytes."""
+    table, one = bytes([1] + [0] * 15) + b"\0", b"\x01\x01\x00"
+    head = segment(0xDB, b"\0" + bytes([1] * 64))
+    head += segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\x01\x11\x00")
+    head += segment(0xC4, b"\x00" + table) + segment(0xC4, b"\x10" + table)
+    first, more = segment(0xDA, one + b"\0\0\0"), segment(0xDA, one + b"\x01\x3f\0")
+    return b"\xff\xd8" + head + first + more * (scans - 1) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("side", "scans"), [(7000, 701), (7000, 22), (64, MOST_SCANS + 1), (64, MOST_SEGMENTS - 20)]
+)
+def test_a_jpeg_that_asks_to_be_gone_over_too_often_is_refused_undecoded(
+    side: int, scans: int
+) -> None:
+    """Each scan of ten bytes costs a walk over the whole picture."""
+    assert refused(scanned(side, scans)) is ImageTooSlow
+
+
+@pytest.mark.parametrize(("side", "scans"), [(7000, 10), (3000, MOST_SCANS), (64, MOST_SCANS)])
+def test_as_many_scans_as_encoders_write_are_read(side: int, scans: int) -> None:
+    """Ten for the largest picture, more for smaller ones."""
+    assert READER.read(scanned(side, scans)).size == (side, side)
+
+
+def test_the_scans_of_thumbnails_and_of_a_second_picture_do_not_count() -> None:
+    """Only what a decoder would go over."""
+    inner = scanned(64, 90)
+    data = scanned(64, 90)
+    beside = segment(0xE1, inner) + segment(0xED, inner)
+    assert READER.read(data[:2] + beside + data[2:] + inner).size == (64, 64)
+
+
+def rle(width: int, height: int, body: bytes, bits: int = 8) -> bytes:
+    """A BMP in run lengths."""
+    info = struct.pack("<IiiHHII", 40, width, height, 1, bits, 1 if bits == 8 else 2, len(body))
+    palette = bytes(4 << bits)
+    head = struct.pack("<IHHI", 54 + len(palette) + len(body), 0, 0, 54 + len(palette))
+    return b"BM" + head + info + struct.pack("<iiII", 0, 0, 1 << bits, 0) + palette + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        rle(50_000_000, 1, b"\1\0" + bytes(60)),
+        rle(1, 50_000_000, b"\1\0" + bytes(60)),
+        rle(50_000_000, -1, b"\1\0" + bytes(60)),
+        rle(7000, 7000, b"\xff\0" * 100, bits=4),
+        rle(1, 100, b"\xff\0" * (3 << 20)),
+    ],
+    ids=["wide", "high", "upside down", "four bits", "many runs"],
+)
+def test_a_large_bitmap_in_run_lengths_is_refused_undecoded(data: bytes) -> None:
+    """Pillow decodes them in Python, run by run and pixel by pixel."""
+    assert refused(data) is ImageTooSlow
+
+
+def test_a_usual_bitmap_in_run_lengths_is_read() -> None:
+    """Three rows of eight pixels."""
+    assert READER.read(rle(8, 3, (b"\x08\x01\0\0" * 3) + b"\0\1")).size == (8, 3)
+
+
+def gif_with(*blocks: bytes) -> bytes:
+    """A GIF with so much before its first frame."""
+    data = encoded(scene(mode="P"), "GIF")
+    head = 13 + (3 << (data[10] & 7) + 1)
+    return data[:head] + b"".join(blocks) + data[head:]
+
+
+def tiff_with(count: int, tile: int = 16) -> bytes:
+    """The head of a TIFF with so many strips, or with a tile of that side."""
+    tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (322, tile), (323, tile)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    entries += struct.pack("<HHII", 273, 4, count, 8) + struct.pack("<HHII", 279, 4, count, 8)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + entries + bytes(4)
+
+
+MANY = MOST_PARTS + 1
+FULL_OF_PARTS = {
+    "jpeg comments": lambda: b"\xff\xd8" + segment(0xFE, b"") * MANY + scanned(8, 1)[2:],
+    "jpeg exif": lambda: b"\xff\xd8" + segment(0xE1, b"Exif\0\0a") * MANY + scanned(8, 1)[2:],
+    "jpeg tables": lambda: b"\xff\xd8" + segment(0xC4, bytes(17)) * MANY + scanned(8, 1)[2:],
+    "png pixels": lambda: png(1, 1, b"", chunk(b"IDAT", b"") * MANY),
+    "png text": lambda: png(1, 1, zlib.compress(b"\0\0"), chunk(b"tEXt", b"a\0") * MANY),
+    "gif extensions": lambda: gif_with(b"!\xf9\x04\0\0\0\0\0" * MANY),
+    "gif comment": lambda: gif_with(b"!\xfe", b"\1a" * MANY, b"\0"),
+    "webp": lambda: encoded(scene(), "WEBP") + b"junk\0\0\0\0" * MANY,
+    "tiff": lambda: tiff_with(MANY),
+}
+
+
+@pytest.mark.parametrize("name", FULL_OF_PARTS)
+def test_a_file_of_too_many_parts_is_refused_before_they_are_walked_over(name: str) -> None:
+    """Each part costs a decoder's Python more than its few bytes tell."""
+    tracemalloc.start()
+    try:
+        assert refused(FULL_OF_PARTS[name](), EVERYTHING) in (ImageUndecodable, ImageTooSlow)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_filling_before_a_marker_of_a_jpeg_is_passed_over_at_once() -> None:
+    """Ten megabytes of it are allowed, and read in one go."""
+    data = encoded(scene(), "JPEG")
+    assert READER.read(data[:2] + b"\xff" * (10 << 20) + data[2:]).size == (40, 30)
+
+
+def test_a_tile_larger_than_the_picture_counts_as_what_it_takes() -> None:
+    """A TIFF of one pixel may have a tile of a gigabyte."""
+    assert refused(tiff_with(1, tile=40_000), EVERYTHING) is ImageTooManyPixels
+
+
+def test_what_is_left_out_of_a_file_changes_no_pixel() -> None:
+    """Whatever format: the picture is the one that Pillow alone gives."""
+    for name, data in good_pictures().items():
+        expected = convert_to_rgb(
+            ImageOps.exif_transpose(Image.open(io.BytesIO(data))), return_numpy=True
+        )
+        if name != "png-16":
+            assert np.array_equal(np.asarray(EVERYTHING.read(data)), expected), name
+
+
+def test_text_profiles_and_previews_do_not_reach_the_decoder() -> None:
+    """What stays of the file is what the pixels need."""
+    beside = encoded(scene(), "JPEG", exif=orientation_of(6), comment=b"c" * 999, icc_profile=b"i")
+    assert len(skeleton(beside, "jpeg").data) < len(beside) - 999
+    data = encoded(scene(), "PNG")
+    assert (
+        skeleton(png_beside(data, chunk(b"tEXt", b"a\0b"), chunk(b"tIME", b"")), "png").data == data
+    )
+
+
+def orientation_of(value: int) -> bytes:
+    """An EXIF block that names it."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif.tobytes()
+
+
+def png_beside(data: bytes, *chunks: bytes) -> bytes:
+    """A PNG with more chunks after its header."""
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        chunk(b"eXIf", orientation_of(6)[6:]),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
+        chunk(
+            b"zTXt",
+            b"Raw profile type exif\0\0"
+            + zlib.compress(b"\nexif\n      32\n" + orientation_of(6).hex().encode() + b"\n"),
+        ),
+    ],
+    ids=["eXIf", "XMP", "packed XMP", "ImageMagick"],
+)
+def test_how_a_png_lies_is_found_where_pillow_finds_it(more: bytes) -> None:
+    """In its EXIF chunk, or in the texts that stand for it; whatever else those say is left out."""
+    data = png_beside(encoded(scene(), "PNG"), more)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert expected.size == (30, 40)
+    assert READER.read(data).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_how_a_picture_lies_is_read_from_its_exif_in_every_format(kind: str, value: int) -> None:
+    """As Pillow itself turns it."""
+    data = encoded(scene(), kind, exif=orientation_of(value))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert EVERYTHING.read(data).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_how_a_picture_lies_is_read_from_its_xmp_where_it_has_no_exif(kind: str) -> None:
+    """Other formats than PNG keep it as it is."""
+    data = encoded(scene(), kind, xmp=XMP)
+    assert READER.read(data).size == (30, 40)
+
+
+def test_an_exif_of_any_form_says_what_pillow_reads_from_it() -> None:
+    """Both byte orders, other types and counts, entries that lie, blocks that are cut."""
+    random = Random(7)
+    for _ in range(2_000):
+        order = random.choice("<>")
+        kind, count = random.choice((1, 3, 3, 3, 4, 5, 7, 8, 9, 11)), random.choice((1, 1, 1, 2, 0))
+        value = struct.pack(order + ("H2x" if kind in (3, 8) else "I"), random.randrange(9))
+        tag = random.choice((0x0112, 0x0112, 0x0110))
+        block = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)
+        block += struct.pack(order + "HHI", tag, kind, count) + value + bytes(4)
+        block = b"Exif\0\0" + block[: random.choice((len(block), random.randrange(len(block))))]
+        assert TRANSPOSED.get(lies(block, b"")) == TRANSPOSED.get(_as_pillow(block)), block
+
+
+def _as_pillow(block: bytes) -> int:
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        found = exif.get(0x0112, 1)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
+def test_a_picture_that_is_converted_by_bands_is_as_if_at_once(mode: str) -> None:
+    """Larger than a band, with and without transparent parts, to the bit."""
+    picture = scene(1200, BAND // 1000).convert("RGBA" if mode in ("RGBA", "LA") else mode)
+    options: dict[str, Any] = {}
+    if mode in ("RGBA", "LA"):
+        alpha = np.full((picture.height, picture.width), 255, np.uint8)
+        alpha[::3, : picture.width // 2] = 100  # and its lower rows opaque
+        alpha[900:] = 255
+        picture.putalpha(Image.fromarray(alpha))
+    else:
+        options["transparency"] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}[mode]
+    data = encoded(picture.convert(mode), "PNG", compress_level=1, **options)
+    expected = convert_to_rgb(Image.open(io.BytesIO(data)), return_numpy=True)
+    assert np.array_equal(np.asarray(READER.read(data)), expected)
+
+
+def test_sixteen_bits_by_bands_are_as_if_at_once() -> None:
+    """Larger than a band, with a level that is transparent."""
+    levels = np.arange(1100 * 1000, dtype=np.uint32).astype(np.uint16).reshape(1100, 1000)
+    data = encoded(Image.fromarray(levels), "PNG", compress_level=1, transparency=300)
+    expected = np.where(levels == 300, 255, levels >> 8)
+    assert np.array_equal(np.asarray(READER.read(data))[..., 0], expected)
+
+
+HEAVY = {
+    "png-rgba": (encoded, scene(3000, 2500, "RGBA"), "PNG", {"compress_level": 1}),
+    "png-palette": (encoded, scene(3000, 2500, "P"), "PNG", {"transparency": 3}),
+    "png-grey-alpha": (encoded, scene(3000, 2500, "LA"), "PNG", {"compress_level": 1}),
+    "png-turned": (encoded, scene(3000, 2500), "PNG", {"exif": orientation_of(6)}),
+    "jpeg": (encoded, scene(3000, 2500), "JPEG", {}),
+    "jpeg-turned": (encoded, scene(3000, 2500), "JPEG", {"exif": orientation_of(6)}),
+    "jpeg-progressive": (
+        encoded, scene(3000, 2500), "JPEG", {"progressive": True, "subsampling": 0},
+    ),
+    "jpeg-cmyk": (encoded, scene(3000, 2500, "CMYK"), "JPEG", {"progressive": True}),
+    "webp": (encoded, scene(3000, 2500), "WEBP", {"method": 0}),
+    "webp-lossless": (encoded, scene(3000, 2500, "RGBA"), "WEBP", {"lossless": True, "method": 0}),
+    "gif": (encoded, scene(3000, 2500, "P"), "GIF", {}),
+    "bmp": (encoded, scene(2000, 2500), "BMP", {}),
+    "avif": (encoded, scene(3000, 2500, "RGBA"), "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
+    "tiff": (encoded, scene(3000, 2500), "TIFF", {"compression": "tiff_lzw"}),
+    "high": (encoded, scene(1, 2_000_000, "LA"), "PNG", {"compress_level": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_picture_takes_no_more_memory_than_is_counted_for_it(name: str, tmp_path: Path) -> None:
+    """The peak of a process of its own stays within what the budget holds, whatever the format."""
+    make, picture, kind, options = HEAVY[name]
+    file = tmp_path / "picture"
+    file.write_bytes(make(picture, kind, **options))
+    code = (
+        "import sys; from litapi.model.picture import *\n"
+        "class Seen(PixelBudget):\n"
+        "    def hold(self, pixels, size=0):\n"
+        "        self.seen = size\n"
+        "        return super().hold(pixels, size)\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+        "budget = Seen(10**9)\n"
+        "reader = PictureReader(PicturePolicy(formats=FORMATS), budget)\n"
+        "data = open(sys.argv[1], 'rb').read()\n"
+        "reader.read(open(sys.argv[2], 'rb').read())\n"
+        "before = peak(); size = reader.read(data).size\n"
+        "print(peak() - before, budget.seen // 1024)\n"
+    )
+    small = tmp_path / "small"
+    small.write_bytes(encoded(picture.crop((0, 0, 1, 1)), kind))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file), str(small)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    taken, counted = map(int, done.stdout.split())
+    assert taken <= counted + 8 * 1024, f"{taken} KB taken, {counted} KB counted"
+    assert counted <= 3 * taken + 8 * 1024
+
+
+def test_a_picture_that_takes_more_memory_than_there_is_for_one_is_refused() -> None:
+    """Pixels within the limit are not enough: this format takes four times as much for each."""
+    reader = PictureReader(PicturePolicy(), PixelBudget(10**9, most_bytes=30 << 20))
+    assert reader.read(encoded(scene(1500, 1500), "JPEG")).size == (1500, 1500)
+    assert refused(encoded(scene(1500, 1500), "WEBP", method=0), reader) is ImageTooHeavy
+
+
+# -- brands, noise, neighbours ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("major", [b"mif1", b"msf1", b"miaf", b"MA1B", b"avis"])
+def test_avif_is_known_by_any_of_its_brands(major: bytes) -> None:
+    """Encoders name the container first and the format among the compatible brands."""
+    data = bytearray(encoded(scene(), "AVIF"))
+    data[8:12] = major
+    assert b"avif" in data[16:40]
+    assert EVERYTHING.read(bytes(data)).size == (40, 30)
+    assert refused(bytes(data)) is ImageFormatUnsupported
+
+
+def test_a_container_of_another_format_is_no_avif() -> None:
+    """HEIC shares the major brand; so may a file that has the word somewhere after its brands."""
+    head = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"
+    assert refused(head, EVERYTHING) is ImageFormatUnsupported
+    assert refused(head + b"avif" * 9, EVERYTHING) is ImageFormatUnsupported
+
+
+def test_damaged_tiffs_and_warnings_of_pillow_write_nothing(tmp_path: Path) -> None:
+    """libtiff would write to the standard error for each of them, and Pillow to the log."""
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO)\n"
+        "from tests.model.test_picture import *\n"
+        "random, good = Random(5), encoded(scene(), 'TIFF', compression='tiff_lzw')\n"
+        "for _ in range(300): read_or_refusal(mutated(good, random))\n"
+        "logging.getLogger('PIL.TiffImagePlugin').warning('as Pillow writes it')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def hostile(random: Random) -> bytes:
+    """A sound file whose counts, sizes and parts were changed where they cost the most."""
+    data = bytearray(random.choice(list(GOOD.values())))
+    for _ in range(random.randint(1, 4)):
+        at = random.randrange(len(data))
+        match random.randrange(5):
+            case 0:  # a size or a count in a header
+                at = random.randrange(8, min(64, len(data) - 4))
+                big = random.choice((0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 50_000_000, 7000, 0))
+                data[at : at + 4] = struct.pack(random.choice("<>") + "I", big)
+            case 1:  # a marker, a chunk or an extension more, many times
+                part = random.choice(PARTS)
+                data[at:at] = part * random.choice((1, 50, 5_000))
+            case 2:  # a piece over and over
+                piece = bytes(data[at : at + random.randrange(1, 60)])
+                data[at:at] = piece * random.choice((2, 300))
+            case 3:
+                data[at] ^= 1 << random.randrange(8)
+            case _:
+                del data[at : at + random.randrange(1, 40)]
+    return bytes(data)
+
+
+GOOD = good_pictures()
+PARTS = (
+    segment(0xDA, b"\1\1\0\1\x3f\0"), segment(0xE1, b"Exif\0\0a"), segment(0xFE, b"c"),
+    chunk(b"IDAT", b""), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))),
+    chunk(b"fdAT", bytes(9)), b"!\xfe\1a\0", b"!\xf9\4\0\0\0\0\0", b"ANMF\0\0\0\0",
+    b"EXIF\4\0\0\0aaaa", b"\0\0\0\x08free", b"\xff\0" * 8,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hostile_neighbours_of_sound_files_are_read_or_refused_within_bounds(seed: int) -> None:
+    """2,000 seeded inputs: a picture or an ItemError, and little memory of Python's for any."""
+    random = Random(seed)
+    reader = PictureReader(
+        PicturePolicy(formats=FORMATS, max_pixels=4_000_000), PixelBudget(10**7, 64 << 20)
+    )
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            data = hostile(random)
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            try:
+                outcome = reader.read(data).mode
+            except ItemError as error:
+                outcome = "RGB" if error.status < 500 else error.code
+            peak = tracemalloc.get_traced_memory()[1] - before
+            assert outcome == "RGB", (seed, number)
+            assert peak < (48 << 20) + 8 * len(data), (seed, number, len(data))
+    finally:
+        tracemalloc.stop()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
+from bench.rig.server_process import ROOT
 from litapi.errors import ImageUndecodable
 from litapi.model.picture import PicturePolicy, PictureReader
 from litapi.model.pixel_budget import PixelBudget
@@ -80,3 +83,51 @@ def test_the_reader_holds_a_pictures_pixels_and_gives_them_back() -> None:
     with pytest.raises(ImageUndecodable):
         reader.read(buffer.getvalue()[:60])
     assert budget.held == 0
+
+
+def test_bytes_are_bounded_as_pixels_are() -> None:
+    """Few pixels of a format that takes much for each wait too."""
+    budget = PixelBudget(1000, most_bytes=100)
+    entered = threading.Event()
+
+    def late() -> None:
+        with budget.hold(1, 60):
+            entered.set()
+
+    with budget.hold(1, 60):
+        waiting = threading.Thread(target=late, daemon=True)
+        waiting.start()
+        assert not entered.wait(0.1)
+        assert budget.held_bytes == 60
+    assert entered.wait(10)
+    waiting.join(10)
+    assert budget.held_bytes == 0
+
+
+def test_what_takes_more_bytes_than_there_are_is_known_before() -> None:
+    """It would not fit alone either; without a bound on bytes everything fits."""
+    budget = PixelBudget(1000, most_bytes=100)
+    assert budget.has_room_for(100)
+    assert not budget.has_room_for(101)
+    assert PixelBudget(1000).has_room_for(10**12)
+
+
+def test_memory_is_given_back_after_a_large_picture() -> None:
+    """The allocator would keep what many threads have freed."""
+    code = (
+        "import io, os; from PIL import Image; from litapi.model.picture import *\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def now(): return int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20\n"
+        "buffer = io.BytesIO(); Image.new('RGBA', (4000, 4000), (1, 2, 3, 4))"
+        ".save(buffer, 'WEBP', lossless=True, method=0)\n"
+        "reader = PictureReader()\n"
+        "def size(picture): return picture.size\n"
+        "before = now()\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    list(pool.map(lambda _: reader.use(buffer.getvalue(), size), range(8)))\n"
+        "    print(now() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 64

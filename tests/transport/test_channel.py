@@ -13,13 +13,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from litapi.transport.channel import INLINE_BYTES, Channel
+from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -292,3 +292,82 @@ def test_the_end_of_all_senders_is_told() -> None:
     thread.join(10)
     assert len(errors) == 1
     channel.close()
+
+
+# -- messages that are taken back ------------------------------------------------------------------
+
+LARGE = 8 << 20
+
+
+def file_size(parcel: Parcel) -> int:
+    """Bytes of its file; 0 where it has none."""
+    return 0 if parcel._file is None else os.fstat(parcel._file).st_size
+
+
+def test_a_parcel_arrives_like_any_message_and_its_file_is_emptied(channel: Channel) -> None:
+    """Its sender may keep the descriptor as long as the work takes, and holds no memory by it."""
+    parcel = Parcel(("name", [bytes(LARGE), b"small"]))
+    channel.post(parcel)
+    assert file_size(parcel) > LARGE
+    assert channel.get(timeout=10) == ("name", [bytes(LARGE), b"small"])
+    assert file_size(parcel) == 0
+    parcel.take_back()
+
+
+def test_a_parcel_that_is_taken_back_frees_its_memory_and_is_passed_over(channel: Channel) -> None:
+    """Nobody has got it yet: whoever gets it later finds the next message."""
+    parcels = [Parcel(bytes(LARGE)) for _ in range(3)]
+    for parcel in parcels:
+        channel.post(parcel)
+    channel.put("next")
+    files = [os.dup(cast("int", parcel._file)) for parcel in parcels]
+    for parcel in parcels:
+        parcel.take_back()
+        parcel.take_back()
+    assert [os.fstat(file).st_size for file in files] == [0, 0, 0]
+    assert channel.get(timeout=10) == "next"
+    for file in files:
+        os.close(file)
+
+
+def test_more_parcels_that_were_taken_back_than_python_may_recurse_are_passed_over(
+    channel: Channel,
+) -> None:
+    """A worker that was stopped for long finds thousands of them."""
+    for _ in range(3_000):
+        parcel = Parcel(bytes(10))
+        channel.post(parcel)
+        parcel.take_back()
+    channel.put("next")
+    assert channel.get(timeout=30) == "next"
+
+
+def test_a_parcel_that_waits_for_room_is_dropped_without_being_sent(channel: Channel) -> None:
+    """While the kernel takes no more, what nobody wants any more frees its memory at once."""
+    while not channel._parked:
+        channel.put(b"x" * 20_000)
+    parcel = Parcel(bytes(LARGE))
+    channel.post(parcel)
+    parcel.take_back()
+    assert parcel._pieces == []
+    channel.put("last")
+    got = channel.get(timeout=30)
+    while got != "last":
+        assert got == b"x" * 20_000
+        got = channel.get(timeout=30)
+
+
+def test_a_parcel_that_is_taken_back_while_it_is_read_is_whole_or_dropped(
+    channel: Channel,
+) -> None:
+    """The reader finds an empty file, or had all of it; never a piece."""
+    for delay in range(40):
+        parcel = Parcel(bytes(LARGE))
+        channel.post(parcel)
+        channel.put("next")
+        timer = threading.Timer(delay * 2e-4, parcel.take_back)
+        timer.start()
+        assert channel.get(timeout=30) in (bytes(LARGE), "next")
+        timer.join(30)
+        while not channel.empty():
+            channel.get(timeout=30)
