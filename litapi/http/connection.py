@@ -336,6 +336,7 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
+        self.flow.resume_reading()  # stopped by a large body; the end would not be seen
         left: asyncio.Future[Exception] = self.loop.create_future()
         self._leaves.append(left)
         return left

@@ -8,13 +8,11 @@ alone; one of more bytes is refused before, see `has_room_for`.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LARGE = 64 << 20  # bytes of a picture after which the process gives memory back
+from litapi.allocator import LARGE, give_back
 
 
 class PixelBudget:
@@ -64,14 +62,3 @@ class PixelBudget:
     def _fits(self, pixels: int, size: int) -> bool:
         within = self._held + pixels <= self._pixels
         return within and self.has_room_for(self._held_bytes + size)
-
-
-def give_back() -> None:
-    """Give freed memory back to the system: the allocator keeps it for each thread otherwise."""
-    trim = getattr(_libc(), "malloc_trim", None)  # of glibc only
-    if trim is not None:
-        trim(0)
-
-
-def _libc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if sys.platform == "linux" else None
