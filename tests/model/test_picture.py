@@ -683,7 +683,7 @@ def test_sixteen_bits_by_bands_are_as_if_at_once() -> None:
     assert np.array_equal(np.asarray(READER.read(data))[..., 0], expected)
 
 
-HEAVY = {
+HEAVY: dict[str, tuple[Any, Image.Image, str, dict[str, Any]]] = {
     "png-rgba": (encoded, scene(3000, 2500, "RGBA"), "PNG", {"compress_level": 1}),
     "png-palette": (encoded, scene(3000, 2500, "P"), "PNG", {"transparency": 3}),
     "png-grey-alpha": (encoded, scene(3000, 2500, "LA"), "PNG", {"compress_level": 1}),
