@@ -252,7 +252,8 @@ def orientation(exif: bytes, xmp: bytes) -> int:
         exif = exif[6:]
     found = None
     for tag, kind, count, value in _entries(exif):
-        if tag == _ORIENTATION and count == 1 and kind in _WHOLE:
+        inline = kind in _WHOLE and 0 < count * struct.calcsize(_WHOLE[kind]) <= 4
+        if tag == _ORIENTATION and inline:  # of two values the first counts
             found = value
     if found is None and (match := _XMP_ORIENTATION(xmp)):
         found = int(match[1])
