@@ -6,13 +6,15 @@ The crc covers every other byte, so a damaged value is never served. The echo is
 key the value was written under, so a sound value that arrives under another key (a reply left on a
 connection by a cancelled command, a hand-made copy) is refused as well. Whatever does not verify
 raises `Corrupt`; the tiers count it, treat it as a miss and write it anew. Never pickle: Redis may
-be shared. Finiteness is checked where vectors are made, not here: the crc already says that these
-are the bytes that were checked.
+be shared. A checksum says nothing of who wrote the value: whoever can write to Redis can make one.
+So the numbers must have unit length, which NaN and infinity have not, and where there is a secret
+the echo is a keyed digest of the whole value, which only its holders can make.
 """
 
 from __future__ import annotations
 
-from hashlib import sha256
+from hashlib import blake2b, sha256
+from hmac import compare_digest
 from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
@@ -30,9 +32,12 @@ START = MAGIC + bytes((VERSION, FLOAT32))
 
 _HEAD = Struct("<6sHII16s")
 _CRC = Struct("<I")
+_SEALED = Struct("<HI")
 _BOTH = Struct(_HEAD.format + "I")
 _CHECKED = _HEAD.size
 OVERHEAD = _BOTH.size
+_LEAST, _MOST = 0.999, 1.001  # of the squared length; float32 keeps it to about 1e-6
+_FLOAT32 = np.dtype("<f4")  # to read its name each time would take half as long again
 
 
 class Corrupt(ValueError):
@@ -47,7 +52,13 @@ class Entry(NamedTuple):  # made for every hit: a frozen dataclass takes three t
     @property
     def array(self) -> npt.NDArray[np.float32]:
         """A read-only view; `bytes` cannot be written through."""
-        return np.frombuffer(self.vector, dtype="<f4")
+        return np.frombuffer(self.vector, _FLOAT32)
+
+    @property
+    def unit(self) -> bool:
+        """Whether its length is 1; no vector with a NaN or an infinity has that."""
+        array = np.frombuffer(self.vector, _FLOAT32)
+        return _LEAST < float(array.dot(array)) < _MOST
 
     def sound(self, dim: int) -> bool:
         """Whether this is `dim` finite numbers: all that may be stored or served."""
@@ -55,14 +66,17 @@ class Entry(NamedTuple):  # made for every hit: a frozen dataclass takes three t
         return fits and bool(np.isfinite(self.array).all())
 
 
-def encode(key: bytes, entry: Entry) -> bytes:
+def encode(key: bytes, entry: Entry, secret: bytes = b"") -> bytes:
+    """`secret`, up to 64 bytes, must be that of `decode`."""
     flags = TRUNCATED if entry.truncated else 0
     dim = len(entry.vector) // 4
-    head = _HEAD.pack(START, flags, dim, entry.tokens, _echo(key))
+    echo = _sealed(key, flags, entry.tokens, entry.vector, secret) if secret else _echo(key)
+    head = _HEAD.pack(START, flags, dim, entry.tokens, echo)
     return b"".join((head, _CRC.pack(crc32(entry.vector, crc32(head))), entry.vector))
 
 
-def decode(key: bytes, blob: bytes, dim: int) -> Entry:
+def decode(key: bytes, blob: bytes, dim: int, secret: bytes = b"") -> Entry:
+    """Raises `Corrupt` for whatever `encode` did not make of a unit vector under this key."""
     if len(blob) != OVERHEAD + 4 * dim:
         raise Corrupt("wrong length")
     start, flags, written, tokens, echo, crc = _BOTH.unpack_from(blob)
@@ -71,9 +85,22 @@ def decode(key: bytes, blob: bytes, dim: int) -> Entry:
         raise Corrupt("wrong checksum")
     if start != START or written != dim or flags & UNKNOWN:
         raise Corrupt("another format")
-    if echo != _echo(key):
+    if secret:
+        if not compare_digest(echo, _sealed(key, flags, tokens, vector, secret)):
+            raise Corrupt("a value of somebody without the secret")
+    elif echo != _echo(key):
         raise Corrupt("another key's value")
-    return Entry(vector, tokens, flags == TRUNCATED)
+    entry = Entry(vector, tokens, flags == TRUNCATED)
+    if not entry.unit:
+        raise Corrupt("not a unit vector")
+    return entry
+
+
+def _sealed(key: bytes, flags: int, tokens: int, vector: bytes, secret: bytes) -> bytes:
+    digest = blake2b(key, key=secret, digest_size=16)
+    digest.update(_SEALED.pack(flags, tokens))  # the key's length never changes, nor this one
+    digest.update(vector)
+    return digest.digest()
 
 
 def _echo(key: bytes) -> bytes:

@@ -137,14 +137,21 @@ class VectorCache:
         memory: MemoryTier,
         store: RedisStore | None = None,
         watcher: Watcher = SILENT,
+        secret: bytes = b"",
     ) -> None:
         self.dim = dim
+        self._secret = secret  # of values in the store
         self.memory = memory
         self.store = store
         self._watcher = watcher
         self.negative = NegativeTier()
         self._flights: dict[bytes, Flight] = {}
         self._batches: set[Batch] = set()  # the event loop itself holds tasks only weakly
+
+    @property
+    def problems(self) -> list[str]:
+        """Public sentences on why the store does not serve at present."""
+        return self.store.trouble.sentences if self.store is not None else []
 
     async def start(self) -> None:
         if self.store is not None:
@@ -247,7 +254,7 @@ class VectorCache:
         if isinstance(reply, Lost):
             return str(reply.value)
         try:
-            return decode(key, reply, self.dim)
+            return decode(key, reply, self.dim, self._secret)
         except Corrupt:
             return "corrupt"
 
@@ -332,7 +339,7 @@ class VectorCache:
         if flight.keep:
             self._remember(flight.key, entry)
             if self.store is not None:
-                self.store.put(flight.key, encode(flight.key, entry))
+                self.store.put(flight.key, encode(flight.key, entry, self._secret))
         return entry
 
     def _remember(self, key: bytes, entry: Entry) -> None:

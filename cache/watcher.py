@@ -30,6 +30,9 @@ class Watcher(Protocol):
     def breaker(self, state: str) -> None:
         """The breaker of the look-ups went to `state`: closed, half-open or open."""
 
+    def problem(self, side: str, reason: str, there: bool) -> None:
+        """Redis does not serve `side`, "read" or "write", for `reason`; or no longer."""
+
     def queue(self, depth: int) -> None:
         """`depth` vectors wait to be written to Redis."""
 
@@ -50,6 +53,8 @@ class Silent:
     def evicted(self, n: int) -> None: ...
 
     def breaker(self, state: str) -> None: ...
+
+    def problem(self, side: str, reason: str, there: bool) -> None: ...
 
     def queue(self, depth: int) -> None: ...
 

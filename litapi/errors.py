@@ -145,6 +145,13 @@ class RateLimited(RequestError):
     retry_after = 1
 
 
+class TooManyWrongKeys(RequestError):
+    status = 429
+    code = "too_many_wrong_keys"
+    sentence = "Too many wrong keys came from this address; try again in a minute."
+    retry_after = 60
+
+
 class Overloaded(RequestError):
     status = 429
     code = "overloaded"

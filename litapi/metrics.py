@@ -8,29 +8,149 @@ plain Python and passed on twice a second, and before this process answers `/met
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import logging
+import multiprocessing
 import os
+import shutil
+import stat
 import tempfile
+import time
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache as memoise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
     from prometheus_client import Counter, Gauge, Histogram
 
 STAGES = ("queue", "decode", "infer")
 
+log = logging.getLogger("siglit.metrics")
+
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_PREFIX = "siglit-metrics-"
+_NO_ROOM = "no-room"  # an empty file that stands there once a process had no room for its own
+LONGEST = 107 - len("/siglit-metrics-xxxxxxxx/listener-xxxxxxxx")  # bytes, of a socket's path
+_YOUNG = 60.0  # seconds in which a folder's owner may not have locked it yet
+_locks: list[int] = []  # held, by descriptor, as long as this process and its forks live
+_told: list[bool] = []  # one, once this process has said so
 
 
 def lay() -> Path:
-    """Make the folder that the processes of this server share; call before anything else here."""
-    folder = Path(tempfile.mkdtemp(prefix="siglit-metrics-"))
+    """Make the folder that the processes of this server share; call before anything else here.
+
+    It is the temporary folder of multiprocessing too, and is cleared up by the next start where
+    this server is killed.
+
+    Raises:
+        OSError: no temporary folder can be written to, or its path is too long for sockets.
+    """
+    temporary = Path(tempfile.gettempdir())
+    if len(os.fsencode(temporary)) > LONGEST:
+        raise OSError(errno.ENAMETOOLONG, f"the path is longer than {LONGEST} bytes", temporary)
+    sweep(temporary)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    _locks.append(os.open(folder, os.O_RDONLY))
+    fcntl.flock(_locks[-1], fcntl.LOCK_EX)
     os.environ[_VARIABLE] = str(folder)
+    multiprocessing.current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]
     return folder
+
+
+def sweep(temporary: Path) -> None:
+    """Remove the folders of servers that were killed: nobody holds their locks any more."""
+    for folder in temporary.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            facts = folder.lstat()
+            young = time.time() - facts.st_mtime < _YOUNG
+            if facts.st_uid == os.getuid() and stat.S_ISDIR(facts.st_mode) and not young:
+                _remove_unheld(folder)
+
+
+def _remove_unheld(folder: Path) -> None:
+    lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def allocate_for_real() -> None:
+    """Let prometheus_client's files have their space before they are written to.
+
+    It maps sparse files into memory, and the first write to a page for which the file system has no
+    room any more ends the process by SIGBUS. A process that gets no room keeps its numbers in
+    memory of its own: they are missing in `/metrics`, and all else goes on.
+    """
+    from prometheus_client import mmap_dict
+
+    mmap_dict.open = _opened  # type: ignore[attr-defined]
+
+
+def _opened(path: str, mode: str) -> Any:
+    return open(path, mode) if mode == "rb" else _Backing(path)  # noqa: SIM115 - the caller closes
+
+
+class _Backing:
+    """A file as prometheus_client uses one: `truncate` makes room, or moves to memory."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            self._move(path, 0, error)
+        self._path = path
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def truncate(self, size: int) -> None:
+        try:
+            os.posix_fallocate(self._descriptor, 0, size)
+        except OSError as error:
+            self._move(self._path, size, error)
+
+    def _move(self, path: str, size: int, error: OSError) -> None:
+        memory = os.memfd_create("siglit-metrics")
+        os.ftruncate(memory, size)
+        if self._descriptor >= 0:
+            os.pwrite(memory, os.pread(self._descriptor, size, 0), 0)
+            if os.fstat(self._descriptor).st_size == 0:
+                os.unlink(path)  # nobody could read it; one that only did not grow stays as it is
+            self.close()
+        self._descriptor = memory
+        _say_once(Path(path).parent, error)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _say_once(folder: Path, error: OSError) -> None:
+    """By the first process of this server that has no room."""
+    try:
+        os.close(os.open(folder / _NO_ROOM, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    except OSError:  # no room for that either: once by each process, then
+        if _told:
+            return
+    _told.append(True)
+    log.warning(
+        "the temporary folder has no room for metrics (%s): some will be missing in /metrics",
+        error.strerror,
+    )
+
+
+def lacks_room() -> bool:
+    """Whether a process of this server keeps its metrics to itself for want of room."""
+    return bool(_told) or (Path(os.environ.get(_VARIABLE, "/nowhere")) / _NO_ROOM).exists()
 
 
 class Metrics:
@@ -39,6 +159,7 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import Counter, Gauge, Histogram
 
+        allocate_for_real()
         fast = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
         self._requests = Counter(
             "siglit_requests", "Answers by route and status", ["route", "status"]
@@ -83,6 +204,12 @@ class Metrics:
             "cache_write_queue", "Vectors to be written", multiprocess_mode="livesum"
         )
         self._dropped = Counter("cache_write_dropped", "Vectors that were never written")
+        self._problem = Gauge(
+            "cache_problem_info",
+            "1 for why Redis does not serve, by what it was asked for",
+            ["side", "reason"],
+            multiprocess_mode="livemax",
+        )
         self._written = Counter("cache_written", "Vectors written to Redis")
         self._tier = Gauge(
             "cache_tier_info", "Tiers in use", ["tiers"], multiprocess_mode="livemax"
@@ -91,6 +218,9 @@ class Metrics:
         self._second = memoise(lambda route: self._seconds.labels(route))
         self._stage = memoise(lambda kind, stage: self._stages.labels(kind, stage))
         self._lookup = memoise(lambda tier, result: self._lookups.labels(tier, result))
+
+    def problem(self, side: str, reason: str, there: bool) -> None:
+        self._problem.labels(side, reason).set(there)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One answer went out."""
@@ -221,6 +351,7 @@ class BatchMetrics:
 def _batch_histograms() -> tuple[Histogram, Histogram]:
     from prometheus_client import Histogram
 
+    allocate_for_real()
     sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     costs = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
     items = Histogram("siglit_batch_items", "Items in a batch", ["kind"], buckets=sizes)
@@ -231,6 +362,18 @@ def _batch_histograms() -> tuple[Histogram, Histogram]:
 def connection_refused(code: str) -> None:
     """A connection was ended with that error before there was a request to answer."""
     _connections_refused().labels(code).inc()
+
+
+def wrong_key() -> None:
+    """A request came with a key that is none of ours."""
+    _wrong_keys().inc()
+
+
+@memoise
+def _wrong_keys() -> Counter:
+    from prometheus_client import Counter
+
+    return Counter("siglit_wrong_keys", "Requests with a key that is none of the server's")
 
 
 @memoise
@@ -265,6 +408,7 @@ class ProcessMetrics:
         import psutil
         from prometheus_client import Gauge
 
+        allocate_for_real()
         self._psutil = psutil
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:

@@ -26,6 +26,12 @@ BARE = ("model", "revision", "port", "redis_url")
 ALIASES = {"precision": ["--dtype"]}
 _CUDA = re.compile(r"cuda:(0|[1-9][0-9]{0,3})").fullmatch
 MOST_PATCHES = 1024  # SigLIP2's NaFlex checkpoints are trained with no more
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#@]+").fullmatch
+# What Kubernetes sets in every pod of a namespace for a Service named siglit or siglit-something.
+_SERVICE = re.compile(
+    r"SIGLIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+).fullmatch
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://").match
 IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
 
 
@@ -36,6 +42,12 @@ SECRET = {"api_keys", "cache_tenant", "redis_url", "otlp_endpoint"}  # may hold 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8", "int8-weights", "float8"]
 
 
+_SERVICE_SENTENCE = (
+    "SIGLIT_PORT: Kubernetes set it to the address of a Service named siglit; give --port or PORT, "
+    "or set enableServiceLinks: false in the pod"
+)
+
+
 class SettingsError(Exception):
     """One line for each option that is wrong; the program ends with exit code 2."""
 
@@ -43,7 +55,12 @@ class SettingsError(Exception):
 class Settings(BaseModel):
     """The validated options. Frozen and picklable: workers receive it whole."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        str_strip_whitespace=True,  # a secret or a path from a file ends with a line feed
+    )
 
     model: str = Field("", description="hub name or folder; empty: the small demo checkpoint")
     revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
@@ -126,6 +143,12 @@ class Settings(BaseModel):
     )
 
     api_keys: tuple[str, ...] = Field((), description="keys that may ask, with commas; none: all")
+    api_keys_file: str | None = Field(
+        None, description="file of more keys, one a line; # begins a comment"
+    )
+    max_wrong_keys: int = Field(
+        60, ge=1, description="wrong keys a minute from one address; beyond: 429"
+    )
     rate_limit: float = Field(0.0, ge=0, description="requests a second for each key; 0: no limit")
     cors_origins: tuple[str, ...] = Field((), description="web origins that may ask, with commas")
     cors_private_network: Literal["off", "on"] = Field(
@@ -184,6 +207,10 @@ class Settings(BaseModel):
     cache_epoch: str = Field("", description="changes every cache key; a new value starts afresh")
     cache_tenant: str = Field("", description="secret salt of the cache keys on a shared Redis")
 
+    cache_per_key: Literal["off", "on"] = Field(
+        "off", description="on: no API key learns what another one had embedded"
+    )
+
     log_format: Literal["text", "json"] = Field("text", description="text or json")
     access_log: Literal["off", "on"] = Field("off", description="a log line for each request")
     otlp_endpoint: str | None = Field(None, description="where OpenTelemetry traces go, over HTTP")
@@ -198,7 +225,37 @@ class Settings(BaseModel):
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return tuple(part for part in value.replace(" ", "").split(",") if part)
+        return tuple(part for part in map(str.strip, value.split(",")) if part)
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _some_key(cls, value: Any) -> Any:
+        """An empty variable is as good as unset; one that lost its keys must not open the door."""
+        if isinstance(value, str) and value and not value.strip(", \t\r\n"):
+            raise ValueError("holds no key; unset it to let everybody ask")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _whole_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(re.search(r"[\s\x00-\x1f\x7f]", key) for key in value):
+            raise ValueError("a key holds white space, which no header brings whole")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [origin for origin in value if origin not in ("*", "null") and not _ORIGIN(origin)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no origin such as https://example.org:8443")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value and not re.match(r"https?://[^/\s]", value):
+            raise ValueError("takes an http:// or https:// URL")
+        return value
 
     @field_validator("image_formats")
     @classmethod
@@ -270,17 +327,34 @@ class Settings(BaseModel):
         Raises:
             SettingsError: one line for each unknown or invalid option, naming it as it was given.
         """
-        found, names, problems = _from_environment(environ)
-        for name, value in flags.items():
-            if value is not None:
-                found[name], names[name] = value, flag_of(name)
+        given = {name: value for name, value in flags.items() if value is not None}
+        found, names, problems = _from_environment(environ, given)
+        names.update({name: flag_of(name) for name in given})
         try:
-            settings = cls.model_validate(found)
+            settings = cls.model_validate({**found, **given})
+            if settings.api_keys_file:
+                settings = settings._with_keys_from(settings.api_keys_file, names)
         except ValidationError as error:
             problems += [_sentence(names, one) for one in error.errors()]
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
+
+    def _with_keys_from(self, path: str, names: Mapping[str, str]) -> Settings:
+        option = names.get("api_keys_file", "--api-keys-file")
+        try:
+            lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:  # a folder, no right to read, no text
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise SettingsError(f"{option}: the file cannot be read: {reason}") from None
+        keys = tuple(line.strip() for line in lines if line.strip() and line.strip()[0] != "#")
+        if not keys:
+            raise SettingsError(f"{option}: the file holds no key")
+        try:
+            self._whole_keys(keys)
+        except ValueError as error:
+            raise SettingsError(f"{option}: {error}") from None
+        return self.model_copy(update={"api_keys": (*self.api_keys, *keys)})
 
 
 def flag_of(name: str) -> str:
@@ -311,7 +385,7 @@ def _shown(default: Any) -> str:
 
 
 def _from_environment(
-    environ: Mapping[str, str],
+    environ: Mapping[str, str], flags: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     found: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -323,9 +397,12 @@ def _from_environment(
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name in Settings.model_fields:
+        if name == "port" and _SERVICE_URL(value):
+            if not {"port"} & {*found, *flags}:
+                problems.append(_SERVICE_SENTENCE)
+        elif name in Settings.model_fields:
             found[name], names[name] = value, variable
-        else:
+        elif not _SERVICE(variable) and not (name.endswith("_port") and _SERVICE_URL(value)):
             problems.append(f"{variable}: there is no such option")
     return found, names, problems
 

@@ -18,6 +18,7 @@ from litapi.errors import (
 
 # Codes are a promise to clients: a new one may join, none may change or go.
 PROMISED = {
+    "too_many_wrong_keys": 429,
     "internal": 500,
     "invalid_json": 400,
     "invalid_request": 400,

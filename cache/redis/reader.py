@@ -18,15 +18,24 @@ from functools import partial
 from typing import Any, Protocol
 
 from redis.asyncio import RedisCluster
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import RedisClusterException
+from redis.exceptions import TimeoutError as TimedOut
 
 from cache.redis.address import Address
-from cache.redis.connection import LOST, Connection, packed
+from cache.redis.connection import LOST, NOT_REDIS, Connection, Lost, Refused, packed
+from cache.trouble import SILENT, reason_of
 
 Values = list[bytes | None]
 Told = Callable[[Values | None], None]
+Why = Callable[[str], None]  # hears the reason, before `told` hears of a failure
 PLAIN = {bytes, type(None)}
 
 log = logging.getLogger(__name__)
+
+
+def _unheard(reason: str) -> None:
+    """Who does not ask for reasons."""
 
 
 class Reader(Protocol):
@@ -35,15 +44,22 @@ class Reader(Protocol):
     async def close(self) -> None: ...
 
 
-def reader(address: Address, *, timeout: float, connect_timeout: float, connections: int) -> Reader:
+def reader(
+    address: Address,
+    *,
+    timeout: float,
+    connect_timeout: float,
+    connections: int,
+    why: Why = _unheard,
+) -> Reader:
     """For the running event loop; a question is given up after `timeout`."""
     if not address.cluster:
-        return PooledReader(address, timeout, connect_timeout)
+        return PooledReader(address, timeout, connect_timeout, why)
     client = address.connect(
         timeout=timeout, connect_timeout=connect_timeout, connections=connections
     )
     assert isinstance(client, RedisCluster)
-    return ClusterReader(client)
+    return ClusterReader(client, why)
 
 
 class Question:
@@ -74,8 +90,11 @@ class Question:
 class PooledReader:
     """As many connections as questions are under way at a time; who asks bounds them."""
 
-    def __init__(self, address: Address, timeout: float, connect_timeout: float) -> None:
+    def __init__(
+        self, address: Address, timeout: float, connect_timeout: float, why: Why = _unheard
+    ) -> None:
         self._address = address
+        self._why = why
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._loop = asyncio.get_running_loop()
@@ -101,7 +120,8 @@ class PooledReader:
 
     def _send(self, question: Question, connection: Connection) -> None:
         question.connection = connection
-        connection.ask(question.command, partial(self._heard, question, connection))
+        heard = partial(self._heard, question, connection)
+        connection.ask(question.command, heard, question.keys)
 
     def _heard(self, question: Question, connection: Connection, reply: Any) -> None:
         if reply is LOST and question.again and not self._closed:
@@ -112,7 +132,8 @@ class PooledReader:
             question.answer(_values(reply))
         else:
             log.debug("a look-up failed: %s", type(reply).__name__)
-            if reply is not LOST:  # an error, or a number of values that nobody asked for
+            self._why(_reason(reply))
+            if not isinstance(reply, Lost):  # an error, or fewer values than were asked for
                 connection.abort()
             question.answer(None)
 
@@ -122,6 +143,7 @@ class PooledReader:
                 connection = await self._open()
         except Exception as error:  # of any kind: a failure is all that is asked
             log.debug("no connection to Redis: %s", type(error).__name__)
+            self._why(_reason_of_none(error))
             question.answer(None)
         else:
             self._settle_in(question, connection)
@@ -160,8 +182,9 @@ class PooledReader:
 class ClusterReader:
     """redis-py's, a task for each question."""
 
-    def __init__(self, client: RedisCluster) -> None:
+    def __init__(self, client: RedisCluster, why: Why = _unheard) -> None:
         self._client = client
+        self._why = why
         self._asking: set[asyncio.Task[None]] = set()
 
     def ask(self, keys: Sequence[bytes], told: Told) -> None:
@@ -176,11 +199,30 @@ class ClusterReader:
             values = _values(replies) if len(replies) == len(keys) else None
         except Exception as error:  # of any kind: a failure is all that is asked
             log.debug("a look-up failed: %s", type(error).__name__)
+            self._why(_reason_of_none(error))
         told(values)
 
     async def close(self) -> None:
         await _cancelled(self._asking)
         await self._client.aclose()
+
+
+def _reason(reply: Any) -> str:
+    """Why a question has no answer."""
+    if isinstance(reply, Exception):
+        return reason_of(reply)
+    return SILENT if reply is LOST else "not_redis"
+
+
+def _reason_of_none(error: Exception) -> str:
+    """Why there is no connection, or no answer of a Cluster."""
+    if isinstance(error, Refused):
+        return reason_of(error, str(error.args[1]))
+    if isinstance(error, NotConnected) and error.args[1:] == (NOT_REDIS,):
+        return "not_redis"
+    silent = isinstance(error, OSError | NotConnected | TimedOut | RedisClusterException)
+    reason = reason_of(error)
+    return SILENT if silent and reason == "refused" else reason
 
 
 def _values(replies: list[Any]) -> Values:

@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -41,6 +41,8 @@ from cache.redis.address import Address, Client
 from cache.redis.breaker import Breaker, Circuit
 from cache.redis.reader import Reader, Values, reader
 from cache.redis.writer import Writer
+from cache.trouble import SILENT as NO_ANSWER
+from cache.trouble import Trouble, reason_of
 from cache.watcher import SILENT, Watcher
 
 CHUNK = 128
@@ -101,6 +103,7 @@ class RedisStore:
         queue: int = 4096,
         watcher: Watcher = SILENT,
         clock: Callable[[], float] = time.monotonic,
+        said: MutableSequence[int] | None = None,
     ) -> None:
         self._address = Address.of(url)
         self._budget = budget
@@ -109,7 +112,11 @@ class RedisStore:
         self._watcher = watcher
         self._breaker = Breaker(clock=clock)
         self._write_breaker = Breaker(clock=clock)
-        self._writer = Writer(self._write_breaker, ttl=ttl, limit=queue, watcher=watcher)
+        self.trouble = Trouble(watcher, said)
+        self._why = NO_ANSWER  # the last look-up without an answer has none
+        self._writer = Writer(
+            self._write_breaker, ttl=ttl, limit=queue, watcher=watcher, trouble=self.trouble
+        )
         self._pending: list[Chunk] = []
         self._heard = 0  # replies that came in time
         self._in_flight = 0
@@ -135,6 +142,7 @@ class RedisStore:
             timeout=STUCK * self._budget,
             connect_timeout=self._connect_timeout,
             connections=self._connections,
+            why=self._failed_for,
         )
         self._backer = self._address.connect(
             timeout=10 * self._budget, connect_timeout=self._connect_timeout, connections=2
@@ -240,13 +248,27 @@ class RedisStore:
         before = self.state
         if well:
             self._breaker.succeeded()
+            if self.trouble.now:
+                self._well_again()
         else:
             self._breaker.failed()
         if self.state is not before:
-            log.warning("Redis look-ups: breaker %s", self.state)
+            log.info("Redis look-ups: breaker %s", self.state)
             self._watcher.breaker(self.state)
+            if self.state is Circuit.OPEN:
+                self.trouble.begin("read", self._why)
         if self.state is Circuit.OPEN and (self._prober is None or self._prober.done()):
             self._prober = self._loop.create_task(self._watch_for_return())
+
+    def _failed_for(self, reason: str) -> None:
+        """One answer that is late or lost is no trouble yet; one that says no is."""
+        self._why = reason
+        if reason != NO_ANSWER or self.state is not CLOSED:
+            self.trouble.begin("read", reason)
+
+    def _well_again(self) -> None:
+        self._why = NO_ANSWER
+        self.trouble.end("read")
 
     async def _watch_for_return(self) -> None:
         was_down = False
@@ -274,14 +296,24 @@ class RedisStore:
         self._writer.put(key, blob)
 
     async def inspect(self) -> list[str]:
-        """Sentences, fit for the public, on what will go wrong with this server as it is set up."""
+        """Sentences, fit for the public, on what will go wrong with this server as it is set up.
+
+        Where it does not even answer, that is its `trouble`, and logged as such.
+        """
         try:
             nodes = await _memory(self._backer)
         except ResponseError:
             return ["Redis does not let this user read its memory limit and eviction policy."]
-        except Exception:  # of any kind: the sentence is the effect
-            return ["Redis did not answer; vectors are cached in this process only until it does."]
+        except Exception as error:  # of any kind: the sentence is the effect
+            if not self.trouble.now:
+                self.trouble.begin("read", _likely(reason_of(error)))
+            return self.trouble.sentences
         return _advice(nodes)
+
+
+def _likely(reason: str) -> str:
+    """An error of no known kind is one of the connection: nothing was asked that can be refused."""
+    return NO_ANSWER if reason == "refused" else reason
 
 
 def _end(future: asyncio.Future[bool], well: bool) -> None:

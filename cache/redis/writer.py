@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import RedisClusterException
 from redis.exceptions import TimeoutError as TimedOut
 
 from cache.redis.address import Client
 from cache.redis.breaker import Breaker
+from cache.trouble import SILENT as NO_ANSWER
+from cache.trouble import Trouble, reason_of
 from cache.watcher import SILENT, Watcher
 
 BATCH = 64
@@ -40,8 +43,10 @@ class Writer:
         jitter: float = 0.1,
         limit: int = 4096,
         watcher: Watcher = SILENT,
+        trouble: Trouble | None = None,
     ) -> None:
         self._breaker = breaker
+        self._trouble = trouble or Trouble(watcher)
         self._ttl = ttl
         self._jitter = jitter
         self._limit = limit
@@ -99,7 +104,8 @@ class Writer:
             except asyncio.CancelledError:
                 self._give_back(batch)
                 raise
-            except Exception:  # whatever went wrong, the request is long answered
+            except Exception as error:  # whatever went wrong, the request is long answered
+                self._blame(error)
                 self._give_back(batch)
                 self._breaker.failed()
                 return False
@@ -125,10 +131,21 @@ class Writer:
         self._queue.extendleft(reversed(batch))
         self._drop_oldest()
 
+    def _blame(self, error: Exception) -> None:
+        """Where Redis does not answer at all, those who look up say so."""
+        reason = reason_of(error)
+        silent = isinstance(error, NotConnected | TimedOut | OSError | RedisClusterException)
+        if not silent or reason not in ("refused", NO_ANSWER):
+            self._trouble.begin("write", reason)
+
     def _book(self, replies: Sequence[Any]) -> None:
-        refused = sum(isinstance(reply, Exception) for reply in replies)
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        refused = len(errors)
         if refused:
             self._watcher.dropped(refused)
+            self._blame(errors[0])
+        else:
+            self._trouble.end("write")
         if refused < len(replies):
             self._watcher.written(len(replies) - refused)
             self._breaker.succeeded()

@@ -4,67 +4,150 @@ A key comes as `Authorization: Bearer` or `X-API-Key`, or as the password of `Au
 whatever the user: that is what a browser asks for when it is sent to `/docs`.
 
 Keys are compared by their digests, all of them every time, in constant time: neither how long a
-comparison takes nor how far a guess got tells anything. A rate is a token bucket for each key, or
-for each client address where there are no keys.
+comparison takes nor how far a guess got tells anything. A rate is one budget of the whole server
+for each key, or for each client address where there are no keys. Wrong keys have a rate by address;
+a right one passes whatever its neighbours at that address guess.
 """
 
 from __future__ import annotations
 
 import hmac
+import logging
+import mmap
+import socket
 import time
 from base64 import b64decode
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-from litapi.errors import RateLimited, Unauthorized
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
 from litapi.http.request import Incoming
+from litapi.metrics import wrong_key
+
+log = logging.getLogger("siglit.access")
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
-MAX_BUCKETS = 10_000  # of clients without keys; the longest unseen are forgotten
+SLOTS = 1 << 14  # clients that can have spent something at a time; beyond, the least is forgotten
+WAYS = 8  # places that one client may take
+SAY_EVERY = 60.0  # seconds between two log lines about wrong keys from one address
+MOST_SAID = 100  # addresses that are remembered for that; more of them in a minute are not named
+
+
+class Rates:
+    """A token bucket for each client, in memory that processes forked from now on share.
+
+    A bucket is one number: when it will be full again. Two processes that write the same place at
+    the same moment lose one of two tokens spent; a lock could be left locked by a process that
+    was killed. A full bucket says nothing, so its place is free for another client.
+    """
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+        self._cost = 1.0 / rate
+        self._most = burst / rate
+        self._clock = clock
+        self._names = memoryview(mmap.mmap(-1, 8 * SLOTS)).cast("q")
+        self._full = memoryview(mmap.mmap(-1, 8 * SLOTS)).cast("d")
+
+    def spend(self, who: bytes) -> bool:
+        """Whether `who` had a token left; then it is gone."""
+        now, name = self._clock(), hash(who)  # of bytes: alike in all processes of this server
+        place = self._place(name, now)
+        full = max(now, self._full[place]) if self._names[place] == name else now
+        if full + self._cost - now > self._most + 1e-9:
+            return False
+        self._names[place], self._full[place] = name, full + self._cost
+        return True
+
+    def _place(self, name: int, now: float) -> int:
+        """Where `name` stands, else the place whose bucket is full or will be first."""
+        places = [(name + way) % SLOTS for way in range(WAYS)]
+        for place in places:
+            if self._names[place] == name and self._full[place] > now:
+                return place
+        return min(places, key=self._full.__getitem__)
 
 
 class Access:
-    """Checks one request before anything of it is read."""
+    """Checks one request before anything of it is read. Made before the HTTP processes fork."""
 
     def __init__(
         self,
         keys: Sequence[str] = (),
         rate: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        wrong_keys: int = 60,
+        forwarders: str = "127.0.0.1",
     ) -> None:
         self._digests = [sha256(key.encode()).digest() for key in keys]
-        self._rate = rate
+        # what one second allows may come at once
+        self._rates = Rates(rate, max(1.0, rate), clock) if rate > 0 else None
+        self._wrong = Rates(wrong_keys / 60, float(wrong_keys), clock) if keys else None
         self._clock = clock
-        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._forwarded = ProxyHeadersMiddleware(_nobody, forwarders).trusted_hosts
+        self._said: dict[bytes, float] = {}
         self.open = not self._digests and rate <= 0
 
-    def check(self, incoming: Incoming) -> None:
-        """Raises `Unauthorized` or `RateLimited`; the two health routes are always free."""
+    @property
+    def owners(self) -> list[bytes]:
+        """What `check` can return."""
+        return list(self._digests)
+
+    def check(self, incoming: Incoming) -> bytes:
+        """The digest of the request's key, empty where none was asked for.
+
+        Raises:
+            Unauthorized, TooManyWrongKeys, RateLimited: never on the two health routes.
+        """
         if self.open or incoming.path in OPEN_PATHS:
-            return
-        who = self._key(incoming) if self._digests else _address(incoming)
-        if self._rate > 0:
-            self._spend(who)
+            return b""
+        owner = self._key(incoming) if self._digests else b""
+        if self._rates is not None and not self._rates.spend(owner or _network(incoming)):
+            raise RateLimited
+        return owner
 
     def _key(self, incoming: Incoming) -> bytes:
         given = _authorized(incoming) or incoming.headers.get(b"x-api-key", b"")
         digest = sha256(given).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise Unauthorized
-        return digest
+        if any(matches):
+            return digest
+        if given:
+            self._count(incoming)
+        raise Unauthorized
 
-    def _spend(self, who: bytes) -> None:
+    def _count(self, incoming: Incoming) -> None:
+        """A wrong key came; none at all is how browsers begin, and no guess."""
+        wrong_key()
+        address = self._true_address(incoming)
+        if self._wrong is not None and not self._wrong.spend(_whole(address)):
+            self._say(address)
+            raise TooManyWrongKeys
+
+    def _true_address(self, incoming: Incoming) -> bytes:
+        """As a trusted proxy names it: looked for here, so that right keys do not pay for it."""
+        address = _address(incoming)
+        names = incoming.headers.get(b"x-forwarded-for")
+        if names is None or address.decode() not in self._forwarded:
+            return address
+        named, _ = self._forwarded.get_trusted_client_address(names.decode("latin-1"))
+        return named.encode() or address
+
+    def _say(self, address: bytes) -> None:
         now = self._clock()
-        burst = max(1.0, self._rate)  # what one second allows may come at once
-        tokens, then = self._buckets.pop(who, (burst, now))
-        tokens = min(burst, tokens + (now - then) * self._rate)
-        self._buckets[who] = (max(0.0, tokens - 1.0), now) if tokens >= 1.0 else (tokens, now)
-        if len(self._buckets) > MAX_BUCKETS:
-            self._buckets.popitem(last=False)
-        if tokens < 1.0:
-            raise RateLimited
+        if now - self._said.get(address, -SAY_EVERY) < SAY_EVERY:
+            return
+        if len(self._said) >= MOST_SAID:
+            self._said = {one: then for one, then in self._said.items() if now - then < SAY_EVERY}
+        if len(self._said) < MOST_SAID:
+            self._said[address] = now
+            log.warning("too many wrong keys from %s", address.decode(errors="replace")[:64])
+
+
+async def _nobody(*_: object) -> None:
+    """The application behind a middleware that is asked only whom it trusts."""
 
 
 def _authorized(incoming: Incoming) -> bytes:
@@ -85,3 +168,17 @@ def _password(pair: bytes) -> bytes:
 def _address(incoming: Incoming) -> bytes:
     client = incoming.scope.get("client")
     return str(client[0]).encode() if client else b""
+
+
+def _network(incoming: Incoming) -> bytes:
+    return _whole(_address(incoming))
+
+
+def _whole(address: bytes) -> bytes:
+    """The client's network where the address is IPv6: one client has 2^64 of them."""
+    if b":" not in address or address.startswith(b"::ffff:"):
+        return address
+    try:
+        return socket.inet_pton(socket.AF_INET6, address.partition(b"%")[0].decode())[:8]
+    except (OSError, ValueError):
+        return address

@@ -106,7 +106,8 @@ class Front:
         stack.push_async_callback(cache.close)
         if cache.store is not None and self._consumer == 0:
             for sentence in await cache.store.inspect():
-                log.warning("%s", sentence)
+                if sentence not in cache.store.trouble.sentences:  # those are logged already
+                    log.warning("%s", sentence)
         fetcher = make_fetcher(self._service.settings)
         if fetcher is not None:
             await fetcher.start()

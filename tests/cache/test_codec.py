@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from cache.codec import OVERHEAD, Corrupt, Entry, decode, encode
 
 KEY = b"sl2:" + bytes(41)
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-VECTORS = hnp.arrays(np.dtype("<f4"), st.integers(0, 64), elements=FLOATS)
+VECTORS = hnp.arrays(np.dtype("<f4"), st.integers(1, 64), elements=FLOATS).map(
+    lambda numbers: unit_of(numbers)
+)
 ENTRIES = st.builds(
     lambda vector, tokens, truncated: Entry(vector.tobytes(), tokens, truncated),
     VECTORS,
@@ -23,8 +27,17 @@ ENTRIES = st.builds(
 )
 
 
+def unit_of(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    """The vector of length 1 in that direction, or the first axis where it has none."""
+    length = np.linalg.norm(numbers.astype("<f8"))
+    if not 1e-30 < length:
+        return np.eye(1, len(numbers), dtype="<f4")[0]
+    return (numbers.astype("<f8") / length).astype("<f4")
+
+
 def sample(dim: int = 8) -> Entry:
-    return Entry(np.linspace(-1, 1, dim, dtype="<f4").tobytes(), tokens=7, truncated=True)
+    vector = unit_of(np.linspace(-1, 1, dim, dtype="<f4"))
+    return Entry(vector.tobytes(), tokens=7, truncated=True)
 
 
 def resealed(blob: bytes, at: int, value: bytes) -> bytes:
@@ -175,3 +188,53 @@ def test_soundness_is_the_right_length_and_a_token_count_that_can_be_written() -
     assert not entry._replace(tokens=-1).sound(8)
     assert not entry._replace(tokens=2**32).sound(8)
     assert not entry._replace(vector=entry.vector + b"\0").sound(8)
+
+
+@pytest.mark.parametrize(
+    "factor", [0.0, 0.5, 0.99, 1.01, 2.0, 1e30, -1e-30, np.nan, np.inf, -np.inf]
+)
+def test_a_value_of_another_length_than_one_is_corrupt(factor: float) -> None:
+    """Whoever can write to Redis can make a right checksum; such a vector is not served."""
+    with np.errstate(all="ignore"):
+        vector = (sample(64).array * np.float32(factor)).astype("<f4")
+        blob = encode(KEY, Entry(vector.tobytes()))
+        with pytest.raises(Corrupt, match="unit"):
+            decode(KEY, blob, 64)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_makes_a_value_corrupt(bad: float) -> None:
+    """It would be served as null."""
+    vector = sample(64).array.copy()
+    vector[63] = bad
+    with pytest.raises(Corrupt, match="unit"):
+        decode(KEY, encode(KEY, Entry(vector.tobytes())), 64)
+
+
+@pytest.mark.parametrize("precision", ["<f4", "<f2"])
+def test_what_is_a_unit_vector_to_a_computer_is_taken(precision: str) -> None:
+    """Rounding, also that of half precision, is no damage."""
+    for seed in range(200):
+        numbers = np.random.default_rng(seed).standard_normal(1152)
+        vector = unit_of(unit_of(numbers.astype("<f4")).astype(precision).astype("<f4"))
+        assert decode(KEY, encode(KEY, Entry(vector.tobytes())), 1152).vector == vector.tobytes()
+
+
+SECRET = bytes(range(32))
+
+
+@given(ENTRIES, st.data())
+def test_with_a_secret_only_its_holder_makes_values(entry: Entry, data: st.DataObject) -> None:
+    """A value made without it, with another one, or changed and given a right checksum again."""
+    dim = len(entry.array)
+    blob = encode(KEY, entry, SECRET)
+    assert decode(KEY, blob, dim, SECRET) == entry
+    others = [encode(KEY, entry), encode(KEY, entry, b"other"), encode(b"sl2:x", entry, SECRET)]
+    swapped = entry._replace(tokens=entry.tokens ^ 1), entry._replace(truncated=not entry.truncated)
+    turned = Entry((-entry.array).astype("<f4").tobytes(), entry.tokens, entry.truncated)
+    for forged in (*swapped, turned):
+        theirs = encode(KEY, forged)
+        others.append(resealed(theirs, 16, blob[16:32]))
+    for other in others:
+        with pytest.raises(Corrupt):
+            decode(KEY, other, dim, SECRET)

@@ -576,7 +576,7 @@ async def test_a_computation_that_answers_nonsense_leaves_nobody_waiting() -> No
 
 async def test_a_fresh_request_computes_what_is_known_and_replaces_it(server: RedisServer) -> None:
     """no-cache: the look-up is bypassed, and both tiers hold the new vector."""
-    keys, new = keys_of("a"), Entry(np.ones(DIM, "<f4").tobytes(), 9)
+    keys, new = keys_of("a"), Entry(np.full(DIM, DIM**-0.5, "<f4").tobytes(), 9)
 
     async def compute(_: list[int]) -> Sequence[Entry | Exception]:
         return [new]

@@ -27,6 +27,7 @@ def many(n: int, of: str = "text") -> list[bytes]:
 def entry_of(key: bytes) -> Entry:
     """The only right vector for this key."""
     numbers = np.random.default_rng(crc32(key)).standard_normal(DIM)
+    numbers /= np.linalg.norm(numbers)
     return Entry(numbers.astype("<f4").tobytes(), tokens=crc32(key) % 64, truncated=key[-1] > 127)
 
 

@@ -16,6 +16,7 @@ class Recorder:
         self.depths: list[int] = []
         self.lost = 0
         self.kept = 0
+        self.problems: list[tuple[str, str, bool]] = []
 
     def looked_up(self, tier: str, result: str, n: int) -> None:
         self.calls += 1
@@ -41,3 +42,6 @@ class Recorder:
 
     def written(self, n: int) -> None:
         self.kept += n
+
+    def problem(self, side: str, reason: str, there: bool) -> None:
+        self.problems.append((side, reason, there))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import ssl
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
@@ -58,6 +59,25 @@ def test_a_cluster_is_named_by_the_scheme() -> None:
         "redis://host?socket_timeout=30",
         "redis://host?decode_responses=true",
         "redis://host?max_conections=5",
+        "rediss://host:6379/0?ssl_cert_reqs=CERT_NONE",
+        "rediss://host?ssl_cert_reqs=None",
+        "rediss://host?ssl_cert_reqs=",
+        "rediss://host?ssl_check_hostname=maybe",
+        "rediss://host?ssl_check_hostname=false&ssl_check_hostname=true",
+        "rediss://host?ssl_ca_cert=/ca.pem",
+        "redis://host/cache",
+        "redis://host/-1",
+        "redis://host/1/2",
+        "redis://host/1?db=2",
+        "redis://host?db=one",
+        "redis://host?db=",
+        "redis://host?db=²",
+        "redis://host?connection_class=x",
+        "redis://host?host=other",
+        "redis://host:65536",
+        "redis://host:-1",
+        "redis://host: 6379",
+        "unix:///run/redis.sock?db=-1",
         "redis://host?ssl_ca_certs=/ca.pem",
         "redis+cluster://host/3",
         "unix+cluster:///run/redis.sock",
@@ -126,3 +146,59 @@ def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
     assert lax is not None
     assert not lax.check_hostname
     assert lax.verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("rediss://host?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs takes none, optional, required"),
+        ("rediss://host?ssl_check_hostname=maybe", "ssl_check_hostname takes true, false"),
+        ("redis://host/cache", "database"),
+        ("redis://host?db=1&db=2", "db twice"),
+        ("rediss://host?ssl_ca_certs=", "ssl_ca_certs has no value"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_option(url: str, named: str) -> None:
+    """Redis itself would have been blamed for it later: "did not answer"."""
+    with pytest.raises(ValueError, match=named):
+        Address.of(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:hunter2@host?db=hunter2",
+        "redis://u:hunter2@host/hunter2",
+        "rediss://u:hunter2@host?ssl_cert_reqs=hunter2",
+        "rediss://u:hunter2@host?ssl_check_hostname=hunter2",
+        "rediss://u:hunter2@host?ssl_ca_certs=/hunter2",
+    ],
+)
+def test_a_wrong_value_is_not_repeated(url: str) -> None:
+    """It may be a password that slipped."""
+    with pytest.raises(ValueError, match="Redis") as caught:
+        Address.of(url).tls()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+@pytest.mark.parametrize("place", ["missing.pem", "folder", "garbage.pem"])
+def test_tls_files_that_cannot_be_used_are_named_by_their_option(
+    tmp_path: Path, option: str, place: str
+) -> None:
+    """A missing file, a folder, and one that holds no certificate."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "garbage.pem").write_text("no certificate")
+    url = f"rediss://host?{option}={tmp_path / place}"
+    with pytest.raises(ValueError, match=f"{option} cannot be used"):
+        Address.of(url).tls()
+
+
+def test_white_space_around_a_url_is_none_of_it() -> None:
+    """A secret that was read from a file ends with a line feed."""
+    assert Address.of("redis://:word@host:7000/2\n").options == {
+        "host": "host",
+        "port": 7000,
+        "db": 2,
+        "password": "word",
+    }

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as NotConnected
 
 from bench.rig.redis_server import RedisServer
 from cache.redis.address import Address
-from cache.redis.connection import LOST, Connection, packed
+from cache.redis.connection import LOST, NOT_REDIS, Connection, packed
 from tests.support.patience import until
 from tests.support.scripted import scripted
 
@@ -68,7 +68,7 @@ async def test_what_is_not_one_reply_ends_the_connection(reply: bytes) -> None:
     """What follows it could be another's value, so nothing of it is served."""
     owner = Owner()
     async with scripted(reply) as it:
-        assert await owner.ask(await owner.dial(it.url)) == [LOST]
+        assert await owner.ask(await owner.dial(it.url)) == [NOT_REDIS]
         await until(lambda: len(owner.gone) == 1)
 
 
