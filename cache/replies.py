@@ -103,7 +103,9 @@ class Replies:
     def _alike(self) -> list[bytes] | None:
         """All values of a list that is here whole, where they have one length."""
         data = self._data
-        heads = _LIST(data) if isinstance(data, bytes) else None
+        if not isinstance(data, bytes):
+            return None
+        heads = _LIST(data)
         if heads is None:
             return None
         count, size = int(heads[1]), int(heads[2])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import MutableSequence
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse
 
@@ -80,7 +79,7 @@ def reason_of(error: BaseException, said: str = "") -> str:
 class Trouble:
     """What is wrong at present, by side."""
 
-    def __init__(self, watcher: Watcher, said: MutableSequence[int] | None = None) -> None:
+    def __init__(self, watcher: Watcher, said: bytearray | memoryview | None = None) -> None:
         self.now: dict[str, str] = {}
         self._watcher = watcher
         self._said = bytearray(len(SIDES)) if said is None else said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from litapi.checkpoint import Checkpoint, CheckpointError, fetch
 from litapi.logs import configure
 from litapi.messages import KINDS
 from litapi.settings import Settings, SettingsError, add_flags
+
+log = logging.getLogger("siglit")
 
 CHECK_FLAGS = (
     "model",
@@ -41,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return {"serve": _serve, "check": _check}[command](settings)
     except (SettingsError, CheckpointError) as error:
         print(f"siglit: {error}", file=sys.stderr)
-        return 2
+    except (
+        OSError
+    ) as error:  # of the machine's, not foreseen: where it came from is for the curious
+        log.debug("%s failed", command, exc_info=True)
+        print(f"siglit: {command} failed: {error}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +85,11 @@ def _open(settings: Settings) -> Checkpoint:
 def _serve(settings: Settings) -> int:
     from litapi.metrics import lay
 
-    folder = lay()  # before anything imports prometheus_client
+    try:
+        folder = lay()  # before anything imports prometheus_client
+    except OSError as error:
+        print(f"siglit: the temporary folder cannot be used: {error.strerror}", file=sys.stderr)
+        return 2
     try:
         return _served(settings)
     finally:
@@ -86,19 +98,17 @@ def _serve(settings: Settings) -> int:
 
 def _served(settings: Settings) -> int:
     from litapi.dispatcher import StartError
+    from litapi.preflight import Port, preflight
     from litapi.quality.verdict import Refused, admit
-    from litapi.server import EmbedServer, device_plan, port_taken
+    from litapi.server import EmbedServer, device_plan
 
-    if port_taken(settings.host, settings.port):
-        print(
-            f"siglit: port {settings.port} is taken; choose another, as in PORT=8081",
-            file=sys.stderr,
-        )
-        return 2
-    checkpoint = _open(settings)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
+    port = None
     try:
+        preflight(settings)
+        port = Port(settings.host, settings.port)
+        checkpoint = _open(settings)
         quality = admit(settings, checkpoint, device_plan(settings)["text"][0])
         server = EmbedServer(settings, checkpoint, quality)
         server.serve()
@@ -107,6 +117,9 @@ def _served(settings: Settings) -> int:
         return 2
     except KeyboardInterrupt:  # told to end while it was still loading
         return 0
+    finally:
+        if port is not None:
+            port.close()
     if server.failure:
         print(f"siglit: {server.failure}", file=sys.stderr)
     return 1 if server.failure else 0
@@ -126,8 +139,18 @@ def _end_now(number: int, frame: object) -> None:
 
 
 def _check(settings: Settings) -> int:
+    from litapi.devices import require_devices
+    from litapi.dispatcher import StartError
     from litapi.model.check import check
+    from litapi.preflight import require_folders
 
+    try:
+        require_folders(settings)
+        if settings.devices != "auto":
+            require_devices(settings.devices.split(","))
+    except StartError as error:
+        print(f"siglit: {error}", file=sys.stderr)
+        return 2
     checkpoint = _open(settings)
     findings = check(checkpoint)
     for finding in findings:

@@ -64,6 +64,8 @@ log = logging.getLogger("siglit.dispatcher")
 
 TICK = 0.25  # seconds between two looks at the child processes
 FAILURES = 3  # loads in a row that failed, after which a tower without other workers is given up
+YOUNG = 10.0  # seconds: an HTTP process that ends sooner may end again for the same reason
+LONGEST_PAUSE = 30.0  # seconds until one that ended again and again is started again
 RETRY_AFTER = 60.0  # seconds until such a worker is tried again where the tower has others
 BURST = 64  # messages that are read before other work of the event loop gets its turn
 MESSAGE_BYTES = INLINE_BYTES // 2  # of vectors, after which another message begins
@@ -432,6 +434,34 @@ class Seat:
         return f"{self.kind}_{self.worker}"
 
 
+@dataclass(slots=True)
+class Revival:
+    """When an HTTP process that died is started again: at once, ever later if it dies young."""
+
+    born: float = 0.0
+    deaths: int = 0  # in a row, of processes that were young
+    not_before: float = 0.0
+    of: int | None = None  # the process whose death is known
+
+    def died(self, pid: int) -> float:
+        """Seconds until another is started."""
+        now = time.monotonic()
+        self.deaths = self.deaths + 1 if now - self.born < YOUNG else 0
+        pause = min(LONGEST_PAUSE, 2.0 ** (self.deaths - 1)) if self.deaths else 0.0
+        self.of, self.not_before = pid, now + pause
+        return pause
+
+
+def ended(code: int | None) -> str:
+    """How a process ended: the name of the signal, or its exit code."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
 class DispatchServer(LitServer):
     """LitServe's server with a device plan, honest start-up, and supervision that loses nothing."""
 
@@ -462,6 +492,7 @@ class DispatchServer(LitServer):
         self._seats: list[Seat] = []
         self._sockets: list[Any] = []
         self._fronts: dict[int, Any] = {}
+        self._revivals: dict[int, Revival] = {}
         self._told: dict[str, Any] = {}
         self._stopping = threading.Event()
 
@@ -544,6 +575,9 @@ class DispatchServer(LitServer):
     def loaded(self, done: int) -> None:
         """Called whenever one more worker is ready."""
 
+    def listening(self) -> None:
+        """Called in the main process once the port is this server's, before it answers there."""
+
     def ready(self) -> None:
         """Called in the main process when all workers are ready, before HTTP processes start."""
 
@@ -555,6 +589,12 @@ class DispatchServer(LitServer):
         del kind
         self._sockets = sockets
         self._front_config = (port, log_level, options)
+        for listener in sockets:
+            try:
+                listener.listen(options.get("backlog", 2048))
+            except OSError:  # only one of those who bound it may listen
+                raise StartError(f"port {port} was taken by another program meanwhile") from None
+        self.listening()
         self._fronts = {consumer: self._fork_front(consumer) for consumer in range(count)}
         self._tell_live()
         return self._fronts
@@ -620,10 +660,17 @@ class DispatchServer(LitServer):
         for consumer, process in self._fronts.items():
             if process.is_alive() or self._stopping.is_set():
                 continue
-            log.error("HTTP process %d ended; starting another", consumer)
-            self.child_ended(process.pid)
-            self._busy[consumer] = 0  # what it was answering will never end
-            self._fronts[consumer] = self._fork_front(consumer)
+            revival = self._revivals.setdefault(consumer, Revival())
+            if process.pid != revival.of:
+                pause = revival.died(process.pid)
+                told = "another" if pause == 0 else f"another in {pause:g} s"
+                how = ended(process.exitcode)
+                log.error("HTTP process %d ended (%s); starting %s", consumer, how, told)
+                self.child_ended(process.pid)
+                self._busy[consumer] = 0  # what it was answering will never end
+            if time.monotonic() >= revival.not_before:
+                revival.born = time.monotonic()
+                self._fronts[consumer] = self._fork_front(consumer)
             self._tell_live()
 
     def busy(self) -> Any:

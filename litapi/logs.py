@@ -6,6 +6,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from litapi.checkpoint import CheckpointError
+
 if TYPE_CHECKING:  # workers configure their logs by this file and must not need pydantic for it
     from litapi.settings import Settings
 
@@ -26,6 +28,7 @@ def configure(settings: Settings) -> None:
     """Set up the root logger of this process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings.log_format))
+    handler.addFilter(_without_expected_traces)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -36,6 +39,12 @@ def configure(settings: Settings) -> None:
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(ANYBODYS)
+
+
+def _without_expected_traces(record: logging.LogRecord) -> bool:
+    """LitServe traces whatever a worker raises; what was foreseen is told in one line elsewhere."""
+    raised = record.exc_info and record.exc_info[1]
+    return not isinstance(raised, CheckpointError)
 
 
 def _formatter(form: str) -> logging.Formatter:

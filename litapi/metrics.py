@@ -94,7 +94,7 @@ def allocate_for_real() -> None:
 
 
 def _opened(path: str, mode: str) -> Any:
-    return open(path, mode) if mode == "rb" else _Backing(path)  # noqa: SIM115 - the caller closes
+    return open(path, mode) if mode == "rb" else _Backing(path)
 
 
 class _Backing:

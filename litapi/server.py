@@ -7,24 +7,27 @@ what the banner says. Everything that reaches into LitServe is in `dispatcher.py
 from __future__ import annotations
 
 import logging
+import mmap
 import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from tqdm import tqdm
 
-from cache import Address, MemoryTier, RedisChild, RedisStore, VectorCache
+from cache import MemoryTier, RedisChild, RedisStore, VectorCache
+from cache.trouble import SIDES
 from litapi.checkpoint import Checkpoint
+from litapi.devices import automatic_devices
 from litapi.dispatcher import DispatchServer, StartError
-from litapi.http.app import Front, make_fetcher
+from litapi.http.app import Front
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
 from litapi.metrics import Metrics, ProcessMetrics, forget
+from litapi.preflight import taken, tls_options
 from litapi.process import raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service
@@ -62,6 +65,10 @@ class EmbedServer(DispatchServer):
         self._redis: RedisChild | None = None
         self._redis_url: str | None = None
         self._redis_again = 0.0  # not before
+        self._said = memoryview(mmap.mmap(-1, len(SIDES)))  # shared by the HTTP processes
+        if settings.devices == "auto" and (why := automatic_devices()[1]):
+            log.warning("%s", why)
+            self.service.notices.append(why)
         self._bar = tqdm(
             total=0,
             desc="loading towers",
@@ -76,10 +83,6 @@ class EmbedServer(DispatchServer):
         settings = self.service.settings
         sleep_soon()
         raise_limit()
-        try:
-            make_fetcher(settings)  # here, once, so that wrong hosts stop the start
-        except ValueError as error:
-            raise StartError(f"image_url_hosts: {error}") from None
         self._open_redis()
         self._bar.reset(sum(map(len, self.plan.values())))
         quiet = settings.log_level if settings.log_level in ("debug", "error") else "warning"
@@ -98,8 +101,10 @@ class EmbedServer(DispatchServer):
                 timeout_keep_alive=settings.keep_alive,
                 backlog=4096,
                 proxy_headers=bool(settings.rate_limit or settings.otlp_endpoint),  # who reads them
-                **_tls(settings),
+                **tls_options(settings),
             )
+        except SystemExit:  # uvicorn's: somebody bound the port a moment ago
+            raise StartError(taken(settings.port)) from None
         finally:
             self._bar.close()
             if self._redis is not None:
@@ -114,8 +119,10 @@ class EmbedServer(DispatchServer):
         if self._redis_url is None:
             return VectorCache(dim, memory, None, metrics)
         budget, ttl = settings.redis_budget_ms / 1e3, settings.cache_ttl_days * 86_400
-        store = RedisStore(self._redis_url, budget=budget, ttl=ttl, watcher=metrics)
-        return VectorCache(dim, memory, store, metrics)
+        store = RedisStore(
+            self._redis_url, budget=budget, ttl=ttl, watcher=metrics, said=self._said
+        )
+        return VectorCache(dim, memory, store, metrics, _seal(settings.cache_tenant))
 
     def _open_redis(self) -> None:
         """Find the Redis tier: the shared one that was named, else a private child."""
@@ -124,10 +131,6 @@ class EmbedServer(DispatchServer):
         if settings.cache == "off":
             return
         if settings.redis_url:
-            try:
-                Address.of(settings.redis_url)
-            except ValueError as error:  # its text holds no part of the URL
-                raise StartError(str(error)) from None
             self._redis_url = settings.redis_url
             service.cache_tiers = ("memory", "redis (shared)")
         elif settings.redis_private == "on" and RedisChild.find():
@@ -185,7 +188,14 @@ class EmbedServer(DispatchServer):
             _require_alike(kind, self.service.workers)
         self.service.precision = {kind: facts[f"{kind}_0"]["precision"] for kind in KINDS}
         self.service.arithmetic = {kind: facts[f"{kind}_0"]["arithmetic"] for kind in KINDS}
+
+    def listening(self) -> None:
         print(banner(self.service), flush=True)
+
+
+def _seal(tenant: str) -> bytes:
+    """The secret of the values that a tenant keeps in Redis."""
+    return sha256(b"siglit values\0" + tenant.encode()).digest() if tenant else b""
 
 
 def _require_alike(kind: str, workers: Sequence[dict[str, Any]]) -> None:
@@ -209,36 +219,12 @@ def _patience(settings: Settings) -> Patience:
     )
 
 
-def _tls(settings: Settings) -> dict[str, str]:
-    if not settings.tls_cert and not settings.tls_key:
-        return {}
-    if not (settings.tls_cert and settings.tls_key):
-        raise StartError("tls_cert and tls_key go together")
-    for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
-        if not os.access(path, os.R_OK):
-            raise StartError(f"{name}: the file cannot be read")
-    return {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
-
-
 def device_plan(settings: Settings) -> dict[str, list[str]]:
     """For each tower, the device of each worker, worker by worker."""
-    devices = visible_devices() if settings.devices == "auto" else settings.devices.split(",")
+    automatic = settings.devices == "auto"
+    devices = automatic_devices()[0] if automatic else settings.devices.split(",")
     per_device = {"text": settings.text_workers, "image": settings.image_workers}
     return {kind: devices * count for kind, count in per_device.items()}
-
-
-def visible_devices(run: Callable[..., Any] = subprocess.run) -> list[str]:
-    """The CUDA devices that a worker would see, found without torch; else the CPU."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        count = len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    else:
-        try:
-            listed = run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
-            count = sum(line.startswith("GPU") for line in listed.stdout.splitlines())
-        except (OSError, subprocess.SubprocessError):
-            count = 0
-    return [f"cuda:{index}" for index in range(count)] or ["cpu"]
 
 
 def banner(service: Service) -> str:
@@ -260,15 +246,3 @@ def banner(service: Service) -> str:
         f"  docs    {scheme}://{host}:{settings.port}/docs",
     ]
     return "\n".join([*lines, f"  note    {DEMO_NOTE}"] if checkpoint.is_demo else lines)
-
-
-def port_taken(host: str, port: int) -> bool:
-    """Whether somebody already listens there; LitServe would find out only after loading."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
-    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as default
 from typing import Any
@@ -10,6 +11,7 @@ from cache import Fingerprint
 from cache.key import Field
 from litapi.checkpoint import Checkpoint
 from litapi.messages import KINDS, Kind
+from litapi.metrics import lacks_room
 from litapi.quality.fidelity import Fidelity
 from litapi.settings import Settings
 
@@ -18,6 +20,7 @@ DEMO_NOTE = (
     "This is the small demo checkpoint: it knows drawn shapes only. Serve a real one with"
     " MODEL=google/siglip2-so400m-patch16-naflex or a folder."
 )
+NO_ROOM = "The temporary folder has no room for metrics: some are missing in /metrics."
 DIMENSIONS_NOTE = (
     "SigLIP2 is not trained for shortened vectors: dimensions cuts and renormalises, at a cost in"
     " retrieval quality."
@@ -35,6 +38,8 @@ class Service:
     quality: Fidelity | None = None  # beside float32, where the precision must show it
     workers: list[dict[str, Any]] = default(default_factory=list)
     cache_tiers: tuple[str, ...] = ()
+    cache_problems: Callable[[], list[str]] = list  # of this process's connections, at present
+    notices: list[str] = default(default_factory=list)  # what is not as its operator may think
 
     @property
     def name(self) -> str:
@@ -54,9 +59,15 @@ class Service:
             self.name.rpartition("/")[2],
         )
 
-    def fingerprints(self) -> dict[Kind, Fingerprint]:
-        """For each kind, everything that can change one of its vectors."""
-        return {kind: self._fingerprint(kind) for kind in KINDS}
+    def fingerprints(self, owner: str = "") -> dict[Kind, Fingerprint]:
+        """For each kind, everything that can change one of its vectors.
+
+        With an `owner`, vectors get names that no other one's have.
+        """
+        prints = {kind: self._fingerprint(kind) for kind in KINDS}
+        if not owner:
+            return prints
+        return {kind: one.derive(owner=owner) for kind, one in prints.items()}
 
     def _fingerprint(self, kind: Kind) -> Fingerprint:
         checkpoint, settings = self.checkpoint, self.settings
@@ -102,7 +113,8 @@ class Service:
             "limits": self._limits(),
             "workers": self.workers,
             "devices": sorted({worker["device"] for worker in self.workers}),
-            "cache": {"tiers": list(self.cache_tiers)},
+            "cache": {"tiers": list(self.cache_tiers), "problems": self.cache_problems()},
+            "problems": [*self.notices, *([NO_ROOM] if lacks_room() else [])],
         }
 
     def _model(self) -> dict[str, Any]:

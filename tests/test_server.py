@@ -20,8 +20,10 @@ import pytest
 from bench.faults.kill import fronts, workers
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
+from litapi.devices import visible_devices
 from litapi.dispatcher import StartError
-from litapi.server import _require_alike, _tls, banner, device_plan, port_taken, visible_devices
+from litapi.preflight import Port, tls_options
+from litapi.server import _require_alike, banner, device_plan
 from litapi.serving import Service
 from litapi.settings import Settings
 
@@ -79,22 +81,27 @@ def test_the_visible_devices_are_numbered_from_zero(
 
 
 def test_a_taken_port_is_seen_before_anything_loads() -> None:
-    """A listener makes it taken; without one it is free."""
+    """By a listener, or by another server that has not got so far; without either it is free."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        assert port_taken("127.0.0.1", port)
-    assert not port_taken("127.0.0.1", port)
+        with pytest.raises(StartError, match="is taken"):
+            Port("127.0.0.1", port)
+    held = Port("127.0.0.1", port)
+    with pytest.raises(StartError, match="is taken"):
+        Port("127.0.0.1", port)
+    held.close()
+    Port("127.0.0.1", port).close()
 
 
 def test_half_a_certificate_is_refused(tmp_path: Any) -> None:
     """Certificate and key go together, and must be readable."""
-    assert _tls(Settings()) == {}
+    assert tls_options(Settings()) == {}
     with pytest.raises(StartError, match="go together"):
-        _tls(Settings(tls_cert="x"))
+        tls_options(Settings(tls_cert="x"))
     with pytest.raises(StartError, match="tls_cert"):
-        _tls(Settings(tls_cert=str(tmp_path / "none"), tls_key=str(tmp_path / "none")))
+        tls_options(Settings(tls_cert=str(tmp_path / "none"), tls_key=str(tmp_path / "none")))
 
 
 @pytest.fixture

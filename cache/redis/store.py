@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -103,7 +103,7 @@ class RedisStore:
         queue: int = 4096,
         watcher: Watcher = SILENT,
         clock: Callable[[], float] = time.monotonic,
-        said: MutableSequence[int] | None = None,
+        said: bytearray | memoryview | None = None,
     ) -> None:
         self._address = Address.of(url)
         self._budget = budget

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,7 +77,13 @@ class Front:
         self._make_cache = cache
         self._shared = state
         self._limit = settings.max_body_bytes
-        self._access = Access(settings.api_keys, settings.rate_limit)
+        self._access = Access(
+            settings.api_keys,
+            settings.rate_limit,
+            wrong_keys=settings.max_wrong_keys,
+            forwarders=FORWARDERS,
+        )
+        self._tables: dict[bytes, dict[tuple[str, str], Route]] = {}  # by key, where kept apart
         self._logs = settings.access_log == "on"
         self._pages: Any = describe()
         self._table: dict[tuple[str, str], Route] = {}
@@ -102,6 +108,7 @@ class Front:
         dispatcher = self._make_dispatcher(self._consumer)
         dispatcher.start()
         cache = self._make_cache(self._metrics)
+        self._service.cache_problems = lambda: cache.problems
         await cache.start()
         stack.push_async_callback(cache.close)
         if cache.store is not None and self._consumer == 0:
@@ -139,6 +146,13 @@ class Front:
         embeds = {name: replay.over(route) for name, route in routes.table().items()}
         self._table = {**embeds, **self._facts.table(), **health}
         self._paths = frozenset(path for _, path in self._table)
+        if service.settings.cache_per_key == "on":
+            self._tables = {b"": self._table}
+            for owner in self._access.owners:  # vectors have other names, whole answers are no tier
+                prints = service.fingerprints(owner.hex())
+                own = Embedder(prints, cache, pool.submit, timeout, pool.begun)
+                table = Routes(service, Reader(service.settings, fetcher), own).table()
+                self._tables[owner] = {**self._table, **table}
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         stack = AsyncExitStack()
@@ -195,8 +209,8 @@ class Front:
     async def _answer(self, incoming: Incoming) -> Answer | None:
         """The answer, or None where the pages have it."""
         try:
-            self._access.check(incoming)
-            route = self._route(incoming)
+            owner = self._access.check(incoming)
+            route = self._route(incoming, self._tables[owner] if self._tables else self._table)
             return None if route is None else await route(incoming)
         except ItemsRefused as refused:
             return Answer.error(refused.error, refused.items)
@@ -208,10 +222,10 @@ class Front:
             log.exception("a request failed")
             return Answer.error(ServiceError())
 
-    def _route(self, incoming: Incoming) -> Route | None:
+    def _route(self, incoming: Incoming, table: Mapping[tuple[str, str], Route]) -> Route | None:
         """None where the pages answer."""
         method, path = incoming.method, incoming.path
-        route = self._table.get(("GET" if method == "HEAD" else method, path))
+        route = table.get(("GET" if method == "HEAD" else method, path))
         if route is not None:
             return route
         if f"{path}/".startswith(PAGES):

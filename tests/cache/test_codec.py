@@ -30,9 +30,9 @@ ENTRIES = st.builds(
 def unit_of(numbers: NDArray[Any]) -> NDArray[np.float32]:
     """The vector of length 1 in that direction, or the first axis where it has none."""
     length = np.linalg.norm(numbers.astype("<f8"))
-    if not 1e-30 < length:
-        return np.eye(1, len(numbers), dtype="<f4")[0]
-    return (numbers.astype("<f8") / length).astype("<f4")
+    if not length > 1e-30:
+        return np.eye(1, len(numbers))[0].astype(np.float32)
+    return (numbers.astype("<f8") / length).astype(np.float32)
 
 
 def sample(dim: int = 8) -> Entry:

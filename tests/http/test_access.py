@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from litapi.errors import RateLimited, Unauthorized
-from litapi.http.access import MAX_BUCKETS, Access
+from litapi.http.access import SLOTS, Access, Rates
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
 
@@ -163,8 +163,9 @@ def test_a_wrong_key_spends_nobodys_rate() -> None:
 
 
 def test_addresses_are_forgotten_before_they_fill_the_memory() -> None:
-    """A flood of addresses keeps a bounded number of buckets."""
-    access = Access((), rate=1.0, clock=lambda: 0.0)
-    for number in range(MAX_BUCKETS + 50):
-        access.check(_incoming(client=str(number)))
-    assert len(access._buckets) == MAX_BUCKETS
+    """A flood of addresses takes the places of others, and no memory."""
+    rates = Rates(1.0, 1.0, lambda: 0.0)
+    size = len(rates._names)
+    for number in range(5 * SLOTS):
+        assert rates.spend(b"%d" % number)
+    assert len(rates._names) == len(rates._full) == size == SLOTS
