@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
+from bench.faults.kill import fronts
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
+from litapi.__main__ import main
+from litapi.devices import automatic_devices
+from litapi.dispatcher import StartError
+from litapi.preflight import Port
 from tests.conftest import picture
 
 
@@ -49,6 +57,228 @@ def test_an_unknown_variable_stops_the_start_and_names_itself() -> None:
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
     assert "SIGLIT_PROT" in run.stderr
+
+
+def _one_line(run: subprocess.CompletedProcess[str]) -> str:
+    """What was said by a start that cannot work: one line, exit code 2, no banner, no trace."""
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+    return run.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--api-keys ,", "--api-keys: holds no key"),
+        ("--api-keys-file /nowhere", "--api-keys-file: the file cannot be read"),
+        ("--api-keys-file /", "--api-keys-file: the file cannot be read"),
+        ("--api-keys-file /dev/null", "--api-keys-file: the file holds no key"),
+        ("--cache-per-key on", "--cache-per-key: there are no API keys"),
+        ("--cors-origins example.org", "--cors-origins: 'example.org' is no origin"),
+        ("--otlp-endpoint collector:4318", "--otlp-endpoint: takes an http://"),
+        ("--pairs /nowhere", "--pairs: there is no folder"),
+        ("--pairs /etc/passwd", "--pairs: there is no folder"),
+        ("--compile on --compile-cache /etc/passwd", "--compile-cache: "),
+        ("--compile on --compile-cache /proc/no", "--compile-cache: "),
+        ("--devices cuda:97", "--devices: "),
+        ("--devices cuda:0,cuda:97", "--devices: "),
+        ("--tls-cert /etc/passwd", "tls_cert and tls_key go together"),
+        ("--tls-cert / --tls-key /", "tls_cert: the file cannot be read"),
+        ("--tls-cert /nowhere --tls-key /nowhere", "tls_cert: the file cannot be read"),
+        ("--tls-cert /etc/passwd --tls-key /etc/passwd", "tls_cert: the file holds no"),
+        ("--model /etc/passwd", "There is no folder"),
+        ("--redis-url rediss://h:6379/0?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs takes"),
+        ("--redis-url rediss://h:6379/0?ssl_ca_certs=/nowhere", "ssl_ca_certs cannot be used"),
+        ("--redis-url redis://h/zero", "database"),
+        ("--redis-url redis://h?colour=red", "colour"),
+        ("--redis-url redis://h:70000", "--redis-url: takes redis://"),
+        ("--image-urls allowed --image-url-hosts http://a/b", "image_url_hosts"),
+    ],
+)
+def test_a_start_that_cannot_work_ends_in_one_line(flags: str, said: str) -> None:
+    """Before anything loads, and with the option named."""
+    line = _one_line(_run("serve", "--port", str(free_port()), *flags.split()))
+    assert line.startswith("siglit: ")
+    assert said in line
+
+
+def test_a_variable_that_kubernetes_set_is_recognised() -> None:
+    """A Service named siglit sets it in every pod of its namespace."""
+    line = _one_line(_run("serve", SIGLIT_PORT="tcp://10.96.0.7:8080", SIGLIT_SERVICE_PORT="1"))
+    assert "enableServiceLinks" in line
+
+
+def test_a_temporary_folder_with_too_long_a_path_is_one_clear_line(tmp_path: Path) -> None:
+    """The path of a Unix socket has at most 107 bytes."""
+    long = tmp_path / ("a" * 100)
+    long.mkdir()
+    line = _one_line(_run("serve", "--port", str(free_port()), TMPDIR=str(long)))
+    assert "the temporary folder cannot be used: the path is longer than" in line
+
+
+def test_no_temporary_folder_at_all_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A read-only file system everywhere."""
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    assert main(["serve", "--port", str(free_port())]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("siglit: the temporary folder cannot be used: No usable")
+    assert said.count("\n") == 1
+
+
+def _make(folder: Path, name: str, *more: str) -> tuple[Path, Path]:
+    """A certificate that signs itself, and its key."""
+    path, key = folder / f"{name}.pem", folder / f"{name}.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-days", "1", "-subj", "/CN=siglit", *(more or ("-nodes",))]
+    command += ["-keyout", str(key), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path, key
+
+
+def test_a_tls_pair_that_does_not_serve_is_one_clear_line(tmp_path: Path) -> None:
+    """The key of another certificate, garbage, an encrypted key, both the wrong way round."""
+    path, key = _make(tmp_path, "one")
+    _, other = _make(tmp_path, "other")
+    _, locked = _make(tmp_path, "locked", "-passout", "pass:secret")
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(bytes(range(256)))
+    empty = tmp_path / "empty"
+    empty.touch()
+    for certificate, own, said in [
+        (path, other, "tls_key: the key is that of another certificate"),
+        (path, garbage, "tls_key: the file holds no key"),
+        (path, empty, "tls_key: the file holds no key"),
+        (path, locked, "tls_key: the key is encrypted"),
+        (garbage, key, "tls_cert: the file holds no certificate"),
+        (key, path, "tls_cert: the file holds no certificate"),
+        (path, tmp_path, "tls_key: the file cannot be read"),
+    ]:
+        flags = ("--tls-cert", str(certificate), "--tls-key", str(own))
+        line = _one_line(_run("serve", "--port", str(free_port()), *flags))
+        assert said in line
+
+
+def _await_name(port: int) -> None:
+    """Until somebody holds the port, though nobody listens there yet."""
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends:
+        try:
+            Port("127.0.0.1", port).close()
+        except StartError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("nobody took the port")
+
+
+def test_of_two_starts_on_one_port_the_second_gives_way_at_once() -> None:
+    """Though the first still loads; it goes on and serves."""
+    server = ServerProcess("--redis-private", "off")
+    server.start(wait=False)
+    try:
+        _await_name(server.port)
+        line = _one_line(_run("serve", "--port", str(server.port)))
+        assert f"port {server.port} is taken" in line
+        server.await_ready()
+        assert f"port {server.port} is taken" in _one_line(_run("serve", PORT=str(server.port)))
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def test_a_port_that_another_program_takes_meanwhile_is_one_clear_line() -> None:
+    """No banner of a server that does not listen."""
+    server = ServerProcess("--redis-private", "off")
+    server.start(wait=False)
+    try:
+        _await_name(server.port)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("0.0.0.0", server.port))
+            other.listen()
+            assert server.process is not None
+            assert server.process.wait(120) == 2
+        assert f"port {server.port} " in server.log()
+        assert "taken" in server.log()
+        assert "siglit serves" not in server.log()
+        assert "Traceback" not in server.log()
+    finally:
+        server.kill()
+
+
+def test_a_gpu_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None:
+    """A driver's tool beside a torch without CUDA, or a variable that names a card: the CPU."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    if automatic_devices()[0] != ["cpu"]:
+        pytest.skip("torch can use a GPU here")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    for environ in ({"CUDA_VISIBLE_DEVICES": "0"}, {"PATH": path}):
+        with ServerProcess("--redis-private", "off", **environ) as server:
+            info = httpx.get(f"{server.url}/info", timeout=60).json()
+            log = server.log()
+        assert info["devices"] == ["cpu"]
+        assert len(info["problems"]) == 1
+        assert "the CPU serves" in info["problems"][0]
+        assert log.count(info["problems"][0]) == 1
+        assert "Traceback" not in log
+
+
+def test_what_a_killed_server_leaves_is_cleared_up_by_the_next(tmp_path: Path) -> None:
+    """Its folder of metrics and sockets, and nothing of anybody else's."""
+    elsewhere = {"TMPDIR": str(tmp_path)}
+    (tmp_path / "siglit-metrics-file").touch()
+    killed = ServerProcess("--redis-private", "off", **elsewhere).start()
+    (left,) = (one for one in tmp_path.glob("siglit-metrics-*") if one.is_dir())
+    killed.kill()
+    assert left.is_dir()
+    os.utime(left, (0, 0))
+    with ServerProcess("--redis-private", "off", **elsewhere):
+        assert not left.exists()
+        (own,) = (one for one in tmp_path.glob("siglit-metrics-*") if one.is_dir())
+        os.utime(own, (0, 0))
+        with ServerProcess("--redis-private", "off", **elsewhere):
+            assert own.is_dir(), "it is a living server's"
+    names = {one.name for one in tmp_path.iterdir()}
+    assert "siglit-metrics-file" in names
+    assert not [one for one in names if one.startswith("pymp-")]
+
+
+def test_a_full_temporary_folder_costs_metrics_and_nothing_else(tmp_path: Path) -> None:
+    """On a small file system of its own that is filled from outside."""
+    small = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)]
+    if subprocess.run(small, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    server = ServerProcess("--redis-private", "off", TMPDIR=str(tmp_path))
+    try:
+        server.start()
+        before = fronts(server)
+        with contextlib.suppress(OSError), open(tmp_path / "fill", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            for number in range(50):
+                body = {"text": f"text {number}"}
+                assert client.post("/embed_text", json=body).status_code == 200
+                client.get(f"/no/such/{number}")
+            assert client.get("/metrics").status_code == 200
+            problems = client.get("/info").json()["problems"]
+        assert fronts(server) == before
+        assert len(problems) == 1
+        assert "no room for metrics" in problems[0]
+        assert server.log().count("no room for metrics") == 1
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        subprocess.run(["umount", "-l", str(tmp_path)], capture_output=True, check=False)
 
 
 def test_a_taken_port_is_one_clear_line() -> None:

@@ -309,6 +309,92 @@ def test_a_list_keeps_its_case_and_loses_its_gaps() -> None:
     assert Settings.read({}, {"SIGLIT_API_KEYS": ""}).api_keys == ()
 
 
+@pytest.mark.parametrize("given", [",", " ", ", ,", "\n", ",\n,"])
+def test_keys_that_hold_no_key_do_not_open_the_door(given: str) -> None:
+    """Whoever gives the option wants it closed."""
+    (line,) = complaints({}, {"SIGLIT_API_KEYS": given})
+    assert line.startswith("SIGLIT_API_KEYS: holds no key")
+    (line,) = complaints({"api_keys": given}, {})
+    assert line.startswith("--api-keys: holds no key")
+
+
+@pytest.mark.parametrize("name", ["api_keys", "cache_tenant", "redis_url", "tls_key", "model"])
+@pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t"])
+def test_white_space_around_a_secret_is_none_of_it(name: str, space: str) -> None:
+    """A secret that was read from a file ends with a line feed."""
+    plain = "redis://:word@cache:6379" if name == "redis_url" else "abc"
+    environ = {PREFIX + name.upper(): f"{space}{plain}{space}"}
+    assert Settings.read({}, environ) == Settings.read({name: plain}, {})
+
+
+@pytest.mark.parametrize("key", ["a b", "a\tb", "a\nb", "a\x00b", "a\u2003b"])
+def test_a_key_with_white_space_in_it_is_refused_and_not_shown(key: str) -> None:
+    """No header brings it whole, and each of its parts alone would be another key."""
+    (line,) = complaints({}, {"SIGLIT_API_KEYS": f"one,{key}"})
+    assert line == "SIGLIT_API_KEYS: a key holds white space, which no header brings whole"
+
+
+def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
+    """One a line, with comments, empty lines and white space; beside those of the option."""
+    path = tmp_path / "keys"
+    path.write_bytes(b"\xef\xbb\xbf# ours\r\none\r\n\r\n  two \n#three\n")
+    settings = Settings.read({"api_keys_file": str(path)}, {"SIGLIT_API_KEYS": "zero"})
+    assert settings.api_keys == ("zero", "one", "two")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"# none\n", b"\xff\xfe", b"one two\n", None])
+def test_a_file_without_a_key_is_refused_by_name(tmp_path: Path, content: bytes | None) -> None:
+    """Empty, only comments, no text, a key in two parts, or a folder."""
+    path = tmp_path / "keys"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    for option in ("--api-keys-file", "SIGLIT_API_KEYS_FILE"):
+        flag = option.startswith("--")
+        flags, environ = ({"api_keys_file": path}, {}) if flag else ({}, {option: str(path)})
+        (line,) = complaints({name: str(value) for name, value in flags.items()}, environ)
+        assert line.startswith(f"{option}: ")
+
+
+SERVICE = {
+    "SIGLIT_SERVICE_HOST": "10.0.0.1",
+    "SIGLIT_SERVICE_PORT": "8080",
+    "SIGLIT_SERVICE_PORT_HTTP": "8080",
+    "SIGLIT_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "SIGLIT_PORT_8080_TCP_PROTO": "tcp",
+    "SIGLIT_PORT_8080_TCP_PORT": "8080",
+    "SIGLIT_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "SIGLIT_REDIS_SERVICE_HOST": "10.0.0.2",
+    "SIGLIT_REDIS_PORT": "tcp://10.0.0.2:6379",
+    "SIGLIT_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+}
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_option() -> None:
+    """A Service named siglit, or siglit-redis, sets them in every pod of its namespace."""
+    assert Settings.read({}, SERVICE) == DEFAULTS
+
+
+def test_the_one_that_looks_like_an_option_is_recognised() -> None:
+    """It cannot be told from the operator's own unless there is a port from elsewhere."""
+    environ = {**SERVICE, "SIGLIT_PORT": "tcp://10.0.0.1:8080"}
+    (line,) = complaints({}, environ)
+    assert line.startswith("SIGLIT_PORT: Kubernetes set it")
+    assert "enableServiceLinks" in line
+    assert Settings.read({"port": "9000"}, environ).port == 9000
+    assert Settings.read({}, {**environ, "PORT": "9001"}).port == 9001
+
+
+@pytest.mark.parametrize("origin", ["example.org", "https://a.example/path", "https://", "a b"])
+def test_a_web_origin_that_is_none_is_refused(origin: str) -> None:
+    """It would never match what a browser sends."""
+    (line,) = complaints({}, {"SIGLIT_CORS_ORIGINS": f"https://b.example,{origin}"})
+    assert line.startswith("SIGLIT_CORS_ORIGINS: ")
+    fine = ("https://b.example:8443", "*", "null")
+    assert Settings.read({"cors_origins": ",".join(fine)}, {}).cors_origins == fine
+
+
 def test_every_default_image_format_is_a_known_one() -> None:
     """The list that is on by default is part of the list that can be switched on."""
     assert set(DEFAULTS.image_formats) <= set(IMAGE_FORMATS)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from base64 import b64encode
 from typing import Any
 
+import httpx
 import pytest
 
-from litapi.errors import RateLimited, Unauthorized
-from litapi.http.access import SLOTS, Access, Rates
+from bench.rig.server_process import ServerProcess
+from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
+from litapi.http.access import MOST_SAID, SLOTS, Access, Rates
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
 
@@ -160,6 +164,156 @@ def test_a_wrong_key_spends_nobodys_rate() -> None:
         with pytest.raises(Unauthorized):
             access.check(_incoming(x_api_key="guess"))
     access.check(_incoming(x_api_key="one"))
+
+
+def test_processes_that_fork_share_one_budget() -> None:
+    """What one HTTP process let pass, another counts."""
+    access = Access(("one",), rate=5.0, clock=lambda: 0.0)
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            access.check(_incoming(x_api_key="one"))
+            access.check(_incoming(x_api_key="one"))
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    access.check(_incoming(x_api_key="one"))
+    with pytest.raises(RateLimited):
+        access.check(_incoming(x_api_key="one"))
+
+
+@pytest.mark.parametrize("workers", ["1", "4"])
+def test_the_rate_is_the_servers_whatever_the_number_of_its_processes(workers: str) -> None:
+    """Each request on a connection of its own, so that all processes are asked."""
+    flags = ("--rate-limit", "5", "--http-workers", workers, "--redis-private", "off")
+    with ServerProcess(*flags) as server:
+        began, passed, asked = time.monotonic(), 0, 0
+        while asked < 150 or time.monotonic() - began < 3.0:
+            asked += 1
+            passed += httpx.get(f"{server.url}/info").status_code == 200
+        most = 5 + 5 * (time.monotonic() - began) + 2
+    assert 5 <= passed <= most
+
+
+def test_wrong_keys_are_limited_by_address_and_right_ones_are_not() -> None:
+    """429 after a burst; time heals, and another address is another."""
+    now = [0.0]
+    access = Access(("one",), clock=lambda: now[0], wrong_keys=6)
+    for _ in range(6):
+        with pytest.raises(Unauthorized):
+            access.check(_incoming(x_api_key="guess"))
+    with pytest.raises(TooManyWrongKeys):
+        access.check(_incoming(x_api_key="guess"))
+    access.check(_incoming(x_api_key="one"))
+    with pytest.raises(Unauthorized):
+        access.check(_incoming(client="5.6.7.8", x_api_key="guess"))
+    now[0] = 10.5
+    with pytest.raises(Unauthorized):
+        access.check(_incoming(x_api_key="guess"))
+    with pytest.raises(TooManyWrongKeys):
+        access.check(_incoming(x_api_key="guess"))
+
+
+def test_a_request_without_a_key_is_no_guess() -> None:
+    """Browsers begin like that, and so do probes that were set up wrong."""
+    access = Access(("one",), clock=lambda: 0.0, wrong_keys=1)
+    for _ in range(100):
+        with pytest.raises(Unauthorized):
+            access.check(_incoming())
+
+
+def test_a_trusted_proxy_names_the_address_that_guesses() -> None:
+    """Or all who come through a balancer would share one budget; others' word is not taken."""
+    access = Access(("one",), clock=lambda: 0.0, wrong_keys=1, forwarders="10.0.0.0/8")
+    for number in range(5):
+        with pytest.raises(Unauthorized):
+            access.check(
+                _incoming(client="10.1.1.1", x_api_key="guess", x_forwarded_for=f"9.9.9.{number}")
+            )
+    stranger = {"client": "8.8.8.8", "x_api_key": "guess"}
+    with pytest.raises(Unauthorized):
+        access.check(_incoming(**stranger, x_forwarded_for="7.7.7.1"))
+    with pytest.raises(TooManyWrongKeys):
+        access.check(_incoming(**stranger, x_forwarded_for="7.7.7.2"))
+
+
+def test_an_ipv6_client_has_one_budget_for_its_network() -> None:
+    """It may choose among 2^64 addresses; an IPv4 client seen through IPv6 is one of its own."""
+    access = Access((), rate=1.0, clock=lambda: 0.0)
+    access.check(_incoming(client="2001:db8:1:2::1"))
+    with pytest.raises(RateLimited):
+        access.check(_incoming(client="2001:db8:1:2:ffff::9"))
+    access.check(_incoming(client="2001:db8:1:3::1"))
+    access.check(_incoming(client="::ffff:1.2.3.4"))
+    access.check(_incoming(client="::ffff:1.2.3.5"))
+
+
+def test_a_log_line_names_a_guessing_address_once_in_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither a line for each guess nor one for each of a thousand addresses."""
+    now = [0.0]
+    access = Access(("one",), clock=lambda: now[0], wrong_keys=1)
+    for _ in range(50):
+        for address in range(3):
+            with pytest.raises((Unauthorized, TooManyWrongKeys)):
+                access.check(_incoming(client=f"1.1.1.{address}", x_api_key="guess"))
+    assert sorted(caplog.messages) == [f"too many wrong keys from 1.1.1.{n}" for n in range(3)]
+    for address in range(1000):
+        for _ in range(2):
+            with pytest.raises((Unauthorized, TooManyWrongKeys)):
+                access.check(_incoming(client=f"2.2.{address}", x_api_key="guess"))
+    assert len(caplog.messages) == MOST_SAID
+    now[0] = 61.0
+    for _ in range(3):
+        with pytest.raises((Unauthorized, TooManyWrongKeys)):
+            access.check(_incoming(client="1.1.1.0", x_api_key="guess"))
+    assert len(caplog.messages) == MOST_SAID + 1
+
+
+def test_two_thousand_wrong_keys_are_refused_and_counted() -> None:
+    """Of a real server: 401, then 429; the right key passes all the while."""
+    flags = ("--max-wrong-keys", "10", "--redis-private", "off")
+    with ServerProcess(*flags, SIGLIT_API_KEYS="right\n") as server:
+        right = {"x-api-key": "right"}
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            codes = [
+                client.get("/info", headers={"x-api-key": f"wrong{n}"}).status_code
+                for n in range(2000)
+            ]
+            assert client.get("/info", headers=right).status_code == 200
+            counted = client.get("/metrics", headers=right).text
+            refused = client.get("/info", headers={"x-api-key": "wrong"})
+        lines = server.log()
+    assert codes[:10] == [401] * 10
+    assert codes.count(429) > 1000
+    assert refused.json()["error"]["code"] == "too_many_wrong_keys"
+    assert "siglit_wrong_keys_total 2000.0" in counted
+    assert lines.count("too many wrong keys from 127.0.0.1") == 1
+
+
+def test_keys_that_are_kept_apart_learn_nothing_of_one_another() -> None:
+    """What one key had embedded is a miss for another, and a hit for itself."""
+    flags = ("--cache-per-key", "on", "--redis-private", "off")
+    with ServerProcess(*flags, SIGLIT_API_KEYS="one,two") as server:
+
+        def asked(key: str) -> tuple[str, bytes]:
+            answer = httpx.post(
+                f"{server.url}/embed_text",
+                json={"text": "a red circle"},
+                headers={"x-api-key": key},
+                timeout=60,
+            )
+            vector = answer.json()["embedding"]
+            return answer.headers["x-cache"], repr(vector).encode()
+
+        states, vectors = zip(*map(asked, ["one", "one", "two", "two", "one"]), strict=True)
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+    assert [state.split("=")[0] for state in states] == [
+        *(states[0].split("=")[0], states[1].split("=")[0]) * 2,
+        states[1].split("=")[0],
+    ]
+    assert states[0] != states[1]
+    assert len(set(vectors)) == 1
 
 
 def test_addresses_are_forgotten_before_they_fill_the_memory() -> None:
