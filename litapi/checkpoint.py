@@ -189,6 +189,17 @@ class Checkpoint:
         """The image processor's settings, with the defaults of its class filled in."""
         return _preprocessing(self.folder, self.model_type)
 
+    @property
+    def null_settings(self) -> list[str]:
+        """What the image processor's file says null for, where that is no value of the option."""
+        wanted = SHARED_PROCESSOR_DEFAULTS | PROCESSOR_DEFAULTS[self.model_type]
+        stored = _stored_processor(self.folder)
+        return [
+            name
+            for name, default in wanted.items()
+            if default is not None and name in stored and stored[name] is None
+        ]
+
     @classmethod
     def open(cls, folder: str | Path, name: str | None = None, revision: str | None = None) -> Self:
         """Read the checkpoint in `folder`.
@@ -197,7 +208,16 @@ class Checkpoint:
         folder's name and the start of the weights digest. Raises CheckpointError in one line when
         a file is missing or damaged, or when this is not SigLIP 2.
         """
-        folder = Path(folder)
+        try:
+            return cls._open(Path(folder), name, revision)
+        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+            # a file of JSON may hold anything where a number or a section is expected
+            raise CheckpointError(
+                f"{folder}: a field of its JSON files is of the wrong kind ({error})."
+            ) from error
+
+    @classmethod
+    def _open(cls, folder: Path, name: str | None, revision: str | None) -> Self:
         stamp = _stamp(folder)
         config = _read_json(folder / "config.json")
         _require_files(folder)

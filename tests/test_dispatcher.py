@@ -27,14 +27,18 @@ from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
 from litapi.dispatcher import (
     LIVE,
+    LONGEST_PAUSE,
     LOST,
     RETRY_AFTER,
     SLOW,
+    YOUNG,
     Dispatcher,
     DispatchServer,
     Fetched,
+    Revival,
     Seat,
     WorkerPort,
+    ended,
     merged,
 )
 from litapi.errors import DeadlineExceeded, ItemInternal
@@ -837,3 +841,24 @@ def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
     assert places.failed == []
     places.fail_to_load(1)
     assert places.failed == ["the card is gone"]
+
+
+def test_an_http_process_that_dies_young_is_started_ever_later() -> None:
+    """At once the first time; one that dies four times a second would fill log and CPU."""
+    revival = Revival()
+    pauses = []
+    for pid in range(9):
+        pauses.append(revival.died(pid))
+        revival.born = time.monotonic()
+    assert pauses[0] == 0.0
+    assert pauses[1:] == [min(LONGEST_PAUSE, 2.0**n) for n in range(8)]
+    revival.born = time.monotonic() - 2 * YOUNG
+    assert revival.died(99) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(-7, "SIGBUS"), (-9, "SIGKILL"), (3, "exit code 3"), (-99, "signal 99")]
+)
+def test_the_end_of_a_process_is_named(code: int, said: str) -> None:
+    """A log line says of what it died."""
+    assert ended(code) == said

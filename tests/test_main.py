@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -221,7 +222,8 @@ def test_a_gpu_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None:
     if automatic_devices()[0] != ["cpu"]:
         pytest.skip("torch can use a GPU here")
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    for environ in ({"CUDA_VISIBLE_DEVICES": "0"}, {"PATH": path}):
+    environs: list[dict[str, Any]] = [{"CUDA_VISIBLE_DEVICES": "0"}, {"PATH": path}]
+    for environ in environs:
         with ServerProcess("--redis-private", "off", **environ) as server:
             info = httpx.get(f"{server.url}/info", timeout=60).json()
             log = server.log()
@@ -234,7 +236,7 @@ def test_a_gpu_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None:
 
 def test_what_a_killed_server_leaves_is_cleared_up_by_the_next(tmp_path: Path) -> None:
     """Its folder of metrics and sockets, and nothing of anybody else's."""
-    elsewhere = {"TMPDIR": str(tmp_path)}
+    elsewhere: dict[str, Any] = {"TMPDIR": str(tmp_path)}
     (tmp_path / "siglit-metrics-file").touch()
     killed = ServerProcess("--redis-private", "off", **elsewhere).start()
     (left,) = (one for one in tmp_path.glob("siglit-metrics-*") if one.is_dir())

@@ -6,6 +6,7 @@ of its own and prints what `/metrics` would say.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from litapi.metrics import sweep
 
 ROOT = Path(__file__).parent.parent
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -348,3 +351,54 @@ def test_the_main_process_tells_of_its_children() -> None:
     assert value(samples, "siglit_worker_restarts") == 2
     roles = {dict(has).get("role") for name, has in samples if name == "siglit_process_cpu_seconds"}
     assert roles == {"server"}
+
+
+def test_folders_of_dead_servers_are_removed_and_no_others(tmp_path: Path) -> None:
+    """A lock tells who lives; what is young may not have been locked yet."""
+    dead, living, young, link = (
+        tmp_path / f"siglit-metrics-{name}" for name in ("dead", "living", "young", "link")
+    )
+    for folder in (dead, living, young):
+        folder.mkdir()
+        (folder / "counter_1.db").touch()
+    link.symlink_to(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    for folder in (dead, living, other):
+        os.utime(folder, (0, 0))
+    lock = os.open(living, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    sweep(tmp_path)
+    os.close(lock)
+    left = {one.name for one in tmp_path.iterdir()}
+    assert left == {living.name, young.name, link.name, "other"}
+
+
+def no_room() -> None:
+    """A file system that has no room from the third file on."""
+    from litapi import metrics
+
+    folder, real, asked = metrics.lay(), os.posix_fallocate, []
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        asked.append(size)
+        if len(asked) > 2:
+            raise OSError(28, "No space left on device")
+        real(descriptor, offset, size)
+
+    os.posix_fallocate = full
+    counted = metrics.Metrics()
+    for number in range(2000):  # files grow too
+        counted.answered(f"/route{number}", 200, 0.01)
+    for name in ("queue", "breaker"):
+        getattr(counted, name)("closed" if name == "breaker" else 1)
+    assert metrics.lacks_room()
+    assert len(asked) > 4
+    sys.stdout.buffer.write(metrics.exposition())
+    del folder
+
+
+def test_metrics_without_room_are_kept_in_memory() -> None:
+    """The process lives on, what has room is exposed, and what has none is left out."""
+    samples = scenario("no_room")
+    assert isinstance(samples, dict)

@@ -9,6 +9,7 @@ to the bit, and the own way through a tower with transformers' own on a small pr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,15 @@ from litapi.model.tokens import BOS, EOS, LENGTH, PAD, Tokenizer, load_reference
 if TYPE_CHECKING:
     from litapi.model.encoder import ImageEncoder, TextEncoder
 
+log = logging.getLogger("siglit.check")
+
 LONG = "a photo of a red fox, " * 30
 PROBE_TEXTS = ("A Photo of a RED fox", "x", LONG, "naïve ΟΔΌΣ 東京 🙂 café")
 PROBE_SIZES = ((61, 97), (80, 40))  # width, height: a portrait and a landscape of unlike grids
 PROBE_PATCHES = 16  # enough for two unlike grids, and cheap on the largest checkpoint
 BILINEAR = 2
+# what libraries raise over a file that says null, or a word, where they expect a number
+WRONG = (CheckpointError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ def _check_text_alone(checkpoint: Checkpoint) -> list[Finding]:
 
     try:
         return check_text(checkpoint, TextEncoder.load(checkpoint))
-    except CheckpointError as error:
-        return [Finding("text_tower", False, str(error))]
+    except Exception as error:
+        return [Finding("text_tower", False, _reason(error))]
 
 
 def _check_image_alone(checkpoint: Checkpoint) -> list[Finding]:
@@ -59,8 +64,15 @@ def _check_image_alone(checkpoint: Checkpoint) -> list[Finding]:
 
     try:
         return check_image(checkpoint, ImageEncoder.load(checkpoint))
-    except CheckpointError as error:
-        return [Finding("image_tower", False, str(error))]
+    except Exception as error:
+        return [Finding("image_tower", False, _reason(error))]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CheckpointError):
+        return str(error)
+    log.debug("a check failed", exc_info=error)
+    return f"A library cannot make anything of this folder's files ({type(error).__name__})."
 
 
 # ---- text ----------------------------------------------------------------------------------------
@@ -69,9 +81,14 @@ def _check_image_alone(checkpoint: Checkpoint) -> list[Finding]:
 def check_text(checkpoint: Checkpoint, encoder: TextEncoder | None) -> list[Finding]:
     """Findings on the tokenizer and, where `encoder` is given, on the text tower."""
     try:
-        reference = load_reference(checkpoint)
-    except CheckpointError as error:
-        return [Finding("tokenizer", False, str(error))]
+        return _check_text(checkpoint, encoder, load_reference(checkpoint))
+    except WRONG as error:
+        return [Finding("tokenizer", False, _reason(error))]
+
+
+def _check_text(
+    checkpoint: Checkpoint, encoder: TextEncoder | None, reference: Any
+) -> list[Finding]:
     findings = [
         _text_length(checkpoint),
         _padding_side(reference),
@@ -190,6 +207,15 @@ def _plain_ids(reference: Any, text: str) -> list[int]:
 
 def check_image(checkpoint: Checkpoint, encoder: ImageEncoder | None) -> list[Finding]:
     """Findings on the image processor and, where `encoder` is given, on the image tower."""
+    try:
+        return _check_image(checkpoint, encoder)
+    except WRONG as error:
+        nulls = ", ".join(checkpoint.null_settings)  # transformers makes None of them, not defaults
+        blamed = f"The image processor says null for {nulls}. " if nulls else ""
+        return [Finding("processor", False, blamed + _reason(error))]
+
+
+def _check_image(checkpoint: Checkpoint, encoder: ImageEncoder | None) -> list[Finding]:
     settings = checkpoint.preprocessing
     findings = [
         _processor(checkpoint, settings),

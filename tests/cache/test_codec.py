@@ -27,7 +27,7 @@ ENTRIES = st.builds(
 )
 
 
-def unit_of(numbers: NDArray[Any]) -> NDArray[np.float32]:
+def unit_of(numbers: NDArray[Any]) -> Any:
     """The vector of length 1 in that direction, or the first axis where it has none."""
     length = np.linalg.norm(numbers.astype("<f8"))
     if not length > 1e-30:

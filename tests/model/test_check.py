@@ -1,3 +1,7 @@
+import contextlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from litapi.checkpoint import DEMO, Checkpoint
+from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.check import Finding, check, check_image, check_text
 from litapi.model.encoder import ImageEncoder, TextEncoder
 from tests.support.checkpoint import CheckpointMaker, edit_json, write_json, write_weights
@@ -285,3 +289,62 @@ def test_a_tower_that_cannot_be_loaded_is_a_finding(tmp_path: Path, tower: str) 
     findings = check(Checkpoint.open(folder))
     assert failed(findings) == {f"{tower}_tower"}
     assert "layer_norm1.weight" in sentence(findings, f"{tower}_tower")
+
+
+def nulled(file: Path, name: str) -> None:
+    """Let a file say null for a name."""
+    write_json(file, {**json.loads(file.read_text()), name: None})
+
+
+@pytest.mark.parametrize("name", ["image_mean", "image_std", "rescale_factor", "do_resize"])
+def test_null_in_the_processors_file_is_a_finding(tmp_path: Path, name: str) -> None:
+    """transformers takes it for a value, and raises whatever it likes."""
+    folder = written(tmp_path)
+    nulled(folder / "preprocessor_config.json", name)
+    findings = check_image(Checkpoint.open(folder), None)
+    assert failed(findings) == {"processor"}
+    assert f"says null for {name}" in sentence(findings, "processor")
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("value", [None, "x", -1, [], {}, [None], 1.5])
+def test_a_field_of_any_kind_gives_findings(tmp_path: Path, file: str, value: Any) -> None:
+    """Every field of both files in turn: a finding, or a checkpoint that is refused by its name."""
+    folder = written(tmp_path)
+    whole = json.loads((folder / file).read_text())
+    for name in whole:
+        write_json(folder / file, {**whole, name: value})
+        look = check_image if file.startswith("pre") else check_text
+        with contextlib.suppress(CheckpointError):
+            assert all("\n" not in one.sentence for one in look(Checkpoint.open(folder), None))
+
+
+@pytest.mark.parametrize("section", ["", "text_config", "vision_config"])
+@pytest.mark.parametrize("value", [None, "x", -1, 0, [], {}, 1.5, "1e999"])
+def test_a_config_of_the_wrong_kind_is_refused_in_one_line(
+    tmp_path: Path, section: str, value: Any
+) -> None:
+    """Every field in turn; where it changes nothing that is read here, it may be taken."""
+    folder = written(tmp_path)
+    whole = json.loads((folder / "config.json").read_text())
+    fields = whole[section] if section else whole
+    for name in fields:
+        changed = {**fields, name: value}
+        write_json(folder / "config.json", {**whole, section: changed} if section else changed)
+        with contextlib.suppress(CheckpointError):
+            Checkpoint.open(folder)
+
+
+def test_check_prints_a_finding_and_no_trace(tmp_path: Path) -> None:
+    """Exit code 1, as for any checkpoint that would be served wrong."""
+    folder = written(tmp_path)
+    nulled(folder / "preprocessor_config.json", "image_mean")
+    run = subprocess.run(
+        [sys.executable, "-m", "litapi", "check", "--model", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 1
+    assert "says null for image_mean" in run.stdout
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from bench.rig.port import free_port
+from bench.rig.redis_server import RedisServer
+from cache.redis.store import RedisStore
+from cache.trouble import SENTENCES, Trouble, reason_of
+from cache.watcher import SILENT
+from tests.support.patience import until
+from tests.support.recorder import Recorder
+from tests.support.scripted import scripted
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[RedisStore]:
+    store = RedisStore(url, **{"budget": 1.0, **options})
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (exceptions.ResponseError("WRONGPASS invalid username-password pair"), "wrong_password"),
+        (exceptions.ResponseError("NOAUTH Authentication required."), "wrong_password"),
+        (exceptions.ResponseError("ERR invalid password"), "wrong_password"),
+        (exceptions.ResponseError("ERR AUTH <password> called without any"), "wrong_password"),
+        (exceptions.AuthenticationError("invalid pair"), "wrong_password"),
+        (exceptions.ResponseError("NOPERM this user has no permissions"), "not_permitted"),
+        (exceptions.NoPermissionError("this user has no permissions"), "not_permitted"),
+        (exceptions.ResponseError("READONLY You can't write"), "read_only"),
+        (exceptions.ReadOnlyError("You can't write"), "read_only"),
+        (exceptions.OutOfMemoryError("command not allowed"), "full"),
+        (exceptions.ResponseError("LOADING Redis is loading"), "loading"),
+        (exceptions.BusyLoadingError("Redis is loading"), "loading"),
+        (exceptions.ResponseError("MOVED 1 h:1"), "cluster"),
+        (exceptions.ResponseError("ERR DB index is out of range"), "no_database"),
+        (exceptions.InvalidResponse("Protocol Error"), "not_redis"),
+        (ssl.SSLError("certificate verify failed"), "tls"),
+        (ConnectionRefusedError(), "silent"),
+        (TimeoutError(), "silent"),
+        (exceptions.ResponseError("ERR unknown command"), "refused"),
+    ],
+)
+def test_an_error_is_known_by_its_reason(error: Exception, reason: str) -> None:
+    """Whether redis-py took the first word away or not."""
+    assert reason_of(error) == reason
+    assert SENTENCES[reason].endswith(".")
+
+
+def test_a_reason_is_said_once_and_again_when_it_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of two processes that share what was said, the first says it."""
+    said, recorder = bytearray(2), Recorder()
+    one, other = Trouble(recorder, said), Trouble(SILENT, said)
+    for _ in range(3):
+        one.begin("read", "silent")
+        other.begin("read", "silent")
+    one.begin("read", "wrong_password")
+    other.begin("write", "wrong_password")
+    one.end("read")
+    one.end("read")
+    assert caplog.messages == [
+        SENTENCES["silent"],
+        SENTENCES["wrong_password"],
+        "Redis serves look-ups again",
+    ]
+    assert recorder.problems == [
+        ("read", "silent", True),
+        ("read", "silent", False),
+        ("read", "wrong_password", True),
+        ("read", "wrong_password", False),
+    ]
+    assert (one.sentences, len(other.sentences)) == ([], 2)
+
+
+@pytest.mark.anyio
+async def test_a_wrong_password_reads_as_one(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning, and the end of it once the password is right."""
+    caplog.set_level(logging.WARNING)
+    server.command("ACL", "SETUSER", "keeper", "on", ">right", "~sl2:*", "+@all")
+    recorder = Recorder()
+    url = server.url.replace("redis://", "redis://keeper:wrong@")
+    async with opened(url, watcher=recorder) as store:
+        for _ in range(5):
+            await store.get([b"sl2:a"])
+            store.put(b"sl2:a", b"x")
+        await store.flush()
+        assert store.trouble.sentences == [SENTENCES["wrong_password"]]
+        assert await store.inspect() == [SENTENCES["wrong_password"]]
+        assert caplog.messages.count(SENTENCES["wrong_password"]) == 1
+        assert "wrong@" not in caplog.text
+        server.command("ACL", "SETUSER", "keeper", ">wrong")
+
+        async def well() -> bool:
+            await store.get([b"sl2:a"])
+            store.put(b"sl2:a", b"x")
+            return not store.trouble.now
+
+        await until(well, 60.0)
+    assert ("read", "wrong_password", False) in recorder.problems
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("REPLICAOF", "127.0.0.1", "1"), "read_only"),
+        (("CONFIG", "SET", "maxmemory", "1"), "full"),
+        (("ACL", "SETUSER", "default", "-set"), "not_permitted"),
+    ],
+)
+async def test_writes_that_are_refused_are_said_and_look_ups_go_on(
+    command: tuple[str, ...], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read-only replica, a full Redis that evicts nothing, a user who may not."""
+    with RedisServer() as own:
+        own.command("SET", "sl2:a", "value")
+        own.command(*command)
+        recorder = Recorder()
+        async with opened(own.url, watcher=recorder) as store:
+            for number in range(200):
+                store.put(b"sl2:%d" % number, b"x")
+            await until(lambda: "write" in store.trouble.now, 60.0)
+            assert store.trouble.now == {"write": reason}
+            assert await store.get([b"sl2:a"]) == [b"value"]
+            assert caplog.messages.count(SENTENCES[reason]) == 1
+            assert recorder.problems == [("write", reason, True)]
+
+
+@pytest.mark.anyio
+async def test_look_ups_that_are_not_permitted_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """NOPERM for MGET."""
+    with RedisServer() as own:
+        own.command("ACL", "SETUSER", "default", "-mget")
+        async with opened(own.url) as store:
+            await store.get([b"sl2:a"])
+            assert store.trouble.now == {"read": "not_permitted"}
+    assert caplog.messages.count(SENTENCES["not_permitted"]) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "reply", [b"*1000000000\r\n", b"*1\r\n*1000000000\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+)
+async def test_what_is_not_redis_is_said_and_costs_nothing(reply: bytes) -> None:
+    """Thirteen bytes held the event loop for eleven seconds."""
+    loop = asyncio.get_running_loop()
+    async with scripted(reply) as it, opened(it.url) as store:
+        began = loop.time()
+        await store.get([b"sl2:a"])
+        store.put(b"sl2:a", b"x")
+        await store.flush()
+        assert loop.time() - began < 8.0
+        assert store.trouble.now["read"] == "not_redis"
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_is_not_there_is_silent_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Many look-ups, one warning."""
+    async with opened(f"redis://127.0.0.1:{free_port()}") as store:
+        for _ in range(10):
+            await store.get([b"sl2:a"])
+        await store.inspect()
+        assert store.trouble.sentences == [SENTENCES["silent"]]
+    assert caplog.messages.count(SENTENCES["silent"]) == 1
