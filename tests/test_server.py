@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from bench.faults.kill import fronts, workers
+from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.devices import visible_devices
@@ -192,6 +193,27 @@ def test_any_http_process_tells_what_is_in_flight_in_all_of_them() -> None:
 def _in_flight(exposed: str) -> float:
     (line,) = re.findall(r'^siglit_items_in_flight\{kind="text"\} (\S+)$', exposed, re.MULTILINE)
     return float(line)
+
+
+def test_a_wrong_redis_password_is_said_once_in_info_and_in_metrics() -> None:
+    """Of several HTTP processes too; vectors are served all the while."""
+    with RedisServer() as redis:
+        redis.command("ACL", "SETUSER", "default", "resetpass", ">right")
+        url = redis.url.replace("redis://", "redis://:wrong@")
+        with ServerProcess("--http-workers", "2", REDIS_URL=url) as server:
+            for number in range(20):
+                body = {"text": f"text {number}"}
+                answer = httpx.post(f"{server.url}/embed_text", json=body, timeout=120)
+                assert answer.status_code == 200
+            info = httpx.get(f"{server.url}/info").json()
+            exposed = httpx.get(f"{server.url}/metrics").text
+            log = server.log()
+    sentence = "Redis refuses the user or the password that the Redis URL names."
+    assert info["cache"]["problems"] == [sentence]
+    assert log.count(sentence) == 1
+    assert "did not answer" not in log
+    assert 'cache_problem_info{reason="wrong_password",side="read"} 1.0' in exposed
+    assert "wrong@" not in log
 
 
 def test_devices_that_compute_differently_are_refused() -> None:
