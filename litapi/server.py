@@ -100,7 +100,7 @@ class EmbedServer(DispatchServer):
                 ws="none",
                 timeout_keep_alive=settings.keep_alive,
                 backlog=4096,
-                proxy_headers=bool(settings.rate_limit or settings.otlp_endpoint),  # who reads them
+                proxy_headers=_reads_forwarded(settings),
                 **tls_options(settings),
             )
         except SystemExit:  # uvicorn's: somebody bound the port a moment ago
@@ -217,6 +217,12 @@ def _patience(settings: Settings) -> Patience:
         bodies_bytes=max(settings.max_bodies_mb * MB // processes, settings.max_body_bytes),
         answers_bytes=settings.max_answers_mb * MB // processes,
     )
+
+
+def _reads_forwarded(settings: Settings) -> bool:
+    """Whether anybody asks for the client's address, or the scheme, that a proxy names."""
+    links = settings.image_urls != "off"
+    return bool(settings.rate_limit or settings.otlp_endpoint or links)
 
 
 def device_plan(settings: Settings) -> dict[str, list[str]]:

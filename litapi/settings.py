@@ -160,11 +160,16 @@ class Settings(BaseModel):
         "off",
         description="fetch images by URL: off, allowed (from image_url_hosts) or any-public",
     )
-    image_url_hosts: tuple[str, ...] = Field((), description="hosts to fetch from, with commas")
+    image_url_hosts: tuple[str, ...] = Field(
+        (), description="hosts to fetch from, with commas; HOST:PORT for one on its own port"
+    )
     image_url_private: Literal["off", "on"] = Field(
         "off", description="allow image_url_hosts to lie in a private network"
     )
     image_url_timeout: float = Field(10.0, gt=0, le=300, description="seconds to fetch an image")
+    image_url_mb: int = Field(
+        256, ge=1, description="megabytes fetched at once in each HTTP process; beyond: waits"
+    )
 
     max_queue: int = Field(4096, ge=1, description="items in flight for each tower; beyond: 429")
     max_queue_mb: int = Field(256, ge=1, description="megabytes in flight for each tower")

@@ -64,6 +64,7 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "image_urls": ("any-public", "is a way for bytes to come in; the bytes are the key"),
     "image_url_hosts": ("a.example", "is a way for bytes to come in; the bytes are the key"),
     "image_url_private": ("on", "is a way for bytes to come in; the bytes are the key"),
+    "image_url_mb": (64, "is how much of the bytes is fetched at once"),
     "image_url_timeout": (1.0, "is how long the bytes are waited for"),
     "compile_cache": ("a", "is where compiled towers are kept; that they are compiled is walked"),
     "accept_loss": ("on", "lets a precision be served; which one is walked"),

@@ -150,6 +150,13 @@ async def _nobody(*_: object) -> None:
     """The application behind a middleware that is asked only whom it trusts."""
 
 
+def client_of(incoming: Incoming, keyed: bool) -> bytes:
+    """Who asks: its key where the server has keys, which was checked before, else its address."""
+    if keyed:
+        return _authorized(incoming) or incoming.headers.get(b"x-api-key", b"")
+    return _address(incoming)
+
+
 def _authorized(incoming: Incoming) -> bytes:
     """The bytes of the key in `Authorization`, or none."""
     scheme, _, given = incoming.headers.get(b"authorization", b"").partition(b" ")

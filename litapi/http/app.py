@@ -324,9 +324,7 @@ def make_fetcher(settings: Settings) -> Fetcher | None:
         private_ok=settings.image_url_private == "on",
         max_bytes=settings.max_image_bytes,
         max_request_bytes=max(settings.max_body_bytes, settings.max_image_bytes),
-        max_held_bytes=max(
-            (settings.max_queue_mb << 20) // settings.front_processes, settings.max_image_bytes
-        ),
+        max_held_bytes=max(settings.image_url_mb << 20, settings.max_image_bytes),
         timeout=settings.image_url_timeout,
     )
     return Fetcher(policy)

@@ -8,17 +8,23 @@
 A check of the URL alone can be walked around: a name answers with another address the second time,
 a redirect leads inside. So redirects are followed here, hop by hop, and no socket is opened before
 its final address was judged. One parser reads the URL; what it read is what is dialled.
+
+Bytes, connections and look-ups are shared by client and by host, as `Shares` says: a host that
+never answers, and a name that nobody knows, keep waiting only those who asked for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from threading import Thread
 from urllib.parse import quote, urljoin
 
 import idna
@@ -32,7 +38,7 @@ from aiohttp import (
     DummyCookieJar,
     TCPConnector,
 )
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from litapi.errors import (
@@ -44,11 +50,13 @@ from litapi.errors import (
     ImageUrlTimeout,
     ItemError,
 )
-from litapi.http.byte_budget import ByteBudget
+from litapi.metrics import held
+from litapi.shares import Shares
 
 log = logging.getLogger("siglit.fetch")
 
 MAX_URL_CHARS = 8192
+AT_ONCE = 64  # images of one request that are waited for at the same time
 TOGETHER = "The images of this request have together more bytes than this server fetches at once."
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "siglit"}
@@ -60,6 +68,7 @@ _URL = re.compile(
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
+_ENTRY = re.compile(r"(\*\.)?([^:\[\]]*|\[[^\[\]]*\])(?::(\d{1,5}))?", re.ASCII)
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 # The only IPv6 space handed out for public hosts. Outside it lie loopback, link-local, private,
@@ -96,24 +105,28 @@ class FetchPolicy:
     """What may be fetched. With neither `hosts` nor `any_public`, nothing.
 
     Raises:
-        ValueError: an entry of `hosts` is no host name, or `private_ok` lacks named hosts.
+        ValueError: an entry of `hosts` is no host, or `private_ok` lacks named hosts.
     """
 
     max_bytes: int  # of one image
     max_request_bytes: int = 64 << 20  # of all images of one request
-    max_held_bytes: int = 512 << 20  # of all requests that fetch at the same time
-    hosts: tuple[str, ...] = ()  # "example.com"; "*.example.com" is every name below it, not itself
+    max_held_bytes: int = 256 << 20  # of all requests that fetch at the same time
+    # "example.com", also with a port of its own, "example.com:9000"; "*.example.com" is every name
+    # below it, not itself.
+    hosts: tuple[str, ...] = ()
     any_public: bool = False  # any host with a public address
     private_ok: bool = False  # named hosts may have private addresses: an image store inside
     ports: tuple[int, ...] = (80, 443)
     timeout: float = 10.0  # seconds for all of it, redirects and waiting for a turn included
     connect_timeout: float = 3.0  # seconds for one connection with its TLS handshake
     max_redirects: int = 3
-    per_host: int = 8  # connections at once to one host
-    total: int = 16  # connections at once
+    lookup_timeout: float = 5.0  # seconds to look one name up, waiting for a turn included
+    per_host: int = 8  # connections, and look-ups, at once to one host and for one client
+    total: int = 32  # connections, and look-ups, at once
+    _entries: tuple[tuple[str, int | None], ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hosts", tuple(map(_pattern, self.hosts)))
+        object.__setattr__(self, "_entries", _entries(self.hosts))
         if self.private_ok and (self.any_public or not self.hosts):
             raise ValueError("private addresses can be allowed for named hosts only")
 
@@ -130,7 +143,7 @@ class FetchPolicy:
             ImageUrlForbidden: a host or port that is not allowed.
         """
         url = _parse(text)
-        if url.port not in self.ports or not self._names(url.raw_host or ""):
+        if not self._opens(url.raw_host or "", url.port or 0):
             raise ImageUrlForbidden
         return url
 
@@ -155,12 +168,13 @@ class FetchPolicy:
             return False
         return is_public(ip) or (self.private_ok and any(ip in network for network in _PRIVATE))
 
-    def _names(self, host: str) -> bool:
-        if self.any_public:
+    def _opens(self, host: str, port: int) -> bool:
+        if self.any_public and port in self.ports:
             return True
         return any(
-            host.endswith(name[1:]) if name.startswith("*.") else host == name
-            for name in self.hosts
+            (host.endswith(name[1:]) if name.startswith("*.") else host == name)
+            and (port in self.ports if own is None else port == own)
+            for name, own in self._entries
         )
 
 
@@ -188,16 +202,16 @@ class Fetcher:
         self.policy = policy
         self._resolver = resolver
         self._session: ClientSession | None = None
-        self._room = ByteBudget(policy.max_held_bytes)
+        self._room = Shares(policy.max_held_bytes)
+        self._connections = Shares(policy.total, policy.per_host)
 
     async def start(self) -> None:
         """Call before the first `fetch`. Opens no connection."""
         policy = self.policy
         connector = TCPConnector(
-            resolver=self._resolver,
+            resolver=self._resolver or Lookups(policy),
             use_dns_cache=False,
-            limit=policy.total,
-            limit_per_host=policy.per_host,
+            limit=0,  # `Shares` limits them, and knows for whom each is
             socket_factory=self._dial,
         )
         self._session = ClientSession(
@@ -214,25 +228,39 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def fetch_all(self, urls: Sequence[str]) -> list[bytes | ItemError]:
-        """The bytes behind each URL, or its own error; all at the same time, within the memory."""
+    async def fetch_all(
+        self, urls: Sequence[str], client: Hashable = None
+    ) -> list[bytes | ItemError]:
+        """The bytes behind each URL, or its own error; all at the same time, within the memory.
+
+        `client` is who asks: what one has under way leaves room for the others.
+        """
         policy = self.policy
+        _client.set(client)
         ends = asyncio.get_running_loop().time() + policy.timeout
         wanted = min(len(urls) * policy.max_bytes, policy.max_request_bytes)
         try:
             async with asyncio.timeout_at(ends):
-                taken = await self._room.take(wanted)
+                taken = await self._room.take(wanted, client)
         except TimeoutError:
             return [ImageUrlTimeout() for _ in urls]
-        allowance = Allowance(taken)
+        self._tell()
+        allowance, turns = Allowance(taken), asyncio.Semaphore(AT_ONCE)
         try:
-            return await asyncio.gather(*(self._tried(url, allowance, ends) for url in urls))
+            return await asyncio.gather(*(self._tried(url, allowance, ends, turns) for url in urls))
         finally:
-            self._room.give_back(taken)
+            self._room.give_back(taken, client)
+            self._tell()
 
-    async def _tried(self, url: str, allowance: Allowance, ends: float) -> bytes | ItemError:
+    def _tell(self) -> None:
+        held("images_by_url", self._room.size - self._room.free, self._room.size)
+
+    async def _tried(
+        self, url: str, allowance: Allowance, ends: float, turns: asyncio.Semaphore
+    ) -> bytes | ItemError:
         try:
-            return await self.fetch(url, allowance, ends)
+            async with turns:
+                return await self.fetch(url, allowance, ends)
         except ItemError as error:
             return error
 
@@ -266,7 +294,10 @@ class Fetcher:
         if self._session is None:
             raise RuntimeError("start() comes first")
         for _ in range(self.policy.max_redirects + 1):
-            async with self._session.get(url, allow_redirects=False) as response:
+            async with (
+                self._connections.taken(1, _client.get(), url.raw_host),
+                self._session.get(url, allow_redirects=False) as response,
+            ):
                 if response.status not in REDIRECTS:
                     return await self._read(response, allowance)
                 url = self.policy.onward(url, response.headers.get("Location", ""))
@@ -296,6 +327,74 @@ class Fetcher:
         if not self.policy.dialable(str(address[0])):
             raise _Refused
         return socket.socket(family, kind, protocol)
+
+
+_client: ContextVar[Hashable] = ContextVar("client", default=None)  # for whom is fetched
+
+
+class Lookups(AbstractResolver):
+    """Names → addresses, on threads of its own: nobody can end a look-up that gets no answer.
+
+    A thread counts for its client and its name until the system gives up, which may be long after
+    the time-out. Threads of a pool would be waited for when the process ends; these are not.
+    """
+
+    def __init__(self, policy: FetchPolicy) -> None:
+        self._seconds = policy.lookup_timeout
+        self._threads = Shares(policy.total, policy.per_host)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Every address behind `host`.
+
+        Raises:
+            OSError: there is none, or it was not found in time.
+        """
+        loop = asyncio.get_running_loop()
+        keys = (_client.get(), host)
+        async with asyncio.timeout(self._seconds):
+            await self._threads.take(1, *keys)
+            found: asyncio.Future[list[ResolveResult]] = loop.create_future()
+
+            def answer(addresses: list[ResolveResult] | None) -> None:
+                self._threads.give_back(1, *keys)
+                if found.done():  # nobody waits any more
+                    return
+                if addresses is None:
+                    found.set_exception(OSError("no such name"))
+                else:
+                    found.set_result(addresses)
+
+            def look_up() -> None:
+                addresses = _addresses(host, port, family)
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(answer, addresses)
+
+            try:
+                Thread(target=look_up, daemon=True, name="siglit-lookup").start()
+            except RuntimeError:  # the system gives no thread
+                answer(None)
+            return await found
+
+    async def close(self) -> None:
+        """Nothing to wait for."""
+
+
+def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult] | None:
+    try:
+        infos = socket.getaddrinfo(
+            host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+    except (OSError, UnicodeError):
+        return None
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return [
+        ResolveResult(
+            hostname=host, host=str(at[0]), port=port, family=kind, proto=protocol, flags=flags
+        )
+        for kind, _, protocol, _, at in infos
+    ]
 
 
 class _Refused(OSError):
@@ -341,12 +440,25 @@ def _ascii(text: str) -> str:
     return idna.encode(lower, strict=True).decode("ascii")
 
 
-def _pattern(text: str) -> str:
-    star = "*." if text.startswith("*.") else ""
+def _entries(hosts: Sequence[str]) -> tuple[tuple[str, int | None], ...]:
+    """Each as (name or pattern, port of its own or None)."""
+    entries = {text: _entry(text) for text in hosts}
+    if wrong := [repr(text) for text, entry in entries.items() if entry is None]:
+        raise ValueError(f"{', '.join(wrong)}: takes HOST, *.HOST, HOST:PORT or [IPV6]:PORT")
+    return tuple(entry for entry in entries.values() if entry is not None)
+
+
+def _entry(text: str) -> tuple[str, int | None] | None:
+    found = _ENTRY.fullmatch(text)
+    if found is None:
+        return None
+    star, host, port = found.groups(default="")
+    if port and not 0 < int(port) < 65536:
+        return None
     try:
-        return star + canonical_host(text.removeprefix("*."))
+        return star + canonical_host(host), int(port) if port else None
     except ImageUrlInvalid:
-        raise ValueError(f"{text!r} is not a host name") from None
+        return None
 
 
 def _parse(text: str) -> URL:

@@ -33,6 +33,7 @@ from litapi.errors import (
     TextTooLong,
     TooManyItems,
 )
+from litapi.http.access import client_of
 from litapi.http.forms import (
     INERT,
     OPTION_FIELDS,
@@ -116,6 +117,7 @@ class Reader:
 
     def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         self._fetcher = fetcher
+        self._keyed = bool(settings.api_keys)
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
@@ -294,7 +296,7 @@ class Reader:
         incoming.long = ()
         if Link not in map(type, items):
             return items, False  # type: ignore[return-value]
-        return await incoming.unless_gone(self._fetched(items)), True
+        return await incoming.unless_gone(self._fetched(items, client_of(incoming, self._keyed))), True
 
     async def _decoded(self, long: LongString) -> Read:
         """An image of many bytes, piece by piece."""
@@ -318,14 +320,15 @@ class Reader:
         except ValueError:
             return ImageBase64Invalid()
 
-    async def _fetched(self, items: list[Read]) -> list[Item | ItemError]:
-        fetched = iter(await self._fetch([item.url for item in items if isinstance(item, Link)]))
+    async def _fetched(self, items: list[Read], client: bytes) -> list[Item | ItemError]:
+        urls = [item.url for item in items if isinstance(item, Link)]
+        fetched = iter(await self._fetch(urls, client))
         return [next(fetched) if isinstance(item, Link) else item for item in items]  # type: ignore[misc]
 
-    async def _fetch(self, urls: list[str]) -> list[Item | ItemError]:
+    async def _fetch(self, urls: list[str], client: bytes) -> list[Item | ItemError]:
         if self._fetcher is None:
             return [ImageUrlDisabled() for _ in urls]
-        fetched = await self._fetcher.fetch_all(urls)
+        fetched = await self._fetcher.fetch_all(urls, client)
         return [one if isinstance(one, ItemError) else self.image_bytes(one) for one in fetched]
 
     def image(self, text: str) -> Read:

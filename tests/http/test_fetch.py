@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -425,12 +426,82 @@ def test_only_the_ports_of_the_policy_are_asked(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "*", "*.", "exa mple", "http://a.b", "a.b:80", "1.2.3", "a/b"]
+    "host",
+    [
+        *("", "*", "*.", "exa mple", "http://a.b", "1.2.3", "a/b", "*:80", "a.b:", "a.b:0"),
+        *("a.b:65536", ":80", "a.b:+80", "a.b:80:80", "::1", "::1:80", "[::1", "[::1]:"),
+        *("[a.b]:80", "a.b:８０"),
+    ],
 )
 def test_an_entry_that_is_no_host_name_is_reported(host: str) -> None:
     """A list that could never match is an error at start, not a puzzle later."""
-    with pytest.raises(ValueError, match="is not a host name"):
-        FetchPolicy(max_bytes=1, hosts=(host,))
+    with pytest.raises(ValueError, match="takes HOST") as caught:
+        FetchPolicy(max_bytes=1, hosts=("good.test", host, "good.test:9000"))
+    assert repr(host) in str(caught.value)
+    assert "good.test" not in str(caught.value)
+
+
+def test_all_entries_that_are_no_hosts_are_named_in_one_line() -> None:
+    """Whoever mends the list need not start again for each of them."""
+    with pytest.raises(ValueError, match=r"^'a b', 'c:0': takes HOST.*$") as caught:
+        FetchPolicy(max_bytes=1, hosts=("a b", "good.test", "c:0"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed"),
+    [
+        ("minio.internal:9000", True),
+        ("MINIO.internal:9000", True),
+        ("[::1]:9000", True),
+        ("[0:0:0:0:0:0:0:1]:9000", True),
+        ("a.store.test:9001", True),
+        ("plain.test", True),
+        ("plain.test:443", True),
+        ("both.test:8080", True),
+        ("both.test:80", True),
+        ("minio.internal", False),
+        ("minio.internal:9001", False),
+        ("[::1]", False),
+        ("store.test:9001", False),
+        ("a.store.test:80", False),
+        ("plain.test:9000", False),
+        ("other.test:9000", False),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_entry_with_a_port_opens_that_port_of_that_host(
+    scheme: str, place: str, allowed: bool
+) -> None:
+    """An image store on its own port; without a port it is 80 and 443, and of nobody else."""
+    hosts = ("minio.internal:9000", "[::1]:9000", "*.store.test:9001", "plain.test")
+    policy = FetchPolicy(max_bytes=1, hosts=(*hosts, "both.test", "both.test:8080"))
+    if allowed:
+        policy.target(f"{scheme}://{place}/bucket/a.png")
+    else:
+        with pytest.raises(ImageUrlForbidden):
+            policy.target(f"{scheme}://{place}/bucket/a.png")
+
+
+def test_a_named_port_is_open_beside_any_public_host() -> None:
+    """A host on its own port can be named though all others are asked on 80 and 443 only."""
+    policy = FetchPolicy(max_bytes=1, any_public=True, hosts=("images.test:9000",))
+    policy.target("http://images.test:9000/")
+    policy.target("http://other.test/")
+    with pytest.raises(ImageUrlForbidden):
+        policy.target("http://other.test:9000/")
+
+
+@pytest.mark.anyio
+async def test_a_private_store_is_fetched_from_by_its_own_port(world: World) -> None:
+    """And a redirect from there to another port of the same machine leads nowhere."""
+    policy = FetchPolicy(
+        max_bytes=100_000, hosts=(f"{OUTSIDE}:{world.port}",), private_ok=True, per_host=3
+    )
+    world.outside.paths["/away"] = redirect(f"http://{OUTSIDE}/image")
+    async with fetching(policy) as fetcher:
+        assert await fetcher.fetch(world.url()) == IMAGE
+    assert await refusal(policy, world.url("/away")) == FORBIDDEN
 
 
 @pytest.mark.parametrize("hosts", [(), ("example.com",)])
@@ -749,7 +820,9 @@ async def test_requests_that_fetch_wait_for_room_in_turn(world: World) -> None:
     """No more is under way at once than memory was given for, and all are served."""
     crowd = world.outside.paths["/count"] = Crowd()
     async with fetching(world.stands(max_held_bytes=200_000)) as fetcher:
-        got = await asyncio.gather(*(fetcher.fetch_all([world.url("/count")]) for _ in range(9)))
+        got = await asyncio.gather(
+            *(fetcher.fetch_all([world.url("/count")], client) for client in range(9))
+        )
     assert got == [[IMAGE]] * 9
     assert crowd.most == 2
 
@@ -773,6 +846,120 @@ async def test_room_that_does_not_come_in_time_is_a_time_out(world: World) -> No
         codes = [getattr(one, "code", "") for one in await fetcher.fetch_all([world.url("/hang")])]
         assert codes == [ImageUrlTimeout.code]
         await hung
+
+
+# -- one client's links and another's ------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hosts", [1, 16], ids=["of one host", "of sixteen hosts"])
+async def test_links_that_never_answer_keep_waiting_only_who_asked_for_them(
+    world: World, hosts: int
+) -> None:
+    """Several requests with sixteen of them each are under way; another client's link is there."""
+    over, silent = asyncio.Event(), asyncio.Event()
+
+    async def hang(writer: asyncio.StreamWriter) -> None:
+        silent.set()
+        await over.wait()
+
+    world.outside.paths["/hang"] = hang
+    names = Names(**{f"host{n}_test": [[OUTSIDE]] for n in range(17)})
+    links = [world.url("/hang", f"host{n % hosts}.test") for n in range(16)]
+    async with fetching(world.worldly(timeout=200.0), names) as fetcher:
+        slow = [asyncio.create_task(fetcher.fetch_all(links, "slow")) for _ in range(9)]
+        await silent.wait()
+        for _ in range(3):
+            async with asyncio.timeout(60):
+                assert await fetcher.fetch_all([world.url(host="host16.test")], "good") == [IMAGE]
+        assert not any(task.done() for task in slow)
+        over.set()
+        await asyncio.gather(*slow)
+
+
+@pytest.mark.anyio
+async def test_names_that_get_no_answer_keep_waiting_only_who_asked_for_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their threads cannot be ended: they are few, and neither look-ups nor the pool wait."""
+    over, stuck = threading.Event(), threading.Semaphore(0)
+
+    def getaddrinfo(host: str, port: int, *_: object, **__: object) -> list[object]:
+        if host != "good.test":
+            stuck.release()
+            over.wait(100)
+            raise OSError("no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (OUTSIDE, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    policy = world.worldly(timeout=200.0, lookup_timeout=100.0)
+    async with fetching(policy) as fetcher:
+        links = [world.url(host=f"nobody{n}.test") for n in range(16)]
+        slow = [asyncio.create_task(fetcher.fetch_all(links, "slow")) for _ in range(3)]
+        while not stuck.acquire(blocking=False):
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            assert await fetcher.fetch_all([world.url(host="good.test")], "good") == [IMAGE]
+            assert await asyncio.to_thread(lambda: 1) == 1
+        threads = [one for one in threading.enumerate() if one.name == "siglit-lookup"]
+        assert len(threads) <= policy.per_host
+        assert all(one.daemon for one in threads)
+        over.set()
+        for got in await asyncio.gather(*slow):
+            assert {getattr(one, "code", "") for one in got} == {ImageUrlFailed.code}
+
+
+@pytest.mark.anyio
+async def test_a_look_up_without_an_answer_ends_in_time_and_holds_its_thread(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client is told; the thread counts against it until the system gives up."""
+    over = threading.Event()
+
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        over.wait(100)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    policy = world.worldly(timeout=100.0, lookup_timeout=0.3, per_host=2)
+    async with fetching(policy) as fetcher:
+        links = [world.url(host=f"nobody{n}.test") for n in range(6)]
+        got = await fetcher.fetch_all(links, "slow")
+        assert {getattr(one, "code", "") for one in got} == {ImageUrlTimeout.code}
+        threads = [one for one in threading.enumerate() if one.name == "siglit-lookup"]
+        assert len(threads) <= 2
+        over.set()
+        while any(one.is_alive() for one in threads):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["localhost", "nobody.invalid", "x" * 64 + ".test"])
+async def test_the_systems_own_look_up_is_read(world: World, host: str) -> None:
+    """Addresses of the machine's own resolver are judged like all others; no name is no image."""
+    policy = world.worldly(hosts=("localhost",))
+    try:
+        url = policy.target(world.url(host=host))
+    except ImageUrlInvalid:
+        return
+    async with fetching(policy) as fetcher:
+        [got] = await fetcher.fetch_all([str(url)])
+    if host == "localhost":
+        assert got == IMAGE
+    else:
+        assert getattr(got, "code", "") in (ImageUrlFailed.code, ImageUrlTimeout.code)
+
+
+@pytest.mark.anyio
+async def test_the_bytes_that_are_fetched_are_shown_beside_their_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a request may bring is held while it is fetched, and nothing afterwards."""
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(fetch, "held", lambda *facts: told.append(facts))
+    async with fetching(world.stands(max_held_bytes=300_000)) as fetcher:
+        await fetcher.fetch_all([world.url()] * 2, "one")
+    assert told == [("images_by_url", 200_000, 300_000), ("images_by_url", 0, 300_000)]
 
 
 @pytest.mark.anyio

@@ -620,7 +620,7 @@ class Web(Fetcher):
         super().__init__(FetchPolicy(max_bytes=1000, any_public=True))
         self.image = image
 
-    async def fetch_all(self, urls: Sequence[str]) -> list[bytes | ItemError]:
+    async def fetch_all(self, urls: Sequence[str], client: object) -> list[bytes | ItemError]:
         return [self.image for _ in urls]
 
 

@@ -1,4 +1,4 @@
-"""Room for fetched bytes: bounded, in turn, and given back whoever leaves."""
+"""What clients share: bounded, in turn, by client, and given back whoever leaves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from litapi.http.byte_budget import ByteBudget
+from litapi.shares import Shares
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ async def settled() -> None:
 
 async def test_what_fits_is_taken_at_once() -> None:
     """And what was given back fits again."""
-    budget = ByteBudget(100)
+    budget = Shares(100)
     assert await budget.take(60) == 60
     assert await budget.take(40) == 40
     assert budget.free == 0
@@ -29,7 +29,7 @@ async def test_what_fits_is_taken_at_once() -> None:
 
 async def test_more_than_there_is_takes_all_of_it() -> None:
     """A request larger than the budget is fetched alone, not never."""
-    budget = ByteBudget(100)
+    budget = Shares(100)
     assert await budget.take(1000) == 100
     budget.give_back(100)
     assert budget.free == 100
@@ -37,7 +37,7 @@ async def test_more_than_there_is_takes_all_of_it() -> None:
 
 async def test_a_small_one_does_not_pass_a_large_one() -> None:
     """First come, first served, though the small one would fit."""
-    budget, order = ByteBudget(100), []
+    budget, order = Shares(100), []
 
     async def take(name: str, wanted: int) -> None:
         await budget.take(wanted)
@@ -54,7 +54,7 @@ async def test_a_small_one_does_not_pass_a_large_one() -> None:
 
 async def test_one_that_leaves_lets_the_next_one_in() -> None:
     """Whoever waited behind it must not wait for ever."""
-    budget = ByteBudget(100)
+    budget = Shares(100)
     await budget.take(50)
     large, small = (asyncio.create_task(budget.take(wanted)) for wanted in (80, 10))
     await settled()
@@ -65,7 +65,7 @@ async def test_one_that_leaves_lets_the_next_one_in() -> None:
 
 async def test_one_that_leaves_as_its_turn_comes_takes_nothing_along() -> None:
     """Cancelled between the turn and the next tick: its room is free again."""
-    budget = ByteBudget(100)
+    budget = Shares(100)
     await budget.take(100)
     waiting = asyncio.create_task(budget.take(30))
     await settled()
@@ -79,7 +79,7 @@ async def test_one_that_leaves_as_its_turn_comes_takes_nothing_along() -> None:
 @pytest.mark.parametrize("seed", range(5))
 async def test_it_is_never_overdrawn_and_ends_as_it_began(seed: int) -> None:
     """Two hundred requests of all sizes, some of which leave at odd moments."""
-    rng, budget, held = Random(seed), ByteBudget(100), 0
+    rng, budget, held = Random(seed), Shares(100), 0
 
     async def one(wanted: int, ticks: int) -> None:
         nonlocal held
@@ -99,3 +99,46 @@ async def test_it_is_never_overdrawn_and_ends_as_it_began(seed: int) -> None:
         await asyncio.sleep(0)
     assert not [task for task in tasks if not task.cancelled() and task.exception()]
     assert (budget.free, held) == (100, 0)
+
+
+async def test_one_client_leaves_half_and_the_next_half_of_the_rest() -> None:
+    """However much the first one wants, a newcomer finds room at once."""
+    shares = Shares(64)
+    greedy = [asyncio.create_task(shares.take(1, "greedy")) for _ in range(100)]
+    await settled()
+    assert shares.free == 32
+    second = [asyncio.create_task(shares.take(1, "second")) for _ in range(100)]
+    await settled()
+    assert shares.free == 16
+    async with asyncio.timeout(60):
+        assert await shares.take(1, "newcomer") == 1
+    for task in (*greedy, *second):
+        task.cancel()
+    await asyncio.gather(*greedy, *second, return_exceptions=True)
+
+
+async def test_whoever_is_over_its_share_is_passed() -> None:
+    """By another client at once; its own turn comes when it has given something back."""
+    shares = Shares(100)
+    await shares.take(40, "one")
+    more = asyncio.create_task(shares.take(40, "one"))
+    await settled()
+    assert not more.done()
+    assert await shares.take(40, "two") == 40
+    shares.give_back(40, "one")
+    assert await more == 40
+    assert shares.free == 20
+
+
+async def test_no_key_holds_more_than_the_most_and_each_key_counts() -> None:
+    """Here a host, for whom two clients ask."""
+    shares = Shares(100, 2)
+    tasks = [asyncio.create_task(shares.take(1, n, "host")) for n in range(5)]
+    await settled()
+    assert [task.done() for task in tasks] == [True, True, False, False, False]
+    shares.give_back(1, 0, "host")
+    await settled()
+    assert [task.done() for task in tasks] == [True, True, True, False, False]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
