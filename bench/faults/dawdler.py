@@ -27,6 +27,7 @@ class End:
     status: int
     closed: bool
     seconds: float
+    heard: bytes = b""
 
 
 async def talk(url: str, said: AsyncIterator[bytes]) -> End:
@@ -49,7 +50,7 @@ async def talk(url: str, said: AsyncIterator[bytes]) -> End:
         sending.cancel()
         await asyncio.wait({sending})
         writer.close()
-    return End(_status(bytes(heard)), closed, time.monotonic() - began)
+    return End(_status(bytes(heard)), closed, time.monotonic() - began, bytes(heard))
 
 
 def _status(heard: bytes) -> int:

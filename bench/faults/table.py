@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bench.faults.attacks import ATTACKS
 from bench.faults.dawdler import dawdlers, floods
 from bench.faults.departure import departures
 from bench.faults.ending import ended
 from bench.faults.inside import inside
 from bench.faults.kill import killed_fronts, killed_workers
+from bench.faults.neighbourhood import neighbourhood
 from bench.faults.nonsense import nonsense
 from bench.faults.outage import hanging_redis, killed_redis, spoilt_redis
 from bench.faults.overload import above_capacity, near_capacity
@@ -31,6 +33,8 @@ ROWS = (
     Row(13, "clients that leave in the middle", departures),
     Row(14, "SIGTERM at load, once and twice", ended),
     Row(15, "soak", soak),
+    *ATTACKS,
+    Row(27, "what lies around the attacks, from a seed", neighbourhood),
 )
 
 

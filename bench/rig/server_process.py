@@ -95,17 +95,7 @@ class ServerProcess:
 
     def family(self) -> dict[int, str]:
         """Process id → command line of the server and all that descends from it."""
-        children: dict[int, list[int]] = {}
-        for pid, parent in _parents():
-            children.setdefault(parent, []).append(pid)
-        found, queue = {}, [self.pid]
-        while queue:
-            pid = queue.pop()
-            with contextlib.suppress(OSError):
-                raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-                found[pid] = raw.replace(b"\0", b" ").decode(errors="replace")
-            queue += children.get(pid, [])
-        return found
+        return family(self.pid)
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 40.0) -> int:
         """End it and return its exit code."""
@@ -129,6 +119,21 @@ class ServerProcess:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def family(root: int) -> dict[int, str]:
+    """Process id → command line of a process and all that descends from it."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in _parents():
+        children.setdefault(parent, []).append(pid)
+    found, queue = {}, [root]
+    while queue:
+        pid = queue.pop()
+        with contextlib.suppress(OSError):
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+            found[pid] = raw.replace(b"\0", b" ").decode(errors="replace")
+        queue += children.get(pid, [])
+    return found
 
 
 def _parents() -> Iterator[tuple[int, int]]:

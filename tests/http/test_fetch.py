@@ -864,7 +864,7 @@ async def test_links_that_never_answer_keep_waiting_only_who_asked_for_them(
         await over.wait()
 
     world.outside.paths["/hang"] = hang
-    names = Names(**{f"host{n}_test": [[OUTSIDE]] for n in range(17)})
+    names = Names(0.0, **{f"host{n}_test": [[OUTSIDE]] for n in range(17)})
     links = [world.url("/hang", f"host{n % hosts}.test") for n in range(16)]
     async with fetching(world.worldly(timeout=200.0), names) as fetcher:
         slow = [asyncio.create_task(fetcher.fetch_all(links, "slow")) for _ in range(9)]

@@ -1,0 +1,417 @@
+"""Rows 17 to 26: what one cheap client could do to all others, and all of it at once.
+
+While an attack lasts, another client asks `/livez` all the time, and good clients send pictures and
+texts whose vectors are computed and judged. What the attacker gets is counted by status and code.
+In the long form each attack meets a server of its own; in the short one they share a server, and
+what one leaves behind counts for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from random import Random
+from urllib.parse import urlsplit
+
+from bench.faults.dawdler import End, talk
+from bench.faults.hostile import accents, amplified, deep_png, even_webp, long_bmp, nested
+from bench.faults.hostile import scanned_jpeg as jpeg
+from bench.faults.kill import workers
+from bench.faults.question import asked, drawn_picture, drawn_pictures, drawn_texts
+from bench.faults.row import Finding, Row
+from bench.faults.stage import Stage
+from bench.faults.traffic import Traffic
+from bench.faults.watcher import FRONT, WORKER, Seen, Watch
+from bench.rig.server_process import ServerProcess
+from litapi.settings import Settings
+
+MB = 1 << 20
+FRONT_MB, WORKER_MB = 400.0, 600.0  # above idle, at most
+LEFT_MB = 200.0  # above idle, some time after an attack
+ALIVE_WITHIN = 0.25  # seconds until /livez says yes
+GOOD_WITHIN = 2.0  # seconds for a good picture, beside what decoding may take
+DECODING = float(getattr(Settings(), "decode_timeout", 0.0))
+FILES_MB = Settings().max_queue_mb + 64.0  # of memory files
+PAUSE = 0.1  # seconds between two questions of a good client
+PIECE = 1 << 18
+SETTLES_WITHIN = 60.0
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+KIND = {"image": b"image/png", "json": b"application/json"}
+_CODE = re.compile(rb'"code": ?"(\w+)"')
+
+Attack = Callable[["Target"], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Target:
+    """The server that an attack is for, and what it said to the attacker."""
+
+    server: ServerProcess
+    long: bool
+    seconds: float  # that an attack may last where its length is a choice
+    said: Counter[str] = field(default_factory=Counter)
+
+    def of(self, long: int, short: int) -> int:
+        """The one or the other, by the form that is played."""
+        return long if self.long else short
+
+    async def post(self, path: str, body: bytes, kind: str = "json") -> None:
+        """Ask, and count what was said."""
+        head = _head(path, len(body), KIND[kind])
+        await self.hear(talk(self.server.url, _pieces(head, body)))
+
+    async def hear(self, talking: Awaitable[End]) -> None:
+        """Count what was said to a connection, or that nothing was."""
+        try:
+            end = await talking
+        except OSError as error:
+            self.said[type(error).__name__] += 1
+            return
+        code = _CODE.search(end.heard)
+        named = f" {code[1].decode()}" if code and end.status != 200 else ""
+        self.said[f"{end.status or 'no answer'}{named}"] += 1
+
+    async def all_at_once(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
+        """Each body over a connection of its own."""
+        await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
+
+
+def _head(path: str, length: int, kind: bytes) -> bytes:
+    return (
+        b"POST %b HTTP/1.1\r\nhost: siglit\r\nconnection: close\r\ncontent-type: %b\r\n"
+        b"content-length: %d\r\n\r\n" % (path.encode(), kind, length)
+    )
+
+
+async def _pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), PIECE):
+            yield view[start : start + PIECE]  # type: ignore[misc]  # a writer takes both
+
+
+# -- the attacks ---------------------------------------------------------------------------------
+
+
+async def unread_answers(target: Target) -> None:
+    """Requests in a row, whose answers nobody reads."""
+    flood = GET * (target.of(16, 4) * MB // len(GET))
+    await asyncio.gather(*(_unread(target, flood) for _ in range(target.of(6, 3))))
+
+
+async def _unread(target: Target, flood: bytes) -> None:
+    parts, loop = urlsplit(target.server.url), asyncio.get_running_loop()
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        await loop.sock_connect(connection, (parts.hostname, parts.port))
+        try:
+            async with asyncio.timeout(target.seconds):
+                await loop.sock_sendall(connection, flood)
+                await asyncio.sleep(target.seconds)
+        except TimeoutError:
+            target.said["nothing more was taken, or all of it"] += 1
+        except OSError as error:
+            target.said[type(error).__name__] += 1
+
+
+async def amplification(target: Target) -> None:
+    """Captions that are built of a template and labels, both long."""
+    bodies = [amplified(), amplified(2, 10_000, 100_000), amplified(200, 2_000, 1_000)]
+    await target.all_at_once("/classify", bodies[: target.of(3, 2)])
+
+
+_fresh = count()
+
+
+def _note() -> bytes:
+    return b"%d" % next(_fresh)
+
+
+async def slow_decoding(target: Target) -> None:
+    """Pictures of a few KB that take long to decode, each of them once."""
+    scans = target.of(700, 700)
+    refined = (0, 0, 0x10)
+    pictures = [
+        *(jpeg(scans, note=_note()) for _ in range(target.of(4, 2))),
+        *(jpeg(4 * scans, note=_note(), band=refined, restarts=True) for _ in range(2)),
+        *(long_bmp(note=next(_fresh)) for _ in range(target.of(4, 2))),
+    ]
+    await target.all_at_once("/embed_image", pictures, "image")
+
+
+async def costly_json(target: Target) -> None:
+    """Bodies that become many objects, deep ones, or none."""
+    bodies = await asyncio.to_thread(nested, target.of(64, 16) * MB - 1024)
+    for name in list(bodies)[: target.of(len(bodies), 5)]:
+        await target.post(
+            "/v1/embeddings" if b'"input"' in bodies[name][:20] else TEXT, bodies[name]
+        )
+
+
+TEXT, IMAGE = "/embed_text", "/embed_image"
+
+
+async def wrong_base64(target: Target) -> None:
+    """Megabytes of letters where base64 belongs."""
+    for body in accents(target.of(30, 10) * 1_000_000).values():
+        await target.post(IMAGE, body)
+
+
+async def half_bodies(target: Target) -> None:
+    """Bodies that stop just before their end and go on in drops."""
+    length = 66_000_000
+    body = bytes(60_000_000)
+    talks = [
+        asyncio.create_task(target.hear(talk(target.server.url, _dripping(length, body))))
+        for _ in range(target.of(40, 16))
+    ]
+    _, open_still = await asyncio.wait(talks, timeout=target.seconds + 10)
+    for talking in open_still:
+        talking.cancel()
+        target.said["open still"] += 1
+    await asyncio.gather(*talks, return_exceptions=True)
+
+
+async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
+    async for piece in _pieces(_head(IMAGE, length, KIND["json"]), body):
+        yield piece
+    while True:
+        await asyncio.sleep(1.0)
+        yield bytes(1500)
+
+
+async def left_pictures(target: Target) -> None:
+    """Large pictures whose clients do not wait."""
+    size = 20 * MB - 64
+    numbers = range(target.of(120, 40))
+    await asyncio.gather(*(_leaves(target, size, number) for number in numbers))
+
+
+async def _leaves(target: Target, size: int, number: int) -> None:
+    start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
+    parts = urlsplit(target.server.url)
+    try:
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        async for piece in _pieces(_head(IMAGE, size, KIND["image"]), start, _zeros(size - 16)):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.5)
+        writer.close()
+        target.said["left"] += 1
+    except OSError as error:
+        target.said[type(error).__name__] += 1
+
+
+@cache
+def _zeros(size: int) -> bytes:
+    return bytes(size)
+
+
+async def many_patches(target: Target) -> None:
+    """Small pictures for which a request wants many patches."""
+    bodies = []
+    for number in range(target.of(4, 2)):
+        pictures = [drawn_picture(f"{number} {n % 8}", canvas=(32, 32)) for n in range(128)]
+        images = [base64.b64encode(one).decode() for one in pictures]
+        bodies.append(json.dumps({"images": images, "max_num_patches": 4096}).encode())
+    await target.all_at_once(IMAGE, bodies)
+
+
+async def wide_pixels(target: Target) -> None:
+    """Pictures with few bytes and many pixels, of modes that take several bytes for each."""
+    pictures = await asyncio.to_thread(_wide, target.of(3, 1))
+    await target.all_at_once(IMAGE, pictures, "image")
+
+
+def _wide(many: int) -> list[bytes]:
+    deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
+    return [*(even_webp(_note()) for _ in range(2 * many)), *deep[:many]]
+
+
+ALL: tuple[Attack, ...] = (
+    unread_answers,
+    amplification,
+    slow_decoding,
+    costly_json,
+    wrong_base64,
+    half_bodies,
+    left_pictures,
+    many_patches,
+    wide_pixels,
+)
+
+
+# -- the good clients beside them ----------------------------------------------------------------
+
+
+class Beside:
+    """Good clients, and somebody who watches the server, while it is attacked."""
+
+    def __init__(self, target: Target, texts: Traffic, pictures: Traffic, watch: Watch) -> None:
+        self.target = target
+        self.texts = texts
+        self.pictures = pictures
+        self._watch = watch
+
+    @property
+    def seen(self) -> Seen:
+        """Once the attack is over."""
+        return self._watch.seen
+
+
+@asynccontextmanager
+async def beside(
+    stage: Stage, *flags: str, seconds: float = 4.0, clients: int = 1
+) -> AsyncIterator[Beside]:
+    """A server with good clients of it: what is done inside is the attack."""
+    server = await stage.server(*flags)
+    small = asked(drawn_texts(40, seed=17)), asked(drawn_pictures(12))
+    async with (
+        await stage.traffic(server, small[0], fresh=1.0) as texts,
+        await stage.traffic(server, small[1], fresh=1.0) as pictures,
+    ):
+        for traffic in (texts, pictures):  # what grows with the first questions is no attack's
+            await traffic.once_each(traffic.questions)
+            traffic.turn()
+        watch = Watch(server)
+        target = Target(server, stage.long, stage.of(20.0, seconds))
+        async with watch, _asking(clients, texts, pictures):
+            yield Beside(target, texts, pictures, watch)
+    stage.idle.setdefault(server.url, watch.seen.first)
+    if stage.long:
+        await asyncio.to_thread((await stage.spent(*flags)).stop)
+
+
+@asynccontextmanager
+async def _asking(clients: int, *kinds: Traffic) -> AsyncIterator[None]:
+    """Each kind asked by so many clients that pause; leaving waits for the last answers."""
+    over = asyncio.Event()
+    tasks = [asyncio.create_task(_asks(kind, over)) for kind in kinds for _ in range(clients)]
+    try:
+        yield
+    finally:
+        over.set()
+        await asyncio.gather(*tasks)
+
+
+async def _asks(traffic: Traffic, over: asyncio.Event) -> None:
+    while not over.is_set():
+        await traffic.next()
+        await asyncio.sleep(PAUSE)
+
+
+def judge(stage: Stage, finding: Finding, played: Beside, *, stopped: bool = False) -> None:
+    """Hold what was seen against the bounds. `stopped`: no picture could be computed meanwhile."""
+    seen, idle = played.seen, stage.idle[played.target.server.url]
+    texts, pictures = played.texts.turn(), played.pictures.turn()
+    for tally in (texts, pictures):
+        finding.take(tally)
+    front, worker = seen.grown(FRONT, idle), seen.grown(WORKER, idle)
+    finding.must(not seen.ended, f"nothing has to be ended for its size: {seen.ended}")
+    finding.must(front <= FRONT_MB, f"HTTP process {front:.0f} of {FRONT_MB:.0f} MB above idle")
+    finding.must(worker <= WORKER_MB, f"worker {worker:.0f} of {WORKER_MB:.0f} MB above idle")
+    finding.must(seen.shared_grown <= FILES_MB, f"memory files {seen.shared_grown:.0f} MB")
+    finding.must(seen.failed == 0, f"/livez always says yes: {seen.failed} of {seen.asked} not")
+    finding.must(seen.asked > 0, "/livez is asked")
+    slowest = max(pictures.seconds, default=0.0)
+    finding.timely(seen.longest <= ALIVE_WITHIN, f"/livez within {1e3 * ALIVE_WITHIN:.0f} ms")
+    finding.timely(stopped or slowest <= GOOD_WITHIN + DECODING, "a good picture in time")
+    finding.note(
+        f"HTTP process {front:+.0f} MB, worker {worker:+.0f} MB, memory files"
+        f" {seen.shared_grown:+.0f} MB, /livez {1e3 * seen.longest:.0f} ms at most, good picture"
+        f" {slowest:.2f} s, good text {max(texts.seconds, default=0.0):.2f} s;"
+        f" said: {dict(played.target.said.most_common())}"
+    )
+    answers = [what for what in played.target.said if what.startswith("5")]
+    finding.must(not answers, f"no 5xx: {answers}")
+
+
+# -- the rows ------------------------------------------------------------------------------------
+
+
+def _row(number: int, fault: str, attack: Attack, *flags: str) -> Row:
+    async def play(stage: Stage, finding: Finding) -> None:
+        async with beside(stage, *flags) as played:
+            await attack(played.target)
+        judge(stage, finding, played)
+
+    play.__doc__ = attack.__doc__
+    return Row(number, fault, play)
+
+
+async def stopped_worker(stage: Stage, finding: Finding) -> None:
+    """Large pictures whose clients leave while the image worker stands still."""
+    async with beside(stage) as played:
+        worker = await _image_worker(played.target.server)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            await left_pictures(played.target)
+            await asyncio.sleep(1.0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGCONT)
+    judge(stage, finding, played, stopped=True)
+
+
+async def _image_worker(server: ServerProcess) -> int:
+    """The worker that spends its time when a picture is embedded."""
+    before = {pid: _ticks(pid) for pid in workers(server)}
+    target = Target(server, long=False, seconds=1.0)
+    for number in range(4):
+        await target.post(IMAGE, drawn_picture(f"whose {number}", canvas=(1500, 1500)), "image")
+    return max(before, key=lambda pid: _ticks(pid) - before[pid])
+
+
+def _ticks(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+async def all_of_it(stage: Stage, finding: Finding) -> None:
+    """All attacks at once, again and again, with good clients beside them; then memory is flat."""
+    async with beside(stage, clients=2) as played:
+        played.target.long = False
+        ends = time.monotonic() + stage.of(120.0, 8.0)
+        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ALL))
+        url = played.target.server.url
+        stage.idle.setdefault(url, {})
+    judge(stage, finding, played)
+    finding.must(finding.tally.refused <= finding.tally.sent // 2, "most good ones are answered")
+
+
+async def _again(target: Target, attack: Attack, ends: float) -> None:
+    rng = Random(attack.__name__)
+    while time.monotonic() < ends:
+        await attack(target)
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+
+ATTACKS = (
+    _row(17, "pipelined requests whose answers nobody reads", unread_answers),
+    _row(18, "captions that grow beyond their template and labels", amplification),
+    _row(19, "small pictures that take long to decode", slow_decoding),
+    _row(20, "JSON that becomes many objects", costly_json),
+    _row(21, "letters where base64 belongs", wrong_base64),
+    _row(22, "bodies that stop just before their end", half_bodies),
+    Row(23, "pictures left behind while their worker stands still", stopped_worker),
+    _row(
+        24, "more patches than the server has by default", many_patches, "--max-num-patches", "64"
+    ),
+    _row(25, "pictures of few bytes and many pixels", wide_pixels),
+    Row(26, "all of rows 17 to 25 at once", all_of_it),
+)

@@ -1,0 +1,111 @@
+"""Small inputs that cost a server much: pictures and bodies built by hand, each of its own kind."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+
+from PIL import Image
+
+SIDE = 7000  # pixels; 49 of the 50 million that a picture may have
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def scanned_jpeg(
+    scans: int,
+    *,
+    note: bytes = b"",
+    side: int = SIDE,
+    band: tuple[int, int, int] = (1, 63, 0x00),
+    restarts: bool = False,
+) -> bytes:
+    """A grey progressive JPEG with so many scans that hold nothing, of ten bytes each.
+
+    `band` is first and last coefficient and the two bit positions; with `restarts` the decoder
+    looks for a restart marker after every block.
+    """
+    code = bytes([1, *bytes(15), 0])  # one code of one bit: end of block
+    tables = _segment(0xDB, bytes([0, *[1] * 64])) + _segment(0xC4, b"\x00" + code + b"\x10" + code)
+    frame = _segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + bytes([1, 0x11, 0]))
+    every = _segment(0xDD, struct.pack(">H", 1)) if restarts else b""
+    first = _segment(0xDA, bytes([1, 1, 0, 0, 0, 1]))
+    scan = _segment(0xDA, bytes([1, 1, 0, *band]))
+    head = b"\xff\xd8" + _segment(0xFE, note) + tables + frame + every
+    return head + first + scan * scans + b"\xff\xd9"
+
+
+def long_bmp(width: int = 50_000_000, note: int = 0) -> bytes:
+    """One pixel and the end of a line, in a compressed BMP that is one line high."""
+    lines = b"\x01\x00\x00\x00\x00\x01"
+    info = struct.pack("<IiiHHIIiiII", 40, width, 1, 1, 8, 1, 0, note, 0, 256, 0)
+    head = struct.pack("<IHHI", 1078 + len(lines), 0, 0, 1078)
+    return b"BM" + head + info + bytes(1024) + lines
+
+
+def even_webp(note: bytes = b"", side: int = SIDE) -> bytes:
+    """One colour, half transparent, without loss: a few bytes for four a pixel."""
+    buffer = io.BytesIO()
+    colour = (200, 10, len(note), 128)
+    Image.new("RGBA", (side, side), colour).save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    chunks = buffer.getvalue()[12:] + b"NOTE" + struct.pack("<I", len(note)) + note
+    chunks += bytes(len(chunks) % 2)
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
+def deep_png(note: bytes = b"", side: int = SIDE, colour: int = 6) -> bytes:
+    """Sixteen bits a channel, with transparency where `colour` is 6: eight bytes a pixel."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    packer, row = zlib.compressobj(1), bytes(1 + side * channels * 2)
+    data = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
+    head = struct.pack(">IIBBBBB", side, side, 16, colour, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"tEXt", b"a\0" + note), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, body) for name, body in chunks)
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+# -- bodies --------------------------------------------------------------------------------------
+
+
+def nested(size: int) -> dict[str, bytes]:
+    """Bodies of about `size` bytes of JSON that become many objects, or deep ones, by name."""
+    half = size // 2 - 20
+    pair, key = b'{"a":', b'"b":0,'
+    return {
+        "brackets": b'{"input":' + b"[" * half + b"]" * half + b"}",
+        "brackets left open": b'{"input":' + b"[" * (size - 20),
+        "objects in objects": pair * (size // 6) + b"0" + b"}" * (size // 6),
+        "empty lists": b'{"input":[' + b"[]," * (size // 3 - 10) + b"[]]}",
+        "empty objects": b'{"texts":[' + b"{}," * (size // 3 - 10) + b"{}]}",
+        "numbers": b'{"texts":[' + b"0," * (size // 2 - 10) + b"0]}",
+        "keys": b"{" + key * (size // len(key) - 2) + b'"c":0}',
+        "one string": b'{"texts":["' + b"a" * (size - 20) + b'"]}',
+        "escapes": b'{"texts":["' + b"\\u00e9" * (size // 6 - 4) + b'"]}',
+        "blanks": b" " * (size - 20) + b'{"text":"a"}',
+    }
+
+
+def accents(many: int) -> dict[str, bytes]:
+    """Text where base64 belongs, of so many characters, by name."""
+    plain = "é".encode() * many
+    return {
+        "accents": b'{"image":"' + plain + b'"}',
+        "accents after base64": b'{"image":"' + b"A" * many + plain[: many // 2 * 2] + b'"}',
+        "accents in a list": b'{"images":["' + plain + b'"]}',
+        "blanks in base64": b'{"image":"' + b"A  \\n" * (many // 4) + b'"}',
+        "accents in a data URI": b'{"image":"data:image/png;base64,' + plain + b'"}',
+    }
+
+
+def amplified(labels: int = 3, size: int = 100_000, places: int = 10_000) -> bytes:
+    """A question to /classify whose captions would have `labels` · `size` · `places` characters."""
+    names = [chr(ord("a") + n) * size for n in range(labels)]
+    return json.dumps({"image": "", "labels": names, "template": "{label}" * places}).encode()

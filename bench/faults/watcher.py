@@ -1,0 +1,182 @@
+"""What an attack does to the server's memory and to its health route, seen from a process apart.
+
+The process that attacks has its hands full: what it measured itself would be its own delays. So a
+child asks `/livez` over new connections all the time, as a liveness probe does, and reads from the
+kernel twenty times a second what each process of the server holds. It also ends a process that
+grows beyond all bounds, so that an attack that gets through does not take the machine along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from bench.faults.vitals import Vitals
+from bench.rig.server_process import ROOT, ServerProcess, family, maps_torch
+
+SAMPLE_EVERY = 0.05  # seconds
+ASK_EVERY = 0.02  # seconds between an answer of /livez and the next question
+LOOK_EVERY = 0.5  # seconds between two looks at which processes there are
+TOO_MUCH_MB = 3000.0  # of one process, which is ended then
+SILENT_AFTER = 60.0  # seconds without an answer of /livez
+FRONT, WORKER = "http", "worker"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen: memory in MB by process and in memory files, seconds until `/livez` said yes.
+
+    `shared` is the whole machine's, as a file on its way from one process to another is in nobody's
+    table: first, most, last.
+    """
+
+    roles: dict[str, str] = field(default_factory=dict)  # process → FRONT or WORKER
+    first: dict[str, float] = field(default_factory=dict)
+    peak: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    shared: list[float] = field(default_factory=list)
+    asked: int = 0
+    failed: int = 0
+    longest: float = 0.0
+    ended: list[str] = field(default_factory=list)
+
+    def grown(self, role: str, idle: Mapping[str, float], how: str = "peak") -> float:
+        """The most that a process of a role held above what it, or the least of them, had idle."""
+        sizes: dict[str, float] = getattr(self, how)
+        mine = [pid for pid, what in self.roles.items() if what == role]
+        least = min((idle[pid] for pid in mine if pid in idle), default=0.0)
+        return max((sizes[pid] - idle.get(pid, least) for pid in mine if pid in sizes), default=0.0)
+
+    @property
+    def shared_grown(self) -> float:
+        """The most by which memory files grew."""
+        return self.shared[1] - self.shared[0]
+
+
+class Watch:
+    """`async with Watch(server) as watch:` and afterwards `watch.seen`."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._arguments = [server.url, str(server.pid)]
+        self.seen = Seen()
+
+    async def __aenter__(self) -> Self:
+        self._child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "bench.faults.watcher", *self._arguments),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        await self._pipe().readline()
+        return self
+
+    def _pipe(self) -> asyncio.StreamReader:
+        if self._child.stdout is None:
+            raise RuntimeError("the watcher has no pipe")
+        return self._child.stdout
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        told, _errors = await self._child.communicate(b"")  # which ends its input
+        self.seen = Seen(**json.loads(told or b"{}"))
+
+
+# -- the child -----------------------------------------------------------------------------------
+
+
+def main(url: str, root: int) -> None:
+    """Watch until the standard input ends; then print what was seen."""
+    seen, over = Seen(), threading.Event()
+    threading.Thread(target=_listen, args=(over,), daemon=True).start()
+    asking = threading.Thread(target=_ask, args=(url, seen, over), daemon=True)
+    asking.start()
+    looked = -LOOK_EVERY
+    first = True
+    while not over.is_set():
+        if time.monotonic() - looked >= LOOK_EVERY:
+            seen.roles.update(dict(_roles(root)))
+            looked = time.monotonic()
+        _sample(seen)
+        if first:
+            print("ready", flush=True)
+            first = False
+        over.wait(SAMPLE_EVERY)
+    asking.join(SILENT_AFTER)
+    _sample(seen)
+    print(json.dumps({name: getattr(seen, name) for name in Seen.__slots__}), flush=True)
+
+
+def _listen(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
+def _roles(root: int) -> Iterator[tuple[str, str]]:
+    for pid, line in family(root).items():
+        with contextlib.suppress(OSError):
+            if maps_torch(pid):
+                yield str(pid), WORKER
+            elif pid != root and "litapi serve" in line and os.getsid(pid) == pid:
+                yield str(pid), FRONT
+
+
+def _sample(seen: Seen) -> None:
+    for pid in seen.roles:
+        size = Vitals.of([int(pid)]).resident_mb
+        if size == 0.0:  # it has ended
+            continue
+        seen.first.setdefault(pid, size)
+        seen.peak[pid] = max(size, seen.peak.get(pid, 0.0))
+        seen.last[pid] = size
+        if size > TOO_MUCH_MB:
+            seen.ended.append(f"{seen.roles[pid]} process at {size:.0f} MB")
+            with contextlib.suppress(OSError):
+                os.kill(int(pid), signal.SIGKILL)
+    now = _shared_mb()
+    first, most, _ = seen.shared or (now, now, now)
+    seen.shared = [first, max(most, now), now]
+
+
+def _shared_mb() -> float:
+    found = re.search(r"^Shmem:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def _ask(url: str, seen: Seen, over: threading.Event) -> None:
+    parts = urlsplit(url)
+    while not over.wait(ASK_EVERY):
+        began = time.monotonic()
+        try:
+            alive = _alive(parts.hostname or "", parts.port or 80)
+        except OSError:
+            alive = False
+        seen.asked += 1
+        seen.failed += not alive
+        seen.longest = max(seen.longest, time.monotonic() - began)
+
+
+def _alive(host: str, port: int) -> bool:
+    with socket.create_connection((host, port), timeout=SILENT_AFTER) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: siglit\r\nconnection: close\r\n\r\n")
+        return connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
