@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -12,12 +16,24 @@ import pytest
 from bench.balance.balancer import BALANCERS, DEPLOY, Balancer, Missing, replaced
 from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
-from litapi.errors import BodyTooLarge, NotReady
+from litapi.errors import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    HttpInvalid,
+    MethodNotAllowed,
+    NotReady,
+    Overloaded,
+    RequestTimeout,
+    RouteUnknown,
+    ServiceError,
+)
+from litapi.http.connection import Patience
 from litapi.settings import Settings
 
 NGINX = (DEPLOY / "nginx" / "nginx.conf").read_text()
 HAPROXY = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
 SERVER = (DEPLOY.parent / "litapi" / "server.py").read_text()
+LARGE_HEADS = {HttpInvalid.code, HeadersTooLarge.code}
 SCALE = {"s": 1, "k": 1 << 10, "m": 1 << 20, "": 1}
 
 
@@ -61,6 +77,7 @@ def test_nginx_has_the_limits_and_time_outs_of_the_service() -> None:
     assert number(NGINX, "client_header_timeout") == settings.header_timeout
     assert number(NGINX, "client_body_timeout") == settings.body_timeout
     assert number(NGINX, "large_client_header_buffers 4") == settings.max_header_bytes
+    assert number(NGINX, "send_timeout") == Patience().unsent_seconds
     assert number(NGINX, "proxy_read_timeout") > settings.timeout
     upstream, server = NGINX.split("server {", 1)
     assert number(upstream, "keepalive_timeout") < keep_alive()
@@ -80,9 +97,20 @@ def test_haproxy_has_the_limits_and_time_outs_of_the_service() -> None:
 @pytest.mark.parametrize("text", [NGINX, HAPROXY], ids=["nginx", "haproxy"])
 def test_their_own_errors_have_the_services_form(text: str) -> None:
     """The same codes and sentences, so that a client needs to know one form."""
-    large = BodyTooLarge()
-    assert f'"{large.message}","type":"{large.type}","code":"{large.code}"' in text
-    assert f'"type":"{NotReady().type}","code":"{NotReady.code}"' in text
+    errors: tuple[ServiceError, ...] = (
+        *(HttpInvalid(), RequestTimeout(), BodyTooLarge(), Overloaded(), ServiceError()),
+        *(RouteUnknown(), NotReady("No instance could answer; try again shortly.")),
+    )
+    for error in errors:
+        assert f'"{error.message}","type":"{error.type}","code":"{error.code}"' in text, error.code
+    for status in (*(400, 408, 413, 429, 500, 502, 503, 504),):
+        assert re.search(rf"(error_page|http-error status)[ \d]* {status} ", text), status
+
+
+def test_nginx_names_errors_that_only_it_has() -> None:
+    """A head too large, and a method that it does not pass on."""
+    for error in (HeadersTooLarge(), MethodNotAllowed()):
+        assert f'"{error.message}","type":"{error.type}","code":"{error.code}"' in NGINX
 
 
 def test_a_dead_instance_costs_no_answer(before: httpx.Client) -> None:
@@ -92,10 +120,193 @@ def test_a_dead_instance_costs_no_answer(before: httpx.Client) -> None:
         assert answer.status_code == 200, answer.text
 
 
-def test_metrics_are_not_for_the_world(before: httpx.Client) -> None:
-    """Prometheus asks the instances themselves."""
-    assert before.get("/metrics").status_code == 404
-    assert before.get("/readyz").status_code == 200
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics",
+        "/%6detrics",
+        "/%6D%65%74%72%69%63%73",
+        "/METRICS",
+        "/metrics/",
+        "//metrics",
+        "/./metrics",
+        "/%2e/metrics",
+        "/x/../metrics",
+        "/docs/../metrics",
+        "/docs/%2e%2e/metrics",
+        "/v1/models/..%2f..%2fmetrics",
+        "/static-offline-docs/../metrics",
+        "/metrics/../info/../metrics",
+        "/metrics?a=/info",
+        "/metrics;a",
+        "/metrics%00",
+        "/metrics%20",
+        "/metrics%3f",
+        "/\\metrics",
+        "http://a/metrics",
+        "http://a/%6detrics",
+        "/litserve/info",
+        "/anything",
+    ],
+)
+def test_metrics_are_not_for_the_world(before: httpx.Client, path: str) -> None:
+    """Prometheus asks the instances themselves; no spelling of the path goes past the rule."""
+    status, body = _said(before.base_url, f"GET {path} HTTP/1.1\r\nhost: a\r\n")
+    assert 400 <= status < 500
+    assert json.loads(body)["error"]["code"] in (
+        RouteUnknown.code,
+        HttpInvalid.code,
+        "model_not_found",
+    )
+
+
+def test_every_route_but_metrics_passes(before: httpx.Client) -> None:
+    """A route that is added to the service has to be added here; a trailing slash is the same."""
+    paths = before.get("/openapi.json").json()["paths"]
+    assert "/metrics" in paths
+    for path in [*(paths.keys() - {"/metrics"}), "/docs", "/redoc"]:
+        shown = path.replace("{model}", "google/siglip2")
+        for text in (NGINX, HAPROXY):
+            assert re.search(_public(text), shown), shown
+            assert re.search(_public(text), f"{shown}/"), shown
+        answer = before.get(shown)
+        edges = answer.headers.get("x-request-id") is None and not answer.is_success
+        assert not edges, (shown, answer.text)
+
+
+def _public(text: str) -> str:
+    """Which paths go through, as one expression."""
+    found = re.search(r"\^/\(embed_text.*?/\?\$", text)
+    assert found is not None
+    return found[0] + "|^/(v1/models|docs|redoc|static-offline-docs)/"
+
+
+def _said(url: httpx.URL, head: str, then: bytes = b"") -> tuple[int, bytes]:
+    """Status and body of the answer to lines that no client library would send."""
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+        connection.sendall(f"{head}connection: close\r\n\r\n".encode() + then)
+        heard = b"".join(iter(lambda: connection.recv(65536), b""))
+    status, _, rest = heard.partition(b"\r\n")
+    return int(status.split()[1]), rest.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("head", "codes"),
+    [
+        ("GET /livez HTTP/1.1\r\n", {HttpInvalid.code, "alive"}),
+        ("GET /livez HTTP/1.1\r\nhost: a\r\nno colon\r\n", {HttpInvalid.code, "alive"}),
+        (f"GET /{'a' * 300_000} HTTP/1.1\r\nhost: a\r\n", LARGE_HEADS),
+        (f"GET /livez HTTP/1.1\r\nhost: a\r\nx: {'a' * 300_000}\r\n", LARGE_HEADS),
+        ("POST /embed_text HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n", {HttpInvalid.code}),
+    ],
+)
+def test_what_it_cannot_read_is_refused_in_the_services_form(
+    kind: type[Balancer], before: httpx.Client, head: str, codes: set[str]
+) -> None:
+    """An error is JSON with a code; only HAProxy's parser has words that cannot be changed."""
+    status, body = _said(before.base_url, head)
+    if kind.name == "haproxy" and body.startswith(b"<html>"):
+        assert status == 400
+        return
+    content = json.loads(body)
+    code = content["error"]["code"] if status >= 400 else content["status"]
+    assert code in codes
+
+
+@pytest.mark.parametrize("sent", ["", "content-length: 99\r\n\r\n{"], ids=["head", "body"])
+def test_what_stands_still_is_cut(kind: type[Balancer], before: httpx.Client, sent: str) -> None:
+    """As by the service: the connection ends, without a word or with an error of its form."""
+    url, heard = before.base_url, b""
+    with (
+        socket.create_connection((url.host, url.port or 80), timeout=120) as connection,
+        contextlib.suppress(ConnectionResetError),
+    ):
+        connection.sendall(f"POST /embed_text HTTP/1.1\r\nhost: a\r\n{sent}".encode())
+        while piece := connection.recv(65536):
+            heard += piece
+    assert not heard or heard.startswith(b"HTTP/1.1 408 ")
+    if heard and (sent or kind.name != "haproxy"):  # whose parser has words of its own
+        assert RequestTimeout.code.encode() in heard
+
+
+def test_one_address_keeps_few_dripping_bodies_open_at_nginx() -> None:
+    """nginx knows no least rate; whoever drips is told to come back, and others are answered."""
+    nginx = BALANCERS["nginx"]
+    try:
+        nginx.find()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    most = number(NGINX, "limit_conn clients")
+    head = b"POST /embed_text HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{"
+    with nginx([free_port()]) as balancer, contextlib.ExitStack() as stack:
+        url = httpx.URL(balancer.url)
+        told = b""
+        for _ in range(most + 8):
+            connection = socket.create_connection((url.host, url.port or 80), timeout=60)
+            stack.enter_context(connection)
+            connection.sendall(head)
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                told = told or connection.recv(65536)
+        deadline = time.monotonic() + 60
+        connection.settimeout(60)
+        while not told and time.monotonic() < deadline:
+            told = connection.recv(65536)
+    assert b" 429 " in told
+    assert Overloaded.code.encode() in told
+    assert b"Retry-After: 1" in told
+
+
+def test_an_upgrade_is_not_offered_to_an_instance(kind: type[Balancer]) -> None:
+    """Nor is a body taken for the next request: what arrives has no Upgrade and its whole body."""
+    body = b"GET /livez HTTP/1.1\r\nhost: evil\r\n"
+    lines = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMA\r\n"
+    head = f"POST /embed_text HTTP/1.1\r\nhost: a\r\n{lines}content-length: {len(body)}\r\n"
+    with _Instance() as instance, kind([instance.port]) as balancer:
+        url = httpx.URL(balancer.url)
+        with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+            connection.sendall(f"{head}\r\n".encode() + body)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    [heard] = [one for one in instance.heard if b"embed_text" in one]
+    got, _, rest = heard.partition(b"\r\n\r\n")
+    assert b"upgrade" not in got.lower()
+    assert b"http2-settings" not in got.lower()
+    assert rest == body
+
+
+class _Instance:
+    """Somebody who answers all requests alike, and keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+
+    def __enter__(self) -> _Instance:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            heard = b""
+            while b"\r\n\r\n" not in heard or (b"embed_text" in heard and b"evil\r\n" not in heard):
+                piece = connection.recv(65536)
+                if not piece:
+                    break
+                heard += piece
+            self.heard.append(heard)
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+            )
 
 
 def test_a_large_body_passes_and_a_larger_one_is_refused(before: httpx.Client) -> None:

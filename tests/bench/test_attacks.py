@@ -1,0 +1,215 @@
+"""The attacks of the table: what they send is what they say, and their judges are not blind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+from PIL import Image
+
+from bench.faults import hostile
+from bench.faults.attacks import FRONT_MB, Beside, Target, judge
+from bench.faults.neighbourhood import MAKERS, faults, neighbours
+from bench.faults.row import Finding
+from bench.faults.stage import Stage
+from bench.faults.tally import Tally
+from bench.faults.watcher import FRONT, WORKER, Seen, Watch
+
+# -- what is sent --------------------------------------------------------------------------------
+
+
+def opened(picture: bytes) -> Image.Image:
+    """The picture, decoded."""
+    image = Image.open(io.BytesIO(picture))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_each_scan_of_the_slow_picture_takes_ten_bytes_and_it_still_decodes(restarts: bool) -> None:
+    """So a few KB have hundreds of scans, each of which goes over all pixels."""
+    few, many = (hostile.scanned_jpeg(n, side=64, restarts=restarts) for n in (1, 101))
+    assert len(many) - len(few) == 1000
+    assert opened(many).size == (64, 64)
+
+
+def test_the_long_picture_is_a_line_that_decodes() -> None:
+    """One pixel, and then the end of a line of thousands."""
+    assert opened(hostile.long_bmp(5000)).size == (5000, 1)
+
+
+def test_the_wide_pictures_have_few_bytes_and_all_channels() -> None:
+    """They decode, each is another one by its note, and none has many bytes for its pixels."""
+    webp, deep = hostile.even_webp(b"1", side=300), hostile.deep_png(b"1", side=300)
+    assert opened(webp).mode == "RGBA"
+    assert opened(deep).size == (300, 300)
+    assert hostile.even_webp(b"22", side=300) != webp
+    assert max(len(webp), len(deep)) < 20_000
+
+
+def test_bodies_of_json_have_the_size_that_is_asked_for() -> None:
+    """Just below it, so that a limit by size does not refuse them."""
+    for name, body in hostile.nested(100_000).items():
+        assert 0.9 * 100_000 < len(body) <= 100_000, name
+    assert json.loads(hostile.nested(1000)["empty objects"])["texts"][0] == {}
+
+
+def test_text_where_base64_belongs_is_json() -> None:
+    """Only the base64 is wrong."""
+    for name, body in hostile.accents(40).items():
+        assert json.loads(body), name
+
+
+def test_captions_would_be_many_times_what_is_sent() -> None:
+    """370 KB for three billion characters."""
+    body = json.loads(hostile.amplified())
+    assert len(body["template"]) // len("{label}") * sum(map(len, body["labels"])) == 3 * 10**9
+
+
+def test_the_neighbours_are_the_same_for_the_same_seed() -> None:
+    """A failure can be played again, and there are many of each kind."""
+    first, again = list(neighbours(20)), list(neighbours(20))
+    assert first == again
+    for maker in MAKERS:
+        mine = {wire for kind, wire in first if kind == maker.__name__}
+        assert len(mine) > 5, maker.__name__
+        assert maker(Random(1)) == maker(Random(1))
+
+
+# -- the judges ----------------------------------------------------------------------------------
+
+ERROR = b'{"error":{"message":"a","type":"b","code":"c","param":null}}'
+
+
+@pytest.mark.parametrize(
+    ("heard", "wrong"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", []),
+        (b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n" + ERROR, []),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}", []),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 500 Oh\r\n\r\n" + ERROR, ["500"]),
+        (b"HTTP/1.1 503 No\r\n\r\n" + ERROR, ["503"]),
+        (b"HTTP/1.1 404 No\r\na: b\r\n\r\n{}", ["404 in no shared form"]),
+        (b"", ["no answer"]),
+        (b"oh", ["no answer"]),
+    ],
+)
+def test_answers_on_a_connection_are_judged_one_by_one(heard: bytes, wrong: list[str]) -> None:
+    """Any but 2xx and 4xx is wrong, and a 4xx without the shared form as well."""
+    assert faults(heard) == wrong
+
+
+class _Asked:
+    """What became of a good client's questions."""
+
+    def turn(self) -> Tally:
+        return Tally(sent=1, answered=1, seconds=[0.1])
+
+
+class _Watched:
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+
+
+def judged(seen: Seen, said: str = "400 invalid_json") -> Finding:
+    """What the judge says of it, with a process of each role that had 100 MB idle."""
+    server = type("Server", (), {"url": "a"})()
+    target = Target(server, long=False, seconds=1.0)
+    target.said[said] += 1
+    stage, finding = Stage(long=True), Finding(long=True)
+    stage.idle["a"] = {"1": 100.0, "2": 100.0}
+    beside = Beside(target, _Asked(), _Asked(), _Watched(seen))  # type: ignore[arg-type]
+    judge(stage, finding, beside)
+    return finding
+
+
+def seen(front: float = 200.0, worker: float = 200.0, **changes: object) -> Seen:
+    """Something harmless, with changes."""
+    facts: dict[str, object] = {
+        "roles": {"1": FRONT, "2": WORKER},
+        "peak": {"1": front, "2": worker},
+        "shared": [1.0, 2.0, 1.0],
+        "asked": 10,
+        "longest": 0.01,
+    }
+    return Seen(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def test_what_stays_within_the_bounds_holds() -> None:
+    """Memory, memory files, /livez and good answers."""
+    assert judged(seen()).broken == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        seen(front=FRONT_MB + 101),
+        seen(worker=801.0),
+        seen(shared=[0.0, 2000.0, 0.0]),
+        seen(longest=0.3),
+        seen(failed=1),
+        seen(asked=0),
+        seen(ended=["http process at 3001 MB"]),
+        seen(roles={"1": FRONT, "3": WORKER}, peak={"1": 100.0, "3": 900.0}),
+    ],
+)
+def test_what_passes_a_bound_does_not_hold(bad: Seen) -> None:
+    """Each of them, also of a process that was not there before."""
+    assert len(judged(bad).broken) == 1
+
+
+def test_a_500_to_the_attacker_does_not_hold() -> None:
+    """What is refused is named."""
+    assert judged(seen(), "500 internal").broken != []
+
+
+def test_the_watcher_sees_what_a_process_holds_and_who_answers() -> None:
+    """A server that grows by 100 MB with the first answer, and says when it has given five."""
+    code = (
+        "import http.server as h, os\n"
+        "class A(h.BaseHTTPRequestHandler):\n"
+        "    held, protocol_version, answers = [], 'HTTP/1.1', 0\n"
+        "    def do_GET(self):\n"
+        "        A.held = A.held or [bytearray(os.urandom(1)) * 100_000_000]\n"
+        "        self.send_response(200); self.end_headers(); self.close_connection = True\n"
+        "        A.answers += 1; A.answers == 5 and print('five', flush=True)\n"
+        "    def log_message(self, *_): pass\n"
+        "s = h.ThreadingHTTPServer(('127.0.0.1', 0), A)\n"
+        "print(s.server_address[1], flush=True)\n"
+        "s.serve_forever()\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        f"import os\nif os.fork() == 0:\n  os.setsid()\n  exec({code!r})",
+    ]
+    root = subprocess.Popen(
+        [*command[:2], f"{command[2]}\nos.wait()", "litapi serve"], stdout=subprocess.PIPE
+    )
+    assert root.stdout is not None
+    out = root.stdout
+    port = int(out.readline())
+    server = type("Server", (), {"url": f"http://127.0.0.1:{port}", "pid": root.pid})()
+
+    async def watched() -> Seen:
+        async with Watch(server) as watch:
+            await asyncio.to_thread(out.readline)
+        return watch.seen
+
+    try:
+        found = asyncio.run(watched())
+    finally:
+        for pid in found.roles:
+            os.kill(int(pid), 9)
+        root.wait()
+    assert set(found.roles.values()) == {FRONT}
+    assert found.asked > 0
+    assert found.failed == 0
+    [pid] = found.roles
+    assert found.peak[pid] > 90
