@@ -34,6 +34,7 @@ from bench.faults.question import asked, drawn_picture, drawn_pictures, drawn_te
 from bench.faults.row import Finding, Row
 from bench.faults.stage import Stage
 from bench.faults.traffic import Traffic
+from bench.faults.vitals import Vitals
 from bench.faults.watcher import FRONT, WORKER, Seen, Watch
 from bench.rig.server_process import ServerProcess
 from litapi.settings import Settings
@@ -314,16 +315,30 @@ async def _asks(traffic: Traffic, over: asyncio.Event) -> None:
         await asyncio.sleep(PAUSE)
 
 
-def judge(stage: Stage, finding: Finding, played: Beside, *, stopped: bool = False) -> None:
-    """Hold what was seen against the bounds. `stopped`: no picture could be computed meanwhile."""
+def judge(
+    stage: Stage, finding: Finding, played: Beside, *, stopped: bool = False, whole: bool = False
+) -> None:
+    """Hold what was seen against the bounds.
+
+    `stopped`: no picture could be computed meanwhile. `whole`: it was all attacks at once, whose
+    bounds add up, so what counts is what is left afterwards.
+    """
     seen, idle = played.seen, stage.idle[played.target.server.url]
     texts, pictures = played.texts.turn(), played.pictures.turn()
     for tally in (texts, pictures):
         finding.take(tally)
     front, worker = seen.grown(FRONT, idle), seen.grown(WORKER, idle)
+    if whole:
+        left = max(seen.grown(role, idle, "last") for role in (FRONT, WORKER))
+        finding.must(left <= LEFT_MB, f"{left:.0f} of {LEFT_MB:.0f} MB above idle are left")
+        finding.note(f"{left:+.0f} MB at most are left")
     finding.must(not seen.ended, f"nothing has to be ended for its size: {seen.ended}")
-    finding.must(front <= FRONT_MB, f"HTTP process {front:.0f} of {FRONT_MB:.0f} MB above idle")
-    finding.must(worker <= WORKER_MB, f"worker {worker:.0f} of {WORKER_MB:.0f} MB above idle")
+    finding.must(
+        whole or front <= FRONT_MB, f"HTTP process {front:.0f} of {FRONT_MB:.0f} MB above idle"
+    )
+    finding.must(
+        whole or worker <= WORKER_MB, f"worker {worker:.0f} of {WORKER_MB:.0f} MB above idle"
+    )
     finding.must(seen.shared_grown <= FILES_MB, f"memory files {seen.shared_grown:.0f} MB")
     finding.must(seen.failed == 0, f"/livez always says yes: {seen.failed} of {seen.asked} not")
     finding.must(seen.asked > 0, "/livez is asked")
@@ -385,13 +400,26 @@ def _ticks(pid: int) -> int:
 async def all_of_it(stage: Stage, finding: Finding) -> None:
     """All attacks at once, again and again, with good clients beside them; then memory is flat."""
     async with beside(stage, clients=2) as played:
+        before = _sizes(played.target.server)
         played.target.long = False
         ends = time.monotonic() + stage.of(120.0, 8.0)
         await asyncio.gather(*(_again(played.target, attack, ends) for attack in ALL))
-        url = played.target.server.url
-        stage.idle.setdefault(url, {})
-    judge(stage, finding, played)
-    finding.must(finding.tally.refused <= finding.tally.sent // 2, "most good ones are answered")
+        await _settled(played.target.server, before)
+    judge(stage, finding, played, whole=True)
+
+
+def _sizes(server: ServerProcess) -> dict[int, float]:
+    return {pid: Vitals.of([pid]).resident_mb for pid in server.family()}
+
+
+async def _settled(server: ServerProcess, before: dict[int, float]) -> None:
+    """Wait until no process holds much more than before, or time is up."""
+    ends = time.monotonic() + SETTLES_WITHIN
+    while time.monotonic() < ends:
+        now = _sizes(server)
+        if all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys()):
+            return
+        await asyncio.sleep(0.5)
 
 
 async def _again(target: Target, attack: Attack, ends: float) -> None:

@@ -117,7 +117,7 @@ class _Watched:
         self.seen = seen
 
 
-def judged(seen: Seen, said: str = "400 invalid_json") -> Finding:
+def judged(seen: Seen, said: str = "400 invalid_json", *, whole: bool = False) -> Finding:
     """What the judge says of it, with a process of each role that had 100 MB idle."""
     server = type("Server", (), {"url": "a"})()
     target = Target(server, long=False, seconds=1.0)
@@ -125,7 +125,7 @@ def judged(seen: Seen, said: str = "400 invalid_json") -> Finding:
     stage, finding = Stage(long=True), Finding(long=True)
     stage.idle["a"] = {"1": 100.0, "2": 100.0}
     beside = Beside(target, _Asked(), _Asked(), _Watched(seen))  # type: ignore[arg-type]
-    judge(stage, finding, beside)
+    judge(stage, finding, beside, whole=whole)
     return finding
 
 
@@ -162,6 +162,13 @@ def test_what_stays_within_the_bounds_holds() -> None:
 def test_what_passes_a_bound_does_not_hold(bad: Seen) -> None:
     """Each of them, also of a process that was not there before."""
     assert len(judged(bad).broken) == 1
+
+
+def test_of_all_at_once_what_is_left_counts() -> None:
+    """Bounds of single attacks add up while they last; afterwards memory is flat."""
+    for left, broken in ((250.0, 0), (350.0, 1)):
+        after = seen(front=1200.0, last={"1": left, "2": 100.0})
+        assert len(judged(after, whole=True).broken) == broken
 
 
 def test_a_500_to_the_attacker_does_not_hold() -> None:
