@@ -156,13 +156,11 @@ async def slow_decoding(target: Target) -> None:
 async def costly_json(target: Target) -> None:
     """Bodies that become many objects, deep ones, or none."""
     bodies = await asyncio.to_thread(nested, target.of(64, 16) * MB - 1024)
-    for name in list(bodies)[: target.of(len(bodies), 5)]:
-        await target.post(
-            "/v1/embeddings" if b'"input"' in bodies[name][:20] else TEXT, bodies[name]
-        )
+    for body in list(bodies.values())[: target.of(len(bodies), 6)]:
+        await target.post(OPENAI if body.startswith(b'{"input"') else IMAGE, body)
 
 
-TEXT, IMAGE = "/embed_text", "/embed_image"
+TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
 
 
 async def wrong_base64(target: Target) -> None:

@@ -79,16 +79,19 @@ def nested(size: int) -> dict[str, bytes]:
     """Bodies of about `size` bytes of JSON that become many objects, or deep ones, by name."""
     half = size // 2 - 20
     pair, key = b'{"a":', b'"b":0,'
+    lists, objects = b"[" * 500 + b"]" * 500 + b",", pair * 500 + b"0" + b"}" * 500 + b","
     return {
+        "lists in lists": b'{"input":[' + lists * (size // len(lists) - 1) + b"[]]}",
+        "objects deep in lists": b'{"input":[' + objects * (size // len(objects) - 1) + b"{}]}",
         "brackets": b'{"input":' + b"[" * half + b"]" * half + b"}",
         "brackets left open": b'{"input":' + b"[" * (size - 20),
         "objects in objects": pair * (size // 6) + b"0" + b"}" * (size // 6),
         "empty lists": b'{"input":[' + b"[]," * (size // 3 - 10) + b"[]]}",
-        "empty objects": b'{"texts":[' + b"{}," * (size // 3 - 10) + b"{}]}",
-        "numbers": b'{"texts":[' + b"0," * (size // 2 - 10) + b"0]}",
+        "empty objects": b'{"images":[' + b"{}," * (size // 3 - 10) + b"{}]}",
+        "numbers": b'{"images":[' + b"0," * (size // 2 - 10) + b"0]}",
         "keys": b"{" + key * (size // len(key) - 2) + b'"c":0}',
-        "one string": b'{"texts":["' + b"a" * (size - 20) + b'"]}',
-        "escapes": b'{"texts":["' + b"\\u00e9" * (size // 6 - 4) + b'"]}',
+        "one string": b'{"images":["' + b"a" * (size - 20) + b'"]}',
+        "escapes": b'{"images":["' + b"\\u00e9" * (size // 6 - 4) + b'"]}',
         "blanks": b" " * (size - 20) + b'{"text":"a"}',
     }
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from bench.faults.attacks import DECODING, GOOD_WITHIN, IMAGE, TEXT, beside, judge
+from bench.faults.attacks import DECODING, GOOD_WITHIN, IMAGE, OPENAI, TEXT, beside, judge
 from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
 from bench.faults.question import drawn_picture
 from bench.faults.row import Finding
@@ -31,7 +31,6 @@ from bench.faults.stage import Stage
 from bench.faults.traffic import PATIENCE
 
 CLIENTS = 8
-OPENAI = "/v1/embeddings"
 SILENT = 10.0  # seconds after an answer in which no other came
 SLOWEST = 5.0 + GOOD_WITHIN + DECODING  # seconds: a head may take five, and then comes the work
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n(\{\"error\")?")

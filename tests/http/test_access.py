@@ -12,7 +12,7 @@ import pytest
 
 from bench.rig.server_process import ServerProcess
 from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
-from litapi.http.access import MOST_SAID, SLOTS, Access, Rates
+from litapi.http.access import MOST_SAID, SLOTS, Access, Rates, client_of
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
 
@@ -323,3 +323,24 @@ def test_addresses_are_forgotten_before_they_fill_the_memory() -> None:
     for number in range(5 * SLOTS):
         assert rates.spend(b"%d" % number)
     assert len(rates._names) == len(rates._full) == size == SLOTS
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer two"},
+        {"authorization": "bearer  two "},
+        {"x_api_key": "two"},
+        {"authorization": basic("anybody:two")},
+        {"authorization": basic("somebody:two"), "x_api_key": "one"},
+    ],
+)
+def test_a_client_is_its_key_however_it_is_written(headers: dict[str, str]) -> None:
+    """One key has one share of what clients share, from every address."""
+    assert client_of(_incoming(client="5.6.7.8", **headers), keyed=True) == b"two"
+
+
+def test_without_keys_a_client_is_its_address_whatever_it_writes() -> None:
+    """Headers that nobody checks make no new clients."""
+    assert client_of(_incoming(authorization="Bearer any"), keyed=False) == b"1.2.3.4"
+    assert client_of(_incoming(x_api_key="other"), keyed=False) == b"1.2.3.4"
