@@ -177,15 +177,19 @@ def multipart(rng: Random) -> bytes:
     )
     name = rng.choice(("+2AA-", "+2AA-", "images", "dimensions", "\udcff", "a" * 5000, "\r\n"))
     disposition = f'content-disposition: form-data; name="{name}"'
-    if rng.random() < 0.5:
+    if rng.random() < 0.25:
         disposition += rng.choice(('; filename="a.png"', "; filename*=utf-7''%2B", ";;filename"))
     lines = [disposition, f"content-type: text/plain; charset={charset}"]
     if rng.random() < 0.2:
         lines *= 30
     head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
     part = b"--x\r\n" + head + b"\r\n\r\n" + rng.choice((PLAIN, b"a", b"")) + b"\r\n"
-    body = part * rng.choice((0, 1, 2, 300)) + rng.choice((b"--x--\r\n", b"--x--", b"--x", b""))
-    kind = f"multipart/form-data; boundary=x{rng.choice(('', f'; charset={charset}', '; x'))}"
+    file = b'--x\r\ncontent-disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
+    body = rng.choice((b"", file + PLAIN + b"\r\n")) + part * rng.choice((0, 1, 2, 300))
+    body += rng.choice((b"--x--\r\n", b"--x--\r\n", b"--x--", b"--x", b""))
+    kind = (
+        f"multipart/form-data; boundary=x{rng.choice(('', *[f'; charset={charset}'] * 3, '; x'))}"
+    )
     return last(request(IMAGE, body, kind))
 
 
@@ -276,7 +280,7 @@ async def neighbourhood(stage: Stage, finding: Finding) -> None:
     wrong: Counter[str] = Counter()
     counted: Counter[str] = Counter()
     slowest: dict[str, float] = {}
-    left = neighbours(stage.of(5000, 60))
+    left = neighbours(stage.of(840, 60))
 
     async def client(url: str) -> None:
         for kind, wire in left:
