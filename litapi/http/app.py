@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
 log = logging.getLogger("siglit.front")
 
 Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
+FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
 YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
 TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted

@@ -296,7 +296,8 @@ class Reader:
         incoming.long = ()
         if Link not in map(type, items):
             return items, False  # type: ignore[return-value]
-        return await incoming.unless_gone(self._fetched(items, client_of(incoming, self._keyed))), True
+        client = client_of(incoming, self._keyed)
+        return await incoming.unless_gone(self._fetched(items, client)), True
 
     async def _decoded(self, long: LongString) -> Read:
         """An image of many bytes, piece by piece."""
