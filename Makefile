@@ -37,7 +37,7 @@ faults: $(VENV)/.dev redis
 	$(BIN)/python -m bench.faults
 
 notebooks: $(VENV)/.dev redis
-	$(BIN)/python -m bench.notebooks
+	$(BIN)/python -m notebooks
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -17,18 +17,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("litapi", "cache", "demo", "bench", "deploy")
+ROOMS = ("litapi", "cache", "demo", "bench", "notebooks", "deploy")
 WITHOUT_MEANING = {"utils", "util", "common", "helpers", "helper", "core", "base", "misc"}
 
 # module → the names of litserve's that it may import, by the module they come from; "*": any
 LITSERVE: dict[str, dict[str, set[str]]] = {
     "litapi.loop": {"litserve.loops.base": {"LitLoop"}},
     "litapi.towers": {"litserve": {"LitAPI"}},
-    "bench.baselines.litserve_api": {"litserve": {"LitAPI", "LitServer"}},
+    "bench.compare.baselines.litserve_api": {"litserve": {"LitAPI", "LitServer"}},
 }
 TORCH = {
-    "bench.baselines.siglip",
-    "bench.precision.system",
+    "bench.compare.baselines.siglip",
     "bench.reference",
     "litapi.model.layers",
     "litapi.model.check",
@@ -209,7 +208,7 @@ def test_importing_the_package_loads_nothing() -> None:
 
 def test_no_file_is_called_after_nothing() -> None:
     """A file is named after what is in it."""
-    rooms = [*ROOMS, "tests", "notebooks", "deploy"]
+    rooms = [*ROOMS, "tests"]
     paths = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
     assert paths
     named = [p for p in paths if {p.stem, p.parent.name} & WITHOUT_MEANING]

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.baselines.system import Ground
+from bench.compare.baselines.system import Ground
 from bench.compare.contest import Contest
 from bench.compare.part import Part
 from bench.compare.proof import Proof

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.baselines.catalogue import SYSTEMS
-from bench.baselines.child import StartError
-from bench.baselines.system import Absent, Ground
+from bench.compare.baselines.catalogue import SYSTEMS
+from bench.compare.baselines.child import StartError
+from bench.compare.baselines.system import Absent, Ground
 from bench.compare.contestant import Contestant, Failed, Server, Towers, Turn
 from bench.compare.part import Part
 from bench.compare.proof import Proof

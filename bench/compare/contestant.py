@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.baselines.system import Ground, Served, System
+from bench.compare.baselines.system import Ground, Served, System
 from bench.compare.part import Part
 from bench.compare.point import Point
 from bench.compare.proof import NEAR, SAME, NoVectors, Proof
@@ -129,8 +129,19 @@ class Towers:
             Failed: their process did.
         """
         part = turn.part
-        command = [sys.executable, "-m", "bench.baselines.bare", str(turn.ground.checkpoint)]
-        command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.compare.baselines.bare",
+            str(turn.ground.checkpoint),
+        ]
+        command += [
+            str(turn.ground.checkpoint),
+            "--kind",
+            part.kind,
+            "--batches",
+            ",".join(map(str, part.bare)),
+        ]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
         command += ["--precision", turn.precision, "--device", turn.ground.device]
         command += [*(["--compile"] if part.compiled else [])]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.baselines.system import System
+from bench.compare.baselines.system import System
 from bench.load.item import Kind
 
 SECONDS_AN_ITEM = {  # on two cores without a GPU; for the estimate before a run and nothing else

@@ -17,7 +17,7 @@ import orjson
 import pybase64
 from PIL import Image
 
-from bench.baselines.system import Served
+from bench.compare.baselines.system import Served
 from bench.load.answer import Rows, Wrong, rows
 from bench.load.connection import Address, Connection, Fault
 from bench.load.item import MEDIA, Item, Kind

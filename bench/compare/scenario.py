@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from bench.baselines.catalogue import SYSTEMS
+from bench.compare.baselines.catalogue import SYSTEMS
 from bench.compare.part import Part
 from bench.compare.point import Figure, Missing, Points, latency, throughput
 from bench.compare.siglit import PATIENT, Instances, Siglit

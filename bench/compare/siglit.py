@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
 
-from bench.baselines.nginx import nginx, program
-from bench.baselines.system import Ground, Served, System
+from bench.compare.baselines.nginx import nginx, program
+from bench.compare.baselines.system import Ground, Served, System
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 

@@ -3,7 +3,7 @@
     python -m bench.micro.bulk                           # two towers of base size, random weights
     python -m bench.micro.bulk --size demo --rounds 1 --seconds 2
 
-The bare tower is `bench.baselines.bare --ready`: model input is made beforehand, and nothing is
+The bare tower is `bench.compare.baselines.bare --ready`: model input is made before, nothing is
 read, looked up or written. The other side is the command itself: rows from a disk, decoded or
 tokenized, looked up in a Redis that knows none of them, computed, kept there, and written as
 Parquet. Both have as many torch threads, and batches of the same size. They take turns and are
@@ -71,7 +71,7 @@ class Contest:
             path = Path(folder, "bare.jsonl")
             options = ["--kind", self.kind, "--batches", self.batch, "--seconds", self.seconds]
             where = [self.checkpoint, "--ready", "--threads", cores(), "--out", path]
-            _run("bench.baselines.bare", *where, *options)
+            _run("bench.compare.baselines.bare", *where, *options)
             samples = Recording.read(path).measured[0].samples
         return sum(one.items for one in samples) / (samples[-1].done - samples[0].sent)
 

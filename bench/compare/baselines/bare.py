@@ -1,0 +1,136 @@
+"""The ceiling: one tower called in this process on ready batches, no HTTP, no queue.
+
+    python -m bench.compare.baselines.bare FOLDER --kind text --batches 1,8,32 --out bare.jsonl
+
+The items are those that `bench.load` sends, in the same order. Each batch is decoded on all cores
+(images) or tokenized, then computed with as many torch threads. With `--ready` the model input of
+all batches is made beforehand, so that only the forward passes are timed. Writes a recording like
+that of `bench.load`, a level for each size of batch, a sample for each batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bench.load.item import Kind
+from bench.load.level import Level
+from bench.load.recording import Recorder
+from bench.load.sample import Sample
+from bench.load.workload import Job, Workload
+from bench.rig.machine import cores
+from litapi.checkpoint import Checkpoint
+from litapi.model.compiled import keep_in
+from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.picture import PictureReader
+from litapi.model.pixels import PixelMaker
+from litapi.model.tokens import Tokenizer
+from litapi.settings import Settings
+
+READY = 8  # batches made beforehand; they are computed in turn
+
+
+class Bare:
+    """One tower: `prepare` makes the model input of a job, `embed` its vectors."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        folder: Path,
+        threads: int,
+        precision: str = "float32",
+        *,
+        compiled: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        checkpoint = Checkpoint.open(folder)
+        loaded = (checkpoint, device, precision, threads, compiled)
+        self.prepare: Callable[[Job], Any]
+        self.embed: Callable[[Any], object]
+        if kind == "text":
+            self._tokenizer = Tokenizer.load(checkpoint)
+            self.prepare = self._tokens
+            self.embed = TextEncoder.load(*loaded).embed
+        else:
+            self._reader, self._maker = PictureReader(), PixelMaker(checkpoint)
+            self._pool = ThreadPoolExecutor(threads)
+            self.prepare = self._pixels
+            self.embed = ImageEncoder.load(*loaded).embed
+
+    def _tokens(self, job: Job) -> Any:
+        return self._tokenizer.encode([item.data.decode() for item in job.items]).ids
+
+    def _pixels(self, job: Job) -> list[Any]:
+        if len(job.items) == 1:
+            return [self._picture(job.items[0].data)]
+        return list(self._pool.map(self._picture, [item.data for item in job.items]))
+
+    def _picture(self, data: bytes) -> Any:
+        return self._maker.make(self._reader.read(data))
+
+    def run(self, level: Level, workload: Workload, ready: bool) -> list[Sample]:
+        """Batch after batch until the level's time is up, but at least two."""
+        self.embed(self.prepare(workload.job(0, level.number)))  # what is made once, is made
+        made = [self.prepare(workload.job(level.number, n)) for n in range(READY)] if ready else []
+        samples: list[Sample] = []
+        origin = time.monotonic()
+        while len(samples) < 2 or time.monotonic() - origin < level.duration:
+            number = len(samples)
+            job = None if made else workload.job(level.number, number)
+            began = time.monotonic() - origin
+            self.embed(made[number % READY] if job is None else self.prepare(job))
+            done = time.monotonic() - origin
+            sent = (level.number, number, workload.target, workload.batch)
+            samples.append(Sample(*sent, began, began, done, done, status=200))
+        return samples
+
+
+def record(options: argparse.Namespace) -> None:
+    """The whole command."""
+    threads = options.threads or cores()
+    if options.compile:
+        keep_in(Settings().compile_folder / "inductor")
+    what = (options.kind, options.folder, threads, options.precision)
+    bare = Bare(*what, compiled=options.compile, device=options.device)
+    with options.out.open("wb") as file:
+        recorder = Recorder(file)
+        recorder.run({"kind": options.kind, "threads": threads, "ready": options.ready})
+        for number, batch in enumerate(options.batches, 1):
+            level = Level(number, concurrency=1, duration=options.seconds)
+            workload = Workload(options.kind, batch, options.seed)
+            recorder.level(level)
+            samples = bare.run(level, workload, options.ready)
+            recorder.samples(b"".join(sample.line() for sample in samples))
+        recorder.end(partial=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m bench.compare.baselines.bare", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", type=Path, help="the checkpoint")
+    parser.add_argument("--kind", choices=("text", "image"), default="text")
+    parser.add_argument("--batches", type=_sizes, default=[1, 8, 32], metavar="N[,N…]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each size of batch")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="cpu", help="or a GPU such as cuda:0")
+    parser.add_argument("--compile", action="store_true", help="the towers, as the server would")
+    parser.add_argument("--seed", type=int, default=0, help="settles every item")
+    parser.add_argument("--ready", action="store_true", help="time the forward passes alone")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    record(parser.parse_args(arguments))
+    return 0
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""SigLIP2 through AutoModel and AutoProcessor, as a service of its own would load it.
+
+Padded to 64 and lower-cased by the processor's caller, so that its vectors are right; both towers
+in one model, and whatever comes is computed at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+from transformers import AutoModel, AutoProcessor
+
+from bench.compare.baselines.system import LOADED
+
+
+class Siglip:
+    """A checkpoint folder in float32 on the CPU, or in bfloat16 on a GPU."""
+
+    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        self._device = device
+        self._model = AutoModel.from_pretrained(folder, dtype=dtype).eval().to(device)
+        self._processor = AutoProcessor.from_pretrained(folder, backend="pil")
+        self.texts(["the first call settles the tokenizer, before threads share it"])
+        print(LOADED, flush=True)
+
+    @classmethod
+    def asked_for(cls) -> Siglip:
+        """Of the environment: CHECKPOINT is a folder, DEVICE is the CPU where it is not set."""
+        return cls(os.environ["CHECKPOINT"], os.environ.get("DEVICE", "cpu"))
+
+    def texts(self, texts: Sequence[str]) -> list[list[float]]:
+        """A unit vector for each text."""
+        inputs = self._processor(
+            text=[text.lower() for text in texts],
+            padding="max_length",
+            max_length=64,
+            truncation=True,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            ids = inputs["input_ids"].to(self._device)
+            return _unit(self._model.get_text_features(input_ids=ids).pooler_output)
+
+    def images(self, images: Sequence[Image.Image]) -> list[list[float]]:
+        """A unit vector for each RGB picture."""
+        inputs = self._processor(images=list(images), return_tensors="pt").to(self._device)
+        with torch.inference_mode():
+            return _unit(self._model.get_image_features(**inputs).pooler_output)
+
+
+def _unit(pooled: torch.Tensor) -> list[list[float]]:
+    return F.normalize(pooled.float(), dim=-1).tolist()
+
+
+def opened(image: str) -> Image.Image:
+    """The picture in base64, with or without the head of a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2] or image))).convert("RGB")

@@ -1,0 +1,93 @@
+"""The systems of a comparison side by side, out of all the files that `bench.compare` left.
+
+A scenario may have been measured more than once; what was measured last is what is shown.
+Of several rounds each level shows the one of median throughput, so that a row is one real run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.compare.picture import Line
+from bench.compare.point import Points, throughput
+from bench.compare.result import Result
+from bench.load.plot import Plot
+from bench.load.recording import Recording
+from bench.load.summary import Summary
+from bench.rig.chart import Chart
+from bench.rig.result_file import RESULTS
+from bench.rig.table import Table
+from notebooks.figures.latency import level_table
+
+COMMAND = "python -m bench.compare {}"
+
+
+class Rivals:
+    """One part of one scenario; empty where no file holds it."""
+
+    def __init__(self, scenario: str, part: str, folder: Path = RESULTS) -> None:
+        self.scenario, self.part = scenario, part
+        found = [one for one in comparisons(folder) if scenario in one.scenarios()]
+        self._result = max(found, key=lambda one: _weight(one, scenario), default=None)
+        self._points = self._result.of(scenario) if self._result else Points([])
+
+    def __bool__(self) -> bool:
+        return bool(self.systems())
+
+    def __repr__(self) -> str:
+        if not self or self._result is None:
+            command = COMMAND.format(self.scenario)
+            return f"{self.scenario} is not in bench/results yet: run `{command}` first."
+        machine = self._result.head["machine"]
+        where = f"{machine['cores']} cores of {machine['cpu']}"
+        return f"{self.scenario}, {self.part}: measured on {self._result.head['date']}, {where}."
+
+    def systems(self) -> dict[str, list[Summary]]:
+        """A level after another of each system that is asked at more than one; the bare are not."""
+        names = self._points.systems(self.part)
+        return {name: levels for name in names if (levels := self._levels(name))}
+
+    def table(self) -> Table:
+        """A row for each system and level."""
+        return level_table(
+            {self._points.named(self.part, name): levels for name, levels in self.systems().items()}
+        )
+
+    def curves(self) -> list[Chart]:
+        """Throughput and latency against requests in flight."""
+        lines = [
+            Line(self._points.named(self.part, name), Recording(), tuple(levels))
+            for name, levels in self.systems().items()
+        ]
+        return [Plot(lines).throughput(), Plot(lines).latency(("p95",))] if lines else []
+
+    def remarks(self) -> list[str]:
+        """What was left out, failed or gave wrong vectors, and why."""
+        if self._result is None:
+            return []
+        noted = [*self._result.failed, *self._result.wrong, *self._result.skipped]
+        here = [one for one in noted if (one.scenario, one.part) == (self.scenario, self.part)]
+        return [f"{one.system}: {one.reason}" for one in here]
+
+    def _levels(self, system: str) -> list[Summary]:
+        found = []
+        for level in self._points.levels(self.part, system):
+            rounds = sorted(self._points.some(self.part, system, level), key=throughput)
+            found.append(rounds[(len(rounds) - 1) // 2].summary)
+        return [one for one in found if one.concurrency or one.rate]
+
+
+def comparisons(folder: Path = RESULTS) -> list[Result]:
+    """All of a folder."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(Result.read(path))
+        except ValueError:  # a result of something else
+            continue
+    return found
+
+
+def _weight(result: Result, scenario: str) -> tuple[str, int]:
+    """The later day, and of one day the more points."""
+    return str(result.head["date"]), len([*result.of(scenario)])

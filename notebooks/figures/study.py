@@ -1,0 +1,125 @@
+"""One checkpoint in every precision that this device computes in, on the same pairs.
+
+The quality gate (`litapi.quality.gate`) says yes or no; this keeps the vectors, to look at how they
+moved and whose neighbours changed. `litapi.quality.fidelity` and `litapi.demo.judge` judge them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.load.summary import NOTHING
+from bench.rig.table import Table
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.demo.judge import Vectors, ranks
+from litapi.model.encoder import PRECISIONS, ImageEncoder, TextEncoder
+from litapi.model.pixels import PixelMaker
+from litapi.model.tokens import Tokenizer
+from litapi.quality.fidelity import Fidelity, Judged
+from litapi.quality.pairs import Pairs
+from notebooks.figures.gallery import Noted
+
+EXACT = "float32"
+BATCH = 8
+CUTS = (1, 2, 3, 5, 10, 20)
+COLUMNS = (
+    "precision", "cosine text, worst", "cosine image, worst", "recall@1 text → image",
+    "recall@1 image → text", "rank correlation", "gate",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Study:
+    """`vectors` by precision, `refused` why others are not there; float32 comes first."""
+
+    checkpoint: Checkpoint
+    pairs: Pairs
+    vectors: dict[str, Judged] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, checkpoint: Checkpoint, pairs: Pairs, device: str = "cpu", threads: int = 1
+    ) -> Study:
+        """Embed all pairs in all precisions, one tower after the other."""
+        study = cls(checkpoint, pairs)
+        tokenizer, maker = Tokenizer.load(checkpoint), PixelMaker(checkpoint)
+        ids = tokenizer.encode([*pairs.captions, *pairs.prompts]).ids
+        pixels = [maker.make(one) for one in pairs.pictures]
+        for precision in PRECISIONS:
+            try:
+                texts = _rows(TextEncoder.load(checkpoint, device, precision, threads), ids)
+                images = _rows(ImageEncoder.load(checkpoint, device, precision, threads), pixels)
+            except CheckpointError as error:
+                study.refused[precision] = str(error)
+                continue
+            cut = len(pairs.captions)
+            study.vectors[precision] = Judged(images, texts[:cut], texts[cut:])
+        return study
+
+    def fidelity(self, precision: str) -> Fidelity:
+        """The figures of a precision beside float32's."""
+        exact, found = self.vectors[EXACT], self.vectors[precision]
+        scale, bias = self.checkpoint.logit_scale, self.checkpoint.logit_bias
+        return Fidelity.of(exact, found, self.pairs.truth, scale, bias)
+
+    def table(self) -> Table:
+        """A row for each precision."""
+        rows = [_row(name, self.fidelity(name)) for name in self.vectors]
+        missing = [[name, *[NOTHING] * 5, "refused"] for name in self.refused]
+        return Table(COLUMNS, [*rows, *missing])
+
+    def shifts(self, kind: str) -> dict[str, npt.NDArray[np.float64]]:
+        """1 − cosine with float32's vector, of each item of "images" or "texts"."""
+        exact = getattr(self.vectors[EXACT], kind)
+        return {
+            name: np.maximum(1 - (exact.astype(np.float64) * getattr(one, kind)).sum(-1), 1e-9)
+            for name, one in self.vectors.items()
+            if name != EXACT
+        }
+
+    def recalls(self) -> dict[str, tuple[tuple[int, ...], list[float]]]:
+        """Text → image recall at a few depths, as a curve for each precision."""
+        return {
+            name: (CUTS, [float((ranks(one.texts, one.images) < k).mean()) for k in CUTS])
+            for name, one in self.vectors.items()
+        }
+
+    def worst(self, precision: str, many: int = 3) -> dict[str, list[Noted]]:
+        """The captions that lost most places; each with what float32 and `precision` find first."""
+        exact, found = self.vectors[EXACT], self.vectors[precision]
+        fall = ranks(found.texts, found.images) - ranks(exact.texts, exact.images)
+        shift = 1 - (exact.texts * found.texts).sum(-1)
+        order = np.lexsort((-shift, -fall))[:many]
+        return {f"“{self.pairs.captions[i]}”": self._answers(int(i), precision) for i in order}
+
+    def _answers(self, query: int, precision: str) -> list[Noted]:
+        pictures = self.pairs.pictures
+        noted = [(pictures[query], "the right one")]
+        for name in (EXACT, precision):
+            one = self.vectors[name]
+            scores = one.images @ one.texts[query]
+            first = np.argsort(-scores)[:2]
+            noted += [(pictures[i], f"{name}: {scores[i]:.3f}") for i in first]
+        return noted
+
+
+def _rows(encoder: Any, items: Any) -> Vectors:
+    """In batches: a CPU gains nothing from larger ones."""
+    starts = range(0, len(items), BATCH)
+    return np.concatenate([encoder.embed(items[at : at + BATCH]) for at in starts])
+
+
+def _row(name: str, judged: Fidelity) -> list[str]:
+    found = judged.recall["found"]
+    return [
+        name,
+        *(f"{judged.cosine[kind]['worst']:.6f}" for kind in ("text", "image")),
+        *(f"{found[way]['recall@1']:.3f}" for way in ("text_to_image", "image_to_text")),
+        f"{judged.rank_correlation:.6f}",
+        "passed" if judged.passed else "failed",
+    ]

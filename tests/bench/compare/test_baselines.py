@@ -1,0 +1,208 @@
+"""The systems beside siglit: each really runs, gives right vectors, and leaves nobody behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import torch
+
+from bench.compare.baselines.__main__ import main
+from bench.compare.baselines.catalogue import SYSTEMS, Infinity, _environment
+from bench.compare.baselines.child import StartError, child
+from bench.compare.baselines.install import program
+from bench.compare.baselines.nginx import settings
+from bench.compare.baselines.siglip import Siglip
+from bench.compare.baselines.system import Absent, Ground
+from bench.compare.proof import Proof
+from bench.rig.port import free_port
+from bench.rig.random_checkpoint import DEMO
+from bench.rig.server_process import ROOT
+
+GROUND = Ground(DEMO, cores=1)
+HERE = ("flask-dev", "gunicorn-threads", "gunicorn-gevent", "nginx", "litserve")
+# answers to every GET, and has a child that would live on for ever
+PARENT = """
+import http.server, subprocess, sys
+print("one moment", flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+print("loaded", flush=True)
+http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]), bind="127.0.0.1")
+"""
+
+
+@pytest.fixture(scope="module")
+def proof() -> Proof:
+    """transformers on the checkpoint that all of them serve."""
+    return Proof(DEMO)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_baseline_gives_right_vectors(name: str, proof: Proof) -> None:
+    """Texts and images, alone and many together; afterwards none of its processes is left."""
+    system = SYSTEMS[name]
+    try:
+        system.look()
+    except Absent as reason:
+        pytest.skip(str(reason))
+    with system.start(GROUND) as served:
+        family = [one for pid in served.pids for one in _family(pid)]
+        assert proof.fault(served, "text") is None
+        assert proof.fault(served, "image") is None
+    assert len(family) >= len(served.pids)
+    assert _gone(family)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
+
+
+def _gone(family: list[psutil.Process]) -> bool:
+    """Whether all have ended; the end of an orphan is for init to see, which takes a moment."""
+    ends = time.monotonic() + 10
+    while alive := any(_lives(one) for one in family):
+        if time.monotonic() > ends:
+            break
+        time.sleep(0.05)
+    return not alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+def test_nobody_of_the_family_outlives_it() -> None:
+    """A grandchild does not notice that its parent is gone, so the whole group is ended."""
+    port = free_port()
+    command = [sys.executable, "-c", PARENT, str(port)]
+    with child(command, f"http://127.0.0.1:{port}/", said="loaded") as pid:
+        family = _family(pid)
+        assert len(family) == 2
+    assert _gone(family)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["raise SystemExit('no such model')", "print('ValueError: no such model\\nGood bye.')"],
+)
+def test_one_that_ends_at_its_start_says_why(script: str) -> None:
+    """The last line of its log that names an error, or else the very last."""
+    command = [sys.executable, "-c", script]
+    with pytest.raises(StartError, match="no such model"), child(command, "http://127.0.0.1"):
+        pass
+
+
+# -- what is not here ----------------------------------------------------------------------------
+
+
+def test_vllm_is_skipped_with_its_reason() -> None:
+    """It is named all the same."""
+    with pytest.raises(Absent, match="CUDA"):
+        SYSTEMS["vllm"].look()
+
+
+def test_infinity_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command."""
+    monkeypatch.setattr("bench.compare.baselines.install.FOLDER", tmp_path)
+    with pytest.raises(Absent, match=r"python -m bench\.baselines\.install infinity"):
+        SYSTEMS["infinity"].look()
+    command = tmp_path / "infinity" / "bin" / "infinity_emb"
+    command.parent.mkdir(parents=True)
+    command.touch()
+    assert program("infinity", "infinity_emb") == command
+
+
+def test_infinity_that_cannot_serve_a_checkpoint_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is the last line it said; its copy of the folder names Gemma's tokenizer."""
+    said = tmp_path / "said"
+    command = tmp_path / "infinity" / "bin" / "infinity_emb"
+    command.parent.mkdir(parents=True)
+    command.write_text(
+        f'#!/bin/sh\ncp "$3/tokenizer_config.json" {said}\necho "no such model type"\nexit 1\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setattr("bench.compare.baselines.install.FOLDER", tmp_path)
+    with pytest.raises(Absent, match="no such model type"), Infinity().start(GROUND):
+        pass
+    assert json.loads(said.read_text())["tokenizer_class"] == "GemmaTokenizerFast"
+    assert json.loads((DEMO / "tokenizer_config.json").read_text())["tokenizer_class"] != (
+        "GemmaTokenizerFast"
+    )
+
+
+# -- settings and commands -----------------------------------------------------------------------
+
+
+def test_cores_are_shared_among_processes_that_compute() -> None:
+    """At least one for each."""
+    assert [Ground(DEMO, 4).threads(many) for many in (1, 2, 4, 8)] == [4, 2, 1, 1]
+
+
+def test_on_a_gpu_all_compute_in_bfloat16_on_that_card() -> None:
+    """The same arithmetic and the same place for each; the cores stay to decode with."""
+    ground = Ground(DEMO, cores=4, device="cuda:1")
+    assert (ground.gpu, ground.precision, ground.threads(2)) == (True, "bfloat16", 2)
+    assert (GROUND.gpu, GROUND.precision) == (False, "float32")
+    assert _environment(ground, 1)["DEVICE"] == "cuda:1"
+
+
+def test_the_towers_of_a_baseline_compute_on_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 on the CPU unless the environment names another; elsewhere in bfloat16."""
+    monkeypatch.setenv("CHECKPOINT", str(DEMO))
+    monkeypatch.setattr(Siglip, "texts", lambda *_: [])  # a tensor that is nowhere has no numbers
+    weights = [next(one._model.parameters()) for one in (Siglip.asked_for(), Siglip(DEMO, "meta"))]
+    assert [(str(one.device), one.dtype) for one in weights] == [
+        ("cpu", torch.float32),
+        ("meta", torch.bfloat16),
+    ]
+
+
+def test_nginx_goes_to_the_least_busy_and_keeps_connections(tmp_path: Path) -> None:
+    """With every instance by its port."""
+    text = settings(tmp_path, 80, [8001, 8002])
+    assert "least_conn; server 127.0.0.1:8001 max_fails=0; server 127.0.0.1:8002" in text
+    assert "keepalive 256" in text
+
+
+def test_the_command_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each, with the reason where it cannot run."""
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*SYSTEMS]
+    assert "vllm              skipped: " in "\n".join(lines)
+
+
+def test_the_command_says_why_one_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """And ends with 1."""
+    assert main(["vllm"]) == 1
+    assert "CUDA" in capsys.readouterr().err
+
+
+def test_the_command_serves_one_by_name() -> None:
+    """Until it is interrupted; then with exit code 0."""
+    command = [sys.executable, "-m", "bench.compare.baselines", "flask-dev"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        name, _, _, url = process.stdout.readline().split()
+        assert name == "flask-dev"
+        answer = httpx.post(f"{url}/embed_text", json={"texts": ["a dot", "two dots"]}, timeout=60)
+        assert len(answer.json()["embeddings"]) == 2
+    finally:
+        process.send_signal(2)
+        assert process.wait(30) == 0

@@ -1,0 +1,514 @@
+"""The comparison: judged by made points, and run in small on real systems."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+from PIL import Image
+
+from bench.compare.__main__ import checkpoint, main
+from bench.compare.baselines.child import StartError
+from bench.compare.baselines.system import Absent, Ground, Served, System
+from bench.compare.contest import Contest
+from bench.compare.contestant import Turn
+from bench.compare.part import Part
+from bench.compare.picture import figures
+from bench.compare.picture import save as draw
+from bench.compare.point import Missing, Point, Points, latency, throughput
+from bench.compare.proof import Proof
+from bench.compare.report import report
+from bench.compare.result import Remark, Result
+from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
+from bench.compare.siglit import _flags as flags_of
+from bench.load.summary import Summary
+from bench.rig.random_checkpoint import DEMO
+from bench.rig.server_process import ROOT
+from tests.support.echo_server import Behaviour, EchoServer
+from tests.support.recordings import sample, stage
+
+BASELINE = "litserve"
+
+
+def point(
+    system: str,
+    rate: float,
+    p99: float = 100.0,
+    level: str = "50",
+    part: str = "text",
+    scenario: str = "base-text",
+    number: int = 0,
+    **fields: Any,
+) -> Point:
+    """So many items a second."""
+    summary = replace(
+        Summary.of(stage(sample())),
+        level=level,
+        concurrency=int(level) if level.isdecimal() else 0,
+        items_per_s=rate,
+        latency_ms={"mean": 9.0, "p50": p99 / 2, "p95": p99 * 0.9, "p99": p99, "max": p99},
+        **fields,
+    )
+    return Point(scenario, part, system, number, 1, summary, cpu_ms=1e3 / rate)
+
+
+def verdicts(points: Sequence[Point], wrong: Sequence[tuple[str, str]] = ()) -> dict[str, bool]:
+    """Target → met, of a scenario's points."""
+    targets, _ = SCENARIOS[points[0].scenario].judged(Points(points, wrong))
+    return {target.name: target.met for target in targets}
+
+
+# -- judging -------------------------------------------------------------------------------------
+
+
+def test_siglit_is_held_against_the_best_baseline_at_each_level() -> None:
+    """The best in throughput and the best in p99 may be two systems."""
+    points = [
+        point("siglit", 10, p99=80),
+        point("flask-dev", 9, p99=90),
+        point(BASELINE, 8, p99=70),
+    ]
+    found = verdicts(points)
+    assert found["text at 50: items/s ÷ best baseline (flask-dev)"]
+    assert not found["text at 50: p99 ÷ best baseline (litserve)"]
+
+
+def test_a_baseline_with_wrong_vectors_counts_for_nothing() -> None:
+    """Being wrong is cheap."""
+    points = [point("siglit", 10), point(BASELINE, 8, p99=110), point("infinity", 50, p99=1)]
+    assert not all(verdicts(points).values())
+    assert all(verdicts(points, wrong=[("text", "infinity")]).values())
+
+
+def test_a_baseline_with_errors_counts_for_nothing() -> None:
+    """Nor is losing requests a way to win."""
+    points = [point("siglit", 10), point(BASELINE, 8, p99=110)]
+    points.append(point("flask-dev", 50, p99=1, errors_pct=2.0, errors={"closed": 1}))
+    assert all(verdicts(points).values())
+
+
+def test_ratios_are_of_rounds_and_their_median_is_judged() -> None:
+    """A slow round slows neighbours alike."""
+    rates = [(10, 9), (5, 4), (2, 3)]
+    points = [
+        made
+        for number, (own, other) in enumerate(rates)
+        for made in (
+            point("siglit", own, number=number),
+            point(BASELINE, other, number=number, p99=100),
+        )
+    ]
+    targets, _ = SCENARIOS["base-text"].judged(Points(points))
+    assert targets[0].ratio == pytest.approx(10 / 9)
+
+
+def test_a_target_that_lacks_a_figure_is_named_not_met() -> None:
+    """Neither met nor missed, and the others are judged all the same."""
+    one_round = [point("siglit", 10), point(BASELINE, 8)]
+    targets, unjudged = SCENARIOS["base-text"].judged(Points(one_round))
+    assert len(targets) == 3  # two of the level, and nobody lost
+    assert unjudged == ["base-text: siglit was not measured in text, 32 items"]
+    second = [*one_round, point("siglit", 10, number=1)]
+    assert "no right baseline" in SCENARIOS["base-text"].judged(Points(second))[1][0]
+
+
+def test_the_ceiling_is_the_bare_towers_best_batch() -> None:
+    """Of those that decode too, not of those whose batches are ready."""
+    part = "text, 64 items"
+    made: dict[str, Any] = {"part": part, "scenario": "demo-batch"}
+    bare = [
+        point("bare", 90, level="batch 8", **made),
+        point("bare", 100, level="batch 64", **made),
+    ]
+    ready = point("bare-ready", 1000, level="batch 8", **made)
+    name = f"{part}: items/s of siglit ÷ bare"
+    assert verdicts([point("siglit", 60, level="4", **made), *bare, ready])[name]
+    assert not verdicts([point("siglit", 59, level="4", **made), *bare, ready])[name]
+
+
+@pytest.mark.parametrize(("p99", "met"), [(5.0, True), (5.2, False)])
+def test_what_the_service_adds_is_a_difference(p99: float, met: bool) -> None:
+    """Of medians, in milliseconds; a made p50 is half of its p99."""
+    made: dict[str, Any] = {"scenario": "latency", "part": "text"}
+    points = [
+        point("siglit", 1, p99=p99, level="1", **made),
+        point("bare", 1, p99=2, level="batch 1", **made),
+    ]
+    assert verdicts(points) == {"text: p50 of siglit − bare, ms": met}
+
+
+def test_a_crowd_may_be_told_to_come_later_but_not_be_lost() -> None:
+    """429 is no error; anything else is."""
+    made: dict[str, Any] = {"scenario": "crowd", "part": "text, 500 clients", "level": "500"}
+    assert all(verdicts([point("siglit", 1, busy_pct=90.0, **made)]).values())
+    assert not any(verdicts([point("siglit", 1, errors_pct=0.1, **made)]).values())
+
+
+def test_instances_share_when_one_serves_what_the_other_computed() -> None:
+    """Seen as hits in Redis."""
+    made: dict[str, Any] = {"scenario": "scale-out", "part": "text, hits", "level": "64"}
+    both = [point("1-instance", 10, **made), point("2-instances", 9, cache={"hit-l2": 5}, **made)]
+    assert all(verdicts(both).values())
+    alone = [both[0], point("2-instances", 9, cache={"hit-l1": 5}, **made)]
+    assert not all(verdicts(alone).values())
+
+
+def test_the_limits_of_the_table() -> None:
+    """What was promised stands in one place and is not loosened by accident."""
+    made = {
+        "demo-batch": [point("siglit", 1, part=f"{kind}, 64 items") for kind in ("text", "image")]
+        + [point("bare", 1, part=f"{kind}, 64 items") for kind in ("text", "image")],
+        "demo-single": [
+            point(name, 1, part=kind)
+            for kind in ("text", "image")
+            for name in ("siglit", "litserve")
+        ],
+        "zipf": [
+            point(f"siglit-{state}", 1, part=f"{kind}, 90 % repeats")
+            for kind in ("text", "image")
+            for state in ("cached", "uncached")
+        ],
+        "base-image": [
+            point(name, 1, part="image, 32 items", level="1") for name in ("siglit", "bare")
+        ],
+        "int8": [
+            point(name, 1, part=f"{kind}, int8")
+            for kind in ("text", "image")
+            for name in ("siglit-int8", "bare")
+        ],
+    }
+    limits = {
+        name: {target.at_least for target in SCENARIOS[name].judged(Points(points))[0]}
+        for name, points in made.items()
+    }
+    assert limits == {
+        "demo-batch": {0.6},
+        "demo-single": {3},
+        "zipf": {6},
+        "base-image": {0.95},
+        "int8": {0.95},
+    }
+
+
+# -- points and parts ----------------------------------------------------------------------------
+
+
+def test_a_figure_of_a_missing_round_is_missing() -> None:
+    """Rounds are compared one by one."""
+    points = Points([point("siglit", 1), point("siglit", 2, number=1), point(BASELINE, 1)])
+    assert [throughput(one) for one in points.at("text", "siglit", "50")] == [1, 2]
+    with pytest.raises(Missing, match="litserve"):
+        points.at("text", BASELINE, "50")
+
+
+def test_a_percentile_of_no_answers_meets_no_target() -> None:
+    """Whichever way the limit lies."""
+    nothing = latency("p99")(replace(point("siglit", 1), summary=Summary.of(stage())))
+    assert not nothing <= 1e9
+    assert not nothing >= 0
+
+
+def test_options_change_sweeps_and_bounds() -> None:
+    """A level that is the point of a part stays; each client gets at least one answer."""
+    sweep = Part("a", "text", levels=(50, 500), requests=100)
+    changed = sweep.changed(levels=[4, 8], requests=6)
+    assert changed.levels == (4, 8)
+    assert [changed.level_requests(level) for level in changed.levels] == [6, 8]
+    large = Part("c", "text", levels=(2,), items=32, requests=12).changed(requests=100)
+    assert large.requests == 4  # of 32 items: a run of base size is not 32 times as long for them
+    alone = Part("b", "text", levels=(1,), seconds=60).changed(levels=[4, 8], seconds=2)
+    assert (alone.levels, alone.seconds, alone.level_requests(1)) == ((1,), 2, 0)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_can_be_estimated(name: str) -> None:
+    """Longer for more of it."""
+    scenario = SCENARIOS[name]
+    for part in scenario.parts:
+        more = replace(part, warmup=part.warmup + 100, universe=part.universe + 100)
+        assert 0 < part.estimate(scenario.size) < more.estimate(scenario.size)
+
+
+# -- report and pictures -------------------------------------------------------------------------
+
+
+def result(folder: Path) -> Path:
+    """A made result file: two rounds, a wrong system, a skipped one."""
+    figures = (("siglit", 10.0, 9.0), (BASELINE, 8.0, 8.0), ("infinity", 20.0, 1.0))
+    points = [
+        point(name, rate * (number + 1), p99, level=level, number=number)
+        for number in (0, 1)
+        for level in ("50", "200")
+        for name, rate, p99 in figures
+    ]
+    made = Result(
+        {"rounds": 2},
+        points,
+        wrong=[Remark("base-text", "text", "infinity", "wrong: cosine 0.33")],
+        skipped=[Remark("base-text", "text", "vllm", "skipped: CUDA")],
+    )
+    machine = {"cores": 2, "cpu": "a CPU", "commit": "0123456789abcdef", "dirty": False}
+    path = folder / "compare-cpu.json"
+    path.write_bytes(orjson.dumps({"date": "2026-01-02", "machine": machine, **made.fields()}))
+    return path
+
+
+def test_a_report_is_remade_from_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table, remarks and targets, the same to stdout and beside the file; missed: exit code 1."""
+    path = result(tmp_path)
+    assert main(["--report", str(path)]) == 1
+    text = capsys.readouterr().out
+    assert (tmp_path / "compare-cpu.md").read_text() == text
+    rows = [line.split("|") for line in text.splitlines() if "infinity |" in line]
+    assert [row[-2].strip() for row in rows] == ["WRONG", "WRONG"]
+    assert rows[0][4].strip() == "30.0"  # the median of 20 and 40
+    assert "- base-text, text, vllm: skipped: CUDA" in text
+    assert "commit 0123456789ab" in text
+    assert "met     text at 50: items/s ÷ best baseline (litserve): 1.25 (≥ 1)" in text
+    assert "MISSED  text at 50: p99 ÷ best baseline (litserve): 1.12 (≤ 1)" in text
+    assert "not judged  base-text: siglit was not measured in text, 32 items" in text
+
+
+def test_pictures_are_small_and_light(tmp_path: Path) -> None:
+    """Throughput, latency and cost of the sweep; at most 150 KB each, on white."""
+    paths = draw(Result.read(result(tmp_path)), tmp_path, "made")
+    names = ["throughput", "latency", "cost"]
+    assert [path.name for path in paths] == [f"made-base-text-text-{one}.png" for one in names]
+    for path in paths:
+        assert path.stat().st_size <= 150_000
+        with Image.open(path) as picture:
+            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_system_with_wrong_vectors_is_named_so_in_every_picture(tmp_path: Path) -> None:
+    """It would look like the quickest of all; the others keep their plain names."""
+    points = Result.read(result(tmp_path)).of("base-text")
+    for name, figure in figures(points, "text"):
+        axes = figure.axes[0]
+        bars = [label.get_text() for label in axes.get_yticklabels()]
+        named = bars if name == "cost" else axes.get_legend_handles_labels()[1]
+        of_infinity = [label for label in named if "infinity" in label]
+        assert of_infinity, name
+        assert all(label.startswith("infinity (wrong vectors)") for label in of_infinity)
+        assert sum("wrong" in label for label in named) == len(of_infinity)
+
+
+def test_a_single_level_has_a_cost_but_no_curve(tmp_path: Path) -> None:
+    """There is nothing to draw a line through; the bare towers have no processes to watch."""
+    made: dict[str, Any] = {"scenario": "demo-batch", "part": "text, 64 items"}
+    bare = replace(point("bare", 9, level="batch 8", **made), cpu_ms=None)
+    points = [point("siglit", 1, **made), point("litserve", 1, **made), bare]
+    (path,) = draw(Result({}, points), tmp_path, "made")
+    assert path.name == "made-demo-batch-text-64-items-cost.png"
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With exit code 2 and the file's name."""
+    path = tmp_path / "other.json"
+    path.write_text('{"date": "2026-01-02"}')
+    assert main(["--report", str(path)]) == 2
+    assert "other.json holds no comparison" in capsys.readouterr().err
+
+
+# -- running -------------------------------------------------------------------------------------
+
+
+class Stand(System):
+    """A system that stands still: a small server that is up already, or a reason why not."""
+
+    def __init__(
+        self, url: str = "", reason: Exception | None = None, name: str = "siglit"
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._reason = reason
+
+    @contextmanager
+    def start(self, ground: Ground) -> Iterator[Served]:
+        if self._reason:
+            raise self._reason
+        yield Served(self._url, (), form="v1")
+
+
+def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Result:
+    """What a short run of it gives."""
+    part = Part("text", "text", (system,), levels=(2, 4), requests=8, warmup=2)
+    scenario = Scenario("crowd", "demo", (part,), (loses_nobody("text", "siglit"),))
+    made = Result({"levels": [2, 4]})
+    turns = Contest(scenario, Ground(DEMO, 1), made, lambda _: None)
+    turns.run([part], rounds, proof)
+    return made
+
+
+def test_a_run_has_a_point_for_each_level_and_round() -> None:
+    """All distinct items."""
+    with EchoServer() as server:
+        found = contest(Stand(server.url), rounds=2)
+    assert [(one.round, one.level) for one in found.points] == [
+        (0, "2"),
+        (0, "4"),
+        (1, "2"),
+        (1, "4"),
+    ]
+    assert all(one.summary.good == 8 for one in found.points)
+    assert len(set(server.items)) == len(server.items)
+    assert found.code == 0
+
+
+def test_a_target_that_could_not_be_judged_is_not_met() -> None:
+    """Where all was asked for: else the baselines that fail would make the run succeed."""
+    with EchoServer() as server:
+        found = contest(Stand(server.url))
+    assert found.judged()[1]
+    assert found.code == 0
+    found.options.clear()
+    assert found.code == 1
+
+
+def test_a_failing_point_fails_the_run() -> None:
+    """It is named, and what was measured is kept."""
+    with EchoServer(lambda number: Behaviour(status=500 if number == 15 else 200)) as server:
+        found = contest(Stand(server.url))
+    assert found.code == 2
+    (failure,) = found.failed
+    assert failure.line() == "crowd, text, siglit: failed: level 4: 12.50 % errors: 1 × status 500"
+    assert len(found.points) == 2
+
+
+@pytest.mark.parametrize(("name", "code"), [(BASELINE, 0), ("siglit", 2)])
+def test_a_baseline_may_be_wrong_but_not_the_service_itself(name: str, code: int) -> None:
+    """Both are timed all the same, so that the price of being wrong is seen."""
+    with EchoServer() as server:
+        found = contest(Stand(server.url, name=name), proof=Proof(DEMO))
+    assert found.code == code
+    (remark,) = found.failed if code else found.wrong
+    assert remark.reason == "wrong: text: vectors of 8 numbers, not 96"
+    assert len(found.points) == 2
+
+
+def test_a_system_without_vectors_is_not_timed() -> None:
+    """There is nothing to time, and every point would fail."""
+    with EchoServer(lambda _: Behaviour(status=500)) as server:
+        found = contest(Stand(server.url, name=BASELINE), proof=Proof(DEMO))
+    assert found.points == []
+    assert found.wrong[0].reason == "wrong: no vectors of text: status 500"
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"), [(StartError("no such model"), 2), (Absent("no nginx"), 0)]
+)
+def test_a_system_that_does_not_start_fails_the_run_but_one_that_is_absent_does_not(
+    reason: Exception, code: int
+) -> None:
+    """Both are named with their reason."""
+    found = contest(Stand(reason=reason))
+    assert found.code == code
+    assert str(reason) in report(found)
+
+
+def test_a_short_comparison_on_real_systems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """siglit and the bare towers, proven and measured; whether targets are met is not asked."""
+    arguments = ["latency", "--requests", "5", "--seconds", "0.2", "--cores", "1"]
+    arguments += ["--systems", "siglit,bare", "--name", "short"]
+    assert main([*arguments, "--out", str(tmp_path)]) in (0, 1)
+    found = Result.read(next(tmp_path.glob("short-*.json")))
+    systems = ["siglit", "bare"]
+    assert [one.system for one in found.points] == systems * 2
+    assert not found.failed
+    assert not found.wrong
+    assert all(one.cpu_ms for one in found.points if one.system == "siglit")
+    assert {"flask", "gunicorn", "litserve"} <= found.options["versions"].keys()
+    assert "text: p50 of siglit − bare, ms" in capsys.readouterr().out
+
+
+def test_one_that_is_cut_off_leaves_nobody_behind(tmp_path: Path) -> None:
+    """By SIGTERM, as a scheduler's time limit does it."""
+    command = [sys.executable, "-m", "bench.compare", "crowd", "--cores", "1"]
+    command += ["--out", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert any("crowd, text, 500 clients, round 1: siglit" in one for one in process.stderr)
+        family = until(lambda: _with_grandchildren(psutil.Process(process.pid)))
+        process.send_signal(signal.SIGTERM)
+        process.stderr.close()
+        assert process.wait(60) == 130
+        until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family))
+    finally:
+        process.kill()
+
+
+def _with_grandchildren(process: psutil.Process) -> list[psutil.Process]:
+    """All below it, once there are such: then the server itself is on its feet."""
+    found: list[psutil.Process] = process.children(recursive=True)
+    return found if len(found) > len(process.children()) else []
+
+
+def until(happens: Callable[[], Any]) -> Any:
+    """What it gives once that is something; a slow machine may take its time."""
+    ends = time.monotonic() + 60
+    while not (found := happens()):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["no-such"],
+        ["latency", "--systems", "siglit,no-such"],
+        ["gpu-text", "--device", "cuda:63"],
+        ["gpu-text", "--device", "no-such"],
+    ],
+)
+def test_what_there_is_not_is_named(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With exit code 2, before anything starts."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert any(word in error for word in ("such", "name scenarios", "does not have it"))
+
+
+def test_siglit_is_asked_for_the_device_and_precision_of_its_ground() -> None:
+    """What a scenario's own flags say comes after, and counts."""
+    assert flags_of(Ground(DEMO, 2))[2:] == ["--precision", "float32", "--devices", "cpu"]
+    on_gpu = flags_of(Ground(DEMO, 2, "cuda:0"))
+    assert on_gpu[2:] == ["--precision", "bfloat16", "--devices", "cuda:0"]
+
+
+def test_the_bare_towers_compute_in_what_the_servers_beside_them_do() -> None:
+    """Unless the part names another precision."""
+    gpu, part = Ground(DEMO, 2, "cuda:0"), Part("a", "text")
+    for ground, one, expected in (
+        (gpu, part, "bfloat16"),
+        (Ground(DEMO, 2), part, "float32"),
+        (gpu, replace(part, precision="int8"), "int8"),
+    ):
+        assert Turn("s", one, 0, 0, ground, print).precision == expected
+
+
+def test_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped one, a size that was made before, or a folder."""
+    monkeypatch.setattr("bench.compare.__main__.RANDOM", tmp_path)
+    made = tmp_path / "so400m-patch16-naflex"
+    made.mkdir()
+    assert checkpoint("so400m") == made
+    assert checkpoint("demo") == DEMO
+    assert checkpoint(str(tmp_path)) == tmp_path

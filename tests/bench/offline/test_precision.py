@@ -1,0 +1,116 @@
+"""The comparison of precisions: processes that take turns, rows, and targets that can be missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.offline.precision.report import WANTED, Measured, baseline_of, table
+from bench.offline.precision.system import BASELINE, Loaded, Running, System, SystemFailed
+from litapi.checkpoint import DEMO
+from litapi.model.precision import PRECISIONS
+
+QUALITY: dict[str, Any] = {
+    "recall": {"found": {"text_to_image": {"recall@1": 0.5}, "image_to_text": {"recall@1": 0.25}}}
+}
+
+
+def running(
+    system: System, rates: Sequence[float] | None, refused: str = "", cosine: float = 1.0
+) -> Running:
+    """As it is after a measurement, without a process; `rates` are those of batch 8."""
+    one = Running(system, DEMO, (8,), 1, Path("unused"))
+    one.refused = refused
+    if rates is not None:
+        vector = np.array([[cosine, np.sqrt(1 - cosine**2)]], np.float32)
+        one.loaded = Loaded(2.0, 300_000_000, 200_000_000, vector)
+        one.rates[8] = list(rates)
+    return one
+
+
+BASE = running(baseline_of("image"), [10, 20, 30])
+
+
+def test_systems_in_processes_make_the_vectors_of_the_baseline(tmp_path: Path) -> None:
+    """Both sides get the same items, and each tells its own memory."""
+    systems = (baseline_of("image"), System("image", "int8"))
+    vectors = []
+    for system in systems:
+        with Running(system, DEMO, (1, 2), 1, tmp_path) as one:
+            assert one.loaded is not None
+            assert one.loaded.resident >= one.loaded.private > 50_000_000
+            one.measure(2, 0.01)
+            assert one.rates[1] == []
+            assert one.rates[2][0] > 0
+            vectors.append(one.loaded.vectors)
+    assert np.linalg.norm(vectors[0], axis=1) == pytest.approx(1, abs=1e-5)
+    cosines = (vectors[0] * vectors[1]).sum(axis=1)
+    assert 0.99 <= cosines.min() < 1 - 1e-7
+
+
+def test_what_the_machine_refuses_is_a_reason_and_no_failure(tmp_path: Path) -> None:
+    """The process ends, and the others go on."""
+    with Running(System("text", "float8"), DEMO, (1,), 1, tmp_path) as one:
+        assert one.loaded is None
+        assert "does not compute in float8" in one.refused
+
+
+def test_a_process_that_breaks_fails_the_run(tmp_path: Path) -> None:
+    """Not a row less in silence."""
+    with pytest.raises(SystemFailed, match="text float32 ended"):
+        Running(System("text", "float32"), tmp_path, (1,), 1, tmp_path).__enter__()
+
+
+def test_a_ratio_is_taken_within_the_rounds() -> None:
+    """A machine that was slow for a round was slow for both."""
+    row = Measured(running(System("image", "int8"), [20, 40, 90]), BASE, QUALITY).row()
+    assert row["batches"]["8"]["ratio"] == 2.0
+    assert (row["resident_mb"], row["private_mb"]) == (300, 200)
+
+
+def test_a_row_says_how_near_the_vectors_are() -> None:
+    """To the baseline's, the worst of them."""
+    row = Measured(running(System("image", "int8"), [1, 1, 1], cosine=0.75), BASE, None).row()
+    assert row["cosine"]["worst"] == pytest.approx(0.75)
+    assert "demo_quality" not in row
+
+
+@pytest.mark.parametrize(("factor", "met"), [(2.79, False), (2.8, True)])
+def test_a_target_is_met_or_missed(factor: float, met: bool) -> None:
+    """Compiled int8 images are to be 2.8 times as fast."""
+    fast = running(System("image", "int8", True), [rate * factor for rate in (10, 20, 30)])
+    (target,) = Measured(fast, BASE, None).targets()
+    assert target.met is met
+    assert Measured(fast, BASE, None).impossible() == ""
+
+
+def test_a_target_of_what_was_refused_is_not_possible_here() -> None:
+    """Neither met nor missed, and the reason stands beside it."""
+    one = Measured(running(System("image", "bfloat16"), None, "no such thing"), BASE, None)
+    assert one.targets() == []
+    assert one.impossible() == "not possible here  image bfloat16 (≥ 1.5): no such thing"
+
+
+def test_what_has_no_target_is_not_judged() -> None:
+    """The baseline, for one."""
+    assert Measured(BASE, BASE, None).targets() == []
+    assert Measured(BASE, BASE, None).impossible() == ""
+    assert {precision for precision, _, _ in WANTED} < set(PRECISIONS)
+
+
+def test_the_table_has_a_line_for_each_batch_and_the_reasons() -> None:
+    """Recall stands there where it was measured."""
+    systems = [
+        Measured(BASE, BASE, None),
+        Measured(running(System("image", "int8"), [20, 40, 60]), BASE, QUALITY),
+        Measured(running(System("image", "float8"), None, "no GPU"), BASE, None),
+    ]
+    lines = table([one.row() for one in systems]).splitlines()
+    assert len(lines) == 2 + 2 + 1
+    assert BASELINE in lines[2]
+    assert "0.500 / 0.250" in lines[3]
+    assert lines[4] == "refused: image float8: no GPU"

@@ -1,0 +1,51 @@
+"""Trials: options become flags, and a short load becomes a recording."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.rig.server_process import ServerProcess
+from notebooks.figures.trial import (
+    MOMENT,
+    QUICK,
+    count,
+    flags,
+    seconds,
+    serving,
+    summaries,
+    under_load,
+)
+
+
+def test_options_become_flags() -> None:
+    """As the command lines know them."""
+    assert flags({"text_workers": 2, "concurrency": (1, 8), "cold": True, "quiet": False}) == [
+        "--text-workers", "2", "--concurrency", "1,8", "--cold",
+    ]  # fmt: skip
+
+
+def test_a_test_that_only_looks_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody else gets what was asked for."""
+    monkeypatch.delenv(QUICK, raising=False)
+    assert (seconds(5), count(200, 48)) == (5, 200)
+    monkeypatch.setenv(QUICK, "1")
+    assert (seconds(5), count(200, 48)) == (MOMENT, 48)
+    assert seconds(0.1) == 0.1
+
+
+def test_a_load_is_recorded_level_by_level(server: ServerProcess) -> None:
+    """Each level in numbers, in order, with what the server told."""
+    recording = under_load(server.url, concurrency=(1, 2), requests=6, warmup=1)
+    levels = summaries(recording)
+    assert [(one.concurrency, one.good, one.errors_pct) for one in levels] == [(1, 6, 0), (2, 6, 0)]
+    assert {"queue", "infer"} <= levels[0].server_ms.keys()
+
+
+def test_a_server_of_a_trial_ends_with_its_guardian() -> None:
+    """Nothing is left behind."""
+    with serving({"cache": "off", "http_workers": 1}) as running:
+        guardian = running.guardian
+        assert under_load(running.url, concurrency=1, requests=2, warmup=1).measured
+    assert running.process is not None
+    assert running.process.poll() is not None
+    assert guardian.poll() == 0
