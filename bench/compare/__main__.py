@@ -2,9 +2,9 @@
 
     python -m bench.compare demo-single latency
     python -m bench.compare base-text --systems siglit,litserve --levels 50,200 --rounds 1
-    python -m bench.compare --report bench/results/compare-cpu.json      # table and plots anew
+    python -m bench.compare --report bench/results/compare-cpu.json      # the table anew
 
-Writes NAME-DEVICE.json, .md and .png into --out. Exit code 0: all targets met; 1: one missed; 2: a
+Writes NAME-DEVICE.json and .md into --out. Exit code 0: all targets met; 1: one missed; 2: a
 point failed, of whichever system, or something impossible was asked for; 130: cut off by Ctrl-C or
 SIGTERM, with the scenarios before in the file.
 """
@@ -24,6 +24,7 @@ from bench.compare.baselines.system import Ground
 from bench.compare.contest import Contest
 from bench.compare.part import Part
 from bench.compare.proof import Proof
+from bench.compare.report import report
 from bench.compare.result import Result
 from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
 from bench.rig.machine import cores, installed
@@ -162,14 +163,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def show(path: Path) -> int:
-    """Table to stdout and beside the file, plots beside it; the exit code."""
-    from bench.compare.picture import save as draw  # matplotlib: not for the generators
-    from bench.compare.report import report
-
+    """Table to stdout and beside the file; the exit code."""
     result = Result.read(path)
     text = report(result)
     path.with_suffix(".md").write_text(text + "\n")
-    draw(result, path.parent, path.stem)
     print(text)
     return result.code
 

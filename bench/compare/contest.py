@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.compare.baselines.catalogue import SYSTEMS
-from bench.compare.baselines.child import StartError
-from bench.compare.baselines.system import Absent, Ground
+from bench.compare.baselines.system import Ground
 from bench.compare.contestant import Contestant, Failed, Server, Towers, Turn
 from bench.compare.part import Part
 from bench.compare.proof import Proof
 from bench.compare.result import Remark, Result
 from bench.compare.scenario import BARE, READY, Scenario
+from bench.rig.child import Absent, StartError
 
 SEEDS = 1000  # between one turn's items and the next one's
 

@@ -79,6 +79,11 @@ class Points:
         found = [one for one in self._points if (one.part, one.system, one.level) == wanted]
         return sorted(found, key=lambda one: one.round)
 
+    def middle(self, part: str, system: str, level: str) -> Summary:
+        """The round of median throughput: one real run, not a mixture."""
+        rounds = sorted(self.some(part, system, level), key=throughput)
+        return rounds[(len(rounds) - 1) // 2].summary
+
     def right(self, part: str, level: str, names: Sequence[str]) -> list[str]:
         """Those of the systems with right vectors and not one error at a level.
 

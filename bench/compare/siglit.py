@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
 
-from bench.compare.baselines.nginx import nginx, program
 from bench.compare.baselines.system import Ground, Served, System
+from bench.rig.balancer import PATIENT_NGINX
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 
@@ -53,7 +53,7 @@ class Instances(System):
         self._many = many
 
     def look(self) -> None:
-        program()
+        PATIENT_NGINX.find()
 
     @contextmanager
     def start(self, ground: Ground) -> Iterator[Served]:
@@ -63,7 +63,7 @@ class Instances(System):
             servers = [ServerProcess(*flags, REDIS_URL=redis.url) for _ in range(self._many)]
             for server in servers:
                 stack.enter_context(server)
-            url, pid = stack.enter_context(nginx([one.port for one in servers], "/readyz"))
+            url, pid = stack.enter_context(PATIENT_NGINX.before([one.port for one in servers]))
             yield Served(url, (pid, redis.pid, *(one.pid for one in servers)))
 
 

@@ -13,6 +13,7 @@ from bench.faults.nonsense import nonsense
 from bench.faults.outage import hanging_redis, killed_redis, spoilt_redis
 from bench.faults.overload import above_capacity, near_capacity
 from bench.faults.poison import poison
+from bench.faults.rollout import rollout
 from bench.faults.row import Finding, Row
 from bench.faults.soak import soak
 from bench.faults.stage import Stage
@@ -35,6 +36,7 @@ ROWS = (
     Row(15, "soak", soak),
     *ATTACKS,
     Row(27, "what lies around the attacks, from a seed", neighbourhood),
+    Row(28, "instances behind a balancer: killed, restarted, other model", rollout),
 )
 
 

@@ -8,18 +8,15 @@ but for siglit's guard against slow clients, which is part of what siglit costs.
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
 
-import httpx
 import uvicorn
 
+from bench.rig.child import answers, child
 from bench.rig.port import free_port
-from bench.rig.server_process import ROOT
 
 Message = MutableMapping[str, Any]
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"11")]
@@ -55,33 +52,14 @@ def serve(port: int) -> None:
     uvicorn.Server(config).run()
 
 
-class HelloProcess:
-    """The server as a child process on a free port; `with` starts it and ends it."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "bench.micro.hello", str(self.port)]
-        self._process = subprocess.Popen(command, cwd=ROOT)
-        ends = time.monotonic() + 30
-        while time.monotonic() < ends:
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(self.url)
-                return self
-            time.sleep(0.05)
-        self.__exit__()
-        raise RuntimeError("the hello server did not start")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    @property
-    def pid(self) -> int:
-        """Its one process."""
-        return self._process.pid
+@contextmanager
+def greeting() -> Iterator[tuple[str, int]]:
+    """URL and process id of the server as a child process."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "bench.micro.hello", str(port)]
+    with child(command, answers(url)) as pid:
+        yield url, pid
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import psutil
 from tqdm import tqdm
 
 from bench.micro.barrage import Asking, Barrage, BarrageError, Volley, barrage
-from bench.micro.hello import HelloProcess
+from bench.micro.hello import greeting
 from bench.rig.process_clock import cpu_seconds
 from bench.rig.random_checkpoint import write
 from bench.rig.redis_server import RedisServer
@@ -150,24 +150,24 @@ def systems(dim: int) -> Iterator[list[System]]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             flags += ["--model", str(write(folder, dim))]
         redis = stack.enter_context(RedisServer())
-        hello = stack.enter_context(HelloProcess())
+        hello = stack.enter_context(greeting())
         answers = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
         flags += ["--answer-cache-mb", "0"]
         memory = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
         flags += ["--memory-cache-mb", "0", *PATIENT]
         shared = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
-        found = _greetings(hello) + _of_answers(answers) + _of_memory(memory) + _of_redis(shared)
+        found = _greetings(*hello) + _of_answers(answers) + _of_memory(memory) + _of_redis(shared)
         if dim == DEMO:  # towers of another dimension would need seconds for 64 items
             towers = ServerProcess("--http-workers", "1", "--threads", "1", "--cache", "off")
             found += _of_towers(stack.enter_context(towers))
         yield found
 
 
-def _greetings(hello: HelloProcess) -> list[System]:
+def _greetings(url: str, pid: int) -> list[System]:
     posted = Asking("/", singles("base64"))
     return [
-        System(BASE, hello.url, hello.pid, Asking("/")),
-        System("hello POST", hello.url, hello.pid, posted),
+        System(BASE, url, pid, Asking("/")),
+        System("hello POST", url, pid, posted),
     ]
 
 

@@ -6,8 +6,8 @@
 
 On a GPU the model is so400m-naflex in bfloat16 and float32, on a CPU base in every precision there
 is. Both have random weights of the true size, made on the fly. The result is written to
-offline-DEVICE.json (offline-compiled-DEVICE.json with --compile), with a picture of each tower
-beside it. Exit code 0: measured; 2: the run failed, or the machine refused everything.
+offline-DEVICE.json (offline-compiled-DEVICE.json with --compile). Exit code 0: measured; 2: the run
+failed, or the machine refused everything.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import orjson
 import torch
 
-from bench.offline.report import Report
+from bench.offline.report import table
 from bench.offline.sweep import Plan, sweep
 from bench.offline.tower import TOWERS
 from bench.rig.machine import cores
@@ -108,13 +108,12 @@ def device_name(device: str) -> str:
     return "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
 
 
-def show(path: Path, out: Path) -> None:
-    """Print the table and draw the pictures of a result."""
-    report = Report(orjson.loads(path.read_bytes()))
-    print(report.text())
-    out.mkdir(parents=True, exist_ok=True)
-    for picture in report.save(out, path.stem):
-        print(picture)
+def show(path: Path) -> None:
+    """Print what was measured on what, and the table."""
+    result = orjson.loads(path.read_bytes())
+    compiled = ", compiled" if result["compiled"] else ""
+    on = result["machine"]["cpu"] if result["device"] == "cpu" else result["device_name"]
+    print(f"{result['model']}{compiled}, {on}", "", table(result["rows"]), sep="\n")
 
 
 def _names(text: str) -> list[str]:
@@ -140,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=1.0, help="of one slice")
     add("--longest", type=float, default=20.0, help="seconds a batch may take, or is left out")
-    add("--out", type=Path, metavar="DIR", help="folder of result and pictures")
+    add("--out", type=Path, metavar="DIR", default=RESULTS, help="folder of the result")
     add("--report", type=Path, metavar="FILE", help="show a result again; measures nothing")
     return parser
 
@@ -153,15 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked.error(f"there is no tower {', '.join(sorted(unknown))}")
     if kind_of(options.device) not in ("auto", *MODELS):
         asked.error(f"there is no device {options.device}")
-    path, out = options.report, options.out
+    path = options.report
     if not path:
         try:
             plan = planned(options)
-            path = measure(options.model or MODELS[kind_of(plan.device)], plan, out or RESULTS)
+            path = measure(options.model or MODELS[kind_of(plan.device)], plan, options.out)
         except (CheckpointError, NothingMeasured) as error:
             print(f"bench: {error}", file=sys.stderr)
             return 2
-    show(path, out or path.parent)
+    show(path)
     return 0
 
 

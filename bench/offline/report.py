@@ -1,138 +1,82 @@
-"""A sweep for people: a table, and a picture for each tower. Made from the result's JSON alone."""
+"""Rows of either command as one table: a column for each figure that was measured.
+
+A row is as JSON holds it. One of `bench.offline.precision` holds all its batches; it is several
+lines of the table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-
-from bench.load.plot import COLOURS
 from bench.rig.table import markdown
 
 Row = Mapping[str, Any]
-COLUMNS = ("tower", "precision", "threads", "batch", "items/s", "least", "most", "GFLOP/item",
-           "GFLOP/s", "ceiling", "of ceiling")  # fmt: skip
-OF_GPUS = {"MB": "peak_memory_mb", "W": "watts", "J/item": "joules_per_item"}
-STYLES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D")
 NONE = "–"
 
 
-class Report:
-    """Of one result."""
-
-    def __init__(self, result: Mapping[str, Any]) -> None:
-        self._result = result
-        self._rows: Sequence[Row] = result["rows"]
-        self._gpu = [name for name, key in OF_GPUS.items() if any(key in r for r in self._rows)]
-
-    def text(self) -> str:
-        """What was measured on what, and the table, with refusals below it."""
-        head = [*COLUMNS, *self._gpu]
-        measured = [self._cells(row) for row in self._rows if "refused" not in row]
-        refused = [_refusal(row) for row in self._rows if "refused" in row]
-        return "\n".join([self.title, "", markdown([head, *measured]), "", *refused])
-
-    @property
-    def title(self) -> str:
-        """The model and the device."""
-        compiled = ", compiled" if self._result["compiled"] else ""
-        on_cpu = self._result["device"] == "cpu"
-        on = self._result["machine"]["cpu"] if on_cpu else self._result["device_name"]
-        return f"{self._result['model']}{compiled}, {on}"
-
-    def save(self, folder: Path, stem: str) -> list[Path]:
-        """A PNG for each tower that was measured."""
-        paths = []
-        for tower in dict.fromkeys(row["tower"] for row in self._rows if "refused" not in row):
-            paths.append(folder / f"{stem}-{tower}.png")
-            self.figure(tower).savefig(paths[-1])
-        return paths
-
-    def figure(self, tower: str) -> Figure:
-        """Items a second, and share of the ceiling, against the batch."""
-        figure = Figure(figsize=(10.0, 4.5), dpi=110, facecolor="white", layout="constrained")
-        figure.suptitle(f"{tower.capitalize()} tower of {self.title}", fontsize="medium")
-        rates, shares = figure.subplots(1, 2)
-        _axis(rates, "throughput (items/s)")
-        _axis(shares, "share of the matrix-product ceiling (%)")
-        for look, label, points in self._lines(tower):
-            batches = [row["batch"] for row in points]
-            rates.plot(batches, [r["items_per_s"]["median"] for r in points], label=label, **look)
-            shares.plot(batches, [100 * r["of_ceiling"] for r in points], **look)
-        for axes in (rates, shares):
-            _batches_on_x(axes)
-            axes.set_ylim(bottom=0)
-        figure.legend(loc="outside right upper", frameon=False, fontsize="small", handlelength=3)
-        return figure
-
-    def _lines(self, tower: str) -> Iterator[tuple[dict[str, Any], str, list[Row]]]:
-        """Look, label and points: a colour for each precision, a style for each thread count."""
-        rows = [row for row in self._rows if row["tower"] == tower and "refused" not in row]
-        precisions = list(dict.fromkeys(row["precision"] for row in rows))
-        counts = list(dict.fromkeys(row["threads"] for row in rows))
-        for precision in precisions:
-            for threads in counts:
-                of = (precision, threads)
-                points = [row for row in rows if (row["precision"], row["threads"]) == of]
-                look = {
-                    "color": COLOURS[precisions.index(precision) % len(COLOURS)],
-                    "linestyle": STYLES[counts.index(threads) % len(STYLES)],
-                    "marker": MARKERS[counts.index(threads) % len(MARKERS)],
-                    "markersize": 4,
-                }
-                if points:
-                    yield look, f"{precision}, {_threads(threads)}", points
-
-    def _cells(self, row: Row) -> list[str]:
-        rate = row["items_per_s"]
-        figures = [rate["median"], rate["low"], rate["high"], row["gflop_per_item"]]
-        figures += [row["gflop_per_s"], row["ceiling_gflop_per_s"]]
-        cells = [*map(_written, figures), f"{100 * row['of_ceiling']:.0f} %"]
-        named = [str(row[name]) for name in COLUMNS[:4]]
-        return [*named, *cells, *(_of_gpu(row, OF_GPUS[name]) for name in self._gpu)]
+def _recalls(row: Row) -> str:
+    found = row["demo_quality"]["recall"]["found"].values()
+    return " / ".join(f"{way['recall@1']:.3f}" for way in found)
 
 
-def _refusal(row: Row) -> str:
-    names = [row["tower"], row["precision"]]
-    names += [_threads(row["threads"]), f"batch {row['batch']}"] if "batch" in row else []
-    return f"refused  {', '.join(names)}: {row['refused']}"
+COLUMNS: Mapping[str, Callable[[Row], object]] = {
+    "tower": lambda row: row["tower"],
+    "precision": lambda row: precision(row),
+    "threads": lambda row: row["threads"],
+    "batch": lambda row: row["batch"],
+    "items/s": lambda row: row["items_per_s"]["median"],
+    "least": lambda row: row["items_per_s"]["low"],
+    "most": lambda row: row["items_per_s"]["high"],
+    "GFLOP/item": lambda row: row["gflop_per_item"],
+    "GFLOP/s": lambda row: row["gflop_per_s"],
+    "ceiling": lambda row: row["ceiling_gflop_per_s"],
+    "of ceiling": lambda row: f"{100 * row['of_ceiling']:.0f} %",
+    "GPU MB": lambda row: row["peak_memory_mb"],
+    "W": lambda row: row["watts"]["median"],
+    "J/item": lambda row: row["joules_per_item"],
+    "ratio": lambda row: f"{row['ratio']:.2f}",
+    "cosine": lambda row: f"{row['cosine']['worst']:.6f}",
+    "recall@1": _recalls,
+    "MB": lambda row: row["resident_mb"],
+    "of it own": lambda row: row["private_mb"],
+    "load s": lambda row: f"{row['load_s']:.0f}",
+}
 
 
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+def table(rows: Sequence[Row]) -> str:
+    """The table, and below it what was refused and why."""
+    lines = [one for row in rows for one in _lines(row)]
+    cells = {name: [_cell(figure, line) for line in lines] for name, figure in COLUMNS.items()}
+    shown = {name: column for name, column in cells.items() if {*column} != {NONE}}
+    refused = [f"refused  {_named(row)}: {row['refused']}" for row in rows if "refused" in row]
+    return "\n".join([markdown([[*shown], *zip(*shown.values(), strict=True)]), *refused])
 
 
-def _of_gpu(row: Row, key: str) -> str:
-    value = row.get(key)
-    return NONE if value is None else _written(value["median"] if key == "watts" else value)
+def _lines(row: Row) -> Iterator[Row]:
+    if "batches" in row:
+        yield from ({**row, "batch": name} | figures for name, figures in row["batches"].items())
+    elif "refused" not in row:
+        yield row
 
 
-def _written(value: float) -> str:
-    """Three digits, or all before the point."""
+def _cell(figure: Callable[[Row], object], row: Row) -> str:
+    try:
+        value = figure(row)
+    except KeyError:
+        return NONE
+    if not isinstance(value, float):
+        return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _axis(axes: Axes, y: str) -> None:
-    axes.set_xlabel("batch (items)")
-    axes.set_ylabel(y)
-    axes.grid(True, color="#e4e4e4")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def _named(row: Row) -> str:
+    names = [row["tower"], precision(row)]
+    if "batch" in row:
+        names += [f"{row['threads']} threads", f"batch {row['batch']}"]
+    return ", ".join(names)
 
 
-def _batches_on_x(axes: Axes) -> None:
-    """A tick for each batch that was measured."""
-    drawn = sorted({float(x) for line in axes.get_lines() for x in np.asarray(line.get_xdata())})
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(drawn, [f"{one:g}" for one in drawn])
+def precision(row: Row) -> str:
+    """With whether the tower is compiled, where the row says it."""
+    return f"{row['precision']}{' compiled' if row.get('compiled') else ''}"

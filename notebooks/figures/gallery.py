@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
-from bench.rig.chart import COLOURS, GROUND, Chart, canvas
+from notebooks.figures.chart import COLOURS, GROUND, Chart, canvas
 
 TILE, STAMP = 96, 44  # pixels
 SHADES = 256  # more colours than a chart has

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 
 from bench.load.sample import Sample
-from bench.rig.chart import COLOURS, Chart, canvas, finished, round_numbers, spans
 from bench.rig.redis_server import RedisServer
+from notebooks.figures.chart import COLOURS, Chart, canvas, finished, round_numbers, spans
 from notebooks.figures.trial import loading, recorded, serving
 
 ALONE = {"memory_cache_mb": 0, "answer_cache_mb": 0}

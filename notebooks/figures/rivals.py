@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.compare.picture import Line
-from bench.compare.point import Points, throughput
+from bench.compare.point import Points
 from bench.compare.result import Result
-from bench.load.plot import Plot
-from bench.load.recording import Recording
 from bench.load.summary import Summary
-from bench.rig.chart import Chart
 from bench.rig.result_file import RESULTS
 from bench.rig.table import Table
+from notebooks.figures import plot
+from notebooks.figures.chart import Chart
 from notebooks.figures.latency import level_table
 
 COMMAND = "python -m bench.compare {}"
@@ -43,23 +41,17 @@ class Rivals:
         return f"{self.scenario}, {self.part}: measured on {self._result.head['date']}, {where}."
 
     def systems(self) -> dict[str, list[Summary]]:
-        """A level after another of each system that is asked at more than one; the bare are not."""
-        names = self._points.systems(self.part)
-        return {name: levels for name in names if (levels := self._levels(name))}
+        """The levels of each system; the bare towers have none."""
+        return plot.systems(self._points, self.part)
 
     def table(self) -> Table:
         """A row for each system and level."""
-        return level_table(
-            {self._points.named(self.part, name): levels for name, levels in self.systems().items()}
-        )
+        return level_table(self.systems())
 
     def curves(self) -> list[Chart]:
         """Throughput and latency against requests in flight."""
-        lines = [
-            Line(self._points.named(self.part, name), Recording(), tuple(levels))
-            for name, levels in self.systems().items()
-        ]
-        return [Plot(lines).throughput(), Plot(lines).latency(("p95",))] if lines else []
+        found = self.systems()
+        return [plot.throughput(found), plot.latency(found, ("p95",))] if found else []
 
     def remarks(self) -> list[str]:
         """What was left out, failed or gave wrong vectors, and why."""
@@ -68,13 +60,6 @@ class Rivals:
         noted = [*self._result.failed, *self._result.wrong, *self._result.skipped]
         here = [one for one in noted if (one.scenario, one.part) == (self.scenario, self.part)]
         return [f"{one.system}: {one.reason}" for one in here]
-
-    def _levels(self, system: str) -> list[Summary]:
-        found = []
-        for level in self._points.levels(self.part, system):
-            rounds = sorted(self._points.some(self.part, system, level), key=throughput)
-            found.append(rounds[(len(rounds) - 1) // 2].summary)
-        return [one for one in found if one.concurrency or one.rate]
 
 
 def comparisons(folder: Path = RESULTS) -> list[Result]:

@@ -9,11 +9,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from bench.balance.balancer import BALANCERS, DEPLOY, Balancer, Missing, replaced
+from bench.rig.balancer import BALANCERS, DEPLOY, Balancer, replaced
+from bench.rig.child import Absent
 from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
 from litapi.errors import (
@@ -49,23 +51,23 @@ def keep_alive() -> int:
     return Settings().keep_alive
 
 
-@pytest.fixture(params=list(BALANCERS.values()), ids=list(BALANCERS))
-def kind(request: pytest.FixtureRequest) -> type[Balancer]:
+@pytest.fixture(params=BALANCERS, ids=lambda one: one.name)
+def kind(request: pytest.FixtureRequest) -> Balancer:
     """Each balancer that is installed here."""
-    found: type[Balancer] = request.param
+    found: Balancer = request.param
     try:
         found.find()
-    except Missing as missing:
-        pytest.skip(str(missing))
+    except Absent as absent:
+        pytest.skip(str(absent))
     return found
 
 
 @pytest.fixture
-def before(kind: type[Balancer], server: ServerProcess) -> Iterator[httpx.Client]:
+def before(kind: Balancer, server: ServerProcess) -> Iterator[httpx.Client]:
     """A client of a balancer before one instance that lives and one that does not."""
     with (
-        kind([free_port(), server.port]) as balancer,
-        httpx.Client(base_url=balancer.url, timeout=60) as client,
+        kind.before([free_port(), server.port]) as (url, _),
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
 
@@ -327,13 +329,20 @@ def _unsent(url: httpx.URL, length: int) -> str:
         return connection.recv(65536).decode()
 
 
-def test_without_an_instance_it_says_when_to_come_back(kind: type[Balancer]) -> None:
+def test_without_an_instance_it_says_when_to_come_back(kind: Balancer) -> None:
     """503 in the service's own form."""
-    with kind([free_port(), free_port()]) as balancer:
-        answer = httpx.post(f"{balancer.url}/embed_text", json={"text": "a"}, timeout=30)
+    with kind.before([free_port(), free_port()]) as (url, _):
+        answer = httpx.post(f"{url}/embed_text", json={"text": "a"}, timeout=30)
     assert answer.status_code in (502, 503)
     assert answer.json()["error"]["code"] == NotReady.code
     assert answer.headers["retry-after"] == "2"
+
+
+def test_one_that_is_not_installed_is_named() -> None:
+    """With the package that brings it."""
+    absent = replace(BALANCERS[0], name="nginx-that-is-not-there")
+    with pytest.raises(Absent, match="apt-get install nginx-light"), absent.before([80]):
+        pass
 
 
 def test_only_one_place_is_replaced() -> None:

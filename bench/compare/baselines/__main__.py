@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.compare.baselines.catalogue import SYSTEMS
-from bench.compare.baselines.child import StartError
-from bench.compare.baselines.system import Absent, Ground, System
+from bench.compare.baselines.system import Ground, System
+from bench.rig.child import Absent, StartError
 from bench.rig.machine import cores
 from bench.rig.random_checkpoint import DEMO
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from bench.compare.baselines.child import StartError, child
 from bench.compare.baselines.install import program
-from bench.compare.baselines.nginx import nginx
-from bench.compare.baselines.nginx import program as nginx_program
-from bench.compare.baselines.system import LOADED, Absent, Ground, Served, System
+from bench.compare.baselines.system import LOADED, Ground, Served, System
+from bench.rig.balancer import PATIENT_NGINX
+from bench.rig.child import Absent, StartError, answers, child
 from bench.rig.port import free_port
 
 PATIENCE = "900"  # seconds; a queue of 500 is what is measured, not a reason to end a worker
@@ -36,7 +35,7 @@ def alone(module: str, ground: Ground, loads: int = 1) -> Iterator[Served]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", f"bench.compare.baselines.{module}", str(port)]
-    with child(command, f"{url}/health", _environment(ground, 1), LOADED, loads) as pid:
+    with child(command, answers(f"{url}/health"), _environment(ground, 1), LOADED, loads) as pid:
         yield Served(url, (pid,))
 
 
@@ -60,7 +59,7 @@ def gunicorn(
     command += ["--workers", str(workers), "--timeout", PATIENCE, *options]
     command.append("bench.compare.baselines.flask_app:create_app()")
     environment = _environment(ground, processes)
-    with child(command, f"{url}/health", environment, LOADED, workers) as pid:
+    with child(command, answers(f"{url}/health"), environment, LOADED, workers) as pid:
         yield Served(url, (pid,))
 
 
@@ -81,7 +80,7 @@ class BehindNginx(System):
     name = "nginx"
 
     def look(self) -> None:
-        nginx_program()
+        PATIENT_NGINX.find()
 
     @contextmanager
     def start(self, ground: Ground) -> Iterator[Served]:
@@ -91,7 +90,7 @@ class BehindNginx(System):
                 for _ in range(2)
             ]
             ports = [int(one.url.rpartition(":")[2]) for one in many]
-            url, pid = stack.enter_context(nginx(ports, "/health"))
+            url, pid = stack.enter_context(PATIENT_NGINX.before(ports))
             yield Served(url, (pid, *(one.pids[0] for one in many)))
 
 
@@ -125,7 +124,7 @@ class Infinity(System):
             command += ["--no-bettertransformer", "--no-model-warmup"]  # it would time itself
             quiet = _environment(ground, 1) | {"DO_NOT_TRACK": "1"}
             try:
-                with child(command, f"{url}/models", quiet) as pid:
+                with child(command, answers(f"{url}/models"), quiet) as pid:
                     paths = ("/embeddings", "/embeddings_image")
                     yield Served(url, (pid,), "v1", *paths, model="siglip")
             except StartError as error:

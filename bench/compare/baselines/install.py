@@ -15,7 +15,7 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.compare.baselines.system import Absent
+from bench.rig.child import Absent
 from bench.rig.server_process import ROOT
 
 FOLDER = ROOT / "build" / "venvs"

@@ -13,10 +13,6 @@ from bench.load.route import Form
 LOADED = "model loaded"  # said once by each process that has; whoever waits for it reads the log
 
 
-class Absent(Exception):
-    """A system cannot run here; the reason is the line that is shown in its place."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What every system is given alike: the checkpoint folder, so many cores, and a device.

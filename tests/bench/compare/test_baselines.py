@@ -15,12 +15,11 @@ import torch
 
 from bench.compare.baselines.__main__ import main
 from bench.compare.baselines.catalogue import SYSTEMS, Infinity, _environment
-from bench.compare.baselines.child import StartError, child
 from bench.compare.baselines.install import program
-from bench.compare.baselines.nginx import settings
 from bench.compare.baselines.siglip import Siglip
-from bench.compare.baselines.system import Absent, Ground
+from bench.compare.baselines.system import Ground
 from bench.compare.proof import Proof
+from bench.rig.child import Absent, StartError, answers, child
 from bench.rig.port import free_port
 from bench.rig.random_checkpoint import DEMO
 from bench.rig.server_process import ROOT
@@ -88,7 +87,7 @@ def test_nobody_of_the_family_outlives_it() -> None:
     """A grandchild does not notice that its parent is gone, so the whole group is ended."""
     port = free_port()
     command = [sys.executable, "-c", PARENT, str(port)]
-    with child(command, f"http://127.0.0.1:{port}/", said="loaded") as pid:
+    with child(command, answers(f"http://127.0.0.1:{port}/"), said="loaded") as pid:
         family = _family(pid)
         assert len(family) == 2
     assert _gone(family)
@@ -101,7 +100,7 @@ def test_nobody_of_the_family_outlives_it() -> None:
 def test_one_that_ends_at_its_start_says_why(script: str) -> None:
     """The last line of its log that names an error, or else the very last."""
     command = [sys.executable, "-c", script]
-    with pytest.raises(StartError, match="no such model"), child(command, "http://127.0.0.1"):
+    with pytest.raises(StartError, match="no such model"), child(command, lambda: False):
         pass
 
 
@@ -117,7 +116,7 @@ def test_vllm_is_skipped_with_its_reason() -> None:
 def test_infinity_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One command."""
     monkeypatch.setattr("bench.compare.baselines.install.FOLDER", tmp_path)
-    with pytest.raises(Absent, match=r"python -m bench\.baselines\.install infinity"):
+    with pytest.raises(Absent, match=r"python -m bench\.compare\.baselines\.install infinity"):
         SYSTEMS["infinity"].look()
     command = tmp_path / "infinity" / "bin" / "infinity_emb"
     command.parent.mkdir(parents=True)
@@ -170,13 +169,6 @@ def test_the_towers_of_a_baseline_compute_on_their_device(monkeypatch: pytest.Mo
         ("cpu", torch.float32),
         ("meta", torch.bfloat16),
     ]
-
-
-def test_nginx_goes_to_the_least_busy_and_keeps_connections(tmp_path: Path) -> None:
-    """With every instance by its port."""
-    text = settings(tmp_path, 80, [8001, 8002])
-    assert "least_conn; server 127.0.0.1:8001 max_fails=0; server 127.0.0.1:8002" in text
-    assert "keepalive 256" in text
 
 
 def test_the_command_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:

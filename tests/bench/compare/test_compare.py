@@ -15,16 +15,12 @@ from typing import Any
 import orjson
 import psutil
 import pytest
-from PIL import Image
 
 from bench.compare.__main__ import checkpoint, main
-from bench.compare.baselines.child import StartError
-from bench.compare.baselines.system import Absent, Ground, Served, System
+from bench.compare.baselines.system import Ground, Served, System
 from bench.compare.contest import Contest
 from bench.compare.contestant import Turn
 from bench.compare.part import Part
-from bench.compare.picture import figures
-from bench.compare.picture import save as draw
 from bench.compare.point import Missing, Point, Points, latency, throughput
 from bench.compare.proof import Proof
 from bench.compare.report import report
@@ -32,6 +28,7 @@ from bench.compare.result import Remark, Result
 from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
 from bench.compare.siglit import _flags as flags_of
 from bench.load.summary import Summary
+from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO
 from bench.rig.server_process import ROOT
 from tests.support.echo_server import Behaviour, EchoServer
@@ -239,7 +236,7 @@ def test_every_scenario_can_be_estimated(name: str) -> None:
         assert 0 < part.estimate(scenario.size) < more.estimate(scenario.size)
 
 
-# -- report and pictures -------------------------------------------------------------------------
+# -- report --------------------------------------------------------------------------------------
 
 
 def result(folder: Path) -> Path:
@@ -279,39 +276,6 @@ def test_a_report_is_remade_from_the_file(
     assert "met     text at 50: items/s ÷ best baseline (litserve): 1.25 (≥ 1)" in text
     assert "MISSED  text at 50: p99 ÷ best baseline (litserve): 1.12 (≤ 1)" in text
     assert "not judged  base-text: siglit was not measured in text, 32 items" in text
-
-
-def test_pictures_are_small_and_light(tmp_path: Path) -> None:
-    """Throughput, latency and cost of the sweep; at most 150 KB each, on white."""
-    paths = draw(Result.read(result(tmp_path)), tmp_path, "made")
-    names = ["throughput", "latency", "cost"]
-    assert [path.name for path in paths] == [f"made-base-text-text-{one}.png" for one in names]
-    for path in paths:
-        assert path.stat().st_size <= 150_000
-        with Image.open(path) as picture:
-            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_a_system_with_wrong_vectors_is_named_so_in_every_picture(tmp_path: Path) -> None:
-    """It would look like the quickest of all; the others keep their plain names."""
-    points = Result.read(result(tmp_path)).of("base-text")
-    for name, figure in figures(points, "text"):
-        axes = figure.axes[0]
-        bars = [label.get_text() for label in axes.get_yticklabels()]
-        named = bars if name == "cost" else axes.get_legend_handles_labels()[1]
-        of_infinity = [label for label in named if "infinity" in label]
-        assert of_infinity, name
-        assert all(label.startswith("infinity (wrong vectors)") for label in of_infinity)
-        assert sum("wrong" in label for label in named) == len(of_infinity)
-
-
-def test_a_single_level_has_a_cost_but_no_curve(tmp_path: Path) -> None:
-    """There is nothing to draw a line through; the bare towers have no processes to watch."""
-    made: dict[str, Any] = {"scenario": "demo-batch", "part": "text, 64 items"}
-    bare = replace(point("bare", 9, level="batch 8", **made), cpu_ms=None)
-    points = [point("siglit", 1, **made), point("litserve", 1, **made), bare]
-    (path,) = draw(Result({}, points), tmp_path, "made")
-    assert path.name == "made-demo-batch-text-64-items-cost.png"
 
 
 def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from bench.micro.barrage import Asking, Barrage, BarrageError, Own, Wrk, barrage
-from bench.micro.hello import HelloProcess
+from bench.micro.hello import greeting
 from tests.support.echo_server import Behaviour, EchoServer
 
 BODIES = tuple(orjson.dumps({"input": [f"text {n}"]}) for n in range(3))
@@ -44,9 +44,9 @@ def test_an_answer_that_is_no_success_ends_the_run(way: Callable[[int], Barrage]
 @pytest.mark.parametrize("way", WAYS)
 def test_without_bodies_it_is_a_get(way: Callable[[int], Barrage]) -> None:
     """As the hello server is asked; it answers to both."""
-    with HelloProcess() as hello:
-        assert way(2).fire(hello.url, Asking("/"), 1.0).requests > 0
-        assert way(2).fire(hello.url, Asking("/", BODIES), 1.0).requests > 0
+    with greeting() as (url, _):
+        assert way(2).fire(url, Asking("/"), 1.0).requests > 0
+        assert way(2).fire(url, Asking("/", BODIES), 1.0).requests > 0
 
 
 def test_nobody_there_is_a_failure() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.offline.precision.report import WANTED, Measured, baseline_of, table
-from bench.offline.precision.system import BASELINE, Loaded, Running, System, SystemFailed
+from bench.offline.isolated import Loaded, Running, System, SystemFailed
+from bench.offline.precision import WANTED, Measured, baseline_of
+from bench.offline.report import table
+from bench.offline.tower import BASELINE
 from litapi.checkpoint import DEMO
 from litapi.model.precision import PRECISIONS
 
@@ -113,4 +115,4 @@ def test_the_table_has_a_line_for_each_batch_and_the_reasons() -> None:
     assert len(lines) == 2 + 2 + 1
     assert BASELINE in lines[2]
     assert "0.500 / 0.250" in lines[3]
-    assert lines[4] == "refused: image float8: no GPU"
+    assert lines[4] == "refused  image, float8: no GPU"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -23,6 +23,10 @@ GOODBYE = 5.0
 ERROR = re.compile(r"[\w.]*(Error|Exception): \S")
 
 
+class Absent(Exception):
+    """What was to be started is not installed or cannot run here; the text says why."""
+
+
 class StartError(Exception):
     """It ended, or was not ready in time."""
 
@@ -30,17 +34,17 @@ class StartError(Exception):
 @contextmanager
 def child(
     command: Sequence[str],
-    health: str,
+    ready: Callable[[], bool],
     environment: Mapping[str, str] | None = None,
     said: str = "",
     times: int = 1,
 ) -> Iterator[int]:
-    """Its process id, once the URL `health` answers 200 and its log holds `said` so many times.
+    """Its process id, once it is `ready` and its log holds `said` so many times.
 
     It has a process group of its own, and nobody in it outlives the `with`.
 
     Raises:
-        StartError: it is not to be had; with the end of its log.
+        StartError: it did not start; with the end of its log.
     """
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         process = subprocess.Popen(
@@ -52,31 +56,36 @@ def child(
             start_new_session=True,
         )
         try:
-            _await_ready(process, log, health, said, times)
+            _await(
+                process, log, lambda text: text.count(said) >= (times if said else 0) and ready()
+            )
             yield process.pid
         finally:
             _end(process)
 
 
-def _await_ready(
-    process: subprocess.Popen[bytes], log: IO[bytes], health: str, said: str, times: int
-) -> None:
+def _await(process: subprocess.Popen[bytes], log: IO[bytes], ready: Callable[[str], bool]) -> None:
     ends = time.monotonic() + READY_WITHIN
     while time.monotonic() < ends:
         text = Path(log.name).read_text(errors="replace")
         if process.poll() is not None:
             raise StartError(f"it ended at its start: {_last(text)}")
-        if (not said or text.count(said) >= times) and _healthy(health):
+        if ready(text):
             return
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise StartError(f"it was not ready within {READY_WITHIN:.0f} s: {_last(text)}")
 
 
-def _healthy(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+def answers(url: str) -> Callable[[], bool]:
+    """Whether a GET of that URL is answered with 200 now."""
+
+    def ask() -> bool:
+        try:
+            return httpx.get(url, timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return ask
 
 
 def _last(text: str) -> str:

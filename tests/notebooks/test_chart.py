@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.rig.chart import Chart, bars, canvas, curves, groups, heat, histogram, spans, stack
+from notebooks.figures.chart import (
+    Chart,
+    bars,
+    canvas,
+    curves,
+    groups,
+    heat,
+    histogram,
+    spans,
+    stack,
+)
 
 LINES = {"one": ([1.0, 10.0], [5.0, 6.0]), "two": ([1.0, 10.0], [7.0, 9.0])}
 NESTED = {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 3.0, "y": 4.0}}

@@ -1,0 +1,50 @@
+"""The second model of row 27, and how an answer is judged while both models serve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bench.faults.answer_key import AnswerKey
+from bench.faults.question import as_floats
+from bench.faults.rollout import NEW, OLD, ModelKey, ReversedKey, write_reversed
+from bench.reference import Reference
+from bench.rig.random_checkpoint import DEMO
+from litapi.demo.drawing import Scene, draw
+
+VECTOR = np.asarray([1.0, 0.0, 0.0])
+QUESTION = as_floats(["a", "b"])
+
+
+def test_the_other_model_has_the_same_numbers_in_reverse(tmp_path: Path) -> None:
+    """So its right answers are known, and differ from the demo's."""
+    demo, other = Reference(DEMO), Reference(write_reversed(tmp_path / "other"))
+    shape = draw(Scene("red", "circle"), seed=1)
+    for one, reverse in (
+        (demo.text("a red circle"), other.text("a red circle")),
+        (demo.image(shape), other.image(shape)),
+    ):
+        np.testing.assert_allclose(one, reverse[::-1], atol=1e-6)
+        assert abs(one - reverse).max() > 0.1
+
+
+def answer(model: str, *rows: list[float]) -> bytes:
+    """An answer as the service gives it."""
+    return json.dumps({"embeddings": rows, "model": model}).encode()
+
+
+def test_an_answer_is_judged_by_the_model_that_it_names() -> None:
+    """A vector of the one under the name of the other is wrong; so is an unknown name."""
+    old = AnswerKey()
+    old.put(["a", "b"], [VECTOR, VECTOR])
+    key = ModelKey({OLD: old, NEW: ReversedKey(old)})
+    right, reverse = [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]
+    judge = "application/json"
+    assert key.right(QUESTION, judge, answer(OLD, right, right))
+    assert key.right(QUESTION, judge, answer(NEW, reverse, reverse))
+    assert not key.right(QUESTION, judge, answer(NEW, right, right))
+    assert not key.right(QUESTION, judge, answer(OLD, right, reverse))
+    assert not key.right(QUESTION, judge, answer("another", right, right))
+    assert key.answers == {OLD: 2, NEW: 2, "another": 1}

@@ -1,0 +1,129 @@
+"""Charts of systems side by side, and pictures of result files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.compare.point import Point
+from bench.compare.result import Result
+from bench.load.level import Level
+from bench.load.summary import Summary
+from bench.rig.result_file import RESULTS, save
+from notebooks.figures.chart import Chart
+from notebooks.figures.plot import LOST, Systems, latency, main, offered, throughput
+from tests.support.recordings import refused, sample, stage, sweep
+
+
+def levels(seed: int, slower: float = 1.0) -> list[Summary]:
+    return [Summary.of(one) for one in sweep(seed, slower).measured]
+
+
+SYSTEMS: Systems = {"siglit": levels(1), "flask": levels(2, slower=8.0)}
+DRAWN = pytest.mark.parametrize("draw", [throughput, latency, offered])
+Draw = Callable[[Systems], Chart]
+
+
+def labels(chart: Chart) -> list[str]:
+    """What its legend says."""
+    return chart.axes[0].get_legend_handles_labels()[1]
+
+
+@DRAWN
+@pytest.mark.parametrize("names", [["siglit", "flask"], ["flask", "siglit"], ["siglit"]])
+def test_every_system_is_in_the_legend_and_within_the_axes(
+    draw: Draw, names: Sequence[str]
+) -> None:
+    """Whatever was drawn first; the axes say what they show and in what unit."""
+    chart = draw({name: SYSTEMS[name] for name in names})
+    axes = chart.axes[0]
+    assert list(dict.fromkeys(label.partition(":")[0] for label in labels(chart))) == names
+    assert axes.get_title()
+    assert any(f"({unit})" in axes.get_ylabel() for unit in ("ms", "items/s"))
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for line in axes.get_lines():
+        x, y = np.asarray(line.get_xydata(), float).T
+        assert left <= x.min() <= x.max() <= right
+        assert low <= y.min() <= y.max() <= high
+
+
+def test_a_chart_shows_only_systems_that_it_has_levels_of() -> None:
+    """A closed loop says nothing of rates, an open one nothing of concurrency."""
+    made = SYSTEMS["siglit"]
+    both = {
+        "closed": [one for one in made if one.concurrency],
+        "open": [one for one in made if one.rate],
+    }
+    for draw, shown in ((throughput, "closed"), (latency, "closed"), (offered, "open")):
+        assert {label.partition(":")[0] for label in labels(draw(both))} == {shown}
+
+
+def test_ticks_stand_where_something_was_measured() -> None:
+    """And nowhere else; the levels are in order."""
+    axes = throughput(SYSTEMS).axes[0]
+    assert [one.get_text() for one in axes.get_xticklabels()] == ["5", "20", "80"]
+    assert len(axes.get_xticklabels(minor=True)) == 0
+    lines = [list(np.asarray(line.get_xdata(), float)) for line in axes.get_lines()]
+    assert lines == [[5, 20, 80]] * 2
+
+
+@pytest.mark.parametrize(("draw", "x"), [(latency, [5, 20, 80]), (offered, [50, 100, 200])])
+def test_latency_is_drawn_by_percentile(draw: Draw, x: list[float]) -> None:
+    """Three lines for each system; P50 lies below P95, P95 below P99."""
+    chart = draw(SYSTEMS)
+    assert labels(chart)[:3] == ["siglit: P50", "siglit: P95", "siglit: P99"]
+    lines = chart.axes[0].get_lines()[:3]
+    middle, high, highest = (np.asarray(line.get_ydata(), float) for line in lines)
+    assert list(np.asarray(lines[0].get_xdata(), float)) == x
+    assert (middle <= high).all()
+    assert (high <= highest).all()
+
+
+@pytest.mark.parametrize("draw", [throughput, latency])
+def test_a_level_that_lost_requests_is_hollow_and_the_legend_says_so(draw: Draw) -> None:
+    """Half the requests of a level are not a quicker level."""
+    whole = Summary.of(stage(sample(0), level=Level(1, concurrency=5)))
+    half = Summary.of(stage(sample(0), refused(1, 504), level=Level(2, concurrency=50)))
+    chart = draw({"a": [whole, half]})
+    hollow = [one for one in chart.axes[0].get_lines() if one.get_markerfacecolor() == "white"]
+    assert {tuple(np.asarray(one.get_xdata())) for one in hollow} == {(50,), ()}
+    assert labels(chart)[-1] == LOST
+    assert LOST not in labels(draw(SYSTEMS))
+
+
+@DRAWN
+def test_a_run_with_nothing_good_at_all_can_be_drawn(draw: Draw) -> None:
+    """An empty frame, not a traceback."""
+    draw({"a": [Summary.of(stage(refused(0, 503)))]}).canvas.draw()
+
+
+def test_a_result_file_becomes_pictures_beside_it(tmp_path: Path) -> None:
+    """Of each part that has more than one level; the bare towers have none."""
+    points = [Point("base-text", "text, 90 %", "siglit", 0, 1, one) for one in levels(1)]
+    path = save("made", Result({}, points).fields(), tmp_path, measured_on="cpu")
+    assert main([str(path)]) == 0
+    kinds = ("latency", "offered", "throughput")
+    assert sorted(one.name for one in tmp_path.glob("*.png")) == [
+        f"made-cpu-base-text-text-90-{kind}.png" for kind in kinds
+    ]
+    assert all(one.stat().st_size <= 150_000 for one in tmp_path.glob("*.png"))
+
+
+def test_the_towers_are_drawn_from_their_result(tmp_path: Path) -> None:
+    """A chart for each tower of `bench.offline`."""
+    path = tmp_path / "offline-cpu.json"
+    path.write_bytes((RESULTS / "offline-cpu.json").read_bytes())
+    assert main([str(path)]) == 0
+    assert sorted(one.stem for one in tmp_path.glob("*.png")) == [
+        "offline-cpu-image", "offline-cpu-text",
+    ]  # fmt: skip
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+    """With the name of the file."""
+    (tmp_path / "other.json").write_text('{"date": "2026-01-02"}')
+    with pytest.raises(ValueError, match=r"other\.json holds no comparison"):
+        main([str(tmp_path / "other.json")])
