@@ -10,7 +10,6 @@ that explains the vector best. Exit code 0 only if all eight pass.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bench.reference import Reference, Vector, cosine
+from bench.rig.command import described
 
 DEMO = Path(__file__).parent.parent / "litapi" / "demo" / "checkpoint"
 SAME = 0.9999  # also holds for a server in bfloat16
@@ -223,9 +223,7 @@ def run(probes: Probes, write: Callable[[str], None]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.conformance", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.conformance", __doc__)
     parser.add_argument("--url", required=True, help="where the server listens")
     parser.add_argument("--model", help="model name; default: the first one the server lists")
     parser.add_argument("--checkpoint", type=Path, default=DEMO, help="folder the server serves")

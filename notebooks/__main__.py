@@ -42,7 +42,6 @@ class Notebook:
 
     @property
     def name(self) -> str:
-        """As it is called on the command line."""
         return self.path.stem
 
     def execute(self, cell_seconds: int = CELL_SECONDS) -> None:
@@ -94,7 +93,6 @@ def run(notebooks: Sequence[Notebook], cell_seconds: int) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     parser = argparse.ArgumentParser("python -m notebooks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")

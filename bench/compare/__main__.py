@@ -27,6 +27,7 @@ from bench.compare.proof import Proof
 from bench.compare.report import report
 from bench.compare.result import Result
 from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
+from bench.rig.command import described
 from bench.rig.machine import cores, installed
 from bench.rig.random_checkpoint import DEMO
 from bench.rig.result_file import RESULTS, save
@@ -83,7 +84,6 @@ class Comparison:
         shown = {name: value for name, value in vars(self._options).items() if name not in hidden}
         shown["checkpoint"] = shown["checkpoint"] and Path(shown["checkpoint"]).name
         result = Result({**shown, "versions": installed(PACKAGES)})
-        say(f"about {self.minutes():.0f} minutes, on two cores")
         on = "cpu" if self._options.device == "cpu" else None  # the GPU's own name
         for scenario in self._scenarios:
             self._run(scenario, result, say)
@@ -98,13 +98,6 @@ class Comparison:
         ground = Ground(folder, options.cores or cores(), options.device)
         contest = Contest(scenario, ground, result, say, options.systems)
         contest.run(self._parts(scenario), options.rounds, self._proofs[folder])
-
-    def minutes(self) -> float:
-        """About how long it will take."""
-        size = "demo" if self._options.checkpoint == "demo" else ""
-        parts = [(part, size or one.size) for one in self._scenarios for part in self._parts(one)]
-        rounds: int = self._options.rounds
-        return rounds * sum(part.estimate(of) for part, of in parts) / 60
 
     def _parts(self, scenario: Scenario) -> list[Part]:
         options = self._options
@@ -142,9 +135,7 @@ def _list(one: Callable[[str], float]) -> Callable[[str], list[float]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser("python -m bench.compare", description=__doc__)
-    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made = described("bench.compare", __doc__)
     add = made.add_argument
     add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     add("--systems", type=lambda text: text.split(","), default=[], metavar="A[,B…]")
@@ -176,7 +167,6 @@ def _say(line: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     options = parser().parse_args(arguments)
     raise_limit()
     try:

@@ -9,13 +9,6 @@ from dataclasses import dataclass, replace
 from bench.compare.baselines.system import System
 from bench.load.item import Kind
 
-SECONDS_AN_ITEM = {  # on two cores without a GPU; for the estimate before a run and nothing else
-    "demo": {"text": 0.002, "image": 0.02},
-    "base": {"text": 0.11, "image": 0.42},
-    "so400m": {"text": 0.005, "image": 0.01},  # on a GPU
-}
-START = 10.0  # seconds to start a system, ask it a few items, and end it
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -67,14 +60,3 @@ class Part:
     def among(self, names: Sequence[str]) -> Part:
         """With those systems only."""
         return replace(self, systems=tuple(one for one in self.systems if one.name in names))
-
-    def estimate(self, size: str) -> float:
-        """Seconds that one round may take."""
-        item = SECONDS_AN_ITEM[size][self.kind]
-        closed = sum(
-            self.seconds or self.level_requests(level) * self.items * item for level in self.levels
-        )
-        warm = self.universe if self.repeat else self.warmup * self.items
-        each = START + warm * item + closed + len(self.rates) * self.seconds
-        bare = 2 * (START + len(self.bare) * self.bare_seconds) if self.bare else 0.0
-        return len(self.systems) * each + bare

@@ -33,12 +33,10 @@ class Point:
         return cls(**fields | {"summary": Summary(**fields["summary"])})
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return asdict(self)
 
     @property
     def level(self) -> str:
-        """How the table calls it."""
         return self.summary.level
 
 

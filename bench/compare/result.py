@@ -24,7 +24,6 @@ class Remark:
     reason: str
 
     def line(self) -> str:
-        """For people."""
         return f"{self.scenario}, {self.part}, {self.system}: {self.reason}"
 
 

@@ -202,7 +202,6 @@ def _list(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     made = argparse.ArgumentParser("python -m bench.load", description=__doc__, allow_abbrev=False)
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     for flags, settings in _flags():
@@ -266,7 +265,6 @@ def _flags() -> Iterator[tuple[list[str], dict[str, Any]]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     options = parser().parse_args(arguments)
     raise_limit()
     with tempfile.TemporaryDirectory() as scratch:

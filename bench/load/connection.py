@@ -116,20 +116,17 @@ class Connection(asyncio.Protocol):
             self._waiter = None
 
     def close(self) -> None:
-        """Hang up."""
         self.open = False
         self._transport.abort()
 
     # -- what the transport calls --------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport is ready."""
         self._transport = cast("asyncio.Transport", transport)
         self.open = True
         self.used = time.monotonic()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
         if self._waiter is None:  # nobody asked: not a server to go on with
             self.close()
             return

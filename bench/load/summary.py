@@ -11,7 +11,6 @@ under way) are counted apart.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections import Counter
@@ -25,6 +24,7 @@ import orjson
 from bench.load.level import Level
 from bench.load.recording import Gauge, Recording, RecordingError, Stage
 from bench.load.sample import BUSY, STOPPED, Sample
+from bench.rig.command import described
 from bench.rig.table import markdown
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -93,7 +93,6 @@ class Summary:
         )
 
     def row(self) -> list[str]:
-        """The cells of the table."""
         latency = self.latency_ms or {}
         names = ("mean", "p50", "p95", "p99", "max")
         return [
@@ -182,7 +181,6 @@ class Report:
         ]
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return {
             "passed": not self.failures,
             "partial": self.partial,
@@ -255,9 +253,7 @@ def _generator(gauges: Sequence[Gauge]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.load.summary", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.load.summary", __doc__)
     parser.add_argument("file", type=Path, help="a recording of bench.load")
     parser.add_argument("--allow-errors", type=float, metavar="PCT", help="default: as in the run")
     options = parser.parse_args(arguments)

@@ -13,7 +13,6 @@ Exit code 0: all targets met; 1: not.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -28,12 +27,11 @@ from tqdm import tqdm
 from bench.load.item import MEDIA, Kind
 from bench.load.recording import Recording
 from bench.load.workload import Workload
+from bench.rig.command import concluded, measuring
 from bench.rig.machine import ROOT, cores
 from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
-from bench.rig.result_file import RESULTS, save
 from bench.rig.rounds import Spread, Target, ratio
-from bench.rig.table import markdown
 from litapi.checkpoint import Checkpoint
 from litapi.towers import CPU_BATCH_GFLOP, CPU_BATCH_ITEMS
 
@@ -113,13 +111,11 @@ class Contest:
         return Target(f"{self.kind}, bulk ÷ bare", self.ratio, at_least=LEAST)
 
     def cells(self) -> list[str]:
-        """Its line of the table."""
         rates = [f"{value:.1f}" for value in (*_three(self.bare), *_three(self.bulk))]
         start = f"{Spread.of(self.starts).median:.0f}"
         return [self.kind, str(self.rows), *rates, f"{self.ratio:.2f}", start]
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return {
             "kind": self.kind,
             "rows": self.rows,
@@ -166,29 +162,16 @@ def compare(size: str, kinds: Sequence[Kind], rounds: int, seconds: float) -> li
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.micro.bulk", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = measuring("bench.micro.bulk", __doc__, 3, 6.0, "of each side in a round")
     parser.add_argument("--size", choices=("demo", *SIZES), default="base-patch16-224")
     parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=get_args(Kind))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each side in a round")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
     contests = compare(options.size, options.kinds, options.rounds, options.seconds)
+    towers = [contest.fields() for contest in contests]
+    fields = {"size": options.size, "threads": cores(), "towers": towers}
+    rows = [COLUMNS, *(contest.cells() for contest in contests)]
     targets = [contest.target() for contest in contests]
-    print(markdown([list(COLUMNS), *(contest.cells() for contest in contests)]), end="\n\n")
-    print("\n".join(target.line() for target in targets))
-    fields = {
-        "size": options.size,
-        "threads": cores(),
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-        "towers": [contest.fields() for contest in contests],
-        "targets": [target.fields() for target in targets],
-    }
-    save("bulk", fields, options.out, measured_on="cpu")
-    return 0 if all(target.met for target in targets) else 1
+    return concluded("bulk", options, rows, targets, fields, measured_on="cpu")
 
 
 if __name__ == "__main__":

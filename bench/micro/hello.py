@@ -27,7 +27,6 @@ async def hello(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """The ASGI application."""
     more = scope["method"] == "POST"
     while more:
         more = (await receive()).get("more_body", False)

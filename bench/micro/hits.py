@@ -17,7 +17,6 @@ Exit code 0: all targets met; 1: not; 2: the run failed.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tempfile
@@ -35,13 +34,12 @@ from tqdm import tqdm
 
 from bench.micro.barrage import Asking, Barrage, BarrageError, Volley, barrage
 from bench.micro.hello import greeting
+from bench.rig.command import concluded, measuring
 from bench.rig.process_clock import cpu_seconds
 from bench.rig.random_checkpoint import write
 from bench.rig.redis_server import RedisServer
-from bench.rig.result_file import RESULTS, save
 from bench.rig.rounds import Spread, Target, ratio
 from bench.rig.server_process import ServerProcess
-from bench.rig.table import markdown
 
 DEMO = 96  # the dimension of the checkpoint that ships
 DIMS = (DEMO, 768, 1152)
@@ -172,39 +170,36 @@ def _greetings(url: str, pid: int) -> list[System]:
 
 
 def _of_answers(server: ServerProcess) -> list[System]:
-    askings = {
-        "answer base64": _embeddings(singles("base64")),
-        "answer JSON floats": _embeddings(singles("float")),
-    }
-    return _warm(server, askings, "l1", "hit-l1")
+    return _warm(server, _singles("answer"), "l1", "hit-l1")
 
 
 def _of_memory(server: ServerProcess) -> list[System]:
-    askings = {
-        "memory base64": _embeddings(singles("base64")),
-        "memory JSON floats": _embeddings(singles("float")),
-        "memory octets": _embeddings(singles("float"), OCTETS),
-        "memory base64, 64 items": _embeddings(batches("base64")),
-        "memory octets, 64 items": _embeddings(batches("float"), OCTETS),
-    }
+    askings = _singles("memory")
+    askings["memory octets"] = _embeddings(singles("float"), OCTETS)
+    askings |= _many("memory")
+    askings["memory octets, 64 items"] = _embeddings(batches("float"), OCTETS)
     return _warm(server, askings, "l1", "hit-l1")
 
 
 def _of_redis(server: ServerProcess) -> list[System]:
-    askings = {
-        "Redis base64": _embeddings(singles("base64")),
-        "Redis base64, 64 items": _embeddings(batches("base64")),
-    }
-    return _warm(server, askings, "redis", "hit-l2")
+    return _warm(server, _one("Redis") | _many("Redis"), "redis", "hit-l2")
 
 
 def _of_towers(server: ServerProcess) -> list[System]:
     """What the HTTP process spends where the towers answer; their own time is not in it."""
-    askings = {
-        "computed base64": _embeddings(singles("base64")),
-        "computed base64, 64 items": _embeddings(batches("base64")),
-    }
-    return _warm(server, askings, "", "miss")
+    return _warm(server, _one("computed") | _many("computed"), "", "miss")
+
+
+def _one(name: str) -> dict[str, Asking]:
+    return {f"{name} base64": _embeddings(singles("base64"))}
+
+
+def _singles(name: str) -> dict[str, Asking]:
+    return _one(name) | {f"{name} JSON floats": _embeddings(singles("float"))}
+
+
+def _many(name: str) -> dict[str, Asking]:
+    return {f"{name} base64, 64 items": _embeddings(batches("base64"))}
 
 
 def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Asking:
@@ -277,7 +272,6 @@ class Comparison:
         ]
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return {"dim": self.dim, "systems": [self._fields(one) for one in self.systems]}
 
     def _fields(self, one: System) -> dict[str, Any]:
@@ -310,22 +304,10 @@ def compare(dim: int, way: Barrage, rounds: int, seconds: float) -> Comparison:
     return Comparison(dim, all_of_them)
 
 
-def report(comparisons: Sequence[Comparison]) -> str:
-    """Table and targets."""
-    rows = [list(COLUMNS), *(row for one in comparisons for row in one.rows())]
-    targets = [target.line() for one in comparisons for target in one.targets()]
-    return "\n".join([markdown(rows), "", *targets])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.micro.hits", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = measuring("bench.micro.hits", __doc__, rounds=7, seconds=2.0)
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS, metavar="N")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one slice")
     parser.add_argument("--concurrency", type=int, default=32, help="kept connections")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
     way = barrage(options.concurrency)
     try:
@@ -334,12 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     targets = [target for one in done for target in one.targets()]
-    print(report(done))
-    fields = {name: getattr(options, name) for name in ("rounds", "seconds", "concurrency")}
-    measured = [one.fields() for one in done]
-    judged = [target.fields() for target in targets]
-    save("hits", {**fields, "load": way.name, "dims": measured, "targets": judged}, options.out)
-    return 0 if all(target.met for target in targets) else 1
+    rows = [COLUMNS, *(row for one in done for row in one.rows())]
+    dims = [one.fields() for one in done]
+    fields = {"concurrency": options.concurrency, "load": way.name, "dims": dims}
+    return concluded("hits", options, rows, targets, fields)
 
 
 if __name__ == "__main__":

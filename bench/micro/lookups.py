@@ -12,7 +12,6 @@ them fail the run. Exit code 0: all targets met; 1: not; 2: the run failed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -20,7 +19,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -28,10 +26,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from tqdm import tqdm
 
 from bench.load.summary import percentile
+from bench.rig.command import concluded, measuring
 from bench.rig.redis_server import RedisServer
-from bench.rig.result_file import RESULTS, save
 from bench.rig.rounds import Spread, Target, ratio
-from bench.rig.table import markdown
 from cache import RedisStore
 
 WIDTHS = (32, 128)
@@ -105,7 +102,6 @@ class System:
         self.found += len(ordered)
 
     def row(self) -> list[str]:
-        """The cells of the table."""
         rate = Spread.of(self.rates)
         medians = [Spread.of(values).median for values in (self.p50, self.p99, self.cpu)]
         rates = (rate.median, rate.low, rate.high)
@@ -113,7 +109,6 @@ class System:
         return [str(self.workers), self.name, *cells]
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         figures = {"per_s": self.rates, "p50_us": self.p50, "p99_us": self.p99, "cpu_us": self.cpu}
         spreads = {name: Spread.of(values).fields() for name, values in figures.items()}
         counts = {"found": self.found, "lost": self.lost}
@@ -182,20 +177,9 @@ async def _fill(client: Redis) -> list[bytes]:
     return keys
 
 
-def report(systems: Sequence[System]) -> str:
-    """Table and targets."""
-    rows = [list(COLUMNS), *(one.row() for one in systems)]
-    return "\n".join([markdown(rows), "", *(one.line() for one in targets(systems))])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.micro.lookups", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = measuring("bench.micro.lookups", __doc__, rounds=9, seconds=2.0)
     parser.add_argument("--workers", type=int, nargs="+", default=WIDTHS, metavar="N")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one slice")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
     try:
         with RedisServer() as redis:
@@ -204,18 +188,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LookupsLost as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    print(report(systems))
-    judged = targets(systems)
     fields = {
-        "rounds": options.rounds,
-        "seconds": options.seconds,
         "connections": CONNECTIONS,
         "value_bytes": VALUE,
         "systems": [one.fields() for one in systems],
-        "targets": [one.fields() for one in judged],
     }
-    save("lookups", fields, options.out)
-    return 0 if all(one.met for one in judged) else 1
+    rows = [COLUMNS, *(one.row() for one in systems)]
+    return concluded("lookups", options, rows, targets(systems), fields)
 
 
 if __name__ == "__main__":

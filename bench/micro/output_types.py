@@ -10,7 +10,6 @@ int8 is multiplied by its scales, and bits are compared by Hamming distance. A t
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench.rig.command import described
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ServerProcess
 from bench.rig.table import markdown
@@ -52,7 +52,6 @@ class Figures:
     retrieval: dict[str, dict[str, float]]
 
     def row(self) -> list[str]:
-        """The cells of the table."""
         recalls = [f"{self.retrieval[way][f'recall@{k}']:.3f}" for way in WAYS for k in KS]
         return [f"{self.pairs}, {self.count}", self.type, str(self.bytes), *recalls]
 
@@ -117,9 +116,7 @@ def report(measured: Sequence[Figures]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.micro.output_types", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.micro.output_types", __doc__)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--url", help="a running server with the demo checkpoint; default: its own")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")

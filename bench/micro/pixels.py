@@ -10,7 +10,6 @@ and are compared within each round. Exit code 0: all targets met; 1: not; 2: not
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import tempfile
@@ -25,10 +24,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.load.photo import jpeg
+from bench.rig.command import concluded, measuring
 from bench.rig.random_checkpoint import SIZES, write_size
-from bench.rig.result_file import RESULTS, save
 from bench.rig.rounds import Spread, Target, ratio
-from bench.rig.table import markdown
 from litapi.checkpoint import Checkpoint
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
@@ -36,13 +34,8 @@ from litapi.model.pixels import PixelMaker
 KINDS = {"NaFlex": "so400m-patch16-naflex", "fixed 224": "base-patch16-224"}
 SHAPES = ((640, 480), (1920, 1080), (4000, 3000))
 LIMITS = {(640, 480): 0.75, (4000, 3000): 0.65}
-THIN: dict[str, Any] = {
-    "width": 64,
-    "layers": 1,
-    "heads": 1,
-    "mlp": 64,
-    "vocabulary": 1000,
-}  # no tower is run
+# No tower is run.
+THIN: dict[str, Any] = {"width": 64, "layers": 1, "heads": 1, "mlp": 64, "vocabulary": 1000}
 COLUMNS = ("kind", "size", "KB", "own ms", "least", "most", "reference ms", "ratio")
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
@@ -119,14 +112,12 @@ class Row:
             yield Target(f"{self.kind}, {self.name}", self.ratio, at_most=LIMITS[self.shape])
 
     def cells(self) -> list[str]:
-        """Its line of the table."""
         own, reference = Spread.of(self.own), Spread.of(self.reference)
         times = [own.median, own.low, own.high, reference.median]
         kilobytes = f"{len(self.data) / 1e3:.0f}"
         return [self.kind, self.name, kilobytes, *(f"{t:.2f}" for t in times), f"{self.ratio:.2f}"]
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return {
             "kind": self.kind,
             "width": self.shape[0],
@@ -168,41 +159,23 @@ def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> l
     return rows
 
 
-def report(rows: Sequence[Row]) -> str:
-    """Table and targets."""
-    table = markdown([list(COLUMNS), *(row.cells() for row in rows)])
-    return "\n".join([table, "", *(one.line() for row in rows for one in row.targets())])
-
-
 def _shape(text: str) -> tuple[int, int]:
     width, height = map(int, text.split("x"))
     return width, height
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.micro.pixels", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = measuring("bench.micro.pixels", __doc__, 9, 0.5, "CPU time of one slice")
     parser.add_argument("--sizes", type=_shape, nargs="+", default=SHAPES, metavar="WxH")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.5, help="CPU time of one slice")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
     try:
         rows = compare(options.sizes, options.rounds, options.seconds)
     except PixelsDiffer as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    print(report(rows))
     targets = [target for row in rows for target in row.targets()]
-    fields = {
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-        "rows": [row.fields() for row in rows],
-        "targets": [target.fields() for target in targets],
-    }
-    save("pixels", fields, options.out)
-    return 0 if all(target.met for target in targets) else 1
+    fields = {"rows": [row.fields() for row in rows]}
+    return concluded("pixels", options, [COLUMNS, *(row.cells() for row in rows)], targets, fields)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import torch
 from bench.offline.report import table
 from bench.offline.sweep import Plan, sweep
 from bench.offline.tower import TOWERS
+from bench.rig.command import described
 from bench.rig.machine import cores
 from bench.rig.random_checkpoint import SIZES, write_size
 from bench.rig.result_file import RESULTS, save, slug
@@ -125,9 +126,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser("python -m bench.offline", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.offline", __doc__)
     add = parser.add_argument
     add("--model", metavar="NAME", help=f"folder, demo, {', '.join(SHORT)}, {', '.join(SIZES)}")
     add("--towers", type=_names, default=TOWERS, metavar="NAME,…")
@@ -145,7 +144,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     asked = parser()
     options = asked.parse_args(arguments)
     if unknown := set(options.towers) - set(TOWERS):

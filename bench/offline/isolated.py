@@ -35,7 +35,6 @@ class System:
 
     @property
     def name(self) -> str:
-        """For people."""
         return f"{self.precision}{' compiled' if self.compiled else ''}"
 
 

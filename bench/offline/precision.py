@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from bench.offline.__main__ import opened
 from bench.offline.isolated import Running, System, SystemFailed
-from bench.offline.report import table
+from bench.offline.report import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
+from bench.rig.command import concluded, measuring
 from bench.rig.machine import cores
-from bench.rig.result_file import RESULTS, save
 from bench.rig.rounds import Spread, Target, ratio
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.precision import PRECISIONS
@@ -59,7 +59,6 @@ class Measured:
     quality: Mapping[str, Any] | None
 
     def row(self) -> Row:
-        """As JSON holds it."""
         system, loaded = self.running.system, self.running.loaded
         row: Row = {"tower": system.tower, "precision": system.precision}
         row["compiled"] = system.compiled
@@ -164,15 +163,10 @@ def _judged(precision: str, compiled: bool, threads: int) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.offline.precision", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = measuring("bench.offline.precision", __doc__, 3, 1.0, "of one slice, or a batch")
     parser.add_argument("--model", default="base", help="base, demo, a size, a folder, a name")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of one slice, at least a batch")
     parser.add_argument("--threads", type=int, default=cores(), help="of torch")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
     options.compiling = (False,) if options.eager else (False, True)
     try:
@@ -181,21 +175,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     rows = [one.row() for one in measured]
-    judged = [target for one in measured for target in one.targets()]
     impossible = [line for one in measured if (line := one.impossible())]
-    print("\n".join([table(rows), "", *(one.line() for one in judged), *impossible]))
     fields = {
         "model": name,
         "baseline": "AutoModel, float32, eager",
-        "rounds": options.rounds,
-        "seconds": options.seconds,
         "threads": options.threads,
         "rows": rows,
-        "targets": [one.fields() for one in judged],
         "not_possible_here": impossible,
     }
-    save("precision", fields, options.out, measured_on="cpu")
-    return 0 if all(one.met for one in judged) else 1
+    targets = [target for one in measured for target in one.targets()]
+    code = concluded("precision", options, lines(rows), targets, fields, measured_on="cpu")
+    print(*refusals(rows), *impossible, sep="\n")
+    return code
 
 
 if __name__ == "__main__":

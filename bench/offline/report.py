@@ -46,14 +46,23 @@ COLUMNS: Mapping[str, Callable[[Row], object]] = {
 
 def table(rows: Sequence[Row]) -> str:
     """The table, and below it what was refused and why."""
-    lines = [one for row in rows for one in _lines(row)]
-    cells = {name: [_cell(figure, line) for line in lines] for name, figure in COLUMNS.items()}
-    shown = {name: column for name, column in cells.items() if {*column} != {NONE}}
-    refused = [f"refused  {_named(row)}: {row['refused']}" for row in rows if "refused" in row]
-    return "\n".join([markdown([[*shown], *zip(*shown.values(), strict=True)]), *refused])
+    return "\n".join([markdown(lines(rows)), *refusals(rows)])
 
 
-def _lines(row: Row) -> Iterator[Row]:
+def lines(rows: Sequence[Row]) -> list[Sequence[str]]:
+    """The cells of the table, its head first."""
+    measured = [one for row in rows for one in _measured(row)]
+    cells = {name: [_cell(figure, line) for line in measured] for name, figure in COLUMNS.items()}
+    shown = {name: column for name, column in cells.items() if {*column} - {NONE}}
+    return [[*shown], *zip(*shown.values(), strict=True)]
+
+
+def refusals(rows: Sequence[Row]) -> list[str]:
+    """What was refused and why."""
+    return [f"refused  {_named(row)}: {row['refused']}" for row in rows if "refused" in row]
+
+
+def _measured(row: Row) -> Iterator[Row]:
     if "batches" in row:
         yield from ({**row, "batch": name} | figures for name, figures in row["batches"].items())
     elif "refused" not in row:

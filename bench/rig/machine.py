@@ -49,7 +49,6 @@ class Machine:
         )
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return asdict(self)
 
 

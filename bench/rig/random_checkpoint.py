@@ -10,13 +10,14 @@ demo's tokenizer, so it passes `litapi check` and the server takes it for what i
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.rig.command import described
 
 DEMO = Path(__file__).parent.parent.parent / "litapi" / "demo" / "checkpoint"
 COPIED = ("tokenizer.json", "tokenizer_config.json")
@@ -126,9 +127,7 @@ def thin(dim: int) -> Size:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.rig.random_checkpoint", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.rig.random_checkpoint", __doc__)
     parser.add_argument("folder", type=Path)
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--dim", type=int, default=1152)

@@ -28,7 +28,6 @@ class Spread:
         return cls([round(v, 3) for v in values], median(values), min(values), max(values))
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         return {k: v if k == "rounds" else round(v, 3) for k, v in asdict(self).items()}
 
 
@@ -53,12 +52,10 @@ class Target:
         return below and (self.at_least is None or self.ratio >= self.at_least)
 
     def line(self) -> str:
-        """For people."""
         limit = f"≤ {self.at_most:g}" if self.at_most is not None else f"≥ {self.at_least:g}"
         return f"{'met   ' if self.met else 'MISSED'}  {self.name}: {self.ratio:.2f} ({limit})"
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it."""
         limits = {"at_most": self.at_most, "at_least": self.at_least}
         given = {name: limit for name, limit in limits.items() if limit is not None}
         return {"name": self.name, "ratio": round(self.ratio, 3), **given, "met": self.met}

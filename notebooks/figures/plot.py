@@ -186,7 +186,6 @@ def _towers(fields: Mapping[str, Any]) -> Iterator[tuple[str, Chart]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     parser = argparse.ArgumentParser("python -m notebooks.figures.plot", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, help="a result, such as bench/results/compare-cpu.json")

@@ -18,8 +18,8 @@ from typing import Any
 from bench.load.__main__ import Load, parser
 from bench.load.recording import Recording
 from bench.load.summary import Summary
-from bench.rig.guardian import guard
 from bench.rig.server_process import ServerProcess
+from notebooks.figures.guardian import guard
 
 QUICK = "NOTEBOOK_QUICK"
 MOMENT = 0.5

@@ -7,26 +7,23 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import httpx
 import pytest
 import yaml
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.rig.server_process import ServerProcess
-from deploy.grafana.dashboard import FILE, Dashboard, Panel
-from deploy.grafana.preview import filled, main
 from litapi.demo.drawing import Scene, captions
 from tests.conftest import picture
+from tests.support.dashboard import FILE, Panel, panels
 from tests.support.prometheus_process import RULES, PrometheusProcess
 
 ROOT = RULES.parent.parent
 GPU_ONLY = {"siglit_gpu_utilization_ratio", "siglit_gpu_memory_bytes"}
 NAME = re.compile(r"(?<![a-z0-9_:/])(?:siglit|cache)_[a-z0-9_]+")
-PANELS = Dashboard.read("2m").panels
+PANELS = panels("2m")
 promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="no promtool (apt-get install prometheus)"
 )
@@ -109,23 +106,6 @@ def test_every_rule_is_evaluated_and_no_alert_fires(prometheus: PrometheusProces
     assert len(rules) == len(expressions()) - sum(len(panel.queries) for panel in PANELS)
     assert {rule["health"] for rule in rules} == {"ok"}, [r for r in rules if r["health"] != "ok"]
     assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
-
-
-def test_the_dashboard_can_be_drawn(prometheus: PrometheusProcess, tmp_path: Path) -> None:
-    """All panels with their curves, on one picture."""
-    path = tmp_path / "dashboard.png"
-    options = ["--prometheus", prometheus.url, "--seconds", "30", "--interval", "10s"]
-    assert main([str(path), *options]) == 0
-    with Image.open(path) as image:
-        assert image.width > 1000
-        assert image.height > 1000
-        colours = image.convert("RGB").getcolors(1 << 24)
-        assert len(colours or ()) > 50  # curves, not blank
-
-
-def test_legends_take_the_labels_of_their_series() -> None:
-    """As Grafana fills them in."""
-    assert filled("{{kind}} {{ stage }}", {"kind": "text", "stage": "infer"}) == "text infer"
 
 
 def test_the_dashboard_lies_on_its_grid_without_overlap() -> None:

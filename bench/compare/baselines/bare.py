@@ -23,6 +23,7 @@ from bench.load.level import Level
 from bench.load.recording import Recorder
 from bench.load.sample import Sample
 from bench.load.workload import Job, Workload
+from bench.rig.command import described
 from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
 from litapi.model.compiled import keep_in
@@ -91,7 +92,6 @@ class Bare:
 
 
 def record(options: argparse.Namespace) -> None:
-    """The whole command."""
     threads = options.threads or cores()
     if options.compile:
         keep_in(Settings().compile_folder / "inductor")
@@ -110,9 +110,7 @@ def record(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser("python -m bench.compare.baselines.bare", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.compare.baselines.bare", __doc__)
     parser.add_argument("folder", type=Path, help="the checkpoint")
     parser.add_argument("--kind", choices=("text", "image"), default="text")
     parser.add_argument("--batches", type=_sizes, default=[1, 8, 32], metavar="N[,N…]")

@@ -64,8 +64,6 @@ def gunicorn(
 
 
 class Gunicorn(System):
-    """Two workers."""
-
     def __init__(self, name: str, *options: str) -> None:
         self.name = name
         self._options = options
@@ -145,20 +143,6 @@ def _link(source: str, target: str) -> None:
     Path(target).symlink_to(Path(source).resolve())
 
 
-class Vllm(System):
-    """vLLM: named, as its users will ask for it, and never started."""
-
-    name = "vllm"
-
-    def look(self) -> None:
-        raise Absent(
-            "its wheels on the package index are for CUDA; on a CPU it must be built from source"
-        )
-
-    def start(self, ground: Ground) -> AbstractContextManager[Served]:  # noqa: ARG002
-        raise Absent("see look")
-
-
 THREADS = ("--worker-class", "gthread", "--threads", "4")
 SYSTEMS: dict[str, System] = {
     one.name: one
@@ -169,6 +153,5 @@ SYSTEMS: dict[str, System] = {
         BehindNginx(),
         PlainLitServe(),
         Infinity(),
-        Vllm(),
     )
 }

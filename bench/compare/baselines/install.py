@@ -7,7 +7,6 @@ The environment lies in `build/venvs/NAME`. It gets the same release of torch as
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.rig.child import Absent
+from bench.rig.command import described
 from bench.rig.server_process import ROOT
 
 FOLDER = ROOT / "build" / "venvs"
@@ -55,11 +55,7 @@ def install(name: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(
-        "python -m bench.compare.baselines.install", description=__doc__
-    )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = described("bench.compare.baselines.install", __doc__)
     parser.add_argument("name", choices=PACKAGES)
     try:
         install(parser.parse_args(arguments).name)

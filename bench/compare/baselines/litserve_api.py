@@ -19,8 +19,6 @@ BATCH = {"max_batch_size": 32, "batch_timeout": 0.01}
 
 
 class TextAPI(LitAPI):
-    """Texts."""
-
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
         self._siglip = Siglip.asked_for()
 
@@ -41,8 +39,6 @@ class TextAPI(LitAPI):
 
 
 class ImageAPI(LitAPI):
-    """Images."""
-
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
         self._siglip = Siglip.asked_for()
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 import torch
 
-from bench.compare.baselines.__main__ import main
 from bench.compare.baselines.catalogue import SYSTEMS, Infinity, _environment
 from bench.compare.baselines.install import program
 from bench.compare.baselines.siglip import Siglip
@@ -22,7 +18,6 @@ from bench.compare.proof import Proof
 from bench.rig.child import Absent, StartError, answers, child
 from bench.rig.port import free_port
 from bench.rig.random_checkpoint import DEMO
-from bench.rig.server_process import ROOT
 
 GROUND = Ground(DEMO, cores=1)
 HERE = ("flask-dev", "gunicorn-threads", "gunicorn-gevent", "nginx", "litserve")
@@ -64,13 +59,8 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _gone(family: list[psutil.Process]) -> bool:
-    """Whether all have ended; the end of an orphan is for init to see, which takes a moment."""
-    ends = time.monotonic() + 10
-    while alive := any(_lives(one) for one in family):
-        if time.monotonic() > ends:
-            break
-        time.sleep(0.05)
-    return not alive
+    """Whether all end; the end of an orphan is for init to see, which takes a moment."""
+    return awaited(lambda: not any(_lives(one) for one in family), 10)
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -107,12 +97,6 @@ def test_one_that_ends_at_its_start_says_why(script: str) -> None:
 # -- what is not here ----------------------------------------------------------------------------
 
 
-def test_vllm_is_skipped_with_its_reason() -> None:
-    """It is named all the same."""
-    with pytest.raises(Absent, match="CUDA"):
-        SYSTEMS["vllm"].look()
-
-
 def test_infinity_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One command."""
     monkeypatch.setattr("bench.compare.baselines.install.FOLDER", tmp_path)
@@ -144,7 +128,7 @@ def test_infinity_that_cannot_serve_a_checkpoint_is_absent(
     )
 
 
-# -- settings and commands -----------------------------------------------------------------------
+# -- the ground --------------------------------------------------------------------------------
 
 
 def test_cores_are_shared_among_processes_that_compute() -> None:
@@ -169,32 +153,3 @@ def test_the_towers_of_a_baseline_compute_on_their_device(monkeypatch: pytest.Mo
         ("cpu", torch.float32),
         ("meta", torch.bfloat16),
     ]
-
-
-def test_the_command_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each, with the reason where it cannot run."""
-    assert main([]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*SYSTEMS]
-    assert "vllm              skipped: " in "\n".join(lines)
-
-
-def test_the_command_says_why_one_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
-    """And ends with 1."""
-    assert main(["vllm"]) == 1
-    assert "CUDA" in capsys.readouterr().err
-
-
-def test_the_command_serves_one_by_name() -> None:
-    """Until it is interrupted; then with exit code 0."""
-    command = [sys.executable, "-m", "bench.compare.baselines", "flask-dev"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        name, _, _, url = process.stdout.readline().split()
-        assert name == "flask-dev"
-        answer = httpx.post(f"{url}/embed_text", json={"texts": ["a dot", "two dots"]}, timeout=60)
-        assert len(answer.json()["embeddings"]) == 2
-    finally:
-        process.send_signal(2)
-        assert process.wait(30) == 0

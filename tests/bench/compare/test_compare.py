@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO
 from bench.rig.server_process import ROOT
 from tests.support.echo_server import Behaviour, EchoServer
+from tests.support.patience import awaited
 from tests.support.recordings import sample, stage
 
 BASELINE = "litserve"
@@ -227,15 +227,6 @@ def test_options_change_sweeps_and_bounds() -> None:
     assert (alone.levels, alone.seconds, alone.level_requests(1)) == ((1,), 2, 0)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_every_scenario_can_be_estimated(name: str) -> None:
-    """Longer for more of it."""
-    scenario = SCENARIOS[name]
-    for part in scenario.parts:
-        more = replace(part, warmup=part.warmup + 100, universe=part.universe + 100)
-        assert 0 < part.estimate(scenario.size) < more.estimate(scenario.size)
-
-
 # -- report --------------------------------------------------------------------------------------
 
 
@@ -407,11 +398,11 @@ def test_one_that_is_cut_off_leaves_nobody_behind(tmp_path: Path) -> None:
     try:
         assert process.stderr is not None
         assert any("crowd, text, 500 clients, round 1: siglit" in one for one in process.stderr)
-        family = until(lambda: _with_grandchildren(psutil.Process(process.pid)))
+        family = awaited(lambda: _with_grandchildren(psutil.Process(process.pid)))
         process.send_signal(signal.SIGTERM)
         process.stderr.close()
         assert process.wait(60) == 130
-        until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family))
+        awaited(lambda: not any(one.is_running() and one.status() != "zombie" for one in family))
     finally:
         process.kill()
 
@@ -420,15 +411,6 @@ def _with_grandchildren(process: psutil.Process) -> list[psutil.Process]:
     """All below it, once there are such: then the server itself is on its feet."""
     found: list[psutil.Process] = process.children(recursive=True)
     return found if len(found) > len(process.children()) else []
-
-
-def until(happens: Callable[[], Any]) -> Any:
-    """What it gives once that is something; a slow machine may take its time."""
-    ends = time.monotonic() + 60
-    while not (found := happens()):
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-    return found
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from bench.load.route import Route
 from bench.load.workload import Workload
 from bench.rig.port import free_port
 from tests.support.echo_server import Behaviour, EchoServer, well
+from tests.support.patience import until
 
 T = TypeVar("T")
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -248,17 +249,18 @@ def test_filling_from_a_server_that_is_down_does_no_harm() -> None:
 def test_a_cancelled_request_takes_its_connection_with_it() -> None:
     """Its answer would be read by the next one."""
 
-    async def main(address: Address) -> bool:
+    async def main(server: EchoServer) -> bool:
+        address = Address.of(server.url)
         connection = await Connection.to(address, 30)
         task = asyncio.create_task(connection.ask(request_to(address), 30))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(server.heads) > 0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         return connection.open
 
     with EchoServer(lambda _: Behaviour(endless=True)) as server:
-        assert uvloop.run(main(Address.of(server.url))) is False
+        assert uvloop.run(main(server)) is False
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from bench.micro.hits import (
     System,
     batches,
     main,
-    report,
     share,
     singles,
 )
@@ -54,13 +53,6 @@ def test_targets_are_those_of_the_limits() -> None:
     targets = comparison().targets()
     assert [target.at_most for target in targets] == [LIMITS[name] for name in NAMES[2:]]
     assert [target.met for target in targets] == [False, True, False, False, False]
-
-
-def test_the_report_has_a_line_for_each_system_and_target() -> None:
-    """Under the head of the table and its rule."""
-    lines = report([comparison()]).splitlines()
-    assert len(lines) == 2 + len(NAMES) + 1 + len(LIMITS)
-    assert lines[4].split("|")[2].strip() == "answer base64"
 
 
 def test_no_two_requests_under_way_are_equal() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bench.micro.lookups import LOST, PLAIN, STORE, LookupsLost, System, main, report, targets
+from bench.micro.lookups import LOST, PLAIN, STORE, LookupsLost, System, main, targets
 
 
 async def found(_key: bytes) -> object:
@@ -32,14 +32,6 @@ SYSTEMS = [made(STORE, [80.0, 50.0]), made(PLAIN[0], [10.0, 10.0]), made(PLAIN[1
 def test_the_store_is_held_against_both_ways_of_redis_py() -> None:
     """By the ratio of rates."""
     assert [(one.ratio, one.met) for one in targets(SYSTEMS)] == [(6.5, True), (3.25, False)]
-
-
-def test_the_report_has_a_line_for_each_system_and_target() -> None:
-    """Under the head of the table and its rule."""
-    lines = report(SYSTEMS).splitlines()
-    assert len(lines) == 2 + 3 + 1 + 2
-    assert STORE in lines[2]
-    assert lines[-1].startswith("MISSED")
 
 
 def test_what_was_lost_is_not_counted_as_found() -> None:

@@ -11,7 +11,6 @@ import pytest
 from bench.load.photo import jpeg
 from bench.micro.pixels import (
     KINDS,
-    LIMITS,
     SHAPES,
     THIN,
     PixelsDiffer,
@@ -19,7 +18,6 @@ from bench.micro.pixels import (
     Ways,
     main,
     milliseconds,
-    report,
 )
 from bench.rig.random_checkpoint import SIZES, write_size
 
@@ -81,8 +79,6 @@ def test_targets_are_those_of_the_limits() -> None:
     rows = [made(shape, [0.7], [1.0]) for shape in SHAPES]
     judged = [target for row in rows for target in row.targets()]
     assert [(one.at_most, one.met) for one in judged] == [(0.75, True), (0.65, False)]
-    assert report(rows).count("MISSED") == 1
-    assert len(report(rows).splitlines()) == 2 + len(rows) + 1 + len(LIMITS)
 
 
 def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Ends a process once the one that asked for it is gone, however that went.
 
-    python -m bench.rig.guardian PID        standard input is a pipe that the asking process holds
+    python -m notebooks.figures.guardian PID    # its standard input is a pipe that the asker holds
 
 A kernel of Jupyter's may be killed, and then neither `finally` nor `atexit` runs in it; its end of
 the pipe closes all the same. The process is held by a descriptor, so its number may be used again
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def guard(pid: int) -> subprocess.Popen[bytes]:
     """Let a guardian end that process when this one is gone; it goes when the process goes."""
-    command = [sys.executable, "-m", "bench.rig.guardian", str(pid)]
+    command = [sys.executable, "-m", "notebooks.figures.guardian", str(pid)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
-import time
+from pathlib import Path
 
-from bench.rig.guardian import ROOT, guard
+from notebooks.figures.guardian import ROOT, guard
+from tests.support.patience import awaited
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(300)"]
 ASKS = """
 import os, signal, sys
-from bench.rig.guardian import guard
+from notebooks.figures.guardian import guard
 keep = guard(int(sys.argv[1]))
 print("guarded", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -34,12 +37,19 @@ def test_a_process_that_is_guarded_lives_on_meanwhile() -> None:
     with subprocess.Popen(SLEEPER) as sleeper:
         guardian = guard(sleeper.pid)
         try:
-            time.sleep(1)
+            awaited(lambda: _watches(guardian.pid))
             assert sleeper.poll() is None
             assert guardian.poll() is None
         finally:
             sleeper.kill()
         assert guardian.wait(60) == 0
+
+
+def _watches(guardian: int) -> bool:
+    """Whether it holds the descriptor of a process."""
+    with contextlib.suppress(OSError):
+        return any("pidfd" in os.readlink(one) for one in Path(f"/proc/{guardian}/fd").iterdir())
+    return False
 
 
 def test_a_guardian_of_nobody_goes_at_once() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-FILE = Path(__file__).parent / "dashboard.json"
+from bench.rig.server_process import ROOT
+
+FILE = ROOT / "deploy" / "grafana" / "dashboard.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +21,10 @@ class Panel:
     queries: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dashboard:
-    """All charts, and the headings between them as (title, y)."""
-
-    panels: Sequence[Panel]
-    headings: Sequence[tuple[str, int]]
-
-    @classmethod
-    def read(cls, interval: str, file: Path = FILE) -> Self:
-        """The shipped one, for all instances, with rates over `interval`, as in `30s`."""
-        whole = json.loads(file.read_text())["panels"]
-        charts = [_panel(one, interval) for one in whole if one["type"] != "row"]
-        headings = [(one["title"], one["gridPos"]["y"]) for one in whole if one["type"] == "row"]
-        return cls(charts, headings)
+def panels(interval: str) -> list[Panel]:
+    """All charts, for all instances, with rates over `interval`, as in `30s`."""
+    whole = json.loads(FILE.read_text())["panels"]
+    return [_panel(one, interval) for one in whole if one["type"] != "row"]
 
 
 def _panel(panel: dict[str, Any], interval: str) -> Panel:
