@@ -18,6 +18,7 @@ from bench.compare.proof import Proof
 from bench.rig.child import Absent, StartError, answers, child
 from bench.rig.port import free_port
 from bench.rig.random_checkpoint import DEMO
+from tests.support.patience import awaited
 
 GROUND = Ground(DEMO, cores=1)
 HERE = ("flask-dev", "gunicorn-threads", "gunicorn-gevent", "nginx", "litserve")
