@@ -27,7 +27,7 @@ from bench.compare.proof import Proof
 from bench.compare.report import report
 from bench.compare.result import Result
 from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
-from bench.rig.command import described
+from bench.rig.command import described, listed, positive
 from bench.rig.machine import cores, installed
 from bench.rig.random_checkpoint import DEMO
 from bench.rig.result_file import RESULTS, save
@@ -53,14 +53,8 @@ def checkpoint(name: str) -> Path:
         RANDOM.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=RANDOM) as home:
             made = Path(home) / size
-            command = [
-                sys.executable,
-                "-m",
-                "bench.rig.random_checkpoint",
-                str(made),
-                "--size",
-                size,
-            ]
+            make = [sys.executable, "-m", "bench.rig.random_checkpoint"]
+            command = [*make, str(made), "--size", size]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             shutil.move(made, folder)
     return folder
@@ -124,26 +118,28 @@ def _names(scenarios: Sequence[Scenario]) -> set[str]:
     return systems | {BARE, READY}
 
 
-def _list(one: Callable[[str], float]) -> Callable[[str], list[float]]:
-    def numbers(text: str) -> list[float]:
-        found = [one(part) for part in text.split(",")]
-        if min(found) <= 0:
-            raise ValueError
-        return found
-
-    return numbers
-
-
 def parser() -> argparse.ArgumentParser:
     made = described("bench.compare", __doc__)
     add = made.add_argument
     add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
-    add("--systems", type=lambda text: text.split(","), default=[], metavar="A[,B…]")
+    add("--systems", type=listed(str), default=[], metavar="A[,B…]")
     add("--rounds", type=int, default=1)
     add("--requests", type=int, default=0, metavar="N", help="items of each level bound by them")
     add("--seconds", type=float, default=0.0, metavar="S", help="of each level bound by time")
-    add("--levels", type=_list(int), default=[], metavar="N[,N…]", help="in place of several")
-    add("--rates", type=_list(float), default=[], metavar="R[,R…]", help="in place of several")
+    add(
+        "--levels",
+        type=listed(positive(int)),
+        default=[],
+        metavar="N[,N…]",
+        help="in place of several",
+    )
+    add(
+        "--rates",
+        type=listed(positive(float)),
+        default=[],
+        metavar="R[,R…]",
+        help="in place of several",
+    )
     add("--checkpoint", metavar="demo|base|so400m|FOLDER", help="in place of the scenario's own")
     add("--device", default="cpu", help="or a GPU such as cuda:0, for all systems")
     add("--cores", type=int, default=0, metavar="N", help="to compute on; 0: all")

@@ -17,7 +17,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from bench.load.recording import Recorder, Recording
 from bench.load.route import Route
 from bench.load.summary import Report
 from bench.load.workload import SEEDS, Repeats, Workload, WorkloadError, folder
+from bench.rig.command import listed, positive
 from bench.rig.interrupt import Interrupt
 from bench.rig.machine import Machine, cores
 from litapi.process import raise_limit
@@ -94,8 +95,9 @@ class Load:
         )
         processes = level.processes(self._options.processes, cores())
         name = "warm-up" if level.number == WARMUP else f"level {level.name}"
-        with _bar(name, level.requests, self._options.quiet) as progress:
-            Fleet(recorder, interrupt, progress).run(order, processes)
+        total, quiet = level.requests or None, self._options.quiet
+        with tqdm(total=total, desc=name, unit=" requests", disable=quiet) as bar:
+            Fleet(recorder, interrupt, bar.update).run(order, processes)
 
     @property
     def _primed(self) -> bool:
@@ -159,46 +161,16 @@ def _workload(options: argparse.Namespace) -> Workload:
     return Workload(options.target, options.batch, seed, repeats, pictures)
 
 
-class _bar:  # noqa: N801 - used like a function
-    """A progress bar on stderr."""
-
-    def __init__(self, name: str, total: int, quiet: bool) -> None:
-        self._bar = tqdm(total=total or None, desc=name, unit=" requests", disable=quiet)
-
-    def __enter__(self) -> Callable[[int], object]:
-        return self._bar.update  # type: ignore[no-any-return]
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.close()
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise ValueError
-        return int(text)
-
-    return number
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
+def _natural(text: str) -> int:
+    if int(text) < 0:
         raise ValueError
-    return number
+    return int(text)
 
 
 def _share(text: str) -> float:
     if not 0 <= float(text) <= 1:
         raise ValueError
     return float(text)
-
-
-def _list(one: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    def numbers(text: str) -> list[Any]:
-        return [one(part) for part in text.split(",")]
-
-    return numbers
 
 
 def parser() -> argparse.ArgumentParser:
@@ -215,31 +187,27 @@ def _flags() -> Iterator[tuple[list[str], dict[str, Any]]]:
         text += f" (default: {shown})" if shown not in (None, False, []) else ""
         return [name], {"help": text.replace("%", "%%"), **settings}
 
-    count, amount = _whole(1), _positive
+    count, amount, natural = positive(int), positive(float), _natural
     yield flag("--url", "where the server listens", default="http://localhost:8080")
     # how much
     yield flag("--concurrency", "closed loop: requests in flight; a list is that many levels",
-               type=_list(count), metavar="N[,N…]")  # fmt: skip
+               type=listed(count), metavar="N[,N…]")  # fmt: skip
     yield flag("--rate", "open loop: requests a second; a list is that many levels",
-               type=_list(amount), metavar="R[,R…]")  # fmt: skip
+               type=listed(amount), metavar="R[,R…]")  # fmt: skip
     yield flag("--arrivals", "of an open loop", choices=("constant", "poisson"), default="constant")
     yield flag("--connections", "most connections of an open loop", type=count, default=2048)
     yield flag("--requests", "requests of each level; default: 10 for each in flight, 100 or more",
                type=count, metavar="N")  # fmt: skip
     yield flag("--duration", "seconds of each level; an open loop's default: 10", type=amount)
-    yield flag(
-        "--warmup", "requests before the first level, not counted", type=_whole(0), default=10
-    )
-    yield flag(
-        "--processes", "generator processes; 0: as the level needs", type=_whole(0), default=0
-    )
+    yield flag("--warmup", "requests before the first level, not counted", type=natural, default=10)
+    yield flag("--processes", "generator processes; 0: as the level needs", type=natural, default=0)
     yield flag("--timeout", "seconds until a request is given up", type=amount, default=30.0)
     # of what
     yield flag("--target", "what is embedded", choices=("text", "image", "mixed"), default="text")
     yield flag("--batch", "items in a request", type=count, default=1)
     yield flag("--images", "folder of JPEGs and PNGs, in place of drawings", type=Path)
     yield flag("--seed", "settles every item; default: drawn anew, so that no run meets the cache "
-               "of the run before", type=_whole(0))  # fmt: skip
+               "of the run before", type=natural)  # fmt: skip
     yield flag("--repeat", "share of the items that come from a small universe, sent once before "
                "the first level: the hit share to aim at", type=_share, default=0.0)  # fmt: skip
     yield flag("--universe", "items in it", type=count, default=256)

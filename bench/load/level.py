@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Arrivals = Literal["constant", "poisson"]
 WARMUP = 0
@@ -28,11 +28,6 @@ class Level:
     requests: int = 0
     duration: float = 0.0
     connections: int = 2048  # an open loop's most
-
-    @classmethod
-    def of(cls, fields: dict[str, Any]) -> Level:
-        """A level as a recording holds it."""
-        return cls(**fields)
 
     @property
     def name(self) -> str:

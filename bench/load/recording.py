@@ -97,9 +97,9 @@ class Recording:
     def _take(self, fields: dict[str, Any]) -> None:
         match fields.pop("record"):
             case "sample":
-                self.stages[-1].samples.append(Sample.of(fields))
+                self.stages[-1].samples.append(Sample(**fields))
             case "level":
-                self.stages.append(Stage(Level.of(fields)))
+                self.stages.append(Stage(Level(**fields)))
             case "generator":
                 self.stages[-1].gauges.append(Gauge(**fields))
             case "run":

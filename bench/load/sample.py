@@ -35,11 +35,6 @@ class Sample:
     cache: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, fields: dict[str, Any]) -> Sample:
-        """A sample as a recording holds it."""
-        return cls(**fields)
-
     @property
     def latency(self) -> float:
         """Seconds from when it was due until its last byte."""

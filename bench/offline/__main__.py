@@ -26,7 +26,7 @@ import torch
 from bench.offline.report import table
 from bench.offline.sweep import Plan, sweep
 from bench.offline.tower import TOWERS
-from bench.rig.command import described
+from bench.rig.command import described, listed
 from bench.rig.machine import cores
 from bench.rig.random_checkpoint import SIZES, write_size
 from bench.rig.result_file import RESULTS, save, slug
@@ -117,22 +117,14 @@ def show(path: Path) -> None:
     print(f"{result['model']}{compiled}, {on}", "", table(result["rows"]), sep="\n")
 
 
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def parser() -> argparse.ArgumentParser:
     parser = described("bench.offline", __doc__)
     add = parser.add_argument
     add("--model", metavar="NAME", help=f"folder, demo, {', '.join(SHORT)}, {', '.join(SIZES)}")
-    add("--towers", type=_names, default=TOWERS, metavar="NAME,…")
-    add("--batches", type=_numbers, metavar="N,…", help="of both towers")
-    add("--precisions", type=_names, metavar="NAME,…", help=", ".join(PRECISIONS))
-    add("--threads", type=_numbers, metavar="N,…", help="of torch; default on a CPU: 1 and all")
+    add("--towers", type=listed(str), default=TOWERS, metavar="NAME,…")
+    add("--batches", type=listed(int), metavar="N,…", help="of both towers")
+    add("--precisions", type=listed(str), metavar="NAME,…", help=", ".join(PRECISIONS))
+    add("--threads", type=listed(int), metavar="N,…", help="of torch; default on a CPU: 1 and all")
     add("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
     add("--compile", action="store_true", help="compile the towers")
     add("--rounds", type=int, default=3)

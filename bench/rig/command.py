@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.rig.result_file import RESULTS, save
 from bench.rig.rounds import Target
 from bench.rig.table import markdown
+
+T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 def described(module: str, document: str | None) -> argparse.ArgumentParser:
@@ -28,6 +31,27 @@ def measuring(
     parser.add_argument("--seconds", type=float, default=seconds, help=of)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     return parser
+
+
+def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """The type of an option that takes several, with commas between them."""
+
+    def many(text: str) -> list[T]:
+        return [one(part) for part in text.split(",")]
+
+    return many
+
+
+def positive(one: Callable[[str], N]) -> Callable[[str], N]:
+    """The type of an option whose value lies above 0, and is no infinity."""
+
+    def number(text: str) -> N:
+        value = one(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    return number
 
 
 def concluded(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 WISHES = (signal.SIGINT, signal.SIGTERM)
@@ -20,12 +20,7 @@ class Interrupt:
         self._before = {wish: signal.signal(wish, self._take) for wish in WISHES}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for wish, handler in self._before.items():
             signal.signal(wish, handler)
 

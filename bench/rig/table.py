@@ -14,17 +14,3 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     ]
     rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
-
-
-class Table:
-    """Rows that a notebook shows as a table, and everything else as text."""
-
-    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.rows = [list(row) for row in rows]
-        self._text = markdown([columns, *rows])
-
-    def _repr_markdown_(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return self._text

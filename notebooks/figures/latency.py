@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.load.summary import NOTHING, Summary
-from bench.rig.table import Table
+from notebooks.figures.table import Table
 
 STAGES = ("cache", "queue", "decode", "infer")
 REST = "HTTP and the rest"

@@ -12,10 +12,10 @@ from bench.compare.point import Points
 from bench.compare.result import Result
 from bench.load.summary import Summary
 from bench.rig.result_file import RESULTS
-from bench.rig.table import Table
 from notebooks.figures import plot
 from notebooks.figures.chart import Chart
 from notebooks.figures.latency import level_table
+from notebooks.figures.table import Table
 
 COMMAND = "python -m bench.compare {}"
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.load.summary import NOTHING
-from bench.rig.table import Table
 from litapi.quality.fidelity import Fidelity
 from notebooks.figures.chart import Chart, groups
+from notebooks.figures.table import Table
 
 Fields = Mapping[str, Any]
 COLUMNS = (

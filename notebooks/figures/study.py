@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.load.summary import NOTHING
-from bench.rig.table import Table
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.demo.judge import Vectors, ranks
 from litapi.model.encoder import PRECISIONS, ImageEncoder, TextEncoder
@@ -22,6 +21,7 @@ from litapi.model.tokens import Tokenizer
 from litapi.quality.fidelity import Fidelity, Judged
 from litapi.quality.pairs import Pairs
 from notebooks.figures.gallery import Noted
+from notebooks.figures.table import Table
 
 EXACT = "float32"
 BATCH = 8

@@ -23,7 +23,7 @@ from bench.load.level import Level
 from bench.load.recording import Recorder
 from bench.load.sample import Sample
 from bench.load.workload import Job, Workload
-from bench.rig.command import described
+from bench.rig.command import described, listed
 from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
 from litapi.model.compiled import keep_in
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = described("bench.compare.baselines.bare", __doc__)
     parser.add_argument("folder", type=Path, help="the checkpoint")
     parser.add_argument("--kind", choices=("text", "image"), default="text")
-    parser.add_argument("--batches", type=_sizes, default=[1, 8, 32], metavar="N[,N…]")
+    parser.add_argument("--batches", type=listed(int), default=[1, 8, 32], metavar="N[,N…]")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each size of batch")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
     parser.add_argument("--precision", default="float32")
@@ -124,10 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     record(parser.parse_args(arguments))
     return 0
-
-
-def _sizes(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

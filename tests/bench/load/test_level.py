@@ -60,10 +60,3 @@ def test_no_process_is_left_without_work() -> None:
     """Never more processes than requests in flight, or than requests."""
     assert Level(1, concurrency=2).processes(8, 16) == 2
     assert Level(1, concurrency=50, requests=3).processes(8, 16) == 3
-
-
-def test_a_level_comes_back_from_its_record() -> None:
-    """A recording holds the fields by name."""
-    level = Level(3, rate=2.5, arrivals="poisson", duration=4)
-    fields = {name: getattr(level, name) for name in Level.__slots__}
-    assert Level.of(fields) == level

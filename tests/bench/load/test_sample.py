@@ -35,7 +35,7 @@ def read(line: bytes) -> Sample:
     """A line as a recording reads it."""
     fields = orjson.loads(line)
     assert fields.pop("record") == "sample"
-    return Sample.of(fields)
+    return Sample(**fields)
 
 
 @given(one=SAMPLES)
@@ -124,4 +124,4 @@ def test_a_record_without_a_field_is_refused(missing: str) -> None:
     fields: dict[str, Any] = orjson.loads(sample().line())
     del fields["record"], fields[missing]
     with pytest.raises(TypeError):
-        Sample.of(fields)
+        Sample(**fields)
