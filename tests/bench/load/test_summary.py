@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from bench.load.level import WARMUP, Level
 from bench.load.recording import Recording
 from bench.load.sample import STOPPED
-from bench.load.summary import COLUMNS, Report, Summary, main, percentile, spread, table
+from bench.load.summary import Report, Summary, main, percentile, spread
 from tests.support.recordings import CALM, recorded, refused, sample, stage
 
 VALUES = some.lists(some.floats(0, 1e6), min_size=1, max_size=300)
@@ -150,16 +150,6 @@ def test_the_busiest_generator_process_speaks_for_all() -> None:
         "check_stride": 8,
         "bound": True,
     }
-
-
-def test_the_table_is_markdown() -> None:
-    """A head, a rule, a row for each level, all as wide."""
-    levels = [Level(1, concurrency=10), Level(2, rate=1500.0)]
-    lines = table(Summary.of(stage(sample(0), level=one)) for one in levels).splitlines()
-    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == list(COLUMNS)
-    assert set(lines[1]) == {"|", "-", ":"}
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["10", "1500/s"]
-    assert len({len(line) for line in lines}) == 1
 
 
 def test_a_level_without_answers_still_has_a_row() -> None:

@@ -80,12 +80,6 @@ def test_a_copy_in_another_process_sends_the_same() -> None:
     assert contents(copy, 50) == contents(source, 50)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 32])
-def test_a_job_holds_a_batch(batch: int) -> None:
-    """As many items as asked for."""
-    assert all(len(job.items) == batch for job in jobs(workload(batch=batch), 10))
-
-
 def test_a_job_is_all_of_one_kind() -> None:
     """The service's own routes take texts or images."""
     for job in jobs(workload("mixed", 4), 50):
@@ -98,12 +92,6 @@ def test_mixed_means_half_and_half() -> None:
     for every in (1, 2, 4):
         part = kinds[::every]
         assert abs(part.count("image") / len(part) - 0.5) < 2.5 / len(part) ** 0.5
-
-
-@pytest.mark.parametrize("target", ["text", "image"])
-def test_a_target_is_all_there_is(target: Target) -> None:
-    """Texts only, or images only."""
-    assert {job.kind for job in jobs(workload(target), 20)} == {target}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -183,12 +171,6 @@ def test_captions_vary_in_length() -> None:
     assert max(words) > 25
 
 
-def test_captions_are_made_by_seed() -> None:
-    """Others for another."""
-    assert captions(1) == captions(1)
-    assert captions(1) != captions(2)
-
-
 def test_drawings_come_in_all_sizes_and_both_formats() -> None:
     """Among them 640 × 480, the camera's."""
     found = [Image.open(io.BytesIO(data)) for data in drawings(0)]
@@ -203,12 +185,6 @@ def test_drawn_jpegs_weigh_what_photographs_weigh() -> None:
     large = Image.open(io.BytesIO(drawings(0, 1)[0]))
     assert large.size == (640, 480)
     assert len(drawings(0, 1)[0]) > 20_000
-
-
-def test_drawings_are_made_by_seed() -> None:
-    """The same bytes for the same seed."""
-    assert drawings(3, 3) == drawings(3, 3)
-    assert drawings(3, 3) != drawings(4, 3)
 
 
 def test_a_folder_is_read_with_the_folders_in_it(tmp_path: Path) -> None:
@@ -231,11 +207,6 @@ def test_pictures_of_a_folder_are_sent() -> None:
     source = Workload("image", pictures=[PICTURES[0]])
     sent = Image.open(io.BytesIO(source.job(1, 0).items[0].data))
     assert sent.tobytes() == Image.open(io.BytesIO(PICTURES[0])).tobytes()
-
-
-def test_texts_alone_need_no_pictures() -> None:
-    """Nothing is drawn that is not sent."""
-    assert Workload("text")._pictures == []
 
 
 @pytest.mark.parametrize("seed", [-1, SEEDS])
