@@ -160,43 +160,6 @@ def test_instances_share_when_one_serves_what_the_other_computed() -> None:
     assert not all(verdicts(alone).values())
 
 
-def test_the_limits_of_the_table() -> None:
-    """What was promised stands in one place and is not loosened by accident."""
-    made = {
-        "demo-batch": [point("siglit", 1, part=f"{kind}, 64 items") for kind in ("text", "image")]
-        + [point("bare", 1, part=f"{kind}, 64 items") for kind in ("text", "image")],
-        "demo-single": [
-            point(name, 1, part=kind)
-            for kind in ("text", "image")
-            for name in ("siglit", "litserve")
-        ],
-        "zipf": [
-            point(f"siglit-{state}", 1, part=f"{kind}, 90 % repeats")
-            for kind in ("text", "image")
-            for state in ("cached", "uncached")
-        ],
-        "base-image": [
-            point(name, 1, part="image, 32 items", level="1") for name in ("siglit", "bare")
-        ],
-        "int8": [
-            point(name, 1, part=f"{kind}, int8")
-            for kind in ("text", "image")
-            for name in ("siglit-int8", "bare")
-        ],
-    }
-    limits = {
-        name: {target.at_least for target in SCENARIOS[name].judged(Points(points))[0]}
-        for name, points in made.items()
-    }
-    assert limits == {
-        "demo-batch": {0.6},
-        "demo-single": {3},
-        "zipf": {6},
-        "base-image": {0.95},
-        "int8": {0.95},
-    }
-
-
 # -- points and parts ----------------------------------------------------------------------------
 
 
