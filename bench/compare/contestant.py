@@ -129,19 +129,9 @@ class Towers:
             Failed: their process did.
         """
         part = turn.part
-        command = [
-            sys.executable,
-            "-m",
-            "bench.compare.baselines.bare",
-            str(turn.ground.checkpoint),
-        ]
-        command += [
-            str(turn.ground.checkpoint),
-            "--kind",
-            part.kind,
-            "--batches",
-            ",".join(map(str, part.bare)),
-        ]
+        module = "bench.compare.baselines.bare"
+        command = [sys.executable, "-m", module, str(turn.ground.checkpoint)]
+        command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
         command += ["--precision", turn.precision, "--device", turn.ground.device]
         command += [*(["--compile"] if part.compiled else [])]
