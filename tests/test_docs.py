@@ -55,7 +55,8 @@ def is_runnable(module: str) -> bool:
 
 def has_option(module: str, flag: str) -> bool:
     """Whether a command of this project knows a flag: its own, or one of the server's settings."""
-    own = flag == "--help" or any(f'"{flag}"' in text for text in sources(module))
+    texts = (*sources(module), *sources("bench.rig.command"))  # options that measurements share
+    own = flag == "--help" or any(f'"{flag}"' in text for text in texts)
     return own or (module in ("litapi", "deploy.bulk") and flag in OPTIONS)
 
 

@@ -1,4 +1,4 @@
-"""Row 27: two instances that share one Redis behind a real nginx and a real HAProxy.
+"""Row 28: two instances that share one Redis behind a real nginx and a real HAProxy.
 
     clients ──► balancer ──► instance 1 ──► Redis
                        └───► instance 2 ──┘

@@ -203,7 +203,7 @@ def _said(url: httpx.URL, head: str, then: bytes = b"") -> tuple[int, bytes]:
     ],
 )
 def test_what_it_cannot_read_is_refused_in_the_services_form(
-    kind: type[Balancer], before: httpx.Client, head: str, codes: set[str]
+    kind: Balancer, before: httpx.Client, head: str, codes: set[str]
 ) -> None:
     """An error is JSON with a code; only HAProxy's parser has words that cannot be changed."""
     status, body = _said(before.base_url, head)
@@ -216,7 +216,7 @@ def test_what_it_cannot_read_is_refused_in_the_services_form(
 
 
 @pytest.mark.parametrize("sent", ["", "content-length: 99\r\n\r\n{"], ids=["head", "body"])
-def test_what_stands_still_is_cut(kind: type[Balancer], before: httpx.Client, sent: str) -> None:
+def test_what_stands_still_is_cut(kind: Balancer, before: httpx.Client, sent: str) -> None:
     """As by the service: the connection ends, without a word or with an error of its form."""
     url, heard = before.base_url, b""
     with (
@@ -233,15 +233,15 @@ def test_what_stands_still_is_cut(kind: type[Balancer], before: httpx.Client, se
 
 def test_one_address_keeps_few_dripping_bodies_open_at_nginx() -> None:
     """nginx knows no least rate; whoever drips is told to come back, and others are answered."""
-    nginx = BALANCERS["nginx"]
+    nginx = BALANCERS[0]
     try:
         nginx.find()
-    except Missing as missing:
-        pytest.skip(str(missing))
+    except Absent as absent:
+        pytest.skip(str(absent))
     most = number(NGINX, "limit_conn clients")
     head = b"POST /embed_text HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{"
-    with nginx([free_port()]) as balancer, contextlib.ExitStack() as stack:
-        url = httpx.URL(balancer.url)
+    with nginx.before([free_port()]) as (address, _), contextlib.ExitStack() as stack:
+        url = httpx.URL(address)
         told = b""
         for _ in range(most + 8):
             connection = socket.create_connection((url.host, url.port or 80), timeout=60)
@@ -259,13 +259,13 @@ def test_one_address_keeps_few_dripping_bodies_open_at_nginx() -> None:
     assert b"Retry-After: 1" in told
 
 
-def test_an_upgrade_is_not_offered_to_an_instance(kind: type[Balancer]) -> None:
+def test_an_upgrade_is_not_offered_to_an_instance(kind: Balancer) -> None:
     """Nor is a body taken for the next request: what arrives has no Upgrade and its whole body."""
     body = b"GET /livez HTTP/1.1\r\nhost: evil\r\n"
     lines = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMA\r\n"
     head = f"POST /embed_text HTTP/1.1\r\nhost: a\r\n{lines}content-length: {len(body)}\r\n"
-    with _Instance() as instance, kind([instance.port]) as balancer:
-        url = httpx.URL(balancer.url)
+    with _Instance() as instance, kind.before([instance.port]) as (address, _):
+        url = httpx.URL(address)
         with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
             connection.sendall(f"{head}\r\n".encode() + body)
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")

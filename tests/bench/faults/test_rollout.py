@@ -1,4 +1,4 @@
-"""The second model of row 27, and how an answer is judged while both models serve."""
+"""The second model of row 28, and how an answer is judged while both models serve."""
 
 from __future__ import annotations
 
