@@ -97,10 +97,10 @@ def _serve(settings: Settings) -> int:
 
 
 def _served(settings: Settings) -> int:
-    from litapi.dispatcher import StartError
     from litapi.preflight import Port, preflight
     from litapi.quality.verdict import Refused, admit
     from litapi.server import EmbedServer, device_plan
+    from litapi.supervisor import StartError
 
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
@@ -140,9 +140,9 @@ def _end_now(number: int, frame: object) -> None:
 
 def _check(settings: Settings) -> int:
     from litapi.devices import require_devices
-    from litapi.dispatcher import StartError
     from litapi.model.check import check
     from litapi.preflight import require_folders
+    from litapi.supervisor import StartError
 
     try:
         require_folders(settings)

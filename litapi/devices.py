@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from litapi.dispatcher import StartError
+from litapi.supervisor import StartError
 
 log = logging.getLogger("siglit.devices")
 

@@ -32,12 +32,12 @@ from typing import Any
 
 from litserve.loops.base import LitLoop
 
-from litapi.dispatcher import Fetched, WorkerPort
 from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
 from litapi.messages import Job, Reply
 from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
-from litapi.vitals import BEAT
+from litapi.transport.port import Fetched, WorkerPort
+from litapi.transport.vitals import BEAT
 
 log = logging.getLogger("siglit.loop")
 

@@ -13,6 +13,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict
 
+START, OK = "START", "OK"  # states of a reply, in the words of LitServe's own loops
+
 Kind = Literal["text", "image"]
 KINDS: tuple[Kind, ...] = ("text", "image")
 

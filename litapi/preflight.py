@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cache import Address
 from litapi.devices import require_devices
-from litapi.dispatcher import StartError
 from litapi.http.app import make_fetcher
 from litapi.settings import Settings
+from litapi.supervisor import StartError
 
 
 def preflight(settings: Settings) -> None:

@@ -21,7 +21,6 @@ from cache import MemoryTier, RedisChild, RedisStore, VectorCache
 from cache.trouble import SIDES
 from litapi.checkpoint import Checkpoint
 from litapi.devices import automatic_devices
-from litapi.dispatcher import DispatchServer, StartError
 from litapi.http.app import Front
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
@@ -32,8 +31,9 @@ from litapi.process import raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service
 from litapi.settings import Settings
+from litapi.supervisor import DispatchServer, StartError
 from litapi.towers import ImageTower, TextTower
-from litapi.vitals import THREADS
+from litapi.transport.vitals import THREADS
 
 log = logging.getLogger("siglit.server")
 

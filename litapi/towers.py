@@ -101,7 +101,7 @@ class Tower(LitAPI):
         self.interest: Any = None  # set by the server: which jobs somebody still waits for
         self.budget = 0
         self.decode_threads = 1
-        self._worker = 0
+        self._number = 0
         self.dim = checkpoint.dim
 
     def setup(self, device: str) -> None:
@@ -111,7 +111,7 @@ class Tower(LitAPI):
             die_with_parent()
             configure(self.settings)
         worker = worker or "0"
-        self._worker = int(worker)
+        self._number = int(worker)
         try:
             facts = self._load(device)
         except Exception as error:
@@ -121,7 +121,7 @@ class Tower(LitAPI):
         if self.board is not None:
             self.board[f"{self.kind}_{worker}"] = {
                 "tower": self.kind,
-                "worker": self._worker,
+                "worker": self._number,
                 **facts,
             }
 
@@ -187,12 +187,12 @@ class Tower(LitAPI):
     def pulse(self, since: float) -> None:
         """Say since when this worker has been in the model; 0 when it is not."""
         if self.vitals is not None:
-            self.vitals.in_model(self._worker, since)
+            self.vitals.in_model(self._number, since)
 
     def beat(self) -> None:
         """Say that this worker lives; called now and then by a thread of its own."""
         if self.vitals is not None:
-            self.vitals.beat(self._worker)
+            self.vitals.beat(self._number)
 
     def about(self, name: Name, index: int) -> None:
         """The calling thread decodes this item of a job next."""
@@ -432,11 +432,11 @@ class ImageTower(Tower):
         if item is None or self.vitals is None or thread.slot >= self.vitals.threads:
             yield
             return
-        self.vitals.begin(self._worker, thread.slot, *item)
+        self.vitals.begin(self._number, thread.slot, *item)
         try:
             yield
         finally:
-            self.vitals.end(self._worker, thread.slot)
+            self.vitals.end(self._number, thread.slot)
 
     def beat(self) -> None:
         """And what the decode threads hold."""

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from litapi.checkpoint import Checkpoint, fetch
-from litapi.dispatcher import Fetched
 from litapi.errors import ItemError
 from litapi.loop import AHEAD, AHEAD_BYTES, YIELDING, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import Job, Reply
@@ -22,6 +21,7 @@ from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
 from litapi.transport.ledger import Name
+from litapi.transport.port import Fetched
 from tests.conftest import picture
 
 

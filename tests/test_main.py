@@ -19,8 +19,8 @@ from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
 from litapi.__main__ import main
 from litapi.devices import automatic_devices
-from litapi.dispatcher import StartError
 from litapi.preflight import Port
+from litapi.supervisor import StartError
 from tests.conftest import picture
 
 

@@ -107,9 +107,9 @@ def test_imports_inside_functions_are_found() -> None:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_only_the_dispatcher_reaches_into_litserve(module: str) -> None:
+def test_only_the_supervisor_reaches_into_litserve(module: str) -> None:
     """The loop and the towers take one public class each; an upgrade is one file's work."""
-    if module == "litapi.dispatcher":
+    if module == "litapi.supervisor":
         return
     taken: dict[str, set[str]] = {}
     for source, name in imports(module):
@@ -153,9 +153,9 @@ def test_no_other_file_touches_litserves_private_parts(module: str) -> None:
     assert set(private_names(tree_of(module))) & litserves_own() == set()
 
 
-def test_the_dispatcher_does_touch_them() -> None:
+def test_the_supervisor_does_touch_them() -> None:
     """Or the test above would look for names that do not exist."""
-    assert set(private_names(tree_of("litapi.dispatcher"))) & litserves_own() >= {
+    assert set(private_names(tree_of("litapi.supervisor"))) & litserves_own() >= {
         "_transport",
         "_queues",
     }

@@ -22,11 +22,11 @@ from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.devices import visible_devices
-from litapi.dispatcher import StartError
 from litapi.preflight import Port, tls_options
 from litapi.server import _require_alike, banner, device_plan
 from litapi.serving import Service
 from litapi.settings import Settings
+from litapi.supervisor import StartError
 
 
 def _listed(text: str) -> Any:

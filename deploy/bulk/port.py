@@ -10,9 +10,9 @@ import itertools
 import queue
 from collections.abc import Sequence
 
-from litapi.dispatcher import Fetched, WorkerPort
 from litapi.messages import Job, Reply
 from litapi.transport.ledger import Name
+from litapi.transport.port import Fetched, WorkerPort
 
 
 class LocalPort(WorkerPort):

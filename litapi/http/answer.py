@@ -16,7 +16,7 @@ import pybase64
 
 from cache import Entry
 from litapi.errors import ServiceError
-from litapi.pace import Pace
+from litapi.http.pace import Pace
 
 Row = np.ndarray[Any, np.dtype[np.float32]]
 JSON = (b"content-type", b"application/json")

@@ -20,7 +20,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cache import VectorCache
-from litapi.dispatcher import Dispatcher
 from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
 from litapi.http.access import Access
 from litapi.http.answer import Answer
@@ -36,6 +35,7 @@ from litapi.http.routes import Facts, ItemsRefused, Route, Routes
 from litapi.metrics import Metrics, NotedMetrics, exposition
 from litapi.serving import Service
 from litapi.settings import Settings
+from litapi.transport.dispatcher import Dispatcher
 from litapi.transport.pool import Pool
 
 if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use

@@ -49,8 +49,8 @@ from litapi.errors import (
     RequestTimeout,
     ServiceError,
 )
-from litapi.held import SMALL, Answers, Bodies, Trim
 from litapi.http.answer import Answer
+from litapi.http.held import SMALL, Answers, Bodies, Trim
 from litapi.http.request import BODY, HOLD, LEFT, ClientGone
 from litapi.metrics import connection_refused
 

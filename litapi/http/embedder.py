@@ -17,8 +17,8 @@ from typing import Any
 from cache import Entry, Fingerprint, Found, State, VectorCache, key, key_aside
 from cache.key import ASIDE
 from litapi.errors import ItemError, ItemInternal, ServiceError
+from litapi.http.pace import FEW, paced
 from litapi.messages import KINDS, Item, Job, Kind, Reply
-from litapi.pace import FEW, paced
 
 log = logging.getLogger("siglit.embedder")
 

@@ -50,8 +50,8 @@ from litapi.errors import (
     ImageUrlTimeout,
     ItemError,
 )
+from litapi.http.shares import Shares
 from litapi.metrics import held
-from litapi.shares import Shares
 
 log = logging.getLogger("siglit.fetch")
 

@@ -13,10 +13,10 @@ import logging
 import time
 from collections.abc import Mapping
 
-from litapi.dispatcher import Dispatcher
 from litapi.errors import ItemError, NotReady, ServiceError
 from litapi.messages import KINDS, Job, Kind
 from litapi.settings import Settings
+from litapi.transport.dispatcher import Dispatcher
 from litapi.transport.probe import probe
 
 log = logging.getLogger("siglit.health")

@@ -46,10 +46,10 @@ from litapi.http.forms import (
     named,
     no_effect,
 )
+from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Body, Bounds, LongString, read
+from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming
-from litapi.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Body, Bounds, LongString, read
 from litapi.messages import Item
-from litapi.pace import Pace, paced
 from litapi.settings import Settings
 from litapi.text import canonical
 from litapi.transport.admission import cost_of

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, Overloaded, RequestInvalid
-from litapi.inflate import Inflate
-from litapi.large import LongString
+from litapi.http.inflate import Inflate
+from litapi.http.large import LongString
 
 # Extensions of the scope, each to be called with the scope; each may give None.
 BODY = "siglit.body"  # the whole body of a request

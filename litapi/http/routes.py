@@ -27,9 +27,9 @@ from litapi.http.forms import (
     validate,
 )
 from litapi.http.inputs import Read, Reader
+from litapi.http.pace import FEW, paced
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
-from litapi.pace import FEW, paced
 from litapi.serving import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]

@@ -37,9 +37,9 @@ from litapi.errors import (
     ItemError,
     ItemInternal,
 )
-from litapi.libtiff import hush
+from litapi.model.libtiff import hush
 from litapi.model.pixel_budget import PixelBudget
-from litapi.skeleton import Skeleton, orientation, skeleton, too_often
+from litapi.model.skeleton import Skeleton, orientation, skeleton, too_often
 
 T = TypeVar("T")
 

@@ -8,12 +8,12 @@ import itertools
 import time
 from collections.abc import Sequence
 
-from litapi.dispatcher import Dispatcher
 from litapi.errors import ItemError
 from litapi.messages import KINDS, Job, Kind, Reply
 from litapi.metrics import Metrics, held
 from litapi.settings import Settings
 from litapi.transport.admission import Admission, cost_of
+from litapi.transport.dispatcher import Dispatcher
 
 MB = 1 << 20
 USUAL_PATCHES = 256

@@ -27,8 +27,8 @@ from litapi.errors import (
 )
 from litapi.model.picture import BAND, FORMATS, TRANSPOSED, PicturePolicy, PictureReader, sniff
 from litapi.model.pixel_budget import PixelBudget
-from litapi.skeleton import MOST_PARTS, MOST_SCANS, MOST_SEGMENTS, skeleton
-from litapi.skeleton import orientation as lies
+from litapi.model.skeleton import MOST_PARTS, MOST_SCANS, MOST_SEGMENTS, skeleton
+from litapi.model.skeleton import orientation as lies
 
 # pytest lays its own warning filters over the reader's, which are tested in a process instead.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")

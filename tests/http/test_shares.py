@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from litapi.shares import Shares
+from litapi.http.shares import Shares
 
 pytestmark = pytest.mark.anyio
 

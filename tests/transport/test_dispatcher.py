@@ -25,27 +25,22 @@ from litserve.loops.loops import inference_worker
 from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import LitAPIStatus, LoopResponseType, WorkerSetupStatus
 
-from litapi.dispatcher import (
-    LIVE,
-    LONGEST_PAUSE,
-    LOST,
-    RETRY_AFTER,
-    SLOW,
-    YOUNG,
-    Dispatcher,
-    DispatchServer,
-    Fetched,
-    Revival,
-    Seat,
-    WorkerPort,
-    ended,
-    merged,
-)
 from litapi.errors import DeadlineExceeded, ItemInternal
 from litapi.messages import Job, Reply
+from litapi.supervisor import (
+    LONGEST_PAUSE,
+    RETRY_AFTER,
+    YOUNG,
+    DispatchServer,
+    Revival,
+    Seat,
+    ended,
+)
 from litapi.transport.channel import Channel
+from litapi.transport.dispatcher import LIVE, LOST, SLOW, Dispatcher, merged
 from litapi.transport.ledger import Interest
-from litapi.vitals import Vitals
+from litapi.transport.port import Fetched, WorkerPort
+from litapi.transport.vitals import Vitals
 
 # -- contracts: what a new LitServe must not change unnoticed
 

@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 
 from litapi.errors import BodyTooLarge, JsonInvalid, TooManyItems
-from litapi.pace import Pace
+from litapi.http.pace import Pace
 
 Body = bytes | bytearray
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litapi.errors import BodyTooLarge, MediaTypeUnsupported, Overloaded, RequestInvalid
+from litapi.http.inflate import MOST_MEMBERS, STEP, Inflate
 from litapi.http.request import HOLD, Incoming
-from litapi.inflate import MOST_MEMBERS, STEP, Inflate
 from tests.http.test_request import Wire, arrive, body_of
 
 

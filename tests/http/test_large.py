@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from litapi import large
 from litapi.errors import BodyTooLarge, JsonInvalid, RequestError, TooManyItems
-from litapi.large import Bounds, LongString, read
+from litapi.http import large
+from litapi.http.large import Bounds, LongString, read
 
 AMPLE = Bounds(structure=1 << 20, strings=1 << 20, rest=1 << 26, text=1 << 26)
 USUAL = Bounds(structure=33_792, strings=8256, rest=2112 << 10, text=12 * 32_768)

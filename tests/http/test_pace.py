@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from litapi.pace import TURN, paced
+from litapi.http.pace import TURN, paced
 
 
 def test_work_in_turns_makes_what_work_in_one_makes() -> None:

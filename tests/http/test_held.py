@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litapi.held import GRACE, SLOW, SMALL, Answers, Bodies, Trim
+from litapi.http.held import GRACE, SLOW, SMALL, Answers, Bodies, Trim
 
 MB = 1 << 20
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from litapi.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds
+from litapi.transport.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds
 
 PID = os.getpid()
 
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("litapi.vitals.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("litapi.transport.vitals.time.monotonic", lambda: self.now)
 
     def looks(self, watcher: Watcher, seconds: float, limit: float = 5.0) -> bool:
         """Look every quarter of a second for that long; whether it was ever found to hang."""

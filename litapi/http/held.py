@@ -7,12 +7,10 @@ that large ones never keep them out.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections.abc import Callable
-from functools import cache
 from typing import Protocol
 
+from litapi.allocator import give_back
 from litapi.metrics import held
 
 SMALL = 64 << 10  # bytes of a body or an answer that is not counted: each connection has buffers
@@ -142,15 +140,6 @@ class Trim:
     def look(self, total: int) -> None:
         """So many bytes are held for clients now."""
         self._peak = max(self._peak, total)
-        malloc_trim = _malloc_trim()
-        if malloc_trim is not None and self._peak - total > TRIM_FROM:
+        if self._peak - total > TRIM_FROM:
             self._peak = total
-            malloc_trim(0)
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    with contextlib.suppress(OSError, AttributeError):  # no glibc
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-        return found
-    return None
+            give_back()

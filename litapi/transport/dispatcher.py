@@ -1,0 +1,321 @@
+"""An HTTP process's end of the queues: submit jobs, await replies, resubmit a lost worker's jobs.
+
+Nothing is lost: a worker notes in the `Ledger` that it holds a job as soon as it does, so the jobs
+of a dead worker are known. (LitServe's own loops say START instead, in a message.) A job that a
+worker took and could not note before it died belongs to nobody; the queue is first in, first out,
+so a probe that comes through shows which earlier jobs were swallowed. Embeddings are idempotent,
+so sending one twice is harmless.
+
+Jobs that a worker had begun when it died are suspects. Suspects are retried item by item and one at
+a time, so the next crash identifies the item, and it is quarantined. If the worker had begun other
+jobs too, that crash proves nothing yet, and one more is needed.
+
+A worker that was replaced because an item took too long to decode names that item. The item is
+refused, and the other jobs of that worker are sent again; they are no suspects.
+
+A job that nobody waits for any more is forgotten here at once, and its slot in the ledger tells the
+workers to drop it. A job that a worker has begun is finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from litapi.errors import (
+    DeadlineExceeded,
+    ImageTooSlow,
+    ItemError,
+    ItemInternal,
+    ItemQuarantined,
+    WorkerLost,
+)
+from litapi.messages import OK, START, Job, Kind, Reply
+from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
+from litapi.transport.ledger import Interest, Name
+from litapi.transport.port import REPLIES
+
+log = logging.getLogger("siglit.dispatcher")
+
+BURST = 64  # messages that are read before other work of the event loop gets its turn
+GRACE = 0.5  # seconds past the deadline in which a worker's own answer may still arrive
+SUSPECT = 2  # workers that died with a job in hand, though none had begun with it: once is chance
+PROVEN = 3  # workers that died with a job, whatever else they had begun with
+PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
+LOST = "LOST"  # control message: a worker died
+SLOW = "SLOW"  # control message: a worker was replaced, with the names and items that it was for
+LIVE = "LIVE"  # control message: how many workers of each tower are ready
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A job under way, as its HTTP process knows it."""
+
+    kind: Kind
+    job: Job
+    future: asyncio.Future[Reply]
+    worker: int | None = None  # which worker said START, where one says it
+    losses: int = 0  # how many workers died with it
+    held: bool = False  # it waits until no other suspect is under way
+    alone: bool = False  # no other suspect is
+    parcels: list[Parcel] = field(default_factory=list)  # its messages, where they are large
+
+    def give_up(self, error: Exception) -> None:
+        """Tell its caller why there is no reply, unless it was told something before."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class TookTooLong(Exception):
+    """A worker was replaced because of one item of a job, its argument."""
+
+
+class Dispatcher:
+    """Submits jobs to the towers of this server and awaits their replies.
+
+    Lives in one HTTP process, in one event loop.
+    """
+
+    def __init__(
+        self, queues: Mapping[str, Channel], inbox: Channel, consumer: int, interest: Interest
+    ) -> None:
+        self._queues = queues
+        self._inbox = inbox
+        self._consumer = consumer
+        self._claims = interest.claims(consumer)
+        self._pending: dict[Name, Pending] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
+        self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
+        self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
+        self._most: dict[str, int] = {}
+        self.live: dict[str, int] = {}  # tower → workers that are ready, once told
+        self.losses = 0
+
+    def start(self) -> None:
+        """Begin to receive, in the running event loop."""
+        asyncio.get_running_loop().add_reader(self._inbox.fileno(), self._receive)
+
+    def in_flight(self, kind: Kind) -> int:
+        """Items submitted by this process and not yet answered."""
+        return sum(len(p.job.items) for p in self._pending.values() if p.kind == kind)
+
+    def oldest(self, kind: Kind) -> float:
+        """Seconds for which the oldest job of this process has been under way."""
+        sent = [p.job.sent for p in self._pending.values() if p.kind == kind and p.job.items]
+        return max(0.0, time.monotonic() - min(sent)) if sent else 0.0
+
+    def whole_since(self, kind: Kind) -> float:
+        """Since when the tower lacks no worker, on the monotonic clock; infinite while it does."""
+        return self._whole[kind]
+
+    def begun(self, job: Job) -> bool:
+        """Whether a worker has begun with this job."""
+        return job.name is not None and self._claims.begun(job.name)
+
+    def depth(self, kind: Kind) -> int:
+        """Jobs of this process that no worker has taken yet."""
+        mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
+        return sum(self._holder(uid, p) is None for uid, p in mine)
+
+    def _holder(self, uid: Name, pending: Pending) -> int | None:
+        return self._claims.holder(uid) if pending.worker is None else pending.worker
+
+    async def submit(self, kind: Kind, job: Job) -> Reply:
+        """The reply to `job`. Items over which workers keep dying are named in its errors.
+
+        A caller that is cancelled gives the job up: no worker begins with it from then on.
+
+        Raises:
+            DeadlineExceeded: no reply by `job.deadline`.
+            ItemInternal: the worker answered with an error of its own.
+        """
+        return await self._submit(kind, job)
+
+    async def _submit(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
+        try:
+            return await self._send(kind, job, losses)
+        except WorkerLost:
+            if len(job.items) == 1:
+                log.error("an item over which %s workers die is set aside", kind)
+                return _refusal(ItemQuarantined())
+        except TookTooLong as error:
+            return await self._without(kind, job, error.args[0])
+        # One of these items kills workers. One by one, so that only that one is refused.
+        return merged([await self._single(kind, one, losses=1) for one in _singles(job)])
+
+    async def _without(self, kind: Kind, job: Job, slow: int) -> Reply:
+        """The reply to a job with one item that takes too long: only that one is refused."""
+        log.error("an item that takes too long to decode is refused")
+        if len(job.items) == 1:
+            return _refusal(ImageTooSlow())
+        rest = [self._single(kind, one) for i, one in enumerate(_singles(job)) if i != slow]
+        replies = await asyncio.gather(*rest)
+        return merged([*replies[:slow], _refusal(ImageTooSlow()), *replies[slow:]])
+
+    async def _single(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
+        """With a loss it is suspect, and one death is its own."""
+        try:
+            return await self._submit(kind, job, losses)
+        except ItemError as error:
+            return _refusal(error)
+
+    async def _send(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        uid, pending = self._claims.take(), Pending(kind, job, future, losses=losses)
+        self._pending[uid], job.name = pending, uid
+        left = job.deadline - time.monotonic() + GRACE
+        patience = loop.call_later(left, pending.give_up, DeadlineExceeded())
+        try:
+            if losses:
+                self._hold(uid, pending)
+            else:
+                await self._put(uid, pending)
+            return await future
+        finally:
+            patience.cancel()
+            self._pending.pop(uid, None)
+            self._claims.give_back(uid)
+            job.name = None
+            for parcel in pending.parcels:
+                parcel.take_back()
+
+    async def _put(self, uid: Name, pending: Pending) -> None:
+        pending.job.sent = time.monotonic()
+        message = (self._consumer, uid, pending.job.sent, pending.job)
+        channel = self._queues[pending.kind]
+        if sum(map(len, pending.job.items)) < INLINE_BYTES:
+            channel.put(message)
+        else:
+            parcel = Parcel(message)
+            pending.parcels.append(parcel)
+            await asyncio.get_running_loop().run_in_executor(None, channel.post, parcel)
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        for uid, (data, status, _, worker) in self._inbox.take(BURST):
+            self._deliver(uid, data, status, worker)
+
+    def _deliver(self, uid: Name, data: Any, status: str, worker: int | None) -> None:
+        if status == REPLIES:
+            for name, reply in data:
+                self._deliver(name, reply, OK, worker)
+        elif status == LOST:
+            self._lost(data, worker)
+        elif status == SLOW:
+            self._lost(data[0], worker, dict(data[1]))
+        elif status == LIVE:
+            self._told_live(data)
+        pending = self._pending.get(uid)
+        if pending is None or pending.future.done():
+            return
+        if status == START:
+            pending.worker = worker
+        elif status == OK and isinstance(data, Reply):
+            pending.future.set_result(data)
+        else:
+            log.error("a worker answered a job with an error of its own")
+            pending.future.set_exception(ItemInternal())
+
+    def _told_live(self, live: dict[str, int]) -> None:
+        self.live.update(live)
+        for kind, count in live.items():
+            self._most[kind] = max(count, self._most.get(kind, 0))
+            if count < self._most[kind]:
+                self._whole[kind] = math.inf
+            elif self._whole[kind] == math.inf:
+                self._whole[kind] = time.monotonic()
+
+    def _lost(self, kind: Kind, worker: int | None, slow: dict[Name, int] | None = None) -> None:
+        self.losses += 1
+        self._whole[kind] = math.inf
+        mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
+        holders = {uid: self._holder(uid, p) for uid, p in mine}
+        fell = [(uid, p) for uid, p in mine if worker is not None and holders[uid] == worker]
+        begun = {uid for uid, _ in fell if self._claims.begun(uid)}
+        for uid, pending in fell:
+            if slow is not None and uid in slow:
+                pending.give_up(TookTooLong(slow[uid]))
+            elif slow is not None:
+                pending.worker = None
+                self._claims.again(uid)
+                self._spawn(self._put(uid, pending))
+            else:
+                self._again(uid, pending, uid in begun, proves=len(begun) == 1)
+        waiting = [uid for uid, p in mine if self._holder(uid, p) is None and not p.held]
+        self._spawn(self._find_swallowed(kind, waiting))
+
+    async def _find_swallowed(self, kind: Kind, waiting: list[Name]) -> None:
+        """Send again what the dead worker had taken from the queue without a word.
+
+        Whatever waited before a probe that comes through was handed out by then. If the next worker
+        dies with the probe, its loss sends another.
+        """
+        with contextlib.suppress(DeadlineExceeded, WorkerLost):
+            await self._send(kind, Job([], deadline=time.monotonic() + PROBE_PATIENCE))
+        for uid in waiting:
+            pending = self._pending.get(uid)
+            if pending is not None and not pending.held and self._holder(uid, pending) is None:
+                self._spawn(self._put(uid, pending))
+
+    def _again(self, uid: Name, pending: Pending, begun: bool, proves: bool) -> None:
+        pending.worker = None
+        pending.losses += 1
+        self._claims.again(uid)
+        suspect = begun or pending.losses >= SUSPECT
+        proven = pending.losses >= PROVEN or (pending.alone and begun and proves)
+        if proven or (suspect and len(pending.job.items) > 1):
+            pending.give_up(WorkerLost())
+        elif pending.alone or not suspect:
+            self._spawn(self._put(uid, pending))
+        else:
+            self._hold(uid, pending)
+
+    def _hold(self, uid: Name, pending: Pending) -> None:
+        pending.held = True
+        self._spawn(self._put_alone(uid, pending))
+
+    async def _put_alone(self, uid: Name, pending: Pending) -> None:
+        """Send a suspect once no other one is under way, and let the next go when it has ended."""
+        async with self._lanes[pending.kind]:
+            if pending.future.done():
+                return
+            pending.held, pending.alone = False, True
+            await self._put(uid, pending)
+            await asyncio.wait([pending.future])
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _singles(job: Job) -> list[Job]:
+    """A job for each item."""
+    places = range(len(job.items))
+    return [Job(job.items[i : i + 1], job.max_num_patches, job.deadline) for i in places]
+
+
+def _refusal(error: ItemError) -> Reply:
+    return Reply(b"", [0], errors={0: error.code})
+
+
+def merged(replies: Sequence[Reply]) -> Reply:
+    """Replies to single items as the reply to all of them, in order."""
+    size = max(len(reply.vectors) for reply in replies)
+    return Reply(
+        vectors=b"".join(reply.vectors or bytes(size) for reply in replies),
+        tokens=[reply.tokens[0] for reply in replies],
+        truncated=[i for i, reply in enumerate(replies) if reply.truncated],
+        errors={i: reply.errors[0] for i, reply in enumerate(replies) if reply.errors},
+        queue_seconds=sum(reply.queue_seconds for reply in replies),
+        decode_seconds=sum(reply.decode_seconds for reply in replies),
+        infer_seconds=sum(reply.infer_seconds for reply in replies),
+    )
