@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 from tqdm import tqdm
@@ -29,7 +28,7 @@ from litapi.metrics import Metrics, ProcessMetrics, forget
 from litapi.preflight import taken, tls_options
 from litapi.process import raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
-from litapi.serving import DEMO_NOTE, Service
+from litapi.serving import DEMO_NOTE, Service, seal
 from litapi.settings import Settings
 from litapi.supervisor import DispatchServer, StartError
 from litapi.towers import ImageTower, TextTower
@@ -122,7 +121,7 @@ class EmbedServer(DispatchServer):
         store = RedisStore(
             self._redis_url, budget=budget, ttl=ttl, watcher=metrics, said=self._said
         )
-        return VectorCache(dim, memory, store, metrics, _seal(settings.cache_tenant))
+        return VectorCache(dim, memory, store, metrics, seal(settings.cache_tenant))
 
     def _open_redis(self) -> None:
         """Find the Redis tier: the shared one that was named, else a private child."""
@@ -191,11 +190,6 @@ class EmbedServer(DispatchServer):
 
     def listening(self) -> None:
         print(banner(self.service), flush=True)
-
-
-def _seal(tenant: str) -> bytes:
-    """The secret of the values that a tenant keeps in Redis."""
-    return sha256(b"siglit values\0" + tenant.encode()).digest() if tenant else b""
 
 
 def _require_alike(kind: str, workers: Sequence[dict[str, Any]]) -> None:

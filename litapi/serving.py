@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as default
+from hashlib import sha256
 from typing import Any
 
 from cache import Fingerprint
@@ -159,3 +160,8 @@ class Service:
             "body_bytes": settings.max_body_bytes,
             "timeout_seconds": settings.timeout,
         }
+
+
+def seal(tenant: str) -> bytes:
+    """The secret that authenticates the values of a tenant in Redis; empty without a tenant."""
+    return sha256(b"siglit values\0" + tenant.encode()).digest() if tenant else b""

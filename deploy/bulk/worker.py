@@ -30,7 +30,7 @@ from litapi.http.embedder import Demand, Embedder
 from litapi.logs import configure
 from litapi.loop import Pipeline
 from litapi.messages import Item, Job, Kind, Reply
-from litapi.serving import Service
+from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
 
@@ -149,7 +149,7 @@ def _cache(settings: Settings, dim: int) -> VectorCache:
         return VectorCache(dim, memory)
     ttl = settings.cache_ttl_days * 86_400
     store = RedisStore(settings.redis_url, budget=PATIENCE, ttl=ttl, queue=QUEUE)
-    return VectorCache(dim, memory, store)
+    return VectorCache(dim, memory, store, secret=seal(settings.cache_tenant))
 
 
 def _thread(work: Any) -> None:

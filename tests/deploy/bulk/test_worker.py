@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from bench.rig.redis_server import RedisServer
+from cache import Corrupt, decode
 from deploy.bulk.attempt import MOST, Attempts
 from deploy.bulk.discovery import discover
 from deploy.bulk.task import Report, Task, open_checkpoint
@@ -21,7 +24,7 @@ from deploy.bulk.worker import Worker
 from litapi.checkpoint import DEMO, CheckpointError
 from litapi.model.encoder import TextEncoder
 from litapi.model.tokens import Tokenizer
-from litapi.serving import Service
+from litapi.serving import Service, seal
 from litapi.settings import Settings
 from tests.conftest import picture
 from tests.support.table import rows_of, write_lines
@@ -60,6 +63,27 @@ def test_a_block_is_finished_with_nothing_left_beside_it(task: Task) -> None:
     first, second, third = (row["embedding"] for row in rows_of(task.output))
     assert first == third != second
     assert sum(number**2 for number in first) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_bulk_writes_for_a_tenant_is_sealed_as_the_server_seals_it(task: Task) -> None:
+    """With a tenant's secret values are authenticated; a server takes no others."""
+    with RedisServer(unix=True) as server:
+        settings = task.settings.model_copy(
+            update={"redis_url": server.url, "cache_tenant": "secret"}
+        )
+        worker = Worker(replace(task, settings=settings))
+        _report(worker, replace(task, settings=settings))
+        client: Any = server.client()
+        deadline = time.monotonic() + 60
+        while len(keys := client.keys("sl2:*")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        values = [client.get(key) for key in keys]
+    dim = task.checkpoint.dim
+    assert len(keys) == 2
+    for key, value in zip(keys, values, strict=True):
+        assert decode(key, value, dim, seal("secret")).tokens > 0
+        with pytest.raises(Corrupt):
+            decode(key, value, dim)
 
 
 def test_other_arithmetic_than_that_of_the_finished_blocks_is_refused(task: Task) -> None:
