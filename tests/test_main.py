@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -234,36 +236,43 @@ def test_a_gpu_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None:
         assert "Traceback" not in log
 
 
-def test_what_a_killed_server_leaves_is_cleared_up_by_the_next(tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for temporary files whose path has room for a socket's name behind it."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_what_a_killed_server_leaves_is_cleared_up_by_the_next(short_path: Path) -> None:
     """Its folder of metrics and sockets, and nothing of anybody else's."""
-    elsewhere: dict[str, Any] = {"TMPDIR": str(tmp_path)}
-    (tmp_path / "siglit-metrics-file").touch()
+    elsewhere: dict[str, Any] = {"TMPDIR": str(short_path)}
+    (short_path / "siglit-metrics-file").touch()
     killed = ServerProcess("--redis-private", "off", **elsewhere).start()
-    (left,) = (one for one in tmp_path.glob("siglit-metrics-*") if one.is_dir())
+    (left,) = (one for one in short_path.glob("siglit-metrics-*") if one.is_dir())
     killed.kill()
     assert left.is_dir()
     os.utime(left, (0, 0))
     with ServerProcess("--redis-private", "off", **elsewhere):
         assert not left.exists()
-        (own,) = (one for one in tmp_path.glob("siglit-metrics-*") if one.is_dir())
+        (own,) = (one for one in short_path.glob("siglit-metrics-*") if one.is_dir())
         os.utime(own, (0, 0))
         with ServerProcess("--redis-private", "off", **elsewhere):
             assert own.is_dir(), "it is a living server's"
-    names = {one.name for one in tmp_path.iterdir()}
+    names = {one.name for one in short_path.iterdir()}
     assert "siglit-metrics-file" in names
     assert not [one for one in names if one.startswith("pymp-")]
 
 
-def test_a_full_temporary_folder_costs_metrics_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_temporary_folder_costs_metrics_and_nothing_else(short_path: Path) -> None:
     """On a small file system of its own that is filled from outside."""
-    small = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)]
+    small = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(short_path)]
     if subprocess.run(small, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
-    server = ServerProcess("--redis-private", "off", TMPDIR=str(tmp_path))
+    server = ServerProcess("--redis-private", "off", TMPDIR=str(short_path))
     try:
         server.start()
         before = fronts(server)
-        with contextlib.suppress(OSError), open(tmp_path / "fill", "wb", buffering=0) as file:
+        with contextlib.suppress(OSError), open(short_path / "fill", "wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
         with httpx.Client(base_url=server.url, timeout=60) as client:
@@ -280,7 +289,7 @@ def test_a_full_temporary_folder_costs_metrics_and_nothing_else(tmp_path: Path) 
         assert server.stop() == 0
     finally:
         server.kill()
-        subprocess.run(["umount", "-l", str(tmp_path)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(short_path)], capture_output=True, check=False)
 
 
 def test_a_taken_port_is_one_clear_line() -> None:

@@ -23,6 +23,9 @@ from bench.faults.question import JSON, vectors
 from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.traffic import BROKEN, PATIENCE, Traffic
+from litapi.settings import Settings
+
+LIMITS = Settings()
 
 CLIENTS = 8
 TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
@@ -101,8 +104,9 @@ def wrong_option(rng: Random) -> Bad:
 
 def too_much(rng: Random) -> Bad:
     """More items, longer texts."""
-    long = "a long text " * 700
-    bodies = ((TEXT, {"texts": ["a"] * 257}), (TEXT, {"text": long}), (OPENAI, {"input": [long]}))
+    long = "a long text " * (LIMITS.max_text_chars // 12 + 1)
+    many = ["a"] * (LIMITS.max_items + 1)
+    bodies = ((TEXT, {"texts": many}), (TEXT, {"text": long}), (OPENAI, {"input": [long]}))
     return _json(*rng.choice(bodies))
 
 

@@ -46,7 +46,7 @@ from litapi.http.forms import (
     named,
     no_effect,
 )
-from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Body, Bounds, LongString, read
+from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read
 from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming
 from litapi.messages import Item
@@ -141,9 +141,9 @@ class Reader:
                 raise MediaTypeUnsupported
         if incoming.scope.get("query_string"):
             _refuse_options(incoming.query)
-        body: Body | None = incoming.at_once()
+        body: bytes | None = incoming.at_once()
         if body is None:
-            body = await incoming.buffer()
+            body = await incoming.body()
         if len(body) > LARGE:
             content = await self._large(body, incoming)
         else:
@@ -154,7 +154,7 @@ class Reader:
         _bound(content, self._max_items + 1, DEEPEST, incoming)
         return content
 
-    async def _large(self, body: Body, incoming: Incoming, **how: int) -> Any:
+    async def _large(self, body: bytes, incoming: Incoming, **how: int) -> Any:
         """Read in turns; the request holds the long strings that its content has tokens for."""
         incoming.large = len(body)
         try:
@@ -167,7 +167,7 @@ class Reader:
         incoming.forget()  # a body that nobody needs whole any more
         return content
 
-    async def _again(self, body: Body, error: orjson.JSONDecodeError, incoming: Incoming) -> Any:
+    async def _again(self, body: bytes, error: orjson.JSONDecodeError, incoming: Incoming) -> Any:
         """What the parser is too strict for: a byte order mark, and half an emoji in a string."""
         if SURROGATE.search(body):
             return await self._large(body, incoming, shortest=0)
@@ -444,7 +444,7 @@ def _bound(content: Any, most: int, depth: int, incoming: Incoming) -> None:
                 _bound(member, most, depth - 1, incoming)
 
 
-def _not_json(body: Body, error: orjson.JSONDecodeError) -> str:
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
     if not body:
         return "The body is empty; a JSON object is expected."
     if b"\0" in body:  # no text holds one, and nearly every image does

@@ -25,8 +25,6 @@ import orjson
 from litapi.errors import BodyTooLarge, JsonInvalid, TooManyItems
 from litapi.http.pace import Pace
 
-Body = bytes | bytearray
-
 LONG = 512  # bytes of a string from which on it is taken out
 SLICE = 64 << 10  # bytes that are skimmed in one step
 PIECE = 128 << 10  # bytes of a long string that are read in one step
@@ -67,7 +65,7 @@ class LongString:
     """A string that is too long for any text, as it stands in a body between its quotes."""
 
     token: str
-    body: Body = field(repr=False)
+    body: bytes = field(repr=False)
     start: int
     end: int
 
@@ -96,7 +94,7 @@ class LongString:
 class Skim:
     """Where the strings of a JSON text begin and end, found slice by slice."""
 
-    def __init__(self, body: Body, bounds: Bounds, shortest: int) -> None:
+    def __init__(self, body: bytes, bounds: Bounds, shortest: int) -> None:
         self.long: list[tuple[int, int]] = []  # the places between the quotes of long strings
         self._body = body
         self._bounds = bounds
@@ -170,7 +168,7 @@ class Skim:
             raise BodyTooLarge("The body has more beside its items than this server accepts.")
 
 
-async def read(body: Body, bounds: Bounds, shortest: int = LONG) -> tuple[Any, list[LongString]]:
+async def read(body: bytes, bounds: Bounds, shortest: int = LONG) -> tuple[Any, list[LongString]]:
     """What a JSON body says, and the strings of which it has only the tokens.
 
     Of strings of `shortest` bytes and more each is read by itself. With 0, a lone surrogate spoils
@@ -207,12 +205,12 @@ async def read(body: Body, bounds: Bounds, shortest: int = LONG) -> tuple[Any, l
 
 
 async def _taken_out(
-    body: Body, at: int, places: list[tuple[int, int]]
+    body: bytes, at: int, places: list[tuple[int, int]]
 ) -> tuple[bytes, list[LongString]]:
     """The body from `at` on with tokens in place of long strings, and these."""
     pace, secret = Pace(), secrets.token_hex(8)
     found: list[LongString] = []
-    parts: list[Body] = []
+    parts: list[bytes] = []
     for start, end in places:
         head = _UNSAFE.sub("?", body[start : min(end, start + HEAD)].decode("latin-1"))
         token = f"{head:.<{HEAD}}{secret}{len(found):08x}"
@@ -223,7 +221,7 @@ async def _taken_out(
     return b"".join([*parts, body[at:]]), found
 
 
-def _string(quoted: Body) -> str:
+def _string(quoted: bytes) -> str:
     """A string with its quotes; a lone surrogate, which no text may have, is left in it."""
     try:
         said: str = orjson.loads(quoted)
@@ -235,7 +233,7 @@ def _string(quoted: Body) -> str:
     return said
 
 
-def _said(raw: Body) -> bytes:
+def _said(raw: bytes) -> bytes:
     octets = np.frombuffer(raw, np.uint8)
     if octets.min() >= ord(" ") and octets.max() < 0x80 and b"\\" not in raw:
         return bytes(raw)

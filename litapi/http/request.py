@@ -7,6 +7,7 @@ look-up. What is here is the little of a request that the routes need.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -78,7 +79,7 @@ class Incoming:
         self.large = 0  # bytes of a body that was read in turns
         self.long: Sequence[LongString] = ()  # of which its content has tokens
         self.longest = 0  # members of its longest list, where that was cut
-        self._body: bytes | bytearray | None = None
+        self._body: bytes | None = None
         self._seen = 0
         self._receive = receive
         self.extensions: dict[str, Any] = scope.get("extensions", _NONE)  # of the server below
@@ -146,17 +147,11 @@ class Incoming:
                     raise BodyTooLarge
                 self.whole, self._body = True, body
                 return body
-        return self._body if isinstance(self._body, bytes) else None
+        return self._body
 
     async def body(self) -> bytes:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
         if self.at_once() is None:
-            self._body = bytes(await self.buffer())
-        return self.at_once() or b""
-
-    async def buffer(self) -> bytes | bytearray:
-        """The same as it was gathered: there is never a second copy of it."""
-        if self._body is None and self.at_once() is None:
             self._body = await _gathered(self.chunks())
         return self._body or b""
 
@@ -214,15 +209,16 @@ class Incoming:
         return piece
 
 
-async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes | bytearray:
+async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes:
     """All pieces; a single one as it is, and many without twice their memory."""
     first = await anext(pieces, b"")
-    whole: bytearray | None = None
+    whole = None
     async for piece in pieces:
         if whole is None:
-            whole = bytearray(first)
-        whole += piece
-    return first if whole is None else whole
+            whole = io.BytesIO()  # grows in place, and hands over what it holds without a copy
+            whole.write(first)
+        whole.write(piece)
+    return first if whole is None else whole.getvalue()
 
 
 def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

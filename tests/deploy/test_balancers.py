@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import socket
@@ -13,6 +14,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from PIL import Image
 
 from bench.rig.balancer import BALANCERS, DEPLOY, Balancer, replaced
 from bench.rig.child import Absent
@@ -313,8 +315,10 @@ class _Instance:
 
 def test_a_large_body_passes_and_a_larger_one_is_refused(before: httpx.Client) -> None:
     """The balancer lets through what the service reads, and says the rest like the service."""
-    large = {"content-type": "application/json"}
-    whole = before.post("/embed_text", content=b" " * (20 << 20) + b'{"text": "a"}', headers=large)
+    bitmap = io.BytesIO()
+    Image.new("RGB", (2600, 2600)).save(bitmap, "BMP")  # 20 MB
+    large = {"content-type": "image/bmp"}
+    whole = before.post("/embed_image", content=bitmap.getvalue(), headers=large)
     assert whole.status_code == 200, whole.text
     refused = _unsent(before.base_url, (64 << 20) + 1)
     assert refused.startswith("HTTP/1.1 413")

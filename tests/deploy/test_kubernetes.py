@@ -107,7 +107,7 @@ def test_a_service_link_would_stop_the_start() -> None:
     from litapi.settings import SettingsError
 
     linked = {"SIGLIT_PORT": "tcp://10.0.0.1:80", "SIGLIT_SERVICE_HOST": "10.0.0.1"}
-    with pytest.raises(SettingsError, match="SIGLIT_SERVICE_HOST"):
+    with pytest.raises(SettingsError, match="SIGLIT_PORT"):
         Settings.read({}, linked)
 
 
