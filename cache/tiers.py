@@ -32,7 +32,9 @@ from cache.redis.store import Lost, RedisStore, Reply
 from cache.watcher import SILENT, Watcher
 
 Compute = Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]
-Leaving = Callable[[], asyncio.Future[Exception]]
+# A class and no instance: an exception that is raised out of a future that a frame of its traceback
+# holds would wait for the collector, with all that the frames hold.
+Leaving = Callable[[], asyncio.Future[type[Exception]]]
 
 
 class State(StrEnum):
@@ -312,8 +314,9 @@ class VectorCache:
         """Nobody waits for ever: flights of a cancelled or broken task land here."""
         del task
         self._batches.discard(batch)
-        batch.task = None  # or batch and task would refer to each other
+        batch.task = None
         for flight in batch.flights:
+            flight.batch = None  # or both, and the job behind `begun`, would wait for the collector
             if flight.value is None:
                 self._land(flight, Abandoned("the computation was cancelled"))
 
@@ -387,7 +390,7 @@ async def _landing(seats: Seats, leaving: Leaving | None) -> None:
             left.cancel()
 
 
-async def _next(flight: Flight, left: asyncio.Future[Exception] | None) -> None:
+async def _next(flight: Flight, left: asyncio.Future[type[Exception]] | None) -> None:
     waiter = asyncio.get_running_loop().create_future()
     flight.waiters.append(waiter)
     if left is None:

@@ -114,7 +114,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fault: ServiceError | None = None  # said when the answers before it are out
         self._deaf = False  # what still arrives is thrown away
         self._watch = _Watch(self.loop.time())
-        self._leaves: list[asyncio.Future[Exception]] = []  # who wants to know that the client left
+        self._leaves: list[asyncio.Future[type[Exception]]] = []  # told that the client left
         self._extensions: Any = {
             WHOLE: self._send_whole,
             BODY: self._taken_whole,
@@ -140,7 +140,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         for left in self._leaves:
             if not left.done():
-                left.set_result(ClientGone())
+                left.set_result(ClientGone)
         self._leaves.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -331,13 +331,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._sweep.bodies.drop(id(self.cycle.scope))
         self._end(Overloaded())
 
-    def _watched(self, scope: Any) -> asyncio.Future[Exception] | None:
+    def _watched(self, scope: Any) -> asyncio.Future[type[Exception]] | None:
         """Done once the client has hung up. None: ask `receive`, as with the body."""
         cycle = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
         self.flow.resume_reading()  # stopped by a large body; the end would not be seen
-        left: asyncio.Future[Exception] = self.loop.create_future()
+        left: asyncio.Future[type[Exception]] = self.loop.create_future()
         self._leaves.append(left)
         return left
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from cache import Entry, Fingerprint, Found, State, VectorCache, key, key_aside
 from cache.key import ASIDE
+from cache.tiers import Leaving
 from litapi.errors import ItemError, ItemInternal, ServiceError
 from litapi.http.pace import FEW, paced
 from litapi.messages import KINDS, Item, Job, Kind, Reply
@@ -41,7 +42,7 @@ class Demand:
     max_num_patches: int = 0
     read: bool = True  # False: Cache-Control: no-cache
     write: bool = True  # False: Cache-Control: no-store
-    leaving: Callable[[], asyncio.Future[Exception]] | None = None  # done once the client hung up
+    leaving: Leaving | None = None  # its future is done once the client hung up
 
 
 @dataclass(slots=True)

@@ -159,16 +159,16 @@ class Incoming:
         """Let go of a body that was read."""
         self._body = b""
 
-    def gone(self) -> asyncio.Future[Exception]:
+    def gone(self) -> asyncio.Future[type[Exception]]:
         """Done once the client has hung up; its caller's to cancel. Only for a whole body."""
         watch = self.extensions.get(LEFT)
-        left: asyncio.Future[Exception] | None = watch(self.scope) if watch else None
+        left: asyncio.Future[type[Exception]] | None = watch(self.scope) if watch else None
         return asyncio.ensure_future(self._gone()) if left is None else left
 
-    async def _gone(self) -> Exception:
+    async def _gone(self) -> type[Exception]:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        return ClientGone()
+        return ClientGone
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; once the client has hung up it is cancelled. The body must be whole.

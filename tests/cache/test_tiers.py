@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -243,11 +245,11 @@ class Client:
         self.left = asyncio.Event()
         self.begun = False
 
-    async def _leave(self) -> Exception:
+    async def _leave(self) -> type[Exception]:
         await self.left.wait()
-        return ConnectionResetError("left")
+        return ConnectionResetError
 
-    def leaving(self) -> asyncio.Future[Exception]:
+    def leaving(self) -> asyncio.Future[type[Exception]]:
         return asyncio.ensure_future(self._leave())
 
     def ask(
@@ -262,6 +264,31 @@ class Client:
             **options,
         )
         return asyncio.create_task(work)
+
+
+async def test_a_client_that_left_leaves_nothing_to_the_collector() -> None:
+    """Its items may be pictures of 20 MB, and the collector comes by seldom."""
+
+    class Job:
+        def __call__(self) -> bool:
+            return False
+
+    model, keys, client, job = Model(slow=0.2), many(3), Client(), Job()
+    held = weakref.ref(job)
+    gc.disable()
+    try:
+        async with caching() as cache:
+            work = ask(cache, keys, model.compute(keys), leaving=client.leaving, begun=job)
+            task = asyncio.create_task(work)
+            del job, work
+            await until(lambda: bool(model.calls))
+            client.left.set()
+            with contextlib.suppress(ConnectionResetError):
+                await task
+            del task
+            await until(lambda: held() is None)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("read", [True, False])
@@ -335,7 +362,7 @@ async def test_a_look_up_that_is_answered_never_asks_whether_its_client_left(
     """A hit pays nothing for the watch, neither in memory nor from Redis."""
     model, keys = Model(), many(5)
 
-    def asked() -> asyncio.Future[Exception]:
+    def asked() -> asyncio.Future[type[Exception]]:
         raise AssertionError
 
     async with caching(server) as one, caching(server) as other:

@@ -134,7 +134,7 @@ async def _watched_late(incoming: Incoming, send: Send) -> None:
         await _answer(Answer.json({"left": False}), send)
 
 
-_LEFT: list[Exception] = []
+_LEFT: list[type[Exception]] = []
 
 
 async def _twice(incoming: Incoming, send: Send) -> None:

@@ -115,11 +115,11 @@ class Leaver:
 
         self.embedder = Embedder(fingerprints(), cache, submit, TIMEOUT, lambda _: begun)
 
-    async def _leave(self) -> Exception:
+    async def _leave(self) -> type[Exception]:
         await self.left.wait()
-        return ConnectionResetError()
+        return ConnectionResetError
 
-    def leaving(self) -> asyncio.Future[Exception]:
+    def leaving(self) -> asyncio.Future[type[Exception]]:
         """Done once the client has hung up."""
         return asyncio.ensure_future(self._leave())
 
