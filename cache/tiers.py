@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
 
-from cache.codec import Corrupt, Entry, decode, encode
+from cache.codec import Corrupt, Entry, encode, opened, strays
 from cache.memory import MemoryTier
 from cache.negative import NegativeTier
 from cache.redis.store import Lost, RedisStore, Reply
@@ -54,11 +54,12 @@ class Found:
     Columns, as a pair for each key costs a hit more than its look-up in memory does.
     """
 
-    __slots__ = ("states", "values")
+    __slots__ = ("flown", "states", "values")
 
     def __init__(self, values: list[Entry | Exception | None], states: list[State]) -> None:
         self.values = values
         self.states = states
+        self.flown = False  # whether any of it was computed, by this request or one it joined
 
     def __len__(self) -> int:
         return len(self.values)
@@ -206,10 +207,13 @@ class VectorCache:
         the computation; when all clients have left and none has, it is cancelled.
         """
         if read:
-            self._recall(keys, found)
+            if len(self.negative):
+                self._recall(keys, found)
             if self.store is not None and None in found.values:
-                await self._look_up(self.store, keys, found, write)
+                places, asked = self._unasked(keys, found)
+                self._take_in(places, asked, await self.store.get(asked), found, write)
         if None in found.values:
+            found.flown = True
             seats = self._board(keys, found, read, write)
             await self._fly(seats, compute, State.MISS if read else State.BYPASS, leaving, begun)
             for place, flight, joined in seats:
@@ -221,29 +225,41 @@ class VectorCache:
 
     def _recall(self, keys: Sequence[bytes], found: Found) -> None:
         """Put the errors of content that is known to be bad into their places."""
-        if len(self.negative):
-            for place in found.missing():
-                error = self.negative.get(keys[place])
-                if error is not None:
-                    found.put(place, error, L1)
+        for place in found.missing():
+            error = self.negative.get(keys[place])
+            if error is not None:
+                found.put(place, error, L1)
 
-    async def _look_up(
-        self, store: RedisStore, keys: Sequence[bytes], found: Found, write: bool
-    ) -> None:
-        """Put what Redis has into the places that `found` lacks, except for keys under way."""
+    def _unasked(self, keys: Sequence[bytes], found: Found) -> tuple[list[int], list[bytes]]:
+        """Places without a value, and their keys, except for keys under way."""
         places = found.missing()
         if self._flights:
             places = [place for place in places if keys[place] not in self._flights]
-        asked = [keys[place] for place in places]
-        replies, lacks = await store.get(asked), list[str]()
-        for place, key, reply in zip(places, asked, replies, strict=True):
-            opened = self._opened(key, reply)
-            if isinstance(opened, str):
-                lacks.append(opened)
+        return places, [keys[place] for place in places]
+
+    def _take_in(
+        self,
+        places: Sequence[int],
+        asked: Sequence[bytes],
+        replies: Sequence[Reply],
+        found: Found,
+        write: bool,
+    ) -> None:
+        """Put what Redis has into its places. A vector that has not unit length is corrupt."""
+        openings = [*map(self._opened, asked, replies)]
+        entries = [one for one in openings if not isinstance(one, str)]
+        if entries and (bad := strays(entries, self.dim)):
+            whole = [place for place, one in enumerate(openings) if not isinstance(one, str)]
+            for place in bad:
+                openings[whole[place]] = "corrupt"
+        lacks = list[str]()
+        for place, key, one in zip(places, asked, openings, strict=True):
+            if isinstance(one, str):
+                lacks.append(one)
             else:
-                found.put(place, opened, L2)
+                found.put(place, one, L2)
                 if write:
-                    self._remember(key, opened)
+                    self._remember(key, one)
         if len(lacks) < len(asked):
             self._watcher.looked_up("redis", "hit", len(asked) - len(lacks))
         for lack in {*lacks}:
@@ -256,7 +272,7 @@ class VectorCache:
         if isinstance(reply, Lost):
             return str(reply.value)
         try:
-            return decode(key, reply, self.dim, self._secret)
+            return opened(key, reply, self.dim, self._secret)
         except Corrupt:
             return "corrupt"
 

@@ -177,8 +177,8 @@ class Routes:
         rows, columns = matrix[: len(texts)].astype(np.float64), matrix[len(texts) :].T
         step = max(1, PAIRS // len(images))
         blocks = [rows[at : at + step] for at in range(0, len(texts), step)]
-        cosine = await paced(lambda block: block @ columns, blocks)
-        probability = await paced(self._probability, cosine)
+        cosine = await paced(lambda block: block @ columns, blocks, 1)
+        probability = await paced(self._probability, cosine, 1)
         content = {
             "cosine": [row for block in cosine for row in block],
             "probability": [row for block in probability for row in block],

@@ -25,7 +25,7 @@ def test_others_have_their_turns_in_between() -> None:
             while time.perf_counter() < end:
                 pass
 
-        working = asyncio.ensure_future(paced(step, range(100)))
+        working = asyncio.ensure_future(paced(step, range(100), 1))
         while not working.done():
             await asyncio.sleep(0)
             taken += 1
