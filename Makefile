@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(shell grep -oE '^torch==[^ ]+' requirements.txt)
 
-.PHONY: serve test lint types check demo faults notebooks clean redis
+.PHONY: serve test verify lint types check demo faults notebooks clean redis
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.serve
@@ -18,6 +18,9 @@ serve: $(VENV)/.serve
 
 test: $(VENV)/.dev redis
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+verify: $(VENV)/.dev redis
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m verify
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

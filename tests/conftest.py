@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import httpx
@@ -11,6 +12,41 @@ import pytest
 
 from bench.rig.server_process import ServerProcess
 from litapi.demo.drawing import Scene, draw
+
+# What `make verify` runs and `make test` leaves out: fault table, notebooks, Ray, balancers, requests
+# made from the OpenAPI document, compiled towers, training, and the benchmarks' own runs.
+VERIFY = frozenset(
+    {
+        "bench/compare/test_baselines.py",
+        "bench/compare/test_compare.py",
+        "bench/faults/test_rollout.py",
+        "bench/micro/test_bulk.py",
+        "bench/micro/test_hits.py",
+        "bench/offline/test_precision.py",
+        "bench/test_scripts.py",
+        "deploy/bulk/test_main.py",
+        "deploy/test_balancers.py",
+        "model/test_compiled.py",
+        "notebooks/test_hang.py",
+        "notebooks/test_notebooks.py",
+        "notebooks/test_trial.py",
+        "quality/test_verdict.py",
+        "test_conversation.py",
+        "test_demo.py",
+        "test_examples.py",
+        "test_faults.py",
+        "test_served_precision.py",
+        "test_stuck_workers.py",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long, by file."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).as_posix() in VERIFY:
+            item.add_marker("verify")
 
 
 @pytest.fixture(scope="session")

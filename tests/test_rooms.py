@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import VERIFY
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("litapi", "cache", "demo", "bench", "notebooks", "deploy")
 WITHOUT_MEANING = {"utils", "util", "common", "helpers", "helper", "core", "base", "misc"}
@@ -213,3 +215,8 @@ def test_no_file_is_called_after_nothing() -> None:
     assert paths
     named = [p for p in paths if {p.stem, p.parent.name} & WITHOUT_MEANING]
     assert named == []
+
+
+def test_every_file_that_verify_names_exists() -> None:
+    """A file that is renamed would move to `make test` without a word."""
+    assert [name for name in VERIFY if not (ROOT / "tests" / name).is_file()] == []
