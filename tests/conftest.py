@@ -13,7 +13,7 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from litapi.demo.drawing import Scene, draw
 
-# What `make verify` runs and `make test` leaves out: fault table, notebooks, Ray, balancers, requests
+# What `make verify` runs and `make test` leaves out: faults, notebooks, Ray, balancers, requests
 # made from the OpenAPI document, compiled towers, training, and the benchmarks' own runs.
 VERIFY = frozenset(
     {
