@@ -18,7 +18,7 @@ from typing import Any, cast
 import hiredis
 from redis.exceptions import ConnectionError as NotConnected
 
-from cache.replies import PART, Malformed, Replies
+from cache.redis.replies import PART, Malformed, Replies
 
 Heard = Callable[[Any], None]  # a reply, or `LOST`
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from cache.replies import LONGEST_VALUE, PART, Malformed, Replies
+from cache.redis.replies import LONGEST_VALUE, PART, Malformed, Replies
 
 VALUES = st.lists(st.none() | st.binary(max_size=40) | st.just(b"\r\n$3\r\n*9\r\n"), max_size=9)
 
