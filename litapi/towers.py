@@ -28,7 +28,8 @@ from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.logs import configure
 from litapi.messages import Job, Kind, Reply
 from litapi.metrics import held
-from litapi.process import cores, die_with_parent
+from litapi.model.plan import Plan, default_patches
+from litapi.process import die_with_parent
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 from litapi.transport.ledger import Name
@@ -42,11 +43,7 @@ if TYPE_CHECKING:  # these import torch, and a tower is made where torch must st
 
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
-CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
-CPU_BATCH_ITEMS = 64
 QUICK_CHARS = 512
-LIGHT_GFLOP = 1.0  # below, a second thread waits for the first longer than it computes
-GPU_BATCH_ITEMS = {"text": 256, "image": 64}
 
 
 class Decoded(NamedTuple):
@@ -104,138 +101,7 @@ class Tower(LitAPI):
         self._number = 0
         self.dim = checkpoint.dim
 
-    def setup(self, device: str) -> None:
-        """Load this tower on `device`, check it, and put what was loaded on the board."""
-        worker = os.environ.get("LITSERVE_WORKER_ID")
-        if worker is not None:  # in a worker process of LitServe's, not in somebody's notebook
-            die_with_parent()
-            configure(self.settings)
-        worker = worker or "0"
-        self._number = int(worker)
-        try:
-            facts = self._load(device)
-        except Exception as error:
-            if self.board is not None:
-                self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
-            raise
-        if self.board is not None:
-            self.board[f"{self.kind}_{worker}"] = {
-                "tower": self.kind,
-                "worker": self._number,
-                **facts,
-            }
-
-    def _public(self, error: Exception) -> str:
-        if isinstance(error, CheckpointError):
-            return str(error)
-        return f"the {self.kind} tower failed to load ({type(error).__name__}); the log says more"
-
-    def _load(self, device: str) -> dict[str, Any]:
-        from litapi.model.compiled import keep_in
-
-        precision = self._precision(device)
-        threads = self._threads(device)
-        if self.settings.compile == "on":
-            keep_in(self.settings.compile_folder / "inductor")
-        encoder = self._load_encoder(device, precision, threads)
-        self.checkpoint.require_unchanged()
-        failed = [one.sentence for one in self._check(encoder) if not one.passed]
-        if failed:
-            raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
-        self.budget = self._budget(device)
-        self.decode_threads = self.settings.decode_threads or self._auto_decode_threads(device)
-        return {
-            "device": device,
-            "precision": precision,
-            "compiled": self.settings.compile == "on",
-            "arithmetic": encoder.arithmetic,
-            "parameters": encoder.parameters,
-            "threads": threads,
-            "batch_budget": self.budget,
-        }
-
-    def _precision(self, device: str) -> str:
-        from litapi.model.precision import choose_precision
-
-        try:
-            return choose_precision(self.settings.precision_of(self.kind), device)
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.settings.precision_option(self.kind)}: {error}") from None
-
-    def _threads(self, device: str) -> int:
-        if self.settings.threads:
-            return self.settings.threads
-        if device != "cpu":
-            return 1
-        if self._gflop < LIGHT_GFLOP:
-            return 1
-        return max(1, cores() // self._workers)
-
-    def _auto_decode_threads(self, device: str) -> int:
-        share = cores() // self.settings.image_workers
-        return max(1, min(share if device == "cpu" else 2 * share, 16))
-
-    @property
-    def _workers(self) -> int:
-        return {"text": self.settings.text_workers, "image": self.settings.image_workers}[self.kind]
-
-    @property
-    def _gflop(self) -> float:
-        made = self.checkpoint
-        return {"text": made.text_gflop, "image": made.image_gflop}[self.kind]
-
-    def pulse(self, since: float) -> None:
-        """Say since when this worker has been in the model; 0 when it is not."""
-        if self.vitals is not None:
-            self.vitals.in_model(self._number, since)
-
-    def beat(self) -> None:
-        """Say that this worker lives; called now and then by a thread of its own."""
-        if self.vitals is not None:
-            self.vitals.beat(self._number)
-
-    def about(self, name: Name, index: int) -> None:
-        """The calling thread decodes this item of a job next."""
-
-    @abstractmethod
-    def _load_encoder(self, device: str, precision: str, threads: int) -> Any: ...
-
-    @abstractmethod
-    def _check(self, encoder: Any) -> Any: ...
-
-    @abstractmethod
-    def _budget(self, device: str) -> int: ...
-
-    @abstractmethod
-    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]: ...
-
-    @abstractmethod
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """A job in pieces that decode on their own, each with the index of its first item."""
-
-    @abstractmethod
-    def estimate(self, part: Job) -> int:
-        """The likely cost of a part before it is decoded."""
-
-    def quick(self, part: Job) -> bool:
-        """Whether decoding it takes less than handing it to another thread is worth."""
-        del part
-        return False
-
-    def _batch_items(self, device: str, gflop: float) -> int:
-        if device != "cpu":
-            return GPU_BATCH_ITEMS[self.kind]
-        items = max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
-        return self._whole(items) if self.settings.compile == "on" else items
-
-    def _whole(self, items: int) -> int:
-        """About so many, in whole numbers of a compiled size: the rest would be single ones."""
-        from litapi.model.compiled import SIZES
-
-        sizes = reversed(SIZES[self.kind, "cpu"])
-        return next(whole for size in sizes if (whole := round(items / size) * size))
-
-    # -- LitServe's hooks ----------------------------------------------------------------------
+    # -- the hooks that a loop calls, in their order -------------------------------------------
 
     @abstractmethod
     def decode_request(self, request: Job) -> list[Decoded | ItemError]:
@@ -275,6 +141,102 @@ class Tower(LitAPI):
             errors={i: row.code for i, row in enumerate(rows) if isinstance(row, ItemError)},
         )
 
+    # -- loading ---------------------------------------------------------------------------------
+
+    def setup(self, device: str) -> None:
+        """Load this tower on `device`, check it, and put what was loaded on the board."""
+        worker = os.environ.get("LITSERVE_WORKER_ID")
+        if worker is not None:  # in a worker process of LitServe's, not in somebody's notebook
+            die_with_parent()
+            configure(self.settings)
+        worker = worker or "0"
+        self._number = int(worker)
+        try:
+            facts = self._load(device)
+        except Exception as error:
+            if self.board is not None:
+                self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
+            raise
+        if self.board is not None:
+            self.board[f"{self.kind}_{worker}"] = {
+                "tower": self.kind,
+                "worker": self._number,
+                **facts,
+            }
+
+    def _public(self, error: Exception) -> str:
+        if isinstance(error, CheckpointError):
+            return str(error)
+        return f"the {self.kind} tower failed to load ({type(error).__name__}); the log says more"
+
+    def _load(self, device: str) -> dict[str, Any]:
+        from litapi.model.compiled import keep_in
+
+        precision = self._precision(device)
+        plan = Plan.of(self.settings, self.checkpoint, self.kind, device)
+        if self.settings.compile == "on":
+            keep_in(self.settings.compile_folder / "inductor")
+        encoder = self._load_encoder(device, precision, plan.threads)
+        self.checkpoint.require_unchanged()
+        failed = [one.sentence for one in self._check(encoder) if not one.passed]
+        if failed:
+            raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
+        self.budget, self.decode_threads = plan.budget, plan.decode_threads
+        return {
+            "device": device,
+            "precision": precision,
+            "compiled": self.settings.compile == "on",
+            "arithmetic": encoder.arithmetic,
+            "parameters": encoder.parameters,
+            "threads": plan.threads,
+            "batch_budget": self.budget,
+        }
+
+    def _precision(self, device: str) -> str:
+        from litapi.model.precision import choose_precision
+
+        try:
+            return choose_precision(self.settings.precision_of(self.kind), device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.settings.precision_option(self.kind)}: {error}") from None
+
+    # -- what the pipelined loop asks beside the hooks -------------------------------------------
+
+    def pulse(self, since: float) -> None:
+        """Say since when this worker has been in the model; 0 when it is not."""
+        if self.vitals is not None:
+            self.vitals.in_model(self._number, since)
+
+    def beat(self) -> None:
+        """Say that this worker lives; called now and then by a thread of its own."""
+        if self.vitals is not None:
+            self.vitals.beat(self._number)
+
+    def about(self, name: Name, index: int) -> None:
+        """The calling thread decodes this item of a job next."""
+
+    @abstractmethod
+    def _load_encoder(self, device: str, precision: str, threads: int) -> Any: ...
+
+    @abstractmethod
+    def _check(self, encoder: Any) -> Any: ...
+
+    @abstractmethod
+    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]: ...
+
+    @abstractmethod
+    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
+        """A job in pieces that decode on their own, each with the index of its first item."""
+
+    @abstractmethod
+    def estimate(self, part: Job) -> int:
+        """The likely cost of a part before it is decoded."""
+
+    def quick(self, part: Job) -> bool:
+        """Whether decoding it takes less than handing it to another thread is worth."""
+        del part
+        return False
+
 
 class TextTower(Tower):
     """Texts → vectors. A text costs its 64 tokens, whatever its length."""
@@ -299,10 +261,6 @@ class TextTower(Tower):
         from litapi.model.check import check_text
 
         return check_text(self.checkpoint, encoder)
-
-    def _budget(self, device: str) -> int:
-        items = self._batch_items(device, self.checkpoint.text_gflop)
-        return self.settings.text_batch_tokens or items * self.checkpoint.text_length
 
     def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
         """One part for each batch's worth: the tokenizer is fast, and faster on many."""
@@ -383,13 +341,9 @@ class ImageTower(Tower):
 
         return check_image(self.checkpoint, encoder)
 
-    def _budget(self, device: str) -> int:
-        items = self._batch_items(device, self.checkpoint.image_gflop)
-        return self.settings.image_batch_patches or items * self._default_patches
-
     @property
     def _default_patches(self) -> int:
-        return self.settings.max_num_patches or self.checkpoint.max_num_patches
+        return default_patches(self.settings, self.checkpoint)
 
     def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
         """One part for each image, so that the images of a request decode side by side."""

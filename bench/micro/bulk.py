@@ -33,7 +33,7 @@ from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
 from bench.rig.rounds import Spread, Target, ratio
 from litapi.checkpoint import Checkpoint
-from litapi.towers import CPU_BATCH_GFLOP, CPU_BATCH_ITEMS
+from litapi.model.plan import batch_items
 
 LEAST = 0.85
 BLOCKS = 8  # of a run: enough that reading and writing go on beside the tower
@@ -131,7 +131,7 @@ def _batch(kind: Kind, checkpoint: Path) -> int:
     """Items of a batch, as the tower itself would choose on a CPU."""
     facts = Checkpoint.open(checkpoint)
     gflop = facts.text_gflop if kind == "text" else facts.image_gflop
-    return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / gflop)))
+    return batch_items(kind, gflop)
 
 
 def _three(values: Sequence[float]) -> Iterator[float]:

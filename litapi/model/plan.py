@@ -1,0 +1,82 @@
+"""How a worker uses its device: threads, decoding threads, and the cost of a batch.
+
+Each number is an option; these are the rules for the options that are left at 0, with the
+measurements behind them in docs/tuning-log.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from litapi.checkpoint import Checkpoint
+from litapi.messages import Kind
+from litapi.process import cores
+from litapi.settings import Settings
+
+CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
+CPU_BATCH_ITEMS = 64
+GPU_BATCH_ITEMS = {"text": 256, "image": 64}
+LIGHT_GFLOP = 1.0  # below, a second thread waits for the first longer than it computes
+MOST_DECODE_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one worker does at the same time."""
+
+    threads: int  # of torch
+    decode_threads: int
+    budget: int  # tokens or patches of a batch
+
+    @classmethod
+    def of(cls, settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> Plan:
+        """The options, and the rules where they are 0."""
+        return cls(
+            settings.threads or _threads(settings, checkpoint, kind, device),
+            settings.decode_threads or _decode_threads(settings, device),
+            _budget(settings, checkpoint, kind, device),
+        )
+
+
+def default_patches(settings: Settings, checkpoint: Checkpoint) -> int:
+    """Patches of an image for which a request asks nothing else."""
+    return settings.max_num_patches or checkpoint.max_num_patches
+
+
+def batch_items(kind: Kind, gflop: float, device: str = "cpu", compiled: bool = False) -> int:
+    """Items of a batch, where one of them costs so many GFLOP."""
+    if device != "cpu":
+        return GPU_BATCH_ITEMS[kind]
+    items = max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
+    return _whole(kind, items) if compiled else items
+
+
+def _gflop(checkpoint: Checkpoint, kind: Kind) -> float:
+    return checkpoint.text_gflop if kind == "text" else checkpoint.image_gflop
+
+
+def _threads(settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> int:
+    if device != "cpu" or _gflop(checkpoint, kind) < LIGHT_GFLOP:
+        return 1
+    workers = settings.text_workers if kind == "text" else settings.image_workers
+    return max(1, cores() // workers)
+
+
+def _decode_threads(settings: Settings, device: str) -> int:
+    share = cores() // settings.image_workers
+    return max(1, min(share if device == "cpu" else 2 * share, MOST_DECODE_THREADS))
+
+
+def _budget(settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> int:
+    items = batch_items(kind, _gflop(checkpoint, kind), device, settings.compile == "on")
+    if kind == "text":
+        return settings.text_batch_tokens or items * checkpoint.text_length
+    return settings.image_batch_patches or items * default_patches(settings, checkpoint)
+
+
+def _whole(kind: Kind, items: int) -> int:
+    """About so many, in whole numbers of a compiled size: the rest would be single ones."""
+    from litapi.model.compiled import SIZES
+
+    sizes = reversed(SIZES[kind, "cpu"])
+    return next(whole for size in sizes if (whole := round(items / size) * size))
