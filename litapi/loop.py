@@ -132,7 +132,7 @@ class PipelinedLoop(LitLoop):
     ) -> None:
         """Serve until the process ends."""
         del device, workers_setup_status, callback_runner
-        port = WorkerPort(worker_id, request_queue, transport, lit_api.interest)
+        port = WorkerPort(worker_id, request_queue, transport, lit_api.ledger)
         Pipeline(lit_api, port).run()
 
 
@@ -165,8 +165,8 @@ class Pipeline:
     def _take(self, fetched: Fetched) -> None:
         job = fetched.job
         count = len(job.items)
-        bare = Job([], job.max_num_patches, job.deadline, job.sent, job.name)
-        ticket = Ticket(Fetched(fetched.consumer, fetched.uid, bare), [None] * count, count)
+        bare = Job([], job.max_num_patches, job.deadline, job.sent, job.id)
+        ticket = Ticket(Fetched(fetched.consumer, fetched.job_id, bare), [None] * count, count)
         if not count:
             self._done.put([ticket])
         for start, part in self._tower.parts(job):
@@ -182,7 +182,7 @@ class Pipeline:
         if began >= part.deadline or not self._port.begin(ticket.fetched):
             decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
         else:
-            self._tower.about(ticket.fetched.uid, start)
+            self._tower.about(ticket.fetched.job_id, start)
             decoded = self._tower.decode_request(part)
         now = time.monotonic()
         ticket.decode_seconds = max(ticket.decode_seconds, now - began)

@@ -32,14 +32,15 @@ class Job:
 
     `items` are texts, or encoded images (base64 where they came through JSON).
     `max_num_patches` 0 means the checkpoint's own. `deadline` is on the clock of
-    `time.monotonic`, which Linux shares between processes. `name` is what the dispatcher calls it.
+    `time.monotonic`, which Linux shares between processes. `id` is
+    its slot in the ledger and its number.
     """
 
     items: list[str] | list[bytes]
     max_num_patches: int = 0
     deadline: float = math.inf
     sent: float = 0.0
-    name: tuple[int, int] | None = None
+    id: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from litapi.transport.dispatcher import (
     SLOW,
     Dispatcher,
 )
-from litapi.transport.ledger import Interest
+from litapi.transport.ledger import Ledger
 from litapi.transport.vitals import THREADS, Decoding, Vitals, Watcher
 
 log = logging.getLogger("siglit.dispatcher")
@@ -125,7 +125,7 @@ class DispatchServer(LitServer):
         self.linger = 1.0  # seconds in which /readyz says 503 before anything closes
         self.draining = multiprocessing.RawValue("b", 0)
         self._busy: Any = []  # requests being answered, by HTTP process
-        self._interest = Interest()
+        self._ledger = Ledger()
         self._seats: list[Seat] = []
         self._sockets: list[Any] = []
         self._fronts: dict[int, Any] = {}
@@ -147,13 +147,13 @@ class DispatchServer(LitServer):
         self._shutdown_event = manager.Event()
         self.board = manager.dict()
         self._busy = multiprocessing.RawArray("i", num_api_servers)
-        self._interest = Interest(num_api_servers)
+        self._ledger = Ledger(num_api_servers)
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path] = Channel()
             api.board = self.board
             workers = len(self._inference_workers_config_for_api(api.api_path))
             api.vitals = Vitals(workers, self.decode_threads)
-            api.interest = self._interest
+            api.ledger = self._ledger
         inboxes = [Channel() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
         self._seats = self._lay_seats()
@@ -170,7 +170,7 @@ class DispatchServer(LitServer):
     def dispatcher(self, consumer: int) -> Dispatcher:
         """The dispatcher of the HTTP process with that number; call it in that process."""
         queues = {path.strip("/"): q for path, q in self.litapi_request_queues.items()}
-        return Dispatcher(queues, self._transport._queues[consumer], consumer, self._interest)
+        return Dispatcher(queues, self._transport._queues[consumer], consumer, self._ledger)
 
     # -- starting ------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class DispatchServer(LitServer):
     @staticmethod
     def _farewell(seat: Seat) -> tuple[Any, str]:
         """What is told about the worker that has left its seat."""
-        slow = [(one.name, one.item) for one in seat.watcher.still_at(seat.slow)]
+        slow = [(one.job_id, one.item) for one in seat.watcher.still_at(seat.slow)]
         told = ((seat.kind, slow), SLOW) if seat.slow else (seat.kind, LOST)
         seat.slow = []
         seat.watcher.forget()

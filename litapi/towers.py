@@ -32,7 +32,7 @@ from litapi.model.plan import Plan, default_patches
 from litapi.process import die_with_parent
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
-from litapi.transport.ledger import Name
+from litapi.transport.ledger import JobId
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
     from litapi.model.encoder import ImageEncoder, TextEncoder
@@ -95,7 +95,7 @@ class Tower(LitAPI):
         self.checkpoint = checkpoint
         self.board: Any = None  # set by the server: what each worker loaded, by its name
         self.vitals: Any = None  # set by the server: what each worker is at
-        self.interest: Any = None  # set by the server: which jobs somebody still waits for
+        self.ledger: Any = None  # set by the server: which jobs somebody still waits for
         self.budget = 0
         self.decode_threads = 1
         self._number = 0
@@ -212,7 +212,7 @@ class Tower(LitAPI):
         if self.vitals is not None:
             self.vitals.beat(self._number)
 
-    def about(self, name: Name, index: int) -> None:
+    def about(self, name: JobId, index: int) -> None:
         """The calling thread decodes this item of a job next."""
 
     @abstractmethod
@@ -372,7 +372,7 @@ class ImageTower(Tower):
             return error
         return Decoded(pixels, pixels.cost, pixels.cost, False)
 
-    def about(self, name: Name, index: int) -> None:
+    def about(self, name: JobId, index: int) -> None:
         """The calling thread decodes this item of a job next."""
         self._thread.item = name, index
 

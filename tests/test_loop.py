@@ -20,7 +20,7 @@ from litapi.messages import Job, Reply
 from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
-from litapi.transport.ledger import Name
+from litapi.transport.ledger import JobId
 from litapi.transport.port import Fetched
 from tests.conftest import picture
 
@@ -30,9 +30,9 @@ class Port:
 
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
-        self.replies: queue.SimpleQueue[tuple[Name, Reply]] = queue.SimpleQueue()
+        self.replies: queue.SimpleQueue[tuple[JobId, Reply]] = queue.SimpleQueue()
         self.together: list[int] = []
-        self.left: set[Name] = set()  # the jobs that nobody waits for
+        self.left: set[JobId] = set()  # the jobs that nobody waits for
 
     def fetch(self) -> Fetched:
         """The next job."""
@@ -40,13 +40,13 @@ class Port:
 
     def begin(self, fetched: Fetched) -> bool:
         """Whether somebody waits."""
-        return fetched.uid not in self.left
+        return fetched.job_id not in self.left
 
     def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
         """Keep the replies, and how many came together."""
         self.together.append(len(replies))
         for fetched, reply in replies:
-            self.replies.put((fetched.uid, reply))
+            self.replies.put((fetched.job_id, reply))
 
     def ask(self, *jobs: Job) -> dict[int, Reply]:
         """Send jobs at once and wait for all their replies, by number."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import pickle
 import shutil
 import subprocess
@@ -51,55 +50,6 @@ def image(checkpoint: Checkpoint) -> ImageTower:
 
 def _through(tower: Tower, *jobs: Job) -> list[list[Embedded | ItemError]]:
     return tower.unbatch(tower.predict(tower.batch([tower.decode_request(j) for j in jobs])))
-
-
-@pytest.mark.parametrize(
-    ("device", "options", "gflop", "threads"),
-    [
-        ("cpu", {}, 11.0, 8),
-        ("cpu", {"text_workers": 2}, 11.0, 4),
-        ("cpu", {"image_workers": 4}, 11.0, 8),
-        ("cpu", {"text_workers": 16}, 11.0, 1),
-        ("cpu", {}, 0.05, 1),
-        ("cpu", {"threads": 3}, 0.05, 3),
-        ("cuda:0", {}, 11.0, 1),
-    ],
-)
-def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
-    checkpoint: Checkpoint,
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    options: dict[str, int],
-    gflop: float,
-    threads: int,
-) -> None:
-    """The workers of a tower share the cores; the other tower's may be idle and take none away."""
-    monkeypatch.setattr("litapi.towers.cores", lambda: 8)
-    tower = TextTower(Settings(**options), dataclasses.replace(checkpoint, text_gflop=gflop))
-    assert tower._threads(device) == threads
-
-
-@pytest.mark.parametrize(
-    ("tower", "compiled", "gflop", "items"),
-    [
-        (TextTower, "off", 11.0, 7),  # a text of base size
-        (TextTower, "on", 11.0, 8),  # and not seven single ones
-        (TextTower, "off", 5.6, 14),
-        (TextTower, "on", 5.6, 16),
-        (TextTower, "on", 7.2, 8),  # and not eight and three single ones
-        (TextTower, "on", 2.5, 32),
-        (TextTower, "on", 53.1, 2),  # so400m: all single ones, no other size is as small
-        (TextTower, "on", 400.0, 1),
-        (TextTower, "on", 0.05, 64),
-        (ImageTower, "on", 11.0, 7),
-    ],
-)
-def test_a_compiled_towers_batches_leave_nothing_over(
-    tower: type[Tower], compiled: str, gflop: float, items: int, checkpoint: Checkpoint
-) -> None:
-    """On a CPU a batch is cut into compiled sizes, and single items cost a quarter more each."""
-    made = tower(Settings(compile=compiled), checkpoint)
-    assert made._batch_items("cpu", gflop) == items
 
 
 def test_only_short_texts_are_decoded_where_they_are_fetched(

@@ -11,7 +11,7 @@ import queue
 from collections.abc import Sequence
 
 from litapi.messages import Job, Reply
-from litapi.transport.ledger import Name
+from litapi.transport.ledger import JobId
 from litapi.transport.port import Fetched, WorkerPort
 
 
@@ -21,7 +21,7 @@ class LocalPort(WorkerPort):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._events = loop
         self._asked: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
-        self._replies: dict[Name, asyncio.Future[Reply]] = {}
+        self._replies: dict[JobId, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count()
 
     async def submit(self, job: Job) -> Reply:
@@ -43,5 +43,5 @@ class LocalPort(WorkerPort):
     def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
         """Hand each reply to whoever waits for it in the event loop."""
         for fetched, reply in replies:
-            future = self._replies.pop(fetched.uid)
+            future = self._replies.pop(fetched.job_id)
             self._events.call_soon_threadsafe(future.set_result, reply)

@@ -38,7 +38,7 @@ from litapi.errors import (
 )
 from litapi.messages import OK, START, Job, Kind, Reply
 from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
-from litapi.transport.ledger import Interest, Name
+from litapi.transport.ledger import JobId, Ledger
 from litapi.transport.port import REPLIES
 
 log = logging.getLogger("siglit.dispatcher")
@@ -83,13 +83,13 @@ class Dispatcher:
     """
 
     def __init__(
-        self, queues: Mapping[str, Channel], inbox: Channel, consumer: int, interest: Interest
+        self, queues: Mapping[str, Channel], inbox: Channel, consumer: int, ledger: Ledger
     ) -> None:
         self._queues = queues
         self._inbox = inbox
         self._consumer = consumer
-        self._claims = interest.claims(consumer)
-        self._pending: dict[Name, Pending] = {}
+        self._slots = ledger.slots(consumer)
+        self._pending: dict[JobId, Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
@@ -116,15 +116,15 @@ class Dispatcher:
 
     def begun(self, job: Job) -> bool:
         """Whether a worker has begun with this job."""
-        return job.name is not None and self._claims.begun(job.name)
+        return job.id is not None and self._slots.begun(job.id)
 
     def depth(self, kind: Kind) -> int:
         """Jobs of this process that no worker has taken yet."""
-        mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
-        return sum(self._holder(uid, p) is None for uid, p in mine)
+        mine = [(job_id, p) for job_id, p in self._pending.items() if p.kind == kind]
+        return sum(self._holder(job_id, p) is None for job_id, p in mine)
 
-    def _holder(self, uid: Name, pending: Pending) -> int | None:
-        return self._claims.holder(uid) if pending.worker is None else pending.worker
+    def _holder(self, job_id: JobId, pending: Pending) -> int | None:
+        return self._slots.holder(job_id) if pending.worker is None else pending.worker
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to `job`. Items over which workers keep dying are named in its errors.
@@ -168,27 +168,27 @@ class Dispatcher:
     async def _send(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-        uid, pending = self._claims.take(), Pending(kind, job, future, losses=losses)
-        self._pending[uid], job.name = pending, uid
+        job_id, pending = self._slots.take(), Pending(kind, job, future, losses=losses)
+        self._pending[job_id], job.id = pending, job_id
         left = job.deadline - time.monotonic() + GRACE
         patience = loop.call_later(left, pending.give_up, DeadlineExceeded())
         try:
             if losses:
-                self._hold(uid, pending)
+                self._hold(job_id, pending)
             else:
-                await self._put(uid, pending)
+                await self._put(job_id, pending)
             return await future
         finally:
             patience.cancel()
-            self._pending.pop(uid, None)
-            self._claims.give_back(uid)
-            job.name = None
+            self._pending.pop(job_id, None)
+            self._slots.give_back(job_id)
+            job.id = None
             for parcel in pending.parcels:
                 parcel.take_back()
 
-    async def _put(self, uid: Name, pending: Pending) -> None:
+    async def _put(self, job_id: JobId, pending: Pending) -> None:
         pending.job.sent = time.monotonic()
-        message = (self._consumer, uid, pending.job.sent, pending.job)
+        message = (self._consumer, job_id, pending.job.sent, pending.job)
         channel = self._queues[pending.kind]
         if sum(map(len, pending.job.items)) < INLINE_BYTES:
             channel.put(message)
@@ -200,10 +200,10 @@ class Dispatcher:
     # -- receiving -----------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        for uid, (data, status, _, worker) in self._inbox.take(BURST):
-            self._deliver(uid, data, status, worker)
+        for job_id, (data, status, _, worker) in self._inbox.take(BURST):
+            self._deliver(job_id, data, status, worker)
 
-    def _deliver(self, uid: Name, data: Any, status: str, worker: int | None) -> None:
+    def _deliver(self, job_id: JobId, data: Any, status: str, worker: int | None) -> None:
         if status == REPLIES:
             for name, reply in data:
                 self._deliver(name, reply, OK, worker)
@@ -213,7 +213,7 @@ class Dispatcher:
             self._lost(data[0], worker, dict(data[1]))
         elif status == LIVE:
             self._told_live(data)
-        pending = self._pending.get(uid)
+        pending = self._pending.get(job_id)
         if pending is None or pending.future.done():
             return
         if status == START:
@@ -233,26 +233,28 @@ class Dispatcher:
             elif self._whole[kind] == math.inf:
                 self._whole[kind] = time.monotonic()
 
-    def _lost(self, kind: Kind, worker: int | None, slow: dict[Name, int] | None = None) -> None:
+    def _lost(self, kind: Kind, worker: int | None, slow: dict[JobId, int] | None = None) -> None:
         self.losses += 1
         self._whole[kind] = math.inf
-        mine = [(uid, p) for uid, p in self._pending.items() if p.kind == kind]
-        holders = {uid: self._holder(uid, p) for uid, p in mine}
-        fell = [(uid, p) for uid, p in mine if worker is not None and holders[uid] == worker]
-        begun = {uid for uid, _ in fell if self._claims.begun(uid)}
-        for uid, pending in fell:
-            if slow is not None and uid in slow:
-                pending.give_up(TookTooLong(slow[uid]))
+        mine = [(job_id, p) for job_id, p in self._pending.items() if p.kind == kind]
+        holders = {job_id: self._holder(job_id, p) for job_id, p in mine}
+        fell = [
+            (job_id, p) for job_id, p in mine if worker is not None and holders[job_id] == worker
+        ]
+        begun = {job_id for job_id, _ in fell if self._slots.begun(job_id)}
+        for job_id, pending in fell:
+            if slow is not None and job_id in slow:
+                pending.give_up(TookTooLong(slow[job_id]))
             elif slow is not None:
                 pending.worker = None
-                self._claims.again(uid)
-                self._spawn(self._put(uid, pending))
+                self._slots.again(job_id)
+                self._spawn(self._put(job_id, pending))
             else:
-                self._again(uid, pending, uid in begun, proves=len(begun) == 1)
-        waiting = [uid for uid, p in mine if self._holder(uid, p) is None and not p.held]
+                self._again(job_id, pending, job_id in begun, proves=len(begun) == 1)
+        waiting = [job_id for job_id, p in mine if self._holder(job_id, p) is None and not p.held]
         self._spawn(self._find_swallowed(kind, waiting))
 
-    async def _find_swallowed(self, kind: Kind, waiting: list[Name]) -> None:
+    async def _find_swallowed(self, kind: Kind, waiting: list[JobId]) -> None:
         """Send again what the dead worker had taken from the queue without a word.
 
         Whatever waited before a probe that comes through was handed out by then. If the next worker
@@ -260,35 +262,35 @@ class Dispatcher:
         """
         with contextlib.suppress(DeadlineExceeded, WorkerLost):
             await self._send(kind, Job([], deadline=time.monotonic() + PROBE_PATIENCE))
-        for uid in waiting:
-            pending = self._pending.get(uid)
-            if pending is not None and not pending.held and self._holder(uid, pending) is None:
-                self._spawn(self._put(uid, pending))
+        for job_id in waiting:
+            pending = self._pending.get(job_id)
+            if pending is not None and not pending.held and self._holder(job_id, pending) is None:
+                self._spawn(self._put(job_id, pending))
 
-    def _again(self, uid: Name, pending: Pending, begun: bool, proves: bool) -> None:
+    def _again(self, job_id: JobId, pending: Pending, begun: bool, proves: bool) -> None:
         pending.worker = None
         pending.losses += 1
-        self._claims.again(uid)
+        self._slots.again(job_id)
         suspect = begun or pending.losses >= SUSPECT
         proven = pending.losses >= PROVEN or (pending.alone and begun and proves)
         if proven or (suspect and len(pending.job.items) > 1):
             pending.give_up(WorkerLost())
         elif pending.alone or not suspect:
-            self._spawn(self._put(uid, pending))
+            self._spawn(self._put(job_id, pending))
         else:
-            self._hold(uid, pending)
+            self._hold(job_id, pending)
 
-    def _hold(self, uid: Name, pending: Pending) -> None:
+    def _hold(self, job_id: JobId, pending: Pending) -> None:
         pending.held = True
-        self._spawn(self._put_alone(uid, pending))
+        self._spawn(self._put_alone(job_id, pending))
 
-    async def _put_alone(self, uid: Name, pending: Pending) -> None:
+    async def _put_alone(self, job_id: JobId, pending: Pending) -> None:
         """Send a suspect once no other one is under way, and let the next go when it has ended."""
         async with self._lanes[pending.kind]:
             if pending.future.done():
                 return
             pending.held, pending.alone = False, True
-            await self._put(uid, pending)
+            await self._put(job_id, pending)
             await asyncio.wait([pending.future])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from litapi.messages import START, Job, Reply
 from litapi.transport.channel import INLINE_BYTES, Channel
-from litapi.transport.ledger import Interest, Name
+from litapi.transport.ledger import JobId, Ledger
 
 MESSAGE_BYTES = INLINE_BYTES // 2  # of vectors, after which another message begins
 REPLIES = "REPLIES"  # names and replies of several jobs
@@ -19,7 +19,7 @@ class Fetched:
     """A job in a worker, with the address its reply goes to."""
 
     consumer: int
-    uid: Name
+    job_id: JobId
     job: Job
 
 
@@ -33,44 +33,42 @@ class Transport(Protocol):
 class WorkerPort:
     """A worker's end of the queues."""
 
-    def __init__(
-        self, worker: int, jobs: Channel, transport: Transport, interest: Interest
-    ) -> None:
+    def __init__(self, worker: int, jobs: Channel, transport: Transport, ledger: Ledger) -> None:
         self._worker = worker
         self._jobs = jobs
         self._transport = transport
-        self._interest = interest
+        self._ledger = ledger
 
     def fetch(self) -> Fetched:
         """The next job that somebody waits for; waits without using the CPU, and notes it."""
         while True:
-            consumer, uid, _, job = self._jobs.get()
-            if uid is None:  # LitServe's own stop signal: the process is about to be ended
+            consumer, job_id, _, job = self._jobs.get()
+            if job_id is None:  # LitServe's own stop signal: the process is about to be ended
                 continue
-            if self._interest.wanted(uid):
-                if not self._interest.hold(uid, self._worker):
-                    self._answer(consumer, uid, None, START)
-                return Fetched(consumer, uid, job)
+            if self._ledger.wanted(job_id):
+                if not self._ledger.hold(job_id, self._worker):
+                    self._answer(consumer, job_id, None, START)
+                return Fetched(consumer, job_id, job)
 
     def begin(self, fetched: Fetched) -> bool:
         """Whether somebody still waits for the job; from then on it counts as begun."""
-        return self._interest.begin(fetched.uid)
+        return self._ledger.begin(fetched.job_id)
 
     def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
         """Send replies to where their jobs came from, those of one process together."""
-        together: dict[int, list[tuple[Name, Reply]]] = {}
+        together: dict[int, list[tuple[JobId, Reply]]] = {}
         for fetched, reply in replies:
-            together.setdefault(fetched.consumer, []).append((fetched.uid, reply))
+            together.setdefault(fetched.consumer, []).append((fetched.job_id, reply))
         for consumer, mine in together.items():
             for part in _parted(mine):
                 self._answer(consumer, "", part, REPLIES)
 
-    def _answer(self, consumer: int, uid: Any, data: Any, status: str) -> None:
+    def _answer(self, consumer: int, job_id: Any, data: Any, status: str) -> None:
         """As LitServe's loops do, but for the kind of response: an enum is slow to unpickle."""
-        self._transport.send((uid, (data, status, None, self._worker)), consumer_id=consumer)
+        self._transport.send((job_id, (data, status, None, self._worker)), consumer_id=consumer)
 
 
-def _parted(replies: Sequence[tuple[Name, Reply]]) -> Iterator[list[tuple[Name, Reply]]]:
+def _parted(replies: Sequence[tuple[JobId, Reply]]) -> Iterator[list[tuple[JobId, Reply]]]:
     part, size = [], 0
     for name, reply in replies:
         part.append((name, reply))

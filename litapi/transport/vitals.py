@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from litapi.transport.ledger import Name
+from litapi.transport.ledger import JobId
 
 THREADS = 16  # decode threads of a worker that are watched; no more are started by default
 BEAT = 1.0  # seconds between two signs of life
@@ -30,7 +30,7 @@ _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 class Decoding(NamedTuple):
     """A picture under way: which item of which job, in which thread, from which CPU time on."""
 
-    name: Name
+    job_id: JobId
     item: int
     thread: int
     began: float
@@ -56,12 +56,17 @@ class Vitals:
         """Since when the worker has been in the model; 0 when it is not."""
         self._model[worker] = since
 
-    def begin(self, worker: int, slot: int, name: Name, item: int) -> None:
+    def begin(self, worker: int, slot: int, job_id: JobId, item: int) -> None:
         """The decode thread of that slot, which is the caller, begins with an item."""
         at = (worker * self.threads + slot) * _WORDS
         spent = int(time.thread_time() * 1e9)
-        self._decodes[at + 1 : at + _WORDS] = [name[0] + 1, item, threading.get_native_id(), spent]
-        self._decodes[at] = name[1]  # last: whoever reads this word finds the others written
+        self._decodes[at + 1 : at + _WORDS] = [
+            job_id[0] + 1,
+            item,
+            threading.get_native_id(),
+            spent,
+        ]
+        self._decodes[at] = job_id[1]  # last: whoever reads this word finds the others written
 
     def end(self, worker: int, slot: int) -> None:
         """It is done with it."""
@@ -84,9 +89,9 @@ class Vitals:
         """The pictures that the worker has under way."""
         for slot in range(self.threads):
             at = (worker * self.threads + slot) * _WORDS
-            number, place, item, thread, began = self._decodes[at : at + _WORDS]
+            number, slot_index, item, thread, began = self._decodes[at : at + _WORDS]
             if number:
-                yield Decoding((place - 1, number), item, thread, began / 1e9)
+                yield Decoding((slot_index - 1, number), item, thread, began / 1e9)
 
 
 class Watcher:

@@ -38,7 +38,7 @@ from litapi.supervisor import (
 )
 from litapi.transport.channel import Channel
 from litapi.transport.dispatcher import LIVE, LOST, SLOW, Dispatcher, merged
-from litapi.transport.ledger import Interest
+from litapi.transport.ledger import Ledger
 from litapi.transport.port import Fetched, WorkerPort
 from litapi.transport.vitals import Vitals
 
@@ -122,7 +122,7 @@ def test_workers_are_started_with_the_arguments_that_the_loop_expects() -> None:
 
 
 def test_a_loop_sends_answers_in_the_form_that_the_dispatcher_reads() -> None:
-    """(uid, (data, status, type, worker)) on the queue of the consumer that asked."""
+    """(job_id, (data, status, type, worker)) on the queue of the consumer that asked."""
     inbox: queue.Queue[Any] = queue.Queue()
     loop = LitLoop()
     loop._restart_workers = True
@@ -164,11 +164,11 @@ class Bench:
         self.jobs = Channel()
         self.inbox = Channel()
         self.transport = MPQueueTransport(None, [self.inbox])
-        self.interest = Interest()
+        self.ledger = Ledger()
 
     def port(self, worker: int) -> WorkerPort:
         """The port of a worker with that number."""
-        return WorkerPort(worker, self.jobs, self.transport, self.interest)
+        return WorkerPort(worker, self.jobs, self.transport, self.ledger)
 
     def tell(self, data: Any, status: str, worker: int | None) -> None:
         """A control message, as the main process sends it."""
@@ -188,7 +188,7 @@ class Bench:
     def dispatcher(self) -> Dispatcher:
         """A dispatcher on these queues."""
         queues = {"text": self.jobs, "image": self.jobs}
-        return Dispatcher(queues, self.inbox, 0, self.interest)
+        return Dispatcher(queues, self.inbox, 0, self.ledger)
 
     def close(self) -> None:
         """End the workers that still wait."""
@@ -276,7 +276,7 @@ def test_replies_that_are_sent_together_reach_their_own_callers(bench: Bench) ->
 def test_replies_go_to_the_process_that_asked_in_messages_of_bounded_size() -> None:
     """Two processes and vectors of 10 KB: a few to a message, in order, each at its own inbox."""
     inboxes = [Channel(), Channel()]
-    port = WorkerPort(0, Channel(), MPQueueTransport(None, inboxes), Interest(2))
+    port = WorkerPort(0, Channel(), MPQueueTransport(None, inboxes), Ledger(2))
     reply = Reply(bytes(10_000), [1])
     port.send([(Fetched(n % 2, (0, n), Job([])), reply) for n in range(16)])
     for consumer, inbox in enumerate(inboxes):
@@ -323,8 +323,8 @@ def test_an_error_of_litserves_own_becomes_an_internal_error(bench: Bench) -> No
         dispatcher = bench.dispatcher()
         dispatcher.start()
         task = asyncio.ensure_future(dispatcher.submit("text", _soon(["a"])))
-        _, uid, _, _ = await asyncio.to_thread(bench.jobs.get)
-        bench.inbox.put((uid, (b"pickled", LitAPIStatus.ERROR, None, 0)))
+        _, job_id, _, _ = await asyncio.to_thread(bench.jobs.get)
+        bench.inbox.put((job_id, (b"pickled", LitAPIStatus.ERROR, None, 0)))
         with pytest.raises(ItemInternal):
             await task
 
@@ -371,7 +371,7 @@ def test_a_job_that_found_no_place_is_sent_again_by_the_word_of_its_worker(bench
     async def run() -> Reply:
         dispatcher = bench.dispatcher()
         dispatcher.start()
-        dispatcher._claims._free.clear()
+        dispatcher._slots._free.clear()
         task = asyncio.ensure_future(dispatcher.submit("text", _soon(["abc", "de"])))
         await asyncio.to_thread(bench.port(0).fetch)
         await _until(lambda: dispatcher.depth("text") == 0)
@@ -567,7 +567,7 @@ def test_an_item_that_takes_too_long_is_refused_and_its_neighbours_are_answered(
         held = [await asyncio.to_thread(port.fetch) for _ in jobs]
         for fetched in held:
             assert port.begin(fetched)
-        names = {tuple(fetched.job.items): fetched.uid for fetched in held}
+        names = {tuple(fetched.job.items): fetched.job_id for fetched in held}
         bench.tell(("image", [(names["a", "slow", "ccc"], 1)]), SLOW, 0)
         await _until(lambda: dispatcher.losses == 1)
         assert not any(p.held or p.alone or p.losses for p in dispatcher._pending.values())
@@ -589,7 +589,7 @@ def test_a_single_image_that_takes_too_long_is_answered_as_that(bench: Bench) ->
         dispatcher.start()
         task = asyncio.ensure_future(dispatcher.submit("image", _soon(["slow"])))
         fetched = await asyncio.to_thread(bench.port(0).fetch)
-        bench.tell(("image", [(fetched.uid, 0)]), SLOW, 0)
+        bench.tell(("image", [(fetched.job_id, 0)]), SLOW, 0)
         return await task
 
     assert asyncio.run(run()).errors == {0: "image_too_slow"}

@@ -117,7 +117,7 @@ def test_only_a_thread_that_uses_the_cpu_is_slow() -> None:
     finally:
         for end in ends:
             end.set()
-    assert [(one.name, one.item) for one in slow] == [((1, 11), 1)]
+    assert [(one.job_id, one.item) for one in slow] == [((1, 11), 1)]
     assert watcher.still_at(slow) == slow
     vitals.end(0, 1)
     assert watcher.still_at(slow) == []
