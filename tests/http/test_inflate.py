@@ -79,6 +79,17 @@ def test_another_coding_is_refused_by_the_name_of_its_header(header: str) -> Non
         (b"\x1f", "gzip"),
         (gzip.compress(b"") * (MOST_MEMBERS + 1), "gzip"),
     ],
+    ids=[
+        "not gzip",
+        "not deflate",
+        "gzip cut short",
+        "gzip with a rest",
+        "gzip with a wrong sum",
+        "deflate with a rest",
+        "deflate cut short",
+        "one byte",
+        "too many members",
+    ],
 )
 def test_what_is_not_compressed_as_it_says_is_refused(body: bytes, header: str) -> None:
     """Cut short, damaged, followed by something else, or in senselessly many members."""
