@@ -128,7 +128,8 @@ class Batch:
         return not any(flight.waiting for flight in self.flights) and not self.begun()
 
 
-Seats = list[tuple[int, Flight, bool]]  # index in the request, its flight, whether that was joined
+# Of each key that a request waits for: its place in the request, its flight, whether it joined it.
+Boarded = list[tuple[int, Flight, bool]]
 
 
 class VectorCache:
@@ -214,9 +215,9 @@ class VectorCache:
                 self._take_in(places, asked, await self.store.get(asked), found, write)
         if None in found.values:
             found.flown = True
-            seats = self._board(keys, found, read, write)
-            await self._fly(seats, compute, State.MISS if read else State.BYPASS, leaving, begun)
-            for place, flight, joined in seats:
+            boarded = self._board(keys, found, read, write)
+            await self._fly(boarded, compute, State.MISS if read else State.BYPASS, leaving, begun)
+            for place, flight, joined in boarded:
                 value = flight.value or Abandoned("the flight did not land")
                 found.put(place, value, State.JOIN if joined else flight.state)
         return found
@@ -278,49 +279,49 @@ class VectorCache:
 
     # ---- computing
 
-    def _board(self, keys: Sequence[bytes], found: Found, read: bool, write: bool) -> Seats:
+    def _board(self, keys: Sequence[bytes], found: Found, read: bool, write: bool) -> Boarded:
         """A flight for each key that was not found: one under way, or a new one.
 
         A flight that was under way a moment ago may have landed in memory since.
         """
         under_way = self._flights if read else {}
-        seats: Seats = []
+        boarded: Boarded = []
         for place in found.missing():
             entry = self.memory.get(keys[place]) if read else None
             if entry is not None:
                 found.put(place, entry, L1)
             else:
-                seats.append((place, *_boarded(place, keys[place], under_way, write)))
-        return seats
+                boarded.append((place, *_boarded(place, keys[place], under_way, write)))
+        return boarded
 
     async def _fly(
         self,
-        seats: Seats,
+        boarded: Boarded,
         compute: Compute,
         state: State,
         leaving: Leaving | None,
         begun: Callable[[], bool],
     ) -> None:
         """Return when all flights have landed."""
-        new = [flight for _, flight, joined in seats if not joined]
-        if len(new) < len(seats):
-            self._watcher.looked_up("flight", "join", len(seats) - len(new))
+        new = [flight for _, flight, joined in boarded if not joined]
+        if len(new) < len(boarded):
+            self._watcher.looked_up("flight", "join", len(boarded) - len(new))
         if new:
             batch = Batch(new, begun)
             self._batches.add(batch)
             batch.task = asyncio.create_task(self._compute(new, compute, state))
             batch.task.add_done_callback(partial(self._arrived, batch))
         try:
-            await _landing(seats, leaving)
+            await _landing(boarded, leaving)
         except BaseException:
-            self._leave(seats)
+            self._leave(boarded)
             raise
 
-    def _leave(self, seats: Seats) -> None:
+    def _leave(self, boarded: Boarded) -> None:
         """A client has left; cancel what nobody waits for any more."""
-        for _, flight, _ in seats:
+        for _, flight, _ in boarded:
             flight.waiting -= 1
-        for batch in {flight.batch for _, flight, _ in seats if flight.value is None}:
+        for batch in {flight.batch for _, flight, _ in boarded if flight.value is None}:
             if batch in self._batches and batch.task is not None and batch.pointless():
                 for flight in batch.flights:
                     self._forget(flight)
@@ -390,13 +391,13 @@ def _boarded(
     return flight, True
 
 
-async def _landing(seats: Seats, leaving: Leaving | None) -> None:
+async def _landing(boarded: Boarded, leaving: Leaving | None) -> None:
     """Return when all have landed. Each caller waits on futures of its own, so a caller that is
     cancelled there does not cancel what others wait for.
     """
     left = None
     try:
-        for _, flight, _ in seats:
+        for _, flight, _ in boarded:
             while flight.value is None:
                 if left is None and leaving is not None:
                     left = leaving()

@@ -7,7 +7,9 @@ so that the towers also run under LitServe's stock loop and route.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -60,3 +62,19 @@ class Reply:
     queue_seconds: float = 0.0
     decode_seconds: float = 0.0
     infer_seconds: float = 0.0
+
+
+def joined(replies: Sequence[Reply]) -> Reply:
+    """Replies to the portions of a job as the reply to all of it, in order."""
+    size = max(len(reply.vectors) // max(1, len(reply.tokens)) for reply in replies)
+    starts = itertools.accumulate((len(reply.tokens) for reply in replies), initial=0)
+    placed = list(zip(starts, replies, strict=False))  # there is one more end than starts
+    return Reply(
+        vectors=b"".join(one.vectors or bytes(size * len(one.tokens)) for one in replies),
+        tokens=[tokens for reply in replies for tokens in reply.tokens],
+        truncated=[start + i for start, reply in placed for i in reply.truncated],
+        errors={start + i: code for start, reply in placed for i, code in reply.errors.items()},
+        queue_seconds=max(reply.queue_seconds for reply in replies),
+        decode_seconds=sum(reply.decode_seconds for reply in replies),
+        infer_seconds=sum(reply.infer_seconds for reply in replies),
+    )

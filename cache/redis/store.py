@@ -175,7 +175,7 @@ class RedisStore:
         if self._reader is None or not self._may_ask():
             return [Lost.SKIPPED] * len(keys)
         replies: list[Reply] = []
-        for chunk, place in [*map(self._seat, keys)]:
+        for chunk, place in [*map(self._chunk_of, keys)]:
             while chunk.replies is None:
                 waiter = self._loop.create_future()
                 chunk.waiters.append(waiter)
@@ -183,7 +183,7 @@ class RedisStore:
             replies.append(chunk.replies[place])
         return replies
 
-    def _seat(self, key: bytes) -> tuple[Chunk, int]:
+    def _chunk_of(self, key: bytes) -> tuple[Chunk, int]:
         """The chunk that takes a key along, and its place there."""
         chunk = self._pending[-1] if self._pending else None
         if chunk is None or chunk.replies is not None or len(chunk.places) >= CHUNK:

@@ -334,7 +334,7 @@ class Reader:
 
     def image(self, text: str) -> Read:
         """An image from a data URI, base64 or a URL."""
-        if len(text) == TOKEN and text in self._long:
+        if self._is_long(text):
             return self._long[text]
         if text[:8].lower().startswith(("http://", "https://")):
             return self.link(text)

@@ -36,7 +36,7 @@ from litapi.errors import (
     ItemQuarantined,
     WorkerLost,
 )
-from litapi.messages import OK, START, Job, Kind, Reply
+from litapi.messages import OK, START, Job, Kind, Reply, joined
 from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
 from litapi.transport.ledger import JobId, Ledger
 from litapi.transport.port import REPLIES
@@ -310,14 +310,7 @@ def _refusal(error: ItemError) -> Reply:
 
 
 def merged(replies: Sequence[Reply]) -> Reply:
-    """Replies to single items as the reply to all of them, in order."""
-    size = max(len(reply.vectors) for reply in replies)
-    return Reply(
-        vectors=b"".join(reply.vectors or bytes(size) for reply in replies),
-        tokens=[reply.tokens[0] for reply in replies],
-        truncated=[i for i, reply in enumerate(replies) if reply.truncated],
-        errors={i: reply.errors[0] for i, reply in enumerate(replies) if reply.errors},
-        queue_seconds=sum(reply.queue_seconds for reply in replies),
-        decode_seconds=sum(reply.decode_seconds for reply in replies),
-        infer_seconds=sum(reply.infer_seconds for reply in replies),
-    )
+    """Replies to single items as one reply. They were sent one at a time, so their waits add up."""
+    reply = joined(replies)
+    reply.queue_seconds = sum(one.queue_seconds for one in replies)
+    return reply

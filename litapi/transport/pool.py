@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import time
-from collections.abc import Sequence
 
 from litapi.errors import ItemError
-from litapi.messages import KINDS, Job, Kind, Reply
+from litapi.messages import KINDS, Job, Kind, Reply, joined
 from litapi.metrics import Metrics, held
 from litapi.settings import Settings
 from litapi.transport.admission import Admission, cost_of
@@ -103,22 +101,6 @@ class Pool:
         size = sum(admission.bytes for admission in self.admissions.values())
         bound = sum(admission.max_bytes for admission in self.admissions.values())
         held("queue", size, bound)
-
-
-def joined(replies: Sequence[Reply]) -> Reply:
-    """Replies to the portions of a job as the reply to all of it, in order."""
-    size = max(len(reply.vectors) // max(1, len(reply.tokens)) for reply in replies)
-    starts = itertools.accumulate((len(reply.tokens) for reply in replies), initial=0)
-    placed = list(zip(starts, replies, strict=False))  # there is one more end than starts
-    return Reply(
-        vectors=b"".join(one.vectors or bytes(size * len(one.tokens)) for one in replies),
-        tokens=[tokens for reply in replies for tokens in reply.tokens],
-        truncated=[start + i for start, reply in placed for i in reply.truncated],
-        errors={start + i: code for start, reply in placed for i, code in reply.errors.items()},
-        queue_seconds=max(reply.queue_seconds for reply in replies),
-        decode_seconds=sum(reply.decode_seconds for reply in replies),
-        infer_seconds=sum(reply.infer_seconds for reply in replies),
-    )
 
 
 def _served(reply: Reply, items: int) -> bool:

@@ -23,7 +23,7 @@ from litapi.transport.ledger import JobId
 THREADS = 16  # decode threads of a worker that are watched; no more are started by default
 BEAT = 1.0  # seconds between two signs of life
 LONGEST_LOOK = 1.0  # seconds that pass between two looks at most; more were no time at all
-_WORDS = 5  # of a decode thread: number and place of the job, item, thread, CPU time at its start
+_WORDS = 5  # of a decode thread: number and slot of the job, item, thread, CPU time at its start
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 
 

@@ -8,9 +8,9 @@ import math
 import pytest
 
 from litapi.errors import DeadlineExceeded, Overloaded
-from litapi.messages import Job, Kind, Reply
+from litapi.messages import Job, Kind, Reply, joined
 from litapi.settings import Settings
-from litapi.transport.pool import AHEAD, PORTION, Pool, joined
+from litapi.transport.pool import AHEAD, PORTION, Pool
 
 
 class Slow:
