@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from litapi import errors
 from litapi.errors import (
     ItemError,
     ItemInternal,
@@ -15,6 +14,7 @@ from litapi.errors import (
     RequestInvalid,
     ServiceError,
 )
+from tests.support.refusals import REFUSALS
 
 # Codes are a promise to clients: a new one may join, none may change or go.
 PROMISED = {
@@ -70,17 +70,6 @@ MAY_GO_BETTER = {
 }
 
 
-def refusals() -> list[type[ServiceError]]:
-    """Every class of the table that is answered, the two that only sort the others left out."""
-    classes = [one for one in vars(errors).values() if isinstance(one, type)]
-    return [
-        one
-        for one in classes
-        if issubclass(one, ServiceError) and one not in (RequestError, ItemError)
-    ]
-
-
-REFUSALS = refusals()
 ITEMS = [one for one in REFUSALS if issubclass(one, ItemError)]
 
 

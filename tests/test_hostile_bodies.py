@@ -14,8 +14,8 @@ import pytest
 
 from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
 from tests.conftest import picture
-from tests.http.test_openapi import FORMS
-from tests.test_leniency import ACCEPTS, CONTROLS, spoilt
+from tests.support.forms import FORMS
+from tests.support.spoilt import ACCEPTS, CONTROLS, spoilt
 
 MB = 1 << 20
 ROOM = 400  # MB above idle that the HTTP process may take

@@ -26,10 +26,11 @@ from litapi.model.pixels import PixelMaker, Pixels
 from litapi.model.precision import PRECISIONS, choose_precision
 from litapi.model.tokens import Tokenizer
 from tests.conftest import picture
-from tests.model.test_encoder import Vectors, cosines, own_ids, own_pixels
 from tests.support.checkpoint import CheckpointMaker
+from tests.support.inputs import Vectors, cosines, own_ids, own_pixels
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+if not torch.cuda.is_available():
+    pytest.skip("this machine has no GPU", allow_module_level=True)
 
 GPU = "cuda:0"
 TEXTS = [f"{count} red circles and {'many ' * (count % 50)}squares" for count in range(300)]

@@ -15,16 +15,12 @@ import torch
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
-from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
 from tests.conftest import picture
-from tests.quality.test_gate import write_pairs
-from tests.quality.test_verdict import figures, keep, settings
-
-CHECKPOINT = Checkpoint.open(DEMO)
+from tests.support.verdicts import CHECKPOINT, figures, keep, settings, write_pairs
 
 
 @pytest.fixture(scope="module")

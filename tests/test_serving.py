@@ -27,7 +27,7 @@ from litapi.messages import KINDS, Kind
 from litapi.quality.fidelity import Fidelity, Judged
 from litapi.serving import Service
 from litapi.settings import Settings
-from tests.test_errors import REFUSALS
+from tests.support.refusals import REFUSALS
 
 DEFAULTS = Settings.read({}, {})
 CHECKPOINT = Checkpoint.open(DEMO)

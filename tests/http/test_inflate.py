@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from litapi.errors import BodyTooLarge, MediaTypeUnsupported, Overloaded, RequestInvalid
 from litapi.http.inflate import MOST_MEMBERS, STEP, Inflate
 from litapi.http.request import HOLD, Incoming
-from tests.http.test_request import Wire, arrive, body_of
+from tests.support.wire import Wire, arrive, body_of
 
 
 def raw(data: bytes) -> bytes:

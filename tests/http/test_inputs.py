@@ -38,22 +38,11 @@ from litapi.http.request import ClientGone, Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
 from litapi.text import canonical
-from tests.http.test_request import Wire, arrive
+from tests.support.form_data import BOUNDARY, MULTIPART, form_data
+from tests.support.wire import Wire, arrive
 
 READER = Reader(Settings.read({}, {}))
 SMALL = Reader(Settings.read({"max_items": 2, "max_text_chars": 4, "max_image_bytes": 6}, {}))
-BOUNDARY = "seven"
-MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
-
-
-def form_data(*parts: tuple[str, bytes, str | None]) -> bytes:
-    """A multipart body of (name, content, file name or None for a plain field)."""
-    body = b""
-    for name, content, file in parts:
-        disposition = f'form-data; name="{name}"' + (f'; filename="{file}"' if file else "")
-        body += f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n".encode()
-        body += content + b"\r\n"
-    return body + f"--{BOUNDARY}--\r\n".encode()
 
 
 def upload(incoming: Incoming, reader: Reader = READER) -> Upload:

@@ -16,25 +16,14 @@ from litapi.http.access import OPEN_PATHS
 from litapi.http.forms import (
     INERT,
     OPTION_FIELDS,
-    ClassifyRequest,
-    EmbeddingsRequest,
-    EmbedImageRequest,
-    EmbedTextRequest,
     ErrorResponse,
-    Form,
     ScoreRequest,
     validate,
 )
 from litapi.http.openapi import REFUSALS, describe
-from tests.test_errors import REFUSALS as TABLE
+from tests.support.forms import FORMS
+from tests.support.refusals import REFUSALS as TABLE
 
-FORMS: dict[str, type[Form]] = {
-    "/v1/embeddings": EmbeddingsRequest,
-    "/embed_text": EmbedTextRequest,
-    "/embed_image": EmbedImageRequest,
-    "/score": ScoreRequest,
-    "/classify": ClassifyRequest,
-}
 FACTS = ("/v1/models", "/info", "/metrics", "/livez", "/readyz")
 PAGES = ("/docs", "/redoc")
 

@@ -6,20 +6,16 @@ answer is checked number by number.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from pydantic import BaseModel
 
-from cache import MemoryTier, VectorCache
-from litapi.checkpoint import Checkpoint, fetch
 from litapi.errors import (
     BodyTooLarge,
     ItemError,
@@ -32,7 +28,6 @@ from litapi.errors import (
     TooManyItems,
 )
 from litapi.http.answer import Answer
-from litapi.http.embedder import Embedder
 from litapi.http.fetch import Fetcher, FetchPolicy
 from litapi.http.forms import (
     ClassifyResponse,
@@ -42,98 +37,27 @@ from litapi.http.forms import (
     ModelList,
     ScoreResponse,
 )
-from litapi.http.inputs import Reader
 from litapi.http.replay import Replay
-from litapi.http.routes import Facts, ItemsRefused, Routes
-from litapi.messages import Kind
-from litapi.serving import Service
-from litapi.settings import Settings
-from tests.http.test_embedder import Towers, vector_of
-from tests.http.test_inputs import MULTIPART, form_data
-from tests.http.test_openapi import FORMS
-from tests.http.test_request import arrive
+from litapi.http.routes import ItemsRefused
+from tests.support.desk import (
+    BAD,
+    BLUE,
+    DEMO,
+    OCTETS,
+    RED,
+    Desk,
+    b64,
+    decimals,
+    dot,
+    header,
+    row_of,
+    uri,
+)
+from tests.support.form_data import MULTIPART, form_data
+from tests.support.forms import FORMS, body_for
+from tests.support.towers import vector_of
 
-DEMO = Checkpoint.open(fetch("", None))
 FIXED = replace(DEMO, model_type="siglip")
-OCTETS = {"accept": "application/octet-stream"}
-RED, BLUE, BAD = b"a red image", b"a blue image", b"a bad image"
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def uri(data: bytes) -> str:
-    return f"data:image/png;base64,{b64(data)}"
-
-
-def row_of(kind: Kind, payload: str | bytes, patches: int = 0) -> list[float]:
-    """The right vector as it stands in JSON, number by number."""
-    return decimals(vector_of(kind, payload, patches, DEMO.dim))
-
-
-def decimals(octets: bytes) -> list[float]:
-    """Raw float32 as the shortest decimals that mean the same."""
-    return [float(str(number)) for number in np.frombuffer(octets, "<f4")]
-
-
-def dot(one: list[float], other: list[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
-
-
-class Desk:
-    """The routes of one served checkpoint, in one event loop."""
-
-    def __init__(
-        self, checkpoint: Checkpoint = DEMO, fetcher: Fetcher | None = None, **options: Any
-    ) -> None:
-        settings = Settings.read(options, {})
-        self.towers = Towers({BAD: "image_undecodable", "bad": "item_internal"}, checkpoint.dim)
-        self.service = Service(settings, checkpoint, cache_tiers=("memory",))
-        self.cache = VectorCache(checkpoint.dim, MemoryTier(1 << 20))
-        embedder = Embedder(
-            self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout
-        )
-        routes = Routes(self.service, Reader(settings, fetcher), embedder)
-        self.facts = Facts(self.service)
-        self.table = {**routes.table(), **self.facts.table()}
-        self.runner = asyncio.Runner()
-
-    def post(
-        self,
-        path: str,
-        body: Any,
-        headers: Mapping[str, str] | None = None,
-        query: bytes = b"",
-        limit: int = 1 << 20,
-    ) -> Answer:
-        """Ask a route; a body that is not bytes is sent as JSON."""
-        content = body if isinstance(body, bytes) else orjson.dumps(body)
-        incoming = arrive(content, headers, path=path, query=query, limit=limit)
-        return self.runner.run(self.ask(("POST", path), incoming))
-
-    def get(self, path: str) -> Answer:
-        return self.runner.run(self.ask(("GET", path), arrive(method="GET", path=path)))
-
-    async def ask(self, key: tuple[str, str], incoming: Any) -> Answer:
-        """What the table's route for it answers."""
-        return await self.table.get(key, self.facts.model)(incoming)
-
-    def refusal(self, path: str, body: Any, **more: Any) -> ItemsRefused:
-        """The refusal of a request for its items."""
-        with pytest.raises(ItemsRefused) as caught:
-            self.post(path, body, **more)
-        return caught.value
-
-    def close(self) -> None:
-        self.runner.close()
-
-
-@pytest.fixture
-def desk() -> Iterator[Desk]:
-    running = Desk()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -150,10 +74,6 @@ def content_of(answer: Answer, form: type[BaseModel]) -> Any:
     shown = form.model_validate(content).model_dump(exclude_unset=True)
     assert shown == content
     return content
-
-
-def header(answer: Answer, name: bytes) -> bytes:
-    return dict(answer.headers).get(name, b"")
 
 
 # -- /v1/embeddings --------------------------------------------------------------------------------
@@ -291,13 +211,6 @@ def test_another_model_is_refused_before_any_work(desk: Desk, path: str) -> None
 def test_the_served_model_may_be_named(desk: Desk, path: str) -> None:
     """OpenAI clients always send one."""
     assert desk.post(path, {**body_for(path), "model": DEMO.name}).status == 200
-
-
-def body_for(path: str) -> dict[str, Any]:
-    """The documented example of a route."""
-    extra: Any = FORMS[path].model_config["json_schema_extra"]
-    example: dict[str, Any] = extra["examples"][0]
-    return example
 
 
 @pytest.mark.parametrize(

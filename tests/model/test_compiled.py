@@ -18,8 +18,8 @@ from litapi.model.compiled import SIZES, SPARE, Compiled, keep_in
 from litapi.model.encoder import ImageEncoder, TextEncoder
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
-from tests.model.test_encoder import pictures
 from tests.support.checkpoint import CheckpointMaker
+from tests.support.inputs import pictures
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 

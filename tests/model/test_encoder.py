@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -15,14 +14,12 @@ from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.encoder import ImageEncoder, PositionTables, TextEncoder, choose_precision
-from litapi.model.pixels import PixelMaker, Pixels
-from litapi.model.tokens import Tokenizer
+from litapi.model.pixels import PixelMaker
 from tests.large_parity import measure
 from tests.support.checkpoint import CheckpointMaker, write_weights
+from tests.support.inputs import Vectors, cosines, own_ids, own_pixels, pictures
 
-Vectors = npt.NDArray[np.float32]
 TEXTS = ["a photo of a red fox", "A Photo Of A Cat", "x", "the dog " * 40, "naïve 東京"]
-SHAPES = [(40, 40), (90, 30), (30, 90), (64, 48), (7, 7), (200, 20)]
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -51,29 +48,6 @@ def unit(features: Any) -> Vectors:
     pooled = features.pooler_output
     vectors: Vectors = (pooled / pooled.norm(dim=-1, keepdim=True)).numpy()
     return vectors
-
-
-def pictures(many: int = len(SHAPES)) -> list[Image.Image]:
-    random = np.random.default_rng(5)
-    shapes = [SHAPES[number % len(SHAPES)] for number in range(many)]
-    return [
-        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        for width, height in shapes
-    ]
-
-
-def own_pixels(checkpoint: Checkpoint, many: int = len(SHAPES)) -> list[Pixels]:
-    maker = PixelMaker(checkpoint)
-    return [maker.make(picture) for picture in pictures(many)]
-
-
-def own_ids(checkpoint: Checkpoint, texts: list[str]) -> npt.NDArray[np.int64]:
-    return Tokenizer.load(checkpoint).encode(texts).ids
-
-
-def cosines(first: Vectors, second: Vectors) -> Vectors:
-    result: Vectors = (first * second).sum(axis=-1)
-    return result
 
 
 @torch.inference_mode()

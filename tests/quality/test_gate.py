@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
-from litapi.demo.heldout import pictures, yardstick
 from litapi.model import encoder as module
 from litapi.quality import gate
 from litapi.quality.fidelity import Fidelity
 from litapi.quality.gate import Gate
 from litapi.settings import Settings
+from tests.support.verdicts import write_pairs
 
 CHECKPOINT = Checkpoint.open(DEMO)
 PAIRS = 24
@@ -30,18 +30,6 @@ def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judge(**options: Any) -> Fidelity:
     return Gate(Settings.model_validate(options), CHECKPOINT, "cpu").judge()
-
-
-def write_pairs(folder: Path, count: int) -> Path:
-    """Drawn pairs as files."""
-    folder.mkdir()
-    scenes = yardstick(count)
-    for number, (scene, picture) in enumerate(
-        zip(scenes, pictures(scenes, "yardstick"), strict=True)
-    ):
-        picture.save(folder / f"{number:03}.png")
-        (folder / f"{number:03}.txt").write_text(scene.caption())
-    return folder
 
 
 def coarsely(body: nn.Module, matrices: list[str], precision: str, device: torch.device) -> None:

@@ -7,40 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from bench.rig.server_process import ROOT
-from litapi.checkpoint import DEMO, Checkpoint
 from litapi.quality import verdict
-from litapi.quality.fidelity import Fidelity
 from litapi.quality.verdict import Refused, admit, needs_gate
 from litapi.settings import Settings
-from tests.quality.test_gate import write_pairs
-
-CHECKPOINT = Checkpoint.open(DEMO)
-
-
-def settings(tmp_path: Path, **options: Any) -> Settings:
-    given = {"precision": "int8", "compile_cache": str(tmp_path / "cache"), **options}
-    return Settings.model_validate(given)
-
-
-def figures(lost: float) -> Fidelity:
-    ways = ("text_to_image", "image_to_text")
-    recall = {
-        "exact": {way: {"recall@1": 0.9} for way in ways},
-        "found": {way: {"recall@1": 0.9 - lost} for way in ways},
-    }
-    return Fidelity(400, {}, 1.0, recall, None, {"mean": 0.0, "largest": 0.0}, 0)
-
-
-def keep(chosen: Settings, found: Fidelity) -> Path:
-    """Put a verdict where the last start would have left it."""
-    path = verdict._place(chosen, CHECKPOINT, "cpu")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps(found.fields()))
-    return path
+from tests.support.verdicts import CHECKPOINT, figures, keep, settings, write_pairs
 
 
 @pytest.mark.parametrize(

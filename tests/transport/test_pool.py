@@ -10,6 +10,7 @@ import pytest
 from litapi.errors import DeadlineExceeded, Overloaded
 from litapi.messages import Job, Kind, Reply, joined
 from litapi.settings import Settings
+from litapi.transport.admission import cost_of
 from litapi.transport.pool import AHEAD, PORTION, Pool
 
 
@@ -215,3 +216,24 @@ def test_the_bounds_are_shared_out_among_the_http_processes() -> None:
     settings = Settings(http_workers=4, max_queue=100)
     pool = Pool(settings, None, None)  # type: ignore[arg-type]
     assert pool.admissions["text"].max_items == 25
+
+
+def test_admission_counts_what_patches_cost() -> None:
+    """Two pictures of many patches fill the room of many usual ones; texts cost what they did."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard, max_queue=100)
+        tasks = [
+            asyncio.create_task(pool.submit("image", Job([b"x"] * 2, patches)))
+            for patches in (0, 256, 4096)
+        ]
+        await asyncio.sleep(0)
+        assert pool.admissions["image"].items == 2 + 2 + 2 * cost_of(4096, 256)
+        with pytest.raises(Overloaded):
+            await pool.submit("image", Job([b"x"] * 2, 4096))
+        slow.gate.set()
+        await asyncio.gather(*tasks)
+        assert pool.admissions["image"].items == 0
+
+    asyncio.run(run())

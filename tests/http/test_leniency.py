@@ -1,12 +1,11 @@
 """What clients of this field send in other ways than the document shows, and what that costs.
 
 Each row of what users reported and attackers tried has its test here where it is about a whole
-request: from a body to an answer, over the stand-in towers of test_embedder.
+request: from a body to an answer, over the stand-in towers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ import pytest
 from litapi.errors import (
     BodyTooLarge,
     JsonInvalid,
-    Overloaded,
     RequestInvalid,
     ServiceError,
     TooManyItems,
@@ -29,28 +27,13 @@ from litapi.http.forms import INERT, SHOWN
 from litapi.http.inputs import LARGE
 from litapi.http.request import Incoming
 from litapi.http.routes import ItemsRefused
-from litapi.messages import Job
 from litapi.transport.admission import cost_of
-from tests.http.test_inputs import MULTIPART, form_data
-from tests.http.test_openapi import FORMS
-from tests.http.test_request import Wire, arrive
-from tests.http.test_routes import (
-    BAD,
-    BLUE,
-    DEMO,
-    OCTETS,
-    RED,
-    Desk,
-    b64,
-    body_for,
-    desk,
-    header,
-    row_of,
-    uri,
-)
-from tests.transport.test_pool import Heard, Slow, _pool
+from tests.support.desk import BAD, BLUE, DEMO, OCTETS, RED, Desk, b64, header, row_of, uri
+from tests.support.form_data import MULTIPART, form_data
+from tests.support.forms import FORMS, body_for
+from tests.support.spoilt import ACCEPTS, CONTROLS, spoilt
+from tests.support.wire import Wire, arrive
 
-__all__ = ["desk"]  # a fixture
 MB = 1 << 20
 
 
@@ -395,27 +378,6 @@ def test_images_of_many_patches_count_as_several_items() -> None:
     desk.close()
 
 
-def test_admission_counts_what_patches_cost() -> None:
-    """Two pictures of many patches fill the room of many usual ones; texts cost what they did."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard, max_queue=100)
-        tasks = [
-            asyncio.create_task(pool.submit("image", Job([b"x"] * 2, patches)))
-            for patches in (0, 256, 4096)
-        ]
-        await asyncio.sleep(0)
-        assert pool.admissions["image"].items == 2 + 2 + 2 * cost_of(4096, 256)
-        with pytest.raises(Overloaded):
-            await pool.submit("image", Job([b"x"] * 2, 4096))
-        slow.gate.set()
-        await asyncio.gather(*tasks)
-        assert pool.admissions["image"].items == 0
-
-    asyncio.run(run())
-
-
 # -- many items, long texts, large images ----------------------------------------------------------
 
 
@@ -543,50 +505,6 @@ def test_a_long_string_that_is_no_image_is_refused_for_what_it_is(text: str, cod
 
 
 # -- whatever else comes ---------------------------------------------------------------------------
-
-WORDS: list[Any] = [
-    *("input", "text", "texts", "image", "images", "url", "urls", "labels", "template", "model"),
-    *("encoding_format", "embedding_type", "dimensions", "max_num_patches", "type", "image_url"),
-    *("user", "truncate", "metadata", "detail", "é", "", "a" * 2000),
-]
-LEAVES: list[Any] = [
-    *(None, True, False, 0, 1, -1, 2.0, 2.5, 1e308, 8, 64, 2**70, "", "a", "é" * 700, "\ud83c"),
-    *(uri(RED), b64(RED), "data:;base64,", "http://a/b", "{label}", "float", "base64", "END"),
-    *("a" * 5000, "QUJD" * 60_000, "int8", "binary", DEMO.name),
-]
-ACCEPTS = [
-    *("*/*", "application/json", "application/octet-stream", "application/octet-stream;q=0"),
-    *("application/octet-stream;q=x", ",;,;q", "a/b;q=1.5, */*;q=0.1", "\xff", "", ";" * 500),
-]
-CONTROLS = ["no-store", "max-age=0", "no-cache, no-store", 'private="a, b"', "=", ",,", "\xff", ""]
-
-
-def thing(random: Random, depth: int = 4) -> Any:
-    """Anything that JSON can say, made of what the forms know."""
-    kind = random.random()
-    if depth == 0 or kind < 0.5:
-        return random.choice(LEAVES)
-    count = random.choice([0, 1, 2, 3, 40]) if depth < 4 else random.randrange(5)
-    if kind < 0.75:
-        return [thing(random, depth - 1) for _ in range(count)]
-    return {random.choice(WORDS): thing(random, depth - 1) for _ in range(count)}
-
-
-def spoilt(random: Random, path: str) -> bytes:
-    """A good body with some of it changed, and some of its bytes."""
-    body: Any = dict(body_for(path))
-    for _ in range(random.randrange(3)):
-        body[random.choice([*body, *WORDS])] = thing(random)
-    if random.random() < 0.1:
-        body = thing(random)
-    octets = json.dumps(body, indent=random.choice([None, 1])).encode()
-    octets = random.choice([octets, octets, b"\xef\xbb\xbf" + octets])
-    for _ in range(random.choice([0, 0, 0, 1, 3])):
-        at = random.randrange(len(octets) + 1)
-        octets = (
-            octets[:at] + random.choice([b"", b"\\", b'"', b"[" * 300, b"\xff", b"}"]) + octets[at:]
-        )
-    return octets
 
 
 @pytest.mark.parametrize("seed", range(10))

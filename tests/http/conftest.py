@@ -1,0 +1,16 @@
+"""The desk that most tests of requests ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.desk import Desk
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    running = Desk()
+    yield running
+    running.close()

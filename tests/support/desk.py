@@ -1,0 +1,103 @@
+"""The routes over stand-in towers, and the right vector of every item as it stands in JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from cache import MemoryTier, VectorCache
+from litapi.checkpoint import Checkpoint, fetch
+from litapi.http.answer import Answer
+from litapi.http.embedder import Embedder
+from litapi.http.fetch import Fetcher
+from litapi.http.inputs import Reader
+from litapi.http.routes import Facts, ItemsRefused, Routes
+from litapi.messages import Kind
+from litapi.serving import Service
+from litapi.settings import Settings
+from tests.support.towers import Towers, vector_of
+from tests.support.wire import arrive
+
+DEMO = Checkpoint.open(fetch("", None))
+OCTETS = {"accept": "application/octet-stream"}
+RED, BLUE, BAD = b"a red image", b"a blue image", b"a bad image"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def uri(data: bytes) -> str:
+    return f"data:image/png;base64,{b64(data)}"
+
+
+def row_of(kind: Kind, payload: str | bytes, patches: int = 0) -> list[float]:
+    """The right vector as it stands in JSON, number by number."""
+    return decimals(vector_of(kind, payload, patches, DEMO.dim))
+
+
+def decimals(octets: bytes) -> list[float]:
+    """Raw float32 as the shortest decimals that mean the same."""
+    return [float(str(number)) for number in np.frombuffer(octets, "<f4")]
+
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+class Desk:
+    """The routes of one served checkpoint, in one event loop."""
+
+    def __init__(
+        self, checkpoint: Checkpoint = DEMO, fetcher: Fetcher | None = None, **options: Any
+    ) -> None:
+        settings = Settings.read(options, {})
+        self.towers = Towers({BAD: "image_undecodable", "bad": "item_internal"}, checkpoint.dim)
+        self.service = Service(settings, checkpoint, cache_tiers=("memory",))
+        self.cache = VectorCache(checkpoint.dim, MemoryTier(1 << 20))
+        embedder = Embedder(
+            self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout
+        )
+        routes = Routes(self.service, Reader(settings, fetcher), embedder)
+        self.facts = Facts(self.service)
+        self.table = {**routes.table(), **self.facts.table()}
+        self.runner = asyncio.Runner()
+
+    def post(
+        self,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] | None = None,
+        query: bytes = b"",
+        limit: int = 1 << 20,
+    ) -> Answer:
+        """Ask a route; a body that is not bytes is sent as JSON."""
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        incoming = arrive(content, headers, path=path, query=query, limit=limit)
+        return self.runner.run(self.ask(("POST", path), incoming))
+
+    def get(self, path: str) -> Answer:
+        return self.runner.run(self.ask(("GET", path), arrive(method="GET", path=path)))
+
+    async def ask(self, key: tuple[str, str], incoming: Any) -> Answer:
+        """What the table's route for it answers."""
+        return await self.table.get(key, self.facts.model)(incoming)
+
+    def refusal(self, path: str, body: Any, **more: Any) -> ItemsRefused:
+        """The refusal of a request for its items."""
+        with pytest.raises(ItemsRefused) as caught:
+            self.post(path, body, **more)
+        return caught.value
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def header(answer: Answer, name: bytes) -> bytes:
+    return dict(answer.headers).get(name, b"")

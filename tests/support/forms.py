@@ -1,0 +1,29 @@
+"""The form of each route that embeds, and the documented example of its body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litapi.http.forms import (
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    Form,
+    ScoreRequest,
+)
+
+FORMS: dict[str, type[Form]] = {
+    "/v1/embeddings": EmbeddingsRequest,
+    "/embed_text": EmbedTextRequest,
+    "/embed_image": EmbedImageRequest,
+    "/score": ScoreRequest,
+    "/classify": ClassifyRequest,
+}
+
+
+def body_for(path: str) -> dict[str, Any]:
+    """The documented example of a route."""
+    extra: Any = FORMS[path].model_config["json_schema_extra"]
+    example: dict[str, Any] = extra["examples"][0]
+    return example
