@@ -33,10 +33,10 @@ from typing import Any
 from litserve.loops.base import LitLoop
 
 from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
-from litapi.messages import Job, Reply
+from litapi.messages import Job, JobId, Reply
 from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
-from litapi.transport.port import Fetched, WorkerPort
+from litapi.transport.port import WorkerPort
 from litapi.transport.vitals import BEAT
 
 log = logging.getLogger("siglit.loop")
@@ -50,7 +50,9 @@ AHEAD_BYTES = 32 << 20  # of what is not decoded yet, after which no more is fet
 class Ticket:
     """A job in this worker, filling up row by row."""
 
-    fetched: Fetched
+    job_id: JobId
+    deadline: float
+    sent: float
     rows: list[Embedded | ItemError | None]
     missing: int
     decode_seconds: float = 0.0  # of the part that took longest: parts decode side by side
@@ -162,11 +164,9 @@ class Pipeline:
         while True:
             self._take(self._port.fetch())  # no name keeps a job while the next is waited for
 
-    def _take(self, fetched: Fetched) -> None:
-        job = fetched.job
+    def _take(self, job: Job) -> None:
         count = len(job.items)
-        bare = Job([], job.max_num_patches, job.deadline, job.sent, job.id)
-        ticket = Ticket(Fetched(fetched.consumer, fetched.job_id, bare), [None] * count, count)
+        ticket = Ticket(job.id, job.deadline, job.sent, [None] * count, count)
         if not count:
             self._done.put([ticket])
         for start, part in self._tower.parts(job):
@@ -179,10 +179,10 @@ class Pipeline:
 
     def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
         began = time.monotonic()
-        if began >= part.deadline or not self._port.begin(ticket.fetched):
+        if began >= part.deadline or not self._port.begin(ticket.job_id):
             decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
         else:
-            self._tower.about(ticket.fetched.job_id, start)
+            self._tower.about(ticket.job_id, start)
             decoded = self._tower.decode_request(part)
         now = time.monotonic()
         ticket.decode_seconds = max(ticket.decode_seconds, now - began)
@@ -198,7 +198,7 @@ class Pipeline:
         while True:
             batch = self._shelf.take()
             now = time.monotonic()
-            late = [r for r in batch if now >= r.ticket.fetched.job.deadline]
+            late = [r for r in batch if now >= r.ticket.deadline]
             if late:
                 self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
             self._embed([r for r in batch if r not in late] if late else batch, now)
@@ -258,14 +258,14 @@ class Pipeline:
             self._reply(self._done.get())
 
     def _reply(self, tickets: Sequence[Ticket]) -> None:
-        self._port.send([(ticket.fetched, self._written(ticket)) for ticket in tickets])
+        self._port.send([(ticket.job_id, self._written(ticket)) for ticket in tickets])
 
     def _written(self, ticket: Ticket) -> Reply:
         rows = [row for row in ticket.rows if row is not None]
         reply: Reply = self._tower.encode_response(rows)
         reply.decode_seconds = ticket.decode_seconds
         reply.infer_seconds = ticket.infer_seconds
-        whole = time.monotonic() - ticket.fetched.job.sent
+        whole = time.monotonic() - ticket.sent
         reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
         return reply
 

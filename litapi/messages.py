@@ -1,4 +1,4 @@
-"""What crosses the wire between the front and a worker, and the items a request is made of.
+"""What crosses the wire between an HTTP process and a worker, and the items of a request.
 
 One `Job` goes to a tower for each request, never one for each item; one `Reply` comes back with
 raw float32 rows. Both are plain data: they pickle small, and FastAPI can read and write them too,
@@ -15,7 +15,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict
 
-START, OK = "START", "OK"  # states of a reply, in the words of LitServe's own loops
+JobId = tuple[int, int]  # a slot in the ledger, and the number of the job that owns it
+NO_ID: JobId = (0, 0)
 
 Kind = Literal["text", "image"]
 KINDS: tuple[Kind, ...] = ("text", "image")
@@ -34,15 +35,14 @@ class Job:
 
     `items` are texts, or encoded images (base64 where they came through JSON).
     `max_num_patches` 0 means the checkpoint's own. `deadline` is on the clock of
-    `time.monotonic`, which Linux shares between processes. `id` is
-    its slot in the ledger and its number.
+    `time.monotonic`, which Linux shares between processes, and so is `sent`.
     """
 
     items: list[str] | list[bytes]
     max_num_patches: int = 0
     deadline: float = math.inf
     sent: float = 0.0
-    id: tuple[int, int] | None = None
+    id: JobId = NO_ID  # while it is under way
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from litapi.serving import DEMO_NOTE, Service, seal
 from litapi.settings import Settings
 from litapi.supervisor import DispatchServer, StartError
 from litapi.towers import ImageTower, TextTower
+from litapi.transport.ledger import SLOTS
 from litapi.transport.vitals import THREADS
 
 log = logging.getLogger("siglit.server")
@@ -47,16 +48,15 @@ class EmbedServer(DispatchServer):
     def __init__(
         self, settings: Settings, checkpoint: Checkpoint, quality: Fidelity | None = None
     ) -> None:
-        towers = [
-            tower(settings, checkpoint, PipelinedLoop() if settings.loop == "pipelined" else "auto")
-            for tower in (TextTower, ImageTower)
-        ]
+        towers = [tower(settings, checkpoint, PipelinedLoop()) for tower in (TextTower, ImageTower)]
         super().__init__(towers, device_plan(settings), settings.timeout)
         self.service = Service(settings, checkpoint, quality=quality)
         self.start_timeout = settings.start_timeout
         self.uvicorn_graceful_timeout = settings.drain_timeout
         self.hang_timeout = settings.hang_timeout
         self.decode_timeout = settings.decode_timeout
+        # every item let in may be a job of its own, and a first request is let in beyond the bound
+        self.slots = max(SLOTS, len(towers) * (settings.max_queue + settings.max_items))
         self.decode_threads = settings.decode_threads or THREADS
         self.app = Front(self.service, self.dispatcher, self._cache, self)
         self._process_metrics: ProcessMetrics | None = None

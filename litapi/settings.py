@@ -100,9 +100,6 @@ class Settings(BaseModel):
     image_workers: int = Field(1, ge=1, le=64, description="image workers on each device")
     threads: int = Field(0, ge=0, le=256, description="torch threads of a worker; 0: all cores")
     decode_threads: int = Field(0, ge=0, le=64, description="decoding threads of a worker; 0: auto")
-    loop: Literal["pipelined", "stock"] = Field(
-        "pipelined", description="worker loop: pipelined, or stock (LitServe's own)"
-    )
     text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
     image_batch_patches: int = Field(0, ge=0, description="patch budget of a batch; 0: auto")
 

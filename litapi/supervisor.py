@@ -27,13 +27,8 @@ from litserve.utils import WorkerSetupStatus
 from litapi.http.connection import GuardedServer
 from litapi.process import die_with_parent
 from litapi.transport.channel import Channel
-from litapi.transport.dispatcher import (
-    LIVE,
-    LOST,
-    SLOW,
-    Dispatcher,
-)
-from litapi.transport.ledger import Ledger
+from litapi.transport.dispatcher import LIVE, LOST, SLOW, Dispatcher
+from litapi.transport.ledger import SLOTS, Ledger
 from litapi.transport.vitals import THREADS, Decoding, Vitals, Watcher
 
 log = logging.getLogger("siglit.dispatcher")
@@ -125,6 +120,7 @@ class DispatchServer(LitServer):
         self.linger = 1.0  # seconds in which /readyz says 503 before anything closes
         self.draining = multiprocessing.RawValue("b", 0)
         self._busy: Any = []  # requests being answered, by HTTP process
+        self.slots = SLOTS  # jobs of one HTTP process that may be under way
         self._ledger = Ledger()
         self._seats: list[Seat] = []
         self._sockets: list[Any] = []
@@ -147,7 +143,7 @@ class DispatchServer(LitServer):
         self._shutdown_event = manager.Event()
         self.board = manager.dict()
         self._busy = multiprocessing.RawArray("i", num_api_servers)
-        self._ledger = Ledger(num_api_servers)
+        self._ledger = Ledger(num_api_servers, self.slots)
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path] = Channel()
             api.board = self.board
@@ -348,13 +344,13 @@ class DispatchServer(LitServer):
         seat.born = now
         self.restarts += 1
         self.inference_workers[index] = self.launch_single_inference_worker(seat.api, seat.worker)
-        self._tell(("", (*told, None, seat.worker)))
+        self._tell((*told, seat.worker))
 
     @staticmethod
-    def _farewell(seat: Seat) -> tuple[Any, str]:
+    def _farewell(seat: Seat) -> tuple[str, Any]:
         """What is told about the worker that has left its seat."""
         slow = [(one.job_id, one.item) for one in seat.watcher.still_at(seat.slow)]
-        told = ((seat.kind, slow), SLOW) if seat.slow else (seat.kind, LOST)
+        told = (SLOW, (seat.kind, slow)) if seat.slow else (LOST, seat.kind)
         seat.slow = []
         seat.watcher.forget()
         return told
@@ -379,7 +375,7 @@ class DispatchServer(LitServer):
         live = dict.fromkeys((seat.kind for seat in self._seats), 0)
         for seat in self._seats:
             live[seat.kind] += self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
-        self._tell(("", (live, LIVE, None, None)))
+        self._tell((LIVE, live, None))
 
     def _tell(self, message: Any) -> None:
         for consumer in range(len(self._transport._queues)):

@@ -26,13 +26,12 @@ from litapi.allocator import Traffic
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.logs import configure
-from litapi.messages import Job, Kind, Reply
+from litapi.messages import Job, JobId, Kind, Reply
 from litapi.metrics import held
 from litapi.model.plan import Plan, default_patches
 from litapi.process import die_with_parent
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
-from litapi.transport.ledger import JobId
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
     from litapi.model.encoder import ImageEncoder, TextEncoder
@@ -212,7 +211,7 @@ class Tower(LitAPI):
         if self.vitals is not None:
             self.vitals.beat(self._number)
 
-    def about(self, name: JobId, index: int) -> None:
+    def about(self, job_id: JobId, index: int) -> None:
         """The calling thread decodes this item of a job next."""
 
     @abstractmethod
@@ -372,9 +371,9 @@ class ImageTower(Tower):
             return error
         return Decoded(pixels, pixels.cost, pixels.cost, False)
 
-    def about(self, name: JobId, index: int) -> None:
+    def about(self, job_id: JobId, index: int) -> None:
         """The calling thread decodes this item of a job next."""
-        self._thread.item = name, index
+        self._thread.item = job_id, index
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

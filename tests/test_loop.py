@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import sys
@@ -16,12 +17,11 @@ import pytest
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.errors import ItemError
 from litapi.loop import AHEAD, AHEAD_BYTES, YIELDING, Pipeline, Ready, Shelf, Ticket
-from litapi.messages import Job, Reply
+from litapi.messages import NO_ID, Job, JobId, Reply
 from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
-from litapi.transport.ledger import JobId
-from litapi.transport.port import Fetched
+from litapi.transport.port import Answered
 from tests.conftest import picture
 
 
@@ -29,30 +29,31 @@ class Port:
     """The two ends of a worker, in one process."""
 
     def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[tuple[JobId, Reply]] = queue.SimpleQueue()
         self.together: list[int] = []
         self.left: set[JobId] = set()  # the jobs that nobody waits for
 
-    def fetch(self) -> Fetched:
+    def fetch(self) -> Job:
         """The next job."""
         return self.jobs.get()
 
-    def begin(self, fetched: Fetched) -> bool:
+    def begin(self, job_id: JobId) -> bool:
         """Whether somebody waits."""
-        return fetched.job_id not in self.left
+        return job_id not in self.left
 
-    def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
+    def send(self, replies: Sequence[Answered]) -> None:
         """Keep the replies, and how many came together."""
         self.together.append(len(replies))
-        for fetched, reply in replies:
-            self.replies.put((fetched.job_id, reply))
+        for answered in replies:
+            self.replies.put(answered)
 
     def ask(self, *jobs: Job) -> dict[int, Reply]:
         """Send jobs at once and wait for all their replies, by number."""
         for number, job in enumerate(jobs):
             job.sent = time.monotonic()
-            self.jobs.put(Fetched(0, (0, number), job))
+            job.id = 0, number
+            self.jobs.put(job)
         replies = [self.replies.get(timeout=60) for _ in jobs]
         return {number: reply for (_, number), reply in replies}
 
@@ -243,7 +244,7 @@ def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) ->
 
 
 def _ready(cost: int) -> Ready:
-    ticket = Ticket(Fetched(0, (0, 0), Job([])), [], 0)
+    ticket = Ticket(NO_ID, math.inf, 0.0, [], 0)
     return Ready(ticket, 0, Decoded(None, cost, cost, False))
 
 

@@ -77,7 +77,6 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "decode_mb": (7, "is how much is decoded at once, and refuses"),
     "decode_timeout": (1.0, "refuses what takes longer"),
     "decode_threads": (2, "counts equal decoders"),
-    "loop": ("stock", "calls the same hooks in another order"),
     "text_batch_tokens": (64, "vectors are the same alone or in a batch"),
     "image_batch_patches": (64, "vectors are the same alone or in a batch"),
     "max_queue": (8, "refuses at the door"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bench.rig.port import free_port
-from bench.rig.server_process import ROOT, ServerProcess
+from bench.rig.server_process import ROOT
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
 from litapi.loop import PipelinedLoop
@@ -241,16 +241,6 @@ def test_the_same_apis_run_under_litserve_alone(stock: str, text: TextTower) -> 
     encoded = base64.b64encode(picture(1)).decode()
     images = httpx.post(f"{stock}/image", json={"items": [encoded, "%%%"]}, timeout=60).json()
     assert images["errors"] == {"1": "image_base64_invalid"}
-
-
-def test_the_whole_server_runs_on_the_stock_loop_too() -> None:
-    """`--loop stock`: slower, and the same vectors and errors."""
-    with ServerProcess("--loop", "stock", SIGLIT_REDIS_PRIVATE="off") as server:
-        body = {"images": [base64.b64encode(picture(1)).decode(), "junk"]}
-        answer = httpx.post(f"{server.url}/embed_image", json=body, timeout=60).json()
-        assert [row is None for row in answer["embeddings"]] == [False, True]
-        texts = httpx.post(f"{server.url}/embed_text", json={"texts": ["a", "b"]}, timeout=60)
-        assert len(texts.json()["embeddings"]) == 2
 
 
 def test_draft_decoding_is_used_where_it_is_allowed_and_only_there(checkpoint: Checkpoint) -> None:

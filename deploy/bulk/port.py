@@ -10,9 +10,8 @@ import itertools
 import queue
 from collections.abc import Sequence
 
-from litapi.messages import Job, Reply
-from litapi.transport.ledger import JobId
-from litapi.transport.port import Fetched, WorkerPort
+from litapi.messages import Job, JobId, Reply
+from litapi.transport.port import Answered, WorkerPort
 
 
 class LocalPort(WorkerPort):
@@ -20,28 +19,28 @@ class LocalPort(WorkerPort):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._events = loop
-        self._asked: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._replies: dict[JobId, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count()
 
     async def submit(self, job: Job) -> Reply:
         """The reply to a job; call it in the event loop."""
-        name = 0, next(self._numbers)
-        self._replies[name] = self._events.create_future()
-        self._asked.put(Fetched(0, name, job))
-        return await self._replies[name]
+        job.id = 0, next(self._numbers)
+        self._replies[job.id] = self._events.create_future()
+        self._asked.put(job)
+        return await self._replies[job.id]
 
-    def fetch(self) -> Fetched:
+    def fetch(self) -> Job:
         """The next job; waits without using the CPU."""
         return self._asked.get()
 
-    def begin(self, fetched: Fetched) -> bool:
+    def begin(self, job_id: JobId) -> bool:
         """Always: nobody here leaves."""
-        del fetched
+        del job_id
         return True
 
-    def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
+    def send(self, replies: Sequence[Answered]) -> None:
         """Hand each reply to whoever waits for it in the event loop."""
-        for fetched, reply in replies:
-            future = self._replies.pop(fetched.job_id)
+        for job_id, reply in replies:
+            future = self._replies.pop(job_id)
             self._events.call_soon_threadsafe(future.set_result, reply)

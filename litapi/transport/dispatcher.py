@@ -1,10 +1,9 @@
 """An HTTP process's end of the queues: submit jobs, await replies, resubmit a lost worker's jobs.
 
 Nothing is lost: a worker notes in the `Ledger` that it holds a job as soon as it does, so the jobs
-of a dead worker are known. (LitServe's own loops say START instead, in a message.) A job that a
-worker took and could not note before it died belongs to nobody; the queue is first in, first out,
-so a probe that comes through shows which earlier jobs were swallowed. Embeddings are idempotent,
-so sending one twice is harmless.
+of a dead worker are known. A job that a worker took and could not note before it died belongs to
+nobody; the queue is first in, first out, so a probe that comes through shows which earlier jobs
+were swallowed. Embeddings are idempotent, so sending one twice is harmless.
 
 Jobs that a worker had begun when it died are suspects. Suspects are retried item by item and one at
 a time, so the next crash identifies the item, and it is quarantined. If the worker had begun other
@@ -32,13 +31,13 @@ from litapi.errors import (
     DeadlineExceeded,
     ImageTooSlow,
     ItemError,
-    ItemInternal,
     ItemQuarantined,
+    ServiceError,
     WorkerLost,
 )
-from litapi.messages import OK, START, Job, Kind, Reply, joined
+from litapi.messages import NO_ID, Job, JobId, Kind, Reply, joined
 from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
-from litapi.transport.ledger import JobId, Ledger
+from litapi.transport.ledger import Ledger
 from litapi.transport.port import REPLIES
 
 log = logging.getLogger("siglit.dispatcher")
@@ -49,7 +48,7 @@ SUSPECT = 2  # workers that died with a job in hand, though none had begun with 
 PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 LOST = "LOST"  # control message: a worker died
-SLOW = "SLOW"  # control message: a worker was replaced, with the names and items that it was for
+SLOW = "SLOW"  # control message: a worker was replaced, with the jobs and items that it was for
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
 
 
@@ -60,7 +59,6 @@ class Pending:
     kind: Kind
     job: Job
     future: asyncio.Future[Reply]
-    worker: int | None = None  # which worker said START, where one says it
     losses: int = 0  # how many workers died with it
     held: bool = False  # it waits until no other suspect is under way
     alone: bool = False  # no other suspect is
@@ -83,12 +81,11 @@ class Dispatcher:
     """
 
     def __init__(
-        self, queues: Mapping[str, Channel], inbox: Channel, consumer: int, ledger: Ledger
+        self, queues: Mapping[str, Channel], inbox: Channel, process: int, ledger: Ledger
     ) -> None:
         self._queues = queues
         self._inbox = inbox
-        self._consumer = consumer
-        self._slots = ledger.slots(consumer)
+        self._slots = ledger.slots(process)
         self._pending: dict[JobId, Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
@@ -116,15 +113,12 @@ class Dispatcher:
 
     def begun(self, job: Job) -> bool:
         """Whether a worker has begun with this job."""
-        return job.id is not None and self._slots.begun(job.id)
+        return self._slots.begun(job.id)
 
     def depth(self, kind: Kind) -> int:
         """Jobs of this process that no worker has taken yet."""
-        mine = [(job_id, p) for job_id, p in self._pending.items() if p.kind == kind]
-        return sum(self._holder(job_id, p) is None for job_id, p in mine)
-
-    def _holder(self, job_id: JobId, pending: Pending) -> int | None:
-        return self._slots.holder(job_id) if pending.worker is None else pending.worker
+        holder = self._slots.holder
+        return sum(p.kind == kind and holder(job_id) is None for job_id, p in self._pending.items())
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """The reply to `job`. Items over which workers keep dying are named in its errors.
@@ -133,7 +127,7 @@ class Dispatcher:
 
         Raises:
             DeadlineExceeded: no reply by `job.deadline`.
-            ItemInternal: the worker answered with an error of its own.
+            Overloaded: more jobs are under way than the ledger has slots.
         """
         return await self._submit(kind, job)
 
@@ -174,55 +168,46 @@ class Dispatcher:
         patience = loop.call_later(left, pending.give_up, DeadlineExceeded())
         try:
             if losses:
-                self._hold(job_id, pending)
+                self._hold(pending)
             else:
-                await self._put(job_id, pending)
+                await self._put(pending)
             return await future
         finally:
             patience.cancel()
             self._pending.pop(job_id, None)
             self._slots.give_back(job_id)
-            job.id = None
+            job.id = NO_ID
             for parcel in pending.parcels:
                 parcel.take_back()
 
-    async def _put(self, job_id: JobId, pending: Pending) -> None:
-        pending.job.sent = time.monotonic()
-        message = (self._consumer, job_id, pending.job.sent, pending.job)
-        channel = self._queues[pending.kind]
-        if sum(map(len, pending.job.items)) < INLINE_BYTES:
-            channel.put(message)
+    async def _put(self, pending: Pending) -> None:
+        job, channel = pending.job, self._queues[pending.kind]
+        job.sent = time.monotonic()
+        if sum(map(len, job.items)) < INLINE_BYTES:
+            channel.put(job)
         else:
-            parcel = Parcel(message)
+            parcel = Parcel(job)
             pending.parcels.append(parcel)
             await asyncio.get_running_loop().run_in_executor(None, channel.post, parcel)
 
     # -- receiving -----------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        for job_id, (data, status, _, worker) in self._inbox.take(BURST):
-            self._deliver(job_id, data, status, worker)
+        for status, told, worker in self._inbox.take(BURST):
+            if status == REPLIES:
+                for job_id, reply in told:
+                    self._replied(job_id, reply)
+            elif status == LIVE:
+                self._told_live(told)
+            elif status == LOST:
+                self._lost(told, worker)
+            elif status == SLOW:
+                self._lost(told[0], worker, dict(told[1]))
 
-    def _deliver(self, job_id: JobId, data: Any, status: str, worker: int | None) -> None:
-        if status == REPLIES:
-            for name, reply in data:
-                self._deliver(name, reply, OK, worker)
-        elif status == LOST:
-            self._lost(data, worker)
-        elif status == SLOW:
-            self._lost(data[0], worker, dict(data[1]))
-        elif status == LIVE:
-            self._told_live(data)
+    def _replied(self, job_id: JobId, reply: Reply) -> None:
         pending = self._pending.get(job_id)
-        if pending is None or pending.future.done():
-            return
-        if status == START:
-            pending.worker = worker
-        elif status == OK and isinstance(data, Reply):
-            pending.future.set_result(data)
-        else:
-            log.error("a worker answered a job with an error of its own")
-            pending.future.set_exception(ItemInternal())
+        if pending is not None and not pending.future.done():
+            pending.future.set_result(reply)
 
     def _told_live(self, live: dict[str, int]) -> None:
         self.live.update(live)
@@ -233,26 +218,27 @@ class Dispatcher:
             elif self._whole[kind] == math.inf:
                 self._whole[kind] = time.monotonic()
 
-    def _lost(self, kind: Kind, worker: int | None, slow: dict[JobId, int] | None = None) -> None:
+    def _lost(self, kind: Kind, worker: int, slow: dict[JobId, int] | None = None) -> None:
         self.losses += 1
         self._whole[kind] = math.inf
-        mine = [(job_id, p) for job_id, p in self._pending.items() if p.kind == kind]
-        holders = {job_id: self._holder(job_id, p) for job_id, p in mine}
-        fell = [
-            (job_id, p) for job_id, p in mine if worker is not None and holders[job_id] == worker
-        ]
-        begun = {job_id for job_id, _ in fell if self._slots.begun(job_id)}
-        for job_id, pending in fell:
-            if slow is not None and job_id in slow:
+        mine = {job_id: p for job_id, p in self._pending.items() if p.kind == kind}
+        fell = [p for job_id, p in mine.items() if self._slots.holder(job_id) == worker]
+        begun = sum(self._slots.begun(p.job.id) for p in fell)
+        for pending in fell:
+            job_id = pending.job.id
+            if slow is None:
+                self._again(pending, self._slots.begun(job_id), proves=begun == 1)
+            elif job_id in slow:
                 pending.give_up(TookTooLong(slow[job_id]))
-            elif slow is not None:
-                pending.worker = None
-                self._slots.again(job_id)
-                self._spawn(self._put(job_id, pending))
             else:
-                self._again(job_id, pending, job_id in begun, proves=len(begun) == 1)
-        waiting = [job_id for job_id, p in mine if self._holder(job_id, p) is None and not p.held]
-        self._spawn(self._find_swallowed(kind, waiting))
+                self._slots.again(job_id)
+                self._spawn(self._put(pending))
+        self._spawn(self._find_swallowed(kind, [job_id for job_id in mine if self._lies(job_id)]))
+
+    def _lies(self, job_id: JobId) -> bool:
+        """Whether the job is in the channel, as far as anybody has noted."""
+        pending = self._pending.get(job_id)
+        return pending is not None and not pending.held and self._slots.holder(job_id) is None
 
     async def _find_swallowed(self, kind: Kind, waiting: list[JobId]) -> None:
         """Send again what the dead worker had taken from the queue without a word.
@@ -260,37 +246,34 @@ class Dispatcher:
         Whatever waited before a probe that comes through was handed out by then. If the next worker
         dies with the probe, its loss sends another.
         """
-        with contextlib.suppress(DeadlineExceeded, WorkerLost):
+        with contextlib.suppress(ServiceError):
             await self._send(kind, Job([], deadline=time.monotonic() + PROBE_PATIENCE))
-        for job_id in waiting:
-            pending = self._pending.get(job_id)
-            if pending is not None and not pending.held and self._holder(job_id, pending) is None:
-                self._spawn(self._put(job_id, pending))
+        for job_id in filter(self._lies, waiting):
+            self._spawn(self._put(self._pending[job_id]))
 
-    def _again(self, job_id: JobId, pending: Pending, begun: bool, proves: bool) -> None:
-        pending.worker = None
+    def _again(self, pending: Pending, begun: bool, proves: bool) -> None:
         pending.losses += 1
-        self._slots.again(job_id)
+        self._slots.again(pending.job.id)
         suspect = begun or pending.losses >= SUSPECT
         proven = pending.losses >= PROVEN or (pending.alone and begun and proves)
         if proven or (suspect and len(pending.job.items) > 1):
             pending.give_up(WorkerLost())
         elif pending.alone or not suspect:
-            self._spawn(self._put(job_id, pending))
+            self._spawn(self._put(pending))
         else:
-            self._hold(job_id, pending)
+            self._hold(pending)
 
-    def _hold(self, job_id: JobId, pending: Pending) -> None:
+    def _hold(self, pending: Pending) -> None:
         pending.held = True
-        self._spawn(self._put_alone(job_id, pending))
+        self._spawn(self._put_alone(pending))
 
-    async def _put_alone(self, job_id: JobId, pending: Pending) -> None:
+    async def _put_alone(self, pending: Pending) -> None:
         """Send a suspect once no other one is under way, and let the next go when it has ended."""
         async with self._lanes[pending.kind]:
             if pending.future.done():
                 return
             pending.held, pending.alone = False, True
-            await self._put(job_id, pending)
+            await self._put(pending)
             await asyncio.wait([pending.future])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from litapi.messages import START, Job, Reply
+from litapi.messages import Job, JobId, Reply
 from litapi.transport.channel import INLINE_BYTES, Channel
-from litapi.transport.ledger import JobId, Ledger
+from litapi.transport.ledger import Ledger
 
 MESSAGE_BYTES = INLINE_BYTES // 2  # of vectors, after which another message begins
-REPLIES = "REPLIES"  # names and replies of several jobs
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A job in a worker, with the address its reply goes to."""
-
-    consumer: int
-    job_id: JobId
-    job: Job
+REPLIES = "REPLIES"  # a message from a worker: ids and replies of several jobs
+Answered = tuple[JobId, Reply]
 
 
 class Transport(Protocol):
@@ -39,39 +30,33 @@ class WorkerPort:
         self._transport = transport
         self._ledger = ledger
 
-    def fetch(self) -> Fetched:
+    def fetch(self) -> Job:
         """The next job that somebody waits for; waits without using the CPU, and notes it."""
         while True:
-            consumer, job_id, _, job = self._jobs.get()
-            if job_id is None:  # LitServe's own stop signal: the process is about to be ended
-                continue
-            if self._ledger.wanted(job_id):
-                if not self._ledger.hold(job_id, self._worker):
-                    self._answer(consumer, job_id, None, START)
-                return Fetched(consumer, job_id, job)
+            job = self._jobs.get()
+            # anything else is LitServe's own stop signal: the process is about to be ended
+            if isinstance(job, Job) and self._ledger.wanted(job.id):
+                self._ledger.hold(job.id, self._worker)
+                return job
 
-    def begin(self, fetched: Fetched) -> bool:
+    def begin(self, job_id: JobId) -> bool:
         """Whether somebody still waits for the job; from then on it counts as begun."""
-        return self._ledger.begin(fetched.job_id)
+        return self._ledger.begin(job_id)
 
-    def send(self, replies: Sequence[tuple[Fetched, Reply]]) -> None:
+    def send(self, replies: Sequence[Answered]) -> None:
         """Send replies to where their jobs came from, those of one process together."""
-        together: dict[int, list[tuple[JobId, Reply]]] = {}
-        for fetched, reply in replies:
-            together.setdefault(fetched.consumer, []).append((fetched.job_id, reply))
-        for consumer, mine in together.items():
+        together: dict[int, list[Answered]] = {}
+        for job_id, reply in replies:
+            together.setdefault(self._ledger.process(job_id), []).append((job_id, reply))
+        for process, mine in together.items():
             for part in _parted(mine):
-                self._answer(consumer, "", part, REPLIES)
-
-    def _answer(self, consumer: int, job_id: Any, data: Any, status: str) -> None:
-        """As LitServe's loops do, but for the kind of response: an enum is slow to unpickle."""
-        self._transport.send((job_id, (data, status, None, self._worker)), consumer_id=consumer)
+                self._transport.send((REPLIES, part, self._worker), consumer_id=process)
 
 
-def _parted(replies: Sequence[tuple[JobId, Reply]]) -> Iterator[list[tuple[JobId, Reply]]]:
+def _parted(replies: Sequence[Answered]) -> Iterator[list[Answered]]:
     part, size = [], 0
-    for name, reply in replies:
-        part.append((name, reply))
+    for job_id, reply in replies:
+        part.append((job_id, reply))
         size += len(reply.vectors)
         if size > MESSAGE_BYTES:
             yield part

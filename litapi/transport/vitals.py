@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from litapi.transport.ledger import JobId
+from litapi.messages import JobId
 
 THREADS = 16  # decode threads of a worker that are watched; no more are started by default
 BEAT = 1.0  # seconds between two signs of life

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litapi.transport.ledger import SLOTS, JobId, Ledger
+from litapi.errors import Overloaded
+from litapi.messages import JobId
+from litapi.transport.ledger import Ledger
 
 
 def test_a_job_is_wanted_until_it_is_given_back() -> None:
@@ -42,7 +45,7 @@ def test_a_job_is_with_the_worker_that_took_it_last_until_that_one_is_lost() -> 
     name = slots.take()
     assert slots.holder(name) is None
     for worker in (0, 65_000, 3):
-        assert ledger.hold(name, worker)
+        ledger.hold(name, worker)
         assert slots.holder(name) == worker
     slots.again(name)
     assert slots.holder(name) is None
@@ -56,19 +59,10 @@ def test_a_worker_that_notes_a_job_too_late_does_not_note_the_next_one_of_its_pl
     old = slots.take()
     slots.give_back(old)
     new = slots.take()
-    assert ledger.hold(old, 2)
+    ledger.hold(old, 2)
     assert slots.holder(new) is None
-    assert ledger.hold(new, 1)
+    ledger.hold(new, 1)
     assert slots.holder(new) == 1
-
-
-def test_who_has_a_job_without_a_place_must_be_told() -> None:
-    """Nothing is noted, and the caller knows it."""
-    ledger = Ledger()
-    slots = ledger.slots()
-    beyond = [slots.take() for _ in range(SLOTS + 1)][-1]
-    assert not ledger.hold(beyond, 0)
-    assert slots.holder(beyond) is None
 
 
 def test_a_place_that_has_another_job_now_does_not_speak_for_the_one_before() -> None:
@@ -85,20 +79,18 @@ def test_a_place_that_has_another_job_now_does_not_speak_for_the_one_before() ->
     assert not slots.begun(new)
 
 
-def test_a_job_without_a_place_is_never_dropped() -> None:
-    """Where all places are taken, work is done that may be in vain, and nothing is lost."""
-    ledger = Ledger()
-    slots = ledger.slots()
-    names = [slots.take() for _ in range(SLOTS + 2)]
-    assert len(set(names)) == len(names)
-    beyond = names[-1]
-    slots.give_back(beyond)
-    assert ledger.wanted(beyond)
-    assert ledger.begin(beyond)
-    slots.again(beyond)
-    slots.give_back(names[0])
-    assert not ledger.wanted(names[0])
-    assert ledger.wanted(slots.take())
+def test_each_process_has_slots_of_its_own_and_a_job_beyond_them_is_refused() -> None:
+    """A slot that is given back serves the next job; the id tells which process sent it."""
+    ledger = Ledger(2, size=3)
+    for process in range(2):
+        slots = ledger.slots(process)
+        ids = [slots.take() for _ in range(3)]
+        assert len(set(ids)) == 3
+        assert {ledger.process(one) for one in ids} == {process}
+        with pytest.raises(Overloaded):
+            slots.take()
+        slots.give_back(ids[1])
+        assert slots.take()[0] == ids[1][0]
 
 
 def test_the_jobs_of_a_process_that_died_are_wanted_no_more() -> None:
@@ -113,7 +105,7 @@ def test_the_jobs_of_a_process_that_died_are_wanted_no_more() -> None:
 
 
 def _begin(ledger: Ledger, name: JobId) -> None:
-    assert ledger.hold(name, 7)
+    ledger.hold(name, 7)
     assert ledger.begin(name)
 
 

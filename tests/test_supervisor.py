@@ -1,0 +1,182 @@
+"""The main process: contracts with LitServe's private parts, and places that are filled again."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import litserve
+import pytest
+from litserve import LitServer
+from litserve.loops.loops import inference_worker
+from litserve.utils import WorkerSetupStatus
+
+from litapi.supervisor import (
+    LONGEST_PAUSE,
+    RETRY_AFTER,
+    YOUNG,
+    DispatchServer,
+    Revival,
+    Seat,
+    ended,
+)
+from litapi.transport.vitals import Vitals
+
+# -- contracts: what a new LitServe must not change unnoticed
+
+
+def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> None:
+    """Another version fails here first, with this file as the list of what to read again."""
+    assert litserve.__version__ == "0.2.19"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("_inference_workers_config_for_api", ["self", "api_path"]),
+        ("_init_manager", ["self", "num_api_servers"]),
+        ("verify_worker_status", ["self"]),
+        ("launch_inference_worker", ["self", "lit_api"]),
+        ("launch_single_inference_worker", ["self", "lit_api", "worker_id"]),
+        ("_start_worker_monitoring", ["self", "manager", "uvicorn_workers"]),
+        (
+            "_perform_graceful_shutdown",
+            ["self", "manager", "uvicorn_workers", "shutdown_reason"],
+        ),
+        (
+            "_start_server",
+            [
+                "self",
+                "port",
+                "num_uvicorn_servers",
+                "log_level",
+                "sockets",
+                "uvicorn_worker_type",
+                "kwargs",
+            ],
+        ),
+    ],
+)
+def test_the_methods_that_are_overridden_have_their_signatures(
+    name: str, parameters: list[str]
+) -> None:
+    """An override that is never called again would be a silent loss of everything it does."""
+    assert list(inspect.signature(getattr(LitServer, name)).parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "self._init_manager(num_api_servers)",
+        "self.launch_inference_worker(lit_api)",
+        "self.verify_worker_status()",
+        "self._start_server(",
+        "self._start_worker_monitoring(manager, uvicorn_workers)",
+        "self._shutdown_event.wait()",
+        "self._perform_graceful_shutdown(manager, uvicorn_workers, shutdown_reason)",
+        "config.bind_socket()",
+    ],
+)
+def test_run_still_calls_what_is_overridden(call: str) -> None:
+    """`run` goes through each of the overridden steps."""
+    assert call in inspect.getsource(LitServer.run)
+
+
+def test_workers_are_started_with_the_arguments_that_the_loop_expects() -> None:
+    """The worker function's parameters, and where it says READY and ERROR."""
+    assert list(inspect.signature(inference_worker).parameters) == [
+        "lit_api",
+        "device",
+        "worker_id",
+        "request_queue",
+        "transport",
+        "workers_setup_status",
+        "callback_runner",
+        "restart_workers",
+    ]
+    source = inspect.getsource(inference_worker)
+    assert 'os.environ["LITSERVE_WORKER_ID"] = str(worker_id)' in source
+    assert 'workers_setup_status[f"{endpoint}_{worker_id}"] = WorkerSetupStatus.READY' in source
+    assert "loop._restart_workers = restart_workers" in source
+    assert {WorkerSetupStatus.READY, WorkerSetupStatus.ERROR, WorkerSetupStatus.STARTING}
+
+
+# -- places that stay empty ------------------------------------------------------------------------
+
+
+class Places(DispatchServer):
+    """Two text workers, of which the first does not load; nothing is started."""
+
+    def __init__(self, other: WorkerSetupStatus, alive: bool = True) -> None:
+        api = SimpleNamespace(vitals=Vitals(workers=2))
+        self._seats = [Seat(cast("Any", api), "text", number) for number in range(2)]
+        dead, second = (SimpleNamespace(is_alive=lambda a=a: a, pid=0) for a in (False, alive))
+        self.inference_workers = [dead, second]
+        self.workers_setup_status = cast(
+            "Any", {"text_0": WorkerSetupStatus.ERROR, "text_1": other}
+        )
+        self.board = {"text_0_failure": "the card is gone"}
+        self._stopping = threading.Event()
+        self.restarts = 0
+        self.failed: list[str] = []
+
+    def _fail(self, reason: str) -> None:
+        self.failed.append(reason)
+
+    def _tell(self, message: Any) -> None:
+        pass
+
+    def launch_single_inference_worker(self, *_: Any) -> Any:
+        return self.inference_workers[0]
+
+    def fail_to_load(self, times: int) -> None:
+        for _ in range(times):
+            self._seats[0].not_before = 0.0
+            self._refill(0, self._seats[0], WorkerSetupStatus.ERROR)
+
+
+def test_one_worker_that_no_longer_loads_is_not_the_end_of_the_others() -> None:
+    """A lost card beside a sound one: its place is tried again, now and then."""
+    places = Places(WorkerSetupStatus.READY)
+    places.fail_to_load(5)
+    assert places.failed == []
+    assert places.restarts == 5
+    assert places._seats[0].not_before > time.monotonic() + RETRY_AFTER / 2
+
+
+@pytest.mark.parametrize(
+    ("other", "alive"), [(WorkerSetupStatus.ERROR, True), (WorkerSetupStatus.READY, False)]
+)
+def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
+    other: WorkerSetupStatus, alive: bool
+) -> None:
+    """After the third time: a loop would hide it."""
+    places = Places(other, alive)
+    places.fail_to_load(2)
+    assert places.failed == []
+    places.fail_to_load(1)
+    assert places.failed == ["the card is gone"]
+
+
+def test_an_http_process_that_dies_young_is_started_ever_later() -> None:
+    """At once the first time; one that dies four times a second would fill log and CPU."""
+    revival = Revival()
+    pauses = []
+    for pid in range(9):
+        pauses.append(revival.died(pid))
+        revival.born = time.monotonic()
+    assert pauses[0] == 0.0
+    assert pauses[1:] == [min(LONGEST_PAUSE, 2.0**n) for n in range(8)]
+    revival.born = time.monotonic() - 2 * YOUNG
+    assert revival.died(99) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(-7, "SIGBUS"), (-9, "SIGKILL"), (3, "exit code 3"), (-99, "signal 99")]
+)
+def test_the_end_of_a_process_is_named(code: int, said: str) -> None:
+    """A log line says of what it died."""
+    assert ended(code) == said
