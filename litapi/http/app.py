@@ -23,7 +23,6 @@ from cache import VectorCache
 from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
 from litapi.http.access import Access
 from litapi.http.answer import Answer
-from litapi.http.connection import WHOLE
 from litapi.http.embedder import Embedder
 from litapi.http.health import Health
 from litapi.http.inputs import Reader
@@ -291,11 +290,10 @@ async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Sen
 
 def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
     """Whether the server below could take the answer in one piece, and did."""
-    whole = incoming.extensions.get(WHOLE)
-    if whole is None or incoming.method == "HEAD":
+    if incoming.method == "HEAD":
         return False
     head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)
-    return bool(whole(incoming.scope, answer.status, head, answer.body))
+    return incoming.connection.send_whole(incoming.scope, answer.status, head, answer.body)
 
 
 def _log_request(label: str, method: str, status: int, seconds: float, request_id: bytes) -> None:

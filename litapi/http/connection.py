@@ -51,7 +51,7 @@ from litapi.errors import (
 )
 from litapi.http.answer import Answer
 from litapi.http.held import SMALL, Answers, Bodies, Trim
-from litapi.http.request import BODY, HOLD, LEFT, ClientGone
+from litapi.http.request import CONNECTION, ClientGone, Connection, Scope
 from litapi.metrics import connection_refused
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("siglit.guard")
 
-WHOLE = "siglit.whole"  # the extension of the ASGI scope by which an answer goes out in one write
 SLICE = 50  # connections looked at before others get a turn
 AT_ONCE = 1 << 10  # bytes that are parsed at once; as many requests ahead may be in them
 PIECE = 256  # bytes of more than that which are parsed at once ...
@@ -84,7 +83,7 @@ class Patience:
     answers_bytes: int = 64 << 20  # of all large answers that clients have not taken
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(HttpToolsProtocol, Connection):
     """uvicorn's httptools protocol with limits; give it, or a `guarded` one, to uvicorn as `http=`.
 
     A client that broke a limit reads an error of the shared form: 408 `request_timeout`,
@@ -115,12 +114,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deaf = False  # what still arrives is thrown away
         self._watch = _Watch(self.loop.time())
         self._leaves: list[asyncio.Future[type[Exception]]] = []  # told that the client left
-        self._extensions: Any = {
-            WHOLE: self._send_whole,
-            BODY: self._taken_whole,
-            LEFT: self._watched,
-            HOLD: self._holds,
-        }
+        self._extensions: Any = {CONNECTION: self}
         super().connection_made(cast("asyncio.Transport", self._door))
         self.flow = _Flow(self.transport, self.pipeline)
         sweep.wake()
@@ -301,11 +295,10 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._heavy:
                 self._sweep.bodies.drop(id(cycle.scope))
 
-    def _taken_whole(self, scope: Any) -> bytes | None:
-        """What the first `receive` of a request would give, where that is its whole body.
+    # -- what a request may ask for beyond ASGI ------------------------------------------------
 
-        None: ask `receive`; not all has come, or the client has asked on without an answer.
-        """
+    def take_body(self, scope: Scope) -> bytes | None:
+        """What the first `receive` would give, where that is the whole body."""
         cycle = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
@@ -314,25 +307,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         return body
 
-    def _holds(self, scope: Any, size: int) -> bool:
-        """The application holds so many bytes more for its request. False: it is to refuse it."""
-        del scope  # a middleware may have made another one of it
-        if self._running is None:
-            return True
-        self._heavy = True
-        return self._sweep.bodies.add(id(self._running.scope), size)
-
-    def overloads(self) -> None:
-        """Its body is the one that memory is taken from, unless it came whole since the sweep."""
-        if self._awaited() is Awaited.BODY:
-            self._refuse_body()
-
-    def _refuse_body(self) -> None:
-        self._sweep.bodies.drop(id(self.cycle.scope))
-        self._end(Overloaded())
-
-    def _watched(self, scope: Any) -> asyncio.Future[type[Exception]] | None:
-        """Done once the client has hung up. None: ask `receive`, as with the body."""
+    def watch(self, scope: Scope) -> asyncio.Future[type[Exception]] | None:
+        """None under the same conditions as the body."""
         cycle = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
@@ -341,12 +317,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._leaves.append(left)
         return left
 
-    def _send_whole(self, scope: Any, status: int, head: bytes, body: bytes) -> bool:
-        """An answer in one write, where uvicorn makes two and reads every header again.
+    def hold(self, size: int) -> bool:
+        """These bytes are those of a body that was decompressed."""
+        if self._running is None:
+            return True
+        self._heavy = True
+        return self._sweep.bodies.add(id(self._running.scope), size)
 
-        `head` is header lines with their line ends, a content-length among them. False: not now,
-        send it as ASGI has it; the client is slow or gone, an answer has begun, or the client has
-        asked on without waiting for this one.
+    def send_whole(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
+        """In one write, where uvicorn makes two and reads every header again.
+
+        False also where the client is slow or gone, or an answer has begun.
         """
         cycle = self.cycle
         if (
@@ -366,6 +347,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self._door.close()
         cycle.on_response()
         return True
+
+    def overloads(self) -> None:
+        """Its body is the one that memory is taken from, unless it came whole since the sweep."""
+        if self._awaited() is Awaited.BODY:
+            self._refuse_body()
+
+    def _refuse_body(self) -> None:
+        self._sweep.bodies.drop(id(self.cycle.scope))
+        self._end(Overloaded())
 
     def shutdown(self) -> None:
         """A whole request is still answered; whatever else is there is closed at once."""

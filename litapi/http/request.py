@@ -23,15 +23,10 @@ from litapi.errors import BodyTooLarge, Overloaded, RequestInvalid
 from litapi.http.inflate import Inflate
 from litapi.http.large import LongString
 
-# Extensions of the scope, each to be called with the scope; each may give None.
-BODY = "siglit.body"  # the whole body of a request
-LEFT = "siglit.left"  # a future that is done, with a `ClientGone`, once the client has hung up
-HOLD = "siglit.hold"  # with a size: this many bytes more are held; False: refuse the request
+CONNECTION = "siglit.connection"  # the extension of the ASGI scope that has a `Connection`
 MOST_DIGITS = 18  # of a content length that may be meant
 ENCODED = b"content-encoding"
 LISTS = frozenset({b"accept", b"cache-control"})  # headers of which all lines count
-
-_NONE: dict[str, Any] = {}
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -41,6 +36,37 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 class ClientGone(Exception):
     """The client hung up; nobody is left to answer."""
+
+
+class Connection:
+    """What the server does for a request beyond ASGI. As it stands here: nothing.
+
+    Each method takes the request's scope, and declines where that is not the scope of the
+    connection's current request: another one is pipelined behind it, or a middleware copied it.
+    """
+
+    def take_body(self, scope: Scope) -> bytes | None:
+        """The whole body, once. None: ask `receive`."""
+
+    def watch(self, scope: Scope) -> asyncio.Future[type[Exception]] | None:
+        """Done, with `ClientGone`, once the client has hung up. None: ask `receive`."""
+
+    def hold(self, size: int) -> bool:
+        """Count `size` bytes more as held for the running request. False: refuse it."""
+        del size
+        return True
+
+    def send_whole(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
+        """Send an answer in one write. False: nothing was sent, use `send`.
+
+        `head` is header lines with their line ends, a content-length among them.
+        """
+        del scope, status, head, body
+        return False
+
+
+_PLAIN = Connection()
+_NONE: dict[str, Any] = {}
 
 
 class Incoming:
@@ -54,7 +80,7 @@ class Incoming:
         "_body",
         "_receive",
         "_seen",
-        "extensions",
+        "connection",
         "headers",
         "large",
         "limit",
@@ -82,7 +108,7 @@ class Incoming:
         self._body: bytes | None = None
         self._seen = 0
         self._receive = receive
-        self.extensions: dict[str, Any] = scope.get("extensions", _NONE)  # of the server below
+        self.connection: Connection = scope.get("extensions", _NONE).get(CONNECTION, _PLAIN)
 
     def header(self, name: bytes) -> str:
         """The value of a header by its lower-case name, or the empty string."""
@@ -121,13 +147,13 @@ class Incoming:
             yield await self._piece()
 
     async def _inflated(self, inflate: Inflate) -> AsyncGenerator[bytes, None]:
-        size, hold = 0, self.extensions.get(HOLD)
+        size = 0
         while not self.whole:
             for piece in inflate.feed(await self._piece()):
                 size += len(piece)
                 if size > self.limit:
                     raise BodyTooLarge
-                if hold is not None and not hold(self.scope, len(piece)):
+                if not self.connection.hold(len(piece)):
                     raise Overloaded
                 yield piece
                 await asyncio.sleep(0)  # a few bytes may become many steps
@@ -140,8 +166,7 @@ class Incoming:
             BodyTooLarge: as `chunks`.
         """
         if self._body is None and not self._seen and ENCODED not in self.headers:
-            take = self.extensions.get(BODY)
-            body: bytes | None = take(self.scope) if take else None
+            body = self.connection.take_body(self.scope)
             if body is not None:
                 if len(body) > self.limit:
                     raise BodyTooLarge
@@ -161,8 +186,7 @@ class Incoming:
 
     def gone(self) -> asyncio.Future[type[Exception]]:
         """Done once the client has hung up; its caller's to cancel. Only for a whole body."""
-        watch = self.extensions.get(LEFT)
-        left: asyncio.Future[type[Exception]] | None = watch(self.scope) if watch else None
+        left = self.connection.watch(self.scope)
         return asyncio.ensure_future(self._gone()) if left is None else left
 
     async def _gone(self) -> type[Exception]:

@@ -33,7 +33,6 @@ from bench.rig.server_process import resident_mb
 from litapi.errors import ServiceError
 from litapi.http.answer import Answer
 from litapi.http.connection import (
-    WHOLE,
     GuardedProtocol,
     GuardedServer,
     Patience,
@@ -94,7 +93,7 @@ async def _whole(incoming: Incoming, send: Send) -> None:
     """As `_echo`, or before the body is read, through the extension."""
     body = b"" if incoming.query else await incoming.body()
     head = b"content-length: %d\r\n" % len(body)
-    if not incoming.scope["extensions"][WHOLE](incoming.scope, 200, head, body):
+    if not incoming.connection.send_whole(incoming.scope, 200, head, body):
         await _answer(Answer(body, headers=[]), send)
 
 
@@ -107,7 +106,8 @@ async def _at_once(incoming: Incoming, send: Send) -> None:
 
 async def _tasks(incoming: Incoming, send: Send) -> None:
     """How many requests uvicorn takes for unfinished, and how many clients left."""
-    protocol = incoming.scope["extensions"][WHOLE].__self__
+    protocol = incoming.connection
+    assert isinstance(protocol, GuardedProtocol)
     await _answer(Answer.json([len(protocol.tasks), len(_LEFT)]), send)
 
 
@@ -138,7 +138,7 @@ _LEFT: list[type[Exception]] = []
 
 
 async def _twice(incoming: Incoming, send: Send) -> None:
-    whole = incoming.scope["extensions"][WHOLE]
+    whole = incoming.connection.send_whole
     said = [whole(incoming.scope, 200, b"content-length: 1\r\n", b"a") for _ in range(2)]
     assert said == [True, False]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from litapi.errors import BodyTooLarge, MediaTypeUnsupported, Overloaded, RequestInvalid
 from litapi.http.inflate import MOST_MEMBERS, STEP, Inflate
-from litapi.http.request import HOLD, Incoming
+from litapi.http.request import Connection, Incoming
 from tests.support.wire import Wire, arrive, body_of
 
 
@@ -97,26 +97,32 @@ def test_what_is_not_compressed_as_it_says_is_refused(body: bytes, header: str) 
         body_of(encoded([body], header))
 
 
+class Bound(Connection):
+    """A connection of a process that holds so many bytes; what it was asked to hold is `seen`."""
+
+    def __init__(self, most: int) -> None:
+        self.seen: list[int] = []
+        self._most = most
+
+    def hold(self, size: int) -> bool:
+        self.seen.append(size)
+        return sum(self.seen) <= self._most
+
+
 def test_a_bomb_is_refused_at_the_limit() -> None:
     """A thousand bytes for one: no more comes out than the limit and one step."""
-    seen: list[int] = []
-
-    def hold(scope: object, size: int) -> bool:
-        seen.append(size)
-        return True
-
     incoming = encoded([gzip.compress(bytes(200 << 20), 9)], "gzip")
-    incoming.extensions = {HOLD: hold}
+    incoming.connection = bound = Bound(1 << 30)
     with pytest.raises(BodyTooLarge):
         body_of(incoming)
-    assert sum(seen) <= (8 << 20) + STEP
-    assert max(seen) <= STEP
+    assert sum(bound.seen) <= (8 << 20) + STEP
+    assert max(bound.seen) <= STEP
 
 
 def test_a_body_that_the_process_cannot_hold_is_refused() -> None:
     """What comes out counts for what all requests hold together."""
     incoming = encoded([gzip.compress(bytes(4 << 20))], "gzip")
-    incoming.extensions = {HOLD: lambda scope, size: False}
+    incoming.connection = Bound(0)
     with pytest.raises(Overloaded):
         body_of(incoming)
 
