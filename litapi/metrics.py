@@ -23,12 +23,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache as memoise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
     from prometheus_client import Counter, Gauge, Histogram
 
 STAGES = ("queue", "decode", "infer")
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # items of a batch
+COSTS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+Mode = Literal["livesum", "livemax", "sum", "mostrecent"]
 
 log = logging.getLogger("siglit.metrics")
 
@@ -81,7 +85,7 @@ def _remove_unheld(folder: Path) -> None:
         os.close(lock)
 
 
-def allocate_for_real() -> None:
+def _allocate_for_real() -> None:
     """Let prometheus_client's files have their space before they are written to.
 
     It maps sparse files into memory, and the first write to a page for which the file system has no
@@ -153,142 +157,51 @@ def lacks_room() -> bool:
     return bool(_told) or (Path(os.environ.get(_VARIABLE, "/nowhere")) / _NO_ROOM).exists()
 
 
+@memoise
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    from prometheus_client import Counter
+
+    _allocate_for_real()
+    return Counter(name, text, labels)
+
+
+@memoise
+def _gauge(name: str, text: str, *labels: str, mode: Mode = "livesum") -> Gauge:
+    """`mode` says how the values of several processes are made one."""
+    from prometheus_client import Gauge
+
+    _allocate_for_real()
+    return Gauge(name, text, labels, multiprocess_mode=mode)
+
+
+@memoise
+def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Histogram:
+    from prometheus_client import Histogram
+
+    _allocate_for_real()
+    return Histogram(name, text, labels, buckets=buckets)
+
+
 class Metrics:
-    """The counters of one process. Also the cache's `Watcher`."""
-
-    def __init__(self) -> None:
-        from prometheus_client import Counter, Gauge, Histogram
-
-        allocate_for_real()
-        fast = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-        self._requests = Counter(
-            "siglit_requests", "Answers by route and status", ["route", "status"]
-        )
-        self._seconds = Histogram(
-            "siglit_request_seconds", "Request to answer", ["route"], buckets=fast
-        )
-        self._stages = Histogram(
-            "siglit_stage_seconds", "Time of a job in each stage", ["kind", "stage"], buckets=fast
-        )
-        self._depth = Gauge(
-            "siglit_queue_depth", "Jobs waiting for a worker", ["kind"], multiprocess_mode="livesum"
-        )
-        self._age = Gauge(
-            "siglit_queue_age_seconds",
-            "Age of the oldest job",
-            ["kind"],
-            multiprocess_mode="livemax",
-        )
-        self._in_flight = Gauge(
-            "siglit_items_in_flight", "Items under way", ["kind"], multiprocess_mode="livesum"
-        )
-        self._refused = Gauge(
-            "siglit_refused_at_admission",
-            "Jobs told to come back",
-            ["kind"],
-            multiprocess_mode="sum",
-        )
-        self._given_up = Counter(
-            "siglit_items_given_up", "Items whose clients left before work on them began", ["kind"]
-        )
-        self._lookups = Counter("cache_requests", "Look-ups", ["tier", "result"])
-        self._lookup_seconds = Histogram(
-            "cache_lookup_seconds", "Round trips", ["tier"], buckets=fast
-        )
-        self._bytes = Gauge("cache_bytes", "Bytes held", ["tier"], multiprocess_mode="livesum")
-        self._evicted = Counter("cache_l1_evictions", "Vectors that left the process's memory")
-        self._breaker = Gauge(
-            "cache_breaker_state", "0 closed, 1 half-open, 2 open", multiprocess_mode="livemax"
-        )
-        self._queue = Gauge(
-            "cache_write_queue", "Vectors to be written", multiprocess_mode="livesum"
-        )
-        self._dropped = Counter("cache_write_dropped", "Vectors that were never written")
-        self._problem = Gauge(
-            "cache_problem_info",
-            "1 for why Redis does not serve, by what it was asked for",
-            ["side", "reason"],
-            multiprocess_mode="livemax",
-        )
-        self._written = Counter("cache_written", "Vectors written to Redis")
-        self._tier = Gauge(
-            "cache_tier_info", "Tiers in use", ["tiers"], multiprocess_mode="livemax"
-        )
-        self._request = memoise(lambda route, status: self._requests.labels(route, status))
-        self._second = memoise(lambda route: self._seconds.labels(route))
-        self._stage = memoise(lambda kind, stage: self._stages.labels(kind, stage))
-        self._lookup = memoise(lambda tier, result: self._lookups.labels(tier, result))
-
-    def problem(self, side: str, reason: str, there: bool) -> None:
-        self._problem.labels(side, reason).set(there)
-
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """One answer went out."""
-        self._request(route, str(status)).inc()
-        self._second(route).observe(seconds)
-
-    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
-        """What a worker reported about one job, in seconds."""
-        for stage, seconds in zip(STAGES, (queue, decode, infer), strict=True):
-            self._stage(kind, stage).observe(seconds)
-
-    def given_up(self, kind: str, items: int) -> None:
-        """Nobody waits for these items any more."""
-        self._given_up.labels(kind).inc(items)
-
-    def load(self, kind: str, depth: int, age: float, items: int, refused: int) -> None:
-        """What waits for a tower, as this process sees it."""
-        self._depth.labels(kind).set(depth)
-        self._age.labels(kind).set(age)
-        self._in_flight.labels(kind).set(items)
-        self._refused.labels(kind).set(refused)
-
-    def tiers(self, names: str) -> None:
-        """Which cache tiers this server uses."""
-        self._tier.labels(names).set(1)
-
-    # -- the cache's Watcher -------------------------------------------------------------------
-
-    def looked_up(self, tier: str, result: str, n: int) -> None:
-        self._lookup(tier, result).inc(n)
-
-    def lookup_seconds(self, tier: str, seconds: float) -> None:
-        self._lookup_seconds.labels(tier).observe(seconds)
-
-    def bytes(self, tier: str, n: int) -> None:
-        self._bytes.labels(tier).set(n)
-
-    def evicted(self, n: int) -> None:
-        self._evicted.inc(n)
-
-    def breaker(self, state: str) -> None:
-        self._breaker.set({"closed": 0, "half-open": 1, "open": 2}.get(state, 2))
-
-    def queue(self, depth: int) -> None:
-        self._queue.set(depth)
-
-    def dropped(self, n: int) -> None:
-        self._dropped.inc(n)
-
-    def written(self, n: int) -> None:
-        self._written.inc(n)
-
-
-class NotedMetrics(Metrics):
-    """Notes what happens on the hot path, and passes it on when told to.
+    """What one HTTP process counts. Also the cache's `Watcher`.
 
     prometheus_client takes a lock, asks for the process id and writes to the shared file six times
-    for one cache hit, which is a tenth of what a hit costs. Noting costs next to nothing; what a
-    process that is killed has not passed on is lost.
+    for one cache hit, which is a tenth of what a hit costs. So what happens for every request is
+    noted, which costs next to nothing, and passed on by `tell`; a process that is killed loses what
+    it has not told.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._answers: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
         self._results: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._trips: defaultdict[str, list[float]] = defaultdict(list)
         self._jobs: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
         self._held: dict[str, int] = {}
+        self.evicted(0)  # what has no labels is shown from the start
+        self.breaker("closed")
+        self.queue(0)
+        self.dropped(0)
+        self.written(0)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One answer went out."""
@@ -297,6 +210,26 @@ class NotedMetrics(Metrics):
     def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
         """What a worker reported about one job, in seconds."""
         self._jobs[kind].append((queue, decode, infer))
+
+    def given_up(self, kind: str, items: int) -> None:
+        """Nobody waits for these items any more."""
+        text = "Items whose clients left before work on them began"
+        _counter("siglit_items_given_up", text, "kind").labels(kind).inc(items)
+
+    def load(self, kind: str, depth: int, age: float, items: int, refused: int) -> None:
+        """What waits for a tower, as this process sees it; `age` in seconds."""
+        oldest = _gauge("siglit_queue_age_seconds", "Age of the oldest job", "kind", mode="livemax")
+        back = "Jobs told to come back"
+        _gauge("siglit_queue_depth", "Jobs waiting for a worker", "kind").labels(kind).set(depth)
+        oldest.labels(kind).set(age)
+        _gauge("siglit_items_in_flight", "Items under way", "kind").labels(kind).set(items)
+        _gauge("siglit_refused_at_admission", back, "kind", mode="sum").labels(kind).set(refused)
+
+    def tiers(self, names: str) -> None:
+        """Which cache tiers this server uses."""
+        _gauge("cache_tier_info", "Tiers in use", "tiers", mode="livemax").labels(names).set(1)
+
+    # -- the cache's Watcher -------------------------------------------------------------------
 
     def looked_up(self, tier: str, result: str, n: int) -> None:
         self._results[tier, result] += n
@@ -307,25 +240,53 @@ class NotedMetrics(Metrics):
     def bytes(self, tier: str, n: int) -> None:
         self._held[tier] = n
 
+    def evicted(self, n: int) -> None:
+        _counter("cache_l1_evictions", "Vectors that left the process's memory").inc(n)
+
+    def breaker(self, state: str) -> None:
+        gauge = _gauge("cache_breaker_state", "0 closed, 1 half-open, 2 open", mode="livemax")
+        gauge.set({"closed": 0, "half-open": 1, "open": 2}.get(state, 2))
+
+    def problem(self, side: str, reason: str, there: bool) -> None:
+        text = "1 for why Redis does not serve, by what it was asked for"
+        gauge = _gauge("cache_problem_info", text, "side", "reason", mode="livemax")
+        gauge.labels(side, reason).set(there)
+
+    def queue(self, depth: int) -> None:
+        _gauge("cache_write_queue", "Vectors to be written").set(depth)
+
+    def dropped(self, n: int) -> None:
+        _counter("cache_write_dropped", "Vectors that were never written").inc(n)
+
+    def written(self, n: int) -> None:
+        _counter("cache_written", "Vectors written to Redis").inc(n)
+
+    # -- passing on ----------------------------------------------------------------------------
+
     def tell(self) -> None:
         """Pass on what was noted."""
+        requests = _counter("siglit_requests", "Answers by route and status", "route", "status")
+        answers = _histogram("siglit_request_seconds", "Request to answer", "route")
         for (route, status), seconds in self._answers.items():
-            self._request(route, str(status)).inc(len(seconds))
-            _observe_all(self._second(route), seconds)
+            requests.labels(route, str(status)).inc(len(seconds))
+            observe_all(answers.labels(route), seconds)
+        stages = _histogram("siglit_stage_seconds", "Time of a job in each stage", "kind", "stage")
         for kind, jobs in self._jobs.items():
             for stage, times in zip(STAGES, zip(*jobs, strict=True), strict=True):
-                _observe_all(self._stage(kind, stage), times)
+                observe_all(stages.labels(kind, stage), times)
+        lookups = _counter("cache_requests", "Look-ups", "tier", "result")
         for (tier, result), n in self._results.items():
-            super().looked_up(tier, result, n)
-        for tier, trips in self._trips.items():
-            _observe_all(self._lookup_seconds.labels(tier), trips)
+            lookups.labels(tier, result).inc(n)
+        trips = _histogram("cache_lookup_seconds", "Round trips", "tier")
+        for tier, seconds in self._trips.items():
+            observe_all(trips.labels(tier), seconds)
         for tier, held in self._held.items():
-            super().bytes(tier, held)
+            _gauge("cache_bytes", "Bytes held", "tier").labels(tier).set(held)
         for noted in (self._answers, self._jobs, self._results, self._trips, self._held):
             noted.clear()
 
 
-def _observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
     """As `observe` for each, with one write to each bucket that got something."""
     places = Tally(bisect_left(histogram._upper_bounds, value) for value in values)
     for place, count in places.items():
@@ -337,9 +298,9 @@ class BatchMetrics:
     """What a worker knows: how full its batches are."""
 
     def __init__(self, kind: str) -> None:
-        items, cost = _batch_histograms()
-        self._items = items.labels(kind)
-        self._cost = cost.labels(kind)
+        items = _histogram("siglit_batch_items", "Items in a batch", "kind", buckets=SIZES)
+        cost = _histogram("siglit_batch_cost", "Tokens or patches", "kind", buckets=COSTS)
+        self._items, self._cost = items.labels(kind), cost.labels(kind)
 
     def observe(self, items: int, cost: int) -> None:
         """One batch went into the model."""
@@ -347,58 +308,23 @@ class BatchMetrics:
         self._cost.observe(cost)
 
 
-@memoise
-def _batch_histograms() -> tuple[Histogram, Histogram]:
-    from prometheus_client import Histogram
-
-    allocate_for_real()
-    sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    costs = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
-    items = Histogram("siglit_batch_items", "Items in a batch", ["kind"], buckets=sizes)
-    cost = Histogram("siglit_batch_cost", "Tokens or patches", ["kind"], buckets=costs)
-    return items, cost
-
-
 def connection_refused(code: str) -> None:
     """A connection was ended with that error before there was a request to answer."""
-    _connections_refused().labels(code).inc()
+    text = "Connections ended for what they did"
+    _counter("siglit_connections_refused", text, "code").labels(code).inc()
 
 
 def wrong_key() -> None:
     """A request came with a key that is none of ours."""
-    _wrong_keys().inc()
-
-
-@memoise
-def _wrong_keys() -> Counter:
-    from prometheus_client import Counter
-
-    return Counter("siglit_wrong_keys", "Requests with a key that is none of the server's")
-
-
-@memoise
-def _connections_refused() -> Counter:
-    from prometheus_client import Counter
-
-    return Counter("siglit_connections_refused", "Connections ended for what they did", ["code"])
+    _counter("siglit_wrong_keys", "Requests with a key that is none of the server's").inc()
 
 
 def held(what: str, size: int, bound: int) -> None:
     """Clients make this process hold `size` bytes of `what`, and at most `bound`."""
-    sizes, bounds = _held()
+    sizes = _gauge("siglit_held_bytes", "Bytes that clients make the server hold", "what")
+    most = "The most of them before clients are refused"
     sizes.labels(what).set(size)
-    bounds.labels(what).set(bound)
-
-
-@memoise
-def _held() -> tuple[Gauge, Gauge]:
-    from prometheus_client import Gauge
-
-    def gauge(name: str, text: str) -> Gauge:
-        return Gauge(name, text, ["what"], multiprocess_mode="livesum")
-
-    sizes = gauge("siglit_held_bytes", "Bytes that clients make the server hold")
-    return sizes, gauge("siglit_held_bytes_bound", "The most of them before clients are refused")
+    _gauge("siglit_held_bytes_bound", most, "what").labels(what).set(bound)
 
 
 class ProcessMetrics:
@@ -406,14 +332,11 @@ class ProcessMetrics:
 
     def __init__(self) -> None:
         import psutil
-        from prometheus_client import Gauge
-
-        allocate_for_real()
-        self._psutil = psutil
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, multiprocess_mode="mostrecent")
+            return _gauge(name, text, *labels, mode="mostrecent")
 
+        self._psutil = psutil
         self._cpu = gauge("siglit_process_cpu_seconds", "CPU time used", "role")
         self._memory = gauge("siglit_process_resident_bytes", "Resident memory", "role")
         self._restarts = gauge("siglit_worker_restarts", "Workers replaced since the start")

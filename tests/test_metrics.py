@@ -86,6 +86,7 @@ def all_calls() -> None:
     metrics.tiers("memory+redis (shared)")
     metrics.given_up("image", 2)
     metrics.given_up("image", 3)
+    metrics.load("text", 4, 0.5, 9, 1)
     held("bodies", 1000, 4000)
     connection_refused("invalid_http")
     connection_refused("request_timeout")
@@ -101,28 +102,21 @@ def all_calls() -> None:
     watcher.queue(6)
     watcher.dropped(7)
     watcher.written(8)
+    watcher.problem("read", "timeout", True)
+    metrics.tell()
+    metrics.tell()  # has nothing left to tell
     show()
 
 
-def noted_calls() -> None:
-    """The same answers and look-ups twice: noted, and told at once under other labels."""
-    from litapi.metrics import Metrics, NotedMetrics, lay
+def observed() -> None:
+    """The same values in two histograms: by prometheus_client, and all at once."""
+    from litapi.metrics import _histogram, lay, observe_all
 
     lay()
-    metrics = NotedMetrics()
-    for seconds in (0.0005, 0.001, 0.004, 0.4, 99.0):
-        metrics.answered("/noted", 200, seconds)
-        Metrics.answered(metrics, "/told", 200, seconds)
-    metrics.answered("/noted", 429, 0.001)
-    Metrics.answered(metrics, "/told", 429, 0.001)
-    for hits in (3, 4):
-        metrics.looked_up("noted", "hit", hits)
-        Metrics.looked_up(metrics, "told", "hit", hits)
-    for queued, decoded, inferred in ((0.001, 0.0, 0.3), (0.02, 0.004, 7.0)):
-        metrics.stages("noted", queued, decoded, inferred)
-        Metrics.stages(metrics, "told", queued, decoded, inferred)
-    metrics.tell()
-    metrics.tell()  # has nothing left to tell
+    values = (0.0005, 0.001, 0.004, 0.4, 7.0, 99.0, 0.001)
+    for value in values:
+        _histogram("siglit_one_by_one", "Seconds").observe(value)
+    observe_all(_histogram("siglit_at_once", "Seconds"), values)
     show()
 
 
@@ -140,6 +134,7 @@ def two_processes() -> None:
             metrics.bytes("l1", 100 * n)
             metrics.queue(n)
             metrics.breaker(state)
+            metrics.tell()
 
         return one
 
@@ -219,82 +214,56 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return sum(found)
 
 
-def test_answers_are_counted_by_route_and_status(calls: Samples) -> None:
-    """The rate of errors of a route is one division."""
-    assert value(calls, "siglit_requests_total", route="/embed_text", status="200") == 2
-    assert value(calls, "siglit_requests_total", route="/embed_text", status="429") == 1
-
-
-def test_the_time_of_answers_is_a_histogram(calls: Samples) -> None:
-    """Quantiles are computed where the numbers of all servers meet."""
-    assert value(calls, "siglit_request_seconds_count", route="/embed_text") == 3
-    assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.005") == 2
-    assert value(calls, "siglit_request_seconds_bucket", route="/embed_text", le="0.5") == 3
-    assert value(calls, "siglit_request_seconds_sum", route="/embed_text") == pytest.approx(0.405)
-
-
-def test_what_clients_make_a_process_hold_is_shown_beside_its_bound(calls: Samples) -> None:
-    """Both are gauges, so that a page shows how near a server is to refusing."""
-    assert value(calls, "siglit_held_bytes", what="bodies") == 1000
-    assert value(calls, "siglit_held_bytes_bound", what="bodies") == 4000
-
-
-def test_what_ended_without_an_answer_is_counted(calls: Samples) -> None:
-    """Items whose clients left, and connections that were no requests, by what was wrong."""
-    assert value(calls, "siglit_items_given_up_total", kind="image") == 5
-    assert value(calls, "siglit_connections_refused_total", code="invalid_http") == 2
-    assert value(calls, "siglit_connections_refused_total", code="request_timeout") == 1
-
-
-@pytest.mark.parametrize(("stage", "seconds"), [("queue", 0.003), ("decode", 0.02), ("infer", 0.2)])
-def test_each_stage_of_a_job_is_seen_alone(calls: Samples, stage: str, seconds: float) -> None:
-    """Whoever looks for the bottleneck finds it by name."""
-    total = value(calls, "siglit_stage_seconds_sum", kind="text", stage=stage)
-    assert total == pytest.approx(seconds)
-
-
-def test_what_was_noted_reads_as_if_it_had_been_told_at_once() -> None:
-    """Bucket by bucket: an upgrade of prometheus_client may not change that unseen."""
-    samples = scenario("noted_calls")
-    told = {
-        (name, frozenset((k, v.replace("told", "noted")) for k, v in has)): number
-        for (name, has), number in samples.items()
-        if {"/told", "told"} & {v for _, v in has}
-    }
-    noted = {key: n for key, n in samples.items() if {"/noted", "noted"} & {v for _, v in key[1]}}
-    assert noted == pytest.approx(told)
-    assert value(samples, "siglit_request_seconds_count", route="/noted") == 6
-    assert value(samples, "siglit_stage_seconds_sum", kind="noted", stage="infer") == 7.3
-
-
-def test_look_ups_are_counted_by_tier_and_result(calls: Samples) -> None:
-    """The hit rate of each tier is one division."""
-    assert value(calls, "cache_requests_total", tier="l1", result="hit") == 7
-    assert value(calls, "cache_requests_total", tier="l1", result="miss") == 2
-    assert value(calls, "cache_lookup_seconds_count", tier="redis") == 1
-
-
 @pytest.mark.parametrize(
-    ("name", "number"),
+    ("name", "labels", "number"),
     [
-        ("cache_bytes", 4096),
-        ("cache_l1_evictions_total", 5),
-        ("cache_breaker_state", 2),
-        ("cache_write_queue", 6),
-        ("cache_write_dropped_total", 7),
-        ("cache_written_total", 8),
+        ("siglit_requests_total", {"route": "/embed_text", "status": "200"}, 2),
+        ("siglit_requests_total", {"route": "/embed_text", "status": "429"}, 1),
+        ("siglit_request_seconds_count", {"route": "/embed_text"}, 3),
+        ("siglit_request_seconds_bucket", {"route": "/embed_text", "le": "0.005"}, 2),
+        ("siglit_request_seconds_bucket", {"route": "/embed_text", "le": "0.5"}, 3),
+        ("siglit_request_seconds_sum", {"route": "/embed_text"}, 0.405),
+        ("siglit_stage_seconds_sum", {"kind": "text", "stage": "queue"}, 0.003),
+        ("siglit_stage_seconds_sum", {"kind": "text", "stage": "decode"}, 0.02),
+        ("siglit_stage_seconds_sum", {"kind": "text", "stage": "infer"}, 0.2),
+        ("siglit_held_bytes", {"what": "bodies"}, 1000),
+        ("siglit_held_bytes_bound", {"what": "bodies"}, 4000),
+        ("siglit_items_given_up_total", {"kind": "image"}, 5),
+        ("siglit_connections_refused_total", {"code": "invalid_http"}, 2),
+        ("siglit_connections_refused_total", {"code": "request_timeout"}, 1),
+        ("siglit_queue_depth", {"kind": "text"}, 4),
+        ("siglit_queue_age_seconds", {"kind": "text"}, 0.5),
+        ("siglit_items_in_flight", {"kind": "text"}, 9),
+        ("siglit_refused_at_admission", {"kind": "text"}, 1),
+        ("cache_requests_total", {"tier": "l1", "result": "hit"}, 7),
+        ("cache_requests_total", {"tier": "l1", "result": "miss"}, 2),
+        ("cache_lookup_seconds_count", {"tier": "redis"}, 1),
+        ("cache_bytes", {"tier": "l1"}, 4096),
+        ("cache_l1_evictions_total", {}, 5),
+        ("cache_breaker_state", {}, 2),
+        ("cache_problem_info", {"side": "read", "reason": "timeout"}, 1),
+        ("cache_write_queue", {}, 6),
+        ("cache_write_dropped_total", {}, 7),
+        ("cache_written_total", {}, 8),
+        ("cache_tier_info", {"tiers": "memory+redis (shared)"}, 1),
     ],
 )
-def test_what_the_cache_tells_its_watcher_is_on_the_page(
-    calls: Samples, name: str, number: float
+def test_what_is_counted_is_on_the_page(
+    calls: Samples, name: str, labels: dict[str, str], number: float
 ) -> None:
-    """Every call of the watcher has its metric."""
-    assert value(calls, name) == number
+    """Every call has its metric, with the labels that a dashboard asks by, also if told twice."""
+    assert value(calls, name, **labels) == pytest.approx(number)
 
 
-def test_the_tiers_in_use_are_a_label(calls: Samples) -> None:
-    """A dashboard shows at once whether Redis is there."""
-    assert value(calls, "cache_tier_info", tiers="memory+redis (shared)") == 1
+def test_values_told_at_once_read_as_if_told_one_by_one() -> None:
+    """Bucket by bucket: an upgrade of prometheus_client may not change that unseen."""
+    samples = scenario("observed")
+    found: dict[str, Samples] = {"siglit_one_by_one": {}, "siglit_at_once": {}}
+    for (name, labels), number in samples.items():
+        metric, _, part = name.rpartition("_")
+        found[metric][part, labels] = number
+    assert found["siglit_at_once"] == pytest.approx(found["siglit_one_by_one"])
+    assert value(samples, "siglit_at_once_count") == 7
 
 
 def test_every_name_says_whose_it_is(calls: Samples) -> None:
@@ -378,7 +347,8 @@ def no_room() -> None:
     """A file system that has no room from the third file on."""
     from litapi import metrics
 
-    folder, real, asked = metrics.lay(), os.posix_fallocate, []
+    metrics.lay()
+    real, asked = os.posix_fallocate, []
 
     def full(descriptor: int, offset: int, size: int) -> None:
         asked.append(size)
@@ -390,12 +360,12 @@ def no_room() -> None:
     counted = metrics.Metrics()
     for number in range(2000):  # files grow too
         counted.answered(f"/route{number}", 200, 0.01)
-    for name in ("queue", "breaker"):
-        getattr(counted, name)("closed" if name == "breaker" else 1)
+    counted.tell()
+    counted.breaker("closed")
+    counted.queue(1)
     assert metrics.lacks_room()
     assert len(asked) > 4
     sys.stdout.buffer.write(metrics.exposition())
-    del folder
 
 
 def test_metrics_without_room_are_kept_in_memory() -> None:

@@ -31,7 +31,7 @@ from litapi.http.openapi import describe
 from litapi.http.replay import Replay
 from litapi.http.request import ClientGone, Incoming, Receive, Scope, Send
 from litapi.http.routes import Facts, ItemsRefused, Route, Routes
-from litapi.metrics import Metrics, NotedMetrics, exposition
+from litapi.metrics import Metrics, exposition
 from litapi.serving import Service
 from litapi.settings import Settings
 from litapi.transport.dispatcher import Dispatcher
@@ -103,7 +103,7 @@ class Front:
         self._consumer = self.response_queue_id or 0
         self._busy = self._shared.busy()
         self._fresh = _fresh_ids()
-        self._metrics = NotedMetrics()
+        self._metrics = Metrics()
         self._metrics.tiers("+".join(self._service.cache_tiers))
         dispatcher = self._make_dispatcher(self._consumer)
         dispatcher.start()
