@@ -4,10 +4,10 @@
 
 `peek` is synchronous: a request that memory answers in full needs no task. `resolve` decides about
 every miss. A look-up in Redis belongs to its caller; equal keys of one moment share one place in an
-MGET. A key that is being computed is a `Flight`: everybody who wants the same key joins it.
-`compute` runs in a task of its own, so a client that disconnects takes nothing from those who
-joined. If all of them leave, a computation that a worker has begun still lands and is kept, and one
-that has not begun is cancelled. Whoever joins a flight gets its vector or its exception.
+MGET. The misses of a request are one `Flight`, a call of `compute`: everybody who wants one of its
+keys joins it and gets its vector or its exception. It runs in a task of its own, so a client that
+disconnects takes nothing from those who joined. If all of them leave, a computation that a worker
+has begun still lands and is kept, and one that has not begun is cancelled.
 
 read=False (no-cache) computes afresh: it neither looks up, nor joins, nor is joined; its state is
 BYPASS, and its vector replaces the kept one. write=False (no-store) keeps nothing, unless another
@@ -92,44 +92,33 @@ class Unsound(Exception):
 
 
 class Flight:
-    """One key that is being computed. `position` is its index in the request that computes it."""
+    """One call of `compute`, and what it brings for each of its keys.
 
-    __slots__ = ("batch", "keep", "key", "position", "state", "value", "waiters", "waiting")
+    `positions` are those of the keys in the request that computes them; `keep` says of each whether
+    one of those who wait for it stores; `waiting` counts the requests whose clients are there.
+    """
 
-    def __init__(self, key: bytes, position: int, keep: bool) -> None:
-        self.key = key
-        self.position = position
-        self.keep = keep
-        self.value: Entry | Exception | None = None
-        self.state = State.MISS
-        self.waiting = 1  # requests whose clients are still there
-        self.batch: Batch | None = None
-        self.waiters: list[asyncio.Future[None]] = []
+    __slots__ = ("begun", "keep", "keys", "positions", "task", "values", "waiting")
 
-    def land(self, value: Entry | Exception) -> None:
-        self.value = value
-        for waiter in self.waiters:
-            _wake(waiter)
-
-
-class Batch:
-    """The flights that one call of `compute` brings, and the task that makes the call."""
-
-    __slots__ = ("begun", "flights", "task")
-
-    def __init__(self, flights: Sequence[Flight], begun: Callable[[], bool]) -> None:
-        self.flights = flights
+    def __init__(self, begun: Callable[[], bool]) -> None:
         self.begun = begun
+        self.keys: list[bytes] = []
+        self.positions: list[int] = []
+        self.keep: list[bool] = []
+        self.values: Sequence[Entry | Exception] = []
+        self.waiting = 0
         self.task: asyncio.Task[None] | None = None
-        for flight in flights:
-            flight.batch = self
 
-    def pointless(self) -> bool:
-        return not any(flight.waiting for flight in self.flights) and not self.begun()
+    def add(self, key: bytes, position: int) -> int:
+        """The place of a new key in it."""
+        self.keys.append(key)
+        self.positions.append(position)
+        self.keep.append(False)
+        return len(self.keys) - 1
 
 
-# Of each key that a request waits for: its place in the request, its flight, whether it joined it.
-Boarded = list[tuple[int, Flight, bool]]
+# Of a key that a request waits for: its place in the request, its flight and its place in that.
+Seat = tuple[int, Flight, int]
 
 
 class VectorCache:
@@ -149,8 +138,8 @@ class VectorCache:
         self.store = store
         self._watcher = watcher
         self.negative = NegativeTier()
-        self._flights: dict[bytes, Flight] = {}
-        self._batches: set[Batch] = set()  # the event loop itself holds tasks only weakly
+        self._under_way: dict[bytes, tuple[Flight, int]] = {}
+        self._flights: set[Flight] = set()  # the event loop itself holds tasks only weakly
 
     @property
     def problems(self) -> list[str]:
@@ -163,7 +152,7 @@ class VectorCache:
 
     async def close(self, timeout: float = 1.0) -> None:
         """Let flights land and writes go out, each for at most `timeout`."""
-        tasks = [batch.task for batch in self._batches if batch.task is not None]
+        tasks = [flight.task for flight in self._flights if flight.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)
             for task in late:
@@ -215,11 +204,7 @@ class VectorCache:
                 self._take_in(places, asked, await self.store.get(asked), found, write)
         if None in found.values:
             found.flown = True
-            boarded = self._board(keys, found, read, write)
-            await self._fly(boarded, compute, State.MISS if read else State.BYPASS, leaving, begun)
-            for place, flight, joined in boarded:
-                value = flight.value or Abandoned("the flight did not land")
-                found.put(place, value, State.JOIN if joined else flight.state)
+            await self._fly(keys, found, compute, read, write, leaving, begun)
         return found
 
     # ---- looking
@@ -234,8 +219,8 @@ class VectorCache:
     def _unasked(self, keys: Sequence[bytes], found: Found) -> tuple[list[int], list[bytes]]:
         """Places without a value, and their keys, except for keys under way."""
         places = found.missing()
-        if self._flights:
-            places = [place for place in places if keys[place] not in self._flights]
+        if self._under_way:
+            places = [place for place in places if keys[place] not in self._under_way]
         return places, [keys[place] for place in places]
 
     def _take_in(
@@ -279,88 +264,100 @@ class VectorCache:
 
     # ---- computing
 
-    def _board(self, keys: Sequence[bytes], found: Found, read: bool, write: bool) -> Boarded:
-        """A flight for each key that was not found: one under way, or a new one.
-
-        A flight that was under way a moment ago may have landed in memory since.
-        """
-        under_way = self._flights if read else {}
-        boarded: Boarded = []
-        for place in found.missing():
-            entry = self.memory.get(keys[place]) if read else None
-            if entry is not None:
-                found.put(place, entry, L1)
-            else:
-                boarded.append((place, *_boarded(place, keys[place], under_way, write)))
-        return boarded
-
     async def _fly(
         self,
-        boarded: Boarded,
+        keys: Sequence[bytes],
+        found: Found,
         compute: Compute,
-        state: State,
+        read: bool,
+        write: bool,
         leaving: Leaving | None,
         begun: Callable[[], bool],
     ) -> None:
-        """Return when all flights have landed."""
-        new = [flight for _, flight, joined in boarded if not joined]
-        if len(new) < len(boarded):
-            self._watcher.looked_up("flight", "join", len(boarded) - len(new))
-        if new:
-            batch = Batch(new, begun)
-            self._batches.add(batch)
-            batch.task = asyncio.create_task(self._compute(new, compute, state))
-            batch.task.add_done_callback(partial(self._arrived, batch))
+        """Join what is under way, compute the rest, and return when all of it has landed."""
+        own = Flight(begun)
+        seats = self._board(keys, found, own, read, write)
+        joined = len(seats) - len(own.keys)
+        if joined:
+            self._watcher.looked_up("flight", "join", joined)
+        if own.keys:
+            self._flights.add(own)
+            # nobody waits for ever: what a cancelled or broken task does not bring is this error
+            own.values = [Abandoned("the computation was cancelled")] * len(own.keys)
+            own.task = asyncio.create_task(self._compute(own, compute))
+            own.task.add_done_callback(partial(self._landed, own))
+        flights = {flight for _, flight, _ in seats}
+        for flight in flights:
+            flight.waiting += 1
         try:
-            await _landing(boarded, leaving)
+            await _landing(flights, leaving)
         except BaseException:
-            self._leave(boarded)
+            self._leave(flights)
             raise
+        computed = State.MISS if read else State.BYPASS
+        for place, flight, seat in seats:
+            first = flight is own and flight.positions[seat] == place
+            found.put(place, flight.values[seat], computed if first else State.JOIN)
 
-    def _leave(self, boarded: Boarded) -> None:
+    def _board(
+        self, keys: Sequence[bytes], found: Found, own: Flight, read: bool, write: bool
+    ) -> list[Seat]:
+        """A seat for each key that was not found: in a flight under way, or in the request's own.
+
+        A flight that was under way a moment ago may have landed in memory since.
+        """
+        under_way = self._under_way if read else {}
+        seats: list[Seat] = []
+        for place in found.missing():
+            key = keys[place]
+            entry = self.memory.get(key) if read else None
+            if entry is not None:
+                found.put(place, entry, L1)
+                continue
+            if key not in under_way:
+                under_way[key] = own, own.add(key, place)
+            flight, seat = under_way[key]
+            flight.keep[seat] |= write
+            seats.append((place, flight, seat))
+        return seats
+
+    def _leave(self, flights: set[Flight]) -> None:
         """A client has left; cancel what nobody waits for any more."""
-        for _, flight, _ in boarded:
+        for flight in flights:
             flight.waiting -= 1
-        for batch in {flight.batch for _, flight, _ in boarded if flight.value is None}:
-            if batch in self._batches and batch.task is not None and batch.pointless():
-                for flight in batch.flights:
-                    self._forget(flight)
-                batch.task.cancel()
+            if flight.task is not None and not flight.waiting and not flight.begun():
+                self._forget(flight)
+                flight.task.cancel()
 
-    def _arrived(self, batch: Batch, task: asyncio.Task[None]) -> None:
-        """Nobody waits for ever: flights of a cancelled or broken task land here."""
-        del task
-        self._batches.discard(batch)
-        batch.task = None
-        for flight in batch.flights:
-            flight.batch = None  # or both, and the job behind `begun`, would wait for the collector
-            if flight.value is None:
-                self._land(flight, Abandoned("the computation was cancelled"))
-
-    async def _compute(self, flights: Sequence[Flight], compute: Compute, state: State) -> None:
+    async def _compute(self, flight: Flight, compute: Compute) -> None:
         values: Sequence[Entry | Exception]
         try:
-            values = await compute([flight.position for flight in flights])
-            if len(values) != len(flights):
-                raise Unsound(f"{len(values)} vectors for {len(flights)} items")
+            values = await compute(flight.positions)
+            if len(values) != len(flight.keys):
+                raise Unsound(f"{len(values)} vectors for {len(flight.keys)} items")
         except Exception as error:
-            values = [error] * len(flights)
-        for flight, value in zip(flights, values, strict=True):
-            flight.state = state
-            self._land(flight, self._kept(flight, value))
+            values = [error] * len(flight.keys)
+        flight.values = [*map(self._kept, flight.keys, values, flight.keep)]
 
-    def _kept(self, flight: Flight, entry: Entry | Exception) -> Entry | Exception:
-        if isinstance(entry, Exception):
-            if flight.keep and getattr(entry, "deterministic", False):
-                self.negative.put(flight.key, type(entry))
-            return entry
-        if not entry.sound(self.dim):
+    def _landed(self, flight: Flight, task: asyncio.Task[None]) -> None:
+        del task
+        self._flights.discard(flight)
+        self._forget(flight)
+        flight.task = None  # or both, and the job behind `begun`, would wait for the collector
+
+    def _kept(self, key: bytes, value: Entry | Exception, keep: bool) -> Entry | Exception:
+        """What is served of a computed value, after it was kept where it may be."""
+        if isinstance(value, Exception):
+            if keep and getattr(value, "deterministic", False):
+                self.negative.put(key, type(value))
+            return value
+        if not value.sound(self.dim):
             return Unsound(f"not {self.dim} finite numbers")
-        if flight.keep:
-            self._remember(flight.key, entry)
+        if keep:
+            self._remember(key, value)
             if self.store is not None:
-                self.store.put(flight.key, encode(flight.key, entry, self._secret))
-        return entry
+                self.store.put(key, encode(key, value, self._secret))
+        return value
 
     def _remember(self, key: bytes, entry: Entry) -> None:
         if self.memory.limit:
@@ -369,58 +366,24 @@ class VectorCache:
                 self._watcher.evicted(evicted)
             self._watcher.bytes("l1", self.memory.bytes)
 
-    def _land(self, flight: Flight, value: Entry | Exception) -> None:
-        self._forget(flight)
-        flight.land(value)
-
     def _forget(self, flight: Flight) -> None:
         """Nobody can join it any more."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        for key in flight.keys:
+            if self._under_way.get(key, (None,))[0] is flight:
+                del self._under_way[key]
 
 
-def _boarded(
-    position: int, key: bytes, under_way: dict[bytes, Flight], write: bool
-) -> tuple[Flight, bool]:
-    flight = under_way.get(key)
-    if flight is None:
-        flight = under_way[key] = Flight(key, position, write)
-        return flight, False
-    flight.keep |= write
-    flight.waiting += 1
-    return flight, True
-
-
-async def _landing(boarded: Boarded, leaving: Leaving | None) -> None:
-    """Return when all have landed. Each caller waits on futures of its own, so a caller that is
-    cancelled there does not cancel what others wait for.
-    """
-    left = None
+async def _landing(flights: set[Flight], leaving: Leaving | None) -> None:
+    """Return when all have landed. Raises what `leaving` holds once the client has left."""
+    tasks = {flight.task for flight in flights if flight.task is not None}
+    left = leaving() if leaving is not None and tasks else None
     try:
-        for _, flight, _ in boarded:
-            while flight.value is None:
-                if left is None and leaving is not None:
-                    left = leaving()
-                await _next(flight, left)
+        while tasks:
+            watched = tasks if left is None else tasks | {left}
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            tasks = {task for task in tasks if not task.done()}
+            if tasks and left is not None and left.done():
+                raise left.result()
     finally:
         if left is not None:
             left.cancel()
-
-
-async def _next(flight: Flight, left: asyncio.Future[type[Exception]] | None) -> None:
-    waiter = asyncio.get_running_loop().create_future()
-    flight.waiters.append(waiter)
-    if left is None:
-        await waiter
-        return
-    wake = partial(_wake, waiter)
-    left.add_done_callback(wake)
-    await waiter
-    if flight.value is None and left.done():
-        raise left.result()
-    left.remove_done_callback(wake)
-
-
-def _wake(waiter: asyncio.Future[None], _: object = None) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import RedisClusterException
 from redis.exceptions import TimeoutError as TimedOut
 
 from cache.redis.address import Client
@@ -133,9 +132,7 @@ class Writer:
 
     def _blame(self, error: Exception) -> None:
         """Where Redis does not answer at all, those who look up say so."""
-        reason = reason_of(error)
-        silent = isinstance(error, NotConnected | TimedOut | OSError | RedisClusterException)
-        if not silent or reason not in ("refused", NO_ANSWER):
+        if (reason := reason_of(error)) != NO_ANSWER:
             self._trouble.begin("write", reason)
 
     def _book(self, replies: Sequence[Any]) -> None:

@@ -201,8 +201,8 @@ async def test_200_identical_requests_of_which_150_leave_are_one_computation() -
         assert [wrong(keys, end) for end in right] == [0] * 50
         assert {state for end in right for state in states(end)} == {"join"}
         assert model.calls == [[0]]
+        assert not cache._under_way
         assert not cache._flights
-        assert not cache._batches
 
 
 async def test_the_same_with_redis_and_the_first_leaving_during_the_lookup(
@@ -219,7 +219,7 @@ async def test_the_same_with_redis_and_the_first_leaving_during_the_lookup(
         right = [end for end in ends[150:] if not isinstance(end, BaseException)]
         assert [wrong(keys, end) for end in right] == [0] * 50
         assert model.calls == [[0]]
-        assert not cache._flights
+        assert not cache._under_way
 
 
 async def test_if_everybody_leaves_the_computation_still_lands_and_is_kept() -> None:
@@ -301,11 +301,11 @@ async def test_what_is_not_begun_when_everybody_has_left_is_given_up(read: bool)
         client.left.set()
         with pytest.raises(ConnectionResetError):
             await task
-        assert not cache._flights
+        assert not cache._under_way
         found = await ask(cache, keys, model.compute(keys))
         assert states(found) == ["miss"] * 3
         assert wrong(keys, found) == 0
-        await until(lambda: not cache._batches)
+        await until(lambda: not cache._flights)
 
 
 async def test_what_is_begun_when_everybody_has_left_is_kept() -> None:
@@ -352,7 +352,7 @@ async def test_a_client_that_leaves_takes_only_its_own_work_along() -> None:
         await asyncio.wait([two])
         assert isinstance(two.exception(), ConnectionResetError)
         assert wrong(keys[:1], await one) == 0
-        await until(lambda: not cache._batches)
+        await until(lambda: not cache._flights)
         assert keys[1] not in cache.memory
 
 
@@ -395,8 +395,8 @@ async def test_a_storm_of_clients_that_leave_is_never_wrong() -> None:
                 return "left"
 
         ends = await asyncio.gather(*(one(i) for i in range(900)))
-        await until(lambda: not cache._batches)
-        assert not cache._flights
+        await until(lambda: not cache._flights)
+        assert not cache._under_way
     assert ends.count("wrong") == 0
     assert ends.count("right") >= 600
     assert ends.count("left") > 0
@@ -466,8 +466,8 @@ async def test_a_storm_of_requests_and_cancellations_is_never_wrong(server: Redi
             return "wrong" if wrong(want, found) else "right"
 
         ends = await asyncio.gather(*(one(i) for i in range(900)))
-        await until(lambda: not cache._batches)
-        assert not cache._flights
+        await until(lambda: not cache._flights)
+        assert not cache._under_way
     assert ends.count("wrong") == 0
     assert ends.count("right") >= 600
     assert ends.count("left") > 0
@@ -544,7 +544,7 @@ async def test_a_computation_that_is_cancelled_from_within_is_an_error_not_a_han
 
     async with caching() as cache:
         (value,) = (await asyncio.wait_for(ask(cache, keys, cancelled), 5)).values
-        assert not cache._flights
+        assert not cache._under_way
     assert isinstance(value, Abandoned)
 
 
