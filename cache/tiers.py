@@ -21,7 +21,7 @@ are not kept, except those that call themselves `deterministic`, which the negat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 
@@ -45,6 +45,7 @@ class State(StrEnum):
     BYPASS = "bypass"
 
 
+NOTHING: Mapping[int, Exception] = {}
 L1, L2 = State.HIT_L1, State.HIT_L2  # a member of an enum takes three times as long to look up
 
 
@@ -187,6 +188,7 @@ class VectorCache:
         write: bool = True,
         leaving: Leaving | None = None,
         begun: Callable[[], bool] = _always,
+        lacking: Mapping[int, Exception] = NOTHING,
     ) -> Found:
         """`found` of a moment ago, with a value and a state in every place that it lacked.
 
@@ -194,7 +196,9 @@ class VectorCache:
         known nor under way. If it raises, each of those positions gets what it raised. `leaving`
         is called only when something is computed: its future is done once the caller's client has
         left, and the exception that it holds is raised. `begun` says whether a worker has begun
-        the computation; when all clients have left and none has, it is cancelled.
+        the computation; when all clients have left and none has, it is cancelled. `lacking` has
+        the places of content that did not come, so that nothing can be computed there: what nobody
+        knows and nobody computes becomes its exception.
         """
         if read:
             if len(self.negative):
@@ -204,7 +208,7 @@ class VectorCache:
                 self._take_in(places, asked, await self.store.get(asked), found, write)
         if None in found.values:
             found.flown = True
-            await self._fly(keys, found, compute, read, write, leaving, begun)
+            await self._fly(keys, found, compute, read, write, leaving, begun, lacking)
         return found
 
     # ---- looking
@@ -273,10 +277,11 @@ class VectorCache:
         write: bool,
         leaving: Leaving | None,
         begun: Callable[[], bool],
+        lacking: Mapping[int, Exception],
     ) -> None:
         """Join what is under way, compute the rest, and return when all of it has landed."""
         own = Flight(begun)
-        seats = self._board(keys, found, own, read, write)
+        seats = self._board(keys, found, own, read, write, lacking)
         joined = len(seats) - len(own.keys)
         if joined:
             self._watcher.looked_up("flight", "join", joined)
@@ -300,21 +305,31 @@ class VectorCache:
             found.put(place, flight.values[seat], computed if first else State.JOIN)
 
     def _board(
-        self, keys: Sequence[bytes], found: Found, own: Flight, read: bool, write: bool
+        self,
+        keys: Sequence[bytes],
+        found: Found,
+        own: Flight,
+        read: bool,
+        write: bool,
+        lacking: Mapping[int, Exception],
     ) -> list[Seat]:
         """A seat for each key that was not found: in a flight under way, or in the request's own.
 
-        A flight that was under way a moment ago may have landed in memory since.
+        A flight that was under way a moment ago may have landed in memory since. Content that did
+        not come is last: it may have come in another place of the request.
         """
         under_way = self._under_way if read else {}
         seats: list[Seat] = []
-        for place in found.missing():
+        for place in sorted(found.missing(), key=lacking.__contains__):
             key = keys[place]
             entry = self.memory.get(key) if read else None
             if entry is not None:
                 found.put(place, entry, L1)
                 continue
             if key not in under_way:
+                if place in lacking:
+                    found.put(place, lacking[place], State.MISS)
+                    continue
                 under_way[key] = own, own.add(key, place)
             flight, seat = under_way[key]
             flight.keep[seat] |= write

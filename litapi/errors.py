@@ -295,6 +295,24 @@ class ImageUrlTimeout(ItemError):
     deterministic = False
 
 
+class DigestInvalid(ItemError):
+    code = "digest_invalid"
+    sentence = "The digest is not a sha256 in 64 hexadecimal digits."
+
+
+class DigestUnknown(ItemError):
+    status = 404
+    code = "digest_unknown"
+    sentence = "The cache has no image of this digest at present; send the image's bytes."
+    deterministic = False
+
+
+class DigestDisabled(ItemError):
+    status = 403
+    code = "digest_disabled"
+    sentence = "This server looks up no images by digest; send the bytes."
+
+
 class DeadlineExceeded(ItemError):
     status = 504
     code = "deadline_exceeded"

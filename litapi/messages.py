@@ -22,11 +22,22 @@ Kind = Literal["text", "image"]
 KINDS: tuple[Kind, ...] = ("text", "image")
 
 
+class Digest(bytes):
+    """The sha256 of an image's encoded bytes, which did not come."""
+
+    __slots__ = ()
+
+
 class Item(NamedTuple):
-    """One thing to embed: a text, or the encoded bytes of an image."""
+    """One thing to embed: a text, or the encoded bytes of an image, or only their `Digest`."""
 
     kind: Kind
     payload: str | bytes
+
+    @property
+    def by_digest(self) -> bool:
+        """Whether only the digest of the image came."""
+        return isinstance(self.payload, Digest)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,10 @@ DEMO_NOTE = (
     " MODEL=google/siglip2-so400m-patch16-naflex or a folder."
 )
 NO_ROOM = "The temporary folder has no room for metrics: some are missing in /metrics."
+DIGEST_NOTE = (
+    "Whoever has only the sha256 of an image learns whether it was embedded here lately, and its"
+    " vector. API keys say who may ask; cache_per_key and cache_tenant bound what is found."
+)
 DIMENSIONS_NOTE = (
     "SigLIP2 is not trained for shortened vectors: dimensions cuts and renormalises, at a cost in"
     " retrieval quality."
@@ -114,7 +118,12 @@ class Service:
             "limits": self._limits(),
             "workers": self.workers,
             "devices": sorted({worker["device"] for worker in self.workers}),
-            "cache": {"tiers": list(self.cache_tiers), "problems": self.cache_problems()},
+            "cache": {
+                "tiers": list(self.cache_tiers),
+                "problems": self.cache_problems(),
+                "digest_lookups": self.settings.digests,
+                "digest_note": DIGEST_NOTE if self.settings.digests else None,
+            },
             "problems": [*self.notices, *([NO_ROOM] if lacks_room() else [])],
         }
 

@@ -192,6 +192,9 @@ class Settings(BaseModel):
     drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
 
     cache: Literal["on", "off"] = Field("on", description="look vectors up before computing them")
+    digest_lookups: Literal["on", "off"] = Field(
+        "on", description="answer an image by its sha256 alone, where the cache has its vector"
+    )
     redis_url: str | None = Field(
         None,
         description="a shared cache: redis://, rediss://, unix://, redis+cluster://, rediss+cluster://",
@@ -299,6 +302,11 @@ class Settings(BaseModel):
     def most_patches(self) -> int:
         """The most patches of an image that a request may ask for."""
         return self.max_num_patches_asked or self.max_num_patches or MOST_PATCHES
+
+    @property
+    def digests(self) -> bool:
+        """Whether images are looked up by their digests: there must be a cache to look in."""
+        return self.cache == "on" and self.digest_lookups == "on"
 
     def precision_of(self, kind: str) -> str:
         """The precision asked for one tower, "text" or "image"."""

@@ -15,11 +15,11 @@ from operator import attrgetter
 from typing import Any
 
 from cache import Entry, Fingerprint, Found, State, VectorCache, key, key_aside
-from cache.key import ASIDE
+from cache.key import ASIDE, key_of
 from cache.tiers import Leaving
-from litapi.errors import ItemError, ItemInternal, ServiceError
+from litapi.errors import DigestUnknown, ItemError, ItemInternal, ServiceError
 from litapi.http.pace import FEW, paced
-from litapi.messages import KINDS, Item, Job, Kind, Reply
+from litapi.messages import KINDS, Digest, Item, Job, Kind, Reply
 
 log = logging.getLogger("siglit.embedder")
 
@@ -200,10 +200,12 @@ class Embedder:
             spent.add(reply)
             return entries(reply)
 
+        by_digest = [place for place, item in enumerate(items) if item.by_digest]
         await self._cache.resolve(
             keys,
             found,
             compute,
+            lacking={place: DigestUnknown() for place in by_digest},
             read=demand.read,
             write=demand.write,
             leaving=demand.leaving,
@@ -243,8 +245,18 @@ async def _keys(fingerprint: Fingerprint, kind: Kind, items: list[Item]) -> list
     """Cache keys; large images are hashed in a thread, so that the event loop stays free."""
     contents = [_content(item) for item in items]
     if kind == "text" or max(map(len, contents)) < ASIDE:
-        return await paced(lambda content: key(fingerprint, kind[0], content), contents)
-    return [await key_aside(fingerprint, kind[0], content) for content in contents]
+        return await paced(lambda content: _key(fingerprint, kind[0], content), contents)
+    return [
+        await key_aside(fingerprint, kind[0], content)
+        if len(content) >= ASIDE
+        else _key(fingerprint, kind[0], content)
+        for content in contents
+    ]
+
+
+def _key(fingerprint: Fingerprint, kind: str, content: bytes) -> bytes:
+    named = key_of if isinstance(content, Digest) else key
+    return named(fingerprint, kind, content)
 
 
 def _content(item: Item) -> bytes:

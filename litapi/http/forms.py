@@ -56,20 +56,26 @@ class ImageUrlPart(Form):
     image_url: str | ImageUrl
 
 
-PART_NAMES = ("text", "image_url", "image")
+class DigestPart(Form):
+    """An image by the sha256 of its encoded bytes; known once the server has embedded it."""
+
+    type: Literal["image"] | None = None
+    sha256: str = Field(description="64 hexadecimal digits")
+
+
+PART_NAMES = ("text", "image_url", "image", "sha256")
 
 
 def _part_tag(value: Any) -> str:
     if isinstance(value, dict):
-        kind = next((key for key in PART_NAMES if key in value), "object")
-        return {"text": "text", "image": "image", "image_url": "image_url"}.get(kind, "object")
+        return next((name for name in PART_NAMES if name in value), "object")
     return "string"
 
 
 class UnknownPart(Form):
     """Stands for an object of no known kind, so that its refusal says what is expected."""
 
-    text: str = Field(description="or image, or image_url")
+    text: str = Field(description="or image, or image_url, or sha256")
 
 
 Part = Annotated[
@@ -77,8 +83,19 @@ Part = Annotated[
     | Annotated[TextPart, Tag("text")]
     | Annotated[ImagePart, Tag("image")]
     | Annotated[ImageUrlPart, Tag("image_url")]
+    | Annotated[DigestPart, Tag("sha256")]
     | Annotated[UnknownPart, Tag("object")],
     Discriminator(_part_tag),
+]
+
+
+def _picture_tag(value: Any) -> str:
+    return "sha256" if isinstance(value, dict) else "string"
+
+
+Picture = Annotated[
+    Annotated[str, Tag("string")] | Annotated[DigestPart, Tag("sha256")],
+    Discriminator(_picture_tag),
 ]
 
 
@@ -152,7 +169,7 @@ class EmbedTextRequest(Options):
 
 
 class EmbedImageRequest(Options):
-    """One of `image` and `images` (base64 or data URI), `url` and `urls`."""
+    """One of `image`, `images` (base64 or data URI), `url`, `urls`, `sha256` and `sha256s`."""
 
     image: str | None = Field(None, description="one image, base64 or data URI")
     images: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -161,6 +178,12 @@ class EmbedImageRequest(Options):
     url: str | None = Field(None, description="one image by URL, where the server fetches any")
     urls: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="several images by URL"
+    )
+    sha256: str | None = Field(
+        None, description="one image by the sha256 of its encoded bytes, where the cache has it"
+    )
+    sha256s: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="several images by digest"
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": RED_DOT}]})
@@ -171,7 +194,8 @@ class ScoreRequest(Form):
 
     texts: Annotated[list[str], Field(min_length=1, description="the rows of the answer")]
     images: Annotated[
-        list[str], Field(min_length=1, description="the columns: base64, data URI or URL")
+        list[Picture],
+        Field(min_length=1, description="the columns: base64, data URI, URL or digest"),
     ]
     model: str | None = Field(None, description="name of the served model; another is a 404")
     max_num_patches: int | None = Field(
@@ -186,7 +210,7 @@ class ScoreRequest(Form):
 class ClassifyRequest(Form):
     """One image against labels put into a template."""
 
-    image: str = Field(description="base64, data URI or URL")
+    image: Picture = Field(description="base64, data URI, URL or digest")
     labels: Annotated[list[str], Field(min_length=1, description="what it might show")]
     template: str = Field(
         "this is a photo of {label}.", description="the caption of a label; must hold {label}"
@@ -404,7 +428,7 @@ def _reason(fault: ErrorDetails, form: type[BaseModel]) -> str:
     return fault["msg"]
 
 
-_TAGS = frozenset({"string", "list", "text", "image", "image_url", "object"})
+_TAGS = frozenset({"string", "list", "object", *PART_NAMES})
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
@@ -416,7 +440,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
             place += f"[{step}]"
             tag_next = True
         elif place == "":
-            place, tag_next = named(step), step == "input"
+            place, tag_next = named(step), step in ("input", "image")
         elif tag_next and step in _TAGS:
             tag_next = False
         elif not step.startswith(("str", "list[", "constrained")) and step != "ImageUrl":

@@ -20,6 +20,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from litapi.errors import (
     BodyTooLarge,
+    DigestDisabled,
+    DigestInvalid,
     ImageBase64Invalid,
     ImageEmpty,
     ImageTooLarge,
@@ -38,18 +40,18 @@ from litapi.http.forms import (
     INERT,
     OPTION_FIELDS,
     TOKENS_SENT,
+    DigestPart,
     ImagePart,
     ImageUrl,
     ImageUrlPart,
-    TextPart,
-    UnknownPart,
+    Part,
     named,
     no_effect,
 )
 from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read
 from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming
-from litapi.messages import Item
+from litapi.messages import Digest, Item
 from litapi.settings import Settings
 from litapi.text import canonical
 from litapi.transport.admission import cost_of
@@ -71,6 +73,7 @@ TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follo
 CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"windows-1252"})
 WHITESPACE = b" \t\r\n"
 HEAD = 1024  # characters in which the head of a data URI ends
+HEX = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _TOKEN_IDS = re.compile(rb'"input"\s*:\s*\[[\s\[]*[0-9]').search
 
 
@@ -117,6 +120,7 @@ class Reader:
 
     def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         self._fetcher = fetcher
+        self._digests = settings.digests
         self._keyed = bool(settings.api_keys)
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
@@ -347,7 +351,17 @@ class Reader:
         data = _base64(text)
         return ImageBase64Invalid() if data is None else self.image_bytes(data)
 
-    def part(self, part: str | TextPart | ImagePart | ImageUrlPart | UnknownPart) -> Read:
+    def digest(self, digits: str) -> Read:
+        """An image that did not come, by the sha256 of its bytes."""
+        if not self._digests:
+            return DigestDisabled()
+        return Item("image", Digest.fromhex(digits)) if HEX(digits) else DigestInvalid()
+
+    def picture(self, given: str | DigestPart) -> Read:
+        """An image, or its digest."""
+        return self.image(given) if isinstance(given, str) else self.digest(given.sha256)
+
+    def part(self, part: Part) -> Read:
         """One member of an OpenAI-form `input`."""
         if isinstance(part, str):
             is_data = part[:5].lower() == "data:" and ";base64," in part[:HEAD].lower()
@@ -357,6 +371,8 @@ class Reader:
         if isinstance(part, ImageUrlPart):
             url = part.image_url
             return self.image(url.url if isinstance(url, ImageUrl) else url)
+        if isinstance(part, DigestPart):
+            return self.digest(part.sha256)
         return self.text(part.text)
 
     def count(self, items: int, incoming: Incoming) -> None:
@@ -378,8 +394,8 @@ class Reader:
         if patches > self._most_patches:
             sentence = f"max_num_patches: this server takes up to {self._most_patches}"
             raise RequestInvalid(sentence, param="max_num_patches")
-        texts = sum(isinstance(item, Item) and item.kind == "text" for item in items)
-        images = len(items) - texts
+        free = sum(isinstance(i, Item) and (i.kind == "text" or i.by_digest) for i in items)
+        images = len(items) - free
         cost = images * cost_of(patches, usual)
         if cost > self._max_items:
             raise TooManyItems(

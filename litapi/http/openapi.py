@@ -62,8 +62,8 @@ FACTS: Final[Mapping[str, type[BaseModel]]] = {
 REFUSALS: Final = {
     400: "The request does not have the expected form.",
     401: "A valid API key is needed.",
-    403: "Images by URL are switched off, or not from there.",
-    404: "That model is not served here.",
+    403: "Images by URL or by digest are switched off, or not from there.",
+    404: "That model is not served here, or no image of that digest is in the cache.",
     413: "More bytes, items, characters or pixels than the limits in /info.",
     415: "A content type or image format that is not read here.",
     422: "An item could not be embedded; `items` names each.",
@@ -73,6 +73,7 @@ REFUSALS: Final = {
     504: "Not done before the deadline.",
 }
 ELSEWHERE: Final = {"not_found", "invalid_http", "method_not_allowed"}  # before a route is known
+IMAGES: Final = ("image_", "digest_")  # how the codes of an image's errors begin
 # `param` of the nth text and the nth image of a request, and how many items precede the first
 PARAMS: Final = {
     "/v1/embeddings": (("input[{}]", 0), ("input[{}]", 0)),
@@ -223,12 +224,12 @@ def _errors(description: str, *bodies: dict[str, Any]) -> dict[str, Any]:
 
 def _met(path: str) -> list[type[ServiceError]]:
     """The errors that a route can answer with."""
-    strange = {"/embed_text": "image", "/embed_image": "text"}.get(path, "-")
+    strange = {"/embed_text": IMAGES, "/embed_image": ("text_",)}.get(path, ())
     outside = ELSEWHERE if path == "/embed_image" else {*ELSEWHERE, "invalid_multipart"}
     return [
         one
         for one in public_errors()
-        if one.code not in outside and not one.code.startswith(f"{strange}_")
+        if one.code not in outside and not one.code.startswith(strange)
     ]
 
 
@@ -252,7 +253,7 @@ def _shown(error: ServiceError, items: list[dict[str, Any]] | None = None) -> di
 
 def _item(path: str, error: type[ItemError], number: int) -> dict[str, Any]:
     text, image = PARAMS[path]
-    param, before = text if text[0] and not error.code.startswith("image") else image
+    param, before = text if text[0] and not error.code.startswith(IMAGES) else image
     return {
         "index": before + number,
         "code": error.code,

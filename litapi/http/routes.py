@@ -30,6 +30,7 @@ from litapi.http.inputs import Read, Reader
 from litapi.http.pace import FEW, paced
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
+from litapi.messages import Item
 from litapi.serving import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]
@@ -38,6 +39,10 @@ TOKENS = attrgetter("tokens")
 HIT = State.HIT_L1
 TOLD = 256  # items that a header tells of: aiohttp takes 8 KB of one, Node 16 KB of all
 PAIRS = 1 << 15  # of texts and images that are scored in one turn
+NOT_AFRESH = (
+    "Cache-Control: no-cache and no-store compute vectors again, and an image by digest brings no"
+    " bytes for it"
+)
 OCTETS = b"application/octet-stream"
 USUAL = {b"": False, b"*/*": False, b"application/json": False, OCTETS: True}
 
@@ -110,7 +115,7 @@ class Routes:
         return await self._embed(incoming, form, items, name, single)
 
     async def embed_image(self, incoming: Incoming) -> Answer:
-        """`image`, `images`, `url` or `urls` as JSON; files as multipart; or one raw image."""
+        """Images, URLs or digests as JSON; files as multipart; or one raw image."""
         if incoming.media_type.startswith(("image/", "multipart/", "application/octet")):
             upload = await self._reader.upload(incoming)
             form = validate(Options, upload.options)
@@ -119,10 +124,17 @@ class Routes:
             name = "image" if single else "images"
             return await self._embed(incoming, form, upload.images, name, single)
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
-        given = {"image": form.image, "images": form.images, "url": form.url, "urls": form.urls}
-        name, images, single = _one_of(**given)
+        name, images, single = _one_of(
+            image=form.image,
+            images=form.images,
+            url=form.url,
+            urls=form.urls,
+            sha256=form.sha256,
+            sha256s=form.sha256s,
+        )
         self._reader.count(len(images), incoming)
-        read = self._reader.link if name.startswith("url") else self._reader.image
+        ways = {"image": self._reader.image, "url": self._reader.link}
+        read = ways.get(name.removesuffix("s"), self._reader.digest)
         items = await paced(read, images)
         return await self._embed(incoming, form, items, name, single)
 
@@ -169,7 +181,7 @@ class Routes:
         self._reader.count(len(form.texts) + len(form.images), incoming)
         self._reader.count_pairs(len(form.texts), len(form.images))
         texts = await paced(self._reader.text, form.texts)
-        images = await paced(self._reader.image, form.images)
+        images = await paced(self._reader.picture, form.images)
         outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
         _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
@@ -198,7 +210,7 @@ class Routes:
             raise RequestInvalid("template: must hold {label}", param="template")
         self._reader.count(1 + len(form.labels), incoming)
         captions = await self._reader.captions(form.template, form.labels)
-        items = [self._reader.image(form.image), *captions]
+        items = [self._reader.picture(form.image), *captions]
         outcome = await self._outcome(items, incoming, form.max_num_patches)
         _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
         image, *labels = (np.frombuffer(e.vector, "<f4") for e in outcome.entries)
@@ -220,6 +232,8 @@ class Routes:
             self._reader.bound_patches(items, patches, self._service.patches)
         if incoming.large:
             self._reader.bound_texts(items)
+        if not demand.read and any(isinstance(item, Item) and item.by_digest for item in items):
+            raise RequestInvalid(NOT_AFRESH, param="Cache-Control")
         settled = self._reader.settled(items)
         if settled is None:
             return self._fetched(items, incoming, demand)
