@@ -16,18 +16,24 @@ def give_back() -> None:
         trim(0)
 
 
-class Traffic:
-    """Counts the large objects that came and went, and gives back what they left behind."""
+class Trim:
+    """Gives memory back once more than `after` bytes are free that were held before."""
 
-    def __init__(self) -> None:
-        self._bytes = 0
+    def __init__(self, after: int = LARGE) -> None:
+        self._after = after
+        self._held = self._peak = 0
 
     def passed(self, size: int) -> None:
-        """So many bytes were held and are free again."""
-        self._bytes += size
+        """So many bytes were held, and are free again."""
+        self._peak += size
+
+    def holds(self, total: int) -> None:
+        """So many bytes are held now."""
+        self._held = total
+        self._peak = max(self._peak, total)
 
     def tidy(self) -> None:
-        """Give back what has passed since the last time, where it was much."""
-        if self._bytes > LARGE:
-            self._bytes = 0
+        """Give back, where it is much: it takes milliseconds."""
+        if self._peak - self._held > self._after:
+            self._peak = self._held
             give_back()

@@ -22,7 +22,7 @@ import numpy as np
 import pybase64
 from litserve import LitAPI
 
-from litapi.allocator import Traffic
+from litapi.allocator import Trim
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.logs import configure
@@ -312,7 +312,7 @@ class ImageTower(Tower):
 
         limits = self.settings
         self._thread, self._slots = threading.local(), itertools.count()
-        self._traffic = Traffic()
+        self._trim = Trim()
         self._decoding = PixelBudget(limits.max_pixels_in_flight, limits.decode_mb << 20)
         self._reader = PictureReader(
             PicturePolicy(
@@ -361,7 +361,7 @@ class ImageTower(Tower):
     def _decode(self, item: str | bytes, patches: int) -> Decoded | ItemError:
         try:
             data = _from_base64(item) if isinstance(item, str) else item
-            self._traffic.passed(len(data))
+            self._trim.passed(len(data))
             if self.settings.test_hooks == "on" and (fault := provoked(data)):
                 with self._watched():
                     provoke([fault])
@@ -395,7 +395,7 @@ class ImageTower(Tower):
         """And what the decode threads hold."""
         super().beat()
         held("decoding", self._decoding.held_bytes, self._decoding.most_bytes)
-        self._traffic.tidy()
+        self._trim.tidy()
 
     def _draft_side(self, patches: int) -> int:
         """Twice the side that is needed: the least a JPEG may be decoded at, where allowed."""

@@ -41,6 +41,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import Server, ServerState
 
+from litapi.allocator import Trim
 from litapi.errors import (
     HeadersTooLarge,
     HttpInvalid,
@@ -50,7 +51,7 @@ from litapi.errors import (
     ServiceError,
 )
 from litapi.http.answer import Answer
-from litapi.http.held import SMALL, Answers, Bodies, Trim
+from litapi.http.held import SMALL, TRIM_FROM, Answers, Bodies
 from litapi.http.request import CONNECTION, ClientGone, Connection, Scope
 from litapi.metrics import connection_refused
 
@@ -678,7 +679,7 @@ class _Sweep:
         self._timer: asyncio.TimerHandle | None = None
         self.outbox = _Outbox(loop, patience.answers_bytes)
         self.bodies = Bodies(patience.bodies_bytes)
-        self._trim = Trim()
+        self._trim = Trim(TRIM_FROM)
 
     @classmethod
     def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience) -> _Sweep:
@@ -695,7 +696,8 @@ class _Sweep:
         self._timer = None
         self.bodies.show()
         self.outbox.answers.show()
-        self._trim.look(self.bodies.total + self.outbox.answers.total)
+        self._trim.holds(self.bodies.total + self.outbox.answers.total)
+        self._trim.tidy()
         if self._connections:
             self.wake()  # first, so that no error below ends the sweeping
             self._slice(list(self._connections))

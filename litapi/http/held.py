@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from litapi.allocator import give_back
 from litapi.metrics import held
 
 SMALL = 64 << 10  # bytes of a body or an answer that is not counted: each connection has buffers
 SLOW = 1 << 20  # bytes a second; a body that comes faster is nobody's burden for long
 GRACE = 1.0  # seconds in which an answer may be taken before its client can be called slow
-TRIM_FROM = 16 << 20  # bytes given back by clients, after which the allocator is asked for them
+TRIM_FROM = 16 << 20  # bytes freed by clients after which memory goes back to the system
 
 
 class Sender(Protocol):
@@ -129,17 +128,3 @@ class Answers:
                 self.total -= unsent[reader]
                 del self._written[reader]
                 reader.cut()
-
-
-class Trim:
-    """Gives memory back to the system once clients have freed much of it: glibc would keep it."""
-
-    def __init__(self) -> None:
-        self._peak = 0
-
-    def look(self, total: int) -> None:
-        """So many bytes are held for clients now."""
-        self._peak = max(self._peak, total)
-        if self._peak - total > TRIM_FROM:
-            self._peak = total
-            give_back()

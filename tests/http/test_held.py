@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litapi.http.held import GRACE, SLOW, SMALL, Answers, Bodies, Trim
+from litapi.http.held import GRACE, SLOW, SMALL, Answers, Bodies
 
 MB = 1 << 20
 
@@ -121,10 +121,3 @@ def test_a_single_large_answer_is_never_cut() -> None:
     now[0] = 10 * GRACE
     answers.wrote(reader, 20 * MB)
     assert not reader.was_cut
-
-
-def test_giving_memory_back_never_fails() -> None:
-    """Where the C library is another, nothing happens."""
-    trim = Trim()
-    for total in (0, 100 * MB, 0, 0):
-        trim.look(total)
