@@ -1,22 +1,22 @@
-"""A connection that wastes the server's time is answered and closed; uvicorn alone would wait.
+"""uvicorn's connection with limits: one that wastes the server's time is answered and closed.
 
     connect ──5 s──► head ──32 KiB──► body ──5 s of silence, or a drip──► answer ──linger──► close
                408           431                       408
 
-Well-behaved requests pay for no timer, not even uvicorn's own for kept connections. uvicorn's state
-says what a connection is waiting for, and one sweep per process, twice a second, compares that with
-the sweep before. A limit is a promise, so a wait that would pass it before the next sweep ends with
-this one. An answer that ends a request before its body was read is followed by a lingering close: a
-socket closed over unread bytes is reset, and the client may lose the answer.
+No request has a timer of its own, not even uvicorn's keep-alive timer. One sweep per process, twice
+a second, compares what each connection waits for with the sweep before. A wait that would exceed
+its limit before the next sweep ends with this one. An answer sent before the body was read is
+followed by a lingering close: closing a socket with unread bytes resets it, and the client may lose
+the answer.
 
-A client that sends requests ahead of its answers is not read while any of them waits for its turn,
-nor while it takes no answers: what was read of it by then is parsed in small pieces, and the rest
-stays as the bytes it is. An offered upgrade is ignored (RFC 9110, 7.8): the parser would stop at
-it, so another one reads on behind a head without the offer.
+Backpressure: while a pipelined request waits for its turn, or the client does not read its answers,
+its socket is not read. Bytes received by then are parsed in small pieces when it is their turn. An
+offered upgrade is ignored (RFC 9110, 7.8): the parser stops there, so another parser continues from
+a head without the offer.
 
-Whole answers leave at the end of a turn of the loop, one connection's after another's. A write
-wakes the process that waits for it, which costs a third of a cache hit; a client or a balancer that
-is still at the first answer of a turn need not be woken for the others.
+Whole answers are written at the end of a turn of the event loop, for all connections together. A
+write wakes the process that waits for it, which costs a third of a cache hit; a client or balancer
+that still handles the first answer of a turn is not woken again for the others.
 """
 
 from __future__ import annotations
@@ -61,71 +61,71 @@ if TYPE_CHECKING:
 log = logging.getLogger("siglit.guard")
 
 SLICE = 50  # connections looked at before others get a turn
-AT_ONCE = 1 << 10  # bytes that are parsed at once; as many requests ahead may be in them
-PIECE = 256  # bytes of more than that which are parsed at once ...
+AT_ONCE = 1 << 10  # bytes that are parsed in one go; all pipelined requests in them are begun
+PIECE = 256  # bytes of one piece where more than that came ...
 BODY_PIECE = 8 << 10  # ... and where a body is awaited
 NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long, and over how much, a connection may keep the server waiting."""
+    """Limits of time and bytes for a connection."""
 
     head_seconds: float = 5.0  # from connecting, or from the first byte, to the end of the headers
     head_bytes: int = 32 << 10  # request line and headers; trailers and chunk framing likewise
     stall_seconds: float = 5.0  # without a byte while the body is awaited
-    drip_bytes: int = 1024  # bytes a second that a body must bring at least ...
-    drip_seconds: float = 20.0  # ... on average over this long
-    unsent_seconds: float = 30.0  # a client that takes nothing of its answer
+    drip_bytes: int = 1024  # least bytes a second of a body ...
+    drip_seconds: float = 20.0  # ... on average over this time
+    unsent_seconds: float = 30.0  # while a client reads nothing of its answer
     linger_seconds: float = 2.0  # reading on after an early answer, at most this long ...
     linger_bytes: int = 64 << 20  # ... and this much
-    sweep_seconds: float = 0.5  # between two looks at all connections
+    sweep_seconds: float = 0.5  # between two sweeps
     bodies_bytes: int = 128 << 20  # of all large bodies that a process holds
-    answers_bytes: int = 64 << 20  # of all large answers that clients have not taken
+    answers_bytes: int = 64 << 20  # of all large answers that clients have not read
 
 
 class GuardedProtocol(HttpToolsProtocol, Connection):
     """uvicorn's httptools protocol with limits; give it, or a `guarded` one, to uvicorn as `http=`.
 
-    A client that broke a limit reads an error of the shared form: 408 `request_timeout`,
-    431 `headers_too_large`, 400 `invalid_http`, or 503 `not_ready` at shutdown.
+    A client that exceeds a limit gets an error of the shared form: 408 `request_timeout`,
+    429 `overloaded`, 431 `headers_too_large`, 400 `invalid_http`, or 503 `not_ready` at shutdown.
     """
 
     patience: ClassVar[Patience] = Patience()
 
-    # -- uvicorn's callbacks; those that run for every request do little -----------------------
+    # -- uvicorn's callbacks -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Puts a door before the transport, so that uvicorn's closing can be made to linger."""
-        self._wire = cast("asyncio.Transport", transport)
+        """Wraps the transport, so that a close by uvicorn can linger."""
+        self._inner = cast("asyncio.Transport", transport)
         self._sweep = sweep = _Sweep.of(self.server_state, self.loop, self.patience)
-        self._door = _Door(self._wire, sweep.outbox, self._lingers)
-        self._pending = NOTHING  # received, but not parsed yet
-        self._taken = 0  # bytes parsed
-        self._head_end = 0  # `_taken` when the last head was whole
-        self._owed = False  # whether the next request waits until the client takes its answers
-        self._heavy = False  # whether it ever sent a body that counts
-        self._running: RequestResponseCycle | None = None  # the request whose turn it is
-        self._rate = 0.0  # bytes a second that such a body brings
-        self._asked = 0  # requests begun
-        self._fruit = 0  # `_taken` when a body byte, or the end of a request, last came
-        self._rested = -1  # `_taken` when the last answer was whole and nothing else was asked
+        self._wrapper = _TransportWrapper(self._inner, sweep.outbox, self._lingers)
+        self._pending = NOTHING  # bytes received and not parsed
+        self._parsed = 0  # number of bytes parsed or discarded
+        self._head_end = 0  # `_parsed` when the last head was whole
+        self._next_waits = False  # the next pipelined request waits until answers are read
+        self._counted = False  # whether any of its bodies was large enough to be counted
+        self._running: RequestResponseCycle | None = None  # the request that is being answered
+        self._body_rate = 0.0  # bytes a second of a counted body
+        self._requests = 0  # number of requests begun
+        self._progress = 0  # `_parsed` at the last body byte or end of a request
+        self._idle_at = -1  # `_parsed` when the last answer was complete and no request pending
         self._keep_alive = True  # whether the client wants it
-        self._fault: ServiceError | None = None  # said when the answers before it are out
-        self._deaf = False  # what still arrives is thrown away
-        self._watch = _Watch(self.loop.time())
-        self._leaves: list[asyncio.Future[type[Exception]]] = []  # told that the client left
+        self._error: ServiceError | None = None  # to be sent after the answers before it
+        self._discarding = False  # received bytes are dropped
+        self._clocks = _Clocks(self.loop.time())
+        self._disconnects: list[asyncio.Future[type[Exception]]] = []
         self._extensions: Any = {CONNECTION: self}
-        super().connection_made(cast("asyncio.Transport", self._door))
+        super().connection_made(cast("asyncio.Transport", self._wrapper))
         self.flow = _Flow(self.transport, self.pipeline)
         sweep.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Lets go of what refers to this object, which would wait for the collector otherwise."""
-        self._door.let_go()
+        """Drops references to this object, which would otherwise wait for the garbage collector."""
+        self._wrapper.detach()
         self._extensions = {}
         self._pending = NOTHING
-        if self._heavy:
+        if self._counted:
             self._sweep.bodies.forget(self)
             for waiting, _ in self.pipeline:
                 self._sweep.bodies.drop(id(waiting.scope))
@@ -133,15 +133,15 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         self._running = None
         self.scope = self.cycle = None  # type: ignore[assignment]  # as before the first request
         self.pipeline.clear()
-        for left in self._leaves:
+        for left in self._disconnects:
             if not left.done():
                 left.set_result(ClientGone)
-        self._leaves.clear()
+        self._disconnects.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Parses what came; in pieces where it may hold many requests."""
-        if self._deaf:
-            self._taken += len(data)
+        """Parses what came; in pieces where it may contain many requests."""
+        if self._discarding:
+            self._parsed += len(data)
             self._discard()
         elif len(data) > AT_ONCE or self._pending:
             self._pending = memoryview(bytes(self._pending) + data if self._pending else data)
@@ -153,46 +153,46 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
                 self._read_on()
 
     def _read_on(self) -> None:
-        """Parse what has come until a request must wait for its turn; then read more."""
+        """Parse what is pending, unless a request waits for its turn; then read more."""
         flow = self.flow
-        while self._pending and not (self.pipeline or flow.write_paused or self._deaf):
+        while self._pending and not (self.pipeline or flow.write_paused or self._discarding):
             awaited = self._in_flight and self.cycle.more_body
             parsed = self._parse(self._pending[: BODY_PIECE if awaited else PIECE])
             self._pending = self._pending[parsed:]
-        if self._deaf:
+        if self._discarding:
             self._pending = NOTHING
         if self._pending:
             flow.pause_reading()
         elif self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT:
-            flow.resume_reading()  # else the application does, once it takes the body
+            flow.resume_reading()  # else `receive` does, when the application takes the body
 
     def _parse(self, data: bytes | memoryview) -> int:
-        """Gives the parser one piece, and says how much of it was parsed.
+        """Feed the parser; returns how many of the bytes it parsed.
 
-        Counts what is neither body nor a whole request: headers, trailers, framing.
+        Bounds what is neither a body nor a whole request: headers, trailers, chunk framing.
         """
         parsed = len(data)
-        self._taken += parsed
+        self._parsed += parsed
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
-            self._taken -= parsed - stopped.args[0]
+            self._parsed -= parsed - stopped.args[0]
             parsed = stopped.args[0]
             self._ignore_upgrade()
         except httptools.HttpParserError:
-            self._end(self._fault or HttpInvalid())
-        if self._taken - self._fruit > self.patience.head_bytes:
-            self._end(HeadersTooLarge())
+            self._refuse(self._error or HttpInvalid())
+        if self._parsed - self._progress > self.patience.head_bytes:
+            self._refuse(HeadersTooLarge())
         return parsed
 
     def _should_upgrade(self) -> bool:
-        """uvicorn asks before it begins with a request; `_ignore_upgrade` begins it instead."""
+        """Keeps uvicorn from beginning the request; `_ignore_upgrade` begins it instead."""
         return True
 
     def _ignore_upgrade(self) -> None:
-        """Read the request as if nothing had been offered, its body with it."""
+        """Parse the request and its body again, without the offer."""
         if self.parser.get_method() == b"CONNECT":
-            self._end(HttpInvalid())  # what follows belongs to a tunnel that there is not
+            self._refuse(HttpInvalid())  # what follows are bytes of a tunnel that is not opened
             return
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/"]
         head += [self.parser.get_http_version().encode(), b"\r\n"]
@@ -206,94 +206,94 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         try:
             self.parser.feed_data(b"".join([*head, b"\r\n"]))
-        except httptools.HttpParserError:  # of what is looked at when a request begins
-            self._end(self._fault or HttpInvalid())
+        except httptools.HttpParserError:  # raised by our own callbacks
+            self._refuse(self._error or HttpInvalid())
 
     def on_headers_complete(self) -> None:
-        """Until its body is whole, an answer to the request will close the connection."""
-        if self._taken - self._fruit > self.patience.head_bytes:
+        """Until the body is complete, an answer closes the connection."""
+        if self._parsed - self._progress > self.patience.head_bytes:
             self._measure()
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # else it is an upgrade
-            self._asked += 1
-            self._head_end = self._taken
+            self._requests += 1
+            self._head_end = self._parsed
             self._keep_alive = self.cycle.keep_alive
             self.cycle.keep_alive = False
-            # Functions of the cycle would make it refer to itself: only the collector finds that.
+            # Bound methods of the cycle would be a reference cycle, left to the garbage collector.
             self.cycle.scope["extensions"] = self._extensions
 
     def on_body(self, body: bytes) -> None:
-        """Body bytes are for the application to limit; here, what all requests hold together."""
-        self._fruit = self._taken
+        """The application limits one body; this counts what all requests hold together."""
+        self._progress = self._parsed
         super().on_body(body)
-        if self._taken - self._head_end > SMALL and not self._deaf:
-            self._weigh(len(body))
+        if self._parsed - self._head_end > SMALL and not self._discarding:
+            self._count_body(len(body))
 
-    def _weigh(self, size: int) -> None:
+    def _count_body(self, size: int) -> None:
         if not self.cycle.response_complete:
-            self._heavy = True
+            self._counted = True
             if not self._sweep.bodies.add(id(self.cycle.scope), size):
                 self._refuse_body()
 
     def on_message_complete(self) -> None:
-        """The body is whole: the connection may live on, unless its end was announced already."""
-        self._fruit = self._taken
+        """The body is complete: keep-alive is possible, unless an answer has announced a close."""
+        self._progress = self._parsed
         super().on_message_complete()
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope and not cycle.response_started:
             cycle.keep_alive = self._keep_alive
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for its timer: a new one for each answer is a tenth of a cache hit.
+        """As uvicorn's without its keep-alive timer, which costs a tenth of a cache hit.
 
-        And the client that sent requests ahead must take this answer before the next is begun.
+        The next pipelined request begins once the client has read enough of its answers.
         """
         self.server_state.total_requests += 1
-        self._leaves.clear()
+        self._disconnects.clear()
         if self.transport.is_closing():
             return
         if self.pipeline:
-            self._door.flush()
-            self._owed = True
-            self._begin_owed()
+            self._wrapper.flush()
+            self._next_waits = True
+            self._begin_next()
         else:
             self.flow.resume_reading()
-            self._rested = self._taken  # from here on the sweep waits for another request
+            self._idle_at = self._parsed  # from here on the sweep waits for another request
 
-    def _begin_owed(self) -> None:
-        if self._owed and not self.flow.write_paused:
-            self._owed = False
+    def _begin_next(self) -> None:
+        if self._next_waits and not self.flow.write_paused:
+            self._next_waits = False
             self._start_asgi_task(*self.pipeline.pop())
             self._read_on()
 
     def pause_writing(self) -> None:
-        """Who takes no answers is not read."""
+        """Backpressure: a client that does not read its answers is not read."""
         super().pause_writing()
         self.flow.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client takes its answers again: it is the turn of its next request."""
+        """The client reads its answers again: its next request begins."""
         super().resume_writing()
-        if self._wire.is_closing():
+        if self._inner.is_closing():
             return
-        if self._owed:
-            self._begin_owed()
+        if self._next_waits:
+            self._begin_next()
         else:
             self._read_on()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """As uvicorn's, but for a callback at the end of each task."""
+        """As uvicorn's, but `_run` does what a callback of the task would do."""
         self._running = cycle
         self._begun = self.loop.create_task(self._run(cycle, app))
         self.tasks.add(self._begun)
 
     async def _run(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        task = self._begun  # the next one begins after this one's answer
+        task = self._begun  # kept, for the next request replaces it
         try:
             await cycle.run_asgi(app)
         finally:
             self.tasks.discard(task)
-            if self._heavy:
+            if self._counted:
                 self._sweep.bodies.drop(id(cycle.scope))
 
     # -- what a request may ask for beyond ASGI ------------------------------------------------
@@ -304,7 +304,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
         body, cycle.body = bytes(cycle.body), bytearray()
-        cycle.message_event.clear()  # from here on it says that the client has gone
+        cycle.message_event.clear()  # set next when the client disconnects
         self.flow.resume_reading()
         return body
 
@@ -313,16 +313,16 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         cycle = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
-        self.flow.resume_reading()  # stopped by a large body; the end would not be seen
+        self.flow.resume_reading()  # a large body paused it, and a disconnect would go unseen
         left: asyncio.Future[type[Exception]] = self.loop.create_future()
-        self._leaves.append(left)
+        self._disconnects.append(left)
         return left
 
     def hold(self, size: int) -> bool:
-        """These bytes are those of a body that was decompressed."""
+        """Counts like a body, as what a body decompresses to does."""
         if self._running is None:
             return True
-        self._heavy = True
+        self._counted = True
         return self._sweep.bodies.add(id(self._running.scope), size)
 
     def send_whole(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
@@ -342,32 +342,32 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        self._door.write_soon(b"".join((STATUS_LINE[status], head, ending, body)))
+        self._wrapper.write_soon(b"".join((STATUS_LINE[status], head, ending, body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self._door.close()
+            self._wrapper.close()
         cycle.on_response()
         return True
 
-    def overloads(self) -> None:
-        """Its body is the one that memory is taken from, unless it came whole since the sweep."""
+    def evict(self) -> None:
+        """Refuses its body to free memory, unless that was completed since the last sweep."""
         if self._awaited() is Awaited.BODY:
             self._refuse_body()
 
     def _refuse_body(self) -> None:
         self._sweep.bodies.drop(id(self.cycle.scope))
-        self._end(Overloaded())
+        self._refuse(Overloaded())
 
     def shutdown(self) -> None:
-        """A whole request is still answered; whatever else is there is closed at once."""
+        """A complete request is still answered; every other connection is closed at once."""
         if self.transport.is_closing() or not self._in_flight:
-            self._door.shut()
+            self._wrapper.shut()
         elif self.cycle.more_body:
-            self._end(NotReady())
+            self._refuse(NotReady())
             if self.transport.is_closing():
-                self._door.shut()
+                self._wrapper.shut()
         else:
-            self._deaf = True  # another request would keep the connection, and so the process
+            self._discarding = True  # another request would keep the process alive
             super().shutdown()
 
     # -- ending --------------------------------------------------------------------------------
@@ -377,99 +377,99 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _measure(self) -> None:
-        """Raise if the head itself is too large, and not only the packet it came in."""
+        """Raise if the head itself is too large, not only the packet it came in."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.patience.head_bytes:
-            self._fault = HeadersTooLarge()
+            self._error = HeadersTooLarge()
             raise ValueError  # the parser stops
 
-    def _end(self, error: ServiceError) -> None:
-        """Listen no more; answer with `error` when it is its turn, and close."""
-        if not self._deaf:
-            self._deaf = True
-            self._fault = error
+    def _refuse(self, error: ServiceError) -> None:
+        """Drop further bytes; answer with `error` in turn, and close."""
+        if not self._discarding:
+            self._discarding = True
+            self._error = error
             self._pending = NOTHING
-            self._settle()
+            self._send_error_in_turn()
 
-    def _settle(self) -> None:
-        """Say what is wrong, if nothing is to be said before it; else the next sweep tries."""
-        cycle, error = self.cycle, self._fault
+    def _send_error_in_turn(self) -> None:
+        """Send the error if no other answer comes first; else the next sweep tries again."""
+        cycle, error = self.cycle, self._error
         if error is None:
-            return  # the server is shutting down, and its last answer is in work
+            return  # shutting down; the last request is still being answered
         if not self._in_flight:
-            self._say(error)
+            self._send_error(error)
         elif self.pipeline or not cycle.more_body:
-            return  # answers before it are still to come
+            return  # earlier answers come first
         elif cycle.response_started:
-            self._wire.abort()  # a broken answer must not look whole
+            self._inner.abort()  # a cut answer must not look complete
         else:
-            cycle.disconnected = True  # to the application its client is gone
+            cycle.disconnected = True  # for the application the client has gone
             cycle.message_event.set()
-            self._say(error)
+            self._send_error(error)
 
-    def _say(self, error: ServiceError) -> None:
+    def _send_error(self, error: ServiceError) -> None:
         answer = Answer.error(error)
         connection_refused(error.code)
         answer.headers += [*self.server_state.default_headers, (b"connection", b"close")]
-        self._door.write(STATUS_LINE[error.status] + answer.lines() + b"\r\n" + answer.body)
+        self._wrapper.write(STATUS_LINE[error.status] + answer.lines() + b"\r\n" + answer.body)
         if isinstance(error, RequestTimeout):
-            self._door.shut()  # nothing arrives, so nothing needs to be read
+            self._wrapper.shut()  # the client sends nothing, so no reset can follow
         else:
             self._linger()
 
     def _lingers(self) -> bool:
-        """Called when uvicorn closes. Whether the wire stays open for the rest of a body."""
+        """Called when uvicorn closes. Whether the socket stays open for the rest of a body."""
         cycle = self.cycle
         unread = cycle is not None and cycle.response_complete and cycle.more_body
-        if unread and not self._door.closed:
+        if unread and not self._wrapper.closed:
             self._linger()
         return unread
 
     def _linger(self) -> None:
-        self._deaf = self._door.closed = True
+        self._discarding = self._wrapper.closed = True
         self._linger_until = self.loop.time() + self.patience.linger_seconds
-        self._linger_bytes = self._taken + self.patience.linger_bytes
+        self._linger_bytes = self._parsed + self.patience.linger_bytes
         self.flow.resume_reading()
-        self._door.flush()
-        if self._wire.can_write_eof():
-            self._wire.write_eof()  # the client knows at once that the answer is whole
+        self._wrapper.flush()
+        if self._inner.can_write_eof():
+            self._inner.write_eof()  # the client knows at once that the answer is complete
 
     def _discard(self) -> None:
-        if self._door.closed and self._taken > self._linger_bytes:
-            self._door.shut()
+        if self._wrapper.closed and self._parsed > self._linger_bytes:
+            self._wrapper.shut()
 
     # -- the sweep -----------------------------------------------------------------------------
 
-    def swept(self, now: float) -> None:
-        """One look at this connection; `now` is the loop's time in seconds."""
-        watch, patience = self._watch, self.patience
-        if watch.unsent_for(now, self._wire.get_write_buffer_size()) >= patience.unsent_seconds:
-            self._wire.abort()
-        elif self._door.closed:
+    def check(self, now: float) -> None:
+        """Check the limits; `now` is the loop's time in seconds."""
+        clocks, patience = self._clocks, self.patience
+        if clocks.unsent_for(now, self._inner.get_write_buffer_size()) >= patience.unsent_seconds:
+            self._inner.abort()
+        elif self._wrapper.closed:
             if now >= self._linger_until:
-                self._door.shut()
-        elif self._wire.is_closing():
+                self._wrapper.shut()
+        elif self._inner.is_closing():
             return
-        elif self._deaf:
-            self._settle()
+        elif self._discarding:
+            self._send_error_in_turn()
         else:
             awaited = self._awaited()
-            if self._heavy:
-                self._pace(awaited)
-            watch.look(now, awaited, self._asked, self._taken)
-            if watch.tired(now, patience):
-                self._end(RequestTimeout())
-            elif watch.idle_for(now) >= self.timeout_keep_alive:
+            if self._counted:
+                self._update_rate(awaited)
+            clocks.update(now, awaited, self._requests, self._parsed)
+            if clocks.is_overdue(now, patience):
+                self._refuse(RequestTimeout())
+            elif clocks.idle_for(now) >= self.timeout_keep_alive:
                 self.timeout_keep_alive_handler()
 
-    def _pace(self, awaited: Awaited) -> None:
-        """How fast a large body comes, the last sweep for half of it."""
+    def _update_rate(self, awaited: Awaited) -> None:
+        """The rate of a large body: an average that gives half to the last sweep."""
         if awaited is Awaited.BODY:
-            came = self._watch.came(self._taken) / self.patience.sweep_seconds
-            self._rate = (self._rate + came) / 2
-            self._sweep.bodies.pace(self, id(self.cycle.scope), self._rate)
+            came = self._clocks.came(self._parsed) / self.patience.sweep_seconds
+            self._body_rate = (self._body_rate + came) / 2
+            self._sweep.bodies.pace(self, id(self.cycle.scope), self._body_rate)
         else:
-            self._rate = 0.0
+            self._body_rate = 0.0
             self._sweep.bodies.forget(self)
 
     def _awaited(self) -> Awaited:
@@ -477,13 +477,13 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         if self.flow.read_paused:
             return Awaited.NOTHING
         if not self._in_flight:
-            return Awaited.REQUEST if self._taken == self._rested else Awaited.HEAD
+            return Awaited.REQUEST if self._parsed == self._idle_at else Awaited.HEAD
         body = cycle.more_body and not cycle.waiting_for_100_continue
         return Awaited.BODY if body else Awaited.NOTHING
 
 
 class GuardedServer(Server):
-    """uvicorn's server. A TLS handshake is part of a head: asyncio would wait a minute for it."""
+    """uvicorn's server, with the head's time for a TLS handshake; asyncio's is a minute."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's."""
@@ -502,48 +502,57 @@ def guarded(patience: Patience) -> type[GuardedProtocol]:
 
 
 class _Flow(FlowControl):
-    """Reading rests while requests wait for their turn or answers to be taken, whoever wants it."""
+    """Stays paused while requests wait for their turn or answers are not read by the client."""
 
-    def __init__(self, transport: asyncio.Transport, ahead: deque[Any]) -> None:
+    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
         super().__init__(transport)
-        self._ahead = ahead
+        self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        if self.read_paused and not self._ahead and not self.write_paused:
+        if self.read_paused and not self._pipeline and not self.write_paused:
             super().resume_reading()
 
 
 class Awaited(Enum):
     """What the server is waiting for on a connection."""
 
-    NOTHING = auto()  # it is the server's turn
-    REQUEST = auto()  # another one, or none; no byte of it has come
+    NOTHING = auto()  # the server is working
+    REQUEST = auto()  # keep-alive: no byte of another request has come
     HEAD = auto()
     BODY = auto()
 
 
-class _Watch:
-    """What the sweeps saw of one connection."""
+class _Clocks:
+    """The clocks of one connection, as the sweeps saw it."""
 
-    __slots__ = ("_asked", "_awaited", "_base", "_heard", "_since", "_taken", "_unsent", "_written")
+    __slots__ = (
+        "_awaited",
+        "_base",
+        "_heard",
+        "_parsed",
+        "_requests",
+        "_since",
+        "_unsent",
+        "_written",
+    )
 
     def __init__(self, now: float) -> None:
         self._awaited = Awaited.HEAD
         self._since = self._heard = self._written = now
-        self._asked = self._base = self._taken = self._unsent = 0
+        self._requests = self._base = self._parsed = self._unsent = 0
 
-    def look(self, now: float, awaited: Awaited, asked: int, taken: int) -> None:
-        """Another request, or another part of it, starts the clocks afresh."""
-        if awaited is not self._awaited or asked != self._asked:
-            self._awaited, self._asked = awaited, asked
+    def update(self, now: float, awaited: Awaited, asked: int, taken: int) -> None:
+        """Another request, or another part of it, restarts the clocks."""
+        if awaited is not self._awaited or asked != self._requests:
+            self._awaited, self._requests = awaited, asked
             self._since = self._heard = now
             self._base = taken
-        elif taken != self._taken:
+        elif taken != self._parsed:
             self._heard = now
-        self._taken = taken
+        self._parsed = taken
 
-    def tired(self, now: float, patience: Patience) -> bool:
-        """Whether the wait was too long, or will be by the next sweep."""
+    def is_overdue(self, now: float, patience: Patience) -> bool:
+        """Whether the limit is exceeded, or will be before the next sweep."""
         soon = now + patience.sweep_seconds
         if self._awaited is Awaited.HEAD:
             return soon - self._since >= patience.head_seconds
@@ -552,40 +561,40 @@ class _Watch:
         return False
 
     def _drips(self, now: float, patience: Patience) -> bool:
-        seconds, came = now - self._since, self._taken - self._base
+        seconds, came = now - self._since, self._parsed - self._base
         if seconds < patience.drip_seconds:
             return False
-        self._since, self._base = now, self._taken
+        self._since, self._base = now, self._parsed
         return came < seconds * patience.drip_bytes
 
     def came(self, taken: int) -> int:
-        """Bytes since the last look."""
-        return taken - self._taken
+        """Bytes since the last sweep."""
+        return taken - self._parsed
 
     def idle_for(self, now: float) -> float:
-        """Seconds for which the client has asked nothing more."""
+        """Seconds of keep-alive without another request."""
         return now - self._since if self._awaited is Awaited.REQUEST else 0.0
 
     def unsent_for(self, now: float, unsent: int) -> float:
-        """Seconds for which the client has taken nothing of what waits to be sent."""
+        """Seconds without progress of what waits to be sent."""
         if unsent == 0 or unsent != self._unsent:
             self._written = now
         self._unsent = unsent
         return now - self._written
 
 
-class _Door:
-    """The transport as uvicorn sees it: closed for uvicorn, while the wire may linger.
+class _TransportWrapper:
+    """The transport as uvicorn sees it: closed for uvicorn, while the socket may linger.
 
-    What is written soon leaves before anything else that is written, and before the wire closes.
+    What `write_soon` takes is sent before any later write, and before the socket closes.
     """
 
-    __slots__ = ("_lingers", "_outbox", "_soon", "_wire", "closed")
+    __slots__ = ("_inner", "_lingers", "_outbox", "_soon", "closed")
 
     def __init__(
         self, wire: asyncio.Transport, outbox: _Outbox, lingers: Callable[[], bool]
     ) -> None:
-        self._wire = wire
+        self._inner = wire
         self._outbox = outbox
         self._lingers = lingers
         self._soon = b""
@@ -596,12 +605,12 @@ class _Door:
         self._write(data)
 
     def _write(self, data: bytes) -> None:
-        self._wire.write(data)
+        self._inner.write(data)
         if len(data) > SMALL:
             self._outbox.answers.wrote(self, len(data))
 
     def write_soon(self, data: bytes) -> None:
-        """Written with what other connections write in this turn of the loop."""
+        """Send at the end of this turn of the loop."""
         if not self._soon:
             self._outbox.put(self)
         self._soon += data
@@ -609,63 +618,63 @@ class _Door:
     def flush(self) -> None:
         if self._soon:
             soon, self._soon = self._soon, b""
-            if not self._wire.is_closing():
+            if not self._inner.is_closing():
                 self._write(soon)
 
     def is_closing(self) -> bool:
-        return self.closed or self._wire.is_closing()
+        return self.closed or self._inner.is_closing()
 
     def close(self) -> None:
         if not self._lingers():
             self.shut()
 
     def shut(self) -> None:
-        """Close the wire itself."""
+        """Close the socket itself."""
         self.flush()
-        self._wire.close()
+        self._inner.close()
 
-    def let_go(self) -> None:
-        self._lingers = bool  # which is False, and refers to nobody
+    def detach(self) -> None:
+        self._lingers = bool  # returns False, and refers to no connection
         self._outbox.answers.forget(self)
 
     def unsent(self) -> int:
-        return self._wire.get_write_buffer_size()
+        return self._inner.get_write_buffer_size()
 
     def cut(self) -> None:
-        """The client takes its answers too slowly for what they make this process hold."""
+        """End it at once: the client reads too slowly for what this process holds for it."""
         connection_refused("answer_not_taken")
-        self._wire.abort()
+        self._inner.abort()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._wire, name)
+        return getattr(self._inner, name)
 
 
 class _Outbox:
-    """The doors of a server that have something to write at the end of this turn of the loop."""
+    """Transports that have something to write at the end of this turn of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, answers_bytes: int) -> None:
         self._loop = loop
-        self._doors: list[_Door] = []
+        self._transports: list[_TransportWrapper] = []
         self.answers = Answers(answers_bytes, loop.time)
 
-    def put(self, door: _Door) -> None:
-        if not self._doors:
+    def put(self, transport: _TransportWrapper) -> None:
+        if not self._transports:
             self._loop.call_soon(self._flush)
-        self._doors.append(door)
+        self._transports.append(transport)
 
     def _flush(self) -> None:
-        doors, self._doors = self._doors, []
-        for door in doors:
+        transports, self._transports = self._transports, []
+        for transport in transports:
             try:
-                door.flush()
-            except Exception:  # of any kind: the others' answers are not lost for it
+                transport.flush()
+            except Exception:  # the other connections' answers must still go out
                 log.exception("an answer could not be written")
 
 
 class _Sweep:
-    """The one timer of a server, which rests while there are no connections.
+    """The one timer of a server, stopped while there are no connections.
 
-    With it, what the connections of the server have in common: outbox, bodies and answers held.
+    Also what the connections share: the outbox, and the counts of bodies and answers held.
     """
 
     _of_server: ClassVar[WeakKeyDictionary[ServerState, _Sweep]] = WeakKeyDictionary()
@@ -703,11 +712,11 @@ class _Sweep:
             self._slice(list(self._connections))
 
     def _slice(self, left: list[Any]) -> None:
-        """Some connections a turn: ending thousands at once would keep good clients waiting."""
+        """Some connections a turn: ending thousands at once would delay good clients."""
         now, turn = self._loop.time(), left[-SLICE:]
         del left[-SLICE:]
         if left:
             self._loop.call_soon(self._slice, left)
         for connection in turn:
             if connection in self._connections and isinstance(connection, GuardedProtocol):
-                connection.swept(now)
+                connection.check(now)

@@ -21,7 +21,7 @@ TRIM_FROM = 16 << 20  # bytes freed by clients after which memory goes back to t
 class Sender(Protocol):
     """A connection whose body is on its way."""
 
-    def overloads(self) -> None:
+    def evict(self) -> None:
         """End it for the bytes it makes this process hold."""
 
 
@@ -44,7 +44,7 @@ class Bodies:
         while self.total > self.bound and self._slow:
             slowest = min(self._slow, key=self._slow.__getitem__)
             del self._slow[slowest]
-            slowest.overloads()
+            slowest.evict()
         return self.total <= self.bound or size <= SMALL or key not in self._sizes
 
     def add(self, key: int, more: int) -> bool:

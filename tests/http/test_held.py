@@ -17,7 +17,7 @@ class Sender:
         self._bodies, self._key = bodies, key
         self.ended = False
 
-    def overloads(self) -> None:
+    def evict(self) -> None:
         self.ended = True
         self._bodies.drop(self._key)
 
