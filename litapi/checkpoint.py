@@ -1,9 +1,10 @@
 """What a SigLIP 2 checkpoint says about itself, read without torch and without transformers.
 
-The front and the command line need a checkpoint's dimension, logit scale, digests and cost before
-any worker exists, so this file reads `config.json`, `preprocessor_config.json` and the header of
-the safetensors file by hand. Values that the hub's configs leave out are filled in with the
-defaults of transformers 5, and what the config claims is compared with the shapes in the header.
+The HTTP process and the command line need a checkpoint's dimension, logit scale, digests and cost
+before any worker exists, so this file reads `config.json`, `preprocessor_config.json` and the
+header of the safetensors file. Values that the hub's configs leave out get the defaults of
+transformers 5, and the config is compared with the shapes in the header. The header is parsed here:
+huggingface_hub's parser costs half a second of imports, and does not say where a tensor starts.
 
 Two model types carry SigLIP 2: `siglip2` (NaFlex) and `siglip` (fixed resolution), which SigLIP 1
 shares. A `siglip` checkpoint is SigLIP 2 when its vocabulary is Gemma's 256,000, or when its

@@ -1,4 +1,4 @@
-"""EmbedServer: LitServe with two towers behind one front.
+"""EmbedServer: LitServe with two towers behind one HTTP application.
 
 The composition of the running service: which device each worker gets, when the front may start,
 what the banner says. Everything that reaches into LitServe is in `dispatcher.py`.
@@ -20,7 +20,7 @@ from cache import MemoryTier, RedisChild, RedisStore, VectorCache
 from cache.trouble import SIDES
 from litapi.checkpoint import Checkpoint
 from litapi.devices import automatic_devices
-from litapi.http.app import Front
+from litapi.http.app import App
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
@@ -58,7 +58,7 @@ class EmbedServer(DispatchServer):
         # every item let in may be a job of its own, and a first request is let in beyond the bound
         self.slots = max(SLOTS, len(towers) * (settings.max_queue + settings.max_items))
         self.decode_threads = settings.decode_threads or THREADS
-        self.app = Front(self.service, self.dispatcher, self._cache, self)
+        self.app = App(self.service, self.dispatcher, self._cache, self)
         self._process_metrics: ProcessMetrics | None = None
         self._observed = 0.0
         self._redis: RedisChild | None = None

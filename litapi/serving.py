@@ -1,4 +1,4 @@
-"""What is served, as the front tells it: model, limits, workers, cache. Facts only, no work."""
+"""What is served, as /info tells it: model, limits, workers, cache. Facts only, no work."""
 
 from __future__ import annotations
 

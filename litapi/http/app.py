@@ -1,8 +1,8 @@
 """The HTTP side: one ASGI application in each HTTP process.
 
-It stands before FastAPI, not inside it: the routes that embed are found in a dictionary, so a
-cache hit pays for no framework. FastAPI describes the same routes for /docs and answers what is
-left. Every exception becomes an error of the shared form here, and its inner text stays in the log.
+Routes that embed are looked up in a dictionary, so a cache hit does not pay for a framework.
+FastAPI describes the same routes and serves the pages of /docs. Every exception becomes an error of
+the shared form here; its own text goes to the log only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +29,7 @@ from litapi.http.inputs import Reader
 from litapi.http.middleware import wrap
 from litapi.http.openapi import describe
 from litapi.http.replay import Replay
-from litapi.http.request import ClientGone, Incoming, Receive, Scope, Send
+from litapi.http.request import ASGIApp, ClientGone, Incoming, Receive, Scope, Send
 from litapi.http.routes import Facts, ItemsRefused, Route, Routes
 from litapi.metrics import Metrics, exposition
 from litapi.serving import Service
@@ -42,24 +42,23 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
 
 log = logging.getLogger("siglit.front")
 
-Pages = Callable[[Scope, Receive, Send], Awaitable[None]]
 FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
-YOUNG = 10_000  # objects; 32 requests under way have 2,000, and are no garbage to be looked for
-TELL_EVERY = 0.5  # seconds between two passings-on of what the hot path counted
+YOUNG = 10_000  # objects before a collection; 32 requests in flight have 2,000
+TELL_EVERY = 0.5  # seconds after which counts of the hot path are passed on
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:/=+-]{1,128}").fullmatch
 
 
 class Shared(Protocol):
     """What the main process shares with every HTTP process."""
 
-    draining: Any  # its `value` is 1 from the moment the server is told to end
+    draining: Any  # its `value` is 1 once the server was told to end
 
     def busy(self) -> Any:
         """An array: how many requests each HTTP process is answering."""
 
 
-class Front:
+class App:
     """The ASGI application. `response_queue_id` is LitServe's name for which process this is."""
 
     response_queue_id: int | None = None
@@ -83,17 +82,17 @@ class Front:
             wrong_keys=settings.max_wrong_keys,
             forwarders=FORWARDERS,
         )
-        self._tables: dict[bytes, dict[tuple[str, str], Route]] = {}  # by key, where kept apart
+        self._tables: dict[bytes, dict[tuple[str, str], Route]] = {}  # by API key, --cache-per-key
         self._logs = settings.access_log == "on"
         self._pages: Any = describe()
         self._table: dict[tuple[str, str], Route] = {}
         self._paths: frozenset[str] = frozenset()
         self._in_flight = 0
-        self._wrapped = False  # a middleware must see, and may change, every message
+        self._wrapped = False  # a middleware must see every message
 
     # -- life ----------------------------------------------------------------------------------
 
-    def wrapped(self) -> Pages:
+    def wrapped(self) -> ASGIApp:
         """This application inside the middlewares that the settings ask for."""
         app = wrap(self, self._service.settings)
         self._wrapped = app is not self
@@ -132,27 +131,28 @@ class Front:
         gc.set_threshold(YOUNG)
 
     def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
-        service, cached = self._service, self._service.settings.cache == "on"
-        timeout = service.settings.timeout
-        embedder = Embedder(service.fingerprints(), cache, pool.submit, timeout, pool.begun)
-        routes = Routes(service, Reader(service.settings, fetcher), embedder)
+        service, settings = self._service, self._service.settings
+
+        def embedding(owner: str = "") -> dict[tuple[str, str], Route]:
+            prints, timeout = service.fingerprints(owner), settings.timeout
+            embedder = Embedder(prints, cache, pool.submit, timeout, pool.begun)
+            return Routes(service, Reader(settings, fetcher), embedder).table()
+
+        kept = settings.answer_cache_mb << 20 if settings.cache == "on" else 0
+        replay = Replay(kept, self._metrics)
         self._facts = Facts(service)
-        health: dict[tuple[str, str], Route] = {
+        self._table = {
+            **{name: replay.over(route) for name, route in embedding().items()},
+            **self._facts.table(),
             ("GET", "/livez"): _alive,
             ("GET", "/readyz"): self._readiness,
             ("GET", "/metrics"): functools.partial(self._exposed, pool),
         }
-        replay = Replay(service.settings.answer_cache_mb << 20 if cached else 0, self._metrics)
-        embeds = {name: replay.over(route) for name, route in routes.table().items()}
-        self._table = {**embeds, **self._facts.table(), **health}
         self._paths = frozenset(path for _, path in self._table)
-        if service.settings.cache_per_key == "on":
+        if settings.cache_per_key == "on":
             self._tables = {b"": self._table}
-            for owner in self._access.owners:  # vectors have other names, whole answers are no tier
-                prints = service.fingerprints(owner.hex())
-                own = Embedder(prints, cache, pool.submit, timeout, pool.begun)
-                table = Routes(service, Reader(service.settings, fetcher), own).table()
-                self._tables[owner] = {**self._table, **table}
+            for owner in self._access.owners:  # its vectors have their own keys; no replay
+                self._tables[owner] = {**self._table, **embedding(owner.hex())}
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         stack = AsyncExitStack()
@@ -181,7 +181,7 @@ class Front:
         try:
             answer = await self._answer(incoming)
             if answer is None:
-                # a page asked for by HEAD is its own head: the server below drops the body
+                # uvicorn drops the body of an answer to HEAD
                 method = "GET" if incoming.method == "HEAD" else incoming.method
                 page = {**scope, "path": incoming.path, "method": method}
                 await self._pages(page, receive, send)
@@ -253,7 +253,7 @@ class Front:
         return Answer(text, headers=[kind])
 
     async def _tell(self, pool: Pool) -> None:
-        """Other HTTP processes answer `/metrics` too, and know of this one what it has told."""
+        """Any HTTP process may answer `/metrics`, with what the others have told by then."""
         while True:
             await asyncio.sleep(TELL_EVERY)
             pool.observe()
@@ -266,13 +266,13 @@ async def _alive(incoming: Incoming) -> Answer:
 
 
 def _fresh_ids() -> Iterator[bytes]:
-    """A random start for each process, then numbers: random bytes each time cost a system call."""
+    """A random prefix for each process, then a counter: random bytes would cost a system call."""
     start = os.urandom(5).hex().encode()
     return (b"%b%06x" % (start, number) for number in itertools.count())
 
 
 def _request_id(incoming: Incoming, fresh: Iterator[bytes]) -> bytes:
-    """The client's own, where it is harmless, else a new one."""
+    """The client's own, where it is safe to repeat, else a new one."""
     given = incoming.headers.get(b"x-request-id")
     return given if given and _HARMLESS(given) else next(fresh)
 
@@ -289,7 +289,7 @@ async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Sen
 
 
 def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
-    """Whether the server below could take the answer in one piece, and did."""
+    """Whether the connection sent the answer in one write."""
     if incoming.method == "HEAD":
         return False
     head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)

@@ -1,8 +1,8 @@
-"""What clients make one HTTP process hold: bodies on their way and in work, answers not yet taken.
+"""The memory that clients take in one HTTP process: request bodies, and answers not yet read.
 
-Both are bounded in bytes. Beyond a bound the client that is slowest ends first: it holds memory for
-longer than anybody else, and gives the least for it. Small ones are let through in any case, so
-that large ones never keep them out.
+Both are bounded in bytes. Beyond a bound the slowest client is ended first, as it holds its memory
+for the longest time. Small bodies and answers are not counted, so that large ones never lock them
+out.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Protocol
 
 from litapi.metrics import held
 
-SMALL = 64 << 10  # bytes of a body or an answer that is not counted: each connection has buffers
-SLOW = 1 << 20  # bytes a second; a body that comes faster is nobody's burden for long
-GRACE = 1.0  # seconds in which an answer may be taken before its client can be called slow
+SMALL = 64 << 10  # bytes up to which a body or an answer is not counted
+SLOW = 1 << 20  # bytes a second below which a body may be refused for memory
+GRACE = 1.0  # seconds from its first write before a client can be called slow
 TRIM_FROM = 16 << 20  # bytes freed by clients after which memory goes back to the system
 
 
 class Sender(Protocol):
-    """A connection whose body is on its way."""
+    """A connection whose request body is being received."""
 
     def evict(self) -> None:
-        """End it for the bytes it makes this process hold."""
+        """Refuse its body to free the memory."""
 
 
 class Bodies:
@@ -38,7 +38,7 @@ class Bodies:
         self._slow: dict[Sender, float] = {}
 
     def put(self, key: int, size: int) -> bool:
-        """This request holds `size` bytes now. False: it is to be refused for that."""
+        """This request holds `size` bytes now. False: refuse it."""
         self.total += size - self._sizes.get(key, 0)
         self._sizes[key] = size
         while self.total > self.bound and self._slow:
@@ -48,7 +48,7 @@ class Bodies:
         return self.total <= self.bound or size <= SMALL or key not in self._sizes
 
     def add(self, key: int, more: int) -> bool:
-        """The same for `more` bytes than it held before."""
+        """This request holds `more` bytes than before. False: refuse it."""
         return self.put(key, self._sizes.get(key, 0) + more)
 
     def drop(self, key: int) -> None:
@@ -56,14 +56,14 @@ class Bodies:
         self.total -= self._sizes.pop(key, 0)
 
     def pace(self, sender: Sender, key: int, rate: float) -> None:
-        """How many bytes a second a body that is awaited has brought of late."""
+        """The recent rate of a body that is being received, in bytes a second."""
         if rate < SLOW and self._sizes.get(key, 0) > SMALL:
             self._slow[sender] = rate
         else:
             self._slow.pop(sender, None)
 
     def forget(self, sender: Sender) -> None:
-        """Nothing is awaited from there any more."""
+        """No body is awaited from there any more."""
         self._slow.pop(sender, None)
 
     def show(self) -> None:
@@ -71,60 +71,60 @@ class Bodies:
         held("bodies", self.total, self.bound)
 
 
-class Reader(Protocol):
+class Receiver(Protocol):
     """A connection to which answers are written."""
 
     def unsent(self) -> int:
-        """Bytes that its client has not taken."""
+        """Bytes that its client has not read."""
 
     def cut(self) -> None:
         """End it at once."""
 
 
 class Answers:
-    """The large answers of one process that are written and not yet taken."""
+    """The large answers of one process that are written and not yet read by their clients."""
 
     def __init__(self, bound: int, clock: Callable[[], float]) -> None:
         self.bound = bound
         self.total = 0
         self._clock = clock
-        self._written: dict[Reader, tuple[float, int]] = {}  # since when, and how much
+        self._written: dict[Receiver, tuple[float, int]] = {}  # since when, and how much
 
-    def wrote(self, reader: Reader, size: int) -> None:
-        """Another `size` bytes were written there; beyond the bound the slowest readers are cut."""
-        since, written = self._written.get(reader) or (self._clock(), 0)
-        self._written[reader] = (since, written + size)
+    def wrote(self, receiver: Receiver, size: int) -> None:
+        """Another `size` bytes were written there; beyond the bound the slowest receivers are cut."""
+        since, written = self._written.get(receiver) or (self._clock(), 0)
+        self._written[receiver] = (since, written + size)
         self.total += size
         if self.total > self.bound:
             self._relieve()
 
-    def forget(self, reader: Reader) -> None:
+    def forget(self, receiver: Receiver) -> None:
         """That connection is no more."""
-        self._written.pop(reader, None)
+        self._written.pop(receiver, None)
 
     def show(self) -> None:
         """Tell the metrics."""
         self._count()
         held("answers", self.total, self.bound)
 
-    def _count(self) -> dict[Reader, int]:
-        unsent = {reader: reader.unsent() for reader in self._written}
-        for reader, size in unsent.items():
+    def _count(self) -> dict[Receiver, int]:
+        unsent = {receiver: receiver.unsent() for receiver in self._written}
+        for receiver, size in unsent.items():
             if size == 0:
-                del self._written[reader]
+                del self._written[receiver]
         self.total = sum(unsent.values())
         return unsent
 
     def _relieve(self) -> None:
         now, unsent = self._clock(), self._count()
 
-        def rate(reader: Reader) -> float:
-            since, written = self._written[reader]
-            return (written - unsent[reader]) / max(now - since, 1e-3)
+        def rate(receiver: Receiver) -> float:
+            since, written = self._written[receiver]
+            return (written - unsent[receiver]) / max(now - since, 1e-3)
 
-        for reader in sorted(self._written, key=rate):
-            young = now - self._written[reader][0] < GRACE
+        for receiver in sorted(self._written, key=rate):
+            young = now - self._written[receiver][0] < GRACE
             if self.total > self.bound * (2 if young else 1) and len(self._written) > 1:
-                self.total -= unsent[reader]
-                del self._written[reader]
-                reader.cut()
+                self.total -= unsent[receiver]
+                del self._written[receiver]
+                receiver.cut()

@@ -1,17 +1,15 @@
-"""What stands around the front when the settings ask for it: CORS and traces.
+"""Middlewares around the application when the settings ask for them: CORS and traces.
 
 Each is a maintained library's ASGI middleware and is imported only when it is switched on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from litapi.http.request import Receive, Scope, Send
+from litapi.http.request import ASGIApp
 from litapi.settings import Settings
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 PRIVATE_NETWORK = b"access-control-request-private-network"
 SEEN = [
     "X-Cache",
@@ -24,7 +22,7 @@ SEEN = [
 ]
 
 
-def wrap(app: App, settings: Settings) -> App:
+def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:
     """`app` inside its middlewares, traces outermost."""
     if settings.cors_origins:
         app = _cors(app, settings.cors_origins, settings.cors_private_network == "on")
@@ -33,7 +31,7 @@ def wrap(app: App, settings: Settings) -> App:
     return app
 
 
-def _cors(app: App, origins: tuple[str, ...], private: bool) -> App:
+def _cors(app: ASGIApp, origins: tuple[str, ...], private: bool) -> ASGIApp:
     from starlette.datastructures import Headers
     from starlette.middleware.cors import CORSMiddleware
     from starlette.responses import Response
@@ -56,7 +54,7 @@ def _cors(app: App, origins: tuple[str, ...], private: bool) -> App:
     )
 
 
-def _traced(app: App, endpoint: str) -> App:
+def _traced(app: ASGIApp, endpoint: str) -> ASGIApp:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
     from opentelemetry.sdk.resources import Resource

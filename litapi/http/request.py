@@ -1,7 +1,7 @@
-"""One HTTP request as the front sees it: headers, query, and a body read under a limit.
+"""One HTTP request: headers, query, and a body read under a limit.
 
-The hot routes are plain ASGI: on a cache hit the framework around a handler costs more than the
-look-up. What is here is the little of a request that the routes need.
+The routes are plain ASGI: on a cache hit a framework costs more than the look-up. `Incoming` has
+what they need of a request, `Connection` what the guarded connection does for one beyond ASGI.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientGone(Exception):
@@ -72,8 +73,7 @@ _NONE: dict[str, Any] = {}
 class Incoming:
     """A request: `method`, `path`, headers by lower-case bytes, the body on demand.
 
-    A slash at the end of the path makes no other route, and the body is read as it was before it
-    was compressed for its way.
+    A trailing slash of the path is dropped, and a compressed body is read decompressed.
     """
 
     __slots__ = (
@@ -102,8 +102,8 @@ class Incoming:
             self.headers |= _joined(scope["headers"])
         self.limit = limit
         self.whole = False
-        self.large = 0  # bytes of a body that was read in turns
-        self.long: Sequence[LongString] = ()  # of which its content has tokens
+        self.large = 0  # bytes of a body that was parsed in turns
+        self.long: Sequence[LongString] = ()  # its strings that stand as tokens in the content
         self.longest = 0  # members of its longest list, where that was cut
         self._body: bytes | None = None
         self._seen = 0
