@@ -91,7 +91,7 @@ class Answers:
         self._written: dict[Receiver, tuple[float, int]] = {}  # since when, and how much
 
     def wrote(self, receiver: Receiver, size: int) -> None:
-        """Another `size` bytes were written there; beyond the bound the slowest receivers are cut."""
+        """Another `size` bytes were written there; beyond the bound the slowest are cut."""
         since, written = self._written.get(receiver) or (self._clock(), 0)
         self._written[receiver] = (since, written + size)
         self.total += size
