@@ -15,6 +15,7 @@ import pytest
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from tests.conftest import picture
+from tests.support.patience import awaited
 
 # A slow machine may need more than 20 ms for a look-up, and these tests count hits.
 PATIENT: dict[str, Any] = {"SIGLIT_REDIS_BUDGET_MS": "1000"}
@@ -148,13 +149,12 @@ def test_two_servers_on_one_redis_serve_each_others_hits(
 
 
 def test_a_vector_known_to_redis_alone_is_a_hit_there(
-    one: ServerProcess, two: ServerProcess
+    redis: RedisServer, one: ServerProcess, two: ServerProcess
 ) -> None:
     """The first look-up of the other server says hit-l2, the second hit-l1."""
-    import time
-
+    kept = redis.command("DBSIZE")
     _embed(one, ["known to one server"])
-    time.sleep(0.3)
+    awaited(lambda: redis.command("DBSIZE") != kept)  # written behind the answer
     before = _computed(two)
     states = [_embed(two, ["known to one server"]).headers["x-cache"] for _ in range(2)]
     assert states == ["hit-l2", "hit-l1"]

@@ -19,7 +19,7 @@ from tests.support.spoilt import ACCEPTS, CONTROLS, spoilt
 
 MB = 1 << 20
 ROOM = 400  # MB above idle that the HTTP process may take
-PATIENCE = 2.0  # seconds: on a machine that does nothing else a wait is a tenth of this
+PATIENCE = 8.0  # seconds: on a machine that does nothing else a wait is a fortieth of this
 IMAGE = base64.b64encode(picture(1)).decode()
 BODIES: dict[str, tuple[str, bytes, int]] = {
     "captions": (

@@ -20,6 +20,12 @@ def _record(message: str, **extra: object) -> logging.LogRecord:
     return record
 
 
+def run(code: str) -> str:
+    """What a Python says on standard error."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stderr
+
+
 def test_json_lines_parse_and_keep_their_fields() -> None:
     """Time, level, logger, message and whatever came as extra."""
     line = json.loads(_formatter("json").format(_record("an answer", status=200, request_id="a1")))
@@ -57,9 +63,9 @@ def test_what_any_stranger_can_provoke_is_no_line() -> None:
         "log = logging.getLogger('uvicorn.error');"
         "[log.warning(one) for one in ANYBODYS]; log.error('no answer was given')"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "no answer was given" in run.stderr
-    assert [line for line in run.stderr.splitlines() if any(one in line for one in ANYBODYS)] == []
+    said = run(code)
+    assert "no answer was given" in said
+    assert [line for line in said.splitlines() if any(one in line for one in ANYBODYS)] == []
 
 
 def test_the_level_is_obeyed_and_libraries_stay_quiet() -> None:
@@ -71,11 +77,9 @@ def test_the_level_is_obeyed_and_libraries_stay_quiet() -> None:
         "logging.getLogger('httpx').info('theirs')"
     )
     for level, mine in (("warning", False), ("debug", True)):
-        run = subprocess.run(
-            [sys.executable, "-c", code.format(level)], cwd=ROOT, capture_output=True, text=True
-        )
-        assert ("mine" in run.stderr) is mine
-        assert "theirs" not in run.stderr
+        said = run(code.format(level))
+        assert ("mine" in said) is mine
+        assert "theirs" not in said
 
 
 @pytest.mark.parametrize("name", ["python_multipart.multipart", "PIL.TiffImagePlugin"])
@@ -86,6 +90,6 @@ def test_parsers_write_no_line_about_what_a_stranger_sent(name: str) -> None:
         f"configure(Settings(log_level='debug')); log = logging.getLogger({name!r});"
         "log.warning('bad input'); log.error('real trouble')"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "bad input" not in run.stderr
-    assert "real trouble" in run.stderr
+    said = run(code)
+    assert "bad input" not in said
+    assert "real trouble" in said

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
 from litapi.transport.port import Answered
 from tests.conftest import picture
+from tests.support.patience import awaited
 
 
 class Port:
@@ -306,15 +308,28 @@ def test_a_worker_keeps_no_bytes_of_what_it_has_decoded(image: Port) -> None:
     data = picture(77)
     before = sys.getrefcount(data)
     image.ask(Job([data]))
-    deadline = time.monotonic() + 30
-    while sys.getrefcount(data) > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert sys.getrefcount(data) == before
+    awaited(lambda: sys.getrefcount(data) == before)
 
 
-def test_an_idle_worker_uses_no_cpu(text: tuple[RecordingTextTower, Port]) -> None:
-    """Waiting is blocking, not polling: a second of it costs under a tenth of a core."""
-    del text
-    before = time.process_time()
-    time.sleep(1.0)
-    assert time.process_time() - before < 0.1 * (os.cpu_count() or 1)
+def _wakings() -> dict[str, str]:
+    """How often each thread of this process has waited for something."""
+    files = Path("/proc/self/task").glob("*/status")
+    return {one.parent.name: one.read_text().partition("\nvoluntary_ctxt")[2] for one in files}
+
+
+def test_an_idle_worker_uses_no_cpu(image: Port) -> None:
+    """Waiting is blocking, not polling: none of its threads wakes while another worker works."""
+    work = Job([picture(n) for n in range(8)])
+    image.ask(work)
+    others = _wakings()
+    _running(TextTower(Settings(precision="float32"), _checkpoint())).ask(Job(["a"]))
+    idle = _wakings().keys() - others.keys()
+    assert idle
+
+    def still() -> bool:
+        before = _wakings()
+        image.ask(work)
+        after = _wakings()
+        return all(before[thread] == after[thread] for thread in idle)
+
+    awaited(still)

@@ -202,7 +202,6 @@ def born_late() -> None:
     while os.getppid() == parent:
         time.sleep(0.005)
     die_with_parent()
-    time.sleep(0.2)
     say("survived")
 
 

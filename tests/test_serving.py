@@ -243,11 +243,12 @@ def test_a_copy_of_a_checkpoint_has_the_same_keys(tmp_path: Path) -> None:
 # -- details of the fingerprints -------------------------------------------------------------------
 
 
-def test_text_and_image_have_fingerprints_of_their_own() -> None:
-    """Whatever is equal between the towers, their vectors are not interchangeable."""
+def test_text_and_image_have_fingerprints_of_their_own_that_every_process_makes_alike() -> None:
+    """Their vectors are not interchangeable; and no order of a set or time of day is in it."""
     fingerprints = serve().fingerprints()
     assert set(fingerprints) == set(KINDS)
     assert fingerprints["text"] != fingerprints["image"]
+    assert fingerprints == serve().fingerprints()
 
 
 def test_the_precision_that_a_worker_chose_counts_and_not_the_wish() -> None:
@@ -260,11 +261,12 @@ def test_the_precision_that_a_worker_chose_counts_and_not_the_wish() -> None:
 
 
 def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
-    """int8 of 7 bits, where a CPU needs that, is not int8; nor is a compiled tower a plain one."""
+    """int8 of 7 bits, where a CPU needs that, is not int8; who named the patches is no matter."""
     plain, reduced = serve(text_precision="int8"), serve(text_precision="int8")
     reduced.arithmetic = {"text": "int8, 7 bits", "image": "auto"}
     assert changed(plain, reduced) == {"text"}
     assert changed(serve(compile="on"), serve()) == BOTH
+    assert changed(serve(), serve(max_num_patches=CHECKPOINT.max_num_patches)) == set()
 
 
 @pytest.mark.parametrize(("compiled", "differ"), [("on", True), ("off", False)])
@@ -279,11 +281,6 @@ def test_what_a_compiled_tower_pads_to_counts_for_every_request(
     assert (one != other) is differ
 
 
-def test_naming_the_checkpoints_own_patches_keeps_the_keys() -> None:
-    """The number counts, not who gave it."""
-    assert changed(serve(), serve(max_num_patches=CHECKPOINT.max_num_patches)) == set()
-
-
 @pytest.mark.parametrize(
     ("name", "kinds"), [("TOKENIZING_VERSION", TEXT), ("PREPROCESSING_VERSION", IMAGE)]
 )
@@ -295,12 +292,6 @@ def test_a_change_of_our_own_preparation_changes_the_keys(
     monkeypatch.setattr(module, name, getattr(module, name) + 1)
     after = serve(Checkpoint.open(CHECKPOINT.folder)).fingerprints()
     assert {kind for kind in KINDS if before[kind] != after[kind]} == kinds
-
-
-def test_the_fingerprints_are_the_same_in_every_process() -> None:
-    """Nothing in them depends on the order of a set or the time of day."""
-    assert serve().fingerprints() == serve().fingerprints()
-    assert serve().info()["model"]["fingerprint"] == serve().info()["model"]["fingerprint"]
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -326,12 +317,8 @@ def test_a_model_answers_to_its_names(served_name: str | None, asked: str, answe
     service = serve(replace(CHECKPOINT, name="google/siglip2-base"), served_name=served_name)
     assert service.name == (served_name or "google/siglip2-base")
     assert service.answers_to(asked) is answers
-
-
-@pytest.mark.parametrize("name", ["/models/mine/", "team/"])
-def test_a_name_that_ends_in_a_slash_does_not_answer_to_nothing(name: str) -> None:
-    """A folder is often written so on a command line, and an empty model is a client's mistake."""
-    assert not serve(replace(CHECKPOINT, name=name)).answers_to("")
+    for name in ("/models/mine/", "team/"):  # as folders are often written
+        assert not serve(replace(CHECKPOINT, name=name)).answers_to("")
 
 
 # -- /info -----------------------------------------------------------------------------------------
@@ -350,20 +337,24 @@ def running() -> Service:
     return service
 
 
-def test_info_tells_the_model() -> None:
-    """All that a client must know to use and to compare the vectors."""
-    model = running().info()["model"]
+def test_info_tells_what_a_client_needs_to_use_and_to_compare_vectors() -> None:
+    """As JSON; servers whose fingerprints agree may share a cache; each device is named once."""
+    info = orjson.loads(orjson.dumps(running().info()))
+    model = info["model"]
     assert model["name"] == CHECKPOINT.name
     assert model["revision"] == CHECKPOINT.revision
     assert model["dimension"] == CHECKPOINT.dim
     assert model["type"] == CHECKPOINT.model_type
     assert model["precision"] == {"text": "float32", "image": "bfloat16"}
-    assert (model["logit_scale"], model["logit_bias"]) == (
-        CHECKPOINT.logit_scale,
-        CHECKPOINT.logit_bias,
-    )
+    scale_and_bias = (CHECKPOINT.logit_scale, CHECKPOINT.logit_bias)
+    assert (model["logit_scale"], model["logit_bias"]) == scale_and_bias
     assert model["weights_sha256"] == CHECKPOINT.weights_digest
     assert "not trained for shortened vectors" in model["dimensions_note"]
+    assert model["fingerprint"] == {kind: f.hex for kind, f in running().fingerprints().items()}
+    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in model["fingerprint"].values())
+    assert (info["devices"], len(info["workers"])) == (["cuda:0", "cuda:1"], 3)
+    assert info["cache"]["tiers"] == ["memory", "redis (shared)"]
+    assert info["version"] == service_module.VERSION
 
 
 def test_info_tells_what_a_precision_is_worth() -> None:
@@ -376,13 +367,6 @@ def test_info_tells_what_a_precision_is_worth() -> None:
     service.quality = Fidelity.of(judged, judged, [], 10.0, -5.0)
     shown = orjson.loads(orjson.dumps(service.info()))["model"]["quality"]
     assert (shown["passed"], shown["pairs"]) == (True, 4)
-
-
-def test_info_shows_the_fingerprint_of_each_tower() -> None:
-    """Two servers whose fingerprints agree may share a cache."""
-    shown = running().info()["model"]["fingerprint"]
-    assert shown == {kind: f.hex for kind, f in running().fingerprints().items()}
-    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in shown.values())
 
 
 def test_info_says_that_the_demo_is_a_demo() -> None:
@@ -422,18 +406,6 @@ def test_every_refusal_that_points_to_info_finds_its_limit_there() -> None:
     }
 
 
-def test_info_lists_each_device_once() -> None:
-    """However many workers sit on it."""
-    info = running().info()
-    assert info["devices"] == ["cuda:0", "cuda:1"]
-    assert len(info["workers"]) == 3
-
-
-def test_info_says_which_cache_is_in_use() -> None:
-    """And nothing of where it is."""
-    assert running().info()["cache"]["tiers"] == ["memory", "redis (shared)"]
-
-
 def test_info_holds_no_secret() -> None:
     """Keys, salts and addresses stay inside, whoever asks."""
     secrets: dict[str, Any] = {
@@ -447,8 +419,3 @@ def test_info_holds_no_secret() -> None:
     for secret in ("tenant-salt", "password", "internal", "key-one", "key-two", "/secret"):
         assert secret not in text
     assert str(DEMO) not in text
-
-
-def test_info_is_json() -> None:
-    """It can be answered as it is."""
-    assert orjson.loads(orjson.dumps(running().info()))["version"] == service_module.VERSION

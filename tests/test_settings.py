@@ -17,7 +17,6 @@ from cache import Address
 from litapi.settings import (
     ALIASES,
     BARE,
-    IMAGE_FORMATS,
     PREFIX,
     Settings,
     SettingsError,
@@ -67,21 +66,11 @@ def test_the_defaults_obey_their_own_limits() -> None:
     assert Settings.model_validate(DEFAULTS.model_dump()) == DEFAULTS
 
 
-def test_the_environment_wins_over_the_default() -> None:
-    """An option that is set in the environment needs no flag."""
-    assert Settings.read({}, {"SIGLIT_TIMEOUT": "7.5"}).timeout == 7.5
-
-
-def test_a_flag_wins_over_the_environment() -> None:
-    """What was typed last and nearest decides."""
-    settings = Settings.read({"timeout": "5"}, {"SIGLIT_TIMEOUT": "7.5", "SIGLIT_THREADS": "3"})
-    assert settings.timeout == 5
-    assert settings.threads == 3
-
-
-def test_a_flag_that_was_not_given_overrides_nothing() -> None:
-    """argparse says None for it, which is no value."""
-    assert Settings.read({"timeout": None}, {"SIGLIT_TIMEOUT": "7.5"}).timeout == 7.5
+def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
+    """What was typed last and nearest decides; argparse says None for a flag that was not given."""
+    flags = {"timeout": "5", "threads": None}
+    settings = Settings.read(flags, {"SIGLIT_TIMEOUT": "7.5", "SIGLIT_THREADS": "3"})
+    assert (settings.timeout, settings.threads) == (5, 3)
 
 
 @pytest.mark.parametrize("name", BARE)
@@ -96,20 +85,11 @@ def test_a_bare_name_is_read_and_the_prefixed_one_wins(name: str) -> None:
 
 
 def test_the_bare_names_are_exactly_these_four() -> None:
-    """Other names belong to other programs: HOST, THREADS or TIMEOUT must not reach in."""
+    """Others belong to other programs; Compose files pass an empty `MODEL=` on."""
     assert set(BARE) == {"model", "revision", "port", "redis_url"}
     others = {name.upper(): "1" for name in OPTIONS if name not in BARE}
     assert Settings.read({}, others) == DEFAULTS
-
-
-def test_an_empty_bare_name_is_as_good_as_unset() -> None:
-    """Compose files pass `MODEL=` on when the host has no such variable."""
     assert Settings.read({}, {name.upper(): "" for name in BARE}) == DEFAULTS
-
-
-def test_a_variable_in_any_case_names_its_option() -> None:
-    """Only the prefix must be in capitals."""
-    assert Settings.read({}, {"SIGLIT_port": "9000"}).port == 9000
 
 
 @pytest.mark.parametrize("name", WITH_DEFAULT)
@@ -135,17 +115,13 @@ def test_flag_and_variable_read_a_number_alike(port: int, timeout: float, thread
 # -- what is refused -------------------------------------------------------------------------------
 
 
-def test_an_unknown_variable_stops_the_start_and_names_itself() -> None:
-    """A misspelt option is not silently ignored."""
-    assert complaints({}, {"SIGLIT_TEXT_WORKER": "2"}) == [
-        "SIGLIT_TEXT_WORKER: there is no such option"
-    ]
-
-
-def test_variables_of_other_programs_are_none_of_our_business() -> None:
-    """Only the prefix makes a variable ours."""
+def test_only_the_prefix_makes_a_variable_ours() -> None:
+    """In capitals, before a name in any case; a misspelt one is not silently ignored."""
     environ = {"PATH": "/bin", "siglit_port": "x", "MY_SIGLIT_PORT": "x", "TIMEOUT": "x"}
     assert Settings.read({}, environ) == DEFAULTS
+    assert Settings.read({}, {"SIGLIT_port": "9000"}).port == 9000
+    wrong = complaints({}, {"SIGLIT_TEXT_WORKER": "2"})
+    assert wrong == ["SIGLIT_TEXT_WORKER: there is no such option"]
 
 
 def test_all_wrong_options_are_reported_together_by_the_name_they_were_given_under() -> None:
@@ -201,54 +177,37 @@ def test_a_redis_url_that_the_cache_can_read_is_taken(url: str) -> None:
     assert Settings.read({"redis_url": url}, {}).redis_url == url
 
 
-def test_a_complaint_about_a_secret_does_not_show_it() -> None:
-    """Start-up errors end up in logs that many can read."""
-    with pytest.raises(SettingsError) as caught:
-        Settings.read({"cache_tenant": 7321}, {})
-    assert str(caught.value).startswith("--cache-tenant: ")
-    assert "7321" not in str(caught.value)
-
-
-def test_the_complaint_shows_the_limit_and_what_was_given() -> None:
-    """A person can mend the option without looking anything up."""
+def test_a_complaint_shows_the_limit_and_what_was_given_unless_that_is_a_secret() -> None:
+    """A person can mend the option without looking anything up, and many can read the log."""
     (line,) = complaints({}, {"SIGLIT_MAX_ITEMS": "0"})
     assert "greater than or equal to 1" in line
     assert "'0'" in line
+    (line,) = complaints({"cache_tenant": 7321}, {})
+    assert line.startswith("--cache-tenant: ")
+    assert "7321" not in line
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("port", "80"),
-        ("port", "65536"),
-        ("port", "8080.5"),
-        ("port", ""),
-        ("host", "example.org"),
-        ("precision", "int4"),
-        ("text_precision", "float64"),
-        ("compile", "yes"),
-        ("loop", "stoic"),
-        ("cache", "maybe"),
-        ("timeout", "0"),
-        ("timeout", "nan"),
-        ("timeout", "inf"),
-        ("max_items", "0"),
-        ("redis_budget_ms", "1001"),
-        ("jpeg_draft", "perhaps"),
-        ("log_level", "loud"),
-        ("image_formats", ""),
-        ("image_formats", "png,exe"),
-        ("devices", ""),
-        ("devices", "gpu"),
-        ("devices", "cpu,cuda:0"),
-        ("devices", "cuda:0,cuda:0"),
-        ("devices", "cuda:0,cuda:00"),
-        ("devices", "cuda:²"),
-        ("devices", "cuda:-1"),
-    ],
-)
+WRONG = {
+    "port": ("80", "65536", "8080.5", ""),
+    "host": ("example.org",),
+    "precision": ("int4",),
+    "text_precision": ("float64",),
+    "compile": ("yes",),
+    "loop": ("stoic",),
+    "cache": ("maybe",),
+    "timeout": ("0", "nan", "inf"),
+    "max_items": ("0",),
+    "redis_budget_ms": ("1001",),
+    "jpeg_draft": ("perhaps",),
+    "log_level": ("loud",),
+    "image_formats": ("", "png,exe", "png\nPORT: wrong"),
+    "devices": ("", "gpu", "cpu,cuda:0", "cuda:0,cuda:0", "cuda:0,cuda:00", "cuda:²", "cuda:-1"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, one) for n, all_ in WRONG.items() for one in all_])
 def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None:
-    """A wrong option never turns into another one's default."""
+    """On one line, whatever it holds; it never turns into another one's default."""
     variable = PREFIX + name.upper()
     assert [line.partition(":")[0] for line in complaints({}, {variable: value})] == [variable]
 
@@ -269,44 +228,32 @@ def test_any_environment_gives_settings_or_one_line_for_each_wrong_name(
         assert "SIGLIT_NO" not in environ
 
 
-def test_a_wrong_value_is_shown_on_its_own_line_whatever_it_holds() -> None:
-    """A line break in a value cannot make up a second complaint."""
-    assert len(complaints({}, {"SIGLIT_IMAGE_FORMATS": "png\nPORT: wrong"})) == 1
-
-
-def test_an_unknown_option_in_code_is_refused_too() -> None:
-    """Tests and notebooks that build settings by hand get no free pass."""
+def test_settings_in_code_take_no_unknown_option_and_no_change() -> None:
+    """Tests and notebooks get no free pass; two processes never see two values of one option."""
     with pytest.raises(ValidationError):
         Settings.model_validate({"text_worker": 2})
+    with pytest.raises(ValidationError):
+        DEFAULTS.port = 9000  # type: ignore[misc]
 
 
 # -- what the values mean --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given_as", "means"),
+    ("name", "given_as", "means"),
     [
-        ("auto", "auto"),
-        (" cpu ", "cpu"),
-        ("cuda:1", "cuda:1"),
-        ("cuda:0, cuda:3", "cuda:0,cuda:3"),
+        ("devices", "auto", "auto"),
+        ("devices", " cpu ", "cpu"),
+        ("devices", "cuda:1", "cuda:1"),
+        ("devices", "cuda:0, cuda:3", "cuda:0,cuda:3"),
+        ("image_formats", "PNG, Jpeg", ("png", "jpeg")),
+        ("api_keys", "Alpha, beta,,", ("Alpha", "beta")),
+        ("api_keys", "", ()),
     ],
 )
-def test_devices_are_a_word_or_a_list(given_as: str, means: str) -> None:
-    """Spaces are allowed where people put them."""
-    assert Settings.read({"devices": given_as}, {}).devices == means
-
-
-def test_image_formats_are_a_list_in_any_case() -> None:
-    """`PNG, Jpeg` is what a person writes."""
-    assert Settings.read({"image_formats": "PNG, Jpeg"}, {}).image_formats == ("png", "jpeg")
-
-
-def test_a_list_keeps_its_case_and_loses_its_gaps() -> None:
-    """Keys are compared letter by letter; a comma too many is not a key."""
-    settings = Settings.read({}, {"SIGLIT_API_KEYS": "Alpha, beta,,"})
-    assert settings.api_keys == ("Alpha", "beta")
-    assert Settings.read({}, {"SIGLIT_API_KEYS": ""}).api_keys == ()
+def test_a_list_is_written_as_people_write_it(name: str, given_as: str, means: object) -> None:
+    """Spaces are allowed where they put them; keys are compared letter by letter."""
+    assert getattr(Settings.read({}, {PREFIX + name.upper(): given_as}), name) == means
 
 
 @pytest.mark.parametrize("given", [",", " ", ", ,", "\n", ",\n,"])
@@ -395,11 +342,6 @@ def test_a_web_origin_that_is_none_is_refused(origin: str) -> None:
     assert Settings.read({"cors_origins": ",".join(fine)}, {}).cors_origins == fine
 
 
-def test_every_default_image_format_is_a_known_one() -> None:
-    """The list that is on by default is part of the list that can be switched on."""
-    assert set(DEFAULTS.image_formats) <= set(IMAGE_FORMATS)
-
-
 @pytest.mark.parametrize(("count", "processes"), [(1, 1), (2, 1), (4, 1), (8, 2), (64, 16)])
 def test_there_is_one_http_process_for_four_cores(
     monkeypatch: pytest.MonkeyPatch, count: int, processes: int
@@ -416,16 +358,10 @@ def test_settings_travel_to_workers_whole() -> None:
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 
-def test_settings_cannot_be_changed_after_the_start() -> None:
-    """Two processes never see two values of one option."""
-    with pytest.raises(ValidationError):
-        DEFAULTS.port = 9000  # type: ignore[misc]
-
-
 # -- what is documented ----------------------------------------------------------------------------
 
 
-def test_the_help_lists_every_option_with_its_default() -> None:
+def test_the_help_lists_every_option_with_its_default_and_the_words_it_takes() -> None:
     """--help is the complete list."""
     parser = argparse.ArgumentParser()
     add_flags(parser)
@@ -434,17 +370,11 @@ def test_the_help_lists_every_option_with_its_default() -> None:
         assert re.search(rf"{flag_of(name)}\b", text), name
         assert field.description, name
         assert " ".join(field.description.split()) in text, name
-
-
-def test_the_help_names_the_words_that_an_option_takes() -> None:
-    """Nobody has to give a wrong one to be told the right ones."""
-    parser = argparse.ArgumentParser()
-    add_flags(parser)
-    text = parser.format_help()
-    assert "--image-urls off|allowed|any-public" in text
-    assert "--text-precision auto|float32" in text
-    assert "--jpeg-draft true|false" in text
-    assert "--port N" in text
+    for words in (
+        *("image-urls off|allowed|any-public", "text-precision auto|float32"),
+        *("jpeg-draft true|false", "port N"),
+    ):
+        assert f"--{words}" in text
 
 
 def test_a_command_may_offer_some_options_only() -> None:

@@ -6,8 +6,7 @@ import contextlib
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -16,6 +15,7 @@ import pytest
 
 from bench.rig.server_process import ServerProcess, maps_torch
 from tests.conftest import picture
+from tests.support.patience import awaited
 
 FLAGS = ("--test-hooks", "on", "--decode-timeout", "1", "--hang-timeout", "4", "--timeout", "240")
 SPIN = b"siglit-test: spin"
@@ -27,14 +27,6 @@ def impatient() -> Iterator[ServerProcess]:
     """A server that waits for nobody for long."""
     with ServerProcess(*FLAGS) as running:
         yield running
-
-
-def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait for it."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it never came to that"
-        time.sleep(0.1)
 
 
 def workers(server: ServerProcess) -> set[int]:
@@ -79,14 +71,24 @@ def test_workers_that_are_stopped_are_replaced_and_their_work_is_done(
     impatient: ServerProcess,
 ) -> None:
     """Nobody is told: the request takes as long as a worker to load, and is answered."""
-    until(lambda: len(workers(impatient)) == 2)
+    awaited(lambda: len(workers(impatient)) == 2)
     stopped = workers(impatient)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     assert embed(impatient, picture(1004)).status_code == 200
     body = {"texts": ["a text for a worker that was stopped"]}
     assert httpx.post(f"{impatient.url}/embed_text", json=body, timeout=280).status_code == 200
-    until(lambda: not stopped & workers(impatient))
+    awaited(lambda: not stopped & workers(impatient))
+
+
+def test_a_worker_whose_device_failed_is_replaced(impatient: ServerProcess) -> None:
+    """Whatever it was asked from then on would fail, and `/readyz` would go on saying yes."""
+    awaited(lambda: len(workers(impatient)) == 2)
+    before, url = workers(impatient), f"{impatient.url}/embed_text"
+    pill = httpx.post(url, json={"text": "siglit-test: break"}, timeout=280)
+    assert pill.status_code in (422, 500)
+    assert httpx.post(url, json={"text": "a red circle"}, timeout=280).status_code == 200
+    assert len(workers(impatient) & before) == 1  # the image worker
 
 
 def leave(server: ServerProcess, body: bytes) -> None:
@@ -94,7 +96,7 @@ def leave(server: ServerProcess, body: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         head = b"POST /embed_image HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        until(lambda: gauge(server, 'siglit_items_in_flight{kind="image"}') > 0, 60)
+        awaited(lambda: gauge(server, 'siglit_items_in_flight{kind="image"}') > 0)
 
 
 def files_in_memory(server: ServerProcess) -> int:
@@ -117,9 +119,9 @@ def test_what_clients_sent_and_left_is_freed_while_the_worker_is_stopped() -> No
         try:
             for number in range(3):
                 leave(server, Random(number).randbytes(8 * MB))
-                until(lambda: gauge(server, 'siglit_items_in_flight{kind="image"}') == 0, 20)
+                awaited(lambda: gauge(server, 'siglit_items_in_flight{kind="image"}') == 0)
             assert gauge(server, 'siglit_held_bytes{what="queue"}') == 0
-            until(lambda: files_in_memory(server) == 0, 20)
+            awaited(lambda: files_in_memory(server) == 0)
         finally:
             for pid in held:
                 os.kill(pid, signal.SIGCONT)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from litapi.messages import Job
 from litapi.settings import Settings
 from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
 from tests.conftest import picture
+from tests.support.patience import awaited
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,12 @@ if __name__ == "__main__":
 """
 
 
+def _healthy(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/health").status_code == 200
+    return False
+
+
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The same LitAPIs under LitServe alone: its own loop, routes and server."""
@@ -214,18 +223,9 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
-            try:
-                if httpx.get(f"{url}/health").status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.1)
+        awaited(lambda: _healthy(url), 300)
         yield url
     finally:
-        import os
-        import signal
-
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

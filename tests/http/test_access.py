@@ -181,10 +181,9 @@ def test_processes_that_fork_share_one_budget() -> None:
         access.check(_incoming(x_api_key="one"))
 
 
-@pytest.mark.parametrize("workers", ["1", "4"])
-def test_the_rate_is_the_servers_whatever_the_number_of_its_processes(workers: str) -> None:
+def test_the_rate_is_the_servers_whatever_the_number_of_its_processes() -> None:
     """Each request on a connection of its own, so that all processes are asked."""
-    flags = ("--rate-limit", "5", "--http-workers", workers, "--redis-private", "off")
+    flags = ("--rate-limit", "5", "--http-workers", "4", "--redis-private", "off")
     with ServerProcess(*flags) as server:
         began, passed, asked = time.monotonic(), 0, 0
         while asked < 150 or time.monotonic() - began < 3.0:
@@ -268,52 +267,6 @@ def test_a_log_line_names_a_guessing_address_once_in_a_while(
         with pytest.raises((Unauthorized, TooManyWrongKeys)):
             access.check(_incoming(client="1.1.1.0", x_api_key="guess"))
     assert len(caplog.messages) == MOST_SAID + 1
-
-
-def test_two_thousand_wrong_keys_are_refused_and_counted() -> None:
-    """Of a real server: 401, then 429; the right key passes all the while."""
-    flags = ("--max-wrong-keys", "10", "--redis-private", "off")
-    with ServerProcess(*flags, SIGLIT_API_KEYS="right\n") as server:
-        right = {"x-api-key": "right"}
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            codes = [
-                client.get("/info", headers={"x-api-key": f"wrong{n}"}).status_code
-                for n in range(2000)
-            ]
-            assert client.get("/info", headers=right).status_code == 200
-            counted = client.get("/metrics", headers=right).text
-            refused = client.get("/info", headers={"x-api-key": "wrong"})
-        lines = server.log()
-    assert codes[:10] == [401] * 10
-    assert codes.count(429) > 1000
-    assert refused.json()["error"]["code"] == "too_many_wrong_keys"
-    assert "siglit_wrong_keys_total 2000.0" in counted
-    assert lines.count("too many wrong keys from 127.0.0.1") == 1
-
-
-def test_keys_that_are_kept_apart_learn_nothing_of_one_another() -> None:
-    """What one key had embedded is a miss for another, and a hit for itself."""
-    flags = ("--cache-per-key", "on", "--redis-private", "off")
-    with ServerProcess(*flags, SIGLIT_API_KEYS="one,two") as server:
-
-        def asked(key: str) -> tuple[str, bytes]:
-            answer = httpx.post(
-                f"{server.url}/embed_text",
-                json={"text": "a red circle"},
-                headers={"x-api-key": key},
-                timeout=60,
-            )
-            vector = answer.json()["embedding"]
-            return answer.headers["x-cache"], repr(vector).encode()
-
-        states, vectors = zip(*map(asked, ["one", "one", "two", "two", "one"]), strict=True)
-        assert httpx.get(f"{server.url}/livez").status_code == 200
-    assert [state.split("=")[0] for state in states] == [
-        *(states[0].split("=")[0], states[1].split("=")[0]) * 2,
-        states[1].split("=")[0],
-    ]
-    assert states[0] != states[1]
-    assert len(set(vectors)) == 1
 
 
 def test_addresses_are_forgotten_before_they_fill_the_memory() -> None:

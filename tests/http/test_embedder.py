@@ -37,6 +37,7 @@ from litapi.http.embedder import Demand, Embedder, Outcome, Spent, entries
 from litapi.http.inputs import Reader
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.settings import Settings
+from tests.support.patience import settled, until
 from tests.support.towers import DIM, Towers, vector_of
 
 TIMEOUT = 30.0
@@ -87,11 +88,9 @@ class Leaver:
             self.left.set()
             with pytest.raises(ConnectionResetError):
                 await asking
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await settled()
             gate.set()
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await settled()
 
         self._bench.runner.run(run())
         self._bench.towers.gate = None
@@ -246,9 +245,9 @@ def test_a_client_that_leaves_takes_nothing_from_those_who_joined(
     async def story() -> Outcome:
         towers.gate = asyncio.Event()
         first = asyncio.create_task(bench.embedder.embed([text("a")], Demand()))
-        await asyncio.sleep(0.01)
+        await until(lambda: len(towers.jobs) == 1)
         second = asyncio.create_task(bench.embedder.embed([text("a")], Demand()))
-        await asyncio.sleep(0.01)
+        await settled()  # it has joined
         first.cancel()
         towers.gate.set()
         return await second

@@ -155,41 +155,33 @@ def test_several_wrong_fields_are_named_together() -> None:
     """One answer tells all there is to mend."""
     error = refusal(EmbeddingsRequest, {"input": ["a", 1, 2], "dimensions": 0, "x": 1})
     assert sorted(places(error)) == ["dimensions", "input[1]", "input[2]", "x"]
+    assert error.param == places(error)[0]  # OpenAI clients show it beside the message
 
 
-def test_the_first_place_is_the_param() -> None:
-    """OpenAI clients show `param` beside the message."""
-    error = refusal(EmbedTextRequest, {"texts": ["a", 1, 2]})
-    assert error.param == "texts[1]"
-
-
-def test_a_flood_of_faults_is_cut_short() -> None:
-    """A list of a thousand wrong items is answered with eight of them."""
-    error = refusal(EmbedTextRequest, {"texts": [0] * 1000})
-    assert error.message.endswith("; …")
-    assert len(places(error)) == 9
-
-
-def test_eight_faults_are_all_told() -> None:
-    """Nothing is said to be left out when nothing is."""
-    error = refusal(EmbedTextRequest, {"texts": [0] * 8})
-    assert len(places(error)) == 8
-    assert "…" not in error.message
+@pytest.mark.parametrize(("count", "named"), [(8, 8), (1000, 9)])
+def test_a_flood_of_faults_is_cut_short_after_eight(count: int, named: int) -> None:
+    """And nothing is said to be left out when nothing is."""
+    error = refusal(EmbedTextRequest, {"texts": [0] * count})
+    assert len(places(error)) == named
+    assert error.message.endswith("; …") == (count > 8)
 
 
 # -- exact types -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["4", 4.5, True, [4], {}])
-def test_a_number_must_be_a_number(value: object) -> None:
-    """JSON has numbers; text that looks like one is a mistake in the client."""
-    assert refusal(Options, {"dimensions": value}).param == "dimensions"
-
-
-@pytest.mark.parametrize("value", [1, True, b"a", ["a"]])
-def test_a_text_must_be_a_text(value: object) -> None:
-    """A number is not embedded as its digits."""
-    assert refusal(EmbedTextRequest, {"text": value}).param == "text"
+@pytest.mark.parametrize(
+    ("form", "name", "values"),
+    [
+        (Options, "dimensions", ["4", 4.5, True, [4], {}]),
+        (EmbedTextRequest, "text", [1, True, b"a", ["a"]]),
+    ],
+)
+def test_a_number_must_be_a_number_and_a_text_a_text(
+    form: type[Form], name: str, values: list[object]
+) -> None:
+    """Text that looks like a number is a slip, and a number is not embedded as its digits."""
+    for value in values:
+        assert refusal(form, {name: value}).param == name
 
 
 def test_null_is_the_same_as_leaving_it_out() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -15,6 +15,7 @@ from bench.rig.server_process import ServerProcess
 from litapi.http.middleware import wrap
 from litapi.http.request import Receive, Scope, Send
 from litapi.settings import Settings
+from tests.support.patience import awaited
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,9 +49,9 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
 
 @pytest.fixture(scope="module")
 def open_server(collector: tuple[str, list[bytes]]) -> Iterator[ServerProcess]:
-    """A server with keys, CORS, traces, JSON logs and a line for each request."""
+    """A server with keys that are kept apart, CORS, traces, JSON logs and a line a request."""
     flags = [
-        *("--api-keys", "first,second"),
+        *("--api-keys", "first,second", "--cache-per-key", "on", "--max-wrong-keys", "10"),
         *("--cors-origins", "https://a.example"),
         *("--otlp-endpoint", collector[0]),
         *("--log-format", "json", "--access-log", "on"),
@@ -129,10 +130,7 @@ def test_a_request_makes_a_trace(
     """The span reaches the collector, with the route in it and without the text."""
     secret = "a text that nobody else should read"
     httpx.post(f"{open_server.url}/embed_text", json={"text": secret}, headers=KEY)
-    for _ in range(300):
-        if any(b"/embed_text" in body for body in collector[1]):
-            break
-        time.sleep(0.1)
+    awaited(lambda: any(b"/embed_text" in body for body in collector[1]))
     assert any(b"/embed_text" in body and b"siglit" in body for body in collector[1])
     assert not any(secret.encode() in body for body in collector[1])
 
@@ -141,16 +139,11 @@ def test_a_request_makes_one_json_line_with_its_id_and_without_its_content(
     open_server: ServerProcess,
 ) -> None:
     """The id that was sent is echoed and logged; the text and the key are not."""
-    import json
-
     headers = {**KEY, "x-request-id": "trace-me-77"}
     body = {"text": "words for the model only"}
     answer = httpx.post(f"{open_server.url}/embed_text", json=body, headers=headers)
     assert answer.headers["x-request-id"] == "trace-me-77"
-    for _ in range(100):
-        if "trace-me-77" in open_server.log():
-            break
-        time.sleep(0.05)
+    awaited(lambda: "trace-me-77" in open_server.log())
     lines = [line for line in open_server.log().splitlines() if "trace-me-77" in line]
     assert len(lines) == 1
     entry = json.loads(lines[0])
@@ -164,3 +157,32 @@ def test_a_request_id_that_could_forge_a_line_is_replaced(open_server: ServerPro
     headers = {**KEY, "x-request-id": 'a"} {"b'}
     answer = httpx.get(f"{open_server.url}/info", headers=headers)
     assert answer.headers["x-request-id"] != headers["x-request-id"]
+
+
+def test_two_thousand_wrong_keys_are_refused_and_counted(open_server: ServerProcess) -> None:
+    """401, then 429; the right key passes all the while."""
+    with httpx.Client(base_url=open_server.url, timeout=60) as client:
+        wrong = [{"x-api-key": f"wrong{n}"} for n in range(2000)]
+        codes = [client.get("/info", headers=one).status_code for one in wrong]
+        assert client.get("/info", headers=KEY).status_code == 200
+        counted = client.get("/metrics", headers=KEY).text
+        refused = client.get("/info", headers=wrong[0])
+    assert codes[:10] == [401] * 10
+    assert codes.count(429) > 1000
+    assert refused.json()["error"]["code"] == "too_many_wrong_keys"
+    assert "siglit_wrong_keys_total 2000.0" in counted
+    assert open_server.log().count("too many wrong keys from 127.0.0.1") == 1
+
+
+def test_keys_that_are_kept_apart_learn_nothing_of_one_another(open_server: ServerProcess) -> None:
+    """What one key had embedded is a miss for another, and a hit for itself."""
+
+    def asked(key: str) -> tuple[str, str]:
+        body, headers = {"text": "kept apart"}, {"x-api-key": key}
+        url = f"{open_server.url}/embed_text"
+        answer = httpx.post(url, json=body, headers=headers, timeout=60)
+        return answer.headers["x-cache"], str(answer.json()["embedding"])
+
+    states, vectors = zip(*map(asked, ["first", "first", "second", "second"]), strict=True)
+    assert states == ("miss", "hit-l1") * 2
+    assert len(set(vectors)) == 1

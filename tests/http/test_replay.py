@@ -166,24 +166,29 @@ def test_the_longest_unasked_answer_leaves_first() -> None:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[ServerProcess]:
-    """A server of this file's own, so that its counters move for nobody else."""
-    with ServerProcess("--http-workers", "1", "--redis-private", "off") as running:
-        yield running
+def served() -> Iterator[httpx.Client]:
+    """A client of a server of this file's own, so that its counters move for nobody else."""
+    with (
+        ServerProcess(
+            "--http-workers", "1", "--redis-private", "off", "--api-keys", "k"
+        ) as running,
+        httpx.Client(base_url=running.url, headers={"x-api-key": "k"}, timeout=60) as client,
+    ):
+        yield client
 
 
-def _answers(server: ServerProcess) -> int:
-    text = httpx.get(f"{server.url}/metrics", timeout=30).text
+def _answers(client: httpx.Client) -> int:
+    text = client.get("/metrics").text
     found = re.search(r'cache_requests_total\{result="hit",tier="answer"\} (\S+)', text)
     return int(float(found[1])) if found else 0
 
 
-def test_a_client_cannot_tell_a_kept_answer_from_a_fresh_one(served: ServerProcess) -> None:
+def test_a_client_cannot_tell_a_kept_answer_from_a_fresh_one(served: httpx.Client) -> None:
     """Third and second answer are alike in body and headers, but for id and timing."""
     body = {"input": ["a red circle", "two blue squares"], "dimensions": 8}
-    with httpx.Client(base_url=served.url, timeout=60) as client:
-        computed, looked_up, kept = (client.post(PATH, json=body) for _ in range(3))
-        assert _answers(served) == 1
+    before = _answers(served)
+    computed, looked_up, kept = (served.post(PATH, json=body) for _ in range(3))
+    assert _answers(served) == before + 1
     assert computed.headers["x-cache"] == "miss,miss"
     assert kept.content == looked_up.content == computed.content
     varying = {"x-request-id", "server-timing"}
@@ -194,30 +199,20 @@ def test_a_client_cannot_tell_a_kept_answer_from_a_fresh_one(served: ServerProce
     assert re.fullmatch(r"cache;dur=\d+\.\d{3}, queue;.*", kept.headers["server-timing"])
 
 
-def test_the_fields_about_the_cache_stay_true(served: ServerProcess) -> None:
+def test_the_fields_about_the_cache_stay_true(served: httpx.Client) -> None:
     """`cached` is false where it was computed and true in every answer after it."""
     body = {"texts": ["a green star", "a grey ring"]}
-    answers = [httpx.post(f"{served.url}/embed_text", json=body).json() for _ in range(4)]
+    answers = [served.post("/embed_text", json=body).json() for _ in range(4)]
     assert [a["cached"] for a in answers] == [[False, False], *[[True, True]] * 3]
     assert len({str(a["embeddings"]) for a in answers}) == 1
 
 
-def test_no_cache_is_obeyed_for_a_kept_answer(served: ServerProcess) -> None:
-    """A client that wants a fresh vector gets one, though the answer is kept."""
+def test_a_kept_answer_passes_by_neither_no_cache_nor_the_key(served: httpx.Client) -> None:
+    """A client that wants a fresh vector gets one, and one without a key gets nothing."""
     body = {"input": "a yellow triangle"}
-    url = f"{served.url}{PATH}"
     for _ in range(3):
-        httpx.post(url, json=body).raise_for_status()
-    fresh = httpx.post(url, json=body, headers={"cache-control": "no-cache"})
+        served.post(PATH, json=body).raise_for_status()
+    fresh = served.post(PATH, json=body, headers={"cache-control": "no-cache"})
     assert fresh.headers["x-cache"] == "bypass"
-    assert httpx.post(url, json=body).headers["x-cache"] == "hit-l1"
-
-
-def test_a_key_is_asked_for_before_a_kept_answer_is_given() -> None:
-    """A kept answer is no way around the API keys."""
-    with ServerProcess("--redis-private", "off", "--http-workers", "1", "--api-keys", "k") as keyed:
-        url, body, key = f"{keyed.url}{PATH}", {"input": "a"}, {"x-api-key": "k"}
-        for _ in range(3):
-            httpx.post(url, json=body, headers=key).raise_for_status()
-        assert httpx.post(url, json=body).status_code == 401
-        assert httpx.post(url, json=body, headers=key).headers["x-cache"] == "hit-l1"
+    assert served.post(PATH, json=body).headers["x-cache"] == "hit-l1"
+    assert served.post(PATH, json=body, headers={"x-api-key": "other"}).status_code == 401

@@ -8,13 +8,9 @@ from random import Random
 import pytest
 
 from litapi.http.shares import Shares
+from tests.support.patience import settled
 
 pytestmark = pytest.mark.anyio
-
-
-async def settled() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_what_fits_is_taken_at_once() -> None:

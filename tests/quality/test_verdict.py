@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.rig.server_process import ROOT
 from litapi.quality import verdict
 from litapi.quality.verdict import Refused, admit, needs_gate
 from litapi.settings import Settings
@@ -107,9 +105,3 @@ def test_everything_that_could_change_the_verdict_is_in_its_name(tmp_path: Path)
     places.add(verdict._place(judged, CHECKPOINT, "cpu"))
     assert len(places) == 6
     assert verdict._place(settings(tmp_path, accept_loss="on"), CHECKPOINT, "cpu") == one
-
-
-def test_asking_for_a_verdict_loads_no_torch() -> None:
-    """The main process forks the HTTP processes."""
-    code = "import sys, litapi.quality.verdict; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

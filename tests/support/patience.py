@@ -1,8 +1,12 @@
+"""Waiting for a condition; the seconds bound a broken build, not a slow machine."""
+
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,10 +15,7 @@ T = TypeVar("T")
 async def until(
     true: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 10.0
 ) -> float:
-    """Wait for something to become true, and say how long it took; a test fails if it never does.
-
-    `seconds` bounds a broken build, not a slow machine.
-    """
+    """Wait for something to become true, and say how long it took."""
     began = time.monotonic()
     while True:
         now = true()
@@ -25,6 +26,12 @@ async def until(
         await asyncio.sleep(0.01)
 
 
+async def settled() -> None:
+    """Let every task of the loop go on until it waits for something else."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 def awaited(happens: Callable[[], T], seconds: float = 60.0) -> T:
     """What it gives once that is something; a slow machine may take its time."""
     ends = time.monotonic() + seconds
@@ -33,3 +40,21 @@ def awaited(happens: Callable[[], T], seconds: float = 60.0) -> T:
             raise TimeoutError(f"nothing within {seconds} s")
         time.sleep(0.02)
     return found
+
+
+def heard(connection: socket.socket) -> None:
+    """Wait until the server, on this machine, has read all that was sent on an IPv4 connection."""
+    ours, theirs = map(_in_proc, (connection.getsockname(), connection.getpeername()))
+
+    def read() -> bool:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        queues = {(row[1], row[2]): row[4] for row in rows}
+        sent, unread = queues.get((ours, theirs), ""), queues.get((theirs, ours), "")
+        return int(sent[:8] or "0", 16) == int(unread[9:] or "0", 16) == 0
+
+    awaited(read)
+
+
+def _in_proc(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
