@@ -236,12 +236,12 @@ def test_bad_requests_are_judged_by_their_codes() -> None:
     vector = json.dumps({"embedding": octets}).encode()
     verdicts = Verdicts()
     bad, damaged = Bad("/embed_text", b""), Bad("/embed_image", b"", may_pass=True)
-    verdicts.judge(bad, 400, "application/json", refusal)
-    verdicts.judge(damaged, 200, "application/json", vector)
+    verdicts.judge(bad, 400, b"", refusal)
+    verdicts.judge(damaged, 200, b"", vector)
     assert not verdicts.wrong
     for one, status, body in (
         (bad, 400, b"oh"), (bad, 500, refusal), (bad, 200, vector), (damaged, 200, b"{}"),
     ):  # fmt: skip
-        verdicts.judge(one, status, "application/json", body)
+        verdicts.judge(one, status, b"", body)
     assert sum(verdicts.wrong.values()) == 4
     assert (verdicts.decoded, verdicts.refused["invalid_json"]) == (1, 1)

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.faults.kill import fronts
+from bench.faults.vitals import fronts
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
 from litapi.__main__ import main

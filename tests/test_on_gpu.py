@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.faults.kill import workers
+from bench.faults.vitals import workers
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.compiled import keep_in

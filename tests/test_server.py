@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.faults.kill import fronts
+from bench.faults.vitals import fronts
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch

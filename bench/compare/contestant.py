@@ -6,10 +6,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import psutil
 
 from bench.compare.baselines.system import Ground, Served, System
 from bench.compare.part import Part
@@ -20,7 +19,7 @@ from bench.load.fleet import FleetError
 from bench.load.recording import Recording
 from bench.load.summary import Report, Summary
 from bench.rig.process_clock import cpu_seconds
-from bench.rig.server_process import ROOT
+from bench.rig.server_process import ROOT, family
 
 TIMEOUT = "900"  # seconds; with 500 in flight the last answer is minutes away
 
@@ -183,18 +182,7 @@ def _loads(part: Part) -> Iterator[list[str]]:
 def _cpu(served: Served) -> float:
     """CPU seconds that the processes of a system have used, all that are alive."""
     total = 0.0
-    for root in served.pids:
-        for process in _family(root):
-            try:
-                total += cpu_seconds(process)
-            except ProcessLookupError:
-                continue
+    for process in (one for root in served.pids for one in family(root)):
+        with suppress(ProcessLookupError):
+            total += cpu_seconds(process)
     return total
-
-
-def _family(root: int) -> set[int]:
-    try:
-        process = psutil.Process(root)
-        return {root, *(one.pid for one in process.children(recursive=True))}
-    except psutil.NoSuchProcess:
-        return set()

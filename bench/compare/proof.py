@@ -19,7 +19,7 @@ from PIL import Image
 
 from bench.compare.baselines.system import Served
 from bench.load.answer import Rows, Wrong, rows
-from bench.load.connection import Address, Connection, Fault
+from bench.load.connection import Address, Fault, ask_once
 from bench.load.item import MEDIA, Item, Kind
 from bench.load.route import Route
 from bench.load.workload import Job, drawings
@@ -90,11 +90,7 @@ async def _asked(way: Route, kind: Kind, items: Sequence[Item]) -> tuple[Rows, R
 
 
 async def _vector(way: Route, kind: Kind, item: Item) -> Rows:
-    connection = await Connection.to(way.address, PATIENCE)
-    try:
-        reply = await connection.ask(way.request(Job(kind, [item])), PATIENCE)
-    finally:
-        connection.close()
+    reply = await ask_once(way.address, way.request(Job(kind, [item])), PATIENCE)
     if reply.status != 200:
         raise Wrong(f"status {reply.status}")
     return rows(reply.head, reply.body)

@@ -19,30 +19,32 @@ within each round, and the median of the ratios is judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from bench.compare.baselines.catalogue import SYSTEMS
+from bench.compare.baselines.system import System
 from bench.compare.part import Part
 from bench.compare.point import Figure, Missing, Points, latency, throughput
-from bench.compare.siglit import PATIENT, Instances, Siglit
+from bench.compare.siglit import PATIENT, instances, siglit
+from bench.load.item import Kind
 from bench.rig.rounds import Target, ratio
 
 Size = Literal["base", "demo", "so400m"]
 Judge = Callable[[Points], Iterator[Target]]
 
-SIGLIT = Siglit("siglit", "--cache", "off", *PATIENT)
-CACHED = Siglit("siglit-cached", *PATIENT)
-UNCACHED = Siglit("siglit-uncached", "--cache", "off", *PATIENT)
-SOON = Siglit("siglit", "--cache", "off", *PATIENT, cores="threads")
+SIGLIT = siglit("siglit", "--cache", "off", *PATIENT)
+CACHED = siglit("siglit-cached", *PATIENT)
+UNCACHED = siglit("siglit-uncached", "--cache", "off", *PATIENT)
+SOON = siglit("siglit", "--cache", "off", *PATIENT, cores="threads")
 # The weights are random: their recall means nothing.
 _INT8 = ("--precision", "int8", "--accept-loss", "on", "--compile", "on")
-INT8 = Siglit("siglit-int8", "--cache", "off", *PATIENT, *_INT8)
-BFLOAT16 = Siglit("siglit-bfloat16", "--cache", "off", *PATIENT, "--precision", "bfloat16")
-AS_IT_COMES = Siglit("siglit", cores="own")
-ONE, TWO = Instances("1-instance", 1), Instances("2-instances", 2)
+INT8 = siglit("siglit-int8", "--cache", "off", *PATIENT, *_INT8)
+BFLOAT16 = siglit("siglit-bfloat16", "--cache", "off", *PATIENT, "--precision", "bfloat16")
+AS_IT_COMES = siglit("siglit", cores="own")
+ONE, TWO = instances("1-instance", 1), instances("2-instances", 2)
 LITSERVE = SYSTEMS["litserve"]
 THREADED = SYSTEMS["gunicorn-threads"]  # of the baselines with right vectors the best, or nearly
 BASELINES = tuple(SYSTEMS.values())
@@ -155,125 +157,98 @@ def shares_hits(part: str, system: str) -> Judge:
 # -- the table -----------------------------------------------------------------------------------
 
 
-def _base(kind: Literal["text", "image"], requests: int, many: int) -> Scenario:
-    full = f"{kind}, 32 items"
-    single = Part(kind, kind, (SIGLIT, *BASELINES), LEVELS, requests=requests, warmup=4)
-    batches = Part(
-        full, kind, (SIGLIT,), (2,), items=32, requests=many, warmup=1,
-        bare=(1, 2, 8, 32), bare_seconds=10,
-    )  # fmt: skip
-    judges = (
-        beats(kind),
-        loses_nobody(kind, SIGLIT.name),
-        at_least(0.95, full, SIGLIT.name, BARE),
-    )
-    return Scenario(f"base-{kind}", "base", (single, batches), judges)
+KINDS: tuple[Kind, ...] = ("text", "image")
 
 
-def _int8(kind: Literal["text", "image"], requests: int) -> Part:
-    return Part(
-        f"{kind}, int8", kind, (SIGLIT, INT8), (2,), items=32, requests=requests, warmup=1,
-        bare=(2, 8, 32), bare_seconds=10, precision="int8", compiled=True,
-    )  # fmt: skip
+def _part(kind: Kind, suffix: str, systems: Sequence[System], *levels: int, **how: Any) -> Part:
+    return Part(f"{kind}{suffix}", kind, tuple(systems), levels, **how)
 
 
-def _precisions(kind: Literal["text", "image"], requests: int) -> Part:
-    return Part(
-        f"{kind}, precisions", kind, (SIGLIT, BFLOAT16, INT8, THREADED), (50,),
-        requests=requests, warmup=8, precision="int8",
-    )  # fmt: skip
+def _sized(name: str, size: Size, single: Part, full: Part, share: float) -> Scenario:
+    """Single items against the best baseline, full requests against the bare towers."""
+    judges = (beats(single.name), loses_nobody(single.name, SIGLIT.name))
+    ceiling = at_least(share, full.name, SIGLIT.name, BARE)
+    return Scenario(f"{name}-{single.kind}", size, (single, full), (*judges, ceiling))
 
 
-def _batch(kind: Literal["text", "image"], requests: int) -> Part:
-    return Part(
-        f"{kind}, 64 items", kind, (SIGLIT,), (4,), items=64, requests=requests, warmup=4,
-        bare=(8, 64),
-    )  # fmt: skip
+def _base(kind: Kind, requests: int, many: int) -> Scenario:
+    single = _part(kind, "", (SIGLIT, *BASELINES), *LEVELS, requests=requests, warmup=4)
+    batches = {"items": 32, "requests": many, "warmup": 1, "bare": (1, 2, 8, 32)}
+    full = _part(kind, ", 32 items", (SIGLIT,), 2, **batches, bare_seconds=10)
+    return _sized("base", "base", single, full, 0.95)
 
 
-def _alone(kind: Literal["text", "image"]) -> Part:
-    return Part(kind, kind, (SOON,), (1,), requests=300, warmup=30, bare=(1,), bare_seconds=3)
+def _gpu(kind: Kind, sizes: tuple[int, ...]) -> Scenario:
+    single = _part(kind, "", ON_GPU, 64, 500, seconds=5, warmup=32)
+    batches = {"items": 32, "seconds": 5, "warmup": 8, "bare": sizes}
+    full = _part(kind, ", 32 items", (SIGLIT,), 16, **batches, bare_seconds=2)
+    return _sized("gpu", "so400m", single, full, 0.6)
 
 
-def _single(kind: Literal["text", "image"], requests: int) -> Part:
-    return Part(kind, kind, (SIGLIT, LITSERVE), (64,), requests=requests, warmup=64)
-
-
-def _repeated(kind: Literal["text", "image"], universe: int) -> Part:
-    both = (CACHED, UNCACHED)
-    name = f"{kind}, 90 % repeats"
-    return Part(name, kind, both, (32,), seconds=8, repeat=0.9, universe=universe)
-
-
-def _gpu(kind: Literal["text", "image"], sizes: tuple[int, ...]) -> Scenario:
-    many = f"{kind}, 32 items"
-    single = Part(kind, kind, ON_GPU, (64, 500), seconds=5, warmup=32)
-    batches = Part(
-        many, kind, (SIGLIT,), (16,), items=32, seconds=5, warmup=8, bare=sizes, bare_seconds=2
-    )
-    judges = (beats(kind), loses_nobody(kind, SIGLIT.name), at_least(0.6, many, SIGLIT.name, BARE))
-    return Scenario(f"gpu-{kind}", "so400m", (single, batches), judges)
+def _both(
+    name: str,
+    size: Size,
+    many: tuple[int, int],
+    part: Callable[[Kind, int], Part],
+    judge: Callable[[str], Sequence[Judge]],
+) -> Scenario:
+    """A part for texts and one for images, made of a number of its own and judged alike."""
+    parts = tuple(part(kind, number) for kind, number in zip(KINDS, many, strict=True))
+    return Scenario(name, size, parts, tuple(one for part in parts for one in judge(part.name)))
 
 
 def _scenarios() -> Iterator[Scenario]:
     yield _base("text", requests=100, many=12)
     yield _base("image", requests=60, many=4)
-    yield Scenario(
-        "int8",
-        "base",
-        (_int8("text", 8), _int8("image", 4)),
-        tuple(at_least(0.95, f"{kind}, int8", INT8.name, BARE) for kind in ("text", "image")),
-    )
-    yield Scenario(
-        "precisions",
-        "base",
-        (_precisions("text", 200), _precisions("image", 100)),
-        tuple(
-            at_least(limit, f"{kind}, precisions", one.name, THREADED.name)
-            for kind in ("text", "image")
-            for one, limit in ((BFLOAT16, 1.5), (INT8, 2.2))
-        ),
-    )
-    yield Scenario(
-        "demo-batch",
-        "demo",
-        (_batch("text", 200), _batch("image", 24)),
-        tuple(at_least(0.6, f"{kind}, 64 items", SIGLIT.name, BARE) for kind in ("text", "image")),
-    )
-    yield Scenario(
-        "demo-single",
-        "demo",
-        (_single("text", 3000), _single("image", 1000)),
-        tuple(at_least(3, kind, SIGLIT.name, LITSERVE.name) for kind in ("text", "image")),
-    )
-    yield Scenario(
-        "latency",
-        "demo",
-        (_alone("text"), _alone("image")),
-        (adds_at_most(1.5, "text"), adds_at_most(1.5, "image")),
-    )
-    repeated = (_repeated("text", 256), _repeated("image", 64))
-    yield Scenario(
-        "zipf",
-        "base",
-        repeated,
-        tuple(at_least(6, one.name, CACHED.name, UNCACHED.name) for one in repeated),
-    )
-    crowd = Part("text, 500 clients", "text", (AS_IT_COMES,), (500,), seconds=60)
+    batches = {"items": 32, "warmup": 1, "bare": (2, 8, 32), "bare_seconds": 10}
+    compiled = {"precision": "int8", "compiled": True, **batches}
+    yield _both(
+        "int8", "base", (8, 4),
+        lambda kind, many: _part(kind, ", int8", (SIGLIT, INT8), 2, requests=many, **compiled),
+        lambda part: [at_least(0.95, part, INT8.name, BARE)],
+    )  # fmt: skip
+    single = {"warmup": 8, "precision": "int8"}
+    precise = (SIGLIT, BFLOAT16, INT8, THREADED)
+    yield _both(
+        "precisions", "base", (200, 100),
+        lambda kind, many: _part(kind, ", precisions", precise, 50, requests=many, **single),
+        lambda part: [at_least(1.5, part, BFLOAT16.name, THREADED.name),
+                      at_least(2.2, part, INT8.name, THREADED.name)],
+    )  # fmt: skip
+    full = {"items": 64, "warmup": 4, "bare": (8, 64)}
+    yield _both(
+        "demo-batch", "demo", (200, 24),
+        lambda kind, many: _part(kind, ", 64 items", (SIGLIT,), 4, requests=many, **full),
+        lambda part: [at_least(0.6, part, SIGLIT.name, BARE)],
+    )  # fmt: skip
+    yield _both(
+        "demo-single", "demo", (3000, 1000),
+        lambda kind, many: _part(kind, "", (SIGLIT, LITSERVE), 64, requests=many, warmup=64),
+        lambda part: [at_least(3, part, SIGLIT.name, LITSERVE.name)],
+    )  # fmt: skip
+    alone = {"warmup": 30, "bare": (1,), "bare_seconds": 3}
+    yield _both(
+        "latency", "demo", (300, 300),
+        lambda kind, many: _part(kind, "", (SOON,), 1, requests=many, **alone),
+        lambda part: [adds_at_most(1.5, part)],
+    )  # fmt: skip
+    repeats = {"seconds": 8, "repeat": 0.9}
+    cached = (CACHED, UNCACHED)
+    yield _both(
+        "zipf", "base", (256, 64),
+        lambda kind, many: _part(kind, ", 90 % repeats", cached, 32, universe=many, **repeats),
+        lambda part: [at_least(6, part, CACHED.name, UNCACHED.name)],
+    )  # fmt: skip
+    crowd = _part("text", ", 500 clients", (AS_IT_COMES,), 500, seconds=60)
     yield Scenario("crowd", "demo", (crowd,), (loses_nobody(crowd.name, AS_IT_COMES.name),))
-    offered = Part(
-        "text, offered", "text", (SIGLIT, LITSERVE), rates=(50, 100, 200, 400, 800), seconds=8
-    )
+    rates = (50, 100, 200, 400, 800)
+    offered = _part("text", ", offered", (SIGLIT, LITSERVE), rates=rates, seconds=8)
     yield Scenario("rates", "demo", (offered,))
     yield _gpu("text", (1, 32, 256))
     yield _gpu("image", (1, 32, 64))
-    hits = Part("text, hits", "text", (ONE, TWO), (64,), seconds=8, repeat=1.0)
-    yield Scenario(
-        "scale-out",
-        "demo",
-        (hits,),
-        (at_least(0, hits.name, TWO.name, ONE.name), shares_hits(hits.name, TWO.name)),
-    )
+    hits = _part("text", ", hits", (ONE, TWO), 64, seconds=8, repeat=1.0)
+    shared = (at_least(0, hits.name, TWO.name, ONE.name), shares_hits(hits.name, TWO.name))
+    yield Scenario("scale-out", "demo", (hits,), shared)
 
 
 SCENARIOS = {one.name: one for one in _scenarios()}

@@ -21,52 +21,45 @@ PATIENT = ("--timeout", "900", "--max-wait", "900", "--hang-timeout", "900")
 Cores = Literal["workers", "threads", "own"]
 
 
-class Siglit(System):
+def siglit(name: str, *flags: str, cores: Cores = "workers") -> System:
     """`python -m litapi serve`, in the ground's precision unless the flags say otherwise.
 
     On a GPU the cores only decode, and siglit spreads that itself.
     """
 
-    def __init__(self, name: str, *flags: str, cores: Cores = "workers") -> None:
-        self.name = name
-        self._flags = flags
-        self._cores = cores
-
     @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
-        spread = [] if ground.gpu else self._spread(str(ground.threads()))
-        flags = [*_flags(ground), *self._flags, *spread]
-        with ServerProcess(*flags, ready_within=600) as server:
+    def start(ground: Ground) -> Iterator[Served]:
+        spread = () if ground.gpu else _spread(cores, str(ground.threads()))
+        with ServerProcess(*of_ground(ground), *flags, *spread, ready_within=600) as server:
             yield Served(server.url, (server.pid,))
 
-    def _spread(self, cores: str) -> Sequence[str]:
-        if self._cores == "workers":
-            return ["--text-workers", cores, "--image-workers", cores, "--threads", "1"]
-        return ["--threads", cores] if self._cores == "threads" else []
+    return System(name, start)
 
 
-class Instances(System):
+def _spread(cores: Cores, many: str) -> Sequence[str]:
+    if cores == "workers":
+        return ("--text-workers", many, "--image-workers", many, "--threads", "1")
+    return ("--threads", many) if cores == "threads" else ()
+
+
+def instances(name: str, many: int) -> System:
     """So many instances with one HTTP process each, behind nginx, sharing one Redis."""
 
-    def __init__(self, name: str, many: int) -> None:
-        self.name = name
-        self._many = many
-
-    def look(self) -> None:
-        PATIENT_NGINX.find()
-
     @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
+    def start(ground: Ground) -> Iterator[Served]:
         with ExitStack() as stack:
             redis = stack.enter_context(RedisServer())
-            flags = [*_flags(ground), "--http-workers", "1", "--threads", "1"]
-            servers = [ServerProcess(*flags, REDIS_URL=redis.url) for _ in range(self._many)]
+            flags = [*of_ground(ground), "--http-workers", "1", "--threads", "1"]
+            servers = [ServerProcess(*flags, REDIS_URL=redis.url) for _ in range(many)]
             for server in servers:
                 stack.enter_context(server)
             url, pid = stack.enter_context(PATIENT_NGINX.before([one.port for one in servers]))
             yield Served(url, (pid, redis.pid, *(one.pid for one in servers)))
 
+    return System(name, start, PATIENT_NGINX.find)
 
-def _flags(ground: Ground) -> Sequence[str]:
+
+def of_ground(ground: Ground) -> Sequence[str]:
+    """What the ground asks siglit for."""
     place = ["--precision", ground.precision, "--devices", ground.device]
     return ["--model", str(ground.checkpoint), *place]

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import Any
 
-import aiohttp
 import numpy as np
+import numpy.typing as npt
 
-from bench.faults.question import Question, Thing, Vector, in_octets, vectors
+from bench.faults.question import Question, Thing, in_octets
+from bench.load.answer import Wrong, rows
+from bench.load.connection import Address, ask_once, head_of
 
+Vector = npt.NDArray[np.floating[Any]]
 TOLERANCE = 0.9999
 FRESH = {"cache-control": "no-store"}
 GROUP = 16
+PATIENCE = 300.0
 
 
 class AnswerKey:
@@ -29,42 +34,40 @@ class AnswerKey:
     async def learn(self, url: str, things: Iterable[Thing]) -> None:
         """Have the server compute those that are not known yet."""
         new = {_name(thing): thing for thing in things if _name(thing) not in self._right}
-        async with aiohttp.ClientSession(url) as session:
-            for kind in (str, bytes):
-                wanted = [thing for thing in new.values() if isinstance(thing, kind)]
-                for start in range(0, len(wanted), GROUP):
-                    await self._learn(session, wanted[start : start + GROUP])
+        for kind in (str, bytes):
+            wanted = [thing for thing in new.values() if isinstance(thing, kind)]
+            for start in range(0, len(wanted), GROUP):
+                await self._learn(Address.of(url), wanted[start : start + GROUP])
 
-    async def _learn(self, session: aiohttp.ClientSession, things: Sequence[Thing]) -> None:
+    async def _learn(self, address: Address, things: Sequence[Thing]) -> None:
         asked = in_octets(things)
-        headers = {**asked.headers, **FRESH}
-        async with session.post(asked.path, data=asked.body, headers=headers) as reply:
-            body = await reply.read()
-            if reply.status != 200:
-                raise RuntimeError(f"no right answers to be had: {body[:200]!r}")
-            rows = vectors(reply.content_type, body, len(things))
-        self.put(things, rows)
+        head = head_of(asked.path, len(asked.body), {**asked.headers, **FRESH})
+        reply = await ask_once(address, head + asked.body, PATIENCE)
+        if reply.status != 200:
+            raise RuntimeError(f"no right answers to be had: {reply.body[:200]!r}")
+        self.put(things, rows(reply.head, reply.body))
 
-    def put(self, things: Iterable[Thing], rows: Iterable[Vector]) -> None:
+    def put(self, things: Iterable[Thing], vectors: Iterable[Vector]) -> None:
         """Take vectors as right."""
-        self._right.update(zip(map(_name, things), rows, strict=True))
+        self._right.update(zip(map(_name, things), vectors, strict=True))
 
-    def right(self, question: Question, content_type: str, body: bytes) -> bool:
+    def right(self, question: Question, head: bytes, body: bytes) -> bool:
         """Whether an answer holds the right vectors, each in its place."""
         try:
-            rows = vectors(content_type, body, len(question.things))
-        except (ValueError, KeyError, TypeError):
+            found = rows(head, body)
+        except Wrong:
             return False
-        if len(rows) != len(question.things):
+        if len(found) != len(question.things):
             return False
-        pairs = zip(question.things, rows, strict=True)
-        return all(_close(self._right[_name(thing)], row) for thing, row in pairs)
+        pairs = zip(question.things, found, strict=True)
+        return all(_close(self._right[_name(thing)], one) for thing, one in pairs)
 
 
-def _close(right: Vector, row: Vector) -> bool:
-    if right.shape != row.shape or not np.isfinite(row).all():
+def _close(right: Vector, found: Vector) -> bool:
+    if right.shape != found.shape or not np.isfinite(found).all():
         return False
-    return float(right @ row) >= TOLERANCE * float(np.linalg.norm(right) * np.linalg.norm(row)) > 0
+    one, other = right.astype(np.float64), found.astype(np.float64)
+    return float(one @ other) >= TOLERANCE * float(np.linalg.norm(one) * np.linalg.norm(other)) > 0
 
 
 def _name(thing: Thing) -> bytes:

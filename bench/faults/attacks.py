@@ -26,16 +26,23 @@ from itertools import count
 from random import Random
 from urllib.parse import urlsplit
 
-from bench.faults.dawdler import End, talk
+from bench.faults.dawdler import End, dialled, talk
 from bench.faults.hostile import accents, amplified, deep_png, even_webp, long_bmp, nested
 from bench.faults.hostile import scanned_jpeg as jpeg
-from bench.faults.kill import workers
-from bench.faults.question import asked, drawn_picture, drawn_pictures, drawn_texts
+from bench.faults.question import (
+    IMAGE,
+    OPENAI,
+    asked,
+    drawn_picture,
+    drawn_pictures,
+    drawn_texts,
+)  # fmt: skip
 from bench.faults.row import Finding, Row
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, until
 from bench.faults.traffic import Traffic
-from bench.faults.vitals import Vitals
-from bench.faults.watcher import FRONT, WORKER, Seen, Watch
+from bench.faults.vitals import Vitals, ticks, workers
+from bench.faults.watcher import Seen, Watch
+from bench.load.connection import head_of
 from bench.rig.server_process import ServerProcess
 from litapi.settings import Settings
 
@@ -50,7 +57,7 @@ PAUSE = 0.1  # seconds between two questions of a good client
 PIECE = 1 << 18
 SETTLES_WITHIN = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-KIND = {"image": b"image/png", "json": b"application/json"}
+KIND = {"image": "image/png", "json": "application/json"}
 _CODE = re.compile(rb'"code": ?"(\w+)"')
 
 Attack = Callable[["Target"], Awaitable[None]]
@@ -71,8 +78,7 @@ class Target:
 
     async def post(self, path: str, body: bytes, kind: str = "json") -> None:
         """Ask, and count what was said."""
-        head = _head(path, len(body), KIND[kind])
-        await self.hear(talk(self.server.url, _pieces(head, body)))
+        await self.hear(talk(self.server.url, _pieces(_head(path, len(body), kind), body)))
 
     async def hear(self, talking: Awaitable[End]) -> None:
         """Count what was said to a connection, or that nothing was."""
@@ -90,11 +96,8 @@ class Target:
         await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
 
 
-def _head(path: str, length: int, kind: bytes) -> bytes:
-    return (
-        b"POST %b HTTP/1.1\r\nhost: siglit\r\nconnection: close\r\ncontent-type: %b\r\n"
-        b"content-length: %d\r\n\r\n" % (path.encode(), kind, length)
-    )
+def _head(path: str, length: int, kind: str = "json") -> bytes:
+    return head_of(path, length, {"connection": "close", "content-type": KIND[kind]})
 
 
 async def _pieces(*parts: bytes) -> AsyncIterator[bytes]:
@@ -160,9 +163,6 @@ async def costly_json(target: Target) -> None:
         await target.post(OPENAI if body.startswith(b'{"input"') else IMAGE, body)
 
 
-TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
-
-
 async def wrong_base64(target: Target) -> None:
     """Megabytes of letters where base64 belongs."""
     for body in accents(target.of(30, 10) * 1_000_000).values():
@@ -185,7 +185,7 @@ async def half_bodies(target: Target) -> None:
 
 
 async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
-    async for piece in _pieces(_head(IMAGE, length, KIND["json"]), body):
+    async for piece in _pieces(_head(IMAGE, length), body):
         yield piece
     while True:
         await asyncio.sleep(1.0)
@@ -205,10 +205,9 @@ async def left_pictures(target: Target) -> None:
 
 async def _leaves(target: Target, size: int, number: int) -> None:
     start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
-    parts = urlsplit(target.server.url)
     try:
-        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        async for piece in _pieces(_head(IMAGE, size, KIND["image"]), start, _zeros(size - 16)):
+        _, writer = await dialled(target.server.url)
+        async for piece in _pieces(_head(IMAGE, size, "image"), start, _zeros(size - 16)):
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
@@ -246,16 +245,9 @@ def _wide(many: int) -> list[bytes]:
 
 
 ALL: tuple[Attack, ...] = (
-    unread_answers,
-    amplification,
-    slow_decoding,
-    costly_json,
-    wrong_base64,
-    half_bodies,
-    left_pictures,
-    many_patches,
-    wide_pixels,
-)
+    unread_answers, amplification, slow_decoding, costly_json, wrong_base64, half_bodies,
+    left_pictures, many_patches, wide_pixels,
+)  # fmt: skip
 
 
 # -- the good clients beside them ----------------------------------------------------------------
@@ -292,29 +284,11 @@ async def beside(
             traffic.turn()
         watch = Watch(server)
         target = Target(server, stage.long, stage.of(20.0, seconds))
-        async with watch, _asking(clients, texts, pictures):
+        async with watch, texts.flowing(clients, PAUSE), pictures.flowing(clients, PAUSE):
             yield Beside(target, texts, pictures, watch)
     stage.idle.setdefault(server.url, watch.seen.first)
     if stage.long:
         await asyncio.to_thread((await stage.spent(*flags)).stop)
-
-
-@asynccontextmanager
-async def _asking(clients: int, *kinds: Traffic) -> AsyncIterator[None]:
-    """Each kind asked by so many clients that pause; leaving waits for the last answers."""
-    over = asyncio.Event()
-    tasks = [asyncio.create_task(_asks(kind, over)) for kind in kinds for _ in range(clients)]
-    try:
-        yield
-    finally:
-        over.set()
-        await asyncio.gather(*tasks)
-
-
-async def _asks(traffic: Traffic, over: asyncio.Event) -> None:
-    while not over.is_set():
-        await traffic.next()
-        await asyncio.sleep(PAUSE)
 
 
 def judge(
@@ -329,9 +303,9 @@ def judge(
     texts, pictures = played.texts.turn(), played.pictures.turn()
     for tally in (texts, pictures):
         finding.take(tally)
-    front, worker = seen.grown(FRONT, idle), seen.grown(WORKER, idle)
+    front, worker = seen.grown("http", idle), seen.grown("worker", idle)
     if whole:
-        left = max(seen.grown(role, idle, "last") for role in (FRONT, WORKER))
+        left = max(seen.grown("http", idle, "last"), seen.grown("worker", idle, "last"))
         finding.must(left <= LEFT_MB, f"{left:.0f} of {LEFT_MB:.0f} MB above idle are left")
         finding.note(f"{left:+.0f} MB at most are left")
     finding.must(not seen.ended, f"nothing has to be ended for its size: {seen.ended}")
@@ -386,17 +360,11 @@ async def stopped_worker(stage: Stage, finding: Finding) -> None:
 
 async def _image_worker(server: ServerProcess) -> int:
     """The worker that spends its time when a picture is embedded."""
-    before = {pid: _ticks(pid) for pid in workers(server)}
+    before = {pid: ticks(pid) for pid in workers(server)}
     target = Target(server, long=False, seconds=1.0)
     for number in range(4):
         await target.post(IMAGE, drawn_picture(f"whose {number}", canvas=(1500, 1500)), "image")
-    return max(before, key=lambda pid: _ticks(pid) - before[pid])
-
-
-def _ticks(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return max(before, key=lambda pid: ticks(pid) - before[pid])
 
 
 async def all_of_it(stage: Stage, finding: Finding) -> None:
@@ -416,12 +384,12 @@ def _sizes(server: ServerProcess) -> dict[int, float]:
 
 async def _settled(server: ServerProcess, before: dict[int, float]) -> None:
     """Wait until no process holds much more than before, or time is up."""
-    ends = time.monotonic() + SETTLES_WITHIN
-    while time.monotonic() < ends:
+
+    async def small() -> bool:
         now = _sizes(server)
-        if all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys()):
-            return
-        await asyncio.sleep(0.5)
+        return all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys())
+
+    await until(small, SETTLES_WITHIN, every=0.5)
 
 
 async def _again(target: Target, attack: Attack, ends: float) -> None:

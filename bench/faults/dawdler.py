@@ -32,25 +32,29 @@ class End:
 
 async def talk(url: str, said: AsyncIterator[bytes]) -> End:
     """Send piece by piece while listening; how the server ended it."""
-    parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    reader, writer = await dialled(url)
     began = time.monotonic()
     sending = asyncio.create_task(_send(writer, said))
-    heard = bytearray()
+    heard, closed = bytearray(), True
     try:
         async with asyncio.timeout(GIVES_UP):
             while piece := await reader.read(65536):
                 heard += piece
-        closed = True
     except TimeoutError:
         closed = False
     except OSError:
-        closed = True
+        pass
     finally:
         sending.cancel()
         await asyncio.wait({sending})
         writer.close()
     return End(_status(bytes(heard)), closed, time.monotonic() - began, bytes(heard))
+
+
+async def dialled(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare connection to a server."""
+    parts = urlsplit(url)
+    return await asyncio.open_connection(parts.hostname, parts.port)
 
 
 def _status(heard: bytes) -> int:
@@ -104,19 +108,17 @@ async def announced() -> AsyncIterator[bytes]:
         yield b" " * 65536
 
 
-async def endless_body() -> AsyncIterator[bytes]:
+async def endless_body(line: bytes = LINE) -> AsyncIterator[bytes]:
     """A body in chunks, without end."""
-    yield LINE + b"transfer-encoding: chunked\r\n\r\n"
+    yield line + b"transfer-encoding: chunked\r\n\r\n"
     for _ in range(1 << 14):
         yield b"10000\r\n" + b" " * 65536 + b"\r\n"
 
 
-async def endless_picture() -> AsyncIterator[bytes]:
-    """A picture as the body itself, in chunks, without end."""
-    yield LINE.replace(b"embed_text", b"embed_image").replace(b"application/json", b"image/png")
-    yield b"transfer-encoding: chunked\r\n\r\n"
-    for _ in range(1 << 14):
-        yield b"10000\r\n" + b" " * 65536 + b"\r\n"
+def endless_picture() -> AsyncIterator[bytes]:
+    """The same as a picture, which is the body itself."""
+    line = LINE.replace(b"embed_text", b"embed_image")
+    return endless_body(line.replace(b"application/json", b"image/png"))
 
 
 # -- the rows ------------------------------------------------------------------------------------
@@ -139,13 +141,13 @@ async def dawdlers(stage: Stage, finding: Finding) -> None:
     server = await stage.common()
     async with await stage.traffic(server, fresh=0.1) as traffic:
         quiet = await traffic.closed(CLIENTS, stage.of(5.0, 1.0))
-        async with traffic.flowing(CLIENTS):
+        async with finding.under(traffic, CLIENTS):
             ends = await _all_at_once(server.url, stage.of(1000, 60))
-        finding.take(traffic.turn())
     for name, kind in ends.items():
         slowest = max(end.seconds for end in kind)
         finding.must(all(end.closed for end in kind), f"{name}: all closed")
-        finding.must({end.status for end in kind} == {408}, f"{name}: all 408: {_counts(kind)}")
+        statuses = Counter(end.status for end in kind)
+        finding.must(statuses.keys() == {408}, f"{name}: all 408: {dict(statuses)}")
         finding.note(f"{len(kind)} × {name}: closed within {slowest:.1f} s")
         finding.timely(slowest <= CLOSED_WITHIN, f"{name}: closed within {CLOSED_WITHIN:g} s")
     ratio = finding.tally.quantile(0.99) / quiet.quantile(0.99)
@@ -161,22 +163,17 @@ async def _all_at_once(url: str, many: int) -> dict[str, list[End]]:
     return {name: list(await asyncio.gather(*kind)) for name, kind in talks.items()}
 
 
-def _counts(ends: list[End]) -> dict[int, int]:
-    return dict(Counter(end.status for end in ends))
-
-
 async def floods(stage: Stage, finding: Finding) -> None:
     """What never ends is refused in good time, and memory stays where it was."""
     server = await stage.common()
     async with await stage.traffic(server, fresh=0.1) as traffic:
         await traffic.closed(CLIENTS, stage.of(5.0, 1.0))
-        async with traffic.flowing(CLIENTS):
+        async with finding.under(traffic, CLIENTS):
             for name, (said, status) in FLOODS.items():
                 grown, end = await _grown(server, said())
                 finding.must(end.status == status, f"{name}: {status}, not {end.status}")
                 finding.must(grown <= 64, f"{name}: at most 64 MB more, not {grown:.1f}")
                 finding.note(f"{name}: {end.status} in {end.seconds:.1f} s, {grown:+.1f} MB")
-        finding.take(traffic.turn())
 
 
 async def _grown(server: ServerProcess, said: AsyncIterator[bytes]) -> tuple[float, End]:

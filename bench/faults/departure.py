@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from random import Random
 
-import aiohttp
-
+from bench.faults.question import as_floats
 from bench.faults.row import Finding
-from bench.faults.stage import Stage, counter
+from bench.faults.stage import Stage, counter, post, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals
 from bench.rig.server_process import ServerProcess
@@ -36,9 +34,8 @@ async def departures(stage: Stage, finding: Finding) -> None:
     ):
         await traffic.closed(CLIENTS, stage.of(3.0, 0.5))
         before = Vitals.of(server.family())
-        async with traffic.flowing(CLIENTS):
+        async with finding.under(traffic, CLIENTS):
             left = await _leave(leaving, stage.of(30.0, 4.0))
-        finding.take(traffic.turn())
     in_flight = await _settled(server)
     await asyncio.sleep(1.0)
     files = Vitals.of(server.family()).files - before.files
@@ -82,11 +79,11 @@ async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
 async def _crowd(server: ServerProcess) -> float:
     """Clients that leave when all of them wait, or else when time is up; how many texts wait."""
     clients = [asyncio.create_task(_waits(server, SLOW))]
-    await _in_flight(server, lambda items: items >= len(SLOW))
+    await _in_flight(server, len(SLOW))
     for number in range(CROWD):
         texts = [f"impatient {number} {text}" for text in range(ITEMS)]
         clients.append(asyncio.create_task(_waits(server, texts)))
-    waiting = await _in_flight(server, lambda items: items >= len(SLOW) + CROWD * ITEMS)
+    waiting = await _in_flight(server, len(SLOW) + CROWD * ITEMS)
     for client in clients:
         client.cancel()
     await asyncio.wait(clients)
@@ -94,26 +91,18 @@ async def _crowd(server: ServerProcess) -> float:
 
 
 async def _waits(server: ServerProcess, texts: list[str]) -> None:
-    async with (
-        aiohttp.ClientSession(server.url) as session,
-        session.post("/embed_text", json={"texts": texts}),
-    ):
-        return
+    asked = as_floats(texts)
+    await post(server.url, asked.path, asked.body, asked.headers)
 
 
-async def _in_flight(
-    server: ServerProcess,
-    enough: Callable[[float], bool],
-    within: float = GATHERED_WITHIN,
-    every: float = 0.02,
-) -> float:
-    """How many items are under way, once they are as is wanted or time is up."""
-    ends = time.monotonic() + within
-    while True:
-        items = await counter(server.url, IN_FLIGHT)
-        if enough(items) or time.monotonic() > ends:
-            return items
-        await asyncio.sleep(every)
+async def _in_flight(server: ServerProcess, least: int) -> float:
+    """How many items are under way, once they are that many or time is up."""
+
+    async def enough() -> bool:
+        return await counter(server.url, IN_FLIGHT) >= least
+
+    await until(enough, GATHERED_WITHIN, every=0.02)
+    return await counter(server.url, IN_FLIGHT)
 
 
 async def _texts(server: ServerProcess) -> tuple[float, float]:
@@ -124,4 +113,10 @@ async def _texts(server: ServerProcess) -> tuple[float, float]:
 
 
 async def _settled(server: ServerProcess) -> float:
-    return await _in_flight(server, lambda items: items == 0, SETTLED_WITHIN, every=0.2)
+    """How many items are under way once there are none, or time is up."""
+
+    async def none() -> bool:
+        return await counter(server.url, IN_FLIGHT) == 0
+
+    await until(none, SETTLED_WITHIN, every=0.2)
+    return await counter(server.url, IN_FLIGHT)

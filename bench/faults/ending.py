@@ -12,7 +12,7 @@ import signal
 import time
 
 from bench.faults.row import Finding
-from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, ready
+from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, ready, until
 from bench.faults.vitals import births, survivors
 
 CLIENTS = 8
@@ -24,15 +24,16 @@ async def ended(stage: Stage, finding: Finding) -> None:
     """Once with patience, once without."""
     server = await stage.spent(*SMALL_QUEUE)
     known = births(server.family())
-    async with await stage.traffic(server, stage.heavy, fresh=1.0) as traffic:
-        async with traffic.flowing(stage.of(CLIENTS, 4)):
-            await asyncio.sleep(2.0)
-            began = time.monotonic()
-            os.kill(server.pid, signal.SIGTERM)
-            while await ready(server.url):
-                await asyncio.sleep(0.02)
-            unready = time.monotonic() - began
-        finding.take(traffic.turn())
+    async with (
+        await stage.traffic(server, stage.heavy, fresh=1.0) as traffic,
+        finding.under(traffic, stage.of(CLIENTS, 4)),
+    ):
+        await asyncio.sleep(2.0)
+        began = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        while await ready(server.url):
+            await asyncio.sleep(0.02)
+        unready = time.monotonic() - began
     code = await asyncio.to_thread(server.stop, signal.SIGCONT, GRACE + 10)
     seconds = time.monotonic() - began
     finding.must(code == 0, f"exit code 0, not {code}")
@@ -63,7 +64,8 @@ async def _at_once(stage: Stage, finding: Finding) -> None:
 
 
 async def _none_left(finding: Finding, known: dict[int, int]) -> None:
-    ends = time.monotonic() + 5.0
-    while survivors(known) and time.monotonic() < ends:
-        await asyncio.sleep(0.1)
+    async def gone() -> bool:
+        return not survivors(known)
+
+    await until(gone, 5.0)
     finding.must(not survivors(known), f"no process is left: {len(survivors(known))} are")

@@ -8,13 +8,10 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import aiohttp
-
-from bench.faults.question import JSON
+from bench.faults.question import IMAGE, JSON, OPENAI
 from bench.faults.row import Finding
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, post
 from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS
 
 CLIENTS = 2
@@ -46,14 +43,11 @@ class Listener:
             yield
 
 
-def bodies(url: str) -> list[tuple[str, dict[str, Any]]]:
+def bodies(url: str) -> list[tuple[str, bytes]]:
     """The ways to ask for an image by its URL."""
     part = {"type": "image_url", "image_url": {"url": url}}
-    return [
-        ("/embed_image", {"url": url}),
-        ("/embed_image", {"urls": [url]}),
-        ("/v1/embeddings", {"input": [part]}),
-    ]
+    asked = ((IMAGE, {"url": url}), (IMAGE, {"urls": [url]}), (OPENAI, {"input": [part]}))
+    return [(path, json.dumps(body).encode()) for path, body in asked]
 
 
 async def inside(stage: Stage, finding: Finding) -> None:
@@ -64,15 +58,11 @@ async def inside(stage: Stage, finding: Finding) -> None:
     async with (
         listener.listening(),
         await stage.traffic(server, fresh=0.1) as traffic,
-        aiohttp.ClientSession(server.url) as session,
+        finding.under(traffic, CLIENTS),
     ):
-        async with traffic.flowing(CLIENTS):
-            for path, body in (one for url in urls for one in bodies(url)):
-                data = json.dumps(body).encode()
-                async with session.post(path, data=data, headers=JSON) as reply:
-                    code = (await reply.json())["error"]["code"]
-                    answers[f"{reply.status} {code}"] += 1
-        finding.take(traffic.turn())
+        for path, body in (one for url in urls for one in bodies(url)):
+            reply = await post(server.url, path, body, JSON)
+            answers[f"{reply.status} {json.loads(reply.body)['error']['code']}"] += 1
     finding.must(all(one.startswith("4") for one in answers), f"all 4xx: {dict(answers)}")
     finding.must(answers["403 image_url_forbidden"] > 0, "those that lead inside are forbidden")
     finding.must(listener.knocks == 0, f"nobody knocks: {listener.knocks}")

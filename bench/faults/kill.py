@@ -5,43 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 
 from bench.faults.row import Finding
-from bench.faults.stage import Stage, ready
-from bench.faults.vitals import Vitals, births
-from bench.rig.server_process import ServerProcess, maps_torch
+from bench.faults.stage import Stage, ready, until
+from bench.faults.vitals import Vitals, fronts, workers
+from bench.rig.server_process import ServerProcess
 
 CLIENTS = 6
 MENDED_WITHIN = 120.0  # seconds
 GROWTH_MB = 64.0
-
-
-def workers(server: ServerProcess) -> dict[int, int]:
-    """Inference workers, as process → when it was started."""
-    return births(pid for pid in server.family() if _holds_torch(pid))
-
-
-def fronts(server: ServerProcess) -> dict[int, int]:
-    """HTTP processes: each leads a session of its own and runs the server's command."""
-    family = server.family()
-    serving = [pid for pid, line in family.items() if "litapi serve" in line]
-    return births(pid for pid in serving if pid != server.pid and _leads(pid))
-
-
-def _holds_torch(pid: int) -> bool:
-    try:
-        return maps_torch(pid)
-    except OSError:
-        return False
-
-
-def _leads(pid: int) -> bool:
-    try:
-        return os.getsid(pid) == pid
-    except OSError:
-        return False
 
 
 async def kill_oldest(
@@ -51,27 +24,30 @@ async def kill_oldest(
     before = kind(server)
     victim = min(before, key=lambda pid: (before[pid], pid))
     os.kill(victim, signal.SIGKILL)
-    began = time.monotonic()
-    while time.monotonic() < began + MENDED_WITHIN:
-        await asyncio.sleep(0.1)
+
+    async def mended() -> bool:
         now = kind(server)
-        if victim not in now and len(now) == len(before) and await ready(server.url):
-            return victim, time.monotonic() - began
-    raise RuntimeError(f"not ready again within {MENDED_WITHIN:.0f} s")
+        return victim not in now and len(now) == len(before) and await ready(server.url)
+
+    seconds = await until(mended, MENDED_WITHIN)
+    if seconds is None:
+        raise RuntimeError(f"not ready again within {MENDED_WITHIN:.0f} s")
+    return victim, seconds
 
 
 async def killed_workers(stage: Stage, finding: Finding) -> None:
     """Both towers lose their worker in turn; not one question is lost over it."""
     server = await stage.common()
     first, killed, seconds = set(workers(server)), set(), []
-    async with await stage.traffic(server, fresh=0.5) as traffic:
-        async with traffic.flowing(CLIENTS):
-            for _ in range(stage.of(10, 2)):
-                victim, mended = await kill_oldest(server, workers)
-                killed.add(victim)
-                seconds.append(mended)
-                await asyncio.sleep(stage.of(2.0, 0.5))
-        finding.take(traffic.turn())
+    async with (
+        await stage.traffic(server, fresh=0.5) as traffic,
+        finding.under(traffic, CLIENTS),
+    ):
+        for _ in range(stage.of(10, 2)):
+            victim, mended = await kill_oldest(server, workers)
+            killed.add(victim)
+            seconds.append(mended)
+            await asyncio.sleep(stage.of(2.0, 0.5))
     finding.must(first <= killed, "both towers lost a worker")
     finding.note(f"{len(seconds)} kills, ready again in at most {max(seconds):.1f} s")
 
@@ -83,13 +59,12 @@ async def killed_fronts(stage: Stage, finding: Finding) -> None:
     async with await stage.traffic(server, fresh=0.5, retry=True) as traffic:
         await kill_oldest(server, fronts)  # the first one grew before it was measured
         before = Vitals.of(server.family())
-        async with traffic.flowing(CLIENTS):
+        async with finding.under(traffic, CLIENTS):
             for _ in range(stage.of(10, 2)):
                 await asyncio.sleep(stage.of(2.0, 0.5))
                 seconds.append((await kill_oldest(server, fronts))[1])
             await asyncio.sleep(0.5)
         after = Vitals.of(server.family())
-        finding.take(traffic.turn())
     kills, tally = len(seconds), finding.tally
     finding.must(0 < tally.retried <= CLIENTS * kills, "no more drops than open connections")
     grown, shared = after.resident_mb - before.resident_mb, after.shared_mb - before.shared_mb

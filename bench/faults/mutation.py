@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from random import Random
 
+from bench.faults.hostile import chunk
 from bench.faults.question import drawn_picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+DAMAGES = ("flip", "overwrite", "cut", "insert", "repeat", "remove", "boast")
 HUGE = 60_000  # pixels a side
 
 
@@ -23,68 +24,33 @@ def originals() -> list[bytes]:
 
 def mutated(picture: bytes, rng: Random) -> bytes:
     """The picture with one kind of damage."""
-    damage = rng.choice(DAMAGES)
-    return bytes(damage(bytearray(picture), rng))
-
-
-def _flip(data: bytearray, rng: Random) -> bytearray:
-    for _ in range(rng.randint(1, 12)):
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    return data
-
-
-def _overwrite(data: bytearray, rng: Random) -> bytearray:
-    start = rng.randrange(len(data))
-    stop = min(len(data), start + rng.randint(1, 64))
-    data[start:stop] = rng.randbytes(stop - start)
-    return data
-
-
-def _cut(data: bytearray, rng: Random) -> bytearray:
-    return data[: rng.randrange(1, len(data))]
-
-
-def _insert(data: bytearray, rng: Random) -> bytearray:
-    at = rng.randrange(len(data))
-    return data[:at] + rng.randbytes(rng.randint(1, 64)) + data[at:]
-
-
-def _repeat(data: bytearray, rng: Random) -> bytearray:
-    start = rng.randrange(len(data))
-    return data + data[start:]
-
-
-def _remove(data: bytearray, rng: Random) -> bytearray:
-    start = rng.randrange(len(data))
-    return data[:start] + data[start + rng.randint(1, 64) :]
-
-
-def _boast(data: bytearray, rng: Random) -> bytearray:
-    """Large numbers where sizes and lengths stand."""
-    at = rng.randrange(min(64, len(data) - 4))
-    data[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0"))
-    return data
-
-
-DAMAGES: tuple[Callable[[bytearray, Random], bytearray], ...] = (
-    _flip,
-    _overwrite,
-    _cut,
-    _insert,
-    _repeat,
-    _remove,
-    _boast,
-)
+    at, many = rng.randrange(1, len(picture)), rng.randint(1, 64)
+    match rng.choice(DAMAGES):
+        case "flip":
+            data = bytearray(picture)
+            for _ in range(rng.randint(1, 12)):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            return bytes(data)
+        case "overwrite":
+            many = min(many, len(picture) - at)
+            return picture[:at] + rng.randbytes(many) + picture[at + many :]
+        case "cut":
+            return picture[:at]
+        case "insert":
+            return picture[:at] + rng.randbytes(many) + picture[at:]
+        case "repeat":
+            return picture + picture[at:]
+        case "remove":
+            return picture[:at] + picture[at + many :]
+    at = rng.randrange(min(64, len(picture) - 4))  # where sizes and lengths stand
+    large = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0"))
+    return picture[:at] + large + picture[at + 4 :]
 
 
 def huge_png() -> bytes:
     """A few bytes that claim 3.6 gigapixels."""
-    head = b"IHDR" + struct.pack(">IIBBBBB", HUGE, HUGE, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(head) + _chunk(b"IDAT" + zlib.compress(bytes(1000)))
-
-
-def _chunk(body: bytes) -> bytes:
-    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    head = struct.pack(">IIBBBBB", HUGE, HUGE, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000)))
 
 
 def huge_bmp() -> bytes:

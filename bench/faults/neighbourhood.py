@@ -19,13 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
-from bench.faults.attacks import DECODING, GOOD_WITHIN, IMAGE, OPENAI, TEXT, beside, judge
+from bench.faults.attacks import DECODING, GOOD_WITHIN, beside, judge
+from bench.faults.dawdler import dialled
 from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
-from bench.faults.question import drawn_picture
+from bench.faults.question import IMAGE, OPENAI, TEXT, drawn_picture
 from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.traffic import PATIENCE
@@ -37,11 +37,9 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n(\{\"
 PLAIN = drawn_picture("neighbour", canvas=(32, 32))
 
 
-def request(
-    path: str, body: bytes, kind: str = "application/json", *headers: str, method: str = "POST"
-) -> bytes:
+def request(path: str, body: bytes, kind: str = "application/json", *headers: str) -> bytes:
     """A request with its length; `headers` are whole lines."""
-    lines = [f"{method} {path} HTTP/1.1", "host: siglit", f"content-type: {kind}", *headers]
+    lines = [f"POST {path} HTTP/1.1", "host: siglit", f"content-type: {kind}", *headers]
     head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
     return head.encode("utf-8", "surrogateescape") + body
 
@@ -97,18 +95,15 @@ def _png(rng: Random) -> bytes:
     kind = rng.choice((0, 2, 3, 4, 6))
     head = struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, rng.choice((0, 0, 1)))
     data = zlib.compress(bytes((1 + side * 8) * side))
-    extra = rng.choice(
-        (
-            chunk(b"tEXt", b"a\0b"),
-            chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(rng.choice((10, 2_000_000))))),
-            chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(3_000_000))),
-            chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"b" * 2_000_000)),
-            chunk(b"acTL", struct.pack(">II", rng.choice((0, 1, 1 << 31)), 0)),
-            chunk(b"eXIf", rng.randbytes(60)),
-            chunk(b"PLTE", bytes(3 * rng.choice((1, 256, 300)))),
-            b"",
-        )
-    )
+    extras = (
+        (b"tEXt", b"a\0b"), (b"eXIf", rng.randbytes(60)),
+        (b"PLTE", bytes(3 * rng.choice((1, 256, 300)))),
+        (b"zTXt", b"a\0\0" + zlib.compress(bytes(rng.choice((10, 2_000_000))))),
+        (b"iCCP", b"a\0\0" + zlib.compress(bytes(3_000_000))),
+        (b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"b" * 2_000_000)),
+        (b"acTL", struct.pack(">II", rng.choice((0, 1, 1 << 31)), 0)),
+    )  # fmt: skip
+    extra = rng.choice((b"", *(chunk(name, body) for name, body in extras)))
     parts = rng.choice((1, 1, 500))
     step = len(data) // parts + 1
     pieces = b"".join(chunk(b"IDAT", data[i : i + step]) for i in range(0, len(data), step))
@@ -208,14 +203,8 @@ def encoding(rng: Random) -> bytes:
     """Bodies in codings, base64 and marks that are announced rightly and wrongly."""
     text = json.dumps({"text": "a good one"}).encode()
     bomb = gzip.compress(bytes(rng.choice((100, 3_000_000))), mtime=0)
-    bodies = (
-        text,
-        gzip.compress(text, mtime=0),
-        zlib.compress(text),
-        bomb,
-        b"\xef\xbb\xbf" + text,
-        PLAIN,
-    )
+    packed = (gzip.compress(text, mtime=0), zlib.compress(text), bomb)
+    bodies = (text, *packed, b"\xef\xbb\xbf" + text, PLAIN)
     named = rng.choice(("gzip", "deflate", "br", "identity", "gzip, gzip", "x", "", "GZIP"))
     letters = rng.choice(("é", "A", "=", "\n", "%", "\0", "A-_", "𝔸")) * rng.choice((1, 3, 5000))
     uri = rng.choice(("data:;base64,", "data:image/png;base64,", "", "DATA:a/b;x=y;base64,"))
@@ -227,13 +216,8 @@ def encoding(rng: Random) -> bytes:
 
 
 MAKERS: tuple[Callable[[Random], bytes], ...] = (
-    pipelined,
-    picture,
-    structure,
-    multipart,
-    preference,
-    encoding,
-)
+    pipelined, picture, structure, multipart, preference, encoding,
+)  # fmt: skip
 
 
 def neighbours(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
@@ -249,8 +233,8 @@ def neighbours(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
 
 async def exchange(url: str, wire: bytes) -> tuple[bytes, float]:
     """All that was heard until the server hung up or fell silent, and seconds to the last of it."""
-    parts, began, last_heard, heard = urlsplit(url), time.monotonic(), 0.0, bytearray()
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    began, last_heard, heard = time.monotonic(), 0.0, bytearray()
+    reader, writer = await dialled(url)
     writer.write(wire)
     try:
         while True:

@@ -9,7 +9,6 @@ Redis had; what is judged is the part that was spent waiting for Redis, which `S
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -17,7 +16,7 @@ from typing import Any
 
 from bench.faults.question import as_floats, drawn_texts
 from bench.faults.row import Finding
-from bench.faults.stage import Stage, counter
+from bench.faults.stage import Stage, counter, until
 from bench.faults.traffic import Traffic
 from bench.rig.fault_proxy import Fault, FaultProxy
 from bench.rig.redis_server import RedisServer
@@ -79,12 +78,14 @@ class Outage:
 
     async def back(self) -> float:
         """Seconds until answers come from Redis again."""
-        began = time.monotonic()
-        while not self._traffic.tally.states["hit-l2"]:
-            if time.monotonic() > began + BACK_WITHIN:
-                raise RuntimeError("no hits again")
-            await asyncio.sleep(0.02)
-        return time.monotonic() - began
+
+        async def hit() -> bool:
+            return self._traffic.tally.states["hit-l2"] > 0
+
+        seconds = await until(hit, BACK_WITHIN, every=0.02)
+        if seconds is None:
+            raise RuntimeError("no hits again")
+        return seconds
 
     async def returned(self, name: str, within: float = 1.0) -> None:
         """Note how long hits took to come back."""
@@ -179,12 +180,15 @@ async def _damaged(
 
 async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
     """Ask until Redis holds every vector; its writers may still be wary of it."""
-    ends = time.monotonic() + BACK_WITHIN
-    while await asyncio.to_thread(redis.command, "DBSIZE") < many:
-        if time.monotonic() > ends:
-            raise RuntimeError("the vectors were not written to Redis")
+
+    async def kept() -> bool:
+        if await asyncio.to_thread(redis.command, "DBSIZE") >= many:
+            return True
         await traffic.once_each(traffic.questions)
-        await asyncio.sleep(0.3)
+        return False
+
+    if await until(kept, BACK_WITHIN, every=0.3) is None:
+        raise RuntimeError("the vectors were not written to Redis")
 
 
 def _flip(redis: RedisServer) -> None:

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from bench.faults.answer_key import AnswerKey
-from bench.faults.kill import MENDED_WITHIN, workers
-from bench.faults.question import JSON, as_floats, drawn_texts
+from bench.faults.kill import MENDED_WITHIN
+from bench.faults.question import as_floats, drawn_texts
 from bench.faults.row import Finding
-from bench.faults.stage import IMPATIENT, Stage, counter, ready
-from bench.faults.traffic import PATIENCE
+from bench.faults.stage import IMPATIENT, Stage, counter, post, ready, until
+from bench.faults.vitals import workers
 from bench.rig.server_process import ServerProcess
 
 EXIT, HANG = "siglit-test: exit", "siglit-test: hang"
@@ -49,18 +46,14 @@ class Told:
         if len(rows) != len(mates) + 1 or rows.pop(PLACE) is not None or None in rows:
             return False
         body = json.dumps({"embeddings": rows}).encode()
-        return key.right(as_floats(mates), "application/json", body)
+        return key.right(as_floats(mates), b"", body)
 
 
 async def swallow(server: ServerProcess, texts: list[str]) -> Told:
     """Ask for texts of which one may be a pill."""
-    timeout = aiohttp.ClientTimeout(total=PATIENCE)
-    body = json.dumps({"texts": texts}).encode()
-    async with (
-        aiohttp.ClientSession(server.url, timeout=timeout) as session,
-        session.post("/embed_text", data=body, headers=JSON) as reply,
-    ):
-        return Told(reply.status, await reply.json())
+    asked = as_floats(texts)
+    reply = await post(server.url, asked.path, asked.body, asked.headers)
+    return Told(reply.status, json.loads(reply.body))
 
 
 async def poison(stage: Stage, finding: Finding) -> None:
@@ -75,12 +68,11 @@ async def _kills(stage: Stage, finding: Finding) -> None:
     ended = await _ended(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
         await traffic.key.learn(server.url, mates)
-        async with traffic.flowing(CLIENTS):
+        async with finding.under(traffic, CLIENTS):
             first = await swallow(server, texts)
             await _mended(server)
             before = workers(server)
             second = await swallow(server, texts)
-        finding.take(traffic.turn())
     for name, told in (("first", first), ("second", second)):
         finding.must(told.codes == ["item_quarantined"], f"{name}: {told.status} {told.codes}")
         finding.must(told.mates_right(traffic.key, mates), f"{name}: the other five are right")
@@ -95,7 +87,7 @@ async def _hangs(stage: Stage, finding: Finding) -> None:
     before = workers(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
         told = await swallow(server, [HANG])
-        await _replaced(server, before)
+        await _mended(server, before)
         finding.take(await traffic.closed(CLIENTS, stage.of(5.0, 1.0)))
     known = {(504, "deadline_exceeded"), (500, "item_quarantined")}
     finding.must({(told.status, code) for code in told.codes} <= known, f"hang: {told.codes}")
@@ -109,18 +101,13 @@ async def _ended(server: ServerProcess) -> float:
     return await counter(server.url, "siglit_worker_restarts")
 
 
-async def _mended(server: ServerProcess) -> None:
-    """Wait until both towers have a worker."""
-    ends = time.monotonic() + MENDED_WITHIN
-    while not (len(workers(server)) >= 2 and await ready(server.url)):
-        if time.monotonic() > ends:
-            raise RuntimeError("no worker came back")
-        await asyncio.sleep(0.1)
+async def _mended(server: ServerProcess, unlike: dict[int, int] | None = None) -> None:
+    """Wait until both towers have a worker, not all of them those of before."""
 
+    async def mended() -> bool:
+        now = workers(server)
+        same = unlike is not None and unlike.items() <= now.items()
+        return not same and len(now) >= 2 and await ready(server.url)
 
-async def _replaced(server: ServerProcess, before: dict[int, int]) -> None:
-    """Wait until one of the workers is another, and all is well."""
-    ends = time.monotonic() + MENDED_WITHIN
-    while before.items() <= workers(server).items() and time.monotonic() < ends:
-        await asyncio.sleep(0.1)
-    await _mended(server)
+    if await until(mended, MENDED_WITHIN) is None:
+        raise RuntimeError("no worker came back")

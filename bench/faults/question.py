@@ -1,4 +1,4 @@
-"""Questions to the server, and how their answers are read: the ways a client may ask.
+"""Questions to the server: the ways a client may ask.
 
 A question is encoded in advance, so that the client spends nothing while it loads the server. The
 ways take turns: JSON and raw bodies, floats, base64 and raw bytes, one item and several, texts and
@@ -15,17 +15,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from bench.load.item import MEDIA
 from litapi.demo.drawing import Scene, captions, draw
 
 Thing = str | bytes  # a text, or an encoded picture
-Vector = npt.NDArray[np.float64]
 
 JSON = {"content-type": "application/json"}
 OCTETS = {"accept": "application/octet-stream"}
-MEDIA = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png"}
+TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +35,6 @@ class Question:
     things: tuple[Thing, ...]
 
 
-def media_type(picture: bytes) -> str:
-    """What a picture says it is."""
-    return MEDIA[picture[:2]]
-
-
-def uri(picture: bytes) -> str:
-    """A picture as a data URI."""
-    return f"data:{media_type(picture)};base64,{base64.b64encode(picture).decode()}"
-
-
 def _plain(thing: Thing) -> str:
     return thing if isinstance(thing, str) else base64.b64encode(thing).decode()
 
@@ -57,16 +44,19 @@ def _json(path: str, things: Sequence[Thing], **fields: Any) -> Question:
 
 
 def in_openai_form(things: Sequence[Thing]) -> Question:
-    """Texts and pictures in one list, answered in base64."""
-    parts = [thing if isinstance(thing, str) else uri(thing) for thing in things]
-    return _json("/v1/embeddings", things, input=parts, encoding_format="base64")
+    """Texts and pictures (as data URIs) in one list, answered in base64."""
+    parts = [
+        one if isinstance(one, str) else f"data:{MEDIA[one[:2]]};base64,{_plain(one)}"
+        for one in things
+    ]
+    return _json(OPENAI, things, input=parts, encoding_format="base64")
 
 
 def as_floats(things: Sequence[Thing]) -> Question:
     """A list on the tower's own route, answered as numbers."""
     if isinstance(things[0], str):
-        return _json("/embed_text", things, texts=things)
-    return _json("/embed_image", things, images=[_plain(thing) for thing in things])
+        return _json(TEXT, things, texts=things)
+    return _json(IMAGE, things, images=[_plain(thing) for thing in things])
 
 
 def in_octets(things: Sequence[Thing]) -> Question:
@@ -79,16 +69,13 @@ def alone(things: Sequence[Thing]) -> Question:
     """The first thing by itself: a text as JSON, a picture as a raw body."""
     first = things[0]
     if isinstance(first, str):
-        return _json("/embed_text", [first], text=first)
-    return Question("/embed_image", first, {"content-type": media_type(first), **OCTETS}, (first,))
+        return _json(TEXT, [first], text=first)
+    return Question(IMAGE, first, {"content-type": MEDIA[first[:2]], **OCTETS}, (first,))
 
 
 WAYS: tuple[Callable[[Sequence[Thing]], Question], ...] = (
-    alone,
-    in_octets,
-    in_openai_form,
-    as_floats,
-)
+    alone, in_octets, in_openai_form, as_floats,
+)  # fmt: skip
 
 
 def asked(things: Sequence[Thing], group: int = 3) -> list[Question]:
@@ -132,24 +119,3 @@ def drawn_pictures(many: int) -> list[bytes]:
 def photographs(many: int) -> list[bytes]:
     """JPEGs large enough that decoding them, and not asking for them, is the work."""
     return [drawn_picture(f"large {n}", "JPEG", (2000, 1500)) for n in range(many)]
-
-
-def vectors(content_type: str, body: bytes, count: int) -> list[Vector]:
-    """The vectors of an answer in whatever form it has.
-
-    Raises:
-        ValueError, KeyError, TypeError: it holds none.
-    """
-    if content_type.startswith("application/octet-stream"):
-        return list(np.frombuffer(body, "<f4").astype(np.float64).reshape(count, -1))
-    found = json.loads(body)
-    if "data" in found:
-        return [_vector(row["embedding"]) for row in found["data"]]
-    rows = found["embeddings"] if "embeddings" in found else [found["embedding"]]
-    return [_vector(row) for row in rows]
-
-
-def _vector(row: str | list[float]) -> Vector:
-    if isinstance(row, str):
-        return np.frombuffer(base64.b64decode(row), "<f4").astype(np.float64)
-    return np.asarray(row, np.float64)

@@ -210,11 +210,11 @@ class ModelKey(AnswerKey):
         self._keys = keys
         self.answers: Counter[str] = Counter()  # by model
 
-    def right(self, question: Question, content_type: str, body: bytes) -> bool:
+    def right(self, question: Question, head: bytes, body: bytes) -> bool:
         """Whether an answer holds the right vectors of the model it names."""
         name = str(json.loads(body)["model"])
         self.answers[name] += 1
-        return name in self._keys and self._keys[name].right(question, content_type, body)
+        return name in self._keys and self._keys[name].right(question, head, body)
 
 
 def write_reversed(folder: Path) -> Path:

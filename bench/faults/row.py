@@ -6,12 +6,14 @@ form: the short one runs among other work, where a stopwatch says little.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.faults.stage import Stage
-from bench.faults.tally import Tally
+from bench.faults.tally import COUNTS, Tally
+from bench.faults.traffic import Traffic
 
 HEAD = """| row | fault | sent | answered | refused (429) | lost | wrong | holds? | note |
 |---:|---|---:|---:|---:|---:|---:|---|---|"""
@@ -39,6 +41,13 @@ class Finding:
         self.must(tally.answered > 0, "something is answered")
         self.must(tally.wrong <= wrong, f"0 wrong: {dict(tally.reasons)}")
         self.must(tally.lost <= lost, f"0 lost: {dict(tally.reasons)}")
+
+    @asynccontextmanager
+    async def under(self, traffic: Traffic, clients: int) -> AsyncIterator[None]:
+        """Load in the background, which is counted in when the last answers are there."""
+        async with traffic.flowing(clients):
+            yield
+        self.take(traffic.turn())
 
     def must(self, held: bool, what: str) -> None:
         """Put down that something has to be so."""
@@ -88,13 +97,7 @@ class Row:
         return {
             "row": self.number,
             "fault": self.fault,
-            "sent": tally.sent,
-            "answered": tally.answered,
-            "refused": tally.refused,
-            "lost": tally.lost,
-            "wrong": tally.wrong,
-            "retried": tally.retried,
-            "compared": tally.compared,
+            **{name: getattr(tally, name) for name in COUNTS},
             "p50_ms": round(1e3 * tally.quantile(0.5), 2),
             "p99_ms": round(tally.p99_ms, 2),
             "holds": finding.holds,

@@ -21,15 +21,16 @@ async def soak(stage: Stage, finding: Finding) -> None:
     server = await stage.common()
     seconds = stage.of(300.0, 15.0)
     read: list[tuple[float, Vitals]] = []
-    async with await stage.traffic(server, fresh=0.5) as traffic:
-        async with traffic.flowing(CLIENTS):
-            await asyncio.sleep(seconds / 3)  # pools, caches and allocators fill
-            began = time.monotonic()
-            family = list(server.family())
-            while time.monotonic() < began + seconds * 2 / 3:
-                read.append((time.monotonic() - began, Vitals.of(family)))
-                await asyncio.sleep(1.0)
-        finding.take(traffic.turn())
+    async with (
+        await stage.traffic(server, fresh=0.5) as traffic,
+        finding.under(traffic, CLIENTS),
+    ):
+        await asyncio.sleep(seconds / 3)  # pools, caches and allocators fill
+        began = time.monotonic()
+        family = list(server.family())
+        while time.monotonic() < began + seconds * 2 / 3:
+            read.append((time.monotonic() - began, Vitals.of(family)))
+            await asyncio.sleep(1.0)
     finding.must(finding.tally.refused == 0, "0 refused")
     slope, files = _slope(read), read[-1][1].files - read[0][1].files
     finding.note(f"resident memory {slope:+.2%} in 10 min, open files {files:+d}, {seconds:.0f} s")

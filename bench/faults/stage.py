@@ -7,23 +7,24 @@ One event loop plays all rows, so that the proxy before Redis lives as long as t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import Self, TypeVar
 
-import aiohttp
-
 from bench.faults.answer_key import AnswerKey
 from bench.faults.question import (
+    IMAGE,
+    OCTETS,
     Question,
-    Thing,
     drawn_pictures,
     drawn_texts,
     mixed,
     photographs,
-)
-from bench.faults.traffic import Traffic
+)  # fmt: skip
+from bench.faults.traffic import PATIENCE, Traffic
+from bench.load.connection import Address, Fault, Reply, ask_once, head_of
 from bench.rig.fault_proxy import FaultProxy
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
@@ -108,7 +109,8 @@ class Stage:
     @cached_property
     def heavy(self) -> list[Question]:
         """Large pictures only: the server's work outweighs the client's a hundred times."""
-        return [Question("/embed_image", p, _RAW, (p,)) for p in photographs(8)]
+        raw = {"content-type": "image/jpeg", **OCTETS}
+        return [Question(IMAGE, p, raw, (p,)) for p in photographs(8)]
 
     async def traffic(
         self,
@@ -121,33 +123,41 @@ class Stage:
         """Load for a server, with the right answers to it computed now."""
         chosen = self.questions if questions is None else questions
         key = self._keys.setdefault(server.url, AnswerKey())
-        await key.learn(server.url, _things(chosen))
+        await key.learn(server.url, (thing for question in chosen for thing in question.things))
         return Traffic(server.url, chosen, key, fresh=fresh, retry=retry)
 
 
-_RAW = {"content-type": "image/jpeg", "accept": "application/octet-stream"}
-
-
-def _things(questions: Sequence[Question]) -> list[Thing]:
-    return [thing for question in questions for thing in question.things]
+async def post(
+    url: str, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST"
+) -> Reply:
+    """The answer to a request over a connection of its own. Raises Fault where there is none."""
+    head = head_of(path, len(body), headers, method)
+    return await ask_once(Address.of(url), head + body, PATIENCE)
 
 
 async def ready(url: str) -> bool:
     """Whether `/readyz` says 200 now."""
-    timeout = aiohttp.ClientTimeout(total=5)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url}/readyz") as reply,
-        ):
-            return reply.status == 200
-    except (aiohttp.ClientError, OSError):
+        reply = await ask_once(Address.of(url), head_of("/readyz", 0, {}, "GET"), 5.0)
+    except Fault:
         return False
+    return reply.status == 200
 
 
 async def counter(url: str, name: str, *labels: str) -> float:
     """The sum of a metric over the series that carry all these labels, as in `tier="redis"`."""
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as reply:
-        lines = (await reply.text()).splitlines()
+    lines = (await post(url, "/metrics", b"", {}, "GET")).body.decode().splitlines()
     found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
     return sum(float(line.rpartition(" ")[2]) for line in found if all(x in line for x in labels))
+
+
+async def until(
+    holds: Callable[[], Awaitable[bool]], within: float, every: float = 0.1
+) -> float | None:
+    """Seconds until something holds, or None where it does not within so many."""
+    began = time.monotonic()
+    while not await holds():
+        if time.monotonic() > began + within:
+            return None
+        await asyncio.sleep(every)
+    return time.monotonic() - began

@@ -8,12 +8,13 @@ an answer it could use: a 5xx, a broken connection, silence, a 429 without `Retr
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-CACHE_TIME = re.compile(r"cache;dur=([0-9.]+)")
+from bench.load.connection import header
+from bench.load.sample import states, timings
+
+COUNTS = ("sent", "answered", "refused", "lost", "wrong", "retried", "compared")
 
 
 @dataclass(slots=True)
@@ -32,14 +33,15 @@ class Tally:
     states: Counter[str] = field(default_factory=Counter)  # of `X-Cache`
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def answer(self, seconds: float, compared: int, headers: Mapping[str, str]) -> None:
+    def answer(self, seconds: float, compared: int, head: bytes) -> None:
         """An answer came and could be read."""
         self.answered += 1
         self.compared += compared
         self.seconds.append(seconds)
-        self.states.update(headers.get("x-cache", "none").split(","))
-        if waited := CACHE_TIME.search(headers.get("server-timing", "")):
-            self.waits.append(float(waited[1]) / 1e3)
+        self.states.update(states(header(head, b"x-cache")))
+        waited = timings(header(head, b"server-timing")).get("cache")
+        if waited is not None:
+            self.waits.append(waited / 1e3)
 
     def miss(self, reason: str) -> None:
         """An answer came and is not the right one."""
@@ -53,7 +55,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Take in the counts of another run."""
-        for name in ("sent", "answered", "refused", "lost", "wrong", "retried", "compared"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds += other.seconds
         self.waits += other.waits

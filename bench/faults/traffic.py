@@ -16,15 +16,14 @@ from itertools import count
 from random import Random
 from typing import Self
 
-import aiohttp
-
 from bench.faults.answer_key import AnswerKey
 from bench.faults.question import Question
 from bench.faults.tally import Tally
+from bench.load.connection import Address, Fault, Pool, Reply, ask_once, head_of, header
 
 PATIENCE = 150.0  # seconds; silence for longer is a lost question
 PAUSE = 0.05  # seconds before a refused client of a closed loop comes back
-BROKEN = (aiohttp.ClientError, OSError)  # among them TimeoutError
+WIDTH = 100_000  # connections: no bound, an open loop asks whatever becomes of those before
 
 
 class Traffic:
@@ -41,7 +40,8 @@ class Traffic:
     ) -> None:
         self.tally = Tally()
         self._turned: list[Tally] = []  # some of their answers may still be under way
-        self._url = url
+        self._address = Address.of(url)
+        self._pool = Pool(self._address, WIDTH)
         self.questions = questions
         self.key = key
         self._fresh = fresh
@@ -50,18 +50,10 @@ class Traffic:
         self._numbers = count()
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        self._session = aiohttp.ClientSession(
-            self._url, connector=aiohttp.TCPConnector(limit=0), timeout=timeout
-        )
-        self._once = aiohttp.ClientSession(
-            self._url, connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=timeout
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-        await self._once.close()
+        self._pool.close()
 
     def turn(self) -> Tally:
         """The tally so far; what is asked from now on goes into a new one."""
@@ -83,10 +75,10 @@ class Traffic:
         return self.turn()
 
     @asynccontextmanager
-    async def flowing(self, clients: int) -> AsyncIterator[None]:
+    async def flowing(self, clients: int, pause: float = 0.0) -> AsyncIterator[None]:
         """Load in the background; leaving waits for the last answers."""
         stop = asyncio.Event()
-        tasks = [asyncio.create_task(self._client(stop)) for _ in range(clients)]
+        tasks = [asyncio.create_task(self._client(stop, pause)) for _ in range(clients)]
         try:
             yield
         finally:
@@ -125,10 +117,9 @@ class Traffic:
         for question in left:
             await self.ask(question)
 
-    async def _client(self, stop: asyncio.Event) -> None:
+    async def _client(self, stop: asyncio.Event, pause: float) -> None:
         while not stop.is_set():
-            if not await self.next():
-                await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause if await self.next() else PAUSE)
 
     async def next(self, due: float | None = None) -> bool:
         """Ask the question whose turn it is."""
@@ -143,40 +134,32 @@ class Traffic:
         tally = self.tally
         tally.sent += 1
         bypass = {"cache-control": "no-cache"} if self._rng.random() < self._fresh else {}
-        headers = {**question.headers, **bypass}
+        head = head_of(question.path, len(question.body), {**question.headers, **bypass})
+        request = head + question.body
         try:
-            return await self._asked(self._session, tally, question, headers, began)
-        except BROKEN as error:
-            if not self._retry:
-                tally.lose(type(error).__name__)
-                return False
-        tally.retried += 1
-        try:
-            return await self._asked(self._once, tally, question, headers, began)
-        except BROKEN as error:
-            tally.lose(f"{type(error).__name__}, twice")
+            try:
+                reply = await self._pool.ask(request, PATIENCE)
+            except Fault:
+                if not self._retry:
+                    raise
+                tally.retried += 1
+                reply = await ask_once(self._address, request, PATIENCE)
+        except Fault as fault:
+            tally.lose(str(fault))
             return False
+        return self._judged(tally, question, reply, reply.done - began)
 
-    async def _asked(
-        self,
-        session: aiohttp.ClientSession,
-        tally: Tally,
-        question: Question,
-        headers: dict[str, str],
-        began: float,
-    ) -> bool:
-        async with session.post(question.path, data=question.body, headers=headers) as reply:
-            body = await reply.read()
-        seconds = time.monotonic() - began
-        if reply.status == 429 and reply.headers.get("retry-after", "").isdigit():
+    def _judged(self, tally: Tally, question: Question, reply: Reply, seconds: float) -> bool:
+        said = f"{reply.status} {reply.body[:120].decode(errors='replace')}"
+        if reply.status == 429 and header(reply.head, b"retry-after").isdigit():
             tally.refused += 1
             return False
         if reply.status == 429 or reply.status >= 500:
-            tally.lose(f"{reply.status} {body[:120].decode(errors='replace')}")
+            tally.lose(said)
             return False
-        tally.answer(seconds, len(question.things) if reply.status == 200 else 0, reply.headers)
+        tally.answer(seconds, len(question.things) if reply.status == 200 else 0, reply.head)
         if reply.status != 200:
-            tally.miss(f"{reply.status} to a good question: {body[:120].decode(errors='replace')}")
-        elif not self.key.right(question, reply.content_type, body):
-            tally.miss(f"not the right vectors, {reply.headers.get('x-cache')}")
+            tally.miss(f"{said} to a good question")
+        elif not self.key.right(question, reply.head, reply.body):
+            tally.miss(f"not the right vectors, {header(reply.head, b'x-cache').decode()}")
         return True

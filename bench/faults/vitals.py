@@ -1,4 +1,4 @@
-"""What the kernel says of processes: memory, open files, and whether they live."""
+"""What the kernel says of processes: which they are, memory, open files, and whether they live."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from bench.rig.server_process import ServerProcess, family, maps_torch
+
+Role = Literal["http", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +41,22 @@ def _status(pid: int) -> dict[str, int]:
     return {name: int(text.split()[0]) for name, text in pairs}
 
 
-def born(pid: int) -> int:
-    """When a process was started, in ticks of the kernel; a number used again differs by it."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def ticks(pid: int) -> int:
+    """CPU time of a process, in ticks of the kernel."""
+    return int(_stat(pid)[11]) + int(_stat(pid)[12])
 
 
 def births(pids: Iterable[int]) -> dict[int, int]:
-    """Process → when it was started, of those that live."""
+    """Process → when it was started, of those that live; a number used again differs by it."""
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError):
-            found[pid] = born(pid)
+            found[pid] = int(_stat(pid)[19])
     return found
 
 
@@ -57,5 +67,31 @@ def survivors(known: dict[int, int]) -> Collection[int]:
 
 def _zombie(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return _stat(pid)[0] == "Z"
     return True
+
+
+def roles(root: int) -> dict[int, Role]:
+    """HTTP processes and workers of a server.
+
+    A worker has torch in its memory; an HTTP process leads a session of its own and runs the
+    server's command.
+    """
+    found: dict[int, Role] = {}
+    for pid, line in family(root).items():
+        with contextlib.suppress(OSError):
+            if maps_torch(pid):
+                found[pid] = "worker"
+            elif pid != root and "litapi serve" in line and os.getsid(pid) == pid:
+                found[pid] = "http"
+    return found
+
+
+def workers(server: ServerProcess) -> dict[int, int]:
+    """The workers of a server, as process → when it was started."""
+    return births(pid for pid, role in roles(server.pid).items() if role == "worker")
+
+
+def fronts(server: ServerProcess) -> dict[int, int]:
+    """The same of its HTTP processes."""
+    return births(pid for pid, role in roles(server.pid).items() if role == "http")

@@ -19,22 +19,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
-from bench.faults.vitals import Vitals
-from bench.rig.server_process import ROOT, ServerProcess, family, maps_torch
+from bench.faults.vitals import Role, Vitals, roles
+from bench.rig.server_process import ROOT, ServerProcess
 
 SAMPLE_EVERY = 0.05  # seconds
 ASK_EVERY = 0.02  # seconds between an answer of /livez and the next question
 LOOK_EVERY = 0.5  # seconds between two looks at which processes there are
 TOO_MUCH_MB = 3000.0  # of one process, which is ended then
 SILENT_AFTER = 60.0  # seconds without an answer of /livez
-FRONT, WORKER = "http", "worker"
 
 
 @dataclass(slots=True)
@@ -45,7 +43,7 @@ class Seen:
     table: first, most, last.
     """
 
-    roles: dict[str, str] = field(default_factory=dict)  # process → FRONT or WORKER
+    roles: dict[str, Role] = field(default_factory=dict)  # by process
     first: dict[str, float] = field(default_factory=dict)
     peak: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
@@ -55,7 +53,7 @@ class Seen:
     longest: float = 0.0
     ended: list[str] = field(default_factory=list)
 
-    def grown(self, role: str, idle: Mapping[str, float], how: str = "peak") -> float:
+    def grown(self, role: Role, idle: Mapping[str, float], how: str = "peak") -> float:
         """The most that a process of a role held above what it, or the least of them, had idle."""
         sizes: dict[str, float] = getattr(self, how)
         mine = [pid for pid, what in self.roles.items() if what == role]
@@ -83,17 +81,10 @@ class Watch:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        await self._pipe().readline()
+        await cast("asyncio.StreamReader", self._child.stdout).readline()
         return self
 
-    def _pipe(self) -> asyncio.StreamReader:
-        if self._child.stdout is None:
-            raise RuntimeError("the watcher has no pipe")
-        return self._child.stdout
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         told, _errors = await self._child.communicate(b"")  # which ends its input
         self.seen = Seen(**json.loads(told or b"{}"))
 
@@ -107,16 +98,15 @@ def main(url: str, root: int) -> None:
     threading.Thread(target=_listen, args=(over,), daemon=True).start()
     asking = threading.Thread(target=_ask, args=(url, seen, over), daemon=True)
     asking.start()
-    looked = -LOOK_EVERY
-    first = True
+    looked, ready = -LOOK_EVERY, False
     while not over.is_set():
         if time.monotonic() - looked >= LOOK_EVERY:
-            seen.roles.update(dict(_roles(root)))
+            seen.roles.update({str(pid): role for pid, role in roles(root).items()})
             looked = time.monotonic()
         _sample(seen)
-        if first:
+        if not ready:
             print("ready", flush=True)
-            first = False
+            ready = True
         over.wait(SAMPLE_EVERY)
     asking.join(SILENT_AFTER)
     _sample(seen)
@@ -126,15 +116,6 @@ def main(url: str, root: int) -> None:
 def _listen(over: threading.Event) -> None:
     sys.stdin.read()
     over.set()
-
-
-def _roles(root: int) -> Iterator[tuple[str, str]]:
-    for pid, line in family(root).items():
-        with contextlib.suppress(OSError):
-            if maps_torch(pid):
-                yield str(pid), WORKER
-            elif pid != root and "litapi serve" in line and os.getsid(pid) == pid:
-                yield str(pid), FRONT
 
 
 def _sample(seen: Seen) -> None:

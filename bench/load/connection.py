@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -239,6 +240,14 @@ class Pool:
             self._free.release()
             raise
 
+    async def ask(self, request: bytes, timeout: float) -> Reply:
+        """The answer to a request over one of them. Raises Fault where there is none."""
+        connection = await self.take(timeout)
+        try:
+            return await connection.ask(request, timeout)
+        finally:
+            self.give(connection)
+
     def give(self, connection: Connection) -> None:
         """Back into the pool."""
         if connection.open:
@@ -254,6 +263,22 @@ class Pool:
         made = await Connection.to(self._address, timeout)
         self.opened += 1
         return made
+
+
+async def ask_once(address: Address, request: bytes, timeout: float) -> Reply:
+    """The answer to a request over a connection of its own. Raises Fault where there is none."""
+    connection = await Connection.to(address, timeout)
+    try:
+        return await connection.ask(request, timeout)
+    finally:
+        connection.close()
+
+
+def head_of(path: str, length: int, headers: Mapping[str, str], method: str = "POST") -> bytes:
+    """The head of a request whose body has so many bytes."""
+    lines = [f"{method} {path} HTTP/1.1", "host: siglit", f"content-length: {length}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
 def header(head: bytes, name: bytes) -> bytes:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import orjson
 
@@ -61,32 +60,19 @@ class Volley:
     seconds: float
 
 
-class Barrage(Protocol):
-    """A way to send."""
-
-    name: str
-
-    def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
-        """Send for that long.
-
-        Raises:
-            BarrageError: an answer was missing or was no success.
-        """
-
-
+@dataclass(frozen=True, slots=True)
 class Wrk:
     """One thread of wrk."""
 
-    name = "wrk"
-
-    def __init__(self, connections: int) -> None:
-        self._connections = connections
+    connections: int
+    name: str = "wrk"
 
     def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
+        """Send for that long. Raises BarrageError where an answer is missing or no success."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(b"".join(body + b"\n" for body in asking.bodies))
             file.flush()
-            how = ["--threads", "1", "--connections", str(self._connections)]
+            how = ["--threads", "1", "--connections", str(self.connections)]
             how += ["--duration", f"{max(1, round(seconds))}s", "--timeout", f"{PATIENCE:.0f}s"]
             what = ["--script", str(SCRIPT), url, "--", asking.method, asking.path, asking.accept]
             done = subprocess.run(
@@ -100,22 +86,22 @@ class Wrk:
         return Volley(said["requests"], said["seconds"])
 
 
+@dataclass(frozen=True, slots=True)
 class Own:
     """This project's connections, all in one event loop."""
 
-    name = "bench.load.connection"
-
-    def __init__(self, connections: int) -> None:
-        self._connections = connections
+    connections: int
+    name: str = "bench.load.connection"
 
     def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
+        """As by wrk."""
         try:
             return asyncio.run(self._fire(Address.of(url), asking, seconds))
         except Fault as fault:
             raise BarrageError(str(fault)) from None
 
     async def _fire(self, address: Address, asking: Asking, seconds: float) -> Volley:
-        made = [await Connection.to(address, PATIENCE) for _ in range(self._connections)]
+        made = [await Connection.to(address, PATIENCE) for _ in range(self.connections)]
         requests = asking.raw(f"{address.host}:{address.port}")
         began = time.monotonic()
         ends = began + seconds
@@ -134,6 +120,9 @@ async def _keep_asking(connection: Connection, requests: Iterator[bytes], ends: 
             raise BarrageError(f"status {reply.status}")
         count += 1
     return count
+
+
+Barrage = Wrk | Own
 
 
 def barrage(connections: int) -> Barrage:

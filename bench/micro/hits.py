@@ -21,7 +21,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,60 +154,40 @@ def systems(dim: int) -> Iterator[list[System]]:
         memory = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
         flags += ["--memory-cache-mb", "0", *PATIENT]
         shared = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
-        found = _greetings(*hello) + _of_answers(answers) + _of_memory(memory) + _of_redis(shared)
+        found = [
+            System(BASE, *hello, Asking("/")),
+            System("hello POST", *hello, Asking("/", singles("base64"))),
+            *_warm(answers, "answer", ("base64", "JSON floats"), "l1", "hit-l1"),
+            *_warm(memory, "memory", FORMS, "l1", "hit-l1"),
+            *_warm(shared, "Redis", MANY_FORMS, "redis", "hit-l2"),
+        ]
         if dim == DEMO:  # towers of another dimension would need seconds for 64 items
-            towers = ServerProcess("--http-workers", "1", "--threads", "1", "--cache", "off")
-            found += _of_towers(stack.enter_context(towers))
+            cold = ServerProcess("--http-workers", "1", "--threads", "1", "--cache", "off")
+            towers = stack.enter_context(cold)
+            # What the HTTP process spends where the towers answer; their own time is not in it.
+            found += _warm(towers, "computed", MANY_FORMS, "", "miss")
         yield found
-
-
-def _greetings(url: str, pid: int) -> list[System]:
-    posted = Asking("/", singles("base64"))
-    return [
-        System(BASE, url, pid, Asking("/")),
-        System("hello POST", url, pid, posted),
-    ]
-
-
-def _of_answers(server: ServerProcess) -> list[System]:
-    return _warm(server, _singles("answer"), "l1", "hit-l1")
-
-
-def _of_memory(server: ServerProcess) -> list[System]:
-    askings = _singles("memory")
-    askings["memory octets"] = _embeddings(singles("float"), OCTETS)
-    askings |= _many("memory")
-    askings["memory octets, 64 items"] = _embeddings(batches("float"), OCTETS)
-    return _warm(server, askings, "l1", "hit-l1")
-
-
-def _of_redis(server: ServerProcess) -> list[System]:
-    return _warm(server, _one("Redis") | _many("Redis"), "redis", "hit-l2")
-
-
-def _of_towers(server: ServerProcess) -> list[System]:
-    """What the HTTP process spends where the towers answer; their own time is not in it."""
-    return _warm(server, _one("computed") | _many("computed"), "", "miss")
-
-
-def _one(name: str) -> dict[str, Asking]:
-    return {f"{name} base64": _embeddings(singles("base64"))}
-
-
-def _singles(name: str) -> dict[str, Asking]:
-    return _one(name) | {f"{name} JSON floats": _embeddings(singles("float"))}
-
-
-def _many(name: str) -> dict[str, Asking]:
-    return {f"{name} base64, 64 items": _embeddings(batches("base64"))}
 
 
 def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Asking:
     return Asking("/v1/embeddings", bodies, accept)
 
 
-def _warm(server: ServerProcess, askings: dict[str, Asking], tier: str, state: str) -> list[System]:
-    """Each asking as a system, once all its texts are answered from where they shall be."""
+FORMS = {
+    "base64": lambda: _embeddings(singles("base64")),
+    "JSON floats": lambda: _embeddings(singles("float")),
+    "octets": lambda: _embeddings(singles("float"), OCTETS),
+    "base64, 64 items": lambda: _embeddings(batches("base64")),
+    "octets, 64 items": lambda: _embeddings(batches("float"), OCTETS),
+}
+MANY_FORMS = ("base64", "base64, 64 items")
+
+
+def _warm(
+    server: ServerProcess, name: str, forms: Iterable[str], tier: str, state: str
+) -> list[System]:
+    """A system for each form, once all its texts are answered from where they shall be."""
+    askings = {f"{name} {form}": FORMS[form]() for form in forms}
     with httpx.Client(base_url=server.url, timeout=120) as client:
         client.get("/livez")
         pid = answering(server)

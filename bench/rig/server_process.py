@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
+import psutil
 
 from bench.rig.port import free_port
 
@@ -123,32 +123,18 @@ class ServerProcess:
 
 def family(root: int) -> dict[int, str]:
     """Process id → command line of a process and all that descends from it."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in _parents():
-        children.setdefault(parent, []).append(pid)
-    found, queue = {}, [root]
-    while queue:
-        pid = queue.pop()
-        with contextlib.suppress(OSError):
-            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-            found[pid] = raw.replace(b"\0", b" ").decode(errors="replace")
-        queue += children.get(pid, [])
+    found = {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        first = psutil.Process(root)
+        for one in (first, *first.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[one.pid] = " ".join(one.cmdline())
     return found
-
-
-def _parents() -> Iterator[tuple[int, int]]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            yield int(stat.parent.name), int(fields[1])
 
 
 def resident_mb(pid: int) -> float:
     """Resident memory of a process, MB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no such process")
+    return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
 
 
 def maps_torch(pid: int) -> bool:

@@ -19,7 +19,7 @@ from bench.faults.neighbourhood import MAKERS, faults, neighbours
 from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.tally import Tally
-from bench.faults.watcher import FRONT, WORKER, Seen, Watch
+from bench.faults.watcher import Seen, Watch
 
 # -- what is sent --------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ def judged(seen: Seen, said: str = "400 invalid_json", *, whole: bool = False) -
 def seen(front: float = 200.0, worker: float = 200.0, **changes: object) -> Seen:
     """Something harmless, with changes."""
     facts: dict[str, object] = {
-        "roles": {"1": FRONT, "2": WORKER},
+        "roles": {"1": "http", "2": "worker"},
         "peak": {"1": front, "2": worker},
         "shared": [1.0, 2.0, 1.0],
         "asked": 10,
@@ -156,7 +156,7 @@ def test_what_stays_within_the_bounds_holds() -> None:
         seen(failed=1),
         seen(asked=0),
         seen(ended=["http process at 3001 MB"]),
-        seen(roles={"1": FRONT, "3": WORKER}, peak={"1": 100.0, "3": 900.0}),
+        seen(roles={"1": "http", "3": "worker"}, peak={"1": 100.0, "3": 900.0}),
     ],
 )
 def test_what_passes_a_bound_does_not_hold(bad: Seen) -> None:
@@ -215,7 +215,7 @@ def test_the_watcher_sees_what_a_process_holds_and_who_answers() -> None:
         for pid in found.roles:
             os.kill(int(pid), 9)
         root.wait()
-    assert set(found.roles.values()) == {FRONT}
+    assert set(found.roles.values()) == {"http"}
     assert found.asked > 0
     assert found.failed == 0
     [pid] = found.roles

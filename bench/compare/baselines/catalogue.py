@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.compare.baselines.install import program
@@ -39,18 +40,9 @@ def alone(module: str, ground: Ground, loads: int = 1) -> Iterator[Served]:
         yield Served(url, (pid,))
 
 
-class FlaskDev(System):
-    """Flask's own server: a thread for each connection."""
-
-    name = "flask-dev"
-
-    def start(self, ground: Ground) -> AbstractContextManager[Served]:
-        return alone("flask_app", ground)
-
-
 @contextmanager
 def gunicorn(
-    ground: Ground, options: Sequence[str], workers: int, processes: int
+    ground: Ground, *options: str, workers: int = 2, processes: int = 2
 ) -> Iterator[Served]:
     """The Flask service under Gunicorn, with so many workers, of so many that compute in all."""
     port = free_port()
@@ -63,70 +55,35 @@ def gunicorn(
         yield Served(url, (pid,))
 
 
-class Gunicorn(System):
-    def __init__(self, name: str, *options: str) -> None:
-        self.name = name
-        self._options = options
-
-    def start(self, ground: Ground) -> AbstractContextManager[Served]:
-        return gunicorn(ground, self._options, workers=2, processes=2)
-
-
-class BehindNginx(System):
-    """Two instances of one worker each, behind nginx."""
-
-    name = "nginx"
-
-    def look(self) -> None:
-        PATIENT_NGINX.find()
-
-    @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
-        with ExitStack() as stack:
-            many = [
-                stack.enter_context(gunicorn(ground, THREADS, workers=1, processes=2))
-                for _ in range(2)
-            ]
-            ports = [int(one.url.rpartition(":")[2]) for one in many]
-            url, pid = stack.enter_context(PATIENT_NGINX.before(ports))
-            yield Served(url, (pid, *(one.pids[0] for one in many)))
+@contextmanager
+def behind_nginx(ground: Ground) -> Iterator[Served]:
+    """Two instances of one worker each."""
+    with ExitStack() as stack:
+        started = [gunicorn(ground, *THREADS, workers=1) for _ in range(2)]
+        many = [stack.enter_context(one) for one in started]
+        ports = [int(one.url.rpartition(":")[2]) for one in many]
+        url, pid = stack.enter_context(PATIENT_NGINX.before(ports))
+        yield Served(url, (pid, *(one.pids[0] for one in many)))
 
 
-class PlainLitServe(System):
-    """LitServe alone. A worker for each kind; only one of them computes while one kind is asked."""
-
-    name = "litserve"
-
-    def start(self, ground: Ground) -> AbstractContextManager[Served]:
-        return alone("litserve_api", ground, loads=2)
-
-
-class Infinity(System):
+@contextmanager
+def infinity(ground: Ground) -> Iterator[Served]:
     """infinity-emb, from its own environment."""
-
-    name = "infinity"
-
-    def look(self) -> None:
-        program(self.name, "infinity_emb")
-
-    @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
-        with tempfile.TemporaryDirectory() as home:
-            folder = _as_the_hub_has_it(ground.checkpoint, Path(home) / "checkpoint")
-            port = free_port()
-            url = f"http://127.0.0.1:{port}"
-            command = [str(program(self.name, "infinity_emb")), "v2", "--model-id", str(folder)]
-            command += ["--served-model-name", "siglip", "--host", "127.0.0.1", "--port", str(port)]
-            device = "cuda" if ground.gpu else "cpu"
-            command += ["--device", device, "--dtype", ground.precision]
-            command += ["--no-bettertransformer", "--no-model-warmup"]  # it would time itself
-            quiet = _environment(ground, 1) | {"DO_NOT_TRACK": "1"}
-            try:
-                with child(command, answers(f"{url}/models"), quiet) as pid:
-                    paths = ("/embeddings", "/embeddings_image")
-                    yield Served(url, (pid,), "v1", *paths, model="siglip")
-            except StartError as error:
-                raise Absent(f"it does not serve this checkpoint: {error}") from None
+    with tempfile.TemporaryDirectory() as home:
+        folder = _as_the_hub_has_it(ground.checkpoint, Path(home) / "checkpoint")
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        command = [str(program("infinity", "infinity_emb")), "v2", "--model-id", str(folder)]
+        command += ["--served-model-name", "siglip", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--device", "cuda" if ground.gpu else "cpu", "--dtype", ground.precision]
+        command += ["--no-bettertransformer", "--no-model-warmup"]  # it would time itself
+        quiet = _environment(ground, 1) | {"DO_NOT_TRACK": "1"}
+        try:
+            with child(command, answers(f"{url}/models"), quiet) as pid:
+                paths = ("/embeddings", "/embeddings_image")
+                yield Served(url, (pid,), "v1", *paths, model="siglip")
+        except StartError as error:
+            raise Absent(f"it does not serve this checkpoint: {error}") from None
 
 
 def _as_the_hub_has_it(checkpoint: Path, folder: Path) -> Path:
@@ -144,14 +101,15 @@ def _link(source: str, target: str) -> None:
 
 
 THREADS = ("--worker-class", "gthread", "--threads", "4")
-SYSTEMS: dict[str, System] = {
+SYSTEMS = {
     one.name: one
     for one in (
-        FlaskDev(),
-        Gunicorn("gunicorn-threads", *THREADS),
-        Gunicorn("gunicorn-gevent", "--worker-class", "gevent"),
-        BehindNginx(),
-        PlainLitServe(),
-        Infinity(),
+        System("flask-dev", partial(alone, "flask_app")),  # its own server: a thread a connection
+        System("gunicorn-threads", lambda ground: gunicorn(ground, *THREADS)),
+        System("gunicorn-gevent", lambda ground: gunicorn(ground, "--worker-class", "gevent")),
+        System("nginx", behind_nginx, PATIENT_NGINX.find),
+        # A worker for each kind; only one of them computes while one kind is asked.
+        System("litserve", partial(alone, "litserve_api", loads=2)),
+        System("infinity", infinity, partial(program, "infinity", "infinity_emb")),
     )
 }

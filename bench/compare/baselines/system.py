@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load.item import Kind
 from bench.load.route import Form
 
 LOADED = "model loaded"  # said once by each process that has; whoever waits for it reads the log
@@ -52,24 +51,19 @@ class Served:
     model: str | None = None
 
 
-class System(ABC):
-    """A system; it holds nothing of a run, so it can be started again and again."""
+def _always() -> None:
+    """Most systems need nothing but this project's packages."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system; it holds nothing of a run, so it can be started again and again.
+
+    `start` waits until it is ready, and it ends with the `with`; raises Absent where it cannot
+    serve this checkpoint here, StartError where it should have. `look` looks whether it can run
+    here at all, and raises Absent with the reason where not.
+    """
 
     name: str
-    kinds: tuple[Kind, ...] = ("text", "image")
-
-    def look(self) -> None:  # noqa: B027 - most need nothing
-        """Look whether it can run here.
-
-        Raises:
-            Absent: it cannot, and why.
-        """
-
-    @abstractmethod
-    def start(self, ground: Ground) -> AbstractContextManager[Served]:
-        """Start it and wait until it is ready; it ends with the `with`.
-
-        Raises:
-            Absent: it cannot serve this checkpoint here, and why.
-            StartError: it should have started.
-        """
+    start: Callable[[Ground], AbstractContextManager[Served]]
+    look: Callable[[], object] = _always

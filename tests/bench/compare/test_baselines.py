@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from bench.compare.baselines.catalogue import SYSTEMS, Infinity, _environment
+from bench.compare.baselines.catalogue import SYSTEMS, _environment
 from bench.compare.baselines.install import program
 from bench.compare.baselines.siglip import Siglip
 from bench.compare.baselines.system import Ground
@@ -121,7 +121,7 @@ def test_infinity_that_cannot_serve_a_checkpoint_is_absent(
     )
     command.chmod(0o755)
     monkeypatch.setattr("bench.compare.baselines.install.FOLDER", tmp_path)
-    with pytest.raises(Absent, match="no such model type"), Infinity().start(GROUND):
+    with pytest.raises(Absent, match="no such model type"), SYSTEMS["infinity"].start(GROUND):
         pass
     assert json.loads(said.read_text())["tokenizer_class"] == "GemmaTokenizerFast"
     assert json.loads((DEMO / "tokenizer_config.json").read_text())["tokenizer_class"] != (

@@ -25,7 +25,7 @@ from bench.compare.proof import Proof
 from bench.compare.report import report
 from bench.compare.result import Remark, Result
 from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
-from bench.compare.siglit import _flags as flags_of
+from bench.compare.siglit import of_ground
 from bench.load.summary import Summary
 from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO
@@ -243,21 +243,16 @@ def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 # -- running -------------------------------------------------------------------------------------
 
 
-class Stand(System):
+def stand(url: str = "", reason: Exception | None = None, name: str = "siglit") -> System:
     """A system that stands still: a small server that is up already, or a reason why not."""
 
-    def __init__(
-        self, url: str = "", reason: Exception | None = None, name: str = "siglit"
-    ) -> None:
-        self.name = name
-        self._url = url
-        self._reason = reason
-
     @contextmanager
-    def start(self, ground: Ground) -> Iterator[Served]:
-        if self._reason:
-            raise self._reason
-        yield Served(self._url, (), form="v1")
+    def start(_: Ground) -> Iterator[Served]:
+        if reason:
+            raise reason
+        yield Served(url, (), form="v1")
+
+    return System(name, start)
 
 
 def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Result:
@@ -273,7 +268,7 @@ def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Resu
 def test_a_run_has_a_point_for_each_level_and_round() -> None:
     """All distinct items."""
     with EchoServer() as server:
-        found = contest(Stand(server.url), rounds=2)
+        found = contest(stand(server.url), rounds=2)
     assert [(one.round, one.level) for one in found.points] == [
         (0, "2"),
         (0, "4"),
@@ -288,7 +283,7 @@ def test_a_run_has_a_point_for_each_level_and_round() -> None:
 def test_a_target_that_could_not_be_judged_is_not_met() -> None:
     """Where all was asked for: else the baselines that fail would make the run succeed."""
     with EchoServer() as server:
-        found = contest(Stand(server.url))
+        found = contest(stand(server.url))
     assert found.judged()[1]
     assert found.code == 0
     found.options.clear()
@@ -298,7 +293,7 @@ def test_a_target_that_could_not_be_judged_is_not_met() -> None:
 def test_a_failing_point_fails_the_run() -> None:
     """It is named, and what was measured is kept."""
     with EchoServer(lambda number: Behaviour(status=500 if number == 15 else 200)) as server:
-        found = contest(Stand(server.url))
+        found = contest(stand(server.url))
     assert found.code == 2
     (failure,) = found.failed
     assert failure.line() == "crowd, text, siglit: failed: level 4: 12.50 % errors: 1 × status 500"
@@ -309,7 +304,7 @@ def test_a_failing_point_fails_the_run() -> None:
 def test_a_baseline_may_be_wrong_but_not_the_service_itself(name: str, code: int) -> None:
     """Both are timed all the same, so that the price of being wrong is seen."""
     with EchoServer() as server:
-        found = contest(Stand(server.url, name=name), proof=Proof(DEMO))
+        found = contest(stand(server.url, name=name), proof=Proof(DEMO))
     assert found.code == code
     (remark,) = found.failed if code else found.wrong
     assert remark.reason == "wrong: text: vectors of 8 numbers, not 96"
@@ -319,7 +314,7 @@ def test_a_baseline_may_be_wrong_but_not_the_service_itself(name: str, code: int
 def test_a_system_without_vectors_is_not_timed() -> None:
     """There is nothing to time, and every point would fail."""
     with EchoServer(lambda _: Behaviour(status=500)) as server:
-        found = contest(Stand(server.url, name=BASELINE), proof=Proof(DEMO))
+        found = contest(stand(server.url, name=BASELINE), proof=Proof(DEMO))
     assert found.points == []
     assert found.wrong[0].reason == "wrong: no vectors of text: status 500"
 
@@ -331,7 +326,7 @@ def test_a_system_that_does_not_start_fails_the_run_but_one_that_is_absent_does_
     reason: Exception, code: int
 ) -> None:
     """Both are named with their reason."""
-    found = contest(Stand(reason=reason))
+    found = contest(stand(reason=reason))
     assert found.code == code
     assert str(reason) in report(found)
 
@@ -397,8 +392,8 @@ def test_what_there_is_not_is_named(
 
 def test_siglit_is_asked_for_the_device_and_precision_of_its_ground() -> None:
     """What a scenario's own flags say comes after, and counts."""
-    assert flags_of(Ground(DEMO, 2))[2:] == ["--precision", "float32", "--devices", "cpu"]
-    on_gpu = flags_of(Ground(DEMO, 2, "cuda:0"))
+    assert of_ground(Ground(DEMO, 2))[2:] == ["--precision", "float32", "--devices", "cpu"]
+    on_gpu = of_ground(Ground(DEMO, 2, "cuda:0"))
     assert on_gpu[2:] == ["--precision", "bfloat16", "--devices", "cuda:0"]
 
 

@@ -41,10 +41,9 @@ def test_an_answer_is_judged_by_the_model_that_it_names() -> None:
     old.put(["a", "b"], [VECTOR, VECTOR])
     key = ModelKey({OLD: old, NEW: ReversedKey(old)})
     right, reverse = [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]
-    judge = "application/json"
-    assert key.right(QUESTION, judge, answer(OLD, right, right))
-    assert key.right(QUESTION, judge, answer(NEW, reverse, reverse))
-    assert not key.right(QUESTION, judge, answer(NEW, right, right))
-    assert not key.right(QUESTION, judge, answer(OLD, right, reverse))
-    assert not key.right(QUESTION, judge, answer("another", right, right))
+    assert key.right(QUESTION, b"", answer(OLD, right, right))
+    assert key.right(QUESTION, b"", answer(NEW, reverse, reverse))
+    assert not key.right(QUESTION, b"", answer(NEW, right, right))
+    assert not key.right(QUESTION, b"", answer(OLD, right, reverse))
+    assert not key.right(QUESTION, b"", answer("another", right, right))
     assert key.answers == {OLD: 2, NEW: 2, "another": 1}
