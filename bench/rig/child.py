@@ -38,10 +38,11 @@ def child(
     environment: Mapping[str, str] | None = None,
     said: str = "",
     times: int = 1,
+    folder: Path = ROOT,
 ) -> Iterator[int]:
     """Its process id, once it is `ready` and its log holds `said` so many times.
 
-    It has a process group of its own, and nobody in it outlives the `with`.
+    It runs in `folder`, has a process group of its own, and nobody in it outlives the `with`.
 
     Raises:
         StartError: it did not start; with the end of its log.
@@ -49,7 +50,7 @@ def child(
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         process = subprocess.Popen(
             list(command),
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, **(environment or {})},
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -35,12 +35,11 @@ def services() -> dict[str, Any]:
 
 
 def test_docker_compose_takes_it() -> None:
-    """One command starts the service, its cache, its balancer and its monitoring."""
+    """One command starts the service, its cache, its balancer and its monitoring.
+
+    Of instances there are several, or a balancer would be for show.
+    """
     assert services().keys() == {"siglit", "redis", "nginx", "haproxy", "prometheus", "grafana"}
-
-
-def test_there_are_several_instances() -> None:
-    """Or a balancer would be for show."""
     assert services()["siglit"]["deploy"]["replicas"] >= 2
 
 

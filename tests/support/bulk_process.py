@@ -13,8 +13,10 @@ from typing import Any, Self
 
 from ray.cluster_utils import Cluster
 
+from bench.faults.vitals import births, survivors
 from bench.rig.port import free_port
-from bench.rig.server_process import ROOT
+from bench.rig.server_process import ROOT, family
+from tests.support.patience import awaited
 
 STARTS = 3  # of a node: Ray has little patience with a busy machine
 PORTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
@@ -57,9 +59,12 @@ class BulkProcess:
             time.sleep(0.005)
 
     def kill(self) -> None:
-        """kill -9."""
+        """kill -9, and wait until the workers of its own Ray have ended: they may be writing."""
+        family_now = family(self._process.pid).items()
+        workers = births(pid for pid, line in family_now if line.startswith("ray::"))
         self._process.kill()
         self._process.wait()
+        awaited(lambda: not survivors(workers))
 
 
 class TwoNodes:

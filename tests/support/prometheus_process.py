@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import yaml
 
+from bench.rig.child import answers
 from bench.rig.port import free_port
+from tests.support.patience import awaited
 
 RULES = Path(__file__).parent.parent.parent / "deploy" / "prometheus" / "rules.yaml"
 
@@ -51,13 +51,10 @@ class PrometheusProcess:
         return self
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/-/ready").status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise RuntimeError((self._home / "log").read_text())
+        try:
+            awaited(answers(f"{self.url}/-/ready"))
+        except TimeoutError:
+            raise RuntimeError((self._home / "log").read_text()) from None
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
@@ -72,11 +69,7 @@ class PrometheusProcess:
 
     def await_value(self, expression: str, least: float) -> None:
         """Wait until the sum of what is asked for is at least so much."""
-        deadline = time.monotonic() + 60
-        while self.total(expression) < least:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{expression} stays at {self.total(expression)}")
-            time.sleep(0.2)
+        awaited(lambda: self.total(expression) >= least)
 
     def total(self, expression: str) -> float:
         """The sum of what is asked for; 0 where there is nothing."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
@@ -19,7 +19,7 @@ from tests.support.echo_server import Behaviour, EchoServer, well
 from tests.support.patience import until
 
 T = TypeVar("T")
-LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def request_to(address: Address, number: int = 0) -> bytes:
@@ -47,18 +47,25 @@ def asked(
 
 
 def pooled(
-    server: EchoServer, width: int, use: Callable[[Pool, Address], Awaitable[T]]
+    width: int,
+    use: Callable[[Pool, Address], Awaitable[T]],
+    behave: Callable[[int], Behaviour] = well,
 ) -> tuple[T, int]:
     """What `use` gives, and the connections that were opened."""
 
-    async def main() -> tuple[T, int]:
-        address = Address.of(server.url)
+    async def main(address: Address) -> tuple[T, int]:
         pool = Pool(address, width)
         found = await use(pool, address)
         pool.close()
         return found, pool.opened
 
-    return uvloop.run(main())
+    with EchoServer(behave) as server:
+        return uvloop.run(main(Address.of(server.url)))
+
+
+async def three(pool: Pool, address: Address) -> list[int]:
+    """The statuses of requests one after another."""
+    return [(await pool.ask(request_to(address, n), 30)).status for n in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -82,21 +89,20 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
         Address.of(url)
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        Behaviour(),
-        Behaviour(chunked=True),
-        Behaviour(old=True),
-        Behaviour(unmeasured=True),
-        Behaviour(early=True),
-        Behaviour(early=True, chunked=True),
-    ],
-    ids=["length", "chunks", "http-1.0", "to-the-end", "100-continue", "100-and-chunks"],
-)
-def test_a_body_is_read_however_it_is_framed(behaviour: Behaviour) -> None:
+FRAMES = {
+    "length": Behaviour(),
+    "chunks": Behaviour(chunked=True),
+    "http-1.0": Behaviour(old=True),
+    "to-the-end": Behaviour(unmeasured=True),
+    "100-continue": Behaviour(early=True),
+    "100-and-chunks": Behaviour(early=True, chunked=True),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_body_is_read_however_it_is_framed(name: str) -> None:
     """The same JSON each time."""
-    (reply,) = asked(lambda _: behaviour)
+    (reply,) = asked(lambda _: FRAMES[name])
     assert isinstance(reply, Reply)
     assert reply.status == 200
     assert reply.body.startswith(b'{"object"')
@@ -133,51 +139,38 @@ def test_an_error_of_the_server_is_an_answer(status: int) -> None:
 
 def test_one_connection_serves_many_requests() -> None:
     """Keep-alive: each request gets its own answer."""
-    replies = asked(well, many=20)
-    bodies = {reply.body for reply in replies if isinstance(reply, Reply)}
-    assert len(bodies) == 20
+    assert len({reply.body for reply in asked(well, many=20) if isinstance(reply, Reply)}) == 20
 
 
-@LOOPS
-def test_a_refused_connection_is_a_fault(run: Callable[[Awaitable[None]], None]) -> None:
-    """Nobody listens there."""
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_refused_connection_is_a_fault(run: Run) -> None:
+    """Nobody listens there; a pool of one can be refused again and again without getting stuck."""
 
     async def connect() -> None:
-        with pytest.raises(Fault, match="refused"):
-            await Connection.to(Address("127.0.0.1", free_port()), 30)
+        address = Address("127.0.0.1", free_port())
+        pool = Pool(address, 1)
+        await pool.fill(3, 30)  # does no harm: the requests will say so
+        for _ in range(3):
+            with pytest.raises(Fault, match="refused"):
+                await pool.ask(request_to(address), 30)
+        assert pool.opened == 0
 
     run(connect())
 
 
 def test_a_pool_uses_its_connections_again() -> None:
     """One after another needs only one."""
-
-    async def use(pool: Pool, address: Address) -> None:
-        for number in range(10):
-            connection = await pool.take(30)
-            await connection.ask(request_to(address, number), 30)
-            pool.give(connection)
-
-    with EchoServer() as server:
-        assert pooled(server, 5, use) == (None, 1)
-        assert server.answered == 10
+    assert pooled(5, three) == ([200] * 3, 1)
 
 
 def test_a_pool_opens_no_more_connections_than_it_may() -> None:
     """The rest wait their turn, and all are served."""
 
     async def use(pool: Pool, address: Address) -> int:
-        async def one(number: int) -> int:
-            connection = await pool.take(30)
-            try:
-                return (await connection.ask(request_to(address, number), 30)).status
-            finally:
-                pool.give(connection)
+        asking = (pool.ask(request_to(address, n), 30) for n in range(20))
+        return [reply.status for reply in await asyncio.gather(*asking)].count(200)
 
-        return (await asyncio.gather(*map(one, range(20)))).count(200)
-
-    with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
-        assert pooled(server, 3, use) == (20, 3)
+    assert pooled(3, use, lambda _: Behaviour(delay=0.01)) == (20, 3)
 
 
 def test_a_filled_pool_is_connected_before_it_is_needed() -> None:
@@ -187,63 +180,18 @@ def test_a_filled_pool_is_connected_before_it_is_needed() -> None:
         await pool.fill(4, 30)
         return pool.opened
 
-    with EchoServer() as server:
-        assert pooled(server, 4, use) == (4, 4)
+    assert pooled(4, use) == (4, 4)
 
 
 def test_a_connection_that_lay_idle_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may be hanging up on it just now."""
     monkeypatch.setattr("bench.load.connection.STALE", -1.0)
-
-    async def use(pool: Pool, address: Address) -> None:
-        for number in range(3):
-            connection = await pool.take(30)
-            await connection.ask(request_to(address, number), 30)
-            pool.give(connection)
-
-    with EchoServer() as server:
-        assert pooled(server, 1, use) == (None, 3)
+    assert pooled(1, three) == ([200] * 3, 3)
 
 
 def test_a_server_that_hangs_up_after_each_answer_is_connected_to_anew() -> None:
     """As Flask's development server does."""
-
-    async def use(pool: Pool, address: Address) -> list[int]:
-        statuses = []
-        for number in range(3):
-            connection = await pool.take(30)
-            statuses.append((await connection.ask(request_to(address, number), 30)).status)
-            pool.give(connection)
-        return statuses
-
-    with EchoServer(lambda _: Behaviour(old=True)) as server:
-        assert pooled(server, 1, use) == ([200, 200, 200], 3)
-
-
-def test_a_failed_connection_leaves_its_place_to_the_next() -> None:
-    """A pool of one can be refused again and again without getting stuck."""
-
-    async def main() -> list[str]:
-        pool = Pool(Address("127.0.0.1", free_port()), 1)
-        names = []
-        for _ in range(3):
-            with pytest.raises(Fault) as caught:
-                await pool.take(30)
-            names.append(str(caught.value))
-        return names
-
-    assert uvloop.run(main()) == ["refused"] * 3
-
-
-def test_filling_from_a_server_that_is_down_does_no_harm() -> None:
-    """The requests will say so."""
-
-    async def main() -> int:
-        pool = Pool(Address("127.0.0.1", free_port()), 3)
-        await pool.fill(3, 30)
-        return pool.opened
-
-    assert uvloop.run(main()) == 0
+    assert pooled(1, three, lambda _: Behaviour(old=True)) == ([200] * 3, 3)
 
 
 def test_a_cancelled_request_takes_its_connection_with_it() -> None:
@@ -277,22 +225,18 @@ def test_chunks_are_put_together_and_only_whole(pieces: list[bytes]) -> None:
     """Every cut before the end reads as unfinished."""
     data = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n"
     assert unchunked(data) == b"".join(pieces)
-    last_size = len(b"0\r\n")
-    for cut in range(len(data) - last_size):
+    for cut in range(len(data) - len(b"0\r\n")):
         assert unchunked(data[:cut]) is None
 
 
 def test_a_body_of_many_packets_is_read_whole() -> None:
     """A batch of hundreds of vectors does not come in one piece, nor does it leave in one."""
 
-    async def ask(address: Address) -> Reply:
-        connection = await Connection.to(address, 30)
+    async def use(pool: Pool, address: Address) -> Reply:
         route = Route(address, form="raw")
-        return await connection.ask(route.request(Workload(batch=5000).job(1, 0)), 30)
+        return await pool.ask(route.request(Workload(batch=5000).job(1, 0)), 30)
 
-    with EchoServer() as server:
-        reply = uvloop.run(ask(Address.of(server.url)))
-        assert len(server.items) == 5000
+    reply, _ = pooled(1, use)
     assert header(reply.head, b"x-embedding-shape") == b"5000,8"
     assert len(reply.body) == 5000 * 8 * 4
 

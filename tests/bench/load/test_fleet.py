@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,50 +20,52 @@ from bench.load.route import Route
 from bench.load.workload import Workload
 from bench.rig.interrupt import Interrupt
 from tests.support.echo_server import Behaviour, EchoServer
+from tests.support.patience import awaited
 
 
 def run(
     path: Path, server: EchoServer, level: Level, processes: int, interrupt: Interrupt
 ) -> tuple[Recording, int]:
     """The recording of a level, and the requests that were reported on the way."""
-    told = [0]
-
-    def progress(many: int) -> None:
-        told[0] += many
-
+    told: list[int] = []
     with path.open("wb") as file:
         recorder = Recorder(file)
         recorder.run({})
         order = Order(Route(Address.of(server.url)), Workload(), level)
-        Fleet(recorder, interrupt, progress).run(order, processes)
+        Fleet(recorder, interrupt, told.append).run(order, processes)
         recorder.end(partial=interrupt.asked)
-    return Recording.read(path), told[0]
+    return Recording.read(path), sum(told)
+
+
+def once_it_runs(server: EchoServer, act: Callable[[], object]) -> None:
+    """Do something beside the fleet when the first request was answered."""
+
+    def wait() -> None:
+        awaited(lambda: server.items)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def test_two_processes_send_one_level(tmp_path: Path) -> None:
-    """Each request once, each process with its gauge, progress to the last request."""
+    """Each request once, each process with its gauge, progress to the last request, none left."""
     with EchoServer() as server:
         level = Level(1, concurrency=6, requests=51)
         found, told = run(tmp_path / "a.jsonl", server, level, 2, Interrupt())
         assert len(set(server.items)) == len(server.items) == 51
     (stage,) = found.stages
     assert sorted(one.number for one in stage.samples) == list(range(51))
-    assert [gauge.process for gauge in sorted(stage.gauges, key=lambda one: one.process)] == [0, 1]
+    assert sorted(gauge.process for gauge in stage.gauges) == [0, 1]
     assert told == 51
     assert all(one.good for one in stage.samples)
+    assert multiprocessing.active_children() == []
 
 
 def test_an_interrupt_ends_the_level_with_what_it_has(tmp_path: Path) -> None:
     """All processes are told; what they measured is written."""
     interrupt = Interrupt()
     with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
-
-        def ask_once_it_runs() -> None:
-            while not server.items:
-                time.sleep(0.02)
-            interrupt.asked = True
-
-        threading.Thread(target=ask_once_it_runs, daemon=True).start()
+        once_it_runs(server, lambda: setattr(interrupt, "asked", True))
         level = Level(1, concurrency=2, duration=300.0)
         found, _ = run(tmp_path / "a.jsonl", server, level, 2, interrupt)
         assert len(server.items) == len(found.stages[0].samples) > 0
@@ -74,21 +76,11 @@ def test_a_process_that_dies_is_noticed(tmp_path: Path) -> None:
     """Its samples are lost, and a level without them would be judged too well."""
     with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
 
-        def kill_once_it_runs() -> None:
-            while not server.items:
-                time.sleep(0.02)
+        def kill() -> None:
             (child,) = multiprocessing.active_children()
-            assert child.pid
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(child.pid or 0, signal.SIGKILL)
 
-        threading.Thread(target=kill_once_it_runs, daemon=True).start()
+        once_it_runs(server, kill)
         with pytest.raises(FleetError, match="died"):
             run(tmp_path / "a.jsonl", server, Level(1, rate=50.0, duration=300.0), 1, Interrupt())
     assert Recording.read(tmp_path / "a.jsonl").partial
-
-
-def test_no_process_is_left_behind(tmp_path: Path) -> None:
-    """After a level all have ended."""
-    with EchoServer() as server:
-        run(tmp_path / "a.jsonl", server, Level(1, concurrency=1, requests=1), 1, Interrupt())
-    assert multiprocessing.active_children() == []

@@ -12,51 +12,40 @@ from bench.load.level import Level
 from bench.load.pacer import Pacer, Turn
 
 
-def turns(seed: int = 0, **level: Any) -> list[Turn]:
+def turns(seed: int = 0, number: int = 1, **level: Any) -> list[Turn]:
     """All turns of a level."""
-    return list(Pacer(Level(1, **level), seed).turns())
+    return list(Pacer(Level(number, **level), seed).turns())
 
 
-def dues(seed: int = 0, **level: Any) -> list[float]:
-    """When each is due."""
-    return [turn.due for turn in turns(seed, **level)]
+def poisson(seed: int = 4, number: int = 1, requests: int = 50) -> list[float]:
+    """When each is due, at fifty a second."""
+    found = turns(seed, number, rate=50, requests=requests, arrivals="poisson")
+    return [turn.due for turn in found]
 
 
 def test_a_closed_loop_has_all_its_turns_due_at_once() -> None:
-    """They wait for a free place, not for a time."""
-    found = turns(concurrency=3, requests=5)
-    assert found == [Turn(i, 0.0) for i in range(5)]
+    """They wait for a free place, not for a time; without a number of them they never run out."""
+    assert turns(concurrency=3, requests=5) == [Turn(i, 0.0) for i in range(5)]
+    endless = Pacer(Level(1, concurrency=3, duration=0.1)).turns()
+    assert next(islice(endless, 9_999, None)).number == 9_999
 
 
-def test_a_closed_loop_without_a_number_of_requests_never_runs_out() -> None:
-    """Its duration is the sender's to watch."""
-    found = list(islice(Pacer(Level(1, concurrency=3, duration=0.1)).turns(), 10_000))
-    assert found[-1].number == 9_999
-
-
-def test_a_constant_rate_has_equal_gaps() -> None:
-    """Ten a second are a tenth of a second apart."""
-    assert dues(rate=10, requests=5) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-
-
-def test_a_constant_rate_does_not_drift() -> None:
+def test_a_constant_rate_has_equal_gaps_and_does_not_drift() -> None:
     """The hundred thousandth request is due exactly when it should be."""
-    level = Level(1, rate=3)
-    last = next(islice(Pacer(level).turns(), 99_999, None))
+    due = [turn.due for turn in turns(rate=10, requests=5)]
+    assert due == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    last = next(islice(Pacer(Level(1, rate=3)).turns(), 99_999, None))
     assert last == Turn(99_999, 33_333.0)
 
 
-def test_an_open_loop_of_a_duration_has_rate_times_duration_turns() -> None:
-    """The last is due before the end."""
-    found = dues(rate=20, duration=3)
-    assert len(found) == 60
-    assert found[-1] < 3
-
-
-def test_the_nearer_of_two_bounds_holds() -> None:
-    """Requests and duration may be given together."""
-    assert len(dues(rate=10, duration=3, requests=7)) == 7
-    assert len(dues(rate=10, duration=0.5, requests=7)) == 5
+@pytest.mark.parametrize(("duration", "requests", "many"), [(3, 0, 30), (3, 7, 7), (0.5, 7, 5)])
+def test_an_open_loop_ends_at_the_nearer_of_its_bounds(
+    duration: float, requests: int, many: int
+) -> None:
+    """Requests and duration may be given together; the last is due before the end."""
+    found = turns(rate=10, duration=duration, requests=requests)
+    assert len(found) == many
+    assert found[-1].due < duration
 
 
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])
@@ -67,35 +56,19 @@ def test_turns_are_numbered_in_order_and_never_go_back(arrivals: str) -> None:
     assert all(one.due <= other.due for one, other in pairwise(found))
 
 
-def test_poisson_arrivals_have_the_mean_gap_of_their_rate() -> None:
-    """Within five standard errors."""
-    found = dues(rate=50, requests=20_000, arrivals="poisson")
-    gaps = [later - sooner for sooner, later in pairwise(found)]
+def test_poisson_gaps_have_the_mean_of_their_rate_and_spread_as_far() -> None:
+    """Within five standard errors; a constant rate's would not spread at all."""
+    gaps = [later - sooner for sooner, later in pairwise(poisson(requests=20_000))]
     assert fmean(gaps) == pytest.approx(1 / 50, rel=5 / len(gaps) ** 0.5)
-
-
-def test_poisson_gaps_spread_as_far_as_their_mean() -> None:
-    """Exponential gaps; a constant rate's would not spread at all."""
-    found = dues(rate=50, requests=20_000, arrivals="poisson")
-    gaps = [later - sooner for sooner, later in pairwise(found)]
     assert pstdev(gaps) == pytest.approx(fmean(gaps), rel=0.05)
     assert min(gaps) < 0.1 / 50 < 3 / 50 < max(gaps)
 
 
-def test_poisson_arrivals_are_settled_by_the_seed() -> None:
-    """The same again, or others."""
-    same = [dues(seed=4, rate=50, requests=50, arrivals="poisson") for _ in range(2)]
-    assert same[0] == same[1]
-    assert dues(seed=5, rate=50, requests=50, arrivals="poisson") != same[0]
-
-
-def test_each_level_has_poisson_arrivals_of_its_own() -> None:
-    """One unlucky burst is not met at every level."""
-    one, other = (
-        [t.due for t in Pacer(Level(n, rate=9, requests=9, arrivals="poisson")).turns()]
-        for n in (1, 2)
-    )
-    assert one != other
+def test_poisson_arrivals_are_settled_by_seed_and_level() -> None:
+    """The same again, or others: one unlucky burst is not met at every level."""
+    assert poisson() == poisson()
+    assert poisson() != poisson(seed=5)
+    assert poisson() != poisson(number=2)
 
 
 @settings(deadline=None, max_examples=60)

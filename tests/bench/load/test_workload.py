@@ -12,7 +12,6 @@ from bench.load.workload import (
     DRAWINGS,
     SEEDS,
     SIZES,
-    Job,
     Repeats,
     Target,
     Workload,
@@ -20,9 +19,10 @@ from bench.load.workload import (
     captions,
     drawings,
     folder,
-)
+)  # fmt: skip
 
 PICTURES = drawings(0, 4)
+TARGETS = pytest.mark.parametrize("target", ["text", "image", "mixed"])
 
 
 def workload(
@@ -32,17 +32,17 @@ def workload(
     return Workload(target, batch, seed, repeats, PICTURES)
 
 
-def jobs(source: Workload, many: int, level: int = 1) -> list[Job]:
-    """The first jobs of a level."""
-    return [source.job(level, number) for number in range(many)]
-
-
 def contents(source: Workload, many: int, level: int = 1) -> list[bytes]:
-    """The bytes of all their items."""
-    return [item.data for job in jobs(source, many, level) for item in job.items]
+    """The bytes of all items of the first jobs of a level."""
+    return [item.data for n in range(many) for item in source.job(level, n).items]
 
 
-@pytest.mark.parametrize("target", ["text", "image", "mixed"])
+def universe(source: Workload) -> list[bytes]:
+    """All that is sent before the first level."""
+    return [item.data for n in range(source.primers) for item in source.primer(n).items]
+
+
+@TARGETS
 @pytest.mark.parametrize("batch", [1, 3])
 def test_no_item_of_a_run_equals_another(target: Target, batch: int) -> None:
     """Across requests, batches and levels: a cache is of no help."""
@@ -52,64 +52,46 @@ def test_no_item_of_a_run_equals_another(target: Target, batch: int) -> None:
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("target", ["text", "image", "mixed"])
-def test_the_same_seed_sends_the_same(target: Target) -> None:
-    """A run can be had again, byte for byte."""
-    assert contents(workload(target, seed=5), 50) == contents(workload(target, seed=5), 50)
-
-
-@pytest.mark.parametrize("target", ["text", "image", "mixed"])
-def test_another_seed_sends_nothing_of_it(target: Target) -> None:
-    """A run does not meet the cache of a run with another seed."""
-    one, other = contents(workload(target, seed=5), 200), contents(workload(target, seed=6), 200)
+@TARGETS
+def test_the_seed_settles_what_is_sent(target: Target) -> None:
+    """The same byte for byte, and with another seed nothing of it, which a cache could hold."""
+    one, again, other = (contents(workload(target, seed=seed), 200) for seed in (5, 5, 6))
+    assert one == again
     assert not set(one) & set(other)
 
 
 def test_a_job_depends_on_its_number_alone() -> None:
-    """Processes may build them in any order."""
+    """Processes may build them in any order, of a workload that was pickled on its way there."""
     source = workload("mixed", 2, repeats=Repeats(0.5))
-    forward = [source.job(1, number) for number in range(40)]
-    backward = [source.job(1, number) for number in reversed(range(40))]
-    assert forward == backward[::-1]
-
-
-def test_a_copy_in_another_process_sends_the_same() -> None:
-    """A workload is pickled on its way there."""
-    source = workload("mixed", repeats=Repeats(0.3))
     copy = pickle.loads(pickle.dumps(source))
-    assert contents(copy, 50) == contents(source, 50)
+    forward = [source.job(1, number) for number in range(40)]
+    assert forward == [copy.job(1, number) for number in reversed(range(40))][::-1]
 
 
-def test_a_job_is_all_of_one_kind() -> None:
-    """The service's own routes take texts or images."""
-    for job in jobs(workload("mixed", 4), 50):
-        assert {item.kind for item in job.items} == {job.kind}
-
-
-def test_mixed_means_half_and_half() -> None:
+def test_a_job_is_all_of_one_kind_and_mixed_means_half_and_half() -> None:
     """Within five standard errors, and for every n-th request too."""
-    kinds = [job.kind for job in jobs(workload("mixed"), 2000)]
+    found = [workload("mixed", 4).job(1, number) for number in range(2000)]
+    assert all({item.kind for item in job.items} == {job.kind} for job in found)
     for every in (1, 2, 4):
-        part = kinds[::every]
+        part = [job.kind for job in found[::every]]
         assert abs(part.count("image") / len(part) - 0.5) < 2.5 / len(part) ** 0.5
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_the_share_of_repeats_is_near_the_asked_one(share: float) -> None:
-    """Items of the universe over all items, within five standard errors."""
+    """Items of the universe over all items, within five standard errors; the others stay new."""
     source = workload(repeats=Repeats(share, universe=20))
-    hot = {item.data for n in range(source.primers) for item in source.primer(n).items}
-    found = contents(source, 4000)
-    seen = sum(data in hot for data in found) / len(found)
+    hot, found = set(universe(source)), contents(source, 4000)
+    fresh = [data for data in found if data not in hot]
+    seen = 1 - len(fresh) / len(found)
     assert abs(seen - share) < 5 * (share * (1 - share) / len(found)) ** 0.5
+    assert len(set(fresh)) == len(fresh)
 
 
 def test_an_ideal_cache_that_was_primed_hits_as_often_as_aimed() -> None:
     """What the table's last column should show."""
     source = workload(batch=4, repeats=Repeats(0.8, universe=50))
-    cache = {item.data for n in range(source.primers) for item in source.primer(n).items}
-    hits = 0
-    found = contents(source, 1000)
+    cache, hits, found = set(universe(source)), 0, contents(source, 1000)
     for data in found:
         hits += data in cache
         cache.add(data)
@@ -119,32 +101,18 @@ def test_an_ideal_cache_that_was_primed_hits_as_often_as_aimed() -> None:
 def test_popularity_follows_zipf() -> None:
     """With exponent one the first comes about twice as often as the second, ten times the tenth."""
     source = workload(repeats=Repeats(1.0, universe=100, zipf=1.0))
-    ranks = [source.primer(n).items[0].data for n in range(source.primers)]
-    counts = Counter(contents(source, 8000))
+    ranks, counts = universe(source), Counter(contents(source, 8000))
     assert counts[ranks[0]] / counts[ranks[1]] == pytest.approx(2, rel=0.2)
     assert counts[ranks[0]] / counts[ranks[9]] == pytest.approx(10, rel=0.3)
 
 
 def test_exponent_zero_makes_all_equally_popular() -> None:
-    """Each of ten gets a tenth."""
-    counts = Counter(contents(workload(repeats=Repeats(1.0, universe=10, zipf=0.0)), 5000))
+    """Each of ten gets a tenth; all levels repeat the same ones, which are sent only once."""
+    source = workload(repeats=Repeats(1.0, universe=10, zipf=0.0))
+    counts = Counter(contents(source, 5000))
     assert len(counts) == 10
     assert all(many == pytest.approx(500, rel=0.25) for many in counts.values())
-
-
-def test_all_levels_repeat_the_same_universe() -> None:
-    """So that it has to be sent only once."""
-    source = workload(repeats=Repeats(1.0, universe=5))
-    assert set(contents(source, 200, 1)) == set(contents(source, 200, 2))
-
-
-def test_what_is_new_stays_new_beside_repeats() -> None:
-    """No fresh item is ever sent twice or belongs to the universe."""
-    source = workload(repeats=Repeats(0.5, universe=10))
-    hot = {item.data for n in range(source.primers) for item in source.primer(n).items}
-    fresh = [data for data in contents(source, 2000) if data not in hot]
-    assert len(fresh) > 800
-    assert len(set(fresh)) == len(fresh)
+    assert set(contents(source, 500, 2)) == set(counts)
 
 
 @pytest.mark.parametrize(("batch", "primers"), [(1, 10), (4, 3), (16, 1)])
@@ -152,8 +120,7 @@ def test_the_primers_send_the_whole_universe(batch: int, primers: int) -> None:
     """Each member at least once, in as few requests as a batch allows."""
     source = workload(batch=batch, repeats=Repeats(1.0, universe=10))
     assert source.primers == primers
-    sent = {item.data for n in range(primers) for item in source.primer(n).items}
-    assert sent == set(contents(source, 400))
+    assert set(universe(source)) == set(contents(source, 400))
 
 
 def test_a_mixed_universe_is_primed_with_both_kinds() -> None:
@@ -161,7 +128,8 @@ def test_a_mixed_universe_is_primed_with_both_kinds() -> None:
     source = workload("mixed", repeats=Repeats(1.0, universe=6))
     sent = {(job.kind, job.items[0].data) for job in map(source.primer, range(source.primers))}
     assert Counter(kind for kind, _ in sent) == {"text": 6, "image": 6}
-    assert {(job.kind, job.items[0].data) for job in jobs(source, 600)} == sent
+    asked = (source.job(1, number) for number in range(600))
+    assert {(job.kind, job.items[0].data) for job in asked} == sent
 
 
 def test_captions_vary_in_length() -> None:
@@ -172,41 +140,32 @@ def test_captions_vary_in_length() -> None:
 
 
 def test_drawings_come_in_all_sizes_and_both_formats() -> None:
-    """Among them 640 × 480, the camera's."""
-    found = [Image.open(io.BytesIO(data)) for data in drawings(0)]
+    """Among them the camera's 640 × 480, which weighs what a photograph does."""
+    made = drawings(0)
+    found = [Image.open(io.BytesIO(data)) for data in made]
     assert len(found) == DRAWINGS
     assert {one.size for one in found} == set(SIZES)
-    assert (640, 480) in SIZES
     assert Counter(one.format for one in found) == {"JPEG": 16, "PNG": 8}
+    assert (found[0].format, found[0].size) == ("JPEG", (640, 480))
+    assert len(made[0]) > 20_000  # flat colours alone would compress to a tenth of it
 
 
-def test_drawn_jpegs_weigh_what_photographs_weigh() -> None:
-    """Flat colours alone would compress to a tenth of it."""
-    large = Image.open(io.BytesIO(drawings(0, 1)[0]))
-    assert large.size == (640, 480)
-    assert len(drawings(0, 1)[0]) > 20_000
-
-
-def test_a_folder_is_read_with_the_folders_in_it(tmp_path: Path) -> None:
-    """JPEGs and PNGs by what they are, not by how they are called."""
+def test_the_pictures_of_a_folder_are_sent(tmp_path: Path) -> None:
+    """With the folders in it, JPEGs and PNGs by what they are; the same pixels, stamped."""
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "b.jpeg").write_bytes(PICTURES[0])
     (tmp_path / "a").write_bytes(PICTURES[2])
     (tmp_path / "notes.png").write_text("not a picture at all, whatever its name may say")
-    assert folder(tmp_path) == [PICTURES[2], PICTURES[0]]
+    found = folder(tmp_path)
+    assert found == [PICTURES[2], PICTURES[0]]
+    sent = Image.open(io.BytesIO(Workload("image", pictures=found[1:]).job(1, 0).items[0].data))
+    assert sent.tobytes() == Image.open(io.BytesIO(PICTURES[0])).tobytes()
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     """Nothing could be sent."""
     with pytest.raises(WorkloadError, match="no JPEG and no PNG"):
         folder(tmp_path)
-
-
-def test_pictures_of_a_folder_are_sent() -> None:
-    """The same pixels, stamped."""
-    source = Workload("image", pictures=[PICTURES[0]])
-    sent = Image.open(io.BytesIO(source.job(1, 0).items[0].data))
-    assert sent.tobytes() == Image.open(io.BytesIO(PICTURES[0])).tobytes()
 
 
 @pytest.mark.parametrize("seed", [-1, SEEDS])

@@ -18,24 +18,27 @@ def answer(body: bytes, shape: str, dtype: str) -> httpx.Response:
     return httpx.Response(200, content=body, headers=headers)
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [("float32-le", "<f4"), ("float16-le", "<f2")])
-def test_numbers_are_read_as_they_are(dtype: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "body", "found"),
+    [
+        ("float32-le", np.array([[1, 0.5], [-2, 0]], "<f4").tobytes(), [[1, 0.5], [-2, 0]]),
+        ("float16-le", np.array([[1, 0.5], [-2, 0]], "<f2").tobytes(), [[1, 0.5], [-2, 0]]),
+        (  # each row has its scale after all rows
+            "int8",
+            np.array([[1, -2], [3, 4]], "i1").tobytes() + np.array([2, 10], "<f4").tobytes(),
+            [[2, -4], [30, 40]],
+        ),
+    ],
+)
+def test_numbers_are_read_as_they_are(dtype: str, body: bytes, found: list[list[float]]) -> None:
     """Row after row."""
-    body = np.array([[1, 0.5], [-2, 0]], kind).tobytes()
-    assert rows_of(answer(body, "2,2", dtype)).tolist() == [[1, 0.5], [-2, 0]]
-
-
-def test_each_row_of_int8_has_its_scale_after_all_rows() -> None:
-    """The first scale is the first row's."""
-    body = np.array([[1, -2], [3, 4]], "i1").tobytes() + np.array([2, 10], "<f4").tobytes()
-    assert rows_of(answer(body, "2,2", "int8")).tolist() == [[2, -4], [30, 40]]
+    assert rows_of(answer(body, "2,2", dtype)).tolist() == found
 
 
 def test_dot_products_of_bits_rank_as_hamming_distance() -> None:
     """Equal bits add one and unequal ones take one away."""
     one, other = rows_of(answer(bytes([0b11110000, 0b11000001]), "2,1", "binary"))
-    assert one @ one == 8
-    assert one @ other == 8 - 2 * 3
+    assert (one @ one, one @ other) == (8, 8 - 2 * 3)
 
 
 def test_a_run_has_every_type(

@@ -158,19 +158,18 @@ class Fragile:
         return embed
 
 
-def test_a_batch_that_does_not_fit_ends_its_series() -> None:
-    """What fitted is measured; of the error the first line is kept."""
-    rows = Series(Fragile(), plan(), "float32").rows((8, 1, 4))
+@pytest.mark.parametrize(
+    ("longest", "batches", "refused"),
+    [(20.0, (8, 1, 4), "out of memory"), (0.0, (1, 4), "would take about 0 s, 0 are allowed")],
+)
+def test_a_batch_that_does_not_fit_or_takes_too_long_ends_its_series(
+    longest: float, batches: tuple[int, ...], refused: str
+) -> None:
+    """What fitted is measured; of an error the first line is kept."""
+    rows = Series(Fragile(), plan(longest=longest), "float32").rows(batches)
     assert [row["batch"] for row in rows] == [1, 4]
     assert rows[0]["items_per_s"]["median"] > 0
-    assert rows[1]["refused"] == "out of memory"
-
-
-def test_a_batch_that_would_take_too_long_is_not_begun() -> None:
-    """Foreseen from the one before."""
-    rows = Series(Fragile(), plan(longest=0.0), "float32").rows((1, 4))
-    assert [row["batch"] for row in rows] == [1, 4]
-    assert "would take" in rows[1]["refused"]
+    assert rows[1]["refused"] == refused
 
 
 def test_a_share_of_the_ceiling_is_taken_within_a_round() -> None:

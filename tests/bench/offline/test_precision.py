@@ -67,16 +67,11 @@ def test_a_process_that_breaks_fails_the_run(tmp_path: Path) -> None:
         Running(System("text", "float32"), tmp_path, (1,), 1, tmp_path).__enter__()
 
 
-def test_a_ratio_is_taken_within_the_rounds() -> None:
-    """A machine that was slow for a round was slow for both."""
-    row = Measured(running(System("image", "int8"), [20, 40, 90]), BASE, QUALITY).row()
+def test_a_row_holds_ratio_memory_and_how_near_the_vectors_are() -> None:
+    """Within the rounds: a machine that was slow for a round was slow for both."""
+    row = Measured(running(System("image", "int8"), [20, 40, 90], cosine=0.75), BASE, None).row()
     assert row["batches"]["8"]["ratio"] == 2.0
     assert (row["resident_mb"], row["private_mb"]) == (300, 200)
-
-
-def test_a_row_says_how_near_the_vectors_are() -> None:
-    """To the baseline's, the worst of them."""
-    row = Measured(running(System("image", "int8"), [1, 1, 1], cosine=0.75), BASE, None).row()
     assert row["cosine"]["worst"] == pytest.approx(0.75)
     assert "demo_quality" not in row
 
@@ -99,8 +94,10 @@ def test_a_target_of_what_was_refused_is_not_possible_here() -> None:
 
 def test_what_has_no_target_is_not_judged() -> None:
     """The baseline, for one."""
-    assert Measured(BASE, BASE, None).targets() == []
-    assert Measured(BASE, BASE, None).impossible() == ""
+    assert (Measured(BASE, BASE, None).targets(), Measured(BASE, BASE, None).impossible()) == (
+        [],
+        "",
+    )
     assert {precision for precision, _, _ in WANTED} < set(PRECISIONS)
 
 

@@ -9,21 +9,14 @@ from bench.rig.interrupt import WISHES, Interrupt
 
 
 @pytest.mark.parametrize("wish", WISHES)
-def test_the_first_signal_only_asks(wish: signal.Signals) -> None:
-    """The run ends by itself, with what it measured."""
+def test_the_first_signal_asks_and_the_second_one_insists(wish: signal.Signals) -> None:
+    """A run ends by itself, with what it measured, unless it does not."""
     with Interrupt() as interrupt:
         assert not interrupt.asked
         os.kill(os.getpid(), wish)
         assert interrupt.asked
-
-
-def test_the_second_signal_insists() -> None:
-    """For a run that does not end."""
-    with Interrupt() as interrupt:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.asked
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), wish)
 
 
 def test_afterwards_signals_mean_what_they_meant() -> None:

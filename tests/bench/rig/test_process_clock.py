@@ -24,16 +24,19 @@ input()
 """
 
 
-def test_work_is_counted_and_sleep_is_not() -> None:
-    """Of this very process."""
-    before = cpu_seconds(os.getpid())
-    time.sleep(0.2)
-    slept = cpu_seconds(os.getpid())
-    ends = time.process_time() + 0.1
-    while time.process_time() < ends:
-        pass
-    worked = cpu_seconds(os.getpid())
-    assert slept - before < 0.1 <= worked - slept
+def test_work_is_counted_and_waiting_is_not() -> None:
+    """Of a process that waits for its input, and then of this very one."""
+    command = [sys.executable, "-c", "print('waits', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began, before = cpu_seconds(process.pid), cpu_seconds(os.getpid())
+        ends = time.process_time() + 0.2
+        while time.process_time() < ends:
+            pass
+        assert cpu_seconds(os.getpid()) - before >= 0.2
+        assert cpu_seconds(process.pid) - began < 0.1
+        process.communicate(b"\n")
 
 
 def test_threads_that_ended_are_counted_too() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong, RowUnreadable
 from litapi.errors import ImageEmpty, ImageFormatUnsupported, ImageUndecodable, TextEmpty
 from tests.conftest import picture
 from tests.support.bulk_process import BulkProcess, TwoNodes
+from tests.support.patience import awaited
 from tests.support.table import rows_of, write_lines, write_parquet
 
 Vectors = npt.NDArray[np.float32]
@@ -82,7 +82,7 @@ def test_texts_are_the_services_and_in_its_cache(
     values = [*texts[:20], *bad, *texts[20:], *known, "w " * 200]
     source = write_lines(tmp_path / "a.jsonl", values)
     first, _ = _asked(service, known)
-    time.sleep(0.3)  # written behind the answer
+    awaited(lambda: redis.command("DBSIZE") >= len(known))  # written behind the answer
     run = BulkProcess(
         *(source, tmp_path / "out", "--column", "caption", "--block-rows", 16),
         *("--redis-url", redis.url, "--address", nodes.address),
@@ -138,7 +138,6 @@ def test_a_killed_run_goes_on_without_doing_a_block_twice(tmp_path: Path, nodes:
     killed = BulkProcess(source, output, "--block-rows", size)
     killed.await_blocks(output, 5)
     killed.kill()
-    time.sleep(1)  # its workers are told by the kernel, and may finish what they were writing
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("rows-*.parquet")}
     assert 5 <= len(before) < many / size
     (output / ".rows-000000000000-000000000007.parquet.0.part").write_bytes(b"half a block")
@@ -157,17 +156,19 @@ def test_what_cannot_be_done_is_one_named_line(
 ) -> None:
     """Exit code 2, before any Ray is started."""
     source = str(write_lines(tmp_path / "a.jsonl", ["x"]))
-    (tmp_path / "none.jsonl").write_bytes(b"")
     output = str(tmp_path / "out")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    both = [source, output]
     for arguments, sentence in [
         ([str(tmp_path / "b.jsonl"), output], "INPUT"),
-        ([source, output, "--column", "text"], "--column"),
-        ([source, output, "--threads", "many"], "--threads"),
-        ([source, output, "--precision", "int3"], "--precision"),
-        ([source, output, "--redis-url", "localhost"], "--redis-url"),
-        ([source, output, "--model", "/no/such/folder"], "no folder"),
+        ([str(tmp_path / "none.parquet"), output], "no rows"),  # most likely the wrong file
+        ([*both, "--column", "text"], "--column"),
+        ([*both, "--threads", "many"], "--threads"),
+        ([*both, "--precision", "int3"], "--precision"),
+        ([*both, "--redis-url", "localhost"], "--redis-url"),
+        ([*both, "--model", "/no/such/folder"], "no folder"),
         ([source, str(tmp_path)], "OUTPUT"),
-        ([source, output, "--address", "1.2.3.4:5", "--devices", "cuda:0"], "--devices"),
+        ([*both, "--address", "1.2.3.4:5", "--devices", "cuda:0"], "--devices"),
     ]:
         assert main(arguments) == 2
         said = capfd.readouterr().err
@@ -178,16 +179,6 @@ def test_what_cannot_be_done_is_one_named_line(
             main([source, output, flag, value])
         assert ending.value.code == 2
         assert flag in capfd.readouterr().err
-
-
-def test_a_run_over_lines_that_hold_nothing_is_refused(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """An empty table is most likely the wrong file."""
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
-    assert main([str(path), str(tmp_path / "out")]) == 2
-    assert "no rows" in capfd.readouterr().err
 
 
 def test_a_lost_node_loses_no_row(tmp_path: Path, nodes: TwoNodes) -> None:

@@ -12,6 +12,7 @@ import pytest
 from deploy.bulk.discovery import discover
 from deploy.bulk.fault import RowUnreadable
 from deploy.bulk.source import Source, SourceError
+from litapi.messages import Kind
 from tests.conftest import picture
 from tests.support.table import write_lines, write_parquet
 
@@ -115,26 +116,22 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", ["x"])
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 but not really")
     (tmp_path / "empty").mkdir()
+    raw = write_parquet(tmp_path / "raw.pq", [b"x"], pa.binary())
     two = tmp_path / "two.jsonl"
     two.write_text('{"title": "x", "caption": "y"}\n')
-    for path, column, kind, sentence in [
+    cases: list[tuple[Path, str | None, Kind | None, str]] = [
         (tmp_path / "none", None, None, "INPUT: there is no none"),
         (tmp_path / "empty", None, None, "neither images nor"),
         (tmp_path, None, None, "both Parquet and JSON Lines"),
         (tmp_path / "a.parquet", "text", None, "--column: a.parquet has no column text; it has id"),
         (tmp_path / "a.parquet", "id", None, "--column: id of a.parquet holds int64"),
         (tmp_path / "broken.parquet", None, None, "cannot be read as Parquet"),
+        (raw, None, "text", "not texts"),
         (two, None, None, "--column: name one of those of two.jsonl: title, caption"),
-    ]:
+    ]
+    for path, column, kind, sentence in cases:
         with pytest.raises(SourceError, match=sentence):
             discover(path, column, kind)
-
-
-def test_texts_are_not_read_from_bytes(tmp_path: Path) -> None:
-    """Asked for by name, `--kind text` of a binary column is a mistake."""
-    path = write_parquet(tmp_path / "a.parquet", [b"x"], pa.binary())
-    with pytest.raises(SourceError, match="not texts"):
-        discover(path, None, "text")
 
 
 def test_images_beside_a_table_must_be_told_apart(tmp_path: Path) -> None:

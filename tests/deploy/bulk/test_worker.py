@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,26 @@ from deploy.bulk.vector_file import fingerprint_of
 from deploy.bulk.worker import Worker
 from litapi.checkpoint import DEMO, CheckpointError
 from litapi.model.encoder import TextEncoder
+from litapi.messages import Kind
 from litapi.model.tokens import Tokenizer
 from litapi.serving import Service, seal
 from litapi.settings import Settings
 from tests.conftest import picture
+from tests.support.patience import awaited
 from tests.support.table import rows_of, write_lines
 
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
     """Three texts to embed."""
-    source = discover(write_lines(tmp_path / "a.jsonl", ["a", "b", "a"]), None, None)
-    settings = Settings(threads=1, precision="float32")
-    output = tmp_path / "out"
+    return _task(write_lines(tmp_path / "a.jsonl", ["a", "b", "a"]), tmp_path / "out")
+
+
+def _task(source: Path, output: Path) -> Task:
     output.mkdir()
-    return Task(settings, open_checkpoint(settings), source, output, "", "cpu")
+    settings = Settings(threads=1, precision="float32")
+    found = discover(source, None, None)
+    return Task(settings, open_checkpoint(settings), found, output, "", "cpu")
 
 
 def _report(worker: Worker, task: Task, rows: int = 3) -> Report:
@@ -53,12 +57,8 @@ def test_a_block_is_finished_with_nothing_left_beside_it(task: Task) -> None:
     assert (report.rows, report.refused, report.refusal) == (3, 0, "")
     assert report.began < report.ended
     (path,) = task.output.iterdir()
-    service = Service(
-        task.settings,
-        task.checkpoint,
-        precision={"text": "float32"},
-        arithmetic={"text": "float32"},
-    )
+    plain: dict[Kind, str] = {"text": "float32"}
+    service = Service(task.settings, task.checkpoint, precision=plain, arithmetic=plain)
     assert fingerprint_of(path) == service.fingerprints()["text"].hex
     first, second, third = (row["embedding"] for row in rows_of(task.output))
     assert first == third != second
@@ -68,15 +68,12 @@ def test_a_block_is_finished_with_nothing_left_beside_it(task: Task) -> None:
 def test_what_bulk_writes_for_a_tenant_is_sealed_as_the_server_seals_it(task: Task) -> None:
     """With a tenant's secret values are authenticated; a server takes no others."""
     with RedisServer(unix=True) as server:
-        settings = task.settings.model_copy(
-            update={"redis_url": server.url, "cache_tenant": "secret"}
-        )
-        worker = Worker(replace(task, settings=settings))
-        _report(worker, replace(task, settings=settings))
+        ours = {"redis_url": server.url, "cache_tenant": "secret"}
+        sealed = replace(task, settings=task.settings.model_copy(update=ours))
+        _report(Worker(sealed), sealed)
         client: Any = server.client()
-        deadline = time.monotonic() + 60
-        while len(keys := client.keys("sl2:*")) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        awaited(lambda: client.dbsize() >= 2)
+        keys = client.keys("sl2:*")
         values = [client.get(key) for key in keys]
     dim = task.checkpoint.dim
     assert len(keys) == 2
@@ -142,15 +139,10 @@ def test_a_file_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(picture(1))
-    settings = Settings(threads=1, precision="float32")
-    output = tmp_path / "out"
-    output.mkdir()
-    task = Task(
-        settings, open_checkpoint(settings), discover(folder, None, None), output, "", "cpu"
-    )
+    task = _task(folder, tmp_path / "out")
     report = _report(Worker(task), task, 1)
     assert (report.rows, report.refused) == (1, 0)
-    assert [row["file"] for row in rows_of(output)] == ["caf?.png"]
+    assert [row["file"] for row in rows_of(task.output)] == ["caf?.png"]
 
 
 def test_other_files_on_this_node_compute_nothing(tmp_path: Path, task: Task) -> None:
