@@ -23,6 +23,7 @@ VERIFY = frozenset(
         "bench/micro/test_bulk.py",
         "bench/micro/test_hits.py",
         "bench/offline/test_precision.py",
+        "bench/test_interface.py",
         "bench/test_scripts.py",
         "deploy/bulk/test_main.py",
         "deploy/test_balancers.py",
