@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.faults.vitals import fronts
+from bench.faults.vitals import http_processes
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
 from litapi.__main__ import main
@@ -299,7 +299,7 @@ def test_a_full_temporary_folder_costs_metrics_and_nothing_else(short_path: Path
     server = ServerProcess("--redis-private", "off", TMPDIR=str(short_path))
     try:
         server.start()
-        before = fronts(server)
+        before = http_processes(server)
         with contextlib.suppress(OSError), open(short_path / "fill", "wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
@@ -310,7 +310,7 @@ def test_a_full_temporary_folder_costs_metrics_and_nothing_else(short_path: Path
                 client.get(f"/no/such/{number}")
             assert client.get("/metrics").status_code == 200
             problems = client.get("/info").json()["problems"]
-        assert fronts(server) == before
+        assert http_processes(server) == before
         assert len(problems) == 1
         assert "no room for metrics" in problems[0]
         assert server.log().count("no room for metrics") == 1

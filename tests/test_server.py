@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.faults.vitals import fronts
+from bench.faults.vitals import http_processes
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
@@ -150,7 +150,7 @@ def test_any_http_process_tells_what_is_in_flight_and_killed_ones_hold_up_no_end
     """An autoscaler reads one of them; nobody waits for what they were answering when killed."""
     flags = ("--test-hooks", "on", "--http-workers", "2", "--redis-private", "off")
     with ServerProcess(*flags, "--drain-timeout", "600") as server:
-        killed = set(fronts(server))
+        killed = set(http_processes(server))
         with ThreadPoolExecutor(6) as clients, httpx.Client(base_url=server.url) as scraper:
             slow = [{"texts": [f"siglit-test: slow {n}{part}" for part in "abc"]} for n in range(3)]
             url = f"{server.url}/embed_text"
@@ -159,7 +159,7 @@ def test_any_http_process_tells_what_is_in_flight_and_killed_ones_hold_up_no_end
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
             assert all(isinstance(one.exception(60), httpx.TransportError) for one in asked)
-        awaited(lambda: set(fronts(server)) - killed)
+        awaited(lambda: set(http_processes(server)) - killed)
         assert server.stop(within=300) == 0
 
 

@@ -26,7 +26,6 @@ from itertools import count
 from random import Random
 from urllib.parse import urlsplit
 
-from bench.faults.dawdler import End, dialled, talk
 from bench.faults.hostile import accents, amplified, deep_png, even_webp, long_bmp, nested
 from bench.faults.hostile import scanned_jpeg as jpeg
 from bench.faults.question import (
@@ -38,6 +37,7 @@ from bench.faults.question import (
     drawn_texts,
 )  # fmt: skip
 from bench.faults.row import Finding, Row
+from bench.faults.slow_clients import End, dialled, talk
 from bench.faults.stage import Stage, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals, ticks, workers
@@ -47,7 +47,7 @@ from bench.rig.server_process import ServerProcess
 from litapi.settings import Settings
 
 MB = 1 << 20
-FRONT_MB, WORKER_MB = 400.0, 600.0  # above idle, at most
+HTTP_MB, WORKER_MB = 400.0, 600.0  # above idle, at most
 LEFT_MB = 200.0  # above idle, some time after an attack
 ALIVE_WITHIN = 0.25  # seconds until /livez says yes
 GOOD_WITHIN = 2.0  # seconds for a good picture, beside what decoding may take
@@ -310,7 +310,7 @@ def judge(
         finding.note(f"{left:+.0f} MB at most are left")
     finding.must(not seen.ended, f"nothing has to be ended for its size: {seen.ended}")
     finding.must(
-        whole or front <= FRONT_MB, f"HTTP process {front:.0f} of {FRONT_MB:.0f} MB above idle"
+        whole or front <= HTTP_MB, f"HTTP process {front:.0f} of {HTTP_MB:.0f} MB above idle"
     )
     finding.must(
         whole or worker <= WORKER_MB, f"worker {worker:.0f} of {WORKER_MB:.0f} MB above idle"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, ready, until
-from bench.faults.vitals import Vitals, fronts, workers
+from bench.faults.vitals import Vitals, http_processes, workers
 from bench.rig.server_process import ServerProcess
 
 CLIENTS = 6
@@ -52,17 +52,17 @@ async def killed_workers(stage: Stage, finding: Finding) -> None:
     finding.note(f"{len(seconds)} kills, ready again in at most {max(seconds):.1f} s")
 
 
-async def killed_fronts(stage: Stage, finding: Finding) -> None:
+async def killed_http(stage: Stage, finding: Finding) -> None:
     """Only the open connections of the HTTP process drop, and a second try succeeds."""
     server = await stage.common()
     seconds = []
     async with await stage.traffic(server, fresh=0.5, retry=True) as traffic:
-        await kill_oldest(server, fronts)  # the first one grew before it was measured
+        await kill_oldest(server, http_processes)  # the first one grew before it was measured
         before = Vitals.of(server.family())
         async with finding.under(traffic, CLIENTS):
             for _ in range(stage.of(10, 2)):
                 await asyncio.sleep(stage.of(2.0, 0.5))
-                seconds.append((await kill_oldest(server, fronts))[1])
+                seconds.append((await kill_oldest(server, http_processes))[1])
             await asyncio.sleep(0.5)
         after = Vitals.of(server.family())
     kills, tally = len(seconds), finding.tally

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 from bench.faults.attacks import ATTACKS
-from bench.faults.dawdler import dawdlers, floods
-from bench.faults.departure import departures
-from bench.faults.ending import ended
-from bench.faults.inside import inside
-from bench.faults.kill import killed_fronts, killed_workers
-from bench.faults.neighbourhood import neighbourhood
-from bench.faults.nonsense import nonsense
+from bench.faults.bad_requests import bad_traffic
+from bench.faults.disconnects import disconnects
+from bench.faults.fuzz import fuzz
+from bench.faults.kill import killed_http, killed_workers
 from bench.faults.outage import hanging_redis, killed_redis, spoilt_redis
 from bench.faults.overload import above_capacity, near_capacity
 from bench.faults.poison import poison
 from bench.faults.rollout import rollout
 from bench.faults.row import Finding, Row
+from bench.faults.shutdown import shut_down
+from bench.faults.slow_clients import floods, slow_clients
 from bench.faults.soak import soak
+from bench.faults.ssrf import ssrf
 from bench.faults.stage import Stage
 
 ROWS = (
     Row(1, "load at 0.8 × capacity", near_capacity),
     Row(2, "load at 2 × capacity", above_capacity),
     Row(3, "kill -9 of an inference worker", killed_workers),
-    Row(4, "kill -9 of the HTTP process", killed_fronts),
+    Row(4, "kill -9 of the HTTP process", killed_http),
     Row(5, "kill -9 of Redis, restart", killed_redis),
     Row(6, "Redis stopped, black hole, half replies", hanging_redis),
     Row(7, "Redis slow, full, flushed, damaged values", spoilt_redis),
-    Row(8, "slow heads, half bodies, idle connections", dawdlers),
+    Row(8, "slow heads, half bodies, idle connections", slow_clients),
     Row(9, "endless head, 1 GB body, endless body", floods),
-    Row(10, "bad requests, one for each good one", nonsense),
+    Row(10, "bad requests, one for each good one", bad_traffic),
     Row(11, "an item that kills or hangs its worker", poison),
-    Row(12, "URLs that lead inside", inside),
-    Row(13, "clients that leave in the middle", departures),
-    Row(14, "SIGTERM at load, once and twice", ended),
+    Row(12, "URLs that lead inside", ssrf),
+    Row(13, "clients that leave in the middle", disconnects),
+    Row(14, "SIGTERM at load, once and twice", shut_down),
     Row(15, "soak", soak),
     *ATTACKS,
-    Row(27, "what lies around the attacks, from a seed", neighbourhood),
+    Row(27, "fuzzing around the attacks, from a seed", fuzz),
     Row(28, "instances behind a balancer: killed, restarted, other model", rollout),
 )
 

@@ -92,6 +92,6 @@ def workers(server: ServerProcess) -> dict[int, int]:
     return births(pid for pid, role in roles(server.pid).items() if role == "worker")
 
 
-def fronts(server: ServerProcess) -> dict[int, int]:
+def http_processes(server: ServerProcess) -> dict[int, int]:
     """The same of its HTTP processes."""
     return births(pid for pid, role in roles(server.pid).items() if role == "http")

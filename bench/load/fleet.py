@@ -52,46 +52,46 @@ class Fleet:
         """
         self._recorder.level(order.level)
         orders = [replace(order, process=i, processes=processes) for i in range(processes)]
-        ships = [_Ship(one) for one in orders]
+        children = [_Child(one) for one in orders]
         try:
-            for ship in ships:
-                ship.await_ready()
+            for child in children:
+                child.await_ready()
             start = time.monotonic() + HEAD_START
-            for ship in ships:
-                ship.orders.send(start)
-            self._listen(ships)
+            for child in children:
+                child.orders.send(start)
+            self._listen(children)
         except (EOFError, OSError):
             if not self._interrupt.asked:
                 raise FleetError("a generator process died") from None
         finally:
-            for ship in ships:
-                ship.end()
-        self._recorder.gauges(ship.gauge for ship in ships if ship.gauge)
+            for child in children:
+                child.end()
+        self._recorder.gauges(child.gauge for child in children if child.gauge)
 
-    def _listen(self, ships: list[_Ship]) -> None:
+    def _listen(self, children: list[_Child]) -> None:
         told = False
-        while under_way := [ship for ship in ships if not ship.gauge]:
-            ready = wait([ship.reports for ship in under_way], BEAT)
-            for ship in under_way:
-                if ship.reports in ready:
-                    self._take(ship, ship.reports.recv())
+        while under_way := [child for child in children if not child.gauge]:
+            ready = wait([child.reports for child in under_way], BEAT)
+            for child in under_way:
+                if child.reports in ready:
+                    self._take(child, child.reports.recv())
             if self._interrupt.asked and not told:
                 told = True
-                for ship in under_way:
-                    if not ship.gauge:
-                        ship.orders.send(STOP)
+                for child in under_way:
+                    if not child.gauge:
+                        child.orders.send(STOP)
 
-    def _take(self, ship: _Ship, message: Any) -> None:
+    def _take(self, child: _Child, message: Any) -> None:
         if isinstance(message, bytes):
             self._recorder.samples(message)
         elif isinstance(message, Gauge):
-            ship.gauge = message
+            child.gauge = message
         else:
-            self._progress(message - ship.sent)
-            ship.sent = message
+            self._progress(message - child.sent)
+            child.sent = message
 
 
-class _Ship:
+class _Child:
     """One generator process, seen from the parent."""
 
     def __init__(self, order: Order) -> None:
@@ -100,7 +100,8 @@ class _Ship:
         self.sent = 0
         self.reports, reporting = context.Pipe(duplex=False)
         ordered, self.orders = context.Pipe(duplex=False)
-        self._process = context.Process(target=sail, args=(order, ordered, reporting), daemon=True)
+        told = (order, ordered, reporting)
+        self._process = context.Process(target=generate, args=told, daemon=True)
         self._process.start()
         ordered.close()
         reporting.close()  # so that its death is the end of the pipe
@@ -119,16 +120,16 @@ class _Ship:
             self._process.join()
 
 
-def sail(order: Order, orders: Pipe, reports: Pipe) -> None:
+def generate(order: Order, orders: Pipe, reports: Pipe) -> None:
     """The life of a generator process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     gc.freeze()
     gc.disable()  # a collection would be a pause that looks like the server's
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
-        uvloop.run(_sail(order, orders, reports))
+        uvloop.run(_generate(order, orders, reports))
 
 
-async def _sail(order: Order, orders: Pipe, reports: Pipe) -> None:
+async def _generate(order: Order, orders: Pipe, reports: Pipe) -> None:
     generator = Generator(order)
     await generator.prepare()
     reports.send("ready")

@@ -32,8 +32,8 @@ import orjson
 import psutil
 from tqdm import tqdm
 
-from bench.micro.barrage import Asking, Barrage, BarrageError, Volley, barrage
 from bench.micro.hello import greeting
+from bench.micro.sender import Request, Sender, SendError, Sent, sender
 from bench.rig.command import concluded, measuring
 from bench.rig.process_clock import cpu_seconds
 from bench.rig.random_checkpoint import write
@@ -83,26 +83,26 @@ class System:
     name: str
     url: str
     pid: int
-    asking: Asking
+    request: Request
     tier: str = ""  # where every answer must come from
     micros: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)  # of "hello GET", right before each slice
     rates: list[float] = field(default_factory=list)
     hits: list[float] = field(default_factory=list)
 
-    def fire(self, way: Barrage, seconds: float) -> Volley:
+    def send(self, way: Sender, seconds: float) -> Sent:
         """Send, and name who failed."""
         try:
-            return way.fire(self.url, self.asking, seconds)
-        except BarrageError as error:
-            raise BarrageError(f"{self.name}: {error}") from None
+            return way.send(self.url, self.request, seconds)
+        except SendError as error:
+            raise SendError(f"{self.name}: {error}") from None
 
     @property
     def times(self) -> float:
         """How many times as dear as "hello GET" beside it."""
         return ratio(self.micros, self.beside)
 
-    def measure(self, way: Barrage, seconds: float, beside: System) -> None:
+    def measure(self, way: Sender, seconds: float, beside: System) -> None:
         """A slice of that one, then one of its own."""
         self.beside.append(beside.slice(way, seconds / 2)[0])
         before = lookups(self.url, self.tier)
@@ -112,12 +112,12 @@ class System:
         if self.tier:
             self.hits.append(share(before, lookups(self.url, self.tier)))
 
-    def slice(self, way: Barrage, seconds: float) -> tuple[float, float]:
+    def slice(self, way: Sender, seconds: float) -> tuple[float, float]:
         """Microseconds of CPU time for a request, and requests a second."""
         used = cpu_seconds(self.pid)
-        volley = self.fire(way, seconds)
-        micros = (cpu_seconds(self.pid) - used) / volley.requests * 1e6
-        return micros, volley.requests / volley.seconds
+        sent = self.send(way, seconds)
+        micros = (cpu_seconds(self.pid) - used) / sent.requests * 1e6
+        return micros, sent.requests / sent.seconds
 
 
 def lookups(url: str, tier: str) -> dict[str, float]:
@@ -155,8 +155,8 @@ def systems(dim: int) -> Iterator[list[System]]:
         flags += ["--memory-cache-mb", "0", *PATIENT]
         shared = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
         found = [
-            System(BASE, *hello, Asking("/")),
-            System("hello POST", *hello, Asking("/", singles("base64"))),
+            System(BASE, *hello, Request("/")),
+            System("hello POST", *hello, Request("/", singles("base64"))),
             *_warm(answers, "answer", ("base64", "JSON floats"), "l1", "hit-l1"),
             *_warm(memory, "memory", FORMS, "l1", "hit-l1"),
             *_warm(shared, "Redis", MANY_FORMS, "redis", "hit-l2"),
@@ -169,8 +169,8 @@ def systems(dim: int) -> Iterator[list[System]]:
         yield found
 
 
-def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Asking:
-    return Asking("/v1/embeddings", bodies, accept)
+def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Request:
+    return Request("/v1/embeddings", bodies, accept)
 
 
 FORMS = {
@@ -187,28 +187,28 @@ def _warm(
     server: ServerProcess, name: str, forms: Iterable[str], tier: str, state: str
 ) -> list[System]:
     """A system for each form, once all its texts are answered from where they shall be."""
-    askings = {f"{name} {form}": FORMS[form]() for form in forms}
+    requests = {f"{name} {form}": FORMS[form]() for form in forms}
     with httpx.Client(base_url=server.url, timeout=120) as client:
         client.get("/livez")
         pid = answering(server)
-        for asking in askings.values():
-            _heat(client, asking, state)
-    return [System(name, server.url, pid, one, tier) for name, one in askings.items()]
+        for request in requests.values():
+            _heat(client, request, state)
+    return [System(name, server.url, pid, one, tier) for name, one in requests.items()]
 
 
-def _heat(client: httpx.Client, asking: Asking, state: str) -> None:
+def _heat(client: httpx.Client, request: Request, state: str) -> None:
     """Writes to Redis come a moment later, so those that missed are asked again."""
-    cold: Sequence[bytes] = asking.bodies
+    cold: Sequence[bytes] = request.bodies
     ends = time.monotonic() + 300
     while cold:
         if time.monotonic() > ends:
-            raise BarrageError(f"{len(cold)} requests never became {state}")
-        cold = [body for body in cold if not _hits(client, asking, body, state)]
+            raise SendError(f"{len(cold)} requests never became {state}")
+        cold = [body for body in cold if not _hits(client, request, body, state)]
 
 
-def _hits(client: httpx.Client, asking: Asking, body: bytes, state: str) -> bool:
-    headers = {"content-type": "application/json", "accept": asking.accept}
-    answer = client.post(asking.path, content=body, headers=headers)
+def _hits(client: httpx.Client, request: Request, body: bytes, state: str) -> bool:
+    headers = {"content-type": "application/json", "accept": request.accept}
+    answer = client.post(request.path, content=body, headers=headers)
     answer.raise_for_status()
     return set(answer.headers["x-cache"].split(",")) == {state}
 
@@ -265,22 +265,22 @@ class Comparison:
         }
 
 
-def compare(dim: int, way: Barrage, rounds: int, seconds: float) -> Comparison:
+def compare(dim: int, way: Sender, rounds: int, seconds: float) -> Comparison:
     """Measure one dimension.
 
     Raises:
-        BarrageError: requests failed, or were no hits.
+        SendError: requests failed, or were no hits.
     """
     with systems(dim) as all_of_them:
         for one in all_of_them:  # a slice each that is thrown away: caches of the processor, pools
-            one.fire(way, min(1.0, seconds))
+            one.send(way, min(1.0, seconds))
         greeting = all_of_them[0]
         turns = [one for _ in range(rounds) for one in all_of_them]
         for one in tqdm(turns, desc=f"{dim} numbers", unit="slice", leave=False, disable=None):
             one.measure(way, seconds, greeting)
     for one in all_of_them:
         if one.hits and min(one.hits) < LEAST_HITS:
-            raise BarrageError(f"{one.name}: {min(one.hits):.2f} % hits")
+            raise SendError(f"{one.name}: {min(one.hits):.2f} % hits")
     return Comparison(dim, all_of_them)
 
 
@@ -289,10 +289,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS, metavar="N")
     parser.add_argument("--concurrency", type=int, default=32, help="kept connections")
     options = parser.parse_args(arguments)
-    way = barrage(options.concurrency)
+    way = sender(options.concurrency)
     try:
         done = [compare(dim, way, options.rounds, options.seconds) for dim in options.dims]
-    except (BarrageError, httpx.HTTPError, RuntimeError) as error:
+    except (SendError, httpx.HTTPError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     targets = [target for one in done for target in one.targets()]

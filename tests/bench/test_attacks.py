@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from bench.faults import hostile
-from bench.faults.attacks import FRONT_MB, Beside, Target, judge
-from bench.faults.neighbourhood import MAKERS, faults, neighbours
+from bench.faults.attacks import HTTP_MB, Beside, Target, judge
+from bench.faults.fuzz import MAKERS, faults, inputs
 from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.tally import Tally
@@ -67,7 +67,7 @@ def test_hostile_bodies_are_what_they_say() -> None:
 
 def test_the_neighbours_are_the_same_for_the_same_seed() -> None:
     """A failure can be played again, and there are many of each kind."""
-    first, again = list(neighbours(20)), list(neighbours(20))
+    first, again = list(inputs(20)), list(inputs(20))
     assert first == again
     for maker in MAKERS:
         mine = {wire for kind, wire in first if kind == maker.__name__}
@@ -137,7 +137,7 @@ def seen(front: float = 200.0, worker: float = 200.0, **changes: object) -> Seen
 @pytest.mark.parametrize(
     "bad",
     [
-        seen(front=FRONT_MB + 101),
+        seen(front=HTTP_MB + 101),
         seen(worker=801.0),
         seen(shared=[0.0, 2000.0, 0.0]),
         seen(longest=0.3),

@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 import pytest
 
-from bench.micro.barrage import Asking
 from bench.micro.hits import (
     BASE,
     BATCHES,
@@ -22,6 +21,7 @@ from bench.micro.hits import (
     share,
     singles,
 )  # fmt: skip
+from bench.micro.sender import Request
 
 NAMES = [BASE, "hello POST", *LIMITS]
 
@@ -31,7 +31,7 @@ def test_costs_are_compared_slice_by_slice_and_with_the_limits() -> None:
     costs = [20.0 + 10 * n for n in range(len(NAMES))]
     beside: dict[str, Any] = {"beside": [20.0, 40.0], "rates": [9.0, 8.0]}
     systems = [
-        System(name, "", 0, Asking("/"), micros=[cost, 2 * cost], **beside)
+        System(name, "", 0, Request("/"), micros=[cost, 2 * cost], **beside)
         for name, cost in zip(NAMES, costs, strict=True)
     ]
     assert [one.times for one in systems] == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]

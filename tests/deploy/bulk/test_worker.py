@@ -21,8 +21,8 @@ from deploy.bulk.task import Report, Task, open_checkpoint
 from deploy.bulk.vector_file import fingerprint_of
 from deploy.bulk.worker import Worker
 from litapi.checkpoint import DEMO, CheckpointError
-from litapi.model.encoder import TextEncoder
 from litapi.messages import Kind
+from litapi.model.encoder import TextEncoder
 from litapi.model.tokens import Tokenizer
 from litapi.serving import Service, seal
 from litapi.settings import Settings

@@ -175,7 +175,7 @@ def _code(body: bytes) -> str | None:
         return None
 
 
-async def nonsense(stage: Stage, finding: Finding) -> None:
+async def bad_traffic(stage: Stage, finding: Finding) -> None:
     """One bad request for each good one."""
     server = await stage.common()
     verdicts = Verdicts()

@@ -25,7 +25,7 @@ SLOW = [f"siglit-test: slow {n}" for n in range(4)]  # they hold the worker up f
 GATHERED_WITHIN = 3.0  # seconds; less than that
 
 
-async def departures(stage: Stage, finding: Finding) -> None:
+async def disconnects(stage: Stage, finding: Finding) -> None:
     """Half of the clients leave; nothing of theirs stays, and the others get their answers."""
     server = await stage.common()
     async with (

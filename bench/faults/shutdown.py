@@ -20,7 +20,7 @@ GRACE = 30.0  # seconds, the default of --drain-timeout
 BY_SIGTERM = 128 + signal.SIGTERM
 
 
-async def ended(stage: Stage, finding: Finding) -> None:
+async def shut_down(stage: Stage, finding: Finding) -> None:
     """Once with patience, once without."""
     server = await stage.spent(*SMALL_QUEUE)
     known = births(server.family())

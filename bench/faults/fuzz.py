@@ -23,10 +23,10 @@ from typing import Any
 from PIL import Image
 
 from bench.faults.attacks import DECODING, GOOD_WITHIN, beside, judge
-from bench.faults.dawdler import dialled
 from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
 from bench.faults.question import IMAGE, OPENAI, TEXT, drawn_picture
 from bench.faults.row import Finding
+from bench.faults.slow_clients import dialled
 from bench.faults.stage import Stage
 from bench.faults.traffic import PATIENCE
 
@@ -220,7 +220,7 @@ MAKERS: tuple[Callable[[Random], bytes], ...] = (
 )  # fmt: skip
 
 
-def neighbours(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
+def inputs(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
     """So many of each kind, as (kind, bytes on the wire); the same ones for the same seed."""
     rng = Random(seed)
     for _ in range(many):
@@ -259,12 +259,12 @@ def faults(heard: bytes) -> list[str]:
     return wrong + bare if found else ["no answer"]
 
 
-async def neighbourhood(stage: Stage, finding: Finding) -> None:
+async def fuzz(stage: Stage, finding: Finding) -> None:
     """Seeded inputs of every attack's kind: each is answered with a 2xx or a 4xx, in time."""
     wrong: Counter[str] = Counter()
     counted: Counter[str] = Counter()
     slowest: dict[str, float] = {}
-    left = neighbours(stage.of(840, 60))
+    left = inputs(stage.of(840, 60))
 
     async def client(url: str) -> None:
         for kind, wire in left:

@@ -25,12 +25,12 @@ SCRIPT = Path(__file__).parent.parent / "wrk" / "bodies.lua"
 PATIENCE = 30.0
 
 
-class BarrageError(Exception):
+class SendError(Exception):
     """Not every request was answered well; the figures would be of something else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class Request:
     """Requests that differ in their bodies only; they are sent in turn."""
 
     path: str
@@ -53,7 +53,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Volley:
+class Sent:
     """What came of it."""
 
     requests: int
@@ -67,23 +67,24 @@ class Wrk:
     connections: int
     name: str = "wrk"
 
-    def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
-        """Send for that long. Raises BarrageError where an answer is missing or no success."""
+    def send(self, url: str, request: Request, seconds: float) -> Sent:
+        """Send for that long. Raises SendError where an answer is missing or no success."""
         with tempfile.NamedTemporaryFile() as file:
-            file.write(b"".join(body + b"\n" for body in asking.bodies))
+            file.write(b"".join(body + b"\n" for body in request.bodies))
             file.flush()
             how = ["--threads", "1", "--connections", str(self.connections)]
             how += ["--duration", f"{max(1, round(seconds))}s", "--timeout", f"{PATIENCE:.0f}s"]
-            what = ["--script", str(SCRIPT), url, "--", asking.method, asking.path, asking.accept]
+            what = ["--script", str(SCRIPT), url, "--"]
+            what += [request.method, request.path, request.accept]
             done = subprocess.run(
                 ["wrk", *how, *what, file.name], capture_output=True, text=True, timeout=120
             )
         if done.returncode:
-            raise BarrageError(f"wrk: {done.stderr.strip()}")
+            raise SendError(f"wrk: {done.stderr.strip()}")
         said = orjson.loads(done.stdout.splitlines()[-1])
         if said["failed"] or not said["requests"]:
-            raise BarrageError(f"{said['failed']} of {said['requests']} requests failed")
-        return Volley(said["requests"], said["seconds"])
+            raise SendError(f"{said['failed']} of {said['requests']} requests failed")
+        return Sent(said["requests"], said["seconds"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +94,23 @@ class Own:
     connections: int
     name: str = "bench.load.connection"
 
-    def fire(self, url: str, asking: Asking, seconds: float) -> Volley:
+    def send(self, url: str, request: Request, seconds: float) -> Sent:
         """As by wrk."""
         try:
-            return asyncio.run(self._fire(Address.of(url), asking, seconds))
+            return asyncio.run(self._fire(Address.of(url), request, seconds))
         except Fault as fault:
-            raise BarrageError(str(fault)) from None
+            raise SendError(str(fault)) from None
 
-    async def _fire(self, address: Address, asking: Asking, seconds: float) -> Volley:
+    async def _fire(self, address: Address, request: Request, seconds: float) -> Sent:
         made = [await Connection.to(address, PATIENCE) for _ in range(self.connections)]
-        requests = asking.raw(f"{address.host}:{address.port}")
+        requests = request.raw(f"{address.host}:{address.port}")
         began = time.monotonic()
         ends = began + seconds
         counts = await asyncio.gather(*(_keep_asking(one, requests, ends) for one in made))
         took = time.monotonic() - began
         for one in made:
             one.close()
-        return Volley(sum(counts), took)
+        return Sent(sum(counts), took)
 
 
 async def _keep_asking(connection: Connection, requests: Iterator[bytes], ends: float) -> int:
@@ -117,14 +118,14 @@ async def _keep_asking(connection: Connection, requests: Iterator[bytes], ends: 
     while time.monotonic() < ends:
         reply = await connection.ask(next(requests), PATIENCE)
         if reply.status != 200:
-            raise BarrageError(f"status {reply.status}")
+            raise SendError(f"status {reply.status}")
         count += 1
     return count
 
 
-Barrage = Wrk | Own
+Sender = Wrk | Own
 
 
-def barrage(connections: int) -> Barrage:
+def sender(connections: int) -> Sender:
     """The better of the two that this machine has."""
     return Wrk(connections) if shutil.which("wrk") else Own(connections)

@@ -136,7 +136,7 @@ FLOODS: dict[str, tuple[Callable[[], AsyncIterator[bytes]], int]] = {
 }
 
 
-async def dawdlers(stage: Stage, finding: Finding) -> None:
+async def slow_clients(stage: Stage, finding: Finding) -> None:
     """Connections that waste the server's time are told so and closed; good clients go on."""
     server = await stage.common()
     async with await stage.traffic(server, fresh=0.1) as traffic:

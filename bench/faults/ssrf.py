@@ -50,7 +50,7 @@ def bodies(url: str) -> list[tuple[str, bytes]]:
     return [(path, json.dumps(body).encode()) for path, body in asked]
 
 
-async def inside(stage: Stage, finding: Finding) -> None:
+async def ssrf(stage: Stage, finding: Finding) -> None:
     """Every URL in every way of asking."""
     server, listener = await stage.common(), Listener()
     urls = [*(f"http://{host}/image" for host in FORBIDDEN_HOSTS), *INVALID_URLS]
