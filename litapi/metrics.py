@@ -1,8 +1,8 @@
 """Prometheus, across processes.
 
-`lay` chooses an empty folder before prometheus_client is first imported; every process then writes
-its own memory-mapped file there, and `/metrics` adds them up. On the hot path things are noted in
-plain Python and passed on twice a second, and before this process answers `/metrics`.
+`lay` makes an empty folder before prometheus_client is first imported; each process writes
+memory-mapped files of its own there, and `/metrics` adds them up. Counts of the hot path are kept
+in plain Python, and are passed on twice a second and before this process answers `/metrics`.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ log = logging.getLogger("siglit.metrics")
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "siglit-metrics-"
-_NO_ROOM = "no-room"  # an empty file that stands there once a process had no room for its own
+_NO_ROOM = "no-room"  # an empty file, made once a process had no room for its own
 LONGEST = 107 - len("/siglit-metrics-xxxxxxxx/listener-xxxxxxxx")  # bytes, of a socket's path
 _YOUNG = 60.0  # seconds in which a folder's owner may not have locked it yet
-_locks: list[int] = []  # held, by descriptor, as long as this process and its forks live
-_told: list[bool] = []  # one, once this process has said so
+_locks: list[int] = []  # descriptors, held as long as this process and its forks live
+_told: list[bool] = []  # not empty once this process has logged that it has no room
 
 
 def lay() -> Path:
     """Make the folder that the processes of this server share; call before anything else here.
 
-    It is the temporary folder of multiprocessing too, and is cleared up by the next start where
-    this server is killed.
+    It is also multiprocessing's temporary folder. If this server is killed, the next start of any
+    server removes it.
 
     Raises:
         OSError: no temporary folder can be written to, or its path is too long for sockets.
@@ -67,7 +67,7 @@ def lay() -> Path:
 
 
 def sweep(temporary: Path) -> None:
-    """Remove the folders of servers that were killed: nobody holds their locks any more."""
+    """Remove the folders of servers that were killed: their locks are free."""
     for folder in temporary.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             facts = folder.lstat()
@@ -86,11 +86,11 @@ def _remove_unheld(folder: Path) -> None:
 
 
 def _allocate_for_real() -> None:
-    """Let prometheus_client's files have their space before they are written to.
+    """Allocate prometheus_client's files on disk before they are written to.
 
-    It maps sparse files into memory, and the first write to a page for which the file system has no
-    room any more ends the process by SIGBUS. A process that gets no room keeps its numbers in
-    memory of its own: they are missing in `/metrics`, and all else goes on.
+    It maps sparse files into memory, and where the file system is full the first write to a page
+    kills the process by SIGBUS. A process that gets no room keeps its numbers in memory: they are
+    missing in `/metrics`, and everything else works.
     """
     from prometheus_client import mmap_dict
 
@@ -127,7 +127,7 @@ class _Backing:
         if self._descriptor >= 0:
             os.pwrite(memory, os.pread(self._descriptor, size, 0), 0)
             if os.fstat(self._descriptor).st_size == 0:
-                os.unlink(path)  # nobody could read it; one that only did not grow stays as it is
+                os.unlink(path)  # empty and unreadable; a file that only failed to grow stays
             self.close()
         self._descriptor = memory
         _say_once(Path(path).parent, error)
@@ -137,12 +137,12 @@ class _Backing:
 
 
 def _say_once(folder: Path, error: OSError) -> None:
-    """By the first process of this server that has no room."""
+    """Log it in the first process of this server that has no room."""
     try:
         os.close(os.open(folder / _NO_ROOM, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
-    except OSError:  # no room for that either: once by each process, then
+    except OSError:  # no room for that file either: each process logs it once
         if _told:
             return
     _told.append(True)
@@ -153,7 +153,7 @@ def _say_once(folder: Path, error: OSError) -> None:
 
 
 def lacks_room() -> bool:
-    """Whether a process of this server keeps its metrics to itself for want of room."""
+    """Whether metrics of some process of this server are missing, for lack of room."""
     return bool(_told) or (Path(os.environ.get(_VARIABLE, "/nowhere")) / _NO_ROOM).exists()
 
 
@@ -167,7 +167,7 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
 
 @memoise
 def _gauge(name: str, text: str, *labels: str, mode: Mode = "livesum") -> Gauge:
-    """`mode` says how the values of several processes are made one."""
+    """`mode` says how the values of several processes are combined."""
     from prometheus_client import Gauge
 
     _allocate_for_real()
@@ -186,9 +186,8 @@ class Metrics:
     """What one HTTP process counts. Also the cache's `Watcher`.
 
     prometheus_client takes a lock, asks for the process id and writes to the shared file six times
-    for one cache hit, which is a tenth of what a hit costs. So what happens for every request is
-    noted, which costs next to nothing, and passed on by `tell`; a process that is killed loses what
-    it has not told.
+    for one cache hit, a tenth of a hit's cost. So what every request counts is collected here and
+    passed on by `tell`; a process that is killed loses the last half second of it.
     """
 
     def __init__(self) -> None:
@@ -197,7 +196,7 @@ class Metrics:
         self._trips: defaultdict[str, list[float]] = defaultdict(list)
         self._jobs: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
         self._held: dict[str, int] = {}
-        self.evicted(0)  # what has no labels is shown from the start
+        self.evicted(0)  # a metric without labels is exposed from the start
         self.breaker("closed")
         self.queue(0)
         self.dropped(0)
@@ -264,7 +263,7 @@ class Metrics:
     # -- passing on ----------------------------------------------------------------------------
 
     def tell(self) -> None:
-        """Pass on what was noted."""
+        """Pass on what was collected."""
         requests = _counter("siglit_requests", "Answers by route and status", "route", "status")
         answers = _histogram("siglit_request_seconds", "Request to answer", "route")
         for (route, status), seconds in self._answers.items():
@@ -287,7 +286,7 @@ class Metrics:
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """As `observe` for each, with one write to each bucket that got something."""
+    """As `observe` for each value, with one write for each bucket."""
     places = Tally(bisect_left(histogram._upper_bounds, value) for value in values)
     for place, count in places.items():
         histogram._buckets[place].inc(count)
@@ -295,7 +294,7 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
 
 
 class BatchMetrics:
-    """What a worker knows: how full its batches are."""
+    """How full a worker's batches are."""
 
     def __init__(self, kind: str) -> None:
         items = _histogram("siglit_batch_items", "Items in a batch", "kind", buckets=SIZES)
@@ -315,12 +314,12 @@ def connection_refused(code: str) -> None:
 
 
 def wrong_key() -> None:
-    """A request came with a key that is none of ours."""
+    """A request came with an unknown API key."""
     _counter("siglit_wrong_keys", "Requests with a key that is none of the server's").inc()
 
 
 def held(what: str, size: int, bound: int) -> None:
-    """Clients make this process hold `size` bytes of `what`, and at most `bound`."""
+    """This process holds `size` bytes of `what` for clients, of at most `bound`."""
     sizes = _gauge("siglit_held_bytes", "Bytes that clients make the server hold", "what")
     most = "The most of them before clients are refused"
     sizes.labels(what).set(size)
@@ -328,7 +327,7 @@ def held(what: str, size: int, bound: int) -> None:
 
 
 class ProcessMetrics:
-    """What the main process knows: its children's CPU and memory, restarts, and the GPUs."""
+    """What the main process measures: its children's CPU and memory, restarts, and the GPUs."""
 
     def __init__(self) -> None:
         import psutil
@@ -366,7 +365,7 @@ class ProcessMetrics:
 
 
 class Gpus:
-    """NVIDIA's own counters, where there is a driver."""
+    """NVIDIA's counters, where there is a driver."""
 
     def __init__(self) -> None:
         import pynvml
@@ -401,7 +400,7 @@ def exposition() -> bytes:
 
 
 def forget(pid: int) -> None:
-    """Take the live gauges of an ended process out of the sums."""
+    """Remove the live gauges of an ended process from the sums."""
     from prometheus_client.multiprocess import mark_process_dead
 
     if os.environ.get(_VARIABLE):

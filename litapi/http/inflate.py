@@ -1,4 +1,4 @@
-"""Bodies that were compressed for their way: gzip and deflate (RFC 9110, 8.4), in bounded steps."""
+"""Compressed request bodies: gzip and deflate (RFC 9110, 8.4), decompressed in bounded steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from litapi.errors import MediaTypeUnsupported, RequestInvalid
 
 STEP = 1 << 20  # bytes that come out at once: some milliseconds
-MOST_MEMBERS = 1000  # of a gzip body; each costs time, and need not bring a byte
+MOST_MEMBERS = 1000  # of a gzip body: each costs time, even an empty one
 GZIP, ZLIB, RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 CODINGS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
@@ -29,7 +29,7 @@ class Inflate:
             )
         self._wbits = CODINGS[codings[0]]
         self._inner = zlib.decompressobj(self._wbits)
-        self._first = b""  # bytes that wait for another, to tell the two forms of deflate
+        self._first = b""  # at least two bytes are needed to tell the two forms of deflate
         self._members = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
@@ -60,7 +60,7 @@ class Inflate:
             raise _wrong()
 
     def _begin(self, piece: bytes) -> None:
-        """Many clients mean deflate without zlib's two bytes before it."""
+        """Many clients send deflate without zlib's header of two bytes."""
         self._members = 1
         plain = piece[0] & 15 == zlib.DEFLATED and int.from_bytes(piece[:2], "big") % 31 == 0
         if self._wbits == ZLIB and not plain:

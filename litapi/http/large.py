@@ -1,13 +1,13 @@
 """Large JSON bodies, read within bounds and in turns.
 
-A parser makes objects of a body in one go: of 64 MB of brackets it makes gigabytes, and of an image
-in base64 a second copy, while no other request is answered. So a large body is skimmed first, slice
-by slice. Brackets, commas and colons outside of strings are counted, and what no form can need is
-refused before an object is made. Long strings are taken out and a token stands for each; the little
-that is left is parsed. A long string that may be a text is put back; of a longer one the token
-stays, and its bytes are read piece by piece where an image is expected.
+A JSON parser blocks the event loop until it is done; it turns 64 MB of brackets into gigabytes of
+objects, and copies an image in base64. So a large body is skimmed first, slice by slice. Brackets,
+commas and colons outside strings are counted, and more than any form can need is refused before
+objects are made. Each long string is replaced by a token, and the small rest is parsed. A long
+string that may be a text is put back; a longer one stays a token, and its bytes are read piece by
+piece where an image is expected.
 
-A token cannot be guessed, so no string of a client's own is taken for one.
+A token is random, so a client's own string is never mistaken for one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import orjson
 from litapi.errors import BodyTooLarge, JsonInvalid, TooManyItems
 from litapi.http.pace import Pace
 
-LONG = 512  # bytes of a string from which on it is taken out
+LONG = 512  # bytes from which a string is replaced by a token
 SLICE = 64 << 10  # bytes that are skimmed in one step
 PIECE = 128 << 10  # bytes of a long string that are read in one step
-HEAD = 64  # characters of a long string at the beginning of its token
+HEAD = 64  # characters of a long string that begin its token
 TOKEN = HEAD + 24  # characters of a token
 DEPTH = 5  # a body, its list, a part of it, the object in that, a string in that
 QUOTE, BACKSLASH = b'"'[0], b"\\"[0]
@@ -52,17 +52,17 @@ _WHOLE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a large body may hold beside its long strings."""
+    """What a large body may contain beside its long strings."""
 
     structure: int  # brackets, commas and colons
-    strings: int  # that are taken out
-    rest: int  # bytes of all others
+    strings: int  # long ones
+    rest: int  # bytes outside them
     text: int  # bytes of the longest string that may be a text
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LongString:
-    """A string that is too long for any text, as it stands in a body between its quotes."""
+    """A string too long for any text: its bytes in the body, without the quotes."""
 
     token: str
     body: bytes = field(repr=False)
@@ -70,7 +70,7 @@ class LongString:
     end: int
 
     def pieces(self) -> Iterator[bytes]:
-        """What it says, in UTF-8, piece by piece. Raises JsonInvalid where it is no JSON."""
+        """Its value in UTF-8, piece by piece. Raises JsonInvalid where it is not valid JSON."""
         at = self.start
         while at < self.end:
             stop = self._cut(at)
@@ -78,7 +78,7 @@ class LongString:
             at = stop
 
     def _cut(self, at: int) -> int:
-        """A place near `at + PIECE` that is inside of no escape and no character."""
+        """An offset near `at + PIECE` that splits no escape and no character."""
         stop = at + PIECE
         if stop >= self.end:
             return self.end
@@ -95,22 +95,22 @@ class Skim:
     """Where the strings of a JSON text begin and end, found slice by slice."""
 
     def __init__(self, body: bytes, bounds: Bounds, shortest: int) -> None:
-        self.long: list[tuple[int, int]] = []  # the places between the quotes of long strings
+        self.long: list[tuple[int, int]] = []  # start and end of each long string
         self._body = body
         self._bounds = bounds
         self._shortest = shortest
         self._structure = 0
         self._taken = 0  # bytes of long strings
-        self._opened = -1  # the place of the quote of the string that is open
-        self._backslashes = 0  # at the end of the slice before
+        self._opened = -1  # offset of the quote of a string that is open
+        self._backslashes = 0  # at the end of the previous slice
 
     def take(self, at: int) -> None:
         """Skim one slice.
 
         Raises:
-            JsonInvalid: there is a NUL in it, which no JSON holds and nearly every image does.
+            JsonInvalid: it contains a NUL: no JSON does, and nearly every image.
             TooManyItems: the body has more values than any form.
-            BodyTooLarge: more is left beside the long strings than any form needs.
+            BodyTooLarge: more bytes are outside long strings than any form needs.
         """
         end = min(at + SLICE, len(self._body))
         if self._body.find(b"\0", at, end) >= 0:
@@ -127,11 +127,11 @@ class Skim:
 
     @property
     def open(self) -> bool:
-        """Whether a string has begun and not ended."""
+        """Whether a string has begun and not ended yet."""
         return self._opened >= 0
 
     def _quotes(self, octets: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
-        """The places of the quotes that no backslash escapes."""
+        """The offsets of quotes that are not escaped."""
         quotes = np.flatnonzero(octets == QUOTE)
         slashes = octets == BACKSLASH
         before, self._backslashes = self._backslashes, 0
@@ -169,10 +169,10 @@ class Skim:
 
 
 async def read(body: bytes, bounds: Bounds, shortest: int = LONG) -> tuple[Any, list[LongString]]:
-    """What a JSON body says, and the strings of which it has only the tokens.
+    """The content of a JSON body, and the long strings that stand in it as tokens.
 
-    Of strings of `shortest` bytes and more each is read by itself. With 0, a lone surrogate spoils
-    no more than its own string, which keeps it.
+    Strings of `shortest` bytes and more are read one by one. With 0 that is each string, so that a
+    lone surrogate makes none but its own string invalid.
 
     Raises:
         JsonInvalid: the body is no JSON.
@@ -199,7 +199,7 @@ async def read(body: bytes, bounds: Bounds, shortest: int = LONG) -> tuple[Any, 
             texts[one.token] = _string(body[one.start - 1 : one.end + 1])
             continue
         longer.append(one)
-        for _ in one.pieces():  # each is looked at, though nobody may ask for it
+        for _ in one.pieces():  # validates it, though it may never be used
             await pace.rest()
     return (_put_back(content, texts, DEPTH) if texts else content), longer
 
@@ -207,7 +207,7 @@ async def read(body: bytes, bounds: Bounds, shortest: int = LONG) -> tuple[Any, 
 async def _taken_out(
     body: bytes, at: int, places: list[tuple[int, int]]
 ) -> tuple[bytes, list[LongString]]:
-    """The body from `at` on with tokens in place of long strings, and these."""
+    """The body from `at` on with tokens in place of long strings, and those strings."""
     pace, secret = Pace(), secrets.token_hex(8)
     found: list[LongString] = []
     parts: list[bytes] = []
@@ -222,7 +222,7 @@ async def _taken_out(
 
 
 def _string(quoted: bytes) -> str:
-    """A string with its quotes; a lone surrogate, which no text may have, is left in it."""
+    """The value of a string with its quotes; a lone surrogate stays, and is refused later."""
     try:
         said: str = orjson.loads(quoted)
     except orjson.JSONDecodeError:
