@@ -161,9 +161,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reader")
 
 
-def environment() -> dict[str, str]:
-    """With this Python first and the repository importable."""
-    return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+def output_of(folder: Path, *command: str) -> str:
+    """What a command prints that goes well, with this Python and the repository importable."""
+    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def comparable(text: str) -> tuple[list[float], str]:
@@ -189,17 +194,7 @@ def test_a_command_prints_what_the_page_says(
 ) -> None:
     """Against a server with the demo checkpoint in float32, as the page says."""
     command = step.command.replace("localhost:8080", server.url.removeprefix("http://"))
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert_as_printed(done.stdout.strip(), step.printed)
+    assert_as_printed(output_of(folder, "bash", "-c", command).strip(), step.printed)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
@@ -207,17 +202,9 @@ def test_a_snippet_prints_what_its_comments_say(
     server: ServerProcess, folder: Path, snippet: str
 ) -> None:
     """`print(…)  # 96` prints 96."""
-    done = subprocess.run(
-        [sys.executable, "-c", snippet.replace("http://localhost:8080", server.url)],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", snippet, re.M)
+    code = snippet.replace("http://localhost:8080", server.url)
+    said = output_of(folder, sys.executable, "-c", code)
+    assert said.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", snippet, re.M)
 
 
 def test_the_pages_have_commands_that_are_run() -> None:

@@ -145,15 +145,9 @@ async def _hung_up(request: web.Request) -> web.Response:
 @pytest.mark.parametrize(
     ("handler", "answered", "refused", "lost", "wrong"),
     [
-        (_right, 1, 0, 0, 0),
-        (_almost, 1, 0, 0, 1),
-        (_one_short, 1, 0, 0, 1),
-        (_not_a_number, 1, 0, 0, 1),
-        (_nothing_inside, 1, 0, 0, 1),
-        (_refused, 1, 0, 0, 1),
-        (_later, 0, 1, 0, 0),
-        (_later_some_day, 0, 0, 1, 0),
-        (_failed, 0, 0, 1, 0),
+        *((_right, 1, 0, 0, 0), (_almost, 1, 0, 0, 1), (_one_short, 1, 0, 0, 1)),
+        *((_not_a_number, 1, 0, 0, 1), (_nothing_inside, 1, 0, 0, 1), (_refused, 1, 0, 0, 1)),
+        *((_later, 0, 1, 0, 0), (_later_some_day, 0, 0, 1, 0), (_failed, 0, 0, 1, 0)),
         (_hung_up, 0, 0, 1, 0),
     ],
 )

@@ -135,16 +135,6 @@ def test_as_many_texts_as_openai_takes_leave_others_their_turn(alone: ServerProc
     assert neighbour.peak < idle + ROOM
 
 
-def test_a_text_of_more_than_the_models_tokens_is_cut_and_told(alone: ServerProcess) -> None:
-    """8,193 characters and more, on the OpenAI route and on the service's own."""
-    text = "cat " * 3000
-    answer = httpx.post(f"{alone.url}/v1/embeddings", json={"input": ["cat", text]}, timeout=60)
-    assert [one.get("truncated") for one in answer.json()["data"]] == [None, True]
-    own = httpx.post(f"{alone.url}/embed_text", json={"text": text}, timeout=60).json()
-    assert own["truncated"] is True
-    assert own["embedding"] == answer.json()["data"][1]["embedding"]
-
-
 def test_no_request_nearby_ends_in_a_fault(alone: ServerProcess) -> None:
     """Seeded requests with several header lines, over real connections: 2xx or 4xx."""
     random = Random(17)

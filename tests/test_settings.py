@@ -138,14 +138,8 @@ def test_all_wrong_options_are_reported_together_by_the_name_they_were_given_und
 @pytest.mark.parametrize(
     "url",
     [
-        "http://cache:6379",
-        "cache:6379",
-        "redis://",
-        "redis://:s3cret@",
-        "redis://:s3cret@cache:port",
-        "redis://:s3cret@cache:99999",
-        "redis://[::1",
-        "unix://",
+        *("http://cache:6379", "cache:6379", "redis://", "redis://:s3cret@"),
+        *("redis://:s3cret@cache:port", "redis://:s3cret@cache:99999", "redis://[::1", "unix://"),
         "redis+unix:///run/s3cret",
     ],
 )
@@ -162,13 +156,9 @@ def test_a_redis_url_of_another_form_is_named_with_the_others_and_not_repeated(u
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://cache",
-        "rediss://user:word@cache:6380/2",
-        "unix:///run/redis.sock",
-        "unix://user:word@/run/redis.sock?db=1",
-        "redis+cluster://one:7000",
-        "rediss+cluster://one:7000?ssl_cert_reqs=none",
-        "redis://[::1]:6379",
+        *("redis://cache", "rediss://user:word@cache:6380/2", "unix:///run/redis.sock"),
+        *("unix://user:word@/run/redis.sock?db=1", "redis+cluster://one:7000"),
+        *("rediss+cluster://one:7000?ssl_cert_reqs=none", "redis://[::1]:6379"),
     ],
 )
 def test_a_redis_url_that_the_cache_can_read_is_taken(url: str) -> None:

@@ -184,16 +184,11 @@ def test_text_and_image_of_one_request_are_one_job_each(bench: Bench, towers: To
     assert sorted(towers.sent) == [("image", [b"x", b"y"]), ("text", ["a", "b", "c"])]
 
 
-def test_a_request_of_one_kind_leaves_the_other_tower_alone(bench: Bench, towers: Towers) -> None:
-    """No empty job is sent."""
+def test_no_empty_job_is_sent(bench: Bench, towers: Towers) -> None:
+    """A request of one kind leaves the other tower alone, and one of nothing both."""
     bench.embed(text("a"))
-    assert towers.sent == [("text", ["a"])]
-
-
-def test_a_request_of_nothing_asks_nobody(bench: Bench, towers: Towers) -> None:
-    """An empty list is an empty answer."""
     assert len(bench.embed().found) == 0
-    assert towers.sent == []
+    assert towers.sent == [("text", ["a"])]
 
 
 def test_a_half_known_request_sends_exactly_the_unknown_half(bench: Bench, towers: Towers) -> None:
@@ -204,17 +199,6 @@ def test_a_half_known_request_sends_exactly_the_unknown_half(bench: Bench, tower
     outcome = bench.embed(*items)
     assert sorted(towers.sent) == [("image", [b"y"]), ("text", ["b", "d"])]
     assert states(outcome) == ["hit-l1", "miss", "hit-l1", "miss", "hit-l1", "miss"]
-    assert right(outcome, items)
-
-
-def test_a_known_request_sends_nothing(bench: Bench, towers: Towers) -> None:
-    """A hit is answered without a worker."""
-    items = [text("a"), image(b"x")]
-    bench.embed(*items)
-    towers.take()
-    outcome = bench.embed(*items)
-    assert towers.sent == []
-    assert states(outcome) == ["hit-l1", "hit-l1"]
     assert right(outcome, items)
 
 
@@ -334,17 +318,9 @@ def test_patches_set_images_apart_and_leave_texts_together(bench: Bench, towers:
     assert towers.sent == [("image", [b"x"])]
     assert towers.jobs[0][1].max_num_patches == 64
     assert right(outcome, items, patches=64)
-    assert right(bench.embed(*items), items)
-
-
-def test_asking_for_the_default_patches_by_number_is_the_same_entry(
-    bench: Bench, towers: Towers
-) -> None:
-    """256 patches are 256, whether the request or the checkpoint said so."""
-    bench.embed(image(b"x"))
-    outcome = bench.embed(image(b"x"), demand=Demand(max_num_patches=256))
-    assert states(outcome) == ["hit-l1"]
-    assert len(towers.jobs) == 1
+    by_number = bench.embed(*items, demand=Demand(max_num_patches=256))  # the checkpoint's own
+    assert states(by_number) == ["hit-l1"] * 2
+    assert right(by_number, items)
 
 
 # -- refused items ---------------------------------------------------------------------------------
@@ -358,12 +334,8 @@ def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers
     assert outcome.faults == {1: empty}
     assert states(outcome) == ["miss", "bypass", "miss"]
     assert right(bench.embed(text("a"), text("b")), [text("a"), text("b")])
-
-
-def test_a_request_of_refused_items_only_asks_nobody(bench: Bench, towers: Towers) -> None:
-    """There is nothing to look up."""
     assert set(bench.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
-    assert towers.sent == []
+    assert len(towers.sent) == 1
 
 
 def test_an_item_that_a_worker_refused_harms_no_neighbour(bench: Bench, towers: Towers) -> None:
@@ -389,6 +361,9 @@ def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) 
         2: "image_too_many_pixels",
     }
     assert again.found.states[0] is State.HIT_L1
+    assert again.faults[0] is not again.faults[2]  # its place is written into each
+    towers.refuse.clear()
+    assert right(bench.embed(image(b"bad"), demand=FRESH), [image(b"bad")])  # no-cache passes it by
 
 
 def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
@@ -444,24 +419,6 @@ def test_what_may_go_better_next_time_is_tried_again(
     assert right(outcome, [image(b"x")])
 
 
-def test_a_bad_image_is_tried_again_where_the_client_wants_it_fresh(
-    bench: Bench, towers: Towers
-) -> None:
-    """no-cache passes by what is known to be bad, too."""
-    towers.refuse[b"x"] = "image_undecodable"
-    bench.embed(image(b"x"))
-    towers.refuse.clear()
-    assert right(bench.embed(image(b"x"), demand=FRESH), [image(b"x")])
-
-
-def test_two_requests_do_not_share_a_remembered_error(bench: Bench, towers: Towers) -> None:
-    """Each gets an object of its own, for the place in the request is written into it."""
-    towers.refuse[b"x"] = "image_undecodable"
-    bench.embed(image(b"x"))
-    outcome = bench.embed(image(b"x"), image(b"x"))
-    assert outcome.faults[0] is not outcome.faults[1]
-
-
 # -- Cache-Control ---------------------------------------------------------------------------------
 
 
@@ -474,25 +431,17 @@ def test_no_cache_computes_afresh_and_keeps_the_result(bench: Bench, towers: Tow
     assert states(bench.embed(text("a"))) == ["hit-l1"]
 
 
-def test_no_store_leaves_no_vector_behind(bench: Bench, towers: Towers) -> None:
+def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers: Towers) -> None:
     """What a client wants forgotten is computed, answered and gone."""
+    towers.refuse[b"bad"] = "image_undecodable"
     items = [text("a"), image(b"x")]
     for _ in range(2):
-        outcome = bench.embed(*items, demand=TRACELESS)
-        assert right(outcome, items)
+        assert right(bench.embed(*items, demand=TRACELESS), items)
+        assert bench.embed(image(b"bad"), demand=TRACELESS).faults
     assert len(bench.cache.memory) == 0
-    assert len(towers.take()) == 4
-    bench.embed(*items)
-    assert sorted(towers.sent) == [("image", [b"x"]), ("text", ["a"])]
-
-
-def test_no_store_leaves_no_refusal_behind(bench: Bench, towers: Towers) -> None:
-    """That some bytes were sent and refused is a trace of them, too."""
-    towers.refuse[b"bad"] = "image_undecodable"
-    bench.embed(image(b"bad"), demand=TRACELESS)
     towers.take()
-    bench.embed(image(b"bad"))
-    assert towers.sent == [("image", [b"bad"])]
+    bench.embed(*items, image(b"bad"))
+    assert sorted(towers.sent) == [("image", [b"x", b"bad"]), ("text", ["a"])]
 
 
 # -- faults of the server --------------------------------------------------------------------------
@@ -507,13 +456,8 @@ def test_a_full_server_is_told_to_the_caller_as_itself(bench: Bench, towers: Tow
     towers.failure = None
     items = [text("a"), image(b"x")]
     assert right(bench.embed(*items), items)
-
-
-def test_a_full_server_still_answers_what_it_knows(bench: Bench, towers: Towers) -> None:
-    """Hits need no worker, so overload does not touch them."""
-    bench.embed(text("a"))
     towers.failure = Overloaded()
-    assert states(bench.embed(text("a"))) == ["hit-l1"]
+    assert states(bench.embed(*items)) == ["hit-l1"] * 2  # hits need no worker
 
 
 def test_a_missed_deadline_is_each_items_own(bench: Bench, towers: Towers) -> None:
@@ -614,11 +558,7 @@ def test_the_rows_of_a_reply_become_entries_in_order() -> None:
     assert first == Entry(rows[0], 256, truncated=False)
     assert getattr(second, "code", "") == "image_format_unsupported"
     assert third == Entry(rows[1], 64, truncated=True)
-
-
-def test_a_reply_to_a_job_of_nothing_is_nothing() -> None:
-    """The probe at the start sends an empty job."""
-    assert entries(Reply(b"", [])) == []
+    assert entries(Reply(b"", [])) == []  # to the probe at the start
 
 
 # -- with Redis behind -----------------------------------------------------------------------------

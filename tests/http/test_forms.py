@@ -26,11 +26,7 @@ from litapi.http.forms import (
 )
 
 REQUESTS: list[type[Form]] = [
-    EmbeddingsRequest,
-    EmbedTextRequest,
-    EmbedImageRequest,
-    ScoreRequest,
-    ClassifyRequest,
+    *(EmbeddingsRequest, EmbedTextRequest, EmbedImageRequest, ScoreRequest, ClassifyRequest),
     Options,
 ]
 FIELDS = sorted({name for form in REQUESTS for name in form.model_fields} | {"type", "image_url"})

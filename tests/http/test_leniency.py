@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -35,14 +34,6 @@ from tests.support.spoilt import ACCEPTS, CONTROLS, spoilt
 from tests.support.wire import Wire, arrive
 
 MB = 1 << 20
-
-
-@pytest.fixture
-def wide() -> Iterator[Desk]:
-    """Routes that take bodies of 64 MB."""
-    running = Desk()
-    yield running
-    running.close()
 
 
 def post(desk: Desk, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -> Answer:
@@ -129,14 +120,9 @@ def test_what_cannot_change_a_vector_is_ignored(desk: Desk, path: str) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        {"truncate": "NONE"},
-        {"truncate": "START"},
-        {"truncate": False},
-        {"truncate": {"a": "END"}},
-        {"truncation": False},
-        {"normalized": False},
-        {"late_chunking": True},
-        {"normalise": True},
+        *({"truncate": "NONE"}, {"truncate": "START"}, {"truncate": False}),
+        *({"truncate": {"a": "END"}}, {"truncation": False}, {"normalized": False}),
+        *({"late_chunking": True}, {"normalise": True}),
     ],
 )
 def test_what_would_change_a_vector_is_refused_by_name(
@@ -188,12 +174,12 @@ def test_half_an_emoji_refuses_one_text(desk: Desk) -> None:
         desk.post("/embed_text", b'{"texts":["cut \\ud83c", NaN]}')
 
 
-def test_half_an_emoji_among_many_texts_refuses_one_text(wide: Desk) -> None:
+def test_half_an_emoji_among_many_texts_refuses_one_text(desk: Desk) -> None:
     """However large the body is, and however long the text that it is in."""
     texts = [f"fine {i}" + "." * 900 for i in range(2000)]
     texts[7] += "\ud83c"
     content = orjson.loads(
-        wide.post("/embed_text", json.dumps({"texts": texts}).encode(), limit=64 * MB).body
+        desk.post("/embed_text", json.dumps({"texts": texts}).encode(), limit=64 * MB).body
     )
     assert [one["index"] for one in content["errors"]] == [7]
 
@@ -272,7 +258,7 @@ def test_all_lines_of_cache_control_count(
 
 
 @pytest.mark.parametrize("length", [SHOWN + 1, 5000, 300_000])
-def test_a_long_name_does_not_come_back(wide: Desk, length: int) -> None:
+def test_a_long_name_does_not_come_back(desk: Desk, length: int) -> None:
     """Of what a client calls a field, a part or an option, the beginning is enough."""
     name = "n" * length
     bodies = [
@@ -282,13 +268,13 @@ def test_a_long_name_does_not_come_back(wide: Desk, length: int) -> None:
     ]
     for body in bodies:
         with pytest.raises(RequestInvalid) as refusal:
-            wide.post("/v1/embeddings", body, limit=MB)
+            desk.post("/v1/embeddings", body, limit=MB)
         assert "n" * SHOWN in refusal.value.message
         assert len(refusal.value.message) < 1000
         assert len(refusal.value.param or "") < 200
     query = name[:20_000].encode()
     with pytest.raises(RequestInvalid) as refusal:
-        wide.post("/embed_image", RED, {"content-type": "image/png"}, query=query + b"=1")
+        desk.post("/embed_image", RED, {"content-type": "image/png"}, query=query + b"=1")
     assert len(refusal.value.message) < 200
     assert len(refusal.value.param or "") < 200
 
@@ -437,29 +423,29 @@ def test_a_text_of_many_tokens_is_cut_and_told(desk: Desk) -> None:
         assert header(answer, b"x-truncated") == b"1"
 
 
-def test_a_text_beyond_every_bound_is_refused_alone(wide: Desk) -> None:
+def test_a_text_beyond_every_bound_is_refused_alone(desk: Desk) -> None:
     """Whether its body is large or not; where one refused item refuses all, by its place."""
     for size in (32_769, 500_000):
         texts = ["fine", "a" * size]
-        content = orjson.loads(wide.post("/embed_text", {"texts": texts}).body)
+        content = orjson.loads(desk.post("/embed_text", {"texts": texts}).body)
         assert content["embeddings"] == [row_of("text", "fine"), None]
         assert [(o["index"], o["code"]) for o in content["errors"]] == [(1, "text_too_long")]
-        refused = wide.refusal("/v1/embeddings", {"input": texts})
+        refused = desk.refusal("/v1/embeddings", {"input": texts})
         assert (refused.error.code, refused.error.param) == ("text_too_long", "input[1]")
 
 
-def test_texts_are_bounded_together(wide: Desk) -> None:
+def test_texts_are_bounded_together(desk: Desk) -> None:
     """The tokenizer's time is a server's too."""
     texts = ["a" * 20_000 for _ in range(105)]
     with pytest.raises(
         BodyTooLarge, match="2100000 characters together; this server accepts 2097152"
     ):
-        wide.post("/embed_text", {"texts": texts}, limit=64 * MB)
-    assert wide.post("/embed_text", {"texts": texts[:104]}, limit=64 * MB).status == 200
+        desk.post("/embed_text", {"texts": texts}, limit=64 * MB)
+    assert desk.post("/embed_text", {"texts": texts[:104]}, limit=64 * MB).status == 200
 
 
 @pytest.mark.parametrize("size", [LARGE, 300_000, 3 * MB])
-def test_an_image_of_many_bytes_is_read_like_any(wide: Desk, size: int) -> None:
+def test_an_image_of_many_bytes_is_read_like_any(desk: Desk, size: int) -> None:
     """Plain, as a data URI, in lines, with escapes; on every route that takes one."""
     data = Random(size).randbytes(size)
     row = row_of("image", data)
@@ -468,15 +454,15 @@ def test_an_image_of_many_bytes_is_read_like_any(wide: Desk, size: int) -> None:
         for escaped in (False, True):
             body = json.dumps({"images": [text, b64(RED)]})
             body = body.replace("/", "\\/").replace("=", "\\u003d") if escaped else body
-            answer = wide.post("/embed_image", body.encode(), limit=64 * MB)
+            answer = desk.post("/embed_image", body.encode(), limit=64 * MB)
             assert orjson.loads(answer.body)["embeddings"] == [row, row_of("image", RED)]
     for part in (uri(data), {"image": b64(data)}, {"image_url": {"url": uri(data)}}):
-        answer = wide.post("/v1/embeddings", {"input": ["a", part]}, limit=64 * MB)
+        answer = desk.post("/v1/embeddings", {"input": ["a", part]}, limit=64 * MB)
         assert orjson.loads(answer.body)["data"][1]["embedding"] == row
     labelled = {"image": b64(data), "labels": ["a", "b"]}
-    assert wide.post("/classify", labelled, limit=64 * MB).status == 200
+    assert desk.post("/classify", labelled, limit=64 * MB).status == 200
     paired = {"texts": ["a"], "images": [b64(data), b64(BLUE)]}
-    assert wide.post("/score", paired, limit=64 * MB).status == 200
+    assert desk.post("/score", paired, limit=64 * MB).status == 200
 
 
 @pytest.mark.parametrize(

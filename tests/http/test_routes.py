@@ -24,7 +24,6 @@ from litapi.errors import (
     ModelUnknown,
     Overloaded,
     RequestInvalid,
-    ServiceError,
     TooManyItems,
 )
 from litapi.http.answer import Answer
@@ -38,7 +37,6 @@ from litapi.http.forms import (
     ScoreResponse,
 )
 from litapi.http.replay import Replay
-from litapi.http.routes import ItemsRefused
 from tests.support.desk import (
     BAD,
     BLUE,
@@ -136,30 +134,24 @@ def test_any_bad_item_refuses_the_request_and_names_every_one(desk: Desk) -> Non
     assert desk.towers.take() == []
 
 
-def test_bad_items_of_one_kind_refuse_the_request_as_that(desk: Desk) -> None:
-    """The status says more than that something was wrong."""
-    refused = desk.refusal("/v1/embeddings", {"input": ["a", {"image": "http://a.example/b"}]})
-    assert (refused.error.code, refused.error.status) == ("image_url_disabled", 403)
-    assert refused.error.param == "input[1]"
-
-
-def test_a_bad_single_input_is_named_without_an_index(desk: Desk) -> None:
-    """`input` was a string, so there is no [0] to point at."""
-    assert desk.refusal("/v1/embeddings", {"input": ""}).error.param == "input"
-
-
-def test_a_fault_of_the_servers_is_not_the_items(desk: Desk) -> None:
-    """Where only the server failed, the status says so."""
-    refused = desk.refusal("/v1/embeddings", {"input": ["good", "bad"]})
-    assert (refused.error.code, refused.error.status) == ("item_internal", 500)
-
-
-def test_several_faults_of_the_servers_stay_the_servers(desk: Desk) -> None:
-    """Where no item was at fault, none of the client's statuses will do: the first one's holds."""
-    desk.towers.refuse.update({"late": "deadline_exceeded"})
-    refused = desk.refusal("/v1/embeddings", {"input": ["good", "late", "bad"]})
-    assert (refused.error.code, refused.error.status) == ("deadline_exceeded", 504)
-    assert [item["index"] for item in refused.items] == [1, 2]
+@pytest.mark.parametrize(
+    ("given", "code", "status", "params"),
+    [
+        (["a", {"image": "http://a.example/b"}], "image_url_disabled", 403, ["input[1]"]),
+        ("", "text_empty", 422, ["input"]),
+        (["good", "bad"], "item_internal", 500, ["input[1]"]),
+        (["good", "late", "bad"], "deadline_exceeded", 504, ["input[1]", "input[2]"]),
+    ],
+)
+def test_bad_items_of_one_kind_refuse_the_request_as_that(
+    desk: Desk, given: Any, code: str, status: int, params: list[str]
+) -> None:
+    """The status says more than that something was wrong; a single input has no [0]."""
+    desk.towers.refuse["late"] = "deadline_exceeded"
+    refused = desk.refusal("/v1/embeddings", {"input": given})
+    assert (refused.error.code, refused.error.status) == (code, status)
+    assert refused.error.param == params[0]
+    assert [item["param"] for item in refused.items] == params
 
 
 def test_a_cut_text_is_said_to_be_cut(desk: Desk) -> None:
@@ -205,11 +197,6 @@ def test_another_model_is_refused_before_any_work(desk: Desk, path: str) -> None
         desk.post(path, {**body_for(path), "model": "text-embedding-3-small"})
     assert refusal.value.param == "model"
     assert desk.towers.sent == []
-
-
-@pytest.mark.parametrize("path", FORMS)
-def test_the_served_model_may_be_named(desk: Desk, path: str) -> None:
-    """OpenAI clients always send one."""
     assert desk.post(path, {**body_for(path), "model": DEMO.name}).status == 200
 
 
@@ -388,12 +375,9 @@ def test_the_headers_say_what_the_cache_did(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("control", "state", "kept"),
     [
-        ("no-cache", b"bypass", True),
-        ("No-Cache, max-age=0", b"bypass", True),
-        ("no-store", b"bypass", False),
-        ("no-cache,no-store", b"bypass", False),
-        ("max-age=0", b"hit-l1", True),
-        ("", b"hit-l1", True),
+        *(("no-cache", b"bypass", True), ("No-Cache, max-age=0", b"bypass", True)),
+        *(("no-store", b"bypass", False), ("no-cache,no-store", b"bypass", False)),
+        *(("max-age=0", b"hit-l1", True), ("", b"hit-l1", True)),
     ],
 )
 def test_cache_control_is_obeyed(desk: Desk, control: str, state: bytes, kept: bool) -> None:
@@ -435,13 +419,6 @@ def test_a_list_of_texts_is_answered_as_a_list(desk: Desk) -> None:
     assert one["embeddings"] == [row_of("text", "a")]
 
 
-@pytest.mark.parametrize("body", [{"image": b64(RED)}, {"image": uri(RED)}])
-def test_one_image_is_answered_as_one(desk: Desk, body: Any) -> None:
-    """As base64 or as a data URI."""
-    content = content_of(desk.post("/embed_image", body), EmbedResponse)
-    assert content["embedding"] == row_of("image", RED)
-
-
 def test_a_raw_body_is_one_image_with_its_options_in_the_query(desk: Desk) -> None:
     """`curl --data-binary @cat.png '…/embed_image?max_num_patches=64'`."""
     headers = {"content-type": "image/png"}
@@ -461,8 +438,10 @@ def test_the_files_of_a_form_are_a_list(desk: Desk) -> None:
 
 def test_an_image_has_one_vector_however_it_was_sent(desk: Desk) -> None:
     """JSON, form, raw and OpenAI form share the cache entry."""
-    desk.post("/embed_image", {"image": b64(RED)})
+    one = desk.post("/embed_image", {"image": b64(RED)})
+    assert content_of(one, EmbedResponse)["embedding"] == row_of("image", RED)
     answers = [
+        desk.post("/embed_image", {"image": uri(RED)}),
         desk.post("/embed_image", {"images": [uri(RED)]}),
         desk.post("/embed_image", RED, {"content-type": "image/jpeg"}),
         desk.post("/embed_image", form_data(("a", RED, "a")), MULTIPART),
@@ -657,20 +636,6 @@ def test_a_body_of_the_wrong_kind_is_refused_on_every_route(desk: Desk, path: st
         desk.post(path, b"{")
     with pytest.raises(BodyTooLarge):
         desk.post(path, body_for(path), limit=4)
-
-
-def test_two_requests_do_not_write_into_one_error(desk: Desk) -> None:
-    """The place of a bad item is that of its own request."""
-    first = desk.refusal("/v1/embeddings", {"input": ["a", uri(BAD)]}).error
-    second = desk.refusal("/v1/embeddings", {"input": [uri(BAD)]}).error
-    assert (first.param, second.param) == ("input[1]", "input[0]")
-
-
-def test_refused_items_carry_the_error_that_is_answered() -> None:
-    """What is raised is a ServiceError with the sentence and place of the one inside."""
-    error = ServiceError("a sentence", param="input[1]")
-    refused = ItemsRefused(error, [{"index": 1}])
-    assert (refused.message, refused.param, refused.error) == ("a sentence", "input[1]", error)
 
 
 # -- facts -----------------------------------------------------------------------------------------
