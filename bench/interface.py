@@ -1,4 +1,4 @@
-"""Is anything lost that somebody may rely on? The public interface of two commits, compared.
+"""The public interface of two commits, compared: is anything lost?
 
     python -m bench.interface v1.0              # that commit against the working tree
     python -m bench.interface v1.0 main

@@ -254,7 +254,7 @@ ALL: tuple[Attack, ...] = (
 
 
 class Beside:
-    """Good clients, and somebody who watches the server, while it is attacked."""
+    """Good clients, and a watch on the server, while it is attacked."""
 
     def __init__(self, target: Target, texts: Traffic, pictures: Traffic, watch: Watch) -> None:
         self.target = target

@@ -62,7 +62,7 @@ def damaged_picture(rng: Random) -> Bad:
 
 
 def no_picture(rng: Random) -> Bad:
-    """Boasting heads, other files, nothing at all."""
+    """Headers that claim huge sizes, other files, nothing at all."""
     others = (b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"MZ\0\0", b"", b"\0" * 99)
     data = rng.choice((huge_png(), huge_bmp(), huge_gif(), rng.randbytes(300), *others))
     return Bad(IMAGE, data, {"content-type": rng.choice(("image/png", "application/octet-stream"))})

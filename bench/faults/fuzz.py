@@ -244,7 +244,7 @@ async def exchange(url: str, wire: bytes) -> tuple[bytes, float]:
                 break
             heard += piece
             last_heard = time.monotonic() - began
-    except OSError:  # among them TimeoutError: whoever swallowed the last request waits for more
+    except OSError:  # among them TimeoutError: a server that read on waits for more
         pass
     finally:
         writer.close()

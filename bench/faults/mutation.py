@@ -1,4 +1,4 @@
-"""Pictures that went bad: seeded damage to good ones of every format, and heads that boast.
+"""Pictures that went bad: seeded damage to good ones of every format, and huge sizes in headers.
 
 A damaged picture may still decode: then it is a good one, and its answer must be a vector.
 """
@@ -13,7 +13,7 @@ from bench.faults.hostile import chunk
 from bench.faults.question import drawn_picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-DAMAGES = ("flip", "overwrite", "cut", "insert", "repeat", "remove", "boast")
+DAMAGES = ("flip", "overwrite", "cut", "insert", "repeat", "remove", "enlarge")
 HUGE = 60_000  # pixels a side
 
 

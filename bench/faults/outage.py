@@ -1,4 +1,4 @@
-"""Rows 5 to 7: Redis dies, hangs, stammers, is slow, full, emptied, and holds damaged values.
+"""Rows 5 to 7: Redis dies, hangs, replies by halves, is slow, full, emptied, and holds bad values.
 
 The server has no memory of its own here, so that every look-up goes to Redis. Whatever happens
 there, a client sees right answers, a little later. The load is half of what the server can do
@@ -28,7 +28,7 @@ FRESH = 0.2  # so that there is something to write as well
 BACK_WITHIN = 30.0  # seconds
 # A Redis that answers, but late, or refuses to keep anything, gives no sign of its recovery: the
 # breaker asks again after its own doubling wait, of 10 s at most.
-WARY = 12.0
+BREAKER_WAIT = 12.0
 
 
 class Outage:
@@ -137,13 +137,13 @@ async def spoilt_redis(stage: Stage, finding: Finding) -> None:
     seconds = stage.of(10.0, 1.0)
     async with Outage.of(stage, finding, proxy) as outage:
         await under(proxy, Fault.DELAY, outage.lasts("+50 ms", seconds, judged=False))
-        await outage.returned("+50 ms", WARY)
+        await outage.returned("+50 ms", BREAKER_WAIT)
         await asyncio.to_thread(_fill, redis, True)
         await outage.lasts("full", seconds, judged=False)
         await asyncio.to_thread(_fill, redis, False)
         await asyncio.to_thread(redis.command, "FLUSHALL")
         await outage.lasts("flushed", stage.of(2.0, 0.5), judged=False)
-        await outage.returned("flushed", WARY)
+        await outage.returned("flushed", BREAKER_WAIT)
     await _damaged(stage, finding, await stage.behind(proxy), redis)
 
 
@@ -179,7 +179,7 @@ async def _damaged(
 
 
 async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
-    """Ask until Redis holds every vector; its writers may still be wary of it."""
+    """Ask until Redis holds every vector; the breaker of its writers may still be open."""
 
     async def kept() -> bool:
         if await asyncio.to_thread(redis.command, "DBSIZE") >= many:

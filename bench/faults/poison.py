@@ -21,14 +21,14 @@ from bench.faults.vitals import workers
 from bench.rig.server_process import ServerProcess
 
 EXIT, HANG = "siglit-test: exit", "siglit-test: hang"
-PLACE = 3  # of the pill among its mates
+PLACE = 3  # of the poisonous item in its request
 CLIENTS = 3
 DEATHS = 3  # of workers, until an item is known for what it is
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An answer about a pill."""
+    """An answer to a request with a poisonous item."""
 
     status: int
     content: dict[str, Any]
@@ -40,17 +40,17 @@ class Told:
             return [self.content["error"]["code"]]
         return [fault["code"] for fault in self.content.get("errors") or []]
 
-    def mates_right(self, key: AnswerKey, mates: list[str]) -> bool:
-        """Whether all but the pill have their vectors."""
+    def others_right(self, key: AnswerKey, others: list[str]) -> bool:
+        """Whether all other items have their vectors."""
         rows = list(self.content.get("embeddings") or [None])
-        if len(rows) != len(mates) + 1 or rows.pop(PLACE) is not None or None in rows:
+        if len(rows) != len(others) + 1 or rows.pop(PLACE) is not None or None in rows:
             return False
         body = json.dumps({"embeddings": rows}).encode()
-        return key.right(as_floats(mates), b"", body)
+        return key.right(as_floats(others), b"", body)
 
 
-async def swallow(server: ServerProcess, texts: list[str]) -> Told:
-    """Ask for texts of which one may be a pill."""
+async def ask(server: ServerProcess, texts: list[str]) -> Told:
+    """Ask for texts of which one may be poisonous."""
     asked = as_floats(texts)
     reply = await post(server.url, asked.path, asked.body, asked.headers)
     return Told(reply.status, json.loads(reply.body))
@@ -63,30 +63,32 @@ async def poison(stage: Stage, finding: Finding) -> None:
 
 
 async def _kills(stage: Stage, finding: Finding) -> None:
-    server, mates = await stage.common(), drawn_texts(5, seed=11)
-    texts = [*mates[:PLACE], EXIT, *mates[PLACE:]]
+    server, others = await stage.common(), drawn_texts(5, seed=11)
+    texts = [*others[:PLACE], EXIT, *others[PLACE:]]
     ended = await _ended(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
-        await traffic.key.learn(server.url, mates)
+        await traffic.key.learn(server.url, others)
         async with finding.under(traffic, CLIENTS):
-            first = await swallow(server, texts)
+            first = await ask(server, texts)
             await _mended(server)
             before = workers(server)
-            second = await swallow(server, texts)
+            second = await ask(server, texts)
     for name, told in (("first", first), ("second", second)):
         finding.must(told.codes == ["item_quarantined"], f"{name}: {told.status} {told.codes}")
-        finding.must(told.mates_right(traffic.key, mates), f"{name}: the other five are right")
+        finding.must(told.others_right(traffic.key, others), f"{name}: the other five are right")
     finding.must(workers(server) == before, "the second time no worker ends")
     deaths = await _ended(server) - ended
     finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
-    finding.note(f"pill: {first.codes} after {deaths:.0f} deaths, then at once {second.codes}")
+    finding.note(
+        f"poisonous item: {first.codes} after {deaths:.0f} deaths, then at once {second.codes}"
+    )
 
 
 async def _hangs(stage: Stage, finding: Finding) -> None:
     server = await stage.server(*IMPATIENT)
     before = workers(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
-        told = await swallow(server, [HANG])
+        told = await ask(server, [HANG])
         await _mended(server, before)
         finding.take(await traffic.closed(CLIENTS, stage.of(5.0, 1.0)))
     known = {(504, "deadline_exceeded"), (500, "item_quarantined")}

@@ -188,7 +188,7 @@ class Pair:
 
 
 async def _start(server: ServerProcess) -> None:
-    """Start it where its forerunner's processes have let go of the port."""
+    """Start it once the processes of the one before have closed the port."""
     while accepts(server.port):
         await asyncio.sleep(0.05)
     await asyncio.to_thread(server.start)

@@ -1,4 +1,4 @@
-"""Row 12: URLs that lead inside are refused, and whoever listens there hears nothing."""
+"""Row 12: URLs that lead inside are refused, and a listener inside gets no connection."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ADDRESSES = ("127.0.0.1", "127.0.0.2", "::1")
 
 
 class Listener:
-    """Somebody inside, who counts who knocks."""
+    """A listener on internal addresses that counts connections."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
-        self.knocks = 0
+        self.connections = 0
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         del reader
-        self.knocks += 1
+        self.connections += 1
         writer.close()
 
     @asynccontextmanager
@@ -65,7 +65,7 @@ async def ssrf(stage: Stage, finding: Finding) -> None:
             answers[f"{reply.status} {json.loads(reply.body)['error']['code']}"] += 1
     finding.must(all(one.startswith("4") for one in answers), f"all 4xx: {dict(answers)}")
     finding.must(answers["403 image_url_forbidden"] > 0, "those that lead inside are forbidden")
-    finding.must(listener.knocks == 0, f"nobody knocks: {listener.knocks}")
+    finding.must(listener.connections == 0, f"no connection inside: {listener.connections}")
     heard = ", ".join(listener.addresses) or "nowhere: the port was not to be had"
     finding.note(f"{len(urls)} URLs, {sum(answers.values())} requests {dict(answers)}")
     finding.note(f"listening on port {PORT} of {heard}")

@@ -97,7 +97,7 @@ def _last(text: str) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the first, then end whoever of the group is left: LitServe leaves orphans."""
+    """SIGTERM to the first, then SIGKILL to the rest of its group: LitServe leaves orphans."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GOODBYE)
