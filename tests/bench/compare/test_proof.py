@@ -60,34 +60,29 @@ def answering(answer: Answer, status: int = 200) -> Iterator[Served]:
         server.server_close()
 
 
-def test_right_vectors_pass(proof: Proof, reference: Reference) -> None:
-    """As transformers gives them."""
-    right = {text: reference.text(text).tolist() for text in TEXTS}
-    with answering(right.__getitem__) as served:
-        assert proof.fault(served, "text") is None
+MISTAKES = ("not padded to 64", "padded on the left", "not lower-cased", "cut at 20 tokens")
 
 
-@pytest.mark.parametrize(
-    "mistake",
-    ["not padded to 64", "padded on the left", "not lower-cased", "cut at 20 tokens"],
-)
-def test_a_known_mistake_is_found(proof: Proof, reference: Reference, mistake: str) -> None:
-    """Each of them, by some text of the proof."""
-    wrong = {text: reference.mistakes(text)[mistake].tolist() for text in TEXTS}
-    with answering(wrong.__getitem__) as served:
-        assert "text asked alone: cosine" in str(proof.fault(served, "text"))
+@pytest.mark.parametrize("mistake", [None, *MISTAKES])
+def test_a_known_mistake_is_found_and_right_vectors_pass(
+    proof: Proof, reference: Reference, mistake: str | None
+) -> None:
+    """As transformers gives them; each mistake by some text of the proof."""
+    made = {t: reference.mistakes(t)[mistake] if mistake else reference.text(t) for t in TEXTS}
+    with answering(lambda text: made[text].tolist()) as served:
+        found = proof.fault(served, "text")
+    assert found is None if mistake is None else "text asked alone: cosine" in str(found)
 
 
 def test_a_mistake_that_only_company_brings_is_found(proof: Proof, reference: Reference) -> None:
     """Right alone, and wrong once others are under way: as padding to the longest would be."""
-    right = {text: reference.text(text).tolist() for text in TEXTS}
-    wrong = {text: reference.mistakes(text)["not padded to 64"].tolist() for text in TEXTS}
     asked: list[str] = []
 
     def answer(text: str) -> list[float]:
         asked.append(text)
-        vectors: dict[str, list[float]] = right if len(asked) <= len(TEXTS) else wrong
-        return vectors[text]
+        wrong = len(asked) > len(TEXTS)
+        made = reference.mistakes(text)["not padded to 64"] if wrong else reference.text(text)
+        return [float(value) for value in made]
 
     with answering(answer) as served:
         assert "text asked together: cosine" in str(proof.fault(served, "text"))
