@@ -1,0 +1,66 @@
+"""What a client and an engine answer with: vectors in the order given, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from litapi.client.refusals import ItemRefused, ItemsRefused
+
+Vectors = npt.NDArray[np.float32]
+OnError = Literal["raise", "return"]
+
+
+class Options(TypedDict, total=False):
+    """What may be said beside the items: the first numbers only, renormalised; patches of an image
+    (NaFlex only); a progress bar."""
+
+    dimensions: int
+    max_num_patches: int
+    progress: bool
+
+
+@dataclass(slots=True)
+class Embedded:
+    """`vectors` is (n, dim) float32, unit rows; a refused item's row is NaN and its error in
+    `errors`, by place. `cached` is (n,) bool: the vector was known already."""
+
+    vectors: Vectors
+    cached: npt.NDArray[np.bool_]
+    errors: dict[int, ItemRefused] = field(default_factory=dict)
+
+    @classmethod
+    def blank(cls, count: int, dim: int) -> Embedded:
+        """Nothing known yet."""
+        return cls(np.full((count, dim), np.nan, np.float32), np.zeros(count, np.bool_))
+
+    def whole(self) -> Vectors:
+        """The vectors, where no item was refused. Raises ItemsRefused."""
+        if self.errors:
+            raise ItemsRefused(self.errors)
+        return self.vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """`cosine` and `probability`, float64, one row for each of the first and one column for each
+    of the second: `score` gives (texts, images), `classify` (images, labels)."""
+
+    cosine: npt.NDArray[np.float64]
+    probability: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: Vectors, columns: Vectors, scale: float, bias: float) -> Scores:
+        """As the server's /score and /classify compute them."""
+        cosine = rows.astype(np.float64) @ columns.T
+        return cls(cosine, 1.0 / (1.0 + np.exp(-(scale * cosine + bias))))
+
+
+def captions(labels: list[str], template: str) -> list[str]:
+    """Each label in the template, which holds {label}. Raises ValueError."""
+    if "{label}" not in template:
+        raise ValueError("template must hold {label}")
+    return [template.replace("{label}", label) for label in labels]
