@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
 from litapi.messages import KINDS
 from litapi.settings import Settings, SettingsError, add_flags
@@ -76,12 +76,6 @@ def _warm(paths: list[Path], url: str, key: str | None) -> int:
     return 0
 
 
-def _open(settings: Settings) -> Checkpoint:
-    folder = fetch(settings.model, settings.revision)
-    by_name = settings.model and not Path(settings.model).is_dir()  # a folder's path stays private
-    return Checkpoint.open(folder, settings.model if by_name else None, settings.revision)
-
-
 def _serve(settings: Settings) -> int:
     from litapi.metrics import lay
 
@@ -108,7 +102,7 @@ def _served(settings: Settings) -> int:
     try:
         preflight(settings)
         port = Port(settings.host, settings.port)
-        checkpoint = _open(settings)
+        checkpoint = Checkpoint.named(settings.model, settings.revision)
         quality = admit(settings, checkpoint, device_plan(settings)["text"][0])
         server = EmbedServer(settings, checkpoint, quality)
         server.serve()
@@ -151,7 +145,7 @@ def _check(settings: Settings) -> int:
     except StartError as error:
         print(f"siglit: {error}", file=sys.stderr)
         return 2
-    checkpoint = _open(settings)
+    checkpoint = Checkpoint.named(settings.model, settings.revision)
     findings = check(checkpoint)
     for finding in findings:
         print(f"{'pass' if finding.passed else 'FAIL'}  {finding.name:<24} {finding.sentence}")

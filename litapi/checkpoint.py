@@ -202,6 +202,16 @@ class Checkpoint:
         ]
 
     @classmethod
+    def named(cls, model: str, revision: str | None = None) -> Self:
+        """What `model` means (see `fetch`), under the name that the service gives it.
+
+        Raises CheckpointError.
+        """
+        folder = fetch(model, revision)
+        by_name = model and not Path(model).is_dir()  # a folder's path stays private
+        return cls.open(folder, model if by_name else None, revision)
+
+    @classmethod
     def open(cls, folder: str | Path, name: str | None = None, revision: str | None = None) -> Self:
         """Read the checkpoint in `folder`.
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from litapi.settings import Settings
 from litapi.supervisor import StartError
 
 log = logging.getLogger("siglit.devices")
@@ -47,6 +48,11 @@ def visible_devices(run: Callable[..., Any] = subprocess.run) -> list[str]:
         except (OSError, ValueError, subprocess.SubprocessError):
             count = 0
     return [f"cuda:{index}" for index in range(count)] or ["cpu"]
+
+
+def planned(settings: Settings) -> list[str]:
+    """The devices that the options mean here."""
+    return automatic_devices()[0] if settings.devices == "auto" else settings.devices.split(",")
 
 
 @functools.cache

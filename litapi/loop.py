@@ -36,7 +36,7 @@ from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
 from litapi.messages import Job, JobId, Reply
 from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
-from litapi.transport.port import WorkerPort
+from litapi.transport.port import PortClosed, WorkerPort
 from litapi.transport.vitals import BEAT
 
 log = logging.getLogger("siglit.loop")
@@ -77,6 +77,7 @@ class Shelf:
     held: int = 0  # cost of items fetched and not yet predicted
     encoded: int = 0  # bytes of items fetched and not yet decoded
     changed: threading.Condition = field(default_factory=threading.Condition)
+    closed: bool = False
 
     def reserve(self, cost: int, size: int = 0) -> None:
         """Wait until there is room, then count `cost` as held, and `size` bytes as not decoded."""
@@ -97,9 +98,14 @@ class Shelf:
             self.changed.notify_all()
 
     def take(self) -> list[Ready]:
-        """The next batch: at least one item, then as many as the budget allows."""
+        """The next batch: at least one item, then as many as the budget allows.
+
+        Raises PortClosed where none is left and none will come.
+        """
         with self.changed:
-            self.changed.wait_for(lambda: bool(self.items))
+            self.changed.wait_for(lambda: bool(self.items) or self.closed)
+            if not self.items:
+                raise PortClosed
             batch = [self.items.popleft()]
             tallest = batch[0].decoded.cost
             while self.items:
@@ -108,6 +114,12 @@ class Shelf:
                     break
                 batch.append(self.items.popleft())
             return batch
+
+    def close(self) -> None:
+        """Nothing will be added."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
 
     def release(self, batch: list[Ready]) -> None:
         """Count a predicted batch as gone."""
@@ -146,23 +158,28 @@ class Pipeline:
         self._port = port
         self._shelf = Shelf(tower.budget)
         self._pool = ThreadPoolExecutor(tower.decode_threads, "decode", initializer=_yield)
-        self._done: queue.SimpleQueue[list[Ticket]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[list[Ticket] | None] = queue.SimpleQueue()
         self._metrics = BatchMetrics(tower.kind)
 
     def run(self) -> None:
-        """Predict in this thread, everything else in others; never returns."""
+        """Predict in this thread, everything else in others, until the port is closed."""
         for stage in (self._fetch, self._send, self._beat):
             threading.Thread(target=_or_die, args=(stage,), daemon=True).start()
         _or_die(self._predict)
 
     def _beat(self) -> None:
-        while True:
+        while not self._shelf.closed:
             self._tower.beat()
             time.sleep(BEAT)
 
     def _fetch(self) -> None:
-        while True:
-            self._take(self._port.fetch())  # no name keeps a job while the next is waited for
+        try:
+            while True:
+                self._take(self._port.fetch())  # no name keeps a job while the next is waited for
+        except PortClosed:
+            self._pool.shutdown()
+            self._shelf.close()
+            self._done.put(None)
 
     def _take(self, job: Job) -> None:
         count = len(job.items)
@@ -254,8 +271,8 @@ class Pipeline:
             self._done.put(whole)
 
     def _send(self) -> None:
-        while True:
-            self._reply(self._done.get())
+        while tickets := self._done.get():
+            self._reply(tickets)
 
     def _reply(self, tickets: Sequence[Ticket]) -> None:
         self._port.send([(ticket.job_id, self._written(ticket)) for ticket in tickets])
@@ -286,6 +303,8 @@ def _yield() -> None:
 def _or_die(stage: Callable[..., None], *args: Any) -> None:
     try:
         stage(*args)
+    except PortClosed:
+        return
     except BaseException:
         log.exception("a stage of the worker failed; ending the worker")
         os._exit(1)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cache import MemoryTier, RedisChild, RedisStore, VectorCache
 from cache.trouble import SIDES
 from litapi.checkpoint import Checkpoint
-from litapi.devices import automatic_devices
+from litapi.devices import automatic_devices, planned
 from litapi.http.app import App
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
@@ -221,10 +221,8 @@ def _reads_forwarded(settings: Settings) -> bool:
 
 def device_plan(settings: Settings) -> dict[str, list[str]]:
     """For each tower, the device of each worker, worker by worker."""
-    automatic = settings.devices == "auto"
-    devices = automatic_devices()[0] if automatic else settings.devices.split(",")
     per_device = {"text": settings.text_workers, "image": settings.image_workers}
-    return {kind: devices * count for kind, count in per_device.items()}
+    return {kind: planned(settings) * count for kind, count in per_device.items()}
 
 
 def banner(service: Service) -> str:

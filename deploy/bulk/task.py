@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.bulk.source import Source
-from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.settings import Settings
 
 
@@ -56,6 +56,4 @@ def open_checkpoint(settings: Settings, known: Checkpoint | None = None) -> Chec
     """
     if known is not None and known.is_unchanged:
         return known
-    folder = fetch(settings.model, settings.revision)
-    by_name = settings.model and not Path(settings.model).is_dir()
-    return Checkpoint.open(folder, settings.model if by_name else None, settings.revision)
+    return Checkpoint.named(settings.model, settings.revision)

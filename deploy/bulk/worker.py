@@ -21,7 +21,6 @@ from cache import Entry, MemoryTier, RedisStore, State, VectorCache
 from deploy.bulk.attempt import Attempts
 from deploy.bulk.block import Block
 from deploy.bulk.intake import Intake
-from deploy.bulk.port import LocalPort
 from deploy.bulk.task import Report, Task
 from deploy.bulk.vector_file import Row, VectorFile
 from litapi.checkpoint import CheckpointError
@@ -33,6 +32,7 @@ from litapi.messages import Item, Job, Kind, Reply
 from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
+from litapi.transport.local import LocalPort
 
 AT_ONCE = 2  # blocks in a worker
 PATIENCE = 1.0  # seconds for a look-up: nobody waits for a single answer here

@@ -9,28 +9,28 @@ A picture by digest costs the server what a text costs; its bytes cost a hundred
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import httpx
 
 from litapi.client.answers import OCTETS, take
-from litapi.client.embedded import Embedded, OnError, Options, Scores, Vectors, captions
+from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, Vectors, captions
 from litapi.client.pictures import Picture, encoded, size_of
 from litapi.client.refusals import ItemRefused
 from litapi.client.sender import Sender, pause_before, refusal_of
+from litapi.client.spans import bar, cut, side_by_side
 
 WORTH_ASKING = 4096  # bytes; a smaller picture costs no more than the question whether it is known
 ROOM = 64 << 10  # of a body, for what stands around the items
 PICTURES_BYTES = 8 << 20  # of one request, so that those under way fit into memory
 LONGEST_ESCAPE = 6  # bytes of a character in JSON
-TEMPLATE = "this is a photo of {label}."
 Ask = Callable[[Sequence[int], float], Awaitable[httpx.Response]]
 
 
@@ -159,9 +159,10 @@ class AsyncClient:
             return await self._post("/embed_text", until, body, accept=OCTETS)
 
         most = min(facts.chars, facts.body_bytes // LONGEST_ESCAPE)
-        spans = _cut(map(len, texts), min(self._batch, facts.items), most)
-        async with _bar(len(texts), options) as tell:
-            await self._all(spans, lambda span: self._settle(ask, span, into), tell)
+        spans = cut(map(len, texts), min(self._batch, facts.items), most)
+        with bar(len(texts), options.get("progress", False)) as tell:
+            settle = partial(self._settle, ask, into)
+            await side_by_side(spans, settle, self._in_flight, tell)
         return into.whole() if on_error == "raise" else into
 
     @overload
@@ -187,13 +188,13 @@ class AsyncClient:
         into = Embedded.blank(len(images), options.get("dimensions") or facts.dim)
         asked = {**_asked(options), "encoding_format": "base64"}
         most = min(PICTURES_BYTES, facts.body_bytes)
-        spans = _cut(map(size_of, images), min(self._batch, facts.items), most)
+        spans = cut(map(size_of, images), min(self._batch, facts.items), most)
 
         async def send(span: range) -> None:
             await self._pictures(images, span, into, asked, facts)
 
-        async with _bar(len(images), options) as tell:
-            await self._all(spans, send, tell)
+        with bar(len(images), options.get("progress", False)) as tell:
+            await side_by_side(spans, send, self._in_flight, tell)
         return into.whole() if on_error == "raise" else into
 
     async def score(self, texts: Iterable[str], images: Iterable[Picture]) -> Scores:
@@ -212,7 +213,7 @@ class AsyncClient:
 
         Raises: as `embed_texts`; ValueError where the template holds no {label}.
         """
-        texts = captions(list(labels), template)
+        texts = captions(labels, template)
         columns, rows = await asyncio.gather(self.embed_texts(texts), self.embed_images(images))
         facts = await self._known()
         return Scores.of(rows, columns, facts.scale, facts.bias)
@@ -225,27 +226,7 @@ class AsyncClient:
             self._http.timeout = httpx.Timeout(self._facts.seconds + 15, connect=10.0, pool=None)
         return self._facts
 
-    async def _all(
-        self,
-        spans: Iterator[range],
-        send: Callable[[range], Awaitable[None]],
-        tell: Callable[[int], object],
-    ) -> None:
-        """Every span sent, so many at a time; the first that fails ends the others."""
-
-        async def lane() -> None:
-            for span in spans:
-                await send(span)
-                tell(len(span))
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._in_flight):
-                    group.create_task(lane())
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-
-    async def _settle(self, ask: Ask, places: Sequence[int], into: Embedded) -> None:
+    async def _settle(self, ask: Ask, into: Embedded, places: Sequence[int]) -> None:
         """Ask until each item has its vector or its own error; at the deadline the last reason."""
         until = self._sender.deadline()
         for attempt in itertools.count():
@@ -288,7 +269,7 @@ class AsyncClient:
             return await self._sender.send("POST", "/embed_image", until, files=files, data=asked)
 
         if held:
-            await self._settle(ask, list(held), into)
+            await self._settle(ask, into, list(held))
 
     async def _by_digest(
         self,
@@ -321,26 +302,3 @@ def _json(content: dict[str, Any]) -> bytes:
 
 def _asked(options: Options) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value and name != "progress"}
-
-
-def _cut(sizes: Iterable[int], most_items: int, most: int) -> Iterator[range]:
-    """Consecutive spans of at most so many items and so much size; a larger item goes alone."""
-    start, stop, held = 0, 0, 0
-    for size in sizes:
-        if stop > start and (stop - start >= most_items or held + size > most):
-            yield range(start, stop)
-            start, held = stop, 0
-        stop, held = stop + 1, held + size
-    if stop > start:
-        yield range(start, stop)
-
-
-@contextlib.asynccontextmanager
-async def _bar(total: int, options: Options) -> AsyncIterator[Callable[[int], object]]:
-    if not options.get("progress"):
-        yield lambda _: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, unit="item") as bar:
-        yield bar.update

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-from litapi.client.asynchronous import TEMPLATE, AsyncClient, Manner
-from litapi.client.embedded import Embedded, OnError, Options, Scores, Vectors
+from litapi.client.asynchronous import AsyncClient, Manner
+from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, Vectors
 from litapi.client.pictures import Picture
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from litapi.client.refusals import ItemRefused, ItemsRefused
 
 Vectors = npt.NDArray[np.float32]
+TEMPLATE = "this is a photo of {label}."  # as /classify has it
 OnError = Literal["raise", "return"]
 
 
@@ -59,7 +61,7 @@ class Scores:
         return cls(cosine, 1.0 / (1.0 + np.exp(-(scale * cosine + bias))))
 
 
-def captions(labels: list[str], template: str) -> list[str]:
+def captions(labels: Sequence[str], template: str) -> list[str]:
     """Each label in the template, which holds {label}. Raises ValueError."""
     if "{label}" not in template:
         raise ValueError("template must hold {label}")

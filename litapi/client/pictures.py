@@ -43,7 +43,7 @@ def encoded(picture: Picture, most: int) -> bytes | ItemRefused:
     try:
         data = _bytes(picture)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        return ItemRefused("image_unreadable", f"The image cannot be read: {error}")
+        return ItemRefused("image_missing", f"The image cannot be read: {error}")
     return data if len(data) <= most else _too_large(most)
 
 

@@ -14,6 +14,10 @@ REPLIES = "REPLIES"  # a message from a worker: ids and replies of several jobs
 Answered = tuple[JobId, Reply]
 
 
+class PortClosed(Exception):
+    """No more jobs will come."""
+
+
 class Transport(Protocol):
     """The way back to the HTTP processes: LitServe's MPQueueTransport."""
 

@@ -11,7 +11,7 @@ import queue
 from collections.abc import Sequence
 
 from litapi.messages import Job, JobId, Reply
-from litapi.transport.port import Answered, WorkerPort
+from litapi.transport.port import Answered, PortClosed, WorkerPort
 
 
 class LocalPort(WorkerPort):
@@ -19,7 +19,7 @@ class LocalPort(WorkerPort):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._events = loop
-        self._asked: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._replies: dict[JobId, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count()
 
@@ -31,8 +31,15 @@ class LocalPort(WorkerPort):
         return await self._replies[job.id]
 
     def fetch(self) -> Job:
-        """The next job; waits without using the CPU."""
-        return self._asked.get()
+        """The next job; waits without using the CPU. Raises PortClosed."""
+        job = self._asked.get()
+        if job is None:
+            raise PortClosed
+        return job
+
+    def close(self) -> None:
+        """No more jobs; the loop ends when it comes to this."""
+        self._asked.put(None)
 
     def begin(self, job_id: JobId) -> bool:
         """Always: nobody here leaves."""
