@@ -1,4 +1,4 @@
-"""`python -m litapi serve · check · warm`: the command line and the composition root."""
+"""`python -m litapi serve · check · warm · embed`: the command line and the composition root."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
@@ -36,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 when the caller asked for something impossible."""
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
-    if command == "warm":
-        return _warm(**options)
+    if command in ("warm", "embed"):
+        return _from_files(command, options)
     try:
         settings = Settings.read(options, os.environ)
         configure(settings)
@@ -59,21 +60,57 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say whether a checkpoint is served right")
     add_flags(check, CHECK_FLAGS)
     warm = commands.add_parser("warm", help="fill the cache of a running server")
-    warm.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="texts, images, folders")
-    warm.add_argument("--url", default="http://localhost:8080", help="where the server listens")
-    warm.add_argument("--key", help="API key, where the server asks for one")
+    _add_sources(warm, "http://localhost:8080")
+    embed = commands.add_parser("embed", help="write the vectors of texts and pictures")
+    _add_sources(embed, None)
+    embed.add_argument("--out", type=Path, help=".jsonl, .npy or .parquet; else JSON lines here")
+    add_flags(embed, (*CHECK_FLAGS, "redis_url", "max_num_patches"))
     return parser
 
 
-def _warm(paths: list[Path], url: str, key: str | None) -> int:
-    from litapi.warm import Warmer, WarmError
+def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
+    command.add_argument(
+        "paths", nargs="+", type=Path, metavar="FILE", help="texts by line, or -; images, folders"
+    )
+    where = "where the server listens" if url else "of a running server; else in this process"
+    command.add_argument("--url", default=url, help=where)
+    command.add_argument("--key", help="API key, where the server asks for one")
+
+
+def _from_files(command: str, options: dict[str, Any]) -> int:
+    from litapi.client import ClientError
+    from litapi.quality.verdict import Refused
+    from litapi.sources import SourceError
 
     try:
-        print(Warmer(url, key).warm(paths))
-    except WarmError as error:
+        return _warm(**options) if command == "warm" else _embed(**options)
+    except (SourceError, ClientError, SettingsError, CheckpointError, Refused) as error:
         print(f"siglit: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(f"siglit: {command} failed: {error}", file=sys.stderr)
+    return 2
+
+
+def _warm(paths: list[Path], url: str, key: str | None) -> int:
+    from litapi.warm import warm
+
+    print(warm(paths, url, key))
     return 0
+
+
+def _embed(
+    paths: list[Path], url: str | None, key: str | None, out: Path | None, **options: Any
+) -> int:
+    """0: all have their vectors; 1: some were refused, and the output names them."""
+    from litapi.embed import embed, way
+
+    settings = Settings.read(options, os.environ)
+    configure(settings)
+    with way(url, key, settings) as ask:
+        refused = embed(paths, out, ask)
+    if refused:
+        print(f"siglit: {refused} refused", file=sys.stderr)
+    return 1 if refused else 0
 
 
 def _serve(settings: Settings) -> int:

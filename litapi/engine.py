@@ -99,7 +99,11 @@ class Engine:
             SettingsError, CheckpointError: an option or a checkpoint cannot be used.
             Refused: the precision loses too much on this checkpoint, and `accept_loss` is off.
         """
-        settings = Settings.read({"model": model, **options}, {})
+        return cls.of(Settings.read({"model": model, **options}, {}))
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The same from settings. Raises CheckpointError, Refused."""
         checkpoint = Checkpoint.named(settings.model, settings.revision)
         engine = cls(settings, checkpoint)
         admit(settings, checkpoint, engine.device)

@@ -58,12 +58,12 @@ class FaultProxy:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.fault is Fault.RESET:
-            _reset(writer)
+            reset(writer)
             return
         try:
             there, back = await self._open()
         except OSError:  # Redis is down: its clients shall notice
-            _reset(writer)
+            reset(writer)
             return
         ways = [
             asyncio.create_task(self._requests(reader, back, writer)),
@@ -90,7 +90,7 @@ class FaultProxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if self.fault is Fault.RESET:
-                    _reset(writer)
+                    reset(writer)
                     return
                 if self.fault is not Fault.BLACKHOLE:
                     back.write(data)
@@ -109,7 +109,7 @@ class FaultProxy:
                     return
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
     """Close with a reset: linger zero throws away what is unsent."""
     sock = writer.get_extra_info("socket")
     if sock is not None:

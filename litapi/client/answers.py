@@ -39,10 +39,11 @@ def take(answer: httpx.Response, places: Sequence[int], into: Embedded) -> dict[
     content: dict[str, Any] = answer.json()
     single = "embedding" in content
     rows = [content["embedding"]] if single else content["embeddings"]
-    for place, row in zip(places, rows, strict=True):
+    cached = [content["cached"]] if single else content["cached"]
+    for place, row, known in zip(places, rows, cached, strict=True):
         if row is not None:
             into.vectors[place] = np.frombuffer(base64.b64decode(row), "<f4")
-    into.cached[places] = content["cached"]
+            into.cached[place] = known
     return _sorted_out(content.get("errors") or [], places, into)
 
 

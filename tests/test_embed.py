@@ -1,0 +1,83 @@
+"""`python -m litapi embed`: by a server and in this process, into each kind of file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bench.rig.port import free_port
+from bench.rig.server_process import ServerProcess
+from tests.conftest import picture
+
+
+def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "litapi", "embed", *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Two texts, a folder of a picture and a damaged one, and a text again."""
+    (tmp_path / "a.txt").write_text("first\n\nsecond\n")
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "images" / "deep" / "one.png").write_bytes(picture(5100))
+    (tmp_path / "images" / "zero.jpg").write_bytes(b"none")
+    (tmp_path / "b.txt").write_text("third")
+    return [str(tmp_path / name) for name in ("a.txt", "images", "b.txt")]
+
+
+def test_items_are_written_in_the_order_of_the_arguments(
+    server: ServerProcess, files: list[str], tmp_path: Path
+) -> None:
+    """The same vectors as JSON lines, matrix and Parquet; a refused item is named, exit code 1."""
+    done = run(*files, "--url", server.url)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [Path(row["item"]).name for row in rows]
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("1 refused")
+    assert names == ["first", "second", "one.png", "zero.jpg", "third"]
+    assert rows[3]["error"] == "image_format_unsupported"
+    for suffix in ("npy", "parquet"):
+        assert run(*files, "--url", server.url, "--out", str(tmp_path / f"o.{suffix}")).stdout == ""
+    good = [0, 1, 2, 4]
+    vectors = np.array([rows[place]["embedding"] for place in good], np.float32)
+    matrix = np.load(tmp_path / "o.npy")
+    table = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    assert np.array_equal(matrix[good], vectors)
+    assert np.isnan(matrix[3]).all()
+    assert table[3]["embedding"] is None
+    assert table[3]["error"] == "image_format_unsupported"
+    columns = np.array([table[place]["embedding"] for place in good], np.float32)
+    assert np.array_equal(columns, vectors)
+    assert sorted(path.name for path in tmp_path.glob("*o.*")) == ["o.npy", "o.parquet"]
+
+
+def test_without_a_server_it_computes_here(server: ServerProcess) -> None:
+    """The vectors of a server with the same options."""
+    here = run("-", "--precision", "float32", text="from a pipe\n")
+    there = run("-", "--url", server.url, text="from a pipe\n")
+    assert here.returncode == 0, here.stderr
+    assert here.stdout == there.stdout
+
+
+def test_what_cannot_be_done_is_one_line(files: list[str], tmp_path: Path) -> None:
+    """No server, no file, no such form, no such precision; and nothing is left behind."""
+    out = str(tmp_path / "o.npy")
+    wrong = {
+        "no server": [*files, "--url", f"http://127.0.0.1:{free_port()}", "--out", out],
+        "does not exist": [str(tmp_path / "gone.txt")],
+        "only .jsonl": [*files, "--out", "o.csv"],
+        "precision": [*files, "--precision", "float3"],
+    }
+    for sentence, arguments in wrong.items():
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not [*tmp_path.glob("*o.npy*")]
