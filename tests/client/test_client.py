@@ -161,6 +161,42 @@ def test_faults_on_the_way_cost_time_and_nothing_else(server: ServerProcess, see
     assert proxy.repeated == 0
 
 
+def large_picture(number: int) -> bytes:
+    """Of some 30 KB: noise in a corner keeps it from getting small."""
+    noise = np.random.default_rng(number).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def _bytes_sent(port: int, images: list[bytes], digests: bool) -> tuple[Vectors, int]:
+    async with (
+        HttpFaultProxy(port, 0, share=0) as proxy,
+        AsyncClient(proxy.url, digests=digests) as client,
+    ):
+        return await client.embed_images(images), proxy.received
+
+
+def test_a_picture_that_is_known_is_not_sent(server: ServerProcess) -> None:
+    """Its digest is; of a folder that is nine tenths known the rest is sent, in its place."""
+    known, new = [large_picture(n) for n in range(18)], [large_picture(n) for n in (90, 91)]
+    asyncio.run(_bytes_sent(server.port, known, digests=True))
+    mixed = [*known[:5], new[0], *known[5:], new[1]]
+    found, sent = asyncio.run(_bytes_sent(server.port, mixed, digests=True))
+    plain, whole = asyncio.run(_bytes_sent(server.port, mixed, digests=False))
+    assert sent < 0.15 * whole
+    assert np.array_equal(found, plain)
+
+
+def test_a_server_that_looks_no_digest_up_gets_the_bytes() -> None:
+    """Nothing is asked by digest where /info says so."""
+    images = [large_picture(7)]
+    with ServerProcess("--digest-lookups", "off") as running:
+        for _ in range(2):
+            _, sent = asyncio.run(_bytes_sent(running.port, images, digests=True))
+            assert sent > len(images[0])
+
+
 def test_a_server_that_stays_busy_is_given_up_at_the_deadline() -> None:
     """With its own words, and not before."""
 

@@ -41,6 +41,7 @@ class HttpFaultProxy:
         self._target, self._share, self._random = port, share, random.Random(seed)
         self.met: Counter[Fault | None] = Counter()
         self.repeated = 0
+        self.received = 0  # bytes of requests
         self._delivered: set[bytes] = set()
 
     async def __aenter__(self) -> Self:
@@ -64,6 +65,7 @@ class HttpFaultProxy:
         get = request.startswith(b"GET")
         fault = self._random.choice([*Fault]) if self._random.random() < self._share else None
         self.met[fault] += 1
+        self.received += len(request)
         if fault in (Fault.BUSY, Fault.AWAY):
             status = 429 if fault is Fault.BUSY else 503
             head = b"HTTP/1.1 %d %b\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
