@@ -1,0 +1,187 @@
+"""What could be wrong with a server whose logits are not the published ones.
+
+Each mistake is made on purpose with transformers' own model and processors, and its logits are
+held against those that were found: the one that gives the same numbers is the reason. Every one of
+them was met in servers or scripts of this field, and none raises an error anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from litapi.checkpoint import Checkpoint
+from litapi.model.check import load_reference_processor
+from litapi.model.tokens import BOS, EOS, LENGTH, PAD, load_reference
+from litapi.quality.golden import Golden
+from litapi.quality.source import Array
+
+NEAR = 5e-3  # of a logit, absolute and relative: another library's rounding, not another mistake
+FILTERS = tuple(one for one in Image.Resampling if one != Image.Resampling.BILINEAR)
+
+Ids = list[int]
+Inputs = Mapping[str, Any]
+MakeIds = Callable[["Reference", str], Ids]
+MakeInputs = Callable[["Reference", bytes], Inputs]
+
+
+class Reference:
+    """transformers' own model, tokenizer and image processor of one checkpoint, in float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        import torch
+        from transformers import Siglip2Model, SiglipModel
+
+        kind = Siglip2Model if checkpoint.naflex else SiglipModel
+        self._model: Any = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+        self.checkpoint = checkpoint
+        self.tokenizer: Any = load_reference(checkpoint)
+        self.processor: Any = load_reference_processor(checkpoint)
+
+    def ids(self, text: str) -> Ids:
+        """The 64 ids of a text."""
+        made = self.tokenizer([text], padding="max_length", truncation=True, max_length=LENGTH)
+        return list(made["input_ids"][0])
+
+    def inputs(self, picture: Image.Image, **changed: Any) -> dict[str, Any]:
+        """Model input of an upright picture."""
+        return dict(self.processor(images=picture.convert("RGB"), return_tensors="pt", **changed))
+
+    def texts(self, texts: Sequence[str], make: MakeIds) -> Array:
+        """Unit vectors, each text alone, so that none is padded for another."""
+        import torch
+
+        made = [torch.tensor([make(self, text)]) for text in texts]
+        return self._rows([self._model.get_text_features(input_ids=ids) for ids in made])
+
+    def pictures(self, pictures: Sequence[bytes], make: MakeInputs) -> Array:
+        """Unit vectors, each picture alone."""
+        made = [make(self, data) for data in pictures]
+        return self._rows([self._model.get_image_features(**inputs) for inputs in made])
+
+    def logits(self, texts: Array, pictures: Array) -> Array:
+        """texts × pictures of unit vectors."""
+        scale, bias = self._model.logit_scale.exp().item(), self._model.logit_bias.item()
+        found: Array = scale * (texts @ pictures.T) + bias
+        return found
+
+    def _rows(self, features: Sequence[Any]) -> Array:
+        import torch
+
+        pooled = torch.cat([getattr(one, "pooler_output", one) for one in features])
+        rows: Array = torch.nn.functional.normalize(pooled, dim=-1).detach().numpy()
+        return rows
+
+
+def upright(reference: Reference, data: bytes) -> Inputs:
+    """As it is right."""
+    return reference.inputs(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing done wrong, with texts or with pictures, and a sentence that says what."""
+
+    sentence: str
+    ids: MakeIds | None = None
+    inputs: MakeInputs | None = None
+
+
+SAME = (
+    "transformers' own forward gives the found numbers on this machine too: the checkpoint or the "
+    "library is another one than the published numbers are from."
+)
+UNKNOWN = "No single mistake that is known here gives these numbers."
+
+
+def reason(checkpoint: Checkpoint, golden: Golden, found: Array) -> str:
+    """The sentence of the mistake that gives these logits, texts × pictures."""
+    near = [
+        (float(np.abs(logits - found).max()), sentence)
+        for sentence, logits in _candidates(checkpoint, golden)
+        if np.allclose(logits, found, rtol=NEAR, atol=NEAR)
+    ]
+    return min(near)[1] if near else UNKNOWN
+
+
+def right(reference: Reference, golden: Golden) -> tuple[Array, Array]:
+    """Vectors of the texts and of the pictures, as they ought to be."""
+    texts = reference.texts(golden.texts, Reference.ids)
+    return texts, reference.pictures(golden.drawn(), upright)
+
+
+def _candidates(checkpoint: Checkpoint, golden: Golden) -> Iterator[tuple[str, Array]]:
+    reference, drawn = Reference(checkpoint), golden.drawn()
+    texts, pictures = right(reference, golden)
+    yield SAME, reference.logits(texts, pictures)
+    for one in mistakes(checkpoint.naflex):
+        rows = reference.texts(golden.texts, one.ids) if one.ids else texts
+        columns = reference.pictures(drawn, one.inputs) if one.inputs else pictures
+        yield one.sentence, reference.logits(rows, columns)
+
+
+def mistakes(naflex: bool) -> Iterator[Mistake]:
+    """All that is known; some can only be made where pictures keep their aspect ratio."""
+    yield Mistake("Texts are not padded to 64 tokens.", ids=_unpadded)
+    yield Mistake("Texts are padded with id 1, not 0.", ids=functools.partial(_padded, pad=EOS))
+    yield Mistake("Capitals are kept; SigLIP 2 lower-cases every text.", ids=_cased)
+    yield Mistake("Texts begin with BOS; SigLIP 2 puts nothing before them.", ids=_with_bos)
+    yield Mistake("The EXIF orientation of pictures is ignored.", inputs=_as_stored)
+    for one in FILTERS:
+        sentence = f"Pictures are resized by {one.name.lower()}, not bilinear."
+        yield Mistake(sentence, inputs=functools.partial(_resized, resample=one))
+    if naflex:
+        yield Mistake("Pictures are squashed to a square.", inputs=_squashed)
+        yield Mistake("The mask of padded patches is ignored.", inputs=_unmasked)
+
+
+def _unpadded(reference: Reference, text: str) -> Ids:
+    return [one for one in reference.ids(text) if one != PAD]
+
+
+def _padded(reference: Reference, text: str, pad: int) -> Ids:
+    ids = _unpadded(reference, text)
+    return ids + [pad] * (LENGTH - len(ids))
+
+
+def _cased(reference: Reference, text: str) -> Ids:
+    """The tokenizer without the step that lower-cases, which stands first."""
+    backend = reference.tokenizer.backend_tokenizer
+    folding = backend.normalizer
+    backend.normalizer = folding[1]
+    try:
+        return reference.ids(text)
+    finally:
+        backend.normalizer = folding
+
+
+def _with_bos(reference: Reference, text: str) -> Ids:
+    ids = [BOS, *_unpadded(reference, text)][:LENGTH]
+    return ids + [PAD] * (LENGTH - len(ids))
+
+
+def _as_stored(reference: Reference, data: bytes) -> Inputs:
+    return reference.inputs(Image.open(io.BytesIO(data)))
+
+
+def _resized(reference: Reference, data: bytes, resample: Image.Resampling) -> Inputs:
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    return reference.inputs(picture, resample=resample)
+
+
+def _squashed(reference: Reference, data: bytes) -> Inputs:
+    side = reference.checkpoint.image_size
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    return reference.inputs(picture.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _unmasked(reference: Reference, data: bytes) -> Inputs:
+    inputs = dict(upright(reference, data))
+    inputs["pixel_attention_mask"] = inputs["pixel_attention_mask"] * 0 + 1
+    return inputs
