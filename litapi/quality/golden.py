@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Self
 import numpy as np
 from PIL import Image, ImageDraw
 
-from litapi.checkpoint import Checkpoint
 from litapi.quality.source import Array, Source
 
 NUMBERS = Path(__file__).with_name("golden.json")
@@ -28,6 +27,9 @@ WIDER = (5e-3, 2e-2)  # image backends of transformers differ among themselves b
 CATS_TOLERANCE = 5e-3  # published to a tenth of a percent, from older releases
 STEP, DOT = 9, 6  # pixels
 ORIENTATION, ON_ITS_SIDE = 0x0112, 6  # EXIF: turn by 90 degrees to the right before looking
+
+
+Explain = Callable[["Golden", Array], str]  # logits as found → the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +95,17 @@ class Golden:
         return not (self.logits.size or self.cats)
 
     def verdicts(
-        self, source: Source, checkpoint: Checkpoint | None, photo: bytes | None
+        self, source: Source, photo: bytes | None = None, explain: Explain | None = None
     ) -> Iterator[Verdict]:
-        """All that can be judged. Where `checkpoint` is at hand, the reason of a failure as well.
+        """All that can be judged; a failure with its reason, where somebody can `explain` it.
 
         `photo` is the encoded picture of two cats, where the caller has it.
         """
         if self.logits.size:
             verdict = self.judge(source)
             yield verdict
-            if not verdict.passed and checkpoint is not None:
-                from litapi.quality.mistake import reason  # loads transformers' own model
-
-                yield Verdict("reason", False, reason(checkpoint, self, verdict.logits))
+            if not verdict.passed and explain is not None:
+                yield Verdict("reason", False, explain(self, verdict.logits))
         if photo is not None:
             yield from self.judge_cats(source, photo)
 

@@ -1,5 +1,6 @@
 """Published logits: what passes, what fails, and the reason that is named."""
 
+import functools
 import io
 from dataclasses import replace
 
@@ -13,12 +14,13 @@ from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
 from litapi.quality.golden import Golden, Shape, draw, encoded
-from litapi.quality.mistake import UNKNOWN
+from litapi.quality.mistake import UNKNOWN, reason
 from litapi.quality.source import Source
 from tests.support.naive import Naive
 
 NAFLEX = "google/siglip2-base-patch16-naflex"
 
+EXPLAIN = functools.partial(reason, Checkpoint.open(DEMO))
 MISTAKES = [
     (Naive(pad=None), "not padded"),
     (Naive(pad=1), "padded with id 1"),
@@ -35,7 +37,7 @@ MISTAKES = [
 def test_a_right_script_around_transformers_holds_the_demo_s_numbers() -> None:
     """The committed numbers of the demo are what transformers gives, and need no reason."""
     golden = Golden.of(DEMO_NAME)
-    verdicts = list(golden.verdicts(Naive().source(), Checkpoint.open(DEMO), None))
+    verdicts = list(golden.verdicts(Naive().source(), explain=EXPLAIN))
     assert [(one.name, one.passed) for one in verdicts] == [("golden", True)]
 
 
@@ -43,7 +45,7 @@ def test_a_right_script_around_transformers_holds_the_demo_s_numbers() -> None:
 def test_each_mistake_fails_and_is_named(naive: Naive, word: str) -> None:
     """Numbers that are off come with the one mistake that gives just these."""
     golden = Golden.of(DEMO_NAME)
-    failed, why = golden.verdicts(naive.source(), Checkpoint.open(DEMO), None)
+    failed, why = golden.verdicts(naive.source(), explain=EXPLAIN)
     assert not failed.passed
     assert not why.passed
     assert word in why.sentence
@@ -52,14 +54,14 @@ def test_each_mistake_fails_and_is_named(naive: Naive, word: str) -> None:
 def test_vectors_of_another_model_have_no_known_reason() -> None:
     """Where no single mistake gives the found numbers, none is accused."""
     source = replace(Naive().source(), scale=1.0)
-    _, why = Golden.of(DEMO_NAME).verdicts(source, Checkpoint.open(DEMO), None)
+    _, why = Golden.of(DEMO_NAME).verdicts(source, explain=EXPLAIN)
     assert why.sentence == UNKNOWN
 
 
 def test_a_server_that_says_no_scale_is_judged_by_a_fitted_line() -> None:
     """Scale and bias of a foreign server are fitted, and the sentence says so."""
     silent = replace(Naive().source(), scale=None, bias=None)
-    (verdict,) = Golden.of(DEMO_NAME).verdicts(silent, None, None)
+    (verdict,) = Golden.of(DEMO_NAME).verdicts(silent)
     assert verdict.passed
     assert "fitted 27.1" in verdict.sentence
     mistaken = replace(Naive(pad=1).source(), scale=None, bias=None)
@@ -125,6 +127,6 @@ def test_the_photograph_of_two_cats_is_judged_by_its_probability() -> None:
         scale=10.0,
         bias=0.0,
     )
-    verdicts = list(golden.verdicts(source, None, b"photo"))
+    verdicts = list(golden.verdicts(source, b"photo"))
     assert [one.passed for one in verdicts] == [True, False]
     assert verdicts[1].sentence == '"a photo of 2 cats": 20.0%, published 10.6%.'

@@ -17,7 +17,7 @@ def test_a_server_of_ours_holds_its_published_numbers() -> None:
         assert source.name == DEMO_NAME
         assert "float32" in source.about
         assert source.texts([f"text {n}" for n in range(70)]).shape == (70, 96)
-        (verdict,) = Golden.of(source.name).verdicts(source, None, None)
+        (verdict,) = Golden.of(source.name).verdicts(source)
         assert verdict.passed, verdict.sentence
         with pytest.raises(SourceError, match="401"):
             Source.remote(server.url)
