@@ -12,8 +12,9 @@ import json
 import re
 
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
+from litapi.model.reference import Reference
 from litapi.quality.golden import NUMBERS, Golden
-from litapi.quality.mistake import Reference, right
+from litapi.quality.mistake import right
 
 PICTURES = ((224, 224, "disc"), (224, 1024, "disc"), (500, 700, "dots"))
 SOURCE = "transformers' own model and processors in float32 (python -m demo.golden)"

@@ -37,6 +37,7 @@ TORCH = {
     "litapi.model.encoder",
     "litapi.model.int8_linear",
     "litapi.model.precision",
+    "litapi.model.reference",
 }
 TORCH_ROOMS = ("demo.", "bench.offline")
 

@@ -9,74 +9,20 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from litapi.checkpoint import Checkpoint
-from litapi.model.check import load_reference_processor
-from litapi.model.tokens import BOS, EOS, LENGTH, PAD, load_reference
+from litapi.model.reference import Ids, Inputs, MakeIds, MakeInputs, Reference
+from litapi.model.tokens import BOS, EOS, LENGTH, PAD
 from litapi.quality.golden import Golden
 from litapi.quality.source import Array
 
 NEAR = 5e-3  # of a logit, absolute and relative: another library's rounding, not another mistake
 FILTERS = tuple(one for one in Image.Resampling if one != Image.Resampling.BILINEAR)
-
-Ids = list[int]
-Inputs = Mapping[str, Any]
-MakeIds = Callable[["Reference", str], Ids]
-MakeInputs = Callable[["Reference", bytes], Inputs]
-
-
-class Reference:
-    """transformers' own model, tokenizer and image processor of one checkpoint, in float32."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        import torch
-        from transformers import Siglip2Model, SiglipModel
-
-        kind = Siglip2Model if checkpoint.naflex else SiglipModel
-        self._model: Any = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-        self.checkpoint = checkpoint
-        self.tokenizer: Any = load_reference(checkpoint)
-        self.processor: Any = load_reference_processor(checkpoint)
-
-    def ids(self, text: str) -> Ids:
-        """The 64 ids of a text."""
-        made = self.tokenizer([text], padding="max_length", truncation=True, max_length=LENGTH)
-        return list(made["input_ids"][0])
-
-    def inputs(self, picture: Image.Image, **changed: Any) -> dict[str, Any]:
-        """Model input of an upright picture."""
-        return dict(self.processor(images=picture.convert("RGB"), return_tensors="pt", **changed))
-
-    def texts(self, texts: Sequence[str], make: MakeIds) -> Array:
-        """Unit vectors, each text alone, so that none is padded for another."""
-        import torch
-
-        made = [torch.tensor([make(self, text)]) for text in texts]
-        return self._rows([self._model.get_text_features(input_ids=ids) for ids in made])
-
-    def pictures(self, pictures: Sequence[bytes], make: MakeInputs) -> Array:
-        """Unit vectors, each picture alone."""
-        made = [make(self, data) for data in pictures]
-        return self._rows([self._model.get_image_features(**inputs) for inputs in made])
-
-    def logits(self, texts: Array, pictures: Array) -> Array:
-        """texts × pictures of unit vectors."""
-        scale, bias = self._model.logit_scale.exp().item(), self._model.logit_bias.item()
-        found: Array = scale * (texts @ pictures.T) + bias
-        return found
-
-    def _rows(self, features: Sequence[Any]) -> Array:
-        import torch
-
-        pooled = torch.cat([getattr(one, "pooler_output", one) for one in features])
-        rows: Array = torch.nn.functional.normalize(pooled, dim=-1).detach().numpy()
-        return rows
 
 
 def upright(reference: Reference, data: bytes) -> Inputs:
