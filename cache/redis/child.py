@@ -23,14 +23,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 PROGRAMS = ("redis-server", "valkey-server")
 USER = "cache"
 PREFIX = "vector-cache-"
+SOCKET = "redis.sock"
 ACL = "~sl2:* resetchannels -@all +auth +hello +ping +get +mget +set +info"
 
 _TIED = """
@@ -74,11 +79,7 @@ class RedisChild:
     def url(self) -> str:
         if self._home is None:
             raise RuntimeError("the Redis child is not started")
-        return f"unix://{USER}:{self._password}@{quote(str(self._socket))}"
-
-    @property
-    def _socket(self) -> Path:
-        return (self._home or Path()) / "redis.sock"
+        return f"unix://{USER}:{self._password}@{quote(str(self._home / SOCKET))}"
 
     def start(self) -> str:
         """Start it, or start it anew under the same URL if it has died, and wait for its PONG."""
@@ -89,33 +90,47 @@ class RedisChild:
             first = self._home is None
             self._home = self._home or _new_home()
             self._home.mkdir(mode=0o700, exist_ok=True)  # somebody may have cleared it up meanwhile
-            self._spawn(self._program)
             try:
-                self._await_pong()
+                self._spawn(self._program, self._home)
             except RuntimeError:  # later ones keep the folder: its path is in everybody's URL
                 self.stop() if first else self._end()
                 raise
         return self.url
 
-    def _spawn(self, program: str) -> None:
+    def _spawn(self, program: str, home: Path) -> None:
         command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), program]
-        told, tell = os.pipe()
-        try:
-            with open(self._log, "wb") as log:
-                self._process = subprocess.Popen(
-                    command, stdin=told, stdout=log, stderr=log, start_new_session=True
-                )
-            os.write(tell, self._settings().encode())  # far less than a pipe holds: never blocks
-        finally:
-            os.close(told)
-            os.close(tell)
+        with tempfile.TemporaryFile() as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+            assert self._process.stdin is not None
+            with (
+                suppress(BrokenPipeError),
+                self._process.stdin as tell,
+            ):  # of one that ended at once
+                tell.write(self._settings(home).encode())
+            ends = time.monotonic() + self._patience
+            while not self._pongs():
+                if not self.alive or time.monotonic() > ends:
+                    log.seek(0)
+                    said = log.read().decode(errors="replace").strip().rpartition("\n")[2]
+                    raise RuntimeError(f"the Redis child did not come up: {said}")
+                time.sleep(0.005)
 
-    def _settings(self) -> str:
+    def _pongs(self) -> bool:
+        never = Retry(NoBackoff(), 0)
+        try:
+            with redis.Redis.from_url(self.url, protocol=2, socket_timeout=0.5, retry=never) as it:
+                return bool(it.ping())
+        except redis.RedisError:
+            return False
+
+    def _settings(self, home: Path) -> str:
         return f"""
             port 0
-            unixsocket "{self._socket}"
+            unixsocket "{home / SOCKET}"
             unixsocketperm 600
-            dir "{self._home}"
+            dir "{home}"
             save ""
             appendonly no
             databases 1
@@ -125,28 +140,6 @@ class RedisChild:
             user default off -@all
             user {USER} on >{self._password} {ACL}
         """
-
-    @property
-    def _log(self) -> Path:
-        return (self._home or Path()) / "redis.log"
-
-    def _await_pong(self) -> None:
-        ends = time.monotonic() + self._patience
-        while not self._pongs():
-            if not self.alive or time.monotonic() > ends:
-                said = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-                raise RuntimeError(f"the Redis child did not come up: {''.join(said)}")
-            time.sleep(0.005)
-
-    def _pongs(self) -> bool:
-        try:
-            with socket.socket(socket.AF_UNIX) as talk:
-                talk.settimeout(0.5)
-                talk.connect(str(self._socket))
-                talk.sendall(f"AUTH {USER} {self._password}\r\nPING\r\n".encode())
-                return talk.makefile("rb").read(len(b"+OK\r\n+PONG\r\n")) == b"+OK\r\n+PONG\r\n"
-        except OSError:
-            return False
 
     def stop(self) -> None:
         """End it and leave nothing behind; in a fork of the process that started it, do nothing."""
@@ -174,34 +167,25 @@ class RedisChild:
         self.stop()
 
 
-def _short_tmp() -> str:
-    """A socket's path may have 107 bytes; a long TMPDIR would use them up."""
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 64 else "/tmp"
-
-
 def _new_home() -> Path:
-    _sweep()
-    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_tmp()))
+    """And clear up after parents that were killed: their folder outlives them, their server not."""
+    # a socket's path may have 107 bytes; a long TMPDIR would use them up
+    folder = tempfile.gettempdir() if len(tempfile.gettempdir()) < 64 else "/tmp"
+    for path in Path(folder).glob(f"{PREFIX}*/{SOCKET}"):
+        if _abandoned(path):
+            shutil.rmtree(path.parent, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
 
 
-def _sweep() -> None:
-    """Clear up after parents that were killed: their directory outlives them, their server not."""
-    for path in _abandoned():
-        shutil.rmtree(path.parent, ignore_errors=True)
-
-
-def _abandoned() -> Iterator[Path]:
-    for path in Path(_short_tmp()).glob(f"{PREFIX}*/redis.sock"):
-        if path.exists() and path.stat().st_uid == os.getuid() and _refuses(path):
-            yield path
-
-
-def _refuses(path: Path) -> bool:
+def _abandoned(path: Path) -> bool:
     """Whether nobody listens; a socket that cannot be tried at all is left alone."""
     with socket.socket(socket.AF_UNIX) as talk:
         talk.settimeout(0.5)
         try:
-            talk.connect(str(path))
-        except OSError as error:
-            return isinstance(error, ConnectionRefusedError)
+            if path.stat().st_uid == os.getuid():
+                talk.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass
     return False

@@ -166,9 +166,11 @@ class Writer:
     async def close(self, timeout: float = 1.0) -> None:
         if self._task is None:
             return
-        await self.flush(timeout)
-        task, self._task = self._task, None
-        task.cancel()
+        try:
+            await self.flush(timeout)
+        finally:  # also where the closing itself is cancelled
+            task, self._task = self._task, None
+            task.cancel()
         await asyncio.wait({task})
         if self._queue:
             self._watcher.dropped(len(self._queue))

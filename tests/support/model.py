@@ -32,11 +32,17 @@ def entry_of(key: bytes) -> Entry:
 
 
 class Model:
-    """`compute(keys)` is what a request hands to `resolve`; `slow` seconds pass in each call."""
+    """`compute(keys)` is what a request hands to `resolve`; `slow` seconds pass in each call.
 
-    def __init__(self, slow: float = 0.0) -> None:
+    One that is held answers only once its gate is set.
+    """
+
+    def __init__(self, slow: float = 0.0, *, held: bool = False) -> None:
         self.slow = slow
         self.calls: list[list[int]] = []
+        self.gate = asyncio.Event()
+        if not held:
+            self.gate.set()
 
     @property
     def computed(self) -> int:
@@ -46,6 +52,7 @@ class Model:
         async def run(positions: list[int]) -> Sequence[Entry | Exception]:
             self.calls.append(positions)
             await asyncio.sleep(self.slow)
+            await self.gate.wait()
             return [entry_of(keys[position]) for position in positions]
 
         return run
