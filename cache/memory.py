@@ -67,7 +67,3 @@ class MemoryTier:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= cost(key, entry)
-
-    def clear(self) -> None:
-        self._entries.clear()
-        self.bytes = 0

@@ -108,8 +108,8 @@ class App:
         dispatcher.start()
         cache = self._make_cache(self._metrics)
         self._service.cache_problems = lambda: cache.problems
+        stack.push_async_callback(cache.close)  # also where its start is cut off
         await cache.start()
-        stack.push_async_callback(cache.close)
         if cache.store is not None and self._consumer == 0:
             for sentence in await cache.store.inspect():
                 if sentence not in cache.store.trouble.sentences:  # those are logged already

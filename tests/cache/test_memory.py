@@ -84,30 +84,11 @@ def test_it_does_what_the_slow_model_does(
         assert tier.get(key) == value
 
 
-def test_the_least_recently_used_leaves_first() -> None:
-    """A look-up counts as use."""
-    tier = MemoryTier(3 * ONE)
-    for key in (b"a", b"b", b"c"):
-        tier.put(key, entry())
-    tier.get(b"a")
-    tier.put(b"d", entry())
-    assert [key in tier for key in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
-
-
 def test_putting_counts_what_had_to_leave() -> None:
     """One large vector may cost several small ones, and each is an eviction."""
     tier = MemoryTier(4 * ONE)
     assert [tier.put(key, entry()) for key in (b"a", b"b", b"c", b"d")] == [0, 0, 0, 0]
     assert tier.put(b"e", entry(64)) == tier.evictions == 2
-
-
-def test_replacing_counts_once_and_evicts_nobody() -> None:
-    """The same key twice is one entry."""
-    tier = MemoryTier(2 * ONE)
-    tier.put(b"a", entry(token=1))
-    tier.put(b"a", entry(token=2))
-    assert (len(tier), tier.bytes, tier.evictions) == (1, ONE, 0)
-    assert tier.get(b"a") == entry(token=2)
 
 
 def test_an_entry_larger_than_the_tier_is_not_kept_and_clears_nothing_out() -> None:
@@ -119,33 +100,10 @@ def test_an_entry_larger_than_the_tier_is_not_kept_and_clears_nothing_out() -> N
     assert b"giant" not in tier
 
 
-def test_no_bytes_means_no_tier() -> None:
-    """Setting the limit to 0 turns it off without another switch."""
-    tier = MemoryTier(0)
-    tier.put(b"a", entry())
-    assert tier.get(b"a") is None
-    assert (len(tier), tier.bytes, tier.evictions) == (0, 0, 0)
-
-
 def test_a_negative_limit_is_refused() -> None:
     """A misread setting is an error at start-up, not an odd cache."""
     with pytest.raises(ValueError, match="-1"):
         MemoryTier(-1)
-
-
-def test_discarding_what_is_not_there_is_nothing() -> None:
-    """Discarding is idempotent."""
-    tier = MemoryTier(ONE)
-    tier.discard(b"a")
-    assert tier.bytes == 0
-
-
-def test_clearing_leaves_nothing() -> None:
-    """Neither entries nor bytes stay behind."""
-    tier = MemoryTier(10 * ONE)
-    tier.put(b"a", entry())
-    tier.clear()
-    assert (len(tier), tier.bytes, tier.get(b"a")) == (0, 0, None)
 
 
 @pytest.mark.parametrize("dim", [64, 768, 1152])

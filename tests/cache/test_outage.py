@@ -115,10 +115,9 @@ async def test_a_redis_that_is_killed_and_restarted_is_used_again() -> None:
         async with scene(server.url) as it:
             await it.fill()
             load = asyncio.create_task(it.load(2.0))
-            await asyncio.sleep(0.3)
+            await until(lambda: it.recorder.results["redis", "hit"] > len(KEYS))
             server.kill()
-            await until(lambda: it.store.state is not Circuit.CLOSED)
-            await asyncio.sleep(0.7)
+            await until(lambda: Circuit.HALF_OPEN in it.recorder.circuits)
             server.start()
             back = await until(it.hits)
             tally = await load
@@ -257,7 +256,7 @@ async def test_a_redis_that_was_emptied_is_filled_again(server: RedisServer) -> 
     async with scene(server.url) as it:
         await it.fill()
         load = asyncio.create_task(it.load(0.6))
-        await asyncio.sleep(0.2)
+        await until(lambda: it.recorder.results["redis", "hit"] > len(KEYS))
         server.client().flushall()
         assert harmless(await load)
         await until(it.hits)
