@@ -6,11 +6,13 @@ import asyncio
 import base64
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
@@ -161,20 +163,10 @@ def test_a_vector_known_to_redis_alone_is_a_hit_there(
     assert _computed(two) == before
 
 
-def test_case_is_one_entry_and_a_space_makes_two(one: ServerProcess) -> None:
-    """Lower-casing is part of the model's input; spaces are not touched."""
-    _embed(one, ["Case And Space"])
-    assert _embed(one, ["case and space"]).headers["x-cache"] == "hit-l1"
-    assert _embed(one, ["case and  space"]).headers["x-cache"] == "miss"
-
-
 def test_images_alike_in_size_height_and_beginning_have_their_own_vectors(
     one: ServerProcess,
 ) -> None:
     """Equal dimensions, and equal first 64 KB of the file: never each other's vector."""
-    from io import BytesIO
-
-    from PIL import Image
 
     def bitmap(last: int) -> bytes:
         picture = Image.new("RGB", (300, 120), (last, 40, 200 - last))
@@ -194,19 +186,6 @@ def test_images_alike_in_size_height_and_beginning_have_their_own_vectors(
         for d in (red, blue)
     ]
     assert alone[0] != alone[1]
-
-
-def test_no_cache_computes_again_and_no_store_leaves_nothing(one: ServerProcess) -> None:
-    """The request header is obeyed, item by item."""
-    _embed(one, ["fresh please"])
-    before = _computed(one)
-    assert (
-        _embed(one, ["fresh please"], **{"cache-control": "no-cache"}).headers["x-cache"]
-        == "bypass"
-    )
-    assert _computed(one) - before == 1
-    _embed(one, ["leave no trace"], **{"cache-control": "no-store"})
-    assert _embed(one, ["leave no trace"]).headers["x-cache"] == "miss"
 
 
 def test_a_picture_that_can_never_decode_is_refused_from_memory(one: ServerProcess) -> None:
@@ -230,21 +209,14 @@ def test_info_and_metrics_say_which_tiers_are_used(
     one: ServerProcess, server: ServerProcess
 ) -> None:
     """A shared Redis, and the private one of a server that was given none."""
-    assert httpx.get(f"{one.url}/info").json()["cache"]["tiers"] == ["memory", "redis (shared)"]
-    assert httpx.get(f"{server.url}/info").json()["cache"]["tiers"] == [
-        "memory",
-        "redis (private)",
-    ]
-    metrics = httpx.get(f"{one.url}/metrics").text
+    for asked, redis in ((one, "redis (shared)"), (server, "redis (private)")):
+        info = httpx.get(f"{asked.url}/info", timeout=60).json()
+        assert info["cache"]["tiers"] == ["memory", redis]
+    metrics = httpx.get(f"{one.url}/metrics", timeout=60).text
     for name in (
-        'cache_tier_info{tiers="memory+redis (shared)"} 1.0',
-        'cache_requests_total{result="hit",tier="l1"}',
-        'cache_requests_total{result="join",tier="flight"}',
-        'cache_requests_total{result="miss",tier="redis"}',
-        "cache_lookup_seconds_count",
-        'cache_bytes{tier="l1"}',
-        "cache_breaker_state 0.0",
-        "cache_write_queue",
-        "cache_written_total",
+        'tier_info{tiers="memory+redis (shared)"} 1.0',
+        *('requests_total{result="hit",tier="l1"}', 'requests_total{result="join",tier="flight"}'),
+        *('requests_total{result="miss",tier="redis"}', "lookup_seconds_count"),
+        *('bytes{tier="l1"}', "breaker_state 0.0", "write_queue", "written_total"),
     ):
-        assert name in metrics
+        assert f"cache_{name}" in metrics

@@ -52,7 +52,7 @@ def schema(server: ServerProcess) -> BaseSchema:
 
 def test_the_served_document_is_the_described_one(server: ServerProcess) -> None:
     """What is tested below is what a client reads."""
-    served: dict[str, Any] = httpx.get(f"{server.url}/openapi.json").json()
+    served: dict[str, Any] = httpx.get(f"{server.url}/openapi.json", timeout=60).json()
     assert served == describe().openapi()
 
 

@@ -250,7 +250,7 @@ def test_labels_are_ranked_for_an_image(client: httpx.Client) -> None:
 
 def test_the_http_process_is_small_and_knows_no_torch(server: ServerProcess) -> None:
     """Only the two workers map torch; what answers HTTP stays under 90 MB."""
-    httpx.get(f"{server.url}/info")
+    httpx.get(f"{server.url}/info", timeout=60)
     serving = {pid: line for pid, line in server.family().items() if "litapi serve" in line}
     workers = [pid for pid, line in server.family().items() if "spawn_main" in line]
     assert len(workers) >= 2

@@ -129,7 +129,7 @@ def test_as_many_texts_as_openai_takes_leave_others_their_turn(alone: ServerProc
         answer = httpx.post(f"{alone.url}/v1/embeddings", json={"input": texts}, timeout=120)
     assert answer.status_code == 200
     data = answer.json()["data"]
-    alone_row = httpx.post(f"{alone.url}/embed_text", json={"text": texts[2047]}).json()
+    alone_row = httpx.post(f"{alone.url}/embed_text", json={"text": texts[2047]}, timeout=60).json()
     assert data[2047]["embedding"] == pytest.approx(alone_row["embedding"], abs=1e-5)
     assert neighbour.longest < PATIENCE
     assert neighbour.peak < idle + ROOM

@@ -260,46 +260,40 @@ def test_a_batch_is_first_come_first_served_within_the_budget() -> None:
     assert [item for batch in taken for item in batch] == items
 
 
-def test_a_batch_is_counted_as_padded_to_its_tallest() -> None:
-    """A tall item late in line is left for the next batch when padding would break the budget."""
-    shelf = Shelf(budget=100)
-    shelf.add([_ready(10), _ready(10), _ready(90)], 0)
-    assert [len(shelf.take()) for _ in range(2)] == [2, 1]
+@pytest.mark.parametrize(
+    ("budget", "costs", "batches"), [(100, [10, 10, 90], [2, 1]), (5, [50, 1], [1, 1])]
+)
+def test_a_batch_is_counted_as_padded_to_its_tallest(
+    budget: int, costs: list[int], batches: list[int]
+) -> None:
+    """A tall item late in line is left for the next batch; one over the budget goes alone."""
+    shelf = Shelf(budget)
+    shelf.add([_ready(cost) for cost in costs], 0)
+    assert [len(shelf.take()) for _ in batches] == batches
 
 
-def test_an_item_over_the_budget_goes_alone() -> None:
-    """Nothing is too large to be served."""
-    shelf = Shelf(budget=5)
-    shelf.add([_ready(50), _ready(1)], 0)
-    assert [len(shelf.take()) for _ in range(2)] == [1, 1]
-
-
-def test_a_worker_holds_no_more_than_it_can_use_soon() -> None:
+@pytest.mark.parametrize(
+    ("budget", "held", "more"),
+    [
+        (10, [(10, 0)] * AHEAD, (10, 0)),
+        (10**9, [(1, AHEAD_BYTES - 1), (1, AHEAD_BYTES)], (1, 1)),  # the second passes the bound
+    ],
+    ids=["patches", "bytes"],
+)
+def test_a_worker_holds_no_more_than_it_can_use_soon(
+    budget: int, held: list[tuple[int, int]], more: tuple[int, int]
+) -> None:
     """Fetching waits once enough is held, so idle workers get the rest, and goes on after."""
-    shelf = Shelf(budget=10)
-    for _ in range(AHEAD):
-        shelf.reserve(10)
-    waiting = threading.Thread(target=shelf.reserve, args=(10,), daemon=True)
+    shelf = Shelf(budget)
+    for cost, size in held:
+        shelf.reserve(cost, size)
+    waiting = threading.Thread(target=shelf.reserve, args=more, daemon=True)
     waiting.start()
     waiting.join(0.2)
     assert waiting.is_alive()
-    shelf.add([_ready(10)], 10)
+    shelf.add([_ready(held[-1][0])], *held[-1])
     shelf.release(shelf.take())
-    waiting.join(10)
-    assert not waiting.is_alive()
-
-
-def test_a_worker_fetches_no_more_bytes_than_it_can_decode_soon() -> None:
-    """Large images wait where they are counted, however few patches they make."""
-    shelf = Shelf(budget=10**9)
-    shelf.reserve(1, AHEAD_BYTES - 1)
-    shelf.reserve(1, AHEAD_BYTES)  # the one that passes the bound is let in, or it never would be
-    waiting = threading.Thread(target=shelf.reserve, args=(1, 1), daemon=True)
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.is_alive()
-    shelf.add([], 1, AHEAD_BYTES)
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 

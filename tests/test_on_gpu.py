@@ -174,7 +174,7 @@ def server() -> Iterator[ServerProcess]:
 
 def test_a_server_takes_the_gpu_by_itself_and_says_so(server: ServerProcess) -> None:
     """Both towers, in bfloat16 where the card has it."""
-    said: dict[str, Any] = httpx.get(f"{server.url}/info").json()
+    said: dict[str, Any] = httpx.get(f"{server.url}/info", timeout=60).json()
     assert {one["device"] for one in said["workers"]} == {GPU}
     assert {one["precision"] for one in said["workers"]} == {choose_precision("auto", GPU)}
 
@@ -208,7 +208,7 @@ def near(rows: list[list[float]], expected: Vectors) -> bool:
 
 def test_metrics_show_the_cards_memory_and_utilisation(server: ServerProcess) -> None:
     """The towers are on it, so some is in use."""
-    text = httpx.get(f"{server.url}/metrics").text
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
     lines = [line for line in text.splitlines() if line.startswith("siglit_gpu_memory_bytes{")]
     assert any(f'device="{GPU}"' in line and float(line.split()[-1]) > 1e6 for line in lines)
     assert f'siglit_gpu_utilization_ratio{{device="{GPU}"' in text

@@ -69,14 +69,14 @@ def check(served: Any, exact: Any) -> None:
 
 def test_info_and_metrics_say_what_the_towers_compute_in(int8: ServerProcess) -> None:
     """And what that is worth on the pairs that were given."""
-    info = httpx.get(f"{int8.url}/info").json()
+    info = httpx.get(f"{int8.url}/info", timeout=60).json()
     assert info["model"]["precision"] == {"text": "int8", "image": "int8"}
     assert info["model"]["compiled"] is False
     assert info["model"]["quality"]["passed"] is True
     assert info["model"]["quality"]["pairs"] == 8
     for worker in info["workers"]:
         assert worker["arithmetic"].partition(", ")[0] == "int8"
-    exposed = httpx.get(f"{int8.url}/metrics").text
+    exposed = httpx.get(f"{int8.url}/metrics", timeout=60).text
     for kind in ("text", "image"):
         assert f'siglit_tower_info{{compiled="off",kind="{kind}",precision="int8"}} 1.0' in exposed
 
@@ -84,7 +84,7 @@ def test_info_and_metrics_say_what_the_towers_compute_in(int8: ServerProcess) ->
 def test_as_it_comes_it_serves_what_this_machine_does_fast() -> None:
     """float32 or bfloat16: vectors near float32's, and near the same alone and among others."""
     with ServerProcess("--precision", "auto", "--cache", "off") as server:
-        chosen = httpx.get(f"{server.url}/info").json()["model"]["precision"]
+        chosen = httpx.get(f"{server.url}/info", timeout=60).json()["model"]["precision"]
         assert chosen == dict.fromkeys(("text", "image"), choose_precision("auto", "cpu"))
         texts = [f"{number} red circles" for number in range(24)]
         together = _embedded(server, texts)

@@ -135,9 +135,9 @@ def test_with_a_certificate_it_serves_https_and_nothing_else(
             large = client.post("/embed_text", content=bytes(80 << 20))
             assert large.json()["error"]["code"] == "body_too_large"
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-            httpx.get(f"{url}/livez")
+            httpx.get(f"{url}/livez", timeout=60)
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{server.port}/livez")
+            httpx.get(f"http://127.0.0.1:{server.port}/livez", timeout=60)
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute:
             assert mute.recv(1) == b"", "a handshake that never comes is waited for"
         assert f"{url}/docs" in server.log()
@@ -178,8 +178,8 @@ def test_a_wrong_redis_password_is_said_once_in_info_and_in_metrics() -> None:
                 body = {"text": f"text {number}"}
                 answer = httpx.post(f"{server.url}/embed_text", json=body, timeout=120)
                 assert answer.status_code == 200
-            info = httpx.get(f"{server.url}/info").json()
-            exposed = httpx.get(f"{server.url}/metrics").text
+            info = httpx.get(f"{server.url}/info", timeout=60).json()
+            exposed = httpx.get(f"{server.url}/metrics", timeout=60).text
             log = server.log()
     sentence = "Redis refuses the user or the password that the Redis URL names."
     assert info["cache"]["problems"] == [sentence]

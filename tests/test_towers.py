@@ -199,7 +199,7 @@ if __name__ == "__main__":
 
 def _healthy(url: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/health").status_code == 200
+        return httpx.get(f"{url}/health", timeout=60).status_code == 200
     return False
 
 

@@ -196,10 +196,12 @@ def test_half_sent_bodies_are_bounded_and_the_slowest_end(guarded: ServerProcess
                     connection.sendall(bytes(1500))
             body, sent = bytes(4 * MB), {"x-api-key": "a", "content-type": "image/png"}
             with contextlib.suppress(httpx.WriteError, httpx.ReadError):
-                upload = httpx.post(f"{guarded.url}/embed_image", content=body, headers=sent)
+                upload = httpx.post(
+                    f"{guarded.url}/embed_image", content=body, headers=sent, timeout=60
+                )
                 good += upload.status_code == 415  # it came whole, and is no picture
             watch.look()
-        shown = httpx.get(f"{guarded.url}/metrics", headers={"x-api-key": "a"}).text
+        shown = httpx.get(f"{guarded.url}/metrics", headers={"x-api-key": "a"}, timeout=60).text
         for connection in drips:
             connection.settimeout(0.1)
             with contextlib.suppress(OSError):

@@ -300,8 +300,8 @@ def test_a_fetch_ends_when_its_client_leaves() -> None:
         reader = Reader(Settings.read({}, {}), fetcher)
         link = Link(f"http://127.0.0.1:{host.port}/a.png")
         with pytest.raises(ClientGone):
-            await asyncio.wait_for(reader.settle([link], incoming), 20)
-        await asyncio.wait_for(host.left.wait(), 20)
+            await asyncio.wait_for(reader.settle([link], incoming), 60)
+        await asyncio.wait_for(host.left.wait(), 60)
         await fetcher.close()
         host.close()
 

@@ -71,13 +71,14 @@ def test_a_page_of_an_allowed_origin_may_ask(open_server: ServerProcess) -> None
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization",
     }
-    preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers)
+    preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers, timeout=60)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == "https://a.example"
     answer = httpx.post(
         f"{open_server.url}/embed_text",
         json={"text": "a"},
         headers={**KEY, "origin": "https://a.example"},
+        timeout=60,
     )
     assert answer.status_code == 200
     assert "X-Cache" in answer.headers["access-control-expose-headers"]
@@ -86,7 +87,7 @@ def test_a_page_of_an_allowed_origin_may_ask(open_server: ServerProcess) -> None
 def test_a_page_of_another_origin_may_not(open_server: ServerProcess) -> None:
     """No permission is given."""
     headers = {"origin": "https://b.example", "access-control-request-method": "POST"}
-    preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers)
+    preflight = httpx.options(f"{open_server.url}/embed_text", headers=headers, timeout=60)
     assert "access-control-allow-origin" not in preflight.headers
 
 
@@ -116,12 +117,14 @@ def test_with_keys_set_everything_but_health_asks_for_one(
 ) -> None:
     """401 in the shared form without a key, and not 401 with one."""
     method = "POST" if path == "/embed_text" else "GET"
-    refused = httpx.request(method, f"{open_server.url}{path}", json={"text": "a"})
+    refused = httpx.request(method, f"{open_server.url}{path}", json={"text": "a"}, timeout=60)
     assert refused.status_code == 401
     assert refused.json()["error"]["code"] == "unauthorized"
-    allowed = httpx.request(method, f"{open_server.url}{path}", json={"text": "a"}, headers=KEY)
+    allowed = httpx.request(
+        method, f"{open_server.url}{path}", json={"text": "a"}, headers=KEY, timeout=60
+    )
     assert allowed.status_code == 200
-    assert httpx.get(f"{open_server.url}/readyz").status_code == 200
+    assert httpx.get(f"{open_server.url}/readyz", timeout=60).status_code == 200
 
 
 def test_a_request_makes_a_trace(
@@ -129,7 +132,7 @@ def test_a_request_makes_a_trace(
 ) -> None:
     """The span reaches the collector, with the route in it and without the text."""
     secret = "a text that nobody else should read"
-    httpx.post(f"{open_server.url}/embed_text", json={"text": secret}, headers=KEY)
+    httpx.post(f"{open_server.url}/embed_text", json={"text": secret}, headers=KEY, timeout=60)
     awaited(lambda: any(b"/embed_text" in body for body in collector[1]))
     assert any(b"/embed_text" in body and b"siglit" in body for body in collector[1])
     assert not any(secret.encode() in body for body in collector[1])
@@ -141,7 +144,7 @@ def test_a_request_makes_one_json_line_with_its_id_and_without_its_content(
     """The id that was sent is echoed and logged; the text and the key are not."""
     headers = {**KEY, "x-request-id": "trace-me-77"}
     body = {"text": "words for the model only"}
-    answer = httpx.post(f"{open_server.url}/embed_text", json=body, headers=headers)
+    answer = httpx.post(f"{open_server.url}/embed_text", json=body, headers=headers, timeout=60)
     assert answer.headers["x-request-id"] == "trace-me-77"
     awaited(lambda: "trace-me-77" in open_server.log())
     lines = [line for line in open_server.log().splitlines() if "trace-me-77" in line]
@@ -155,7 +158,7 @@ def test_a_request_makes_one_json_line_with_its_id_and_without_its_content(
 def test_a_request_id_that_could_forge_a_line_is_replaced(open_server: ServerProcess) -> None:
     """Only plain ids are taken over."""
     headers = {**KEY, "x-request-id": 'a"} {"b'}
-    answer = httpx.get(f"{open_server.url}/info", headers=headers)
+    answer = httpx.get(f"{open_server.url}/info", headers=headers, timeout=60)
     assert answer.headers["x-request-id"] != headers["x-request-id"]
 
 
