@@ -99,10 +99,11 @@ class Flight:
     one of those who wait for it stores; `waiting` counts the requests whose clients are there.
     """
 
-    __slots__ = ("begun", "keep", "keys", "positions", "task", "values", "waiting")
+    __slots__ = ("begun", "bulk", "keep", "keys", "positions", "task", "values", "waiting")
 
-    def __init__(self, begun: Callable[[], bool]) -> None:
+    def __init__(self, begun: Callable[[], bool], bulk: bool = False) -> None:
         self.begun = begun
+        self.bulk = bulk
         self.keys: list[bytes] = []
         self.positions: list[int] = []
         self.keep: list[bool] = []
@@ -187,6 +188,7 @@ class VectorCache:
         read: bool = True,
         write: bool = True,
         leaving: Leaving | None = None,
+        bulk: bool = False,
         begun: Callable[[], bool] = _always,
         lacking: Mapping[int, Exception] = NOTHING,
     ) -> Found:
@@ -196,9 +198,10 @@ class VectorCache:
         known nor under way. If it raises, each of those positions gets what it raised. `leaving`
         is called only when something is computed: its future is done once the caller's client has
         left, and the exception that it holds is raised. `begun` says whether a worker has begun
-        the computation; when all clients have left and none has, it is cancelled. `lacking` has
-        the places of content that did not come, so that nothing can be computed there: what nobody
-        knows and nobody computes becomes its exception.
+        the computation; when all clients have left and none has, it is cancelled. A computation in
+        `bulk` may wait for others, so only bulk joins it. `lacking` has the places of content that
+        did not come, so that nothing can be computed there: what nobody knows and nobody computes
+        becomes its exception.
         """
         if read:
             if len(self.negative):
@@ -208,7 +211,8 @@ class VectorCache:
                 self._take_in(places, asked, await self.store.get(asked), found, write)
         if None in found.values:
             found.flown = True
-            await self._fly(keys, found, compute, read, write, leaving, begun, lacking)
+            own = Flight(begun, bulk)
+            await self._fly(keys, found, compute, read, write, leaving, own, lacking)
         return found
 
     # ---- looking
@@ -276,11 +280,10 @@ class VectorCache:
         read: bool,
         write: bool,
         leaving: Leaving | None,
-        begun: Callable[[], bool],
+        own: Flight,
         lacking: Mapping[int, Exception],
     ) -> None:
         """Join what is under way, compute the rest, and return when all of it has landed."""
-        own = Flight(begun)
         seats = self._board(keys, found, own, read, write, lacking)
         joined = len(seats) - len(own.keys)
         if joined:
@@ -326,7 +329,8 @@ class VectorCache:
             if entry is not None:
                 found.put(place, entry, L1)
                 continue
-            if key not in under_way:
+            slow = key in under_way and under_way[key][0].bulk and not own.bulk
+            if key not in under_way or (slow and place not in lacking):
                 if place in lacking:
                     found.put(place, lacking[place], State.MISS)
                     continue

@@ -40,6 +40,7 @@ from litapi.quality.verdict import admit
 from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
+from litapi.transport.client import Asker
 from litapi.transport.local import LocalPort
 
 AT_ONCE = 2  # spans under way: the model computes one while the next is read and looked up
@@ -63,9 +64,9 @@ class Room:
         self.port = LocalPort(loop)
         self.thread = _thread(Pipeline(tower, self.port).run)
 
-    async def submit(self, kind: Kind, job: Job) -> Reply:
-        """The reply to a job; there is one kind here."""
-        del kind
+    async def submit(self, kind: Kind, job: Job, asker: Asker) -> Reply:
+        """The reply to a job; there is one kind here, and one client."""
+        del kind, asker
         return await self.port.submit(job)
 
     def close(self) -> None:

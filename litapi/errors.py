@@ -144,6 +144,13 @@ class RateLimited(RequestError):
     sentence = "This key has used its rate of requests; try again shortly."
     retry_after = 1
 
+    @classmethod
+    def after(cls, seconds: int, sentence: str | None = None) -> RateLimited:
+        """The refusal with its own time to come back."""
+        error = cls(sentence)
+        error.retry_after = seconds
+        return error
+
 
 class TooManyWrongKeys(RequestError):
     status = 429

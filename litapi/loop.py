@@ -1,10 +1,15 @@
 """The worker's loop: fetch ∥ decode ∥ predict ∥ send, in place of LitServe's one after another.
 
-    fetch thread ──► decode pool ──► ready items ──► predict (main thread) ──► send thread
-         ▲                                │
-         └── waits while enough is ready ─┘   so that idle workers get the rest of the queue
+    fetch threads ─► decode threads ─► ready items ─► predict (main thread) ─► send thread
+         ▲                                  │
+         └── wait while enough is ready ────┘   so that idle workers get the rest of the queue
 
-Each arrow costs a change of threads, so the short ways are taken where nothing waits behind: the
+Interactive work and bulk have a fetch thread each. Interactive goes first wherever both wait, to
+the decode threads and to the model, so it waits for no more than the batch that is being computed;
+while there is interactive work, bulk batches are short, and none begins while a neighbour on the
+device has some. Bulk that has waited for `STARVING` seconds goes first once.
+
+Each arrow costs a change of threads, so the short ways are taken where nothing waits behind: a
 fetch thread decodes a single text itself, and an idle model's thread sends its reply itself.
 A job that nobody waits for any more is dropped until its decoding begins, and finished after that.
 What is begun is finished first: where cores are scarce the model goes before the decoding of what
@@ -19,6 +24,8 @@ the process, because a worker that hangs in silence is worse than one that is re
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import logging
 import os
 import queue
@@ -26,8 +33,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from litserve.loops.base import LitLoop
@@ -37,6 +43,7 @@ from litapi.messages import Job, JobId, Reply
 from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
 from litapi.transport.port import PortClosed, WorkerPort
+from litapi.transport.urgency import Urgent
 from litapi.transport.vitals import BEAT
 
 log = logging.getLogger("siglit.loop")
@@ -44,6 +51,11 @@ log = logging.getLogger("siglit.loop")
 YIELDING = 3  # niceness of decode threads: a third of the core that they share with the model
 AHEAD = 3  # how many batches' worth of cost a worker may hold
 AHEAD_BYTES = 32 << 20  # of what is not decoded yet, after which no more is fetched
+SHORT = 0.03  # seconds of a bulk batch while there is interactive work; an item at least
+RECENT = 1.0  # seconds after which the last interactive work counts as long ago
+STARVING = 5.0  # seconds without a bulk batch, after which waiting bulk goes first
+LOOK = 2e-3  # seconds between two looks whether a neighbour still has interactive work
+SMOOTHING = 0.2  # weight of the newest batch in the measured seconds a token or patch
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +65,7 @@ class Ticket:
     job_id: JobId
     deadline: float
     sent: float
+    bulk: bool
     rows: list[Embedded | ItemError | None]
     missing: int
     decode_seconds: float = 0.0  # of the part that took longest: parts decode side by side
@@ -68,52 +81,64 @@ class Ready:
     decoded: Decoded
 
 
-@dataclass(slots=True, eq=False)
 class Shelf:
-    """Decoded items between the pool and the model, with the cost of all that is on its way."""
+    """Decoded items between decode threads and the model, with the cost of all on its way."""
 
-    budget: int
-    items: deque[Ready] = field(default_factory=deque)
-    held: int = 0  # cost of items fetched and not yet predicted
-    encoded: int = 0  # bytes of items fetched and not yet decoded
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    closed: bool = False
+    def __init__(self, budget: int, urgent: Urgent | None = None) -> None:
+        self.changed = threading.Condition()
+        self.items: tuple[deque[Ready], deque[Ready]] = deque(), deque()  # interactive, bulk
+        self.held = [0, 0]  # cost of items fetched and not yet predicted, by class
+        self.encoded = [0, 0]  # bytes of items fetched and not yet decoded, by class
+        self.closed = False
+        self._budget = budget
+        self._urgent = urgent
+        self._pace = 0.0  # seconds a token or patch
+        self._interactive = -RECENT  # when there was interactive work last
+        self._bulk = 0.0  # since when no bulk batch was taken though bulk waits
 
-    def reserve(self, cost: int, size: int = 0) -> None:
+    def reserve(self, cost: int, size: int = 0, bulk: bool = False) -> None:
         """Wait until there is room, then count `cost` as held, and `size` bytes as not decoded."""
         with self.changed:
-            self.changed.wait_for(self._has_room)
-            self.held += cost
-            self.encoded += size
+            self.changed.wait_for(lambda: self._has_room(bulk))
+            self.held[bulk] += cost
+            self.encoded[bulk] += size
 
-    def _has_room(self) -> bool:
-        return self.held < AHEAD * self.budget and self.encoded < AHEAD_BYTES
+    def _has_room(self, bulk: bool) -> bool:
+        return self.held[bulk] < AHEAD * self._budget and self.encoded[bulk] < AHEAD_BYTES
 
-    def add(self, items: list[Ready], estimate: int, size: int = 0) -> None:
+    def add(self, items: list[Ready], estimate: int, size: int = 0, bulk: bool = False) -> None:
         """Put decoded items down; their true cost replaces what was reserved for them."""
         with self.changed:
-            self.encoded -= size
-            self.held += sum(item.decoded.cost for item in items) - estimate
-            self.items.extend(items)
+            self.encoded[bulk] -= size
+            self.held[bulk] += sum(item.decoded.cost for item in items) - estimate
+            if bulk and items and not self.items[1]:
+                self._bulk = time.monotonic()
+            self.items[bulk].extend(items)
+            if items and not bulk:
+                self._say(True)
             self.changed.notify_all()
 
     def take(self) -> list[Ready]:
-        """The next batch: at least one item, then as many as the budget allows.
+        """The next batch: at least one item, then as many of its class as the budget allows.
 
         Raises PortClosed where none is left and none will come.
         """
         with self.changed:
-            self.changed.wait_for(lambda: bool(self.items) or self.closed)
-            if not self.items:
+            self.changed.wait_for(lambda: any(self.items) or self.closed)
+            if not any(self.items):
                 raise PortClosed
-            batch = [self.items.popleft()]
-            tallest = batch[0].decoded.cost
-            while self.items:
-                tallest = max(tallest, self.items[0].decoded.cost)
-                if tallest * (len(batch) + 1) > self.budget:  # padded to the tallest of them
-                    break
-                batch.append(self.items.popleft())
-            return batch
+            bulk = self._bulk_next()
+            while bulk is None:
+                self.changed.wait(LOOK)
+                bulk = self._bulk_next()
+            now = time.monotonic()
+            if bulk:
+                self._bulk = now
+                recent = now - self._interactive < RECENT
+                return self._batch(self.items[1], self._short() if recent else self._budget)
+            self._interactive = now
+            self._say(True)
+            return self._batch(self.items[0], self._budget)
 
     def close(self) -> None:
         """Nothing will be added."""
@@ -121,11 +146,81 @@ class Shelf:
             self.closed = True
             self.changed.notify_all()
 
-    def release(self, batch: list[Ready]) -> None:
-        """Count a predicted batch as gone."""
+    def release(self, batch: list[Ready], seconds: float = 0.0) -> None:
+        """Count a predicted batch, which took so long, as gone."""
+        cost, bulk = sum(item.decoded.cost for item in batch), batch[0].ticket.bulk
         with self.changed:
-            self.held -= sum(item.decoded.cost for item in batch)
+            if not bulk:
+                self._interactive = time.monotonic()
+                self._say(bool(self.items[0]))
+            if seconds and cost:
+                change = seconds / cost - self._pace
+                self._pace += (SMOOTHING if self._pace else 1.0) * change
+            self.held[bulk] -= cost
             self.changed.notify_all()
+
+    def _bulk_next(self) -> bool | None:
+        """Whether the next batch is bulk; None: neither now, a neighbour goes first."""
+        if not self.items[1]:
+            return False
+        if time.monotonic() - self._bulk > STARVING:
+            return True
+        if self.items[0]:
+            return False
+        return None if self._urgent is not None and self._urgent.elsewhere() else True
+
+    def _short(self) -> int:
+        return min(self._budget, int(SHORT / self._pace)) if self._pace else self._budget
+
+    def _batch(self, items: deque[Ready], budget: int) -> list[Ready]:
+        batch = [items.popleft()]
+        tallest = batch[0].decoded.cost
+        while items:
+            tallest = max(tallest, items[0].decoded.cost)
+            if tallest * (len(batch) + 1) > budget:  # padded to the tallest of them
+                break
+            batch.append(items.popleft())
+        return batch
+
+    def _say(self, urgent: bool) -> None:
+        if self._urgent is not None:
+            self._urgent.say(urgent)
+
+
+LAST = 2  # in the order of decoding, after interactive work and bulk
+
+
+def _close() -> None:
+    raise PortClosed
+
+
+class Decoders:
+    """Threads that decode, interactive work first."""
+
+    def __init__(self, threads: int) -> None:
+        self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None]]]
+        self._work = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        ends = functools.partial(_or_die, self._take_turns)
+        self._threads = [threading.Thread(target=ends, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, bulk: bool, work: Callable[[], None]) -> None:
+        """Have it done by the next free thread."""
+        self._work.put((bulk, next(self._numbers), work))
+
+    def close(self) -> None:
+        """Return when all work is done."""
+        for _ in self._threads:
+            self._work.put((LAST, next(self._numbers), _close))
+        for thread in self._threads:
+            thread.join()
+
+    def _take_turns(self) -> None:
+        _yield()
+        while True:
+            self._work.get()[2]()  # no name keeps a job while the next is waited for
 
 
 class PipelinedLoop(LitLoop):
@@ -146,24 +241,27 @@ class PipelinedLoop(LitLoop):
     ) -> None:
         """Serve until the process ends."""
         del device, workers_setup_status, callback_runner
-        port = WorkerPort(worker_id, request_queue, transport, lit_api.ledger)
-        Pipeline(lit_api, port).run()
+        jobs = request_queue, lit_api.bulk_jobs
+        port = WorkerPort(worker_id, jobs, transport, lit_api.ledger)
+        Pipeline(lit_api, port, lit_api.urgency[worker_id]).run()
 
 
 class Pipeline:
     """The four stages of one worker."""
 
-    def __init__(self, tower: Tower, port: WorkerPort) -> None:
+    def __init__(self, tower: Tower, port: WorkerPort, urgent: Urgent | None = None) -> None:
         self._tower = tower
         self._port = port
-        self._shelf = Shelf(tower.budget)
-        self._pool = ThreadPoolExecutor(tower.decode_threads, "decode", initializer=_yield)
+        self._shelf = Shelf(tower.budget, urgent)
+        self._decoders = Decoders(tower.decode_threads)
         self._done: queue.SimpleQueue[list[Ticket] | None] = queue.SimpleQueue()
         self._metrics = BatchMetrics(tower.kind)
+        self._fetching = 2  # threads
 
     def run(self) -> None:
         """Predict in this thread, everything else in others, until the port is closed."""
-        for stage in (self._fetch, self._send, self._beat):
+        bulk = functools.partial(self._fetch, bulk=True)
+        for stage in (self._fetch, bulk, self._send, self._beat):
             threading.Thread(target=_or_die, args=(stage,), daemon=True).start()
         _or_die(self._predict)
 
@@ -172,27 +270,32 @@ class Pipeline:
             self._tower.beat()
             time.sleep(BEAT)
 
-    def _fetch(self) -> None:
+    def _fetch(self, bulk: bool = False) -> None:
         try:
             while True:
-                self._take(self._port.fetch())  # no name keeps a job while the next is waited for
+                self._take(self._port.fetch(bulk))  # no name keeps a job while the next is awaited
         except PortClosed:
-            self._pool.shutdown()
-            self._shelf.close()
-            self._done.put(None)
+            with self._shelf.changed:
+                self._fetching -= 1
+                last = not self._fetching
+            if last:
+                self._decoders.close()
+                self._shelf.close()
+                self._done.put(None)
 
     def _take(self, job: Job) -> None:
         count = len(job.items)
-        ticket = Ticket(job.id, job.deadline, job.sent, [None] * count, count)
+        ticket = Ticket(job.id, job.deadline, job.sent, job.bulk, [None] * count, count)
         if not count:
             self._done.put([ticket])
         for start, part in self._tower.parts(job):
             estimate = self._tower.estimate(part)
-            self._shelf.reserve(estimate, sum(map(len, part.items)))
+            self._shelf.reserve(estimate, sum(map(len, part.items)), job.bulk)
             if self._tower.quick(part):
                 self._decode(ticket, start, part, estimate)
             else:
-                self._pool.submit(_or_die, self._decode, ticket, start, part, estimate)
+                work = functools.partial(self._decode, ticket, start, part, estimate)
+                self._decoders.submit(job.bulk, work)
 
     def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
         began = time.monotonic()
@@ -209,7 +312,7 @@ class Pipeline:
                 self._finish([(ticket, index, one)])
             else:
                 ready.append(Ready(ticket, index, one))
-        self._shelf.add(ready, estimate, sum(map(len, part.items)))
+        self._shelf.add(ready, estimate, sum(map(len, part.items)), ticket.bulk)
 
     def _predict(self) -> None:
         while True:
@@ -219,7 +322,7 @@ class Pipeline:
             if late:
                 self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
             self._embed([r for r in batch if r not in late] if late else batch, now)
-            self._shelf.release(batch)
+            self._shelf.release(batch, 0.0 if late else time.monotonic() - now)
 
     def _embed(self, batch: list[Ready], began: float) -> None:
         if not batch:
@@ -264,7 +367,7 @@ class Pipeline:
                 ticket.missing -= 1
                 if ticket.missing == 0:
                     whole.append(ticket)
-            idle = not self._shelf.items
+            idle = not any(self._shelf.items)
         if whole and idle:
             self._reply(whole)
         elif whole:

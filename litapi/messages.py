@@ -53,6 +53,7 @@ class Job:
     max_num_patches: int = 0
     deadline: float = math.inf
     sent: float = 0.0
+    bulk: bool = False
     id: JobId = NO_ID  # while it is under way
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # prometheus_client reads its folder from the environment whe
     from prometheus_client import Counter, Gauge, Histogram
 
 STAGES = ("queue", "decode", "infer")
+CLASSES = ("interactive", "bulk")
+MOST_CLIENTS = 64  # that have their own name in metrics
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # items of a batch
 COSTS = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
@@ -196,6 +198,9 @@ class Metrics:
         self._trips: defaultdict[str, list[float]] = defaultdict(list)
         self._jobs: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
         self._held: dict[str, int] = {}
+        self._waits: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        self._shares: defaultdict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
+        self._clients: set[str] = set()
         self.evicted(0)  # a metric without labels is exposed from the start
         self.breaker("closed")
         self.queue(0)
@@ -223,6 +228,34 @@ class Metrics:
         oldest.labels(kind).set(age)
         _gauge("siglit_items_in_flight", "Items under way", "kind").labels(kind).set(items)
         _gauge("siglit_refused_at_admission", back, "kind", mode="sum").labels(kind).set(refused)
+
+    def waited(self, kind: str, bulk: bool, client: str, items: int, seconds: float) -> None:
+        """So many items of a client were computed, after so many seconds in queues."""
+        self._waits[kind, CLASSES[bulk]].append(seconds)
+        self._shares[self._named(client), CLASSES[bulk]].append((items, items * seconds))
+
+    def turned_away(self, client: str, bulk: bool, code: str) -> None:
+        """A request of a client was refused, or not done in time."""
+        text, labels = "Requests refused, by client", ("client", "class", "code")
+        counter = _counter("siglit_client_refused", text, *labels)
+        counter.labels(self._named(client), CLASSES[bulk], code).inc()
+
+    def waiting(self, kind: str, bulk: bool, items: int, age: float) -> None:
+        """What is held in this process until its turn comes; `age` of the oldest in seconds."""
+        labels = kind, CLASSES[bulk]
+        held = _gauge("siglit_waiting_items", "Items held for their turn", "kind", "class")
+        text = "Age of the oldest work held for its turn"
+        oldest = _gauge("siglit_waiting_age_seconds", text, "kind", "class", mode="livemax")
+        held.labels(*labels).set(items)
+        oldest.labels(*labels).set(age)
+
+    def _named(self, client: str) -> str:
+        """The client's name, or what stands for all beyond the first ones."""
+        if client not in self._clients:
+            if len(self._clients) >= MOST_CLIENTS:
+                return "other"
+            self._clients.add(client)
+        return client
 
     def tiers(self, names: str) -> None:
         """Which cache tiers this server uses."""
@@ -273,6 +306,7 @@ class Metrics:
         for kind, jobs in self._jobs.items():
             for stage, times in zip(STAGES, zip(*jobs, strict=True), strict=True):
                 observe_all(stages.labels(kind, stage), times)
+        self._tell_shares()
         lookups = _counter("cache_requests", "Look-ups", "tier", "result")
         for (tier, result), n in self._results.items():
             lookups.labels(tier, result).inc(n)
@@ -283,6 +317,19 @@ class Metrics:
             _gauge("cache_bytes", "Bytes held", "tier").labels(tier).set(held)
         for noted in (self._answers, self._jobs, self._results, self._trips, self._held):
             noted.clear()
+
+    def _tell_shares(self) -> None:
+        """What each class and each client waited; a client's name is one of a few."""
+        waits = _histogram("siglit_wait_seconds", "Time of a job in queues", "kind", "class")
+        for labels, seconds in self._waits.items():
+            observe_all(waits.labels(*labels), seconds)
+        done = _counter("siglit_client_items", "Items computed", "client", "class")
+        waited = _counter("siglit_client_wait_seconds", "Seconds they waited", "client", "class")
+        for labels, shares in self._shares.items():
+            done.labels(*labels).inc(sum(items for items, _ in shares))
+            waited.labels(*labels).inc(sum(seconds for _, seconds in shares))
+        self._waits.clear()
+        self._shares.clear()
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +31,7 @@ from litapi.preflight import taken, tls_options
 from litapi.process import raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service, seal
-from litapi.settings import Settings
+from litapi.settings import Settings, SettingsError
 from litapi.supervisor import DispatchServer, StartError
 from litapi.towers import ImageTower, TextTower
 from litapi.transport.ledger import SLOTS
@@ -64,6 +66,7 @@ class EmbedServer(DispatchServer):
         self._redis: RedisChild | None = None
         self._redis_url: str | None = None
         self._redis_again = 0.0  # not before
+        self._hangups = threading.Event()  # SIGHUP came
         self._said = memoryview(mmap.mmap(-1, len(SIDES)))  # shared by the HTTP processes
         if settings.devices == "auto" and (why := automatic_devices()[1]):
             log.warning("%s", why)
@@ -82,6 +85,8 @@ class EmbedServer(DispatchServer):
         settings = self.service.settings
         sleep_soon()
         raise_limit()
+        if settings.api_keys_file:
+            signal.signal(signal.SIGHUP, lambda *_: self._hangups.set())
         self._open_redis()
         self._bar.reset(sum(map(len, self.plan.values())))
         quiet = settings.log_level if settings.log_level in ("debug", "error") else "warning"
@@ -139,11 +144,25 @@ class EmbedServer(DispatchServer):
                 service.cache_tiers = ("memory", "redis (private)")
 
     def tend(self) -> None:
+        if self._hangups.is_set():
+            self._hangups.clear()
+            self._read_keys()
         if self._redis is not None and self._redis_url and not self._redis.alive:
             self._restart_redis(self._redis)
         if time.monotonic() - self._observed > OBSERVE_EVERY:
             self._observed = time.monotonic()
             self._observe()
+
+    def _read_keys(self) -> None:
+        """The keys file again, for HTTP processes that live and for those that are started yet."""
+        try:
+            keys = self.service.settings.keys_again()
+        except SettingsError as error:
+            log.error("the keys are as before: %s", error)
+            return
+        self.app.take_keys(keys)
+        self.tell_keys(keys)
+        log.warning("the keys file was read again: %d keys", len(keys))
 
     def _restart_redis(self, child: RedisChild) -> None:
         if time.monotonic() < self._redis_again:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
+from litapi.keys import Key, KeysError, lines_of, read_keys, read_limits
 from litapi.process import cores
 
 PREFIX = "SIGLIT_"
@@ -139,9 +140,20 @@ class Settings(BaseModel):
         False, description="true: decode large JPEGs at reduced size: faster, not equal"
     )
 
-    api_keys: tuple[str, ...] = Field((), description="keys that may ask, with commas; none: all")
+    api_keys: tuple[str, ...] = Field(
+        (),
+        description="keys that may ask, with commas: KEY, or NAME:KEY:CLASS with interactive or"
+        " bulk; none: all",
+    )
     api_keys_file: str | None = Field(
-        None, description="file of more keys, one a line; # begins a comment"
+        None,
+        description="file of more keys, one a line, limits behind it; # begins a comment; read"
+        " again on SIGHUP",
+    )
+    key_limits: tuple[str, ...] = Field(
+        (),
+        description="limits by name of a key, with commas: NAME weight=3 requests=10 items=500"
+        " megapixels=50 in_flight=64; * for all others",
     )
     max_wrong_keys: int = Field(
         60, ge=1, description="wrong keys a minute from one address; beyond: 429"
@@ -225,7 +237,11 @@ class Settings(BaseModel):
 
     test_hooks: Literal["off", "on"] = Field("off", description="faults on demand; for tests only")
 
-    @field_validator("image_formats", "api_keys", "cors_origins", "image_url_hosts", mode="before")
+    _given: tuple[tuple[str, ...], tuple[str, ...]] = PrivateAttr(((), ()))  # beside the file's
+
+    @field_validator(
+        "image_formats", "api_keys", "key_limits", "cors_origins", "image_url_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -245,6 +261,13 @@ class Settings(BaseModel):
     def _whole_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(re.search(r"[\s\x00-\x1f\x7f]", key) for key in value):
             raise ValueError("a key holds white space, which no header brings whole")
+        return value
+
+    @field_validator("key_limits")
+    @classmethod
+    def _known_limits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            read_limits(one)
         return value
 
     @field_validator("cors_origins")
@@ -344,27 +367,53 @@ class Settings(BaseModel):
             settings = cls.model_validate({**found, **given})
             if settings.api_keys_file:
                 settings = settings._with_keys_from(settings.api_keys_file, names)
+            settings.keys()
+        except KeysError as error:
+            problems.append(f"{names.get('key_limits', '--key-limits')}: {error}")
         except ValidationError as error:
             problems += [_sentence(names, one) for one in error.errors()]
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
 
+    def keys(self) -> list[Key]:
+        """The API keys with their limits. Raises KeysError where the two do not fit."""
+        return read_keys(self.api_keys, self.key_limits)
+
+    def keys_again(self) -> list[Key]:
+        """The same with the keys file as it is now.
+
+        Raises:
+            SettingsError: it cannot be read, or not used.
+        """
+        entries, limits = self._given
+        plain = self.model_copy(update={"api_keys": entries, "key_limits": limits})
+        try:
+            return plain._with_keys_from(self.api_keys_file or "", {}).keys()
+        except KeysError as error:
+            raise SettingsError(f"--key-limits: {error}") from None
+
     def _with_keys_from(self, path: str, names: Mapping[str, str]) -> Settings:
         option = names.get("api_keys_file", "--api-keys-file")
         try:
-            lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:  # a folder, no right to read, no text
+            text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+            entries, limits = lines_of(text)
+            self._whole_keys(entries)
+            self._known_limits(limits)
+        except (OSError, UnicodeError) as error:  # a folder, no right to read, no text
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise SettingsError(f"{option}: the file cannot be read: {reason}") from None
-        keys = tuple(line.strip() for line in lines if line.strip() and line.strip()[0] != "#")
-        if not keys:
-            raise SettingsError(f"{option}: the file holds no key")
-        try:
-            self._whole_keys(keys)
         except ValueError as error:
             raise SettingsError(f"{option}: {error}") from None
-        return self.model_copy(update={"api_keys": (*self.api_keys, *keys)})
+        if not entries:
+            raise SettingsError(f"{option}: the file holds no key")
+        both = {
+            "api_keys": (*self.api_keys, *entries),
+            "key_limits": (*self.key_limits, *limits),
+        }
+        settings = self.model_copy(update=both)
+        settings._given = self.api_keys, self.key_limits
+        return settings
 
 
 def flag_of(name: str) -> str:

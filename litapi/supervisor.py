@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.managers import SyncManager
 from typing import Any
@@ -25,10 +25,12 @@ from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import WorkerSetupStatus
 
 from litapi.http.connection import GuardedServer
+from litapi.keys import Key
 from litapi.process import die_with_parent
 from litapi.transport.channel import Channel
-from litapi.transport.dispatcher import LIVE, LOST, SLOW, Dispatcher
+from litapi.transport.dispatcher import KEYS, LIVE, LOST, SLOW, Dispatcher
 from litapi.transport.ledger import SLOTS, Ledger
+from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import THREADS, Decoding, Vitals, Watcher
 
 log = logging.getLogger("siglit.dispatcher")
@@ -122,6 +124,7 @@ class DispatchServer(LitServer):
         self._busy: Any = []  # requests being answered, by HTTP process
         self.slots = SLOTS  # jobs of one HTTP process that may be under way
         self._ledger = Ledger()
+        self._urgency = Urgency([])
         self._seats: list[Seat] = []
         self._sockets: list[Any] = []
         self._fronts: dict[int, Any] = {}
@@ -145,7 +148,7 @@ class DispatchServer(LitServer):
         self._busy = multiprocessing.RawArray("i", num_api_servers)
         self._ledger = Ledger(num_api_servers, self.slots)
         for api in self.litapi_connector:
-            self.litapi_request_queues[api.api_path] = Channel()
+            self.litapi_request_queues[api.api_path], api.bulk_jobs = Channel(), Channel()
             api.board = self.board
             workers = len(self._inference_workers_config_for_api(api.api_path))
             api.vitals = Vitals(workers, self.decode_threads)
@@ -153,6 +156,10 @@ class DispatchServer(LitServer):
         inboxes = [Channel() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
         self._seats = self._lay_seats()
+        self._urgency = Urgency([self.plan[seat.kind][seat.worker] for seat in self._seats])
+        for index, seat in enumerate(self._seats):
+            mine = seat.api.urgency = seat.api.urgency or []
+            mine.append(self._urgency.of(index))
         return manager
 
     def _lay_seats(self) -> list[Seat]:
@@ -165,7 +172,10 @@ class DispatchServer(LitServer):
 
     def dispatcher(self, consumer: int) -> Dispatcher:
         """The dispatcher of the HTTP process with that number; call it in that process."""
-        queues = {path.strip("/"): q for path, q in self.litapi_request_queues.items()}
+        queues = {
+            api.api_path.strip("/"): (self.litapi_request_queues[api.api_path], api.bulk_jobs)
+            for api in self.litapi_connector
+        }
         return Dispatcher(queues, self._transport._queues[consumer], consumer, self._ledger)
 
     # -- starting ------------------------------------------------------------------------------
@@ -338,6 +348,7 @@ class DispatchServer(LitServer):
                 self._fail(self._reason(seat))
                 return
         told = self._farewell(seat)
+        self._urgency.clear(index)
         self.child_ended(self.inference_workers[index].pid)
         pause = min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0
         seat.not_before = now + (RETRY_AFTER if seat.failures >= FAILURES else pause)
@@ -376,6 +387,10 @@ class DispatchServer(LitServer):
         for seat in self._seats:
             live[seat.kind] += self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
         self._tell((LIVE, live, None))
+
+    def tell_keys(self, keys: Sequence[Key]) -> None:
+        """Tell every HTTP process which API keys are good from now on."""
+        self._tell((KEYS, keys, None))
 
     def _tell(self, message: Any) -> None:
         for consumer in range(len(self._transport._queues)):

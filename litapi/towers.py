@@ -95,6 +95,8 @@ class Tower(LitAPI):
         self.board: Any = None  # set by the server: what each worker loaded, by its name
         self.vitals: Any = None  # set by the server: what each worker is at
         self.ledger: Any = None  # set by the server: which jobs somebody still waits for
+        self.bulk_jobs: Any = None  # set by the server: the channel of bulk jobs
+        self.urgency: Any = None  # set by the server: for each worker, who on its device is urgent
         self.budget = 0
         self.decode_threads = 1
         self._number = 0

@@ -31,14 +31,14 @@ class Port:
     """The two ends of a worker, in one process."""
 
     def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.jobs: tuple[queue.SimpleQueue[Job], ...] = queue.SimpleQueue(), queue.SimpleQueue()
         self.replies: queue.SimpleQueue[tuple[JobId, Reply]] = queue.SimpleQueue()
         self.together: list[int] = []
         self.left: set[JobId] = set()  # the jobs that nobody waits for
 
-    def fetch(self) -> Job:
+    def fetch(self, bulk: bool = False) -> Job:
         """The next job."""
-        return self.jobs.get()
+        return self.jobs[bulk].get()
 
     def begin(self, job_id: JobId) -> bool:
         """Whether somebody waits."""
@@ -55,7 +55,7 @@ class Port:
         for number, job in enumerate(jobs):
             job.sent = time.monotonic()
             job.id = 0, number
-            self.jobs.put(job)
+            self.jobs[job.bulk].put(job)
         replies = [self.replies.get(timeout=60) for _ in jobs]
         return {number: reply for (_, number), reply in replies}
 
@@ -246,7 +246,7 @@ def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) ->
 
 
 def _ready(cost: int) -> Ready:
-    ticket = Ticket(NO_ID, math.inf, 0.0, [], 0)
+    ticket = Ticket(NO_ID, math.inf, 0.0, False, [], 0)
     return Ready(ticket, 0, Decoded(None, cost, cost, False))
 
 

@@ -55,6 +55,7 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "http_workers": (2, "counts processes that compute nothing"),
     "api_keys": ("k", "says who may ask"),
     "api_keys_file": ("", "says who may ask"),
+    "key_limits": ("* items=5", "says how much one may ask"),
     "max_wrong_keys": (5, "says how often one may be refused"),
     "cache_per_key": ("on", "makes a fingerprint of each key's own of these"),
     "rate_limit": (5.0, "says how often one may ask"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.faults.attacks import ATTACKS
 from bench.faults.bad_requests import bad_traffic
+from bench.faults.classes import classes
 from bench.faults.disconnects import disconnects
 from bench.faults.fuzz import fuzz
 from bench.faults.kill import killed_http, killed_workers
@@ -37,6 +38,7 @@ ROWS = (
     *ATTACKS,
     Row(27, "fuzzing around the attacks, from a seed", fuzz),
     Row(28, "instances behind a balancer: killed, restarted, other model", rollout),
+    Row(29, "a bulk flood beside interactive clients, shares of clients", classes),
 )
 
 

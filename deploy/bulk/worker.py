@@ -33,6 +33,7 @@ from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
 from litapi.transport.local import LocalPort
+from litapi.transport.client import Asker
 
 AT_ONCE = 2  # blocks in a worker
 PATIENCE = 1.0  # seconds for a look-up: nobody waits for a single answer here
@@ -79,8 +80,8 @@ class Worker:
         asyncio.run_coroutine_threadsafe(self._cache.start(), self._loop).result()
         self._embedder = Embedder({kind: fingerprint}, self._cache, self._submit, math.inf)
 
-    async def _submit(self, kind: Kind, job: Job) -> Reply:
-        del kind  # there is one
+    async def _submit(self, kind: Kind, job: Job, asker: Asker) -> Reply:
+        del kind, asker  # there is one of each
         return await self._port.submit(job)
 
     def __call__(self, batch: Any) -> dict[str, list[bytes]]:

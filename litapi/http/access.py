@@ -1,4 +1,4 @@
-"""Who may ask, and how often: API keys and a rate for each of them.
+"""Who may ask, and how much: API keys, with a class, a share and rates for each of them.
 
 A key comes as `Authorization: Bearer` or `X-API-Key`, or as the password of `Authorization: Basic`,
 whatever the user: that is what a browser asks for when it is sent to `/docs`.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import math
 import mmap
 import socket
 import time
@@ -24,7 +25,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
 from litapi.http.request import Incoming
+from litapi.keys import Key
 from litapi.metrics import wrong_key
+from litapi.transport.client import ANYONE, Client
 
 log = logging.getLogger("siglit.access")
 
@@ -43,22 +46,24 @@ class Rates:
     was killed. A full bucket says nothing, so its place is free for another client.
     """
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
-        self._cost = 1.0 / rate
-        self._most = burst / rate
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._names = memoryview(mmap.mmap(-1, 8 * SLOTS)).cast("q")
         self._full = memoryview(mmap.mmap(-1, 8 * SLOTS)).cast("d")
 
-    def spend(self, who: bytes) -> bool:
-        """Whether `who` had a token left; then it is gone."""
+    def wait(self, who: bytes, rate: float, burst: float, tokens: float = 1.0) -> float:
+        """0.0 where `who` had the tokens; then they are gone. Else in how many seconds it will.
+
+        More than a whole bucket is let in by a full one, and paid for afterwards.
+        """
         now, name = self._clock(), hash(who)  # of bytes: alike in all processes of this server
         place = self._place(name, now)
         full = max(now, self._full[place]) if self._names[place] == name else now
-        if full + self._cost - now > self._most + 1e-9:
-            return False
-        self._names[place], self._full[place] = name, full + self._cost
-        return True
+        wait = full + min(tokens, burst) / rate - burst / rate - now
+        if wait > 1e-9:
+            return wait
+        self._names[place], self._full[place] = name, full + tokens / rate
+        return 0.0
 
     def _place(self, name: int, now: float) -> int:
         """Where `name` stands, else the place whose bucket is full or will be first."""
@@ -74,26 +79,29 @@ class Access:
 
     def __init__(
         self,
-        keys: Sequence[str] = (),
+        keys: Sequence[Key] = (),
         rate: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         *,
         wrong_keys: int = 60,
         forwarders: str = "127.0.0.1",
+        processes: int = 1,
     ) -> None:
-        self._digests = [sha256(key.encode()).digest() for key in keys]
-        # what one second allows may come at once
-        self._rates = Rates(rate, max(1.0, rate), clock) if rate > 0 else None
-        self._wrong = Rates(wrong_keys / 60, float(wrong_keys), clock) if keys else None
+        self._processes = processes
+        self._rate = rate
+        self._rates = Rates(clock)
+        self._wrong_keys = wrong_keys / 60
+        self._wrong = Rates(clock)
+        self.take_keys(keys)
         self._clock = clock
         self._forwarded = ProxyHeadersMiddleware(_nobody, forwarders).trusted_hosts
         self._said: dict[bytes, float] = {}
-        self.open = not self._digests and rate <= 0
+        self.open = not keys and rate <= 0
 
-    @property
-    def owners(self) -> list[bytes]:
-        """What `check` can return."""
-        return list(self._digests)
+    def take_keys(self, keys: Sequence[Key]) -> None:
+        """These keys are good from now on, and no others."""
+        self._keys = {sha256(key.secret.encode()).digest(): key for key in keys}
+        self._clients = {key: self._client(key) for key in keys}
 
     def check(self, incoming: Incoming) -> bytes:
         """The digest of the request's key, empty where none was asked for.
@@ -101,17 +109,55 @@ class Access:
         Raises:
             Unauthorized, TooManyWrongKeys, RateLimited: never on the two health routes.
         """
+        incoming.access = self
         if self.open or incoming.path in OPEN_PATHS:
             return b""
-        owner = self._key(incoming) if self._digests else b""
-        if self._rates is not None and not self._rates.spend(owner or _network(incoming)):
-            raise RateLimited
+        owner = self._key(incoming) if self._keys else b""
+        rate = self._rate
+        if owner:
+            incoming.key = key = self._keys[owner]
+            incoming.bulk = incoming.bulk or key.bulk
+            rate = key.limits.requests or rate
+        if rate > 0:
+            self._spend(owner or _network(incoming), rate)
         return owner
+
+    def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
+        """Count the items of a request against what its key may have embedded.
+
+        Raises:
+            RateLimited: the key has used it up.
+        """
+        key = incoming.key
+        if key is None:
+            return
+        who, limits = key.name.encode(), key.limits
+        if limits.items:
+            self._spend(who + b" items", limits.items, items)
+        if limits.megapixels and (size := megapixels()):
+            self._spend(who + b" megapixels", limits.megapixels, size)
+
+    def client(self, incoming: Incoming) -> Client:
+        """Whose share the request is of: its key's, or its address's where there are no keys."""
+        if incoming.key is None:
+            return Client(_whole(self._true_address(incoming)))
+        return self._clients.get(incoming.key, ANYONE.client)
+
+    def _client(self, key: Key) -> Client:
+        limits = key.limits
+        most = max(1.0, limits.in_flight / self._processes) if limits.in_flight else 0.0
+        return Client(key.name.encode(), key.name, limits.weight, most)
+
+    def _spend(self, who: bytes, rate: float, amount: float = 1.0) -> None:
+        """What one second allows may come at once."""
+        wait = self._rates.wait(who, rate, max(1.0, rate), amount)
+        if wait > 0:
+            raise RateLimited.after(math.ceil(wait))
 
     def _key(self, incoming: Incoming) -> bytes:
         given = _authorized(incoming) or incoming.headers.get(b"x-api-key", b"")
         digest = sha256(given).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        matches = [hmac.compare_digest(digest, known) for known in self._keys]
         if any(matches):
             return digest
         if given:
@@ -122,7 +168,8 @@ class Access:
         """A wrong key came; none at all is how browsers begin, and no guess."""
         wrong_key()
         address = self._true_address(incoming)
-        if self._wrong is not None and not self._wrong.spend(_whole(address)):
+        rate = self._wrong_keys
+        if self._wrong.wait(_whole(address), rate, 60 * rate) > 0:
             self._say(address)
             raise TooManyWrongKeys
 

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,17 +31,19 @@ from litapi.http.openapi import describe
 from litapi.http.replay import Replay
 from litapi.http.request import ASGIApp, ClientGone, Incoming, Receive, Scope, Send
 from litapi.http.routes import Facts, ItemsRefused, Route, Routes
+from litapi.keys import Key
 from litapi.metrics import Metrics, exposition
 from litapi.serving import Service
 from litapi.settings import Settings
 from litapi.transport.dispatcher import Dispatcher
-from litapi.transport.pool import Pool
+from litapi.transport.pool import Pool, capacities
 
 if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
     from litapi.http.fetch import Fetcher
 
 log = logging.getLogger("siglit.front")
 
+Table = dict[tuple[str, str], Route]
 FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
 YOUNG = 10_000  # objects before a collection; 32 requests in flight have 2,000
@@ -77,15 +79,17 @@ class App:
         self._shared = state
         self._limit = settings.max_body_bytes
         self._access = Access(
-            settings.api_keys,
+            settings.keys(),
             settings.rate_limit,
             wrong_keys=settings.max_wrong_keys,
             forwarders=FORWARDERS,
+            processes=settings.front_processes,
         )
-        self._tables: dict[bytes, dict[tuple[str, str], Route]] = {}  # by API key, --cache-per-key
+        self._tables: dict[bytes, Table] = {}  # by API key, --cache-per-key
+        self._make_table: Callable[[bytes], Table] | None = None
         self._logs = settings.access_log == "on"
         self._pages: Any = describe()
-        self._table: dict[tuple[str, str], Route] = {}
+        self._table: Table = {}
         self._paths: frozenset[str] = frozenset()
         self._in_flight = 0
         self._wrapped = False  # a middleware must see every message
@@ -106,6 +110,7 @@ class App:
         self._metrics.tiers("+".join(self._service.cache_tiers))
         dispatcher = self._make_dispatcher(self._consumer)
         dispatcher.start()
+        dispatcher.on_keys = self.take_keys
         cache = self._make_cache(self._metrics)
         self._service.cache_problems = lambda: cache.problems
         stack.push_async_callback(cache.close)  # also where its start is cut off
@@ -119,7 +124,9 @@ class App:
             await fetcher.start()
             stack.push_async_callback(fetcher.close)
         patches = self._service.patches
-        pool = Pool(self._service.settings, dispatcher, self._metrics, patches)
+        text_length = self._service.checkpoint.text_length
+        capacity = capacities(self._service.workers, text_length, patches)
+        pool = Pool(self._service.settings, dispatcher, self._metrics, patches, capacity)
         self._health = Health(self._service.settings, dispatcher, pool.served)
         self._lay_table(cache, pool, fetcher)
         await self._health.first()
@@ -150,9 +157,22 @@ class App:
         }
         self._paths = frozenset(path for _, path in self._table)
         if settings.cache_per_key == "on":
+
+            def make(owner: bytes) -> Table:  # its vectors have their own keys; no replay
+                return {**self._table, **embedding(owner.hex())}
+
+            self._make_table = make
             self._tables = {b"": self._table}
-            for owner in self._access.owners:  # its vectors have their own keys; no replay
-                self._tables[owner] = {**self._table, **embedding(owner.hex())}
+
+    def _table_of(self, owner: bytes) -> Table:
+        """The routes of one key; its table is laid when it first asks."""
+        if owner not in self._tables and self._make_table is not None:
+            self._tables[owner] = self._make_table(owner)
+        return self._tables[owner]
+
+    def take_keys(self, keys: Sequence[Key]) -> None:
+        """The keys file was read again."""
+        self._access.take_keys(keys)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         stack = AsyncExitStack()
@@ -198,7 +218,7 @@ class App:
         label = incoming.path if incoming.path in self._paths else "other"
         self._metrics.answered(label, answer.status, seconds)
         if self._logs:
-            _log_request(label, incoming.method, answer.status, seconds, request_id)
+            _log_request(label, incoming, answer.status, seconds, request_id)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -210,7 +230,9 @@ class App:
         """The answer, or None where the pages have it."""
         try:
             owner = self._access.check(incoming)
-            route = self._route(incoming, self._tables[owner] if self._tables else self._table)
+            incoming.wish()
+            table = self._table if self._make_table is None else self._table_of(owner)
+            route = self._route(incoming, table)
             return None if route is None else await route(incoming)
         except ItemsRefused as refused:
             return Answer.error(refused.error, refused.items)
@@ -296,15 +318,20 @@ def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
     return incoming.connection.send_whole(incoming.scope, answer.status, head, answer.body)
 
 
-def _log_request(label: str, method: str, status: int, seconds: float, request_id: bytes) -> None:
+def _log_request(
+    label: str, incoming: Incoming, status: int, seconds: float, request_id: bytes
+) -> None:
     facts = {
         "route": label,
-        "method": method,
+        "method": incoming.method,
         "status": status,
         "ms": round(seconds * 1e3, 3),
         "request_id": request_id.decode("ascii"),
+        "class": "bulk" if incoming.bulk else "interactive",
+        "client": incoming.key.name if incoming.key else "-",
     }
-    log.info("%(method)s %(route)s %(status)s %(ms)s ms %(request_id)s", facts, extra=facts)
+    form = "%(method)s %(route)s %(status)s %(ms)s ms %(request_id)s %(class)s %(client)s"
+    log.info(form, facts, extra=facts)
 
 
 def make_fetcher(settings: Settings) -> Fetcher | None:

@@ -20,18 +20,23 @@ from cache.tiers import Leaving
 from litapi.errors import DigestUnknown, ItemError, ItemInternal, ServiceError
 from litapi.http.pace import FEW, paced
 from litapi.messages import KINDS, Digest, Item, Job, Kind, Reply
+from litapi.transport.client import ANYONE, Asker
 
 log = logging.getLogger("siglit.embedder")
 
 CUT = attrgetter("truncated")
 
-Submit = Callable[[Kind, Job], Awaitable[Reply]]
+Submit = Callable[[Kind, Job, Asker], Awaitable[Reply]]
 
 
 def _finished(job: Job) -> bool:
     """Whatever was sent is waited for, whoever leaves."""
     del job
     return True
+
+
+def _anyone() -> Asker:
+    return ANYONE
 
 
 @dataclass(slots=True)
@@ -42,6 +47,8 @@ class Demand:
     read: bool = True  # False: Cache-Control: no-cache
     write: bool = True  # False: Cache-Control: no-store
     leaving: Leaving | None = None  # its future is done once the client hung up
+    bulk: bool = False
+    asker: Callable[[], Asker] = _anyone  # asked only when something is computed
 
 
 @dataclass(slots=True)
@@ -52,6 +59,7 @@ class Spent:
     queue: float = 0.0
     decode: float = 0.0
     infer: float = 0.0
+    whose: Asker = ANYONE
 
     def looked_up(self, began: float) -> float:
         """The look-ups that began then are over; the time of that, by time.monotonic."""
@@ -71,9 +79,10 @@ class Spent:
             return b"cache;dur=%d.%03d, queue;dur=0.000, decode;dur=0.000, infer;dur=0.000" % (
                 divmod(int(self.cache * 1e6), 1000)
             )
-        return b"cache;dur=%.3f, queue;dur=%.3f, decode;dur=%.3f, infer;dur=%.3f" % (
+        return b"cache;dur=%.3f, queue;dur=%.3f%b, decode;dur=%.3f, infer;dur=%.3f" % (
             self.cache * 1e3,
             self.queue * 1e3,
+            self.whose.described,
             self.decode * 1e3,
             self.infer * 1e3,
         )
@@ -196,7 +205,9 @@ class Embedder:
             deadline = spent.looked_up(began) + self._timeout
             payloads: list[Any] = [items[position].payload for position in positions]
             job = Job(payloads, demand.max_num_patches, deadline)
-            reply = await self._submit(kind, job)
+            asker = demand.asker()
+            spent.whose = asker
+            reply = await self._submit(kind, job, asker)
             spent.add(reply)
             return entries(reply)
 
@@ -209,6 +220,7 @@ class Embedder:
             read=demand.read,
             write=demand.write,
             leaving=demand.leaving,
+            bulk=demand.bulk,
             begun=lambda: job is not None and self._begun(job),
         )
         if not found.flown:

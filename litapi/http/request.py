@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
+import time
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -16,16 +18,20 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
-from litapi.errors import BodyTooLarge, Overloaded, RequestInvalid
+from litapi.errors import BodyTooLarge, DeadlineExceeded, Overloaded, RequestInvalid
 from litapi.http.inflate import Inflate
 from litapi.http.large import LongString
+from litapi.keys import Key
+from litapi.transport.client import ANYONE, Asker, Client
 
 CONNECTION = "siglit.connection"  # the extension of the ASGI scope that has a `Connection`
 MOST_DIGITS = 18  # of a content length that may be meant
 ENCODED = b"content-encoding"
+PRIORITY, PATIENCE = b"x-priority", b"x-timeout-ms"
+CLASSES = (b"interactive", b"bulk")
 LISTS = frozenset({b"accept", b"cache-control"})  # headers of which all lines count
 
 T = TypeVar("T")
@@ -70,6 +76,16 @@ _PLAIN = Connection()
 _NONE: dict[str, Any] = {}
 
 
+class Account(Protocol):
+    """What counts a request against the share and the limits of its client."""
+
+    def client(self, incoming: Incoming) -> Client:
+        """Whose share it is of."""
+
+    def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
+        """Count its items. Raises RateLimited where the key has used up what it may have."""
+
+
 class Incoming:
     """A request: `method`, `path`, headers by lower-case bytes, the body on demand.
 
@@ -80,8 +96,12 @@ class Incoming:
         "_body",
         "_receive",
         "_seen",
+        "access",
+        "bulk",
         "connection",
+        "deadline",
         "headers",
+        "key",
         "large",
         "limit",
         "long",
@@ -105,6 +125,10 @@ class Incoming:
         self.large = 0  # bytes of a body that was parsed in turns
         self.long: Sequence[LongString] = ()  # its strings that stand as tokens in the content
         self.longest = 0  # members of its longest list, where that was cut
+        self.access: Account | None = None  # that has let it in
+        self.key: Key | None = None  # by which it was let in
+        self.bulk = False
+        self.deadline = math.inf  # by time.monotonic, of the client's own patience
         self._body: bytes | None = None
         self._seen = 0
         self._receive = receive
@@ -184,10 +208,37 @@ class Incoming:
         """Let go of a body that was read."""
         self._body = b""
 
+    def wish(self) -> None:
+        """Read the class and the patience that the client asks for.
+
+        Raises:
+            RequestInvalid: `X-Priority` or `X-Timeout-Ms` says something else.
+        """
+        priority, patience = self.headers.get(PRIORITY), self.headers.get(PATIENCE)
+        if priority is not None:
+            if priority.lower() not in CLASSES:
+                raise RequestInvalid("X-Priority: is interactive or bulk", param="X-Priority")
+            self.bulk = self.bulk or priority.lower() == b"bulk"  # a bulk key stays bulk
+        if patience is not None:
+            if not 0 < len(patience) <= 7 or not patience.isdigit() or not int(patience):
+                sentence = "X-Timeout-Ms: is a whole number of milliseconds, 1 to 9999999"
+                raise RequestInvalid(sentence, param="X-Timeout-Ms")
+            self.deadline = time.monotonic() + int(patience) / 1e3
+
+    def asker(self) -> Asker:
+        """Who asks, in which class."""
+        client = ANYONE.client if self.access is None else self.access.client(self)
+        return Asker(client, self.bulk, self.deadline)
+
     def gone(self) -> asyncio.Future[type[Exception]]:
-        """Done once the client has hung up; its caller's to cancel. Only for a whole body."""
+        """Done once the client has hung up, or its own time is over; its caller's to cancel.
+
+        Only for a whole body.
+        """
         left = self.connection.watch(self.scope)
-        return asyncio.ensure_future(self._gone()) if left is None else left
+        if left is None:
+            left = asyncio.ensure_future(self._gone())
+        return left if self.deadline == math.inf else _or_late(left, self.deadline)
 
     async def _gone(self) -> type[Exception]:
         while (await self._receive())["type"] != "http.disconnect":
@@ -231,6 +282,28 @@ class Incoming:
         self._took(piece)
         self.whole = not message.get("more_body", False)
         return piece
+
+
+def _or_late(
+    left: asyncio.Future[type[Exception]], deadline: float
+) -> asyncio.Future[type[Exception]]:
+    """Done with `left`, or with `DeadlineExceeded` when the time is over; `left` goes with it."""
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[type[Exception]] = loop.create_future()
+
+    def end(error: type[Exception]) -> None:
+        if not first.done():
+            first.set_result(error)
+
+    timer = loop.call_later(max(0.0, deadline - time.monotonic()), end, DeadlineExceeded)
+    left.add_done_callback(lambda one: None if one.cancelled() else end(one.result()))
+
+    def tidy(_: object) -> None:
+        timer.cancel()
+        left.cancel()
+
+    first.add_done_callback(tidy)
+    return first
 
 
 async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes:

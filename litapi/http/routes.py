@@ -27,6 +27,7 @@ from litapi.http.forms import (
     validate,
 )
 from litapi.http.inputs import Read, Reader
+from litapi.http.megapixels import megapixels
 from litapi.http.pace import FEW, paced
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
@@ -237,13 +238,20 @@ class Routes:
         settled = self._reader.settled(items)
         if settled is None:
             return self._fetched(items, incoming, demand)
+        self._charge(incoming, settled)
         return self._embedder.embed(settled, demand)
 
     async def _fetched(self, items: list[Read], incoming: Incoming, demand: Demand) -> Outcome:
         settled, fetched = await self._reader.settle(items, incoming)
+        self._charge(incoming, settled)
         outcome = await self._embedder.embed(settled, demand)
         outcome.fetched = fetched
         return outcome
+
+    def _charge(self, incoming: Incoming, items: Sequence[Item | ItemError]) -> None:
+        if incoming.key is not None and incoming.access is not None:
+            formats = self._service.settings.image_formats
+            incoming.access.charge(incoming, len(items), lambda: megapixels(items, formats))
 
     def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         checkpoint = self._service.checkpoint
@@ -268,7 +276,9 @@ class Routes:
             sentence = "max_num_patches: this model takes images of a fixed resolution"
             raise RequestInvalid(sentence, param="max_num_patches")
         control = incoming.headers.get(b"cache-control")
-        demand = Demand(patches or 0, leaving=incoming.gone)
+        demand = Demand(
+            patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker
+        )
         if control is not None:
             listed = control.decode("latin-1").lower().split(",")
             wishes = {wish.partition("=")[0].strip() for wish in listed}

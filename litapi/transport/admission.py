@@ -8,6 +8,10 @@ nearly alone tells its latency, of which the pace is only a part: it can lower t
 and raise it by little. A request that finds nothing in flight is always let in, however large: it
 would never fit otherwise. What the cache knows never comes here.
 
+Clients have shares of a bound, by weight, of those that have work in flight. A client alone has all
+of it. Beside others, whoever is above its share is refused first: one that is below finds a reserve
+beyond the bound, and waits only for what its share of the tower takes.
+
 An image of more patches than usual counts as several items: attention makes its cost grow faster
 than its patches.
 """
@@ -16,14 +20,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
-from litapi.errors import Overloaded
+from litapi.errors import DeadlineExceeded, Overloaded, RateLimited
+from litapi.transport.client import ANYONE, Asker
 
 SMOOTHING = 0.1  # weight of the newest job in the measured seconds an item
 ATTENTION = 4096  # patches from which on the quadratic part of the model costs more than the rest
 CROWD = 16  # items under way from which on a job's seconds tell the pace, and not the latency
+RESERVE = 1.25  # of a bound, for clients that are below their share
+LONGEST = 60.0  # seconds after which anybody may come back
 
 
 def cost_of(patches: int, usual: int) -> int:
@@ -36,33 +43,41 @@ def _always() -> float:
     return 0.0
 
 
+@dataclass(slots=True)
+class Holding:
+    """What one client has in flight."""
+
+    weight: float
+    items: int = 0
+    bytes: int = 0
+
+
 class Room:
     """What one job takes up."""
 
-    __slots__ = ("_admission", "_ahead", "_began", "_items", "_size")
+    __slots__ = ("_admission", "_ahead", "_asker", "_began", "_items", "_size")
 
-    def __init__(self, admission: Admission, items: int, size: int) -> None:
+    def __init__(self, admission: Admission, asker: Asker, items: int, size: int) -> None:
         self._admission = admission
+        self._asker = asker
         self._items = items
         self._size = size
 
     def __enter__(self) -> None:
-        admission = self._admission
-        admission.items += self._items
-        admission.bytes += self._size
-        self._ahead, self._began = admission.items, time.monotonic()
+        self._admission.change(self._asker, self._items, self._size)
+        self._ahead = self._admission.ahead(self._asker)
+        self._began = time.monotonic()
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         admission = self._admission
-        admission.items -= self._items
-        admission.bytes -= self._size
+        admission.change(self._asker, -self._items, -self._size)
         if error is None and admission.whole_since() <= self._began:
-            admission.learn(time.monotonic() - self._began, max(1, self._ahead))
+            admission.learn(time.monotonic() - self._began, max(1.0, self._ahead))
 
 
 @dataclass(slots=True)
 class Admission:
-    """The work of one tower in one HTTP process."""
+    """The work of one class at one tower, in one HTTP process."""
 
     max_items: int
     max_bytes: int
@@ -72,30 +87,75 @@ class Admission:
     bytes: int = 0
     seconds_an_item: float = 0.0
     refused: int = 0
+    weights: float = 0.0  # of all clients that have work in flight
+    clients: dict[Hashable, Holding] = field(default_factory=dict)
 
-    def admit(self, items: int, size: int) -> Room:
+    def admit(self, items: int, size: int, asker: Asker = ANYONE) -> Room:
         """Room for a job; `with` holds it while the job is under way.
 
         Raises:
             Overloaded: there is none; its `retry_after` says in how many seconds there may be.
+            RateLimited: the client has as many items in flight as it may.
+            DeadlineExceeded: it would not be done by the asker's deadline.
         """
-        self._check(items, size)
-        return Room(self, items, size)
+        if self.items:
+            self._check(items, size, asker)
+        return Room(self, asker, items, size)
 
-    @property
-    def wait(self) -> float:
-        """Seconds that what is in flight will probably take."""
-        return self.items * self.seconds_an_item
+    def ahead(self, asker: Asker, more: int = 0) -> float:
+        """Items that are done before the client's last one is, with so many more of its own."""
+        mine, _, share = self._standing(asker)
+        return min(self.items + more, (mine + more) / share)
 
-    def _check(self, items: int, size: int) -> None:
-        if self.items == 0:
-            return
-        full = self.items + items > self.max_items or self.bytes + size > self.max_bytes
-        if full or self.wait > self.max_wait:
+    def change(self, asker: Asker, items: int, size: int) -> None:
+        """The client has so much more in flight, or less."""
+        client = asker.client
+        mine = self.clients.get(client.who)
+        if mine is None:
+            mine = self.clients[client.who] = Holding(client.weight)
+            self.weights += mine.weight
+        mine.items += items
+        mine.bytes += size
+        self.items += items
+        self.bytes += size
+        if mine.items <= 0:
+            del self.clients[client.who]
+            self.weights = self.weights - mine.weight if self.clients else 0.0
+
+    def _standing(self, asker: Asker) -> tuple[int, int, float]:
+        """Items and bytes that the client has in flight, and its share."""
+        mine = self.clients.get(asker.client.who)
+        if mine is None:
+            weight = asker.client.weight
+            return 0, 0, weight / (self.weights + weight)
+        return mine.items, mine.bytes, mine.weight / self.weights
+
+    def _check(self, items: int, size: int, asker: Asker) -> None:
+        mine, mine_bytes, share = self._standing(asker)
+        above = mine + items > share * self.max_items or mine_bytes + size > share * self.max_bytes
+        bound = 1.0 if above else RESERVE
+        over = self.items + items - bound * self.max_items
+        wait = self.ahead(asker) * self.seconds_an_item
+        if over > 0 or self.bytes + size > bound * self.max_bytes or wait > self.max_wait:
             self.refused += 1
-            raise Overloaded.after(math.ceil(min(60.0, max(1.0, self.wait / 2))))
+            # until so much of its own is done that it fits
+            drained = max(over, 0) / share * self.seconds_an_item
+            late = max(wait - self.max_wait, drained, 1.0 if over > 0 else wait / 2)
+            raise Overloaded.after(math.ceil(min(LONGEST, max(1.0, late))))
+        limit = asker.client.in_flight
+        if limit and mine and mine + items > limit:
+            self.refused += 1
+            late = (mine + items - limit) / share * self.seconds_an_item
+            sentence = "This key has as many items in flight as it may; try again shortly."
+            raise RateLimited.after(math.ceil(min(LONGEST, max(1.0, late))), sentence)
+        estimate = self.ahead(asker, items) * self.seconds_an_item
+        if time.monotonic() + estimate > asker.deadline:
+            self.refused += 1
+            raise DeadlineExceeded(
+                f"The item would take about {estimate:.3g} s, longer than X-Timeout-Ms allows."
+            )
 
-    def learn(self, seconds: float, ahead: int) -> None:
+    def learn(self, seconds: float, ahead: float) -> None:
         """A job took so long, with so many items under way when it began."""
         change = seconds / ahead - self.seconds_an_item
         weight = SMOOTHING * min(1.0, ahead / CROWD) if change > 0 else SMOOTHING

@@ -23,8 +23,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from litapi.errors import (
@@ -35,6 +35,7 @@ from litapi.errors import (
     ServiceError,
     WorkerLost,
 )
+from litapi.keys import Key
 from litapi.messages import NO_ID, Job, JobId, Kind, Reply, joined
 from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
 from litapi.transport.ledger import Ledger
@@ -49,6 +50,8 @@ PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 LOST = "LOST"  # control message: a worker died
 SLOW = "SLOW"  # control message: a worker was replaced, with the jobs and items that it was for
+KEYS = "KEYS"  # control message: the API keys, read again
+Lanes = tuple[Channel, Channel]  # to one tower: of interactive jobs, of bulk
 LIVE = "LIVE"  # control message: how many workers of each tower are ready
 
 
@@ -81,7 +84,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, queues: Mapping[str, Channel], inbox: Channel, process: int, ledger: Ledger
+        self, queues: Mapping[str, Lanes], inbox: Channel, process: int, ledger: Ledger
     ) -> None:
         self._queues = queues
         self._inbox = inbox
@@ -93,6 +96,7 @@ class Dispatcher:
         self._most: dict[str, int] = {}
         self.live: dict[str, int] = {}  # tower → workers that are ready, once told
         self.losses = 0
+        self.on_keys: Callable[[Sequence[Key]], None] | None = None
 
     def start(self) -> None:
         """Begin to receive, in the running event loop."""
@@ -164,6 +168,7 @@ class Dispatcher:
         future: asyncio.Future[Reply] = loop.create_future()
         job_id, pending = self._slots.take(), Pending(kind, job, future, losses=losses)
         self._pending[job_id], job.id = pending, job_id
+        job.sent = job.sent or time.monotonic()
         left = job.deadline - time.monotonic() + GRACE
         patience = loop.call_later(left, pending.give_up, DeadlineExceeded())
         try:
@@ -181,8 +186,8 @@ class Dispatcher:
                 parcel.take_back()
 
     async def _put(self, pending: Pending) -> None:
-        job, channel = pending.job, self._queues[pending.kind]
-        job.sent = time.monotonic()
+        job = pending.job
+        channel = self._queues[pending.kind][job.bulk]
         if sum(map(len, job.items)) < INLINE_BYTES:
             channel.put(job)
         else:
@@ -203,6 +208,8 @@ class Dispatcher:
                 self._lost(told, worker)
             elif status == SLOW:
                 self._lost(told[0], worker, dict(told[1]))
+            elif status == KEYS and self.on_keys is not None:
+                self.on_keys(told)
 
     def _replied(self, job_id: JobId, reply: Reply) -> None:
         pending = self._pending.get(job_id)
@@ -233,21 +240,25 @@ class Dispatcher:
             else:
                 self._slots.again(job_id)
                 self._spawn(self._put(pending))
-        self._spawn(self._find_swallowed(kind, [job_id for job_id in mine if self._lies(job_id)]))
+        for bulk in (False, True):
+            lying = [one for one, p in mine.items() if p.job.bulk == bulk and self._lies(one)]
+            if lying:
+                self._spawn(self._find_swallowed(kind, bulk, lying))
 
     def _lies(self, job_id: JobId) -> bool:
         """Whether the job is in the channel, as far as anybody has noted."""
         pending = self._pending.get(job_id)
         return pending is not None and not pending.held and self._slots.holder(job_id) is None
 
-    async def _find_swallowed(self, kind: Kind, waiting: list[JobId]) -> None:
+    async def _find_swallowed(self, kind: Kind, bulk: bool, waiting: list[JobId]) -> None:
         """Send again what the dead worker had taken from the queue without a word.
 
         Whatever waited before a probe that comes through was handed out by then. If the next worker
         dies with the probe, its loss sends another.
         """
         with contextlib.suppress(ServiceError):
-            await self._send(kind, Job([], deadline=time.monotonic() + PROBE_PATIENCE))
+            deadline = time.monotonic() + PROBE_PATIENCE
+            await self._send(kind, Job([], deadline=deadline, bulk=bulk))
         for job_id in filter(self._lies, waiting):
             self._spawn(self._put(self._pending[job_id]))
 
@@ -285,7 +296,7 @@ class Dispatcher:
 def _singles(job: Job) -> list[Job]:
     """A job for each item."""
     places = range(len(job.items))
-    return [Job(job.items[i : i + 1], job.max_num_patches, job.deadline) for i in places]
+    return [replace(job, items=job.items[i : i + 1], sent=0.0, id=NO_ID) for i in places]
 
 
 def _refusal(error: ItemError) -> Reply:

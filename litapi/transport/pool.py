@@ -1,22 +1,51 @@
-"""The towers as the front uses them: admit, submit, measure."""
+"""The towers as an HTTP process uses them: admit, wait for a turn, submit, measure.
+
+There are two classes of work, interactive and bulk, each with its own bounds, turns and channel to
+every tower. Bulk is held here and handed over only so far ahead as keeps the tower busy; what is
+handed over waits in the worker behind all that is interactive. A large job is cut: bulk into pieces
+of a batch, so that clients and classes alternate from batch to batch.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from litapi.errors import ItemError
-from litapi.messages import KINDS, Job, Kind, Reply, joined
+from litapi.errors import ItemError, ServiceError
+from litapi.messages import KINDS, NO_ID, Job, Kind, Reply, joined
 from litapi.metrics import Metrics, held
 from litapi.settings import Settings
 from litapi.transport.admission import Admission, cost_of
+from litapi.transport.client import ANYONE, Asker
 from litapi.transport.dispatcher import Dispatcher
+from litapi.transport.turns import Turns
 
 MB = 1 << 20
 USUAL_PATCHES = 256
 PORTION: dict[Kind, int] = {"text": 256, "image": 64}  # items of one job; what costs more is cut
 AHEAD = 2  # portions of one request under way: the next is decoded while the model has one
+BATCHES = 3  # of each worker that may be under way: one in the model, one decoded, one to come
+BULK_SHARE = 2  # bulk may fill this part of the bounds, so that interactive work finds room
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the workers of one tower take, in items of the usual size."""
+
+    batch: int = 64  # of one worker
+    workers: int = 1
+
+
+@dataclass(slots=True)
+class Lane:
+    """The work of one class at one tower."""
+
+    admission: Admission
+    turns: Turns
 
 
 class Pool:
@@ -28,51 +57,91 @@ class Pool:
         dispatcher: Dispatcher,
         metrics: Metrics,
         usual_patches: int = USUAL_PATCHES,
+        capacity: Mapping[Kind, Capacity] | None = None,
     ) -> None:
-        share = settings.front_processes  # the bounds are the server's; each process has its part
+        self._share = settings.front_processes  # of the server's bounds, each process has its part
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._usual_patches = usual_patches  # of an image, where a request asks for no number
-        self.admissions: dict[Kind, Admission] = {
-            kind: Admission(
-                max(1, settings.max_queue // share),
-                max(1, settings.max_queue_mb * MB // share),
-                settings.max_wait / share,
-                functools.partial(self._whole_since, kind),
-            )
+        self._capacity = capacity or {}
+        self._lanes = {
+            (kind, bulk): self._lane(settings, kind, bulk)
             for kind in KINDS
+            for bulk in (False, True)
         }
         self.served: dict[Kind, float] = {}  # when each tower last answered real work
 
-    async def submit(self, kind: Kind, job: Job) -> Reply:
-        """The reply to a job. Raises `Overloaded` at once where there is no room for it."""
+    def _lane(self, settings: Settings, kind: Kind, bulk: bool) -> Lane:
+        part = self._share * (BULK_SHARE if bulk else 1)
+        admission = Admission(
+            max(1, settings.max_queue // part),
+            max(1, settings.max_queue_mb * MB // part),
+            settings.max_wait / self._share,
+            functools.partial(self._whole_since, kind),
+        )
+        capacity = self._capacity.get(kind, Capacity())
+        return Lane(admission, Turns(BATCHES * capacity.batch * capacity.workers))
+
+    def admission(self, kind: Kind, bulk: bool = False) -> Admission:
+        """What one class of work has in flight at a tower."""
+        return self._lanes[kind, bulk].admission
+
+    async def submit(self, kind: Kind, job: Job, asker: Asker = ANYONE) -> Reply:
+        """The reply to a job.
+
+        Raises:
+            Overloaded, RateLimited, DeadlineExceeded: at once, where there is no room for it.
+        """
         size = sum(map(len, job.items))
         weight = 1
         if job.max_num_patches:
             weight = cost_of(job.max_num_patches, self._usual_patches)
         cost = weight * len(job.items)
-        with self.admissions[kind].admit(cost, size):
-            try:
-                if cost <= PORTION[kind]:
-                    reply = await self._dispatcher.submit(kind, job)
+        lane, job.bulk = self._lanes[kind, asker.bulk], asker.bulk
+        most = self._capacity.get(kind, Capacity()).batch if job.bulk else PORTION[kind]
+        most = min(most, PORTION[kind])
+        try:
+            with lane.admission.admit(cost, size, asker):
+                if cost <= most:
+                    reply = await self._in_turn(kind, lane, job, cost, asker)
                 else:
-                    reply = await self._in_portions(kind, job, PORTION[kind] // weight or 1)
-            except asyncio.CancelledError:  # all who waited have left
-                self._metrics.given_up(kind, len(job.items))
-                raise
+                    reply = await self._in_portions(kind, lane, job, weight, most, asker)
+        except asyncio.CancelledError:  # all who waited have left
+            self._metrics.given_up(kind, len(job.items))
+            raise
+        except ServiceError as error:
+            self._metrics.turned_away(asker.client.name, job.bulk, error.code)
+            raise
         if not reply.errors or _served(reply, len(job.items)):
             self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
+        self._metrics.waited(kind, job.bulk, asker.client.name, len(job.items), reply.queue_seconds)
         return reply
 
-    async def _in_portions(self, kind: Kind, job: Job, items: int) -> Reply:
-        """The reply to a large job. What others ask meanwhile is done between its portions."""
-        room = asyncio.Semaphore(AHEAD)
+    async def _in_turn(self, kind: Kind, lane: Lane, job: Job, cost: int, asker: Asker) -> Reply:
+        job.sent, turns = time.monotonic(), lane.turns
+        if not turns.free(cost):
+            await turns.wait(cost, len(job.items), asker.client, job.deadline)
+        try:
+            return await self._dispatcher.submit(kind, job)
+        finally:
+            turns.done(cost)
+
+    async def _in_portions(
+        self, kind: Kind, lane: Lane, job: Job, weight: int, most: int, asker: Asker
+    ) -> Reply:
+        """The reply to a large job. What others ask meanwhile is done between its portions.
+
+        Portions of bulk wait for their turn; it is their turn that bounds how many are under way.
+        """
+        items = most // weight or 1
+        room = asyncio.Semaphore(len(job.items) if job.bulk else AHEAD)
 
         async def sent(at: int) -> Reply:
-            portion = Job(job.items[at : at + items], job.max_num_patches, job.deadline)
+            portion = replace(job, items=job.items[at : at + items], id=NO_ID)
             async with room:
-                return await self._dispatcher.submit(kind, portion)
+                cost = weight * len(portion.items)
+                return await self._in_turn(kind, lane, portion, cost, asker)
 
         tasks = [asyncio.ensure_future(sent(at)) for at in range(0, len(job.items), items)]
         try:
@@ -90,17 +159,30 @@ class Pool:
 
     def observe(self) -> None:
         """Bring the gauges of this process up to date."""
-        for kind, admission in self.admissions.items():
+        for kind in KINDS:
+            both = [self._lanes[kind, bulk] for bulk in (False, True)]
             self._metrics.load(
                 kind,
                 depth=self._dispatcher.depth(kind),
                 age=self._dispatcher.oldest(kind),
-                items=admission.items,
-                refused=admission.refused,
+                items=sum(lane.admission.items for lane in both),
+                refused=sum(lane.admission.refused for lane in both),
             )
-        size = sum(admission.bytes for admission in self.admissions.values())
-        bound = sum(admission.max_bytes for admission in self.admissions.values())
+            for bulk, lane in enumerate(both):
+                self._metrics.waiting(kind, bool(bulk), lane.turns.items, lane.turns.age)
+        admissions = [lane.admission for lane in self._lanes.values()]
+        size, bound = sum(a.bytes for a in admissions), sum(a.max_bytes for a in admissions)
         held("queue", size, bound)
+
+
+def capacities(workers: Any, text_length: int, patches: int) -> dict[Kind, Capacity]:
+    """What each tower takes, by what its workers told when they had loaded."""
+    found: dict[Kind, Capacity] = {}
+    for kind, usual in zip(KINDS, (text_length, patches), strict=True):
+        budgets = [one["batch_budget"] for one in workers if one["tower"] == kind]
+        if budgets:
+            found[kind] = Capacity(max(1, min(budgets) // usual), len(budgets))
+    return found
 
 
 def _served(reply: Reply, items: int) -> bool:

@@ -28,16 +28,18 @@ class Transport(Protocol):
 class WorkerPort:
     """A worker's end of the queues."""
 
-    def __init__(self, worker: int, jobs: Channel, transport: Transport, ledger: Ledger) -> None:
+    def __init__(
+        self, worker: int, jobs: Sequence[Channel], transport: Transport, ledger: Ledger
+    ) -> None:
         self._worker = worker
-        self._jobs = jobs
+        self._jobs = jobs  # of interactive jobs, of bulk
         self._transport = transport
         self._ledger = ledger
 
-    def fetch(self) -> Job:
+    def fetch(self, bulk: bool = False) -> Job:
         """The next job that somebody waits for; waits without using the CPU, and notes it."""
         while True:
-            job = self._jobs.get()
+            job = self._jobs[bulk].get()
             # anything else is LitServe's own stop signal: the process is about to be ended
             if isinstance(job, Job) and self._ledger.wanted(job.id):
                 self._ledger.hold(job.id, self._worker)

@@ -12,6 +12,7 @@ import pytest
 
 from bench.rig.server_process import ServerProcess
 from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
+from litapi.keys import read_keys
 from litapi.http.access import MOST_SAID, SLOTS, Access, Rates, client_of
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
@@ -53,7 +54,7 @@ def basic(pair: str) -> str:
 )
 def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None:
     """Bearer in any case, X-API-Key, or the password that a browser asks for; any letters."""
-    Access(("one", "two", "schlüssel")).check(_incoming(**headers))
+    Access(read_keys(("one", "two", "schlüssel"))).check(_incoming(**headers))
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,13 @@ def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None
 def test_anything_else_is_refused(headers: dict[str, str]) -> None:
     """A wrong, partial, empty or missing key is 401."""
     with pytest.raises(Unauthorized):
-        Access(("one", "two")).check(_incoming(**headers))
+        Access(read_keys(("one", "two"))).check(_incoming(**headers))
 
 
 @pytest.mark.parametrize("path", ["/docs", "/metrics", "/info", "/v1/models", "/v1/embeddings"])
 def test_every_route_but_health_needs_the_key(path: str) -> None:
     """Pages and metrics are closed too; probes of an orchestrator carry no key."""
-    access = Access(("one",), rate=1.0, clock=lambda: 0.0)
+    access = Access(read_keys(("one",)), rate=1.0, clock=lambda: 0.0)
     with pytest.raises(Unauthorized):
         access.check(_incoming(path))
     for health in ("/livez", "/readyz"):
@@ -108,7 +109,7 @@ def test_without_keys_everything_is_open() -> None:
 def test_a_key_that_used_its_rate_is_told_to_come_back_and_another_is_not() -> None:
     """Two requests a second for each key: the third at once is refused, and time heals."""
     now = [0.0]
-    access = Access(("one", "two"), rate=2.0, clock=lambda: now[0])
+    access = Access(read_keys(("one", "two")), rate=2.0, clock=lambda: now[0])
     for _ in range(2):
         access.check(_incoming(x_api_key="one"))
     with pytest.raises(RateLimited):
@@ -123,7 +124,7 @@ def test_a_key_that_used_its_rate_is_told_to_come_back_and_another_is_not() -> N
 def test_over_a_long_time_a_key_gets_its_rate_and_no_more() -> None:
     """A thousand tries over ten seconds at five a second: about fifty pass."""
     now = [0.0]
-    access = Access(("one",), rate=5.0, clock=lambda: now[0])
+    access = Access(read_keys(("one",)), rate=5.0, clock=lambda: now[0])
     passed = 0
     for _ in range(1000):
         now[0] += 0.01
@@ -146,7 +147,7 @@ def test_without_keys_the_rate_is_for_each_address() -> None:
 
 def test_a_wrong_key_spends_nobodys_rate() -> None:
     """Guessing does not lock a key's owner out."""
-    access = Access(("one",), rate=1.0, clock=lambda: 0.0)
+    access = Access(read_keys(("one",)), rate=1.0, clock=lambda: 0.0)
     for _ in range(5):
         with pytest.raises(Unauthorized):
             access.check(_incoming(x_api_key="guess"))
@@ -155,7 +156,7 @@ def test_a_wrong_key_spends_nobodys_rate() -> None:
 
 def test_processes_that_fork_share_one_budget() -> None:
     """What one HTTP process let pass, another counts."""
-    access = Access(("one",), rate=5.0, clock=lambda: 0.0)
+    access = Access(read_keys(("one",)), rate=5.0, clock=lambda: 0.0)
     for _ in range(2):
         pid = os.fork()
         if pid == 0:
@@ -183,7 +184,7 @@ def test_the_rate_is_the_servers_whatever_the_number_of_its_processes() -> None:
 def test_wrong_keys_are_limited_by_address_and_right_ones_are_not() -> None:
     """429 after a burst; time heals, and another address is another."""
     now = [0.0]
-    access = Access(("one",), clock=lambda: now[0], wrong_keys=6)
+    access = Access(read_keys(("one",)), clock=lambda: now[0], wrong_keys=6)
     for _ in range(6):
         with pytest.raises(Unauthorized):
             access.check(_incoming(x_api_key="guess"))
@@ -201,7 +202,7 @@ def test_wrong_keys_are_limited_by_address_and_right_ones_are_not() -> None:
 
 def test_a_request_without_a_key_is_no_guess() -> None:
     """Browsers begin like that, and so do probes that were set up wrong."""
-    access = Access(("one",), clock=lambda: 0.0, wrong_keys=1)
+    access = Access(read_keys(("one",)), clock=lambda: 0.0, wrong_keys=1)
     for _ in range(100):
         with pytest.raises(Unauthorized):
             access.check(_incoming())
@@ -209,7 +210,7 @@ def test_a_request_without_a_key_is_no_guess() -> None:
 
 def test_a_trusted_proxy_names_the_address_that_guesses() -> None:
     """Or all who come through a balancer would share one budget; others' word is not taken."""
-    access = Access(("one",), clock=lambda: 0.0, wrong_keys=1, forwarders="10.0.0.0/8")
+    access = Access(read_keys(("one",)), clock=lambda: 0.0, wrong_keys=1, forwarders="10.0.0.0/8")
     for number in range(5):
         with pytest.raises(Unauthorized):
             access.check(
@@ -238,7 +239,7 @@ def test_a_log_line_names_a_guessing_address_once_in_a_while(
 ) -> None:
     """Neither a line for each guess nor one for each of a thousand addresses."""
     now = [0.0]
-    access = Access(("one",), clock=lambda: now[0], wrong_keys=1)
+    access = Access(read_keys(("one",)), clock=lambda: now[0], wrong_keys=1)
     for _ in range(50):
         for address in range(3):
             with pytest.raises((Unauthorized, TooManyWrongKeys)):
@@ -258,10 +259,10 @@ def test_a_log_line_names_a_guessing_address_once_in_a_while(
 
 def test_addresses_are_forgotten_before_they_fill_the_memory() -> None:
     """A flood of addresses takes the places of others, and no memory."""
-    rates = Rates(1.0, 1.0, lambda: 0.0)
+    rates = Rates(lambda: 0.0)
     size = len(rates._names)
     for number in range(5 * SLOTS):
-        assert rates.spend(b"%d" % number)
+        assert not rates.wait(b"%d" % number, 1.0, 1.0)
     assert len(rates._names) == len(rates._full) == size == SLOTS
 
 

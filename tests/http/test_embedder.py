@@ -37,6 +37,7 @@ from litapi.http.embedder import Demand, Embedder, Outcome, Spent, entries
 from litapi.http.inputs import Reader
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.settings import Settings
+from litapi.transport.client import Asker
 from tests.support.patience import settled, until
 from tests.support.towers import DIM, Towers, vector_of
 
@@ -59,7 +60,7 @@ class Leaver:
         self._bench = bench
         cache, towers = bench.cache, bench.towers
 
-        async def submit(kind: Kind, job: Job) -> Reply:
+        async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
             try:
                 return await towers.submit(kind, job)
             except asyncio.CancelledError:
@@ -495,7 +496,7 @@ def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
 def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(reply: Reply) -> None:
     """Too few rows, rows of another length or NaN become internal errors."""
 
-    async def submit(kind: Kind, job: Job) -> Reply:
+    async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
         return reply
 
     async def story() -> Outcome:

@@ -9,6 +9,7 @@ from hashlib import sha256
 import numpy as np
 
 from litapi.messages import Job, Kind, Reply
+from litapi.transport.client import ANYONE, Asker
 
 DIM = 8
 
@@ -28,10 +29,12 @@ class Towers:
         self.refuse = dict(refuse or {})
         self.failure: Exception | None = None
         self.jobs: list[tuple[Kind, Job]] = []
+        self.askers: list[Asker] = []
         self.gate: asyncio.Event | None = None
         self.dim = dim
 
-    async def submit(self, kind: Kind, job: Job) -> Reply:
+    async def submit(self, kind: Kind, job: Job, asker: Asker = ANYONE) -> Reply:
+        self.askers.append(asker)
         self.jobs.append((kind, job))
         await (self.gate.wait() if self.gate else asyncio.sleep(0))
         if self.failure is not None:

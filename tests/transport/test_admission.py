@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litapi.errors import Overloaded
+from litapi.errors import DeadlineExceeded, Overloaded, RateLimited
 from litapi.transport.admission import CROWD, Admission
+from litapi.transport.client import ANYONE, Asker, Client
 
 
 def _admission(items: int = 10, size: int = 1000, wait: float = 10.0) -> Admission:
@@ -80,7 +82,7 @@ def test_one_slow_answer_to_a_lone_item_does_not_refuse_a_crowd() -> None:
     with admission.admit(1, 1):
         time.sleep(0.5)
     with admission.admit(1000, 1):
-        assert admission.wait < 10.0
+        assert admission.ahead(ANYONE) * admission.seconds_an_item < 10.0
         with admission.admit(100, 1):
             pass
     assert admission.refused == 0
@@ -110,6 +112,60 @@ def test_nothing_is_learnt_from_work_that_waited_for_a_worker() -> None:
     with admission.admit(1, 1):
         time.sleep(0.001)
     assert admission.seconds_an_item > 0.0
+
+
+def asker(name: str, weight: float = 1.0, **more: float) -> Asker:
+    """A request of that client."""
+    deadline = more.pop("deadline", math.inf)
+    return Asker(Client(name, name, weight, **more), deadline=deadline)
+
+
+def test_a_client_above_its_share_is_refused_first() -> None:
+    """Alone it has all of a bound; beside another, that one finds room until it has its share."""
+    admission = _admission(items=12)
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(admission.admit(1, 1, asker("large")))
+        stack.enter_context(admission.admit(3, 1, asker("small")))
+        with pytest.raises(Overloaded):
+            admission.admit(1, 1, asker("large"))
+    assert (admission.items, admission.clients, admission.weights) == (0, {}, 0.0)
+
+
+def test_shares_go_by_weight_and_whoever_waits_is_told_for_how_long() -> None:
+    """A client that waits for its own backlog comes back when that is done."""
+    admission = _admission(items=1000, wait=2.0)
+    admission.seconds_an_item = 0.1
+    with admission.admit(30, 1, asker("light")), admission.admit(30, 1, asker("heavy", 3.0)):
+        assert admission.ahead(asker("light")) == 60  # all that there is
+        assert admission.ahead(asker("heavy", 3.0)) == 40  # three turns of four are its own
+        with pytest.raises(Overloaded) as caught:
+            admission.admit(1, 1, asker("light"))
+        assert caught.value.retry_after == 4  # 6 s of work stand before it, and 2 are allowed
+        admission.admit(1, 1, asker("new"))
+
+
+def test_a_key_with_as_many_in_flight_as_it_may_is_refused() -> None:
+    """Its own limit; one request may be larger where nothing else of it is under way."""
+    admission = _admission(items=1000)
+    admission.seconds_an_item = 1.0
+    with admission.admit(1, 1), admission.admit(8, 1, asker("a", in_flight=4)):
+        with pytest.raises(RateLimited) as caught:
+            admission.admit(1, 1, asker("a", in_flight=4))
+        assert caught.value.retry_after == 10  # five too many, and it has every second turn
+        admission.admit(1, 1, asker("b", in_flight=4))
+
+
+def test_what_cannot_be_done_in_its_time_is_refused_with_the_estimate() -> None:
+    """Unless nothing is under way: then nothing is known for sure."""
+    admission = _admission(items=1000)
+    admission.seconds_an_item = 1.0
+    soon = asker("a", deadline=time.monotonic() + 2.0)
+    admission.admit(50, 1, soon)
+    with admission.admit(10, 1, asker("a")):
+        with pytest.raises(DeadlineExceeded, match="about 11 s"):
+            admission.admit(1, 1, soon)
+        admission.admit(1, 1, asker("b", deadline=time.monotonic() + 5.0))
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 500)), max_size=40))

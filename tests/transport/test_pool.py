@@ -11,7 +11,8 @@ from litapi.errors import DeadlineExceeded, Overloaded
 from litapi.messages import Job, Kind, Reply, joined
 from litapi.settings import Settings
 from litapi.transport.admission import cost_of
-from litapi.transport.pool import AHEAD, PORTION, Pool
+from litapi.transport.client import Asker, Client
+from litapi.transport.pool import AHEAD, PORTION, Capacity, Pool, capacities
 
 
 class Slow:
@@ -20,11 +21,13 @@ class Slow:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.sent = 0
+        self.jobs: list[Job] = []
         self.since = 0.0  # when the last worker that was missing came back
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """A reply of one token an item, once the gate is open."""
         self.sent += 1
+        self.jobs.append(job)
         await self.gate.wait()
         return Reply(b"", [1] * len(job.items), infer_seconds=0.25)
 
@@ -51,6 +54,19 @@ class Heard:
     def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
         """One job."""
         self.seen.append((kind, infer))
+
+    def waited(self, kind: str, bulk: bool, client: str, items: int, seconds: float) -> None:
+        """What a client got."""
+        self.gauges[f"{kind} {client} {bulk}"] = items
+
+    def turned_away(self, client: str, bulk: bool, code: str) -> None:
+        """What a client did not get."""
+        self.gauges[f"{client} {code} {bulk}"] = self.gauges.get(f"{client} {code} {bulk}", 0) + 1
+
+    def waiting(self, kind: str, bulk: bool, items: int, age: float) -> None:
+        """What waits for its turn."""
+        if items:
+            self.gauges[f"{kind} waits {bulk}"] = items
 
     def given_up(self, kind: str, items: int) -> None:
         """Items whose clients left."""
@@ -80,7 +96,7 @@ def test_a_full_tower_refuses_at_once_and_the_other_still_works() -> None:
         await asyncio.sleep(0)
         assert slow.sent == 2
         pool.observe()
-        assert heard.gauges == {"text": 4, "image": 1}
+        assert heard.gauges == {"text": 4, "image": 1, " overloaded False": 1}
         slow.gate.set()
         await asyncio.gather(first, image)
         await pool.submit("text", Job(["e"]))
@@ -111,10 +127,10 @@ def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> None:
         pool = _pool(slow, heard)
         slow.since = math.inf
         await pool.submit("text", Job(["a"]))
-        assert pool.admissions["text"].seconds_an_item == 0.0
+        assert pool.admission("text").seconds_an_item == 0.0
         slow.since = 0.0
         await pool.submit("text", Job(["a"]))
-        assert pool.admissions["text"].seconds_an_item > 0.0
+        assert pool.admission("text").seconds_an_item > 0.0
 
     asyncio.run(run())
 
@@ -127,11 +143,11 @@ def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
         pool = _pool(slow, heard)
         task = asyncio.create_task(pool.submit("text", Job(["a", "b"])))
         await asyncio.sleep(0)
-        assert pool.admissions["text"].items == 2
+        assert pool.admission("text").items == 2
         task.cancel()
         await asyncio.wait([task])
-        assert pool.admissions["text"].items == 0
-        assert pool.admissions["text"].seconds_an_item == 0.0
+        assert pool.admission("text").items == 0
+        assert pool.admission("text").seconds_an_item == 0.0
         assert heard.gauges == {"text given up": 2}
 
     asyncio.run(run())
@@ -150,12 +166,12 @@ def test_a_large_job_lets_others_in_between() -> None:
         small = asyncio.create_task(pool.submit("image", Job([b"y"])))
         await asyncio.sleep(0)
         assert slow.sent == AHEAD + 1
-        assert pool.admissions["image"].items == 5 * PORTION["image"] + 2
+        assert pool.admission("image").items == 5 * PORTION["image"] + 2
         slow.gate.set()
         await small
         assert (await large).tokens == [1] * (5 * PORTION["image"] + 1)
         assert slow.sent == 7
-        assert pool.admissions["image"].items == 0
+        assert pool.admission("image").items == 0
 
     asyncio.run(run())
 
@@ -179,7 +195,7 @@ def test_a_large_job_ends_whole_when_a_portion_fails_or_nobody_waits() -> None:
             for _ in range(10):
                 await asyncio.sleep(0)
             assert slow.sent <= AHEAD + 1
-            assert pool.admissions["text"].items == 0
+            assert pool.admission("text").items == 0
 
     asyncio.run(run())
 
@@ -194,6 +210,66 @@ class Failing(Slow):
         self.sent += 1
         await asyncio.sleep(0)
         raise DeadlineExceeded
+
+
+def test_bulk_is_held_until_the_tower_needs_it_and_interactive_work_is_not() -> None:
+    """Cut into batches, three of them under way; what a worker took is made good at once."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard)
+        pool._lanes["text", True].turns.window = 3 * 64
+        bulk = Asker(Client("a", "acme"), bulk=True)
+        flood = asyncio.create_task(pool.submit("text", Job(["a"] * 640), bulk))
+        await _settled()
+        assert slow.sent == 3
+        pool.observe()
+        assert heard.gauges["text waits True"] == 640 - 3 * 64
+        search = asyncio.create_task(pool.submit("text", Job(["q"])))
+        await _settled()
+        assert slow.sent == 4
+        assert [job.bulk for job in slow.jobs] == [True, True, True, False]
+        slow.gate.set()
+        await search
+        assert (await flood).tokens == [1] * 640
+        assert heard.gauges["text acme True"] == 640
+
+    asyncio.run(run())
+
+
+def test_a_flood_in_bulk_leaves_room_for_interactive_work() -> None:
+    """It may fill half of the bounds, and is refused by name beyond that."""
+
+    async def run() -> None:
+        slow, heard = Slow(), Heard()
+        pool = _pool(slow, heard, max_queue=8)
+        bulk = Asker(Client("a", "acme"), bulk=True)
+        tasks = [asyncio.create_task(pool.submit("text", Job(["a"] * 4), bulk))]
+        await _settled()
+        with pytest.raises(Overloaded):
+            await pool.submit("text", Job(["b"]), bulk)
+        assert heard.gauges["acme overloaded True"] == 1
+        tasks.append(asyncio.create_task(pool.submit("text", Job(["c"] * 8))))
+        await _settled()
+        slow.gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+async def _settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_what_a_tower_takes_is_what_its_workers_told() -> None:
+    """Batches of the smallest of them, for as many as there are."""
+    workers = [
+        {"tower": "text", "batch_budget": 640},
+        {"tower": "text", "batch_budget": 6400},
+        {"tower": "image", "batch_budget": 100},
+    ]
+    assert capacities(workers, 64, 256) == {"text": Capacity(10, 2), "image": Capacity(1, 1)}
 
 
 def test_replies_to_portions_are_one_reply() -> None:
@@ -215,7 +291,7 @@ def test_the_bounds_are_shared_out_among_the_http_processes() -> None:
     """Four processes with a bound of 100 items hold 25 each."""
     settings = Settings(http_workers=4, max_queue=100)
     pool = Pool(settings, None, None)  # type: ignore[arg-type]
-    assert pool.admissions["text"].max_items == 25
+    assert pool.admission("text").max_items == 25
 
 
 def test_admission_counts_what_patches_cost() -> None:
@@ -229,11 +305,11 @@ def test_admission_counts_what_patches_cost() -> None:
             for patches in (0, 256, 4096)
         ]
         await asyncio.sleep(0)
-        assert pool.admissions["image"].items == 2 + 2 + 2 * cost_of(4096, 256)
+        assert pool.admission("image").items == 2 + 2 + 2 * cost_of(4096, 256)
         with pytest.raises(Overloaded):
             await pool.submit("image", Job([b"x"] * 2, 4096))
         slow.gate.set()
         await asyncio.gather(*tasks)
-        assert pool.admissions["image"].items == 0
+        assert pool.admission("image").items == 0
 
     asyncio.run(run())
