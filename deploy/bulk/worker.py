@@ -32,8 +32,8 @@ from litapi.messages import Item, Job, Kind, Reply
 from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
-from litapi.transport.local import LocalPort
 from litapi.transport.client import Asker
+from litapi.transport.local import LocalPort
 
 AT_ONCE = 2  # blocks in a worker
 PATIENCE = 1.0  # seconds for a look-up: nobody waits for a single answer here

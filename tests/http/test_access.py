@@ -12,10 +12,10 @@ import pytest
 
 from bench.rig.server_process import ServerProcess
 from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
-from litapi.keys import read_keys
 from litapi.http.access import MOST_SAID, SLOTS, Access, Rates, client_of
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
+from litapi.keys import read_keys
 
 
 def _incoming(path: str = "/embed_text", client: str = "1.2.3.4", **headers: str) -> Incoming:
