@@ -204,7 +204,7 @@ def test_a_snippet_prints_what_its_comments_say(
     """`print(…)  # 96` prints 96."""
     code = snippet.replace("http://localhost:8080", server.url)
     said = output_of(folder, sys.executable, "-c", code)
-    assert said.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", snippet, re.M)
+    assert said.splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", snippet, re.M)
 
 
 def test_the_pages_have_commands_that_are_run() -> None:

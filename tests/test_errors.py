@@ -54,6 +54,9 @@ PROMISED = {
     "image_url_forbidden": 403,
     "image_url_failed": 422,
     "image_url_timeout": 422,
+    "digest_disabled": 403,
+    "digest_invalid": 422,
+    "digest_unknown": 404,
     "deadline_exceeded": 504,
     "worker_lost": 503,
     "item_quarantined": 500,
@@ -64,6 +67,7 @@ MAY_GO_BETTER = {
     "deadline_exceeded",
     "worker_lost",
     "item_internal",
+    "digest_unknown",  # until somebody sends the image
     "image_url_forbidden",  # an address answers another way tomorrow
     "image_url_failed",
     "image_url_timeout",

@@ -104,6 +104,7 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "body_timeout": (1.0, "is when a client is given up"),
     "probe_interval": (1.0, "is how often health is asked for"),
     "cache": ("off", "is whether vectors are kept, not which"),
+    "digest_lookups": ("off", "is a way to ask for what is kept"),
     "redis_url": ("redis://a", "is where vectors are kept"),
     "redis_private": ("off", "is where vectors are kept"),
     "redis_private_mb": (1, "is how many vectors are kept"),
