@@ -27,7 +27,7 @@ from litapi.transport.turns import Turns
 MB = 1 << 20
 USUAL_PATCHES = 256
 PORTION: dict[Kind, int] = {"text": 256, "image": 64}  # items of one job; what costs more is cut
-AHEAD = 2  # portions of one request under way: the next is decoded while the model has one
+AHEAD = 2  # portions of a request for each worker: one in the model, the next being decoded
 BATCHES = 3  # of each worker that may be under way: one in the model, one decoded, one to come
 BULK_SHARE = 2  # bulk may fill this part of the bounds, so that interactive work finds room
 
@@ -98,8 +98,8 @@ class Pool:
             weight = cost_of(job.max_num_patches, self._usual_patches)
         cost = weight * len(job.items)
         lane, job.bulk = self._lanes[kind, asker.bulk], asker.bulk
-        most = self._capacity.get(kind, Capacity()).batch if job.bulk else PORTION[kind]
-        most = min(most, PORTION[kind])
+        capacity = self._capacity.get(kind, Capacity())
+        most = min(capacity.batch, PORTION[kind])  # so that all workers can share a request
         try:
             with lane.admission.admit(cost, size, asker):
                 if cost <= most:
@@ -135,7 +135,8 @@ class Pool:
         Portions of bulk wait for their turn; it is their turn that bounds how many are under way.
         """
         items = most // weight or 1
-        room = asyncio.Semaphore(len(job.items) if job.bulk else AHEAD)
+        workers = self._capacity.get(kind, Capacity()).workers
+        room = asyncio.Semaphore(len(job.items) if job.bulk else AHEAD * workers)
 
         async def sent(at: int) -> Reply:
             portion = replace(job, items=job.items[at : at + items], id=NO_ID)

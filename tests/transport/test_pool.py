@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 import pytest
 
@@ -13,6 +14,14 @@ from litapi.settings import Settings
 from litapi.transport.admission import cost_of
 from litapi.transport.client import Asker, Client
 from litapi.transport.pool import AHEAD, PORTION, Capacity, Pool, capacities
+
+CUTS = [  # items, what the tower takes, items of each job
+    (64, Capacity(64, 2), [64]),
+    (100, Capacity(64, 2), [64, 36]),
+    (2048, Capacity(64, 2), [64] * 32),
+    (600, Capacity(1024, 1), [256, 256, 88]),
+    (3, Capacity(1, 8), [1] * 3),
+]
 
 
 class Slow:
@@ -77,9 +86,11 @@ class Heard:
         self.gauges[kind] = items
 
 
-def _pool(slow: Slow, heard: Heard, **options: int) -> Pool:
+def _pool(
+    slow: Slow, heard: Heard, capacity: Mapping[Kind, Capacity] | None = None, **options: int
+) -> Pool:
     settings = Settings(http_workers=1, **options)
-    return Pool(settings, slow, heard)  # type: ignore[arg-type]
+    return Pool(settings, slow, heard, capacity=capacity)  # type: ignore[arg-type]
 
 
 def test_a_full_tower_refuses_at_once_and_the_other_still_works() -> None:
@@ -172,6 +183,24 @@ def test_a_large_job_lets_others_in_between() -> None:
         assert (await large).tokens == [1] * (5 * PORTION["image"] + 1)
         assert slow.sent == 7
         assert pool.admission("image").items == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("items", "capacity", "jobs"), CUTS)
+def test_all_workers_share_a_large_request(items: int, capacity: Capacity, jobs: list[int]) -> None:
+    """It is cut into jobs of a batch, and each worker has one and the next one at hand."""
+
+    async def run() -> None:
+        slow = Slow()
+        pool = _pool(slow, Heard(), {"text": capacity})
+        asking = asyncio.create_task(pool.submit("text", Job(["a"] * items)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [len(job.items) for job in slow.jobs] == jobs[: AHEAD * capacity.workers]
+        slow.gate.set()
+        assert (await asking).tokens == [1] * items
+        assert [len(job.items) for job in slow.jobs] == jobs
 
     asyncio.run(run())
 
