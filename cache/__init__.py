@@ -9,7 +9,7 @@ It knows numpy, redis and the standard library. It knows nothing of HTTP, of mod
 """
 
 from cache.codec import Corrupt, Entry, decode, encode
-from cache.key import Fingerprint, key, key_aside
+from cache.key import Fingerprint, key
 from cache.memory import MemoryTier
 from cache.negative import NegativeTier
 from cache.redis.address import Address
@@ -43,5 +43,4 @@ __all__ = [
     "decode",
     "encode",
     "key",
-    "key_aside",
 ]

@@ -11,7 +11,6 @@ that share a vector. A new model is a new fingerprint: cold, never wrong.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -93,10 +92,3 @@ def key_of(fingerprint: Fingerprint, kind: str, digest: bytes) -> bytes:
     if head is None:
         raise ValueError(f"kind is {kind!r}, not one of {sorted(KINDS)}")
     return head + digest
-
-
-async def key_aside(fingerprint: Fingerprint, kind: str, content: bytes) -> bytes:
-    """`key`, with large content hashed in a thread so that the event loop stays free."""
-    if len(content) < ASIDE:
-        return key(fingerprint, kind, content)
-    return await asyncio.to_thread(key, fingerprint, kind, content)

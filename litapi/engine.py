@@ -32,7 +32,7 @@ from litapi.client.spans import bar, cut, side_by_side
 from litapi.devices import planned
 from litapi.errors import ItemError
 from litapi.http.answer import Vectors
-from litapi.http.embedder import Demand, Embedder
+from litapi.http.embedder import Embedder, Query
 from litapi.http.inputs import Reader
 from litapi.loop import Pipeline
 from litapi.messages import Item, Job, Kind, Reply
@@ -272,7 +272,7 @@ class Engine:
         return data if isinstance(data, ItemRefused) else self._reader.image_bytes(data)
 
     async def _found(self, kind: Kind, items: Sequence[Item | ItemError], patches: int) -> Found:
-        return (await self._embedders[kind].embed(items, Demand(patches))).found
+        return (await self._embedders[kind].embed(items, Query(patches))).found
 
     def _scored(self, rows: Rows, columns: Rows) -> Scores:
         checkpoint = self.checkpoint

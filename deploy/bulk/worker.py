@@ -25,7 +25,7 @@ from deploy.bulk.task import Report, Task
 from deploy.bulk.vector_file import Row, VectorFile
 from litapi.checkpoint import CheckpointError
 from litapi.errors import ItemError, ItemInternal
-from litapi.http.embedder import Demand, Embedder
+from litapi.http.embedder import Embedder, Query
 from litapi.logs import configure
 from litapi.loop import Pipeline
 from litapi.messages import Item, Job, Kind, Reply
@@ -101,10 +101,10 @@ class Worker:
     async def _embed(self, block: Block) -> Report:
         began = time.time()
         items = await asyncio.to_thread(self._items, block)
-        found = (await self._embedder.embed(items, Demand())).found
+        found = (await self._embedder.embed(items, Query())).found
         rows = [*map(_row, found.values)]
         if any(map(_failed, rows)):  # not by a fault of the items: once more
-            found = (await self._embedder.embed(items, Demand())).found
+            found = (await self._embedder.embed(items, Query())).found
             rows = [*map(_row, found.values)]
         del items  # the bytes of images: the next block's are on their way
         if len(rows) > 1 and all(map(_failed, rows)):

@@ -125,14 +125,10 @@ class Vectors:
         """The vector as raw bytes."""
         return self.row(entry).tobytes() if self.cut else entry.vector
 
-    def forms(self, entries: Sequence[Entry]) -> list[Row] | list[str]:
-        """`form` of each."""
-        if self.base64 and not self.cut:
-            return [pybase64.b64encode_as_string(entry.vector) for entry in entries]
-        return [*map(self.form, entries)]  # type: ignore[return-value]  # all are of one kind
-
-    def form(self, entry: Entry) -> Row | str:
-        """The vector as it stands in a JSON answer."""
+    def form(self, entry: Entry | None) -> Row | str | None:
+        """The vector as it stands in a JSON answer; None for a refused item."""
+        if entry is None:
+            return None
         if self.base64:
             return pybase64.b64encode_as_string(self.octets(entry))
         return self.row(entry)

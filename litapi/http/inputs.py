@@ -7,9 +7,8 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
@@ -36,6 +35,7 @@ from litapi.errors import (
     TooManyItems,
 )
 from litapi.http.access import client_of
+from litapi.http.embedder import Query
 from litapi.http.forms import (
     INERT,
     OPTION_FIELDS,
@@ -69,6 +69,10 @@ PAIRS_AN_ITEM = 64  # scored in one answer, for each item that a request may hav
 DEEPEST = 4  # a body, its list, a part of it, the object in that
 NESTED = frozenset({list, dict})
 LARGE = 128 << 10  # bytes of a body; a larger one is skimmed before it is parsed
+NOT_AFRESH = (
+    "Cache-Control: no-cache and no-store compute vectors again, and an image by digest brings no"
+    " bytes for it"
+)
 TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"windows-1252"})
 WHITESPACE = b" \t\r\n"
@@ -77,23 +81,19 @@ HEX = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _TOKEN_IDS = re.compile(rb'"input"\s*:\s*\[[\s\[]*[0-9]').search
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An image that is still to be fetched."""
-
-    url: str
+Given = TypeVar("Given")
 
 
-Read = Item | ItemError | Link | LongString  # an image of many bytes, still to be decoded
+class Link(str):
+    """The URL of an image that is still to be fetched."""
+
+    __slots__ = ()
+
+
+Short = Item | ItemError | Link
+Read = Short | LongString  # an image of many bytes, still to be decoded
 PENDING = frozenset({Link, LongString})
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Images that came as bytes, with the options that came beside them."""
-
-    images: list[Read]
-    options: dict[str, Any]
+Upload = tuple[list[Read], dict[str, Any]]  # images, and the options that came beside them
 
 
 class Tail:
@@ -193,7 +193,7 @@ class Reader:
         if media_type == "multipart/form-data":
             return await self._multipart(incoming)
         if media_type.startswith("image/") or media_type == "application/octet-stream":
-            return Upload([await self._raw(incoming)], _options(incoming.query))
+            return [await self._raw(incoming)], _options(incoming.query)
         raise MediaTypeUnsupported
 
     async def _raw(self, incoming: Incoming) -> Item | ItemError:
@@ -226,7 +226,7 @@ class Reader:
         fields = {name: part for name, part in parts if isinstance(part, str)}
         if not files:
             raise RequestInvalid("The multipart body holds no file.")
-        return Upload([self.image_bytes(data) for data in files], _options(fields))
+        return [self.image_bytes(data) for data in files], _options(fields)
 
     def text(self, text: str) -> Read:
         """A text in the canonical form that tokenizer and cache key share."""
@@ -243,7 +243,7 @@ class Reader:
             return ImageEmpty()
         return ImageTooLarge() if len(data) > self._max_bytes else Item("image", data)
 
-    def link(self, url: str) -> Read:
+    def link(self, url: str) -> Short:
         """An image by its URL, where this server fetches at all."""
         if self._fetcher is None:
             return ImageUrlDisabled()
@@ -252,11 +252,6 @@ class Reader:
     def _is_long(self, text: str) -> bool:
         """Whether it stands for a string longer than any text."""
         return len(text) == TOKEN and text in self._long
-
-    def bound_texts(self, items: Sequence[Read]) -> None:
-        """Raises `BodyTooLarge` for texts that are too long together."""
-        texts = [item.payload for item in items if isinstance(item, Item) and item.kind == "text"]
-        self.bound_chars(sum(map(len, texts)))
 
     def bound_chars(self, chars: int) -> None:
         """Raises `BodyTooLarge` for more characters than the texts of a request may have."""
@@ -284,38 +279,48 @@ class Reader:
 
         return await paced(caption, labels)
 
-    @staticmethod
-    def settled(items: list[Read]) -> list[Item | ItemError] | None:
-        """The same items, unless one of them must be fetched or decoded first."""
-        return items if PENDING.isdisjoint(map(type, items)) else None  # type: ignore[return-value]
+    async def items(
+        self, read: Callable[[Given], Read], given: Sequence[Given], incoming: Incoming
+    ) -> list[Read]:
+        """Each of what a request has, read. Raises `TooManyItems` beyond the limit."""
+        self.count(len(given), incoming)
+        return await paced(read, given)
 
-    async def settle(
-        self, items: list[Read], incoming: Incoming
-    ) -> tuple[list[Item | ItemError], bool]:
+    async def settled(
+        self, items: list[Read], incoming: Incoming, query: Query
+    ) -> list[Item | ItemError]:
         """The items with long images decoded, and links fetched while the client is there.
 
-        Also whether there were any links.
+        Raises:
+            BodyTooLarge: their texts are too long together.
+            RequestInvalid: an image by digest cannot be computed afresh, as the query wants it.
         """
-        items = [await self._decoded(i) if isinstance(i, LongString) else i for i in items]
+        if incoming.large:
+            texts = [i.payload for i in items if isinstance(i, Item) and i.kind == "text"]
+            self.bound_chars(sum(map(len, texts)))
+        if not query.read and any(isinstance(item, Item) and item.by_digest for item in items):
+            raise RequestInvalid(NOT_AFRESH, param="Cache-Control")
+        if PENDING.isdisjoint(map(type, items)):
+            return items  # type: ignore[return-value]
+        short = [await self._decoded(i) if isinstance(i, LongString) else i for i in items]
         incoming.long = ()
-        if Link not in map(type, items):
-            return items, False  # type: ignore[return-value]
-        client = client_of(incoming, self._keyed)
-        return await incoming.unless_gone(self._fetched(items, client)), True
+        query.fetched = Link in map(type, short)
+        if not query.fetched:
+            return short  # type: ignore[return-value]
+        return await incoming.unless_gone(self._fetched(short, client_of(incoming, self._keyed)))
 
-    async def _decoded(self, long: LongString) -> Read:
+    async def _decoded(self, long: LongString) -> Short:
         """An image of many bytes, piece by piece."""
-        pace, pieces = Pace(), long.pieces()
-        text = next(pieces)
-        if text[:8].lower().startswith((b"http://", b"https://")):
+        pace, pieces, decoder = Pace(), long.pieces(), Decoder()
+        first = next(pieces)
+        start = first.decode("latin-1")
+        if _is_url(start):
             return self.link(long.token)
-        if text[:5].lower() == b"data:":
-            head, comma, text = text.partition(b",")
-            if not comma or not head.lower().endswith(b";base64"):
-                return ImageBase64Invalid()
-        decoder = Decoder()
+        at = _base64_at(start)
+        if at < 0:
+            return ImageBase64Invalid()
         try:
-            decoder.take(text)
+            decoder.take(first[at:])
             for piece in pieces:
                 decoder.take(piece)
                 if decoder.size > self._max_bytes:
@@ -325,30 +330,25 @@ class Reader:
         except ValueError:
             return ImageBase64Invalid()
 
-    async def _fetched(self, items: list[Read], client: bytes) -> list[Item | ItemError]:
-        urls = [item.url for item in items if isinstance(item, Link)]
-        fetched = iter(await self._fetch(urls, client))
-        return [next(fetched) if isinstance(item, Link) else item for item in items]  # type: ignore[misc]
-
-    async def _fetch(self, urls: list[str], client: bytes) -> list[Item | ItemError]:
-        if self._fetcher is None:
-            return [ImageUrlDisabled() for _ in urls]
-        fetched = await self._fetcher.fetch_all(urls, client)
-        return [one if isinstance(one, ItemError) else self.image_bytes(one) for one in fetched]
+    async def _fetched(self, items: list[Short], client: bytes) -> list[Item | ItemError]:
+        urls = [item for item in items if isinstance(item, Link)]
+        fetched = iter(await self._fetcher.fetch_all(urls, client)) if self._fetcher else iter(())
+        settled: list[Item | ItemError] = []
+        for item in items:
+            one = next(fetched, ImageUrlDisabled()) if isinstance(item, Link) else item
+            settled.append(self.image_bytes(one) if isinstance(one, bytes) else one)
+        return settled
 
     def image(self, text: str) -> Read:
         """An image from a data URI, base64 or a URL."""
         if self._is_long(text):
             return self._long[text]
-        if text[:8].lower().startswith(("http://", "https://")):
+        if _is_url(text):
             return self.link(text)
-        if text[:5].lower() == "data:":
-            head, comma, text = text.partition(",")
-            if not comma or not head.lower().endswith(";base64"):
-                return ImageBase64Invalid()
-        if len(text) > self._max_bytes * 3 // 2:
+        at = _base64_at(text)
+        if at >= 0 and len(text) - at > self._max_bytes * 3 // 2:
             return ImageTooLarge()
-        data = _base64(text)
+        data = _base64(text[at:]) if at >= 0 else None
         return ImageBase64Invalid() if data is None else self.image_bytes(data)
 
     def digest(self, digits: str) -> Read:
@@ -481,6 +481,18 @@ def _check_charset(content_type: str) -> None:
     _, options = parse_options_header(content_type)
     if options.get(b"charset", b"utf-8").lower() not in CHARSETS:
         raise MultipartInvalid("The charset of a multipart body is not read here; UTF-8 is.")
+
+
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
+def _base64_at(text: str) -> int:
+    """Where base64 begins in a data URI, or in base64 alone; below 0 where neither is meant."""
+    if text[:5].lower() != "data:":
+        return 0
+    comma = text.find(",")
+    return comma + 1 if text[: max(0, comma)].lower().endswith(";base64") else -1
 
 
 def _base64(text: str) -> bytes | None:

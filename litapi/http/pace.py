@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -31,12 +31,12 @@ class Pace:
             self._until = time.perf_counter() + TURN
 
 
-async def paced(
-    work: Callable[[Given], Made], given: Iterable[Given], steps: int = STEPS
-) -> list[Made]:
-    """`list(map(work, given))`, in turns; so many steps are made between two looks at the clock."""
+async def paced(work: Callable[[Given], Made], given: Sequence[Given]) -> list[Made]:
+    """`list(map(work, given))`, in turns."""
+    if len(given) <= FEW:
+        return list(map(work, given))
     pace, made, left = Pace(), list[Made](), map(work, given)
-    while some := list(islice(left, steps)):
+    while some := list(islice(left, STEPS)):
         made += some
         await pace.rest()
     return made

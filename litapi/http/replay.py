@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from cache.watcher import SILENT, Watcher
 from litapi.http.answer import Answer
-from litapi.http.embedder import Spent
+from litapi.http.embedder import Query
 from litapi.http.request import Incoming
 
 Route = Callable[[Incoming], Awaitable[Answer]]
@@ -25,7 +25,7 @@ Name = tuple[str, bytes, bytes, bytes]
 LARGEST_BODY = 32 << 10  # bytes of a request; hashing more costs what the tier saves
 SHARE = 16  # one answer may take this part of the limit
 EXTRA = 1500  # bytes that CPython spends on the name, the answer, its headers and their places
-NO_TIME = (b"server-timing", Spent().header())  # to read a clock would take longer than the look-up
+NO_TIME = (b"server-timing", Query().timing())  # to read a clock would take longer than the look-up
 
 
 class Replay:

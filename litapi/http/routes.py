@@ -16,7 +16,7 @@ import numpy as np
 from cache import Entry, State
 from litapi.errors import ItemError, ItemsInvalid, ModelUnknown, RequestInvalid, ServiceError
 from litapi.http.answer import MANY, Answer, Vectors
-from litapi.http.embedder import Demand, Embedder, Outcome
+from litapi.http.embedder import Embedder, Query
 from litapi.http.forms import (
     ClassifyRequest,
     EmbeddingsRequest,
@@ -28,7 +28,7 @@ from litapi.http.forms import (
 )
 from litapi.http.inputs import Read, Reader
 from litapi.http.megapixels import megapixels
-from litapi.http.pace import FEW, paced
+from litapi.http.pace import Pace, paced
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
 from litapi.messages import Item
@@ -40,10 +40,6 @@ TOKENS = attrgetter("tokens")
 HIT = State.HIT_L1
 TOLD = 256  # items that a header tells of: aiohttp takes 8 KB of one, Node 16 KB of all
 PAIRS = 1 << 15  # of texts and images that are scored in one turn
-NOT_AFRESH = (
-    "Cache-Control: no-cache and no-store compute vectors again, and an image by digest brings no"
-    " bytes for it"
-)
 OCTETS = b"application/octet-stream"
 USUAL = {b"": False, b"*/*": False, b"application/json": False, OCTETS: True}
 
@@ -75,91 +71,66 @@ class Routes:
         form = validate(EmbeddingsRequest, await self._reader.json(incoming))
         vectors = self._vectors(form)
         parts = form.input if isinstance(form.input, list) else [form.input]
-        self._reader.count(len(parts), incoming)
-        read = self._reader.part
-        items = list(map(read, parts)) if len(parts) <= FEW else await paced(read, parts)
-        outcome = await self._outcome(items, incoming, form.max_num_patches)
-        entries = outcome.entries
-        if len(entries) < len(items):
-            _refuse(outcome.faults, "input" if isinstance(form.input, str) else "input[{}]")
-        small = _quantized(form, entries, vectors)
+        items = await self._reader.items(self._reader.part, parts, incoming)
+        query = await self._query(items, incoming, form.max_num_patches)
+        _refuse(query, "input" if isinstance(form.input, str) else "input[{}]")
         if _wants_octets(incoming):
-            return _with_headers(small.raw() if small else Answer.raw(entries, vectors), outcome)
-        few = len(entries) <= MANY
-        if small:
-            forms = small.forms
-        else:
-            forms = vectors.forms(entries) if few else await paced(vectors.form, entries)
-        data = [{"object": "embedding", "index": i, "embedding": f} for i, f in enumerate(forms)]
-        for index in outcome.cut:
+            return _with_headers(_raw(form, query.entries, vectors), query)
+        rows, scales = await _rows(form, query.entries, vectors)
+        data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+        for index in query.cut:
             data[index]["truncated"] = True
-        if small and small.scales:
-            for one, scale in zip(data, small.scales, strict=True):
-                one["scale"] = scale
-        tokens = sum(map(TOKENS, entries))
+        for one, scale in zip(data, scales, strict=False):
+            one["scale"] = scale
+        tokens = sum(map(TOKENS, query.entries))
         content = {
             "object": "list",
             "data": data,
             "model": self._model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-        answer = Answer.json(content) if few else await _in_turns(content, "data")
-        return _with_headers(answer, outcome)
+        return _with_headers(await _written(content, "data"), query)
 
     async def embed_text(self, incoming: Incoming) -> Answer:
         """`text` or `texts`."""
         form = validate(EmbedTextRequest, await self._reader.json_of_texts(incoming))
         name, texts, single = _one_of(text=form.text, texts=form.texts)
-        self._reader.count(len(texts), incoming)
-        read = self._reader.text
-        items = list(map(read, texts)) if len(texts) <= FEW else await paced(read, texts)
+        items = await self._reader.items(self._reader.text, texts, incoming)
         return await self._embed(incoming, form, items, name, single)
 
     async def embed_image(self, incoming: Incoming) -> Answer:
         """Images, URLs or digests as JSON; files as multipart; or one raw image."""
         if incoming.media_type.startswith(("image/", "multipart/", "application/octet")):
-            upload = await self._reader.upload(incoming)
-            form = validate(Options, upload.options)
-            self._reader.count(len(upload.images), incoming)
-            single = len(upload.images) == 1
+            items, options = await self._reader.upload(incoming)
+            self._reader.count(len(items), incoming)
+            single = len(items) == 1
             name = "image" if single else "images"
-            return await self._embed(incoming, form, upload.images, name, single)
+            return await self._embed(incoming, validate(Options, options), items, name, single)
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
-        name, images, single = _one_of(
-            image=form.image,
-            images=form.images,
-            url=form.url,
-            urls=form.urls,
-            sha256=form.sha256,
-            sha256s=form.sha256s,
-        )
-        self._reader.count(len(images), incoming)
-        ways = {"image": self._reader.image, "url": self._reader.link}
-        read = ways.get(name.removesuffix("s"), self._reader.digest)
-        items = await paced(read, images)
+        ways = {
+            "image": self._reader.image,
+            "images": self._reader.image,
+            "url": self._reader.link,
+            "urls": self._reader.link,
+            "sha256": self._reader.digest,
+            "sha256s": self._reader.digest,
+        }
+        name, images, single = _one_of(**{way: getattr(form, way) for way in ways})
+        items = await self._reader.items(ways[name], images, incoming)
         return await self._embed(incoming, form, items, name, single)
 
     async def _embed(
         self, incoming: Incoming, form: Options, items: list[Read], name: str, single: bool
     ) -> Answer:
         vectors = self._vectors(form)
-        outcome = await self._outcome(items, incoming, form.max_num_patches)
-        faults = outcome.faults
-        if len(faults) == len(items) or (faults and _wants_octets(incoming)):
-            _refuse(faults, name if single else name + "[{}]")
-        found = [one if isinstance(one, Entry) else None for one in outcome.found.values]
-        small = _quantized(form, found, vectors)
-        if _wants_octets(incoming):
-            raw = small.raw() if small else Answer.raw(outcome.entries, vectors)
-            return _with_headers(raw, outcome)
-        cached = [state in (State.HIT_L1, State.HIT_L2) for state in outcome.found.states]
+        query = await self._query(items, incoming, form.max_num_patches)
+        if not query.entries or _wants_octets(incoming):
+            _refuse(query, name if single else name + "[{}]")
+            return _with_headers(_raw(form, query.entries, vectors), query)
+        found = [one if isinstance(one, Entry) else None for one in query.found.values]
+        rows, scales = await _rows(form, found, vectors)
+        cached = [state in (State.HIT_L1, State.HIT_L2) for state in query.found.states]
         cut = [entry is not None and entry.truncated for entry in found]
-        if small:
-            rows = small.forms
-        elif len(found) <= MANY:
-            rows = [None if e is None else vectors.form(e) for e in found]
-        else:
-            rows = await paced(lambda e: None if e is None else vectors.form(e), found)
         content: dict[str, Any] = {
             "embedding" if single else "embeddings": rows[0] if single else rows,
             "dimension": vectors.dimension,
@@ -167,13 +138,12 @@ class Routes:
             "cached": cached[0] if single else cached,
             "truncated": cut[0] if single else cut,
         }
-        if small and small.scales:
-            content["scale" if single else "scales"] = small.scales[0] if single else small.scales
-        if not single:
-            content["errors"] = _faults(faults)
-        few = single or len(rows) <= MANY
-        answer = Answer.json(content) if few else await _in_turns(content, "embeddings")
-        return _with_headers(answer, outcome)
+        if scales:
+            content["scale" if single else "scales"] = scales[0] if single else scales
+        if single:
+            return _with_headers(Answer.json(content), query)
+        content["errors"] = _faults(query.faults)
+        return _with_headers(await _written(content, "embeddings"), query)
 
     async def score(self, incoming: Incoming) -> Answer:
         """Cosine and probability of every text against every image."""
@@ -183,25 +153,33 @@ class Routes:
         self._reader.count_pairs(len(form.texts), len(form.images))
         texts = await paced(self._reader.text, form.texts)
         images = await paced(self._reader.picture, form.images)
-        outcome = await self._outcome([*texts, *images], incoming, form.max_num_patches)
+        query = await self._query([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
-        _refuse(outcome.faults, [*names, *(f"images[{i}]" for i in range(len(images)))])
-        matrix = np.stack([np.frombuffer(e.vector, "<f4") for e in outcome.entries])
-        rows, columns = matrix[: len(texts)].astype(np.float64), matrix[len(texts) :].T
-        step = max(1, PAIRS // len(images))
-        blocks = [rows[at : at + step] for at in range(0, len(texts), step)]
-        cosine = await paced(lambda block: block @ columns, blocks, 1)
-        probability = await paced(self._probability, cosine, 1)
+        _refuse(query, [*names, *(f"images[{i}]" for i in range(len(images)))])
+        cosine, probability = await self._pairs(query.entries, len(texts))
         content = {
-            "cosine": [row for block in cosine for row in block],
-            "probability": [row for block in probability for row in block],
+            "cosine": cosine,
+            "probability": probability,
             "logit_scale": self._service.checkpoint.logit_scale,
             "logit_bias": self._service.checkpoint.logit_bias,
             "model": self._model,
         }
-        if cosine[0].size == len(texts) * len(images):  # few enough for one turn
-            return _with_headers(Answer.json(content), outcome)
-        return _with_headers(await _in_turns(content, "cosine", "probability"), outcome)
+        if len(texts) * len(images) <= PAIRS:
+            return _with_headers(Answer.json(content), query)
+        return _with_headers(await _in_turns(content, "cosine", "probability"), query)
+
+    async def _pairs(self, entries: list[Entry], texts: int) -> tuple[list[Any], list[Any]]:
+        """Rows of cosines and of probabilities, a row for each text, some of them in one turn."""
+        matrix = np.stack([np.frombuffer(entry.vector, "<f4") for entry in entries])
+        rows, columns = matrix[:texts].astype(np.float64), matrix[texts:].T
+        pace, cosine, probability = Pace(), list[Any](), list[Any]()
+        step = max(1, PAIRS // columns.shape[1])
+        for at in range(0, texts, step):
+            block = rows[at : at + step] @ columns
+            cosine += [*block]
+            probability += [*self._probability(block)]
+            await pace.rest()
+        return cosine, probability
 
     async def classify(self, incoming: Incoming) -> Answer:
         """Labels ranked for an image."""
@@ -212,41 +190,27 @@ class Routes:
         self._reader.count(1 + len(form.labels), incoming)
         captions = await self._reader.captions(form.template, form.labels)
         items = [self._reader.picture(form.image), *captions]
-        outcome = await self._outcome(items, incoming, form.max_num_patches)
-        _refuse(outcome.faults, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
-        image, *labels = (np.frombuffer(e.vector, "<f4") for e in outcome.entries)
+        query = await self._query(items, incoming, form.max_num_patches)
+        _refuse(query, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
+        image, *labels = (np.frombuffer(entry.vector, "<f4") for entry in query.entries)
         cosine = np.stack(labels).astype(np.float64) @ image
         probability = self._probability(cosine)
         ranked = [
             {"label": form.labels[i], "probability": probability[i], "cosine": cosine[i]}
             for i in np.argsort(-cosine, kind="stable")
         ]
-        return _with_headers(Answer.json({"labels": ranked, "model": self._model}), outcome)
+        return _with_headers(Answer.json({"labels": ranked, "model": self._model}), query)
 
     # -- parts of routes -----------------------------------------------------------------------
 
-    def _outcome(
-        self, items: list[Read], incoming: Incoming, patches: int | None
-    ) -> Awaitable[Outcome]:
-        demand = self._demand(incoming, patches)
+    async def _query(self, items: list[Read], incoming: Incoming, patches: int | None) -> Query:
+        """The items' way: settled, looked up, computed."""
+        query = self._asked(incoming, patches)
         if patches is not None:
             self._reader.bound_patches(items, patches, self._service.patches)
-        if incoming.large:
-            self._reader.bound_texts(items)
-        if not demand.read and any(isinstance(item, Item) and item.by_digest for item in items):
-            raise RequestInvalid(NOT_AFRESH, param="Cache-Control")
-        settled = self._reader.settled(items)
-        if settled is None:
-            return self._fetched(items, incoming, demand)
+        settled = await self._reader.settled(items, incoming, query)
         self._charge(incoming, settled)
-        return self._embedder.embed(settled, demand)
-
-    async def _fetched(self, items: list[Read], incoming: Incoming, demand: Demand) -> Outcome:
-        settled, fetched = await self._reader.settle(items, incoming)
-        self._charge(incoming, settled)
-        outcome = await self._embedder.embed(settled, demand)
-        outcome.fetched = fetched
-        return outcome
+        return await self._embedder.embed(settled, query)
 
     def _charge(self, incoming: Incoming, items: Sequence[Item | ItemError]) -> None:
         if incoming.key is not None and incoming.access is not None:
@@ -271,20 +235,18 @@ class Routes:
             raise RequestInvalid(sentence, param="dimensions")
         return Vectors(form.encoding_format, form.dimensions, self._dim)
 
-    def _demand(self, incoming: Incoming, patches: int | None) -> Demand:
+    def _asked(self, incoming: Incoming, patches: int | None) -> Query:
         if patches is not None and not self._service.checkpoint.naflex:
             sentence = "max_num_patches: this model takes images of a fixed resolution"
             raise RequestInvalid(sentence, param="max_num_patches")
         control = incoming.headers.get(b"cache-control")
-        demand = Demand(
-            patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker
-        )
+        query = Query(patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker)
         if control is not None:
             listed = control.decode("latin-1").lower().split(",")
             wishes = {wish.partition("=")[0].strip() for wish in listed}
-            demand.read = not wishes & {"no-cache", "no-store"}
-            demand.write = "no-store" not in wishes
-        return demand
+            query.read = not wishes & {"no-cache", "no-store"}
+            query.write = "no-store" not in wishes
+        return query
 
 
 class Facts:
@@ -334,10 +296,26 @@ def _one_of(**given: Any) -> tuple[str, list[str], bool]:
     return (name, value, False) if isinstance(value, list) else (name, [value], True)
 
 
-def _quantized(form: Options, found: Sequence[Entry | None], vectors: Vectors) -> Quantized | None:
+def _raw(form: Options, entries: Sequence[Entry], vectors: Vectors) -> Answer:
     if form.embedding_type == "float32":
-        return None
-    return Quantized(form.embedding_type, found, vectors)
+        return Answer.raw(entries, vectors)
+    return Quantized(form.embedding_type, entries, vectors).raw()
+
+
+async def _rows(
+    form: Options, found: Sequence[Entry | None], vectors: Vectors
+) -> tuple[list[Any], list[Any]]:
+    """What stands for each vector in JSON, and the scale of each where the type has any."""
+    if form.embedding_type == "float32":
+        return await paced(vectors.form, found), []
+    small = Quantized(form.embedding_type, found, vectors)
+    return small.forms, small.scales or []
+
+
+async def _written(content: dict[str, Any], name: str) -> Answer:
+    """`content` as JSON; a long list of that name in turns with other requests."""
+    few = len(content[name]) <= MANY
+    return Answer.json(content) if few else await _in_turns(content, name)
 
 
 async def _in_turns(content: dict[str, Any], *lists: str) -> Answer:
@@ -394,10 +372,11 @@ class ItemsRefused(ServiceError):
         self.items = items
 
 
-def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
+def _refuse(query: Query, names: str | Sequence[str]) -> None:
     """Refuse the request for its items, if there are any refused ones."""
-    if not faults:
+    if len(query.entries) == len(query.found):
         return
+    faults = query.faults
     first = min(faults)
     kinds = {type(fault) for fault in faults.values()}
     client = [fault for fault in faults.values() if fault.status < 500]
@@ -409,13 +388,13 @@ def _refuse(faults: dict[int, ItemError], names: str | Sequence[str]) -> None:
     raise ItemsRefused(error, [{**one, "param": places[one["index"]]} for one in _faults(faults)])
 
 
-def _with_headers(answer: Answer, outcome: Outcome) -> Answer:
-    states = outcome.found.states
+def _with_headers(answer: Answer, query: Query) -> Answer:
+    states = query.found.states
     told = states if len(states) <= TOLD else states[:TOLD]
     answer.headers.append((b"x-cache", b",".join(map(RENDERED, told))))
-    answer.headers.append((b"server-timing", outcome.spent.header()))
-    if states.count(HIT) == len(states) == len(outcome.entries) and not outcome.fetched:
+    answer.headers.append((b"server-timing", query.timing()))
+    if states.count(HIT) == len(states) == len(query.entries) and not query.fetched:
         answer.hits = len(states)
-    if outcome.cut:
-        answer.headers.append((b"x-truncated", ",".join(map(str, outcome.cut[:TOLD])).encode()))
+    if query.cut:
+        answer.headers.append((b"x-truncated", ",".join(map(str, query.cut[:TOLD])).encode()))
     return answer

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.key import ASIDE, LENGTH, Field, Fingerprint, key, key_aside
+from cache.key import LENGTH, Field, Fingerprint, key
 
 VALUES: st.SearchStrategy[Field] = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)
@@ -143,11 +143,3 @@ def test_a_kind_that_is_not_known_is_refused(kind: str) -> None:
     """A third kind would need a third letter, not a guess."""
     with pytest.raises(ValueError, match="kind"):
         key(BASE, kind, b"x")
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("size", [0, 10, ASIDE - 1, ASIDE, ASIDE + 1])
-async def test_hashing_aside_gives_the_same_key(size: int) -> None:
-    """Where the hash is computed is no part of the name."""
-    content = bytes(size)
-    assert await key_aside(BASE, "i", content) == key(BASE, "i", content)

@@ -33,7 +33,7 @@ from litapi.errors import (
     Overloaded,
     TextEmpty,
 )
-from litapi.http.embedder import Demand, Embedder, Outcome, Spent, entries
+from litapi.http.embedder import Embedder, Query, entries
 from litapi.http.inputs import Reader
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.settings import Settings
@@ -42,8 +42,8 @@ from tests.support.patience import settled, until
 from tests.support.towers import DIM, Towers, vector_of
 
 TIMEOUT = 30.0
-FRESH = Demand(read=False)  # Cache-Control: no-cache
-TRACELESS = Demand(read=False, write=False)  # Cache-Control: no-store
+FRESH = Query(read=False)  # Cache-Control: no-cache
+TRACELESS = Query(read=False, write=False)  # Cache-Control: no-store
 
 
 def fingerprints() -> dict[Kind, Fingerprint]:
@@ -82,8 +82,8 @@ class Leaver:
 
         async def run() -> None:
             self._bench.towers.gate = gate = asyncio.Event()
-            demand = Demand(leaving=self.leaving)
-            asking = asyncio.create_task(self.embedder.embed(items, demand))
+            query = Query(leaving=self.leaving)
+            asking = asyncio.create_task(self.embedder.embed(items, query))
             while len(self._bench.towers.jobs) < len({item.kind for item in items}):
                 await asyncio.sleep(0)
             self.left.set()
@@ -107,15 +107,15 @@ class Bench:
         self.runner = asyncio.Runner()
         self.runner.run(self.cache.start())
 
-    def embed(self, *items: Item | ItemError, demand: Demand | None = None) -> Outcome:
+    def embed(self, *items: Item | ItemError, query: Query | None = None) -> Query:
         """One request."""
-        return self.runner.run(self.embedder.embed(items, demand or Demand()))
+        return self.runner.run(self.embedder.embed(items, query or Query()))
 
-    def together(self, *requests: Sequence[Item]) -> list[Outcome]:
+    def together(self, *requests: Sequence[Item]) -> list[Query]:
         """Requests that arrive at the same moment."""
 
-        async def all_of_them() -> list[Outcome]:
-            work = [self.embedder.embed(items, Demand()) for items in requests]
+        async def all_of_them() -> list[Query]:
+            work = [self.embedder.embed(items, Query()) for items in requests]
             return list(await asyncio.gather(*work))
 
         return self.runner.run(all_of_them())
@@ -165,11 +165,11 @@ def test_what_was_begun_when_its_client_left_is_known_the_next_time(bench: Bench
     assert right(again, items)
 
 
-def states(outcome: Outcome) -> list[str]:
+def states(outcome: Query) -> list[str]:
     return [state.value for state in outcome.found.states]
 
 
-def right(outcome: Outcome, items: Sequence[Item], patches: int = 0) -> bool:
+def right(outcome: Query, items: Sequence[Item], patches: int = 0) -> bool:
     """Whether each item got its own vector."""
     expected = [vector_of(item.kind, item.payload, patches) for item in items]
     return [getattr(value, "vector", None) for value in outcome.found.values] == expected
@@ -227,11 +227,11 @@ def test_a_client_that_leaves_takes_nothing_from_those_who_joined(
 ) -> None:
     """The job goes on for whoever else waits for it."""
 
-    async def story() -> Outcome:
+    async def story() -> Query:
         towers.gate = asyncio.Event()
-        first = asyncio.create_task(bench.embedder.embed([text("a")], Demand()))
+        first = asyncio.create_task(bench.embedder.embed([text("a")], Query()))
         await until(lambda: len(towers.jobs) == 1)
-        second = asyncio.create_task(bench.embedder.embed([text("a")], Demand()))
+        second = asyncio.create_task(bench.embedder.embed([text("a")], Query()))
         await settled()  # it has joined
         first.cancel()
         towers.gate.set()
@@ -315,11 +315,11 @@ def test_patches_set_images_apart_and_leave_texts_together(bench: Bench, towers:
     items = [text("a"), image(b"x")]
     bench.embed(*items)
     towers.take()
-    outcome = bench.embed(*items, demand=Demand(max_num_patches=64))
+    outcome = bench.embed(*items, query=Query(max_num_patches=64))
     assert towers.sent == [("image", [b"x"])]
     assert towers.jobs[0][1].max_num_patches == 64
     assert right(outcome, items, patches=64)
-    by_number = bench.embed(*items, demand=Demand(max_num_patches=256))  # the checkpoint's own
+    by_number = bench.embed(*items, query=Query(max_num_patches=256))  # the checkpoint's own
     assert states(by_number) == ["hit-l1"] * 2
     assert right(by_number, items)
 
@@ -364,7 +364,7 @@ def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) 
     assert again.found.states[0] is State.HIT_L1
     assert again.faults[0] is not again.faults[2]  # its place is written into each
     towers.refuse.clear()
-    assert right(bench.embed(image(b"bad"), demand=FRESH), [image(b"bad")])  # no-cache passes it by
+    assert right(bench.embed(image(b"bad"), query=FRESH), [image(b"bad")])  # no-cache passes it by
 
 
 def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
@@ -391,15 +391,15 @@ def test_a_hit_in_redis_says_how_long_it_took(towers: Towers) -> None:
             outcome = bench.embed(text("a"))
             bench.close()
             assert states(outcome) == [state]
-    assert outcome.spent.cache > 0
-    assert outcome.spent.queue == outcome.spent.infer == 0
+    assert outcome.cache > 0
+    assert outcome.queue == outcome.infer == 0
 
 
 def test_the_places_of_texts_that_were_cut_are_those_of_the_request(bench: Bench) -> None:
     """Refused items between them do not shift them."""
     entries = [Entry(b"", 64, truncated) for truncated in (False, True, True)]
     found = Found([entries[0], TextEmpty(), entries[1], entries[2]], [State.MISS] * 4)
-    outcome = Outcome(found, Spent())
+    outcome = Query().answered(found)
     assert outcome.entries == entries
     assert outcome.cut == [2, 3]
     assert outcome.faults.keys() == {1}
@@ -426,7 +426,7 @@ def test_what_may_go_better_next_time_is_tried_again(
 def test_no_cache_computes_afresh_and_keeps_the_result(bench: Bench, towers: Towers) -> None:
     """The look-up is skipped, the writing is not."""
     bench.embed(text("a"))
-    outcome = bench.embed(text("a"), demand=FRESH)
+    outcome = bench.embed(text("a"), query=FRESH)
     assert states(outcome) == ["bypass"]
     assert len(towers.jobs) == 2
     assert states(bench.embed(text("a"))) == ["hit-l1"]
@@ -437,8 +437,8 @@ def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers:
     towers.refuse[b"bad"] = "image_undecodable"
     items = [text("a"), image(b"x")]
     for _ in range(2):
-        assert right(bench.embed(*items, demand=TRACELESS), items)
-        assert bench.embed(image(b"bad"), demand=TRACELESS).faults
+        assert right(bench.embed(*items, query=TRACELESS), items)
+        assert bench.embed(image(b"bad"), query=TRACELESS).faults
     assert len(bench.cache.memory) == 0
     towers.take()
     bench.embed(*items, image(b"bad"))
@@ -499,10 +499,10 @@ def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(reply: Reply) -> 
     async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
         return reply
 
-    async def story() -> Outcome:
+    async def story() -> Query:
         cache = VectorCache(DIM, MemoryTier(1 << 20))
         embedder = Embedder(fingerprints(), cache, submit, TIMEOUT)
-        outcome = await embedder.embed([text("a"), text("b")], Demand())
+        outcome = await embedder.embed([text("a"), text("b")], Query())
         assert len(cache.memory) == 0
         return outcome
 
@@ -531,22 +531,22 @@ def test_tokens_and_truncation_come_back_with_hits_too(bench: Bench, towers: Tow
 
 def test_the_time_spent_is_what_the_worker_reported(bench: Bench, towers: Towers) -> None:
     """A miss shows all stages, a hit the look-up only."""
-    miss = bench.embed(text("a")).spent
+    miss = bench.embed(text("a"))
     assert (miss.queue, miss.decode, miss.infer) == (0.004, 0.002, 0.001)
-    hit = bench.embed(text("a")).spent
+    hit = bench.embed(text("a"))
     assert (hit.queue, hit.decode, hit.infer) == (0.0, 0.0, 0.0)
     assert hit.cache >= 0
 
 
 def test_the_time_spent_is_the_longest_of_both_towers() -> None:
     """They run side by side, so their times do not add up."""
-    spent = Spent(cache=0.0015)
+    spent = Query(cache=0.0015)
     spent.add(Reply(b"", [], queue_seconds=0.2, decode_seconds=0.01, infer_seconds=0.3))
     spent.add(Reply(b"", [], queue_seconds=0.1, decode_seconds=0.02, infer_seconds=0.1))
-    assert spent.header() == (
+    assert spent.timing() == (
         b"cache;dur=1.500, queue;dur=200.000, decode;dur=20.000, infer;dur=300.000"
     )
-    assert re.fullmatch(rb"(\w+;dur=\d+\.\d+(, |$))+", spent.header())
+    assert re.fullmatch(rb"(\w+;dur=\d+\.\d+(, |$))+", spent.timing())
 
 
 def test_the_rows_of_a_reply_become_entries_in_order() -> None:
@@ -583,7 +583,7 @@ def test_another_process_finds_the_vectors_in_redis() -> None:
 @given(seconds=st.floats(0, 1000))
 def test_a_hits_header_says_what_the_long_form_would(seconds: float) -> None:
     """To a microsecond; what was not done took no time."""
-    said = dict(part.split(b";dur=") for part in Spent(cache=seconds).header().split(b", "))
+    said = dict(part.split(b";dur=") for part in Query(cache=seconds).timing().split(b", "))
     assert abs(float(said[b"cache"]) - seconds * 1e3) <= 0.0011
     assert [said[name] for name in (b"queue", b"decode", b"infer")] == [b"0.000"] * 3
     assert list(said) == [b"cache", b"queue", b"decode", b"infer"]

@@ -29,6 +29,7 @@ from litapi.errors import (
     TextTooLong,
     TooManyItems,
 )
+from litapi.http.embedder import Query
 from litapi.http.fetch import Fetcher, FetchPolicy
 from litapi.http.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart
 from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader, Upload
@@ -238,8 +239,8 @@ def settle(reads: list[Read]) -> tuple[list[Any], bool]:
     async def run() -> tuple[list[Any], bool]:
         incoming = arrive(b"body")
         await incoming.body()
-        items, fetched = await READER.settle(reads, incoming)
-        return list(items), fetched
+        query = Query()
+        return list(await READER.settled(reads, incoming, query)), query.fetched
 
     return asyncio.run(run())
 
@@ -300,7 +301,7 @@ def test_a_fetch_ends_when_its_client_leaves() -> None:
         reader = Reader(Settings.read({}, {}), fetcher)
         link = Link(f"http://127.0.0.1:{host.port}/a.png")
         with pytest.raises(ClientGone):
-            await asyncio.wait_for(reader.settle([link], incoming), 60)
+            await asyncio.wait_for(reader.settled([link], incoming, Query()), 60)
         await asyncio.wait_for(host.left.wait(), 60)
         await fetcher.close()
         host.close()
@@ -311,8 +312,7 @@ def test_a_fetch_ends_when_its_client_leaves() -> None:
 def test_without_links_there_is_nothing_to_settle() -> None:
     """Items and their errors keep their places; a link that cannot be fetched is its own error."""
     reads: list[Read] = [Item("text", "a"), TextEmpty(), Item("image", b"x")]
-    assert READER.settled(reads) is reads
-    assert READER.settled([*reads, Link("http://a.example/b.png")]) is None
+    assert settle(reads) == (reads, False)
     settled, fetched = settle([*reads, Link("http://a.example/b.png")])
     assert settled[:3] == reads
     assert isinstance(settled[3], ImageUrlDisabled)
@@ -377,14 +377,14 @@ def test_the_number_of_items_is_limited() -> None:
 def test_a_raw_body_is_one_image(content_type: str) -> None:
     """`curl --data-binary @cat.png`: the bytes decide what it is, not the name of the type."""
     incoming = arrive(b"\x89PNG", {"content-type": content_type})
-    assert upload(incoming) == Upload([Item("image", b"\x89PNG")], {})
+    assert upload(incoming) == ([Item("image", b"\x89PNG")], {})
 
 
 def test_a_raw_image_that_is_too_large_or_empty_is_that_items_error() -> None:
     """The codes are those of every other way in."""
     headers = {"content-type": "image/png"}
-    assert code_of(upload(arrive(b"seven b", headers), SMALL).images[0]) == "image_too_large"
-    assert code_of(upload(arrive(b"", headers)).images[0]) == "image_empty"
+    assert code_of(upload(arrive(b"seven b", headers), SMALL)[0][0]) == "image_too_large"
+    assert code_of(upload(arrive(b"", headers))[0][0]) == "image_empty"
 
 
 def test_a_body_of_texts_may_hold_the_longest_texts_in_their_longest_form_and_no_more() -> None:
@@ -410,7 +410,7 @@ def test_of_a_raw_body_no_more_is_read_than_an_image_may_have(announced: bool) -
     length = [(b"content-length", b"1000")] if announced else []
     headers = [(b"content-type", b"image/png"), *length]
     scope = {"method": "POST", "path": "/embed_image", "headers": headers}
-    read = asyncio.run(SMALL.upload(Incoming(scope, endless, 1 << 20))).images[0]
+    read = asyncio.run(SMALL.upload(Incoming(scope, endless, 1 << 20)))[0][0]
     assert code_of(read) == "image_too_large"
     assert taken == (0 if announced else 8)
 
@@ -419,7 +419,7 @@ def test_options_of_a_raw_image_stand_in_the_query() -> None:
     """Numbers become numbers, as the form expects them."""
     options = b"model=m&encoding_format=base64&embedding_type=int8"
     query = options + b"&dimensions=4&max_num_patches=64"
-    assert upload(image_body(query=query)).options == {
+    assert upload(image_body(query=query))[1] == {
         "model": "m",
         "encoding_format": "base64",
         "embedding_type": "int8",
@@ -462,8 +462,9 @@ def test_the_files_of_a_form_keep_their_order() -> None:
         ("images", b"two", "2.png"),
         ("other", b"three", "1.png"),
     )
-    assert upload(arrive(body, MULTIPART)) == Upload(
-        [Item("image", b"one"), Item("image", b"two"), Item("image", b"three")], {"dimensions": 4}
+    assert upload(arrive(body, MULTIPART)) == (
+        [Item("image", b"one"), Item("image", b"two"), Item("image", b"three")],
+        {"dimensions": 4},
     )
 
 
@@ -472,7 +473,7 @@ def test_a_bad_file_harms_no_other() -> None:
     body = form_data(("a", b"good", "a"), ("b", b"", "b"), ("c", b"seven b", "c"))
     good, empty, large = upload(
         arrive(body, MULTIPART), Reader(Settings.read({"max_image_bytes": 6}, {}))
-    ).images
+    )[0]
     assert good == Item("image", b"good")
     assert (code_of(empty), code_of(large)) == ("image_empty", "image_too_large")
 
@@ -483,8 +484,8 @@ def test_a_form_reads_alike_however_it_arrives(files: list[bytes], size: int) ->
     files = [one for one in files if f"--{BOUNDARY}".encode() not in one] or [b"x"]
     body = form_data(*((f"f{i}", content, f"{i}.png") for i, content in enumerate(files)))
     pieces = [body[i : i + size] for i in range(0, len(body), size)]
-    whole = upload(arrive(body, MULTIPART)).images
-    cut = upload(arrive(Wire(pieces), MULTIPART)).images
+    whole = upload(arrive(body, MULTIPART))[0]
+    cut = upload(arrive(Wire(pieces), MULTIPART))[0]
     assert [getattr(read, "payload", b"") for read in whole] == files
     assert [getattr(read, "payload", b"") for read in cut] == files
 
@@ -528,7 +529,7 @@ def test_any_form_is_read_or_refused(noise: bytes, boundary: bytes) -> None:
         for mark in (BOUNDARY, boundary.decode("latin-1")):
             headers = {"content-type": f"multipart/form-data; boundary={mark}"}
             try:
-                assert upload(arrive(content, headers)).images
+                assert upload(arrive(content, headers))[0]
             except RequestError as error:
                 assert error.status == 400  # noqa: PT017 - either outcome is right
 
@@ -542,7 +543,7 @@ def test_a_form_without_a_file_is_refused() -> None:
 def test_too_many_files_are_refused_as_too_many() -> None:
     """The limit on items holds for files too, and is found before all of them are read."""
     two, three = (form_data(*(("f", b"x", "f"),) * n) for n in (2, 3))
-    assert len(upload(arrive(two, MULTIPART), SMALL).images) == 2
+    assert len(upload(arrive(two, MULTIPART), SMALL)[0]) == 2
     with pytest.raises(TooManyItems):
         upload(arrive(three, MULTIPART), SMALL)
 
@@ -568,7 +569,7 @@ def test_only_usual_charsets_of_a_multipart_body_are_read(charsets: str, read: b
         headers = {"content-type": f"{MULTIPART['content-type']}; charset={charset}"}
         if read:
             found = upload(arrive(body, headers))
-            assert found == Upload([Item("image", b"abc")], {"dimensions": 4})
+            assert found == ([Item("image", b"abc")], {"dimensions": 4})
         else:
             with pytest.raises(MultipartInvalid):
                 upload(arrive(body, headers))
@@ -587,4 +588,4 @@ def test_a_compressed_body_is_read_in_every_form(form: str) -> None:
     if form == "json":
         assert asyncio.run(READER.json(incoming)) == {"text": "abc"}
     else:
-        assert upload(incoming).images == [Item("image", b"abc")]
+        assert upload(incoming)[0] == [Item("image", b"abc")]
