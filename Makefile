@@ -57,7 +57,7 @@ $(VENV)/.serve: requirements.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-bulk.txt $(VENV)/.serve
+$(VENV)/.dev: requirements-dev.txt requirements-bulk.txt requirements-int8.txt $(VENV)/.serve
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""`python -m litapi serve · check · warm · embed`: the command line and the composition root."""
+"""`python -m litapi serve · check · prepare · warm · embed`: the command line."""
 
 from __future__ import annotations
 
@@ -19,17 +19,13 @@ from litapi.settings import Settings, SettingsError, add_flags
 
 log = logging.getLogger("siglit")
 
+PREPARE_FLAGS = (
+    *("model", "revision", "engine", "precision", "text_precision", "image_precision"),
+    *("compile_cache", "pairs", "max_num_patches"),
+)
 CHECK_FLAGS = (
-    "model",
-    "revision",
-    "precision",
-    "text_precision",
-    "image_precision",
-    "compile",
-    "compile_cache",
-    "pairs",
-    "devices",
-    "threads",
+    *("model", "revision", "engine", "precision", "text_precision", "image_precision"),
+    *("compile", "compile_cache", "pairs", "devices", "threads"),
 )
 
 
@@ -42,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.read(options, os.environ)
         configure(settings)
-        return {"serve": _serve, "check": _check}[command](settings)
+        return {"serve": _serve, "check": _check, "prepare": _prepare}[command](settings)
     except (SettingsError, CheckpointError) as error:
         print(f"siglit: {error}", file=sys.stderr)
     except (
@@ -59,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(commands.add_parser("serve", help="serve a checkpoint", allow_abbrev=False))
     check = commands.add_parser("check", help="say whether a checkpoint is served right")
     add_flags(check, CHECK_FLAGS)
+    ready = commands.add_parser("prepare", help="make the towers of a CPU ready on disk, no more")
+    add_flags(ready, PREPARE_FLAGS)
     warm = commands.add_parser("warm", help="fill the cache of a running server")
     _add_sources(warm, "http://localhost:8080")
     embed = commands.add_parser("embed", help="write the vectors of texts and pictures")
@@ -129,6 +127,7 @@ def _serve(settings: Settings) -> int:
 
 def _served(settings: Settings) -> int:
     from litapi.preflight import Port, preflight
+    from litapi.prepare import prepare
     from litapi.quality.verdict import Refused, admit
     from litapi.server import EmbedServer, device_plan
     from litapi.supervisor import StartError
@@ -140,7 +139,9 @@ def _served(settings: Settings) -> int:
         preflight(settings)
         port = Port(settings.host, settings.port)
         checkpoint = Checkpoint.named(settings.model, settings.revision)
-        quality = admit(settings, checkpoint, device_plan(settings)["text"][0])
+        devices = device_plan(settings)
+        prepare(settings, checkpoint, devices)
+        quality = admit(settings, checkpoint, devices["text"][0])
         server = EmbedServer(settings, checkpoint, quality)
         server.serve()
     except (StartError, Refused) as error:
@@ -169,6 +170,19 @@ def _end_now(number: int, frame: object) -> None:
     os._exit(128 + number)  # the children are tied to this process and end with it
 
 
+def _prepare(settings: Settings) -> int:
+    from litapi.prepare import make, missing
+
+    checkpoint = Checkpoint.named(settings.model, settings.revision)
+    for kind in missing(settings, checkpoint, {kind: ["cpu"] for kind in KINDS}):
+        print(f"converting the {kind} tower of {checkpoint.name}")
+        make(settings, checkpoint, kind)
+    left = missing(settings, checkpoint, {kind: ["cpu"] for kind in KINDS})
+    folder = settings.compile_folder
+    print(f"{folder} cannot be written to" if left else f"{folder} holds both towers")
+    return 1 if left else 0
+
+
 def _check(settings: Settings) -> int:
     from litapi.devices import require_devices
     from litapi.model.check import check
@@ -183,7 +197,7 @@ def _check(settings: Settings) -> int:
         print(f"siglit: {error}", file=sys.stderr)
         return 2
     checkpoint = Checkpoint.named(settings.model, settings.revision)
-    findings = check(checkpoint)
+    findings = check(checkpoint, settings.engine, settings.compile_folder)
     for finding in findings:
         print(f"{'pass' if finding.passed else 'FAIL'}  {finding.name:<24} {finding.sentence}")
     right = all(finding.passed for finding in findings)

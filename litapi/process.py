@@ -3,8 +3,8 @@
 Cores: the machine's count is wrong in a container: torch with sixty threads on a share of four
 cores is slower than with four. So it is the least of the affinity and the cgroup's quota.
 
-Processor: the bits of a vector depend on it: whether int8 has eight bits or seven, whether the rest
-is bfloat16 or float32, which kernels a card has. It is read without loading torch.
+Processor: the bits of a vector depend on it: whether a tower computes in bfloat16 or float32, and
+by which kernels. It is read without loading torch.
 
 Descriptors: the soft limit is 1,024 on most systems; idle clients alone use that up, and then the
 answers of workers find no descriptor to arrive in. The hard limit is not taken as it is: some
@@ -14,6 +14,7 @@ containers have a billion, and a program that walks over all of them stands stil
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import math
 import multiprocessing
 import os
@@ -60,6 +61,14 @@ def _words(path: Path) -> list[str]:
         return []
 
 
+def version(package: str) -> str:
+    """Of an installed package, without loading it; empty where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 CPUINFO = Path("/proc/cpuinfo")
 NAMES = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
 DECISIVE = frozenset(
@@ -80,15 +89,26 @@ def processor(device: str, cpuinfo: Path = CPUINFO) -> list[str]:
 
 
 def _instructions(cpuinfo: Path) -> list[str]:
+    said = _first_core(cpuinfo)
+    words = said.get("flags") or said.get("Features") or ""  # as Intel and AMD say, and as ARM does
+    return sorted(DECISIVE & set(words.split()))
+
+
+def core_kind(cpuinfo: Path = CPUINFO) -> str:
+    """Maker and model of the cores, in numbers: the same for all speeds and sizes of one design."""
+    said = _first_core(cpuinfo)
+    x86 = ("vendor_id", "cpu family", "model")
+    names = x86 if x86[0] in said else ("CPU implementer", "CPU part")
+    return "-".join(said.get(name, "") for name in names)
+
+
+def _first_core(cpuinfo: Path) -> dict[str, str]:
     try:
-        lines = cpuinfo.read_text().splitlines()
+        lines = cpuinfo.read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        return []
-    for line in lines:
-        name, _, words = line.partition(":")
-        if name.strip() in ("flags", "Features"):  # as Intel and AMD say, and as ARM does
-            return sorted(DECISIVE & set(words.split()))
-    return []
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): words.strip() for name, _, words in pairs}
 
 
 ENOUGH = 1 << 16

@@ -41,6 +41,7 @@ log = logging.getLogger("siglit.server")
 
 MB = 1 << 20
 RESTART_AFTER = 30.0  # seconds after a private Redis that did not start: an attempt holds all up
+COMPILE_NOTE = "--compile has no effect on a CPU: its engine needs no compiling."
 OBSERVE_EVERY = 2.0  # seconds between two readings of CPU and memory
 
 
@@ -69,8 +70,9 @@ class EmbedServer(DispatchServer):
         self._hangups = threading.Event()  # SIGHUP came
         self._said = memoryview(mmap.mmap(-1, len(SIDES)))  # shared by the HTTP processes
         if settings.devices == "auto" and (why := automatic_devices()[1]):
-            log.warning("%s", why)
-            self.service.notices.append(why)
+            self._note(why)
+        if settings.compile == "on" and "cpu" in device_plan(settings)["text"]:
+            self._note(COMPILE_NOTE)
         self._bar = tqdm(
             total=0,
             desc="loading towers",
@@ -79,6 +81,11 @@ class EmbedServer(DispatchServer):
             disable=None,
             file=sys.stderr,
         )
+
+    def _note(self, why: str) -> None:
+        """Say what is not as its operator may think, in the log and in /info."""
+        log.warning("%s", why)
+        self.service.notices.append(why)
 
     def serve(self) -> None:
         """Bind, load, serve; returns when the server has shut down."""
@@ -175,7 +182,7 @@ class EmbedServer(DispatchServer):
         if self._process_metrics is None:
             self._process_metrics = ProcessMetrics()
             for kind, precision in self.service.precision.items():
-                compiled = self.service.settings.compile
+                compiled = "on" if self.service.compiled else "off"
                 self._process_metrics.tower(kind, precision, compiled)
         roles = {"main": os.getpid(), **self.children()}
         if self._redis is not None and self._redis.pid is not None:
@@ -249,7 +256,7 @@ def banner(service: Service) -> str:
     settings, checkpoint = service.settings, service.checkpoint
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     scheme = "https" if settings.tls_cert else "http"
-    compiled = " compiled" if settings.compile == "on" else ""
+    compiled = " compiled" if service.compiled else ""
     workers = [
         f"{kind} {service.precision[kind]}{compiled} × "
         f"{sum(w['tower'] == kind for w in service.workers)}"

@@ -39,7 +39,9 @@ class Service:
     settings: Settings
     checkpoint: Checkpoint
     precision: dict[Kind, str] = default(default_factory=dict)
-    arithmetic: dict[Kind, str] = default(default_factory=dict)  # precision, range, compiled
+    arithmetic: dict[Kind, str] = default(
+        default_factory=dict
+    )  # whatever decides the bits of a vector
     quality: Fidelity | None = None  # beside float32, where the precision must show it
     workers: list[dict[str, Any]] = default(default_factory=list)
     cache_tiers: tuple[str, ...] = ()
@@ -55,6 +57,11 @@ class Service:
     def patches(self) -> int:
         """Patches of an image where a request asks for no number."""
         return self.settings.max_num_patches or self.checkpoint.max_num_patches
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the towers are; on a CPU they never are."""
+        return any(worker.get("compiled") for worker in self.workers)
 
     def answers_to(self, model: str) -> bool:
         """Whether a request that names `model` means the one served here."""
@@ -139,7 +146,7 @@ class Service:
             "dimension": checkpoint.dim,
             "dimensions_note": DIMENSIONS_NOTE,
             "precision": self.precision,
-            "compiled": self.settings.compile == "on",
+            "compiled": self.compiled,
             "quality": self._quality(),
             "logit_scale": checkpoint.logit_scale,
             "logit_bias": checkpoint.logit_bias,

@@ -84,22 +84,30 @@ class Settings(BaseModel):
     image_precision: Literal["", Precision] = Field(
         "", description="of the image tower; empty: as precision"
     )
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="what runs the towers: auto (OpenVINO on a CPU, torch on a GPU)"
+    )
     compile: Literal["off", "on"] = Field(
-        "off", description="compile the towers at start: a minute or more, and a C++ compiler"
+        "off",
+        description="compile the towers of a GPU at start: a minute or more, and a C++ compiler",
     )
     compile_cache: str = Field(
-        "", description="folder of compiled towers and quality verdicts; empty: ~/.cache/siglit"
+        "",
+        description="folder of converted and compiled towers and quality verdicts; empty:"
+        " ~/.cache/siglit",
     )
     accept_loss: Literal["off", "on"] = Field(
         "off", description="serve a precision that fails its quality gate"
     )
     pairs: str = Field(
-        "", description="folder of images and .txt captions of the same name for the quality gate"
+        "",
+        description="folder of images and .txt captions of the same name, for the quality gate and"
+        " to calibrate int8 on",
     )
     devices: str = Field("auto", description="auto, cpu, or a list such as cuda:0,cuda:1")
     text_workers: int = Field(1, ge=1, le=64, description="text workers on each device")
     image_workers: int = Field(1, ge=1, le=64, description="image workers on each device")
-    threads: int = Field(0, ge=0, le=256, description="torch threads of a worker; 0: all cores")
+    threads: int = Field(0, ge=0, le=256, description="threads of a worker's engine; 0: all cores")
     decode_threads: int = Field(0, ge=0, le=64, description="decoding threads of a worker; 0: auto")
     text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
     image_batch_patches: int = Field(0, ge=0, description="patch budget of a batch; 0: auto")
@@ -344,9 +352,7 @@ class Settings(BaseModel):
     @property
     def compile_folder(self) -> Path:
         """Where compiled towers and verdicts are kept across restarts."""
-        if self.compile_cache:
-            return Path(self.compile_cache)
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siglit"
+        return Path(self.compile_cache) if self.compile_cache else cache_folder()
 
     @property
     def front_processes(self) -> int:
@@ -414,6 +420,11 @@ class Settings(BaseModel):
         settings = self.model_copy(update=both)
         settings._given = self.api_keys, self.key_limits
         return settings
+
+
+def cache_folder() -> Path:
+    """The user's own, where no option names another."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siglit"
 
 
 def flag_of(name: str) -> str:

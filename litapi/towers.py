@@ -171,13 +171,8 @@ class Tower(LitAPI):
         return f"the {self.kind} tower failed to load ({type(error).__name__}); the log says more"
 
     def _load(self, device: str) -> dict[str, Any]:
-        from litapi.model.compiled import keep_in
-
-        precision = self._precision(device)
         plan = Plan.of(self.settings, self.checkpoint, self.kind, device)
-        if self.settings.compile == "on":
-            keep_in(self.settings.compile_folder / "inductor")
-        encoder = self._load_encoder(device, precision, plan.threads)
+        encoder = self._load_encoder(device, plan.threads)
         self.checkpoint.require_unchanged()
         failed = [one.sentence for one in self._check(encoder) if not one.passed]
         if failed:
@@ -185,21 +180,14 @@ class Tower(LitAPI):
         self.budget, self.decode_threads = plan.budget, plan.decode_threads
         return {
             "device": device,
-            "precision": precision,
-            "compiled": self.settings.compile == "on",
+            "engine": encoder.name,
+            "precision": encoder.precision,
+            "compiled": encoder.compiled,
             "arithmetic": encoder.arithmetic,
             "parameters": encoder.parameters,
             "threads": plan.threads,
             "batch_budget": self.budget,
         }
-
-    def _precision(self, device: str) -> str:
-        from litapi.model.precision import choose_precision
-
-        try:
-            return choose_precision(self.settings.precision_of(self.kind), device)
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.settings.precision_option(self.kind)}: {error}") from None
 
     # -- what the pipelined loop asks beside the hooks -------------------------------------------
 
@@ -217,7 +205,7 @@ class Tower(LitAPI):
         """The calling thread decodes this item of a job next."""
 
     @abstractmethod
-    def _load_encoder(self, device: str, precision: str, threads: int) -> Any: ...
+    def _load_encoder(self, device: str, threads: int) -> Any: ...
 
     @abstractmethod
     def _check(self, encoder: Any) -> Any: ...
@@ -246,16 +234,14 @@ class TextTower(Tower):
     _encoder: "TextEncoder"
     _tokenizer: "Tokenizer"
 
-    def _load_encoder(self, device: str, precision: str, threads: int) -> "TextEncoder":
-        from litapi.model.encoder import TextEncoder
+    def _load_encoder(self, device: str, threads: int) -> "TextEncoder":
+        from litapi.model.served import text_encoder
         from litapi.model.tokens import Tokenizer
 
         # The decode threads are this worker's cores; the tokenizer would start as many again.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._tokenizer = Tokenizer.load(self.checkpoint)
-        self._encoder = TextEncoder.load(
-            self.checkpoint, device, precision, threads, self.settings.compile == "on"
-        )
+        self._encoder = text_encoder(self.settings, self.checkpoint, device, threads)
         return self._encoder
 
     def _check(self, encoder: "TextEncoder") -> Any:
@@ -306,11 +292,11 @@ class ImageTower(Tower):
     _pixels: "PixelMaker"
     _decoding: "PixelBudget"
 
-    def _load_encoder(self, device: str, precision: str, threads: int) -> "ImageEncoder":
-        from litapi.model.encoder import ImageEncoder
+    def _load_encoder(self, device: str, threads: int) -> "ImageEncoder":
         from litapi.model.picture import PicturePolicy, PictureReader
         from litapi.model.pixel_budget import PixelBudget
         from litapi.model.pixels import PixelMaker
+        from litapi.model.served import image_encoder
 
         limits = self.settings
         self._thread, self._slots = threading.local(), itertools.count()
@@ -327,14 +313,7 @@ class ImageTower(Tower):
             self._watched,
         )
         self._pixels = PixelMaker(self.checkpoint)
-        self._encoder = ImageEncoder.load(
-            self.checkpoint,
-            device,
-            precision,
-            threads,
-            limits.compile == "on",
-            limits.max_num_patches,
-        )
+        self._encoder = image_encoder(limits, self.checkpoint, device, threads)
         return self._encoder
 
     def _check(self, encoder: "ImageEncoder") -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -12,6 +14,9 @@ import pytest
 
 from bench.rig.server_process import ServerProcess
 from litapi.demo.drawing import Scene, draw
+
+# Converted towers of tests, kept from run to run; servers that tests start have it from here.
+os.environ["XDG_CACHE_HOME"] = f"{tempfile.gettempdir()}/siglit-tests-{os.getuid()}"
 
 # What `make verify` runs and `make test` leaves out: faults, notebooks, Ray, balancers, requests
 # made from the OpenAPI document, compiled towers, training, and the benchmarks' own runs.
@@ -27,7 +32,7 @@ VERIFY = frozenset(
         "bench/test_scripts.py",
         "deploy/bulk/test_main.py",
         "deploy/test_balancers.py",
-        "model/test_compiled.py",
+        "model/engines/test_compiled.py",
         "notebooks/test_hang.py",
         "notebooks/test_notebooks.py",
         "notebooks/test_trial.py",

@@ -23,12 +23,15 @@ import torch
 from PIL import Image
 
 from litapi.checkpoint import Checkpoint
-from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
+from litapi.model.engines.conversion import converted_images, converted_text
+from litapi.model.engines.openvino_engine import OpenVinoImages, OpenVinoText
+from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.pixels import PixelMaker
 from tests.support.checkpoint import SIZES, CheckpointMaker
 
 Vectors = npt.NDArray[np.float32]
-PRECISIONS = ("float32", "bfloat16")  # in this order: the model is rounded in place
+PRECISIONS = ("float32", *sorted({choose_precision("auto", "cpu")} - {"float32"}))
 NAMES = ("base-patch16-224", "so400m-patch16-naflex")
 SHAPES = ((640, 480), (480, 720))  # width, height: unlike numbers of patches
 
@@ -69,9 +72,10 @@ def measure_text(size: str, model: Any) -> list[Parity]:
     with torch.inference_mode():
         expected = unit(model(input_ids=torch.from_numpy(ids)).pooler_output)
     found = []
+    made = converted_text(TorchText(model))
     for precision in PRECISIONS:
         start = time.perf_counter()
-        encoder = TextEncoder(model, "cpu", precision)
+        encoder = TextEncoder(OpenVinoText(made, precision))
         rows = encoder.embed(ids)
         if precision == "float32":
             rows = np.concatenate([rows, *(encoder.embed(ids[row : row + 1]) for row in range(3))])
@@ -88,11 +92,12 @@ def measure_image(size: str, model: Any, checkpoint: CheckpointMaker) -> list[Pa
         maker = PixelMaker(Checkpoint.open(checkpoint.write_outline(Path(folder))))
     pixels = [maker.make(picture) for picture in pictures]
     found = []
+    made = converted_images(TorchImages(model, maker))
     for precision in PRECISIONS:
         start = time.perf_counter()
-        encoder = ImageEncoder(model, "cpu", precision, maker.table)
+        encoder = ImageEncoder(OpenVinoImages(made, precision))
         rows = encoder.embed(pixels)
-        if precision == "float32":  # once more in bfloat16 would take a minute where it is emulated
+        if precision == "float32":
             rows = np.concatenate([rows, *(encoder.embed([picture]) for picture in pixels)])
         found.append(parity(size, "image", encoder, rows, expected, start))
     return found

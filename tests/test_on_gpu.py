@@ -19,8 +19,8 @@ import torch
 from bench.faults.vitals import workers
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
-from litapi.model.compiled import keep_in
 from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.engines.compiled import keep_in
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker, Pixels
 from litapi.model.precision import PRECISIONS, choose_precision

@@ -31,12 +31,12 @@ LITSERVE: dict[str, dict[str, set[str]]] = {
 TORCH = {
     "bench.compare.baselines.siglip",
     "bench.reference",
-    "litapi.model.layers",
-    "litapi.model.check",
-    "litapi.model.compiled",
-    "litapi.model.encoder",
-    "litapi.model.int8_linear",
-    "litapi.model.precision",
+    "litapi.model.engines.compiled",
+    "litapi.model.engines.conversion",
+    "litapi.model.engines.layers",
+    "litapi.model.engines.torch_engine",
+    "litapi.model.engines.torch_precision",
+    "litapi.model.precision",  # in a function, for GPUs
     "litapi.model.reference",
 }
 TORCH_ROOMS = ("demo.", "bench.offline")
@@ -103,7 +103,8 @@ def test_imports_inside_functions_are_found() -> None:
     assert "litapi.warm" in inside("litapi.__main__")  # inside a function
     assert "litapi.model.encoder" in inside("litapi.towers")  # under TYPE_CHECKING
     assert "demo.tokenizer" in inside("demo.__main__")  # a module out of a package
-    assert "torch" in outside("litapi.model.encoder")
+    assert "torch" in outside("litapi.model.engines.torch_engine")
+    assert "torch" in outside("litapi.model.precision")  # inside a function
 
 
 # -- LitServe --------------------------------------------------------------------------------------
@@ -179,7 +180,8 @@ def test_what_is_heavy_is_imported_only_where_it_is_needed(module: str) -> None:
 
 SERVING = (
     "import sys, litapi.server, litapi.http.app, litapi.text, litapi.quality.verdict;"
-    "print({'torch', 'transformers', 'tokenizers'} & set(sys.modules))"
+    "import litapi.prepare;"
+    "print({'torch', 'openvino', 'transformers', 'tokenizers'} & set(sys.modules))"
 )
 ALONE = "import sys, cache; b = set(sys.modules); import litapi; print(set(sys.modules) - b)"
 

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
@@ -19,6 +18,7 @@ from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
+from litapi.server import COMPILE_NOTE
 from tests.conftest import picture
 from tests.support.verdicts import CHECKPOINT, figures, keep, settings, write_pairs
 
@@ -82,16 +82,19 @@ def test_info_and_metrics_say_what_the_towers_compute_in(int8: ServerProcess) ->
 
 
 def test_as_it_comes_it_serves_what_this_machine_does_fast() -> None:
-    """float32 or bfloat16: vectors near float32's, and near the same alone and among others."""
+    """float32 or bfloat16 in OpenVINO: near float32's, and the same bits alone as among others."""
     with ServerProcess("--precision", "auto", "--cache", "off") as server:
-        chosen = httpx.get(f"{server.url}/info", timeout=60).json()["model"]["precision"]
-        assert chosen == dict.fromkeys(("text", "image"), choose_precision("auto", "cpu"))
+        info = httpx.get(f"{server.url}/info", timeout=60).json()
+        assert {worker["engine"] for worker in info["workers"]} == {"openvino"}
+        assert info["model"]["precision"] == dict.fromkeys(
+            ("text", "image"), choose_precision("auto", "cpu")
+        )
         texts = [f"{number} red circles" for number in range(24)]
         together = _embedded(server, texts)
         alone = np.concatenate([_embedded(server, [text]) for text in texts[:4]])
         exact = TextEncoder.load(CHECKPOINT).embed(Tokenizer.load(CHECKPOINT).encode(texts).ids)
     assert (together * exact).sum(axis=-1).min() >= 0.999
-    assert (together[:4] * alone).sum(axis=-1).min() >= 0.9999
+    assert np.array_equal(together[:4], alone)
 
 
 def _embedded(server: ServerProcess, texts: list[str]) -> Any:
@@ -106,12 +109,23 @@ def test_a_precision_that_cannot_run_stops_the_start() -> None:
 
 def test_bfloat16_stops_the_start_where_it_would_be_emulated() -> None:
     """A worker finds out, and the last line names the option."""
-    able = torch.cpu.get_capabilities()
-    if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+    if choose_precision("auto", "cpu") == "bfloat16":
         pytest.skip("this CPU computes in bfloat16")
     assert "--text-precision: The device cpu does not compute in bfloat16" in refused(
         "--text-precision", "bfloat16"
     )
+
+
+def test_what_has_no_effect_or_no_sense_on_a_cpu_is_said(tmp_path: Path) -> None:
+    """Compiling is left out with a note; without OpenVINO there is no int8."""
+    assert refused("--precision", "int8", "--engine", "torch").startswith(
+        "siglit: --precision: On a CPU int8 is OpenVINO's"
+    )
+    compile_cache = ("--compile-cache", str(tmp_path))
+    with ServerProcess("--devices", "cpu", "--compile", "on", *compile_cache) as server:
+        info = httpx.get(f"{server.url}/info").json()
+    assert info["problems"] == [COMPILE_NOTE]
+    assert not any(worker["compiled"] for worker in info["workers"])
 
 
 def test_a_failed_gate_stops_the_start(tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "image_url_private": ("on", "is a way for bytes to come in; the bytes are the key"),
     "image_url_mb": (64, "is how much of the bytes is fetched at once"),
     "image_url_timeout": (1.0, "is how long the bytes are waited for"),
-    "compile_cache": ("a", "is where compiled towers are kept; that they are compiled is walked"),
+    "engine": ("torch", "runs the towers, and says so in the arithmetic, which is walked"),
+    "compile_cache": ("a", "is where towers are kept; what they compute in is walked"),
     "accept_loss": ("on", "lets a precision be served; which one is walked"),
-    "pairs": ("a", "is what a precision is judged on; which one is walked"),
+    "pairs": ("a", "gives int8 its scales, whose digest is in the arithmetic, which is walked"),
     "devices": ("cuda:0", "the same number format on another device; precision is walked"),
     "text_workers": (2, "counts equal workers"),
     "image_workers": (2, "counts equal workers"),
@@ -263,10 +264,10 @@ def test_the_precision_that_a_worker_chose_counts_and_not_the_wish() -> None:
 
 
 def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
-    """int8 of 7 bits, where a CPU needs that, is not int8; who named the patches is no matter."""
-    plain, reduced = serve(text_precision="int8"), serve(text_precision="int8")
-    reduced.arithmetic = {"text": "int8, 7 bits", "image": "auto"}
-    assert changed(plain, reduced) == {"text"}
+    """int8 of other scales is another int8; a compiled tower is not a plain one."""
+    plain, other = serve(text_precision="int8"), serve(text_precision="int8")
+    other.arithmetic = {"text": "int8, openvino 2026.4.1, scales 5ca1e5", "image": "auto"}
+    assert changed(plain, other) == {"text"}
     assert changed(serve(compile="on"), serve()) == BOTH
     assert changed(serve(), serve(max_num_patches=CHECKPOINT.max_num_patches)) == set()
 
@@ -362,7 +363,10 @@ def test_info_tells_what_a_client_needs_to_use_and_to_compare_vectors() -> None:
 def test_info_tells_what_a_precision_is_worth() -> None:
     """The gate's figures, where there was one; nothing is said of what needs no proof."""
     assert serve().info()["model"]["quality"] is None
-    assert serve(compile="on").info()["model"]["compiled"] is True
+    service = serve(compile="on")
+    assert service.info()["model"]["compiled"] is False  # before a worker says so: a CPU's is not
+    service.workers = [{"device": "cuda:0", "compiled": True}]
+    assert service.info()["model"]["compiled"] is True
     vectors = np.eye(4, dtype=np.float32)
     judged = Judged(vectors, vectors, vectors[:0])
     service = serve()

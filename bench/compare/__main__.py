@@ -105,10 +105,10 @@ def _require(device: str) -> None:
     if device == "cpu":
         return
     from litapi.checkpoint import CheckpointError
-    from litapi.model.precision import find_device  # torch: not for the generators
+    from litapi.model.precision import require_device  # torch: not for the generators
 
     try:
-        find_device(device)
+        require_device(device)
     except CheckpointError as reason:
         raise UsageError(str(reason)) from None
 

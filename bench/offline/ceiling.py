@@ -15,14 +15,19 @@ from bench.offline.stopwatch import per_second
 
 SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 SECONDS = 0.25
-OWN_NUMBERS = {"int8": torch.int8, "float8": torch.float8_e4m3fn}
+NUMBERS = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "int8": torch.int8,
+    "float8": torch.float8_e4m3fn,
+}
 
 Product = Callable[[], object]
 
 
-def multiplied(precision: str, weights: torch.dtype) -> torch.dtype:
-    """What a tower multiplies in a precision: those that are not here compute in `weights`."""
-    return OWN_NUMBERS.get(precision, weights)
+def multiplied(precision: str) -> torch.dtype:
+    """What a tower multiplies in a precision: those that are not here compute in bfloat16."""
+    return NUMBERS.get(precision, torch.bfloat16)
 
 
 class Ceiling:

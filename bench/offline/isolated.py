@@ -106,7 +106,7 @@ def _work(
     import torch
 
     from bench.offline.stopwatch import per_second
-    from litapi.model.compiled import keep_in
+    from litapi.model.engines.compiled import keep_in
 
     torch.set_num_threads(threads)
     keep_in(cache)

@@ -100,8 +100,7 @@ class Series:
         self._tower = tower
         self._plan = plan
         self._device = torch.device(plan.device)
-        weights = next(tower.encoder.model.parameters()).dtype
-        self._ceiling = Ceiling(multiplied(precision, weights), self._device)
+        self._ceiling = Ceiling(multiplied(precision), self._device)
         self._meter = EnergyMeter(self._device)
 
     def rows(self, batches: Sequence[int]) -> list[Row]:

@@ -43,7 +43,7 @@ class TextTower:
     def __init__(self, checkpoint: Checkpoint, **load: Any) -> None:
         """`load` are the options of TextEncoder.load."""
         self.encoder = TextEncoder.load(checkpoint, **load)
-        self.flop = text_flop(self.encoder.model.config)
+        self.flop = text_flop(_config(checkpoint).text_config)
         self._checkpoint = checkpoint
 
     def batch(self, items: int) -> Callable[[], Any]:
@@ -60,7 +60,7 @@ class ImageTower:
         self.encoder = ImageEncoder.load(checkpoint, **load)
         maker = PixelMaker(checkpoint)
         self._pixels = [maker.make(one) for one in pictures(checkpoint)]
-        self.flop = image_flop(self.encoder.model.config, self._pixels[0].cost)
+        self.flop = image_flop(_config(checkpoint).vision_config, self._pixels[0].cost)
 
     def batch(self, items: int) -> Callable[[], Any]:
         """Over levels of pixels."""
@@ -112,6 +112,13 @@ def load(
     """
     kind = TextTower if name == "text" else ImageTower
     return kind(checkpoint, device=device, precision=precision, threads=threads, compile=compiled)
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    """transformers' configuration of both towers."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(checkpoint.folder)
 
 
 def token_ids(checkpoint: Checkpoint, items: int) -> npt.NDArray[np.int64]:

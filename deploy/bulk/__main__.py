@@ -42,7 +42,7 @@ ROWS = 1024
 LIMITS = ("max_text_chars", "max_image_bytes", "max_pixels", "image_formats")
 SHARED = (
     *("model", "revision", "precision", "text_precision", "image_precision", "compile"),
-    *("compile_cache", "accept_loss", "pairs", "devices", "threads", "decode_threads"),
+    *("engine", "compile_cache", "accept_loss", "pairs", "devices", "threads", "decode_threads"),
     *("text_batch_tokens", "image_batch_patches", "max_num_patches", "jpeg_draft", *LIMITS),
     *("redis_url", "cache_ttl_days", "cache_epoch", "cache_tenant", "log_level"),
 )

@@ -4,7 +4,8 @@ Every rule here was broken by some folder laid out like the hub's without a word
 the vectors come out, unit length and wrong. So the rules are looked at one by one, on what
 transformers makes of the folder's own files, and each gives a finding; the server refuses to
 start on one that failed. The last two compare: own tokens and pixels with the reference's, equal
-to the bit, and the own way through a tower with transformers' own on a small probe.
+to the bit, and the own way through a tower with transformers' own on a small probe. Where an engine
+keeps what transformers made of the probes, it is not made again at each start.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.model.pixels import PixelMaker, Pixels
+from litapi.model.pixels import PixelMaker
+from litapi.model.probes import probe_pictures
 from litapi.model.tokens import BOS, EOS, LENGTH, PAD, Tokenizer, load_reference
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ log = logging.getLogger("siglit.check")
 
 LONG = "a photo of a red fox, " * 30
 PROBE_TEXTS = ("A Photo of a RED fox", "x", LONG, "naïve ΟΔΌΣ 東京 🙂 café")
-PROBE_SIZES = ((61, 97), (80, 40))  # width, height: a portrait and a landscape of unlike grids
-PROBE_PATCHES = 16  # enough for two unlike grids, and cheap on the largest checkpoint
 BILINEAR = 2
 # what libraries raise over a file that says null, or a word, where they expect a number
 WRONG = (CheckpointError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+# What each precision must keep here; how much is lost on true pictures is the quality gate's.
+LEAST = {"bfloat16": 0.999, "float16": 0.999, "int8-weights": 0.99, "int8": 0.95, "float8": 0.95}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +49,30 @@ class Finding:
     sentence: str
 
 
-def check(checkpoint: Checkpoint) -> list[Finding]:
-    """All findings on the CPU in float32, loading one tower after the other."""
-    return _check_text_alone(checkpoint) + _check_image_alone(checkpoint)
+def check(checkpoint: Checkpoint, engine: str = "auto", cache: Path | None = None) -> list[Finding]:
+    """All findings on the CPU in float32, loading one tower after the other.
+
+    `cache` is the folder of converted towers.
+    """
+    return _check_text_alone(checkpoint, engine, cache) + _check_image_alone(
+        checkpoint, engine, cache
+    )
 
 
-def _check_text_alone(checkpoint: Checkpoint) -> list[Finding]:
+def _check_text_alone(checkpoint: Checkpoint, engine: str, cache: Path | None) -> list[Finding]:
     from litapi.model.encoder import TextEncoder
 
     try:
-        return check_text(checkpoint, TextEncoder.load(checkpoint))
+        return check_text(checkpoint, TextEncoder.load(checkpoint, engine=engine, cache=cache))
     except Exception as error:
         return [Finding("text_tower", False, _reason(error))]
 
 
-def _check_image_alone(checkpoint: Checkpoint) -> list[Finding]:
+def _check_image_alone(checkpoint: Checkpoint, engine: str, cache: Path | None) -> list[Finding]:
     from litapi.model.encoder import ImageEncoder
 
     try:
-        return check_image(checkpoint, ImageEncoder.load(checkpoint))
+        return check_image(checkpoint, ImageEncoder.load(checkpoint, engine=engine, cache=cache))
     except Exception as error:
         return [Finding("image_tower", False, _reason(error))]
 
@@ -104,8 +113,7 @@ def _check_text(
     ids = Tokenizer(reference.backend_tokenizer).encode(PROBE_TEXTS).ids
     findings.append(_tokens(ids, expected))
     if encoder is not None and all(finding.passed for finding in findings):
-        own = np.concatenate([encoder.embed(ids[row : row + 1]) for row in range(len(ids))])
-        findings.append(_parity("text_tower", own, encoder.stock(ids), encoder.precision))
+        findings.append(_parity("text_tower", encoder))
     return findings
 
 
@@ -229,9 +237,10 @@ def _check_image(checkpoint: Checkpoint, encoder: ImageEncoder | None) -> list[F
     if not all(finding.passed for finding in findings):
         return findings  # with such settings there are no right pixels to compare
     maker = PixelMaker(checkpoint)
-    findings.append(_pixels(checkpoint, maker))
+    known = encoder.probes().values if encoder is not None else []
+    findings.append(_pixels(maker, known or _reference_values(checkpoint)))
     if encoder is not None:
-        findings.append(_image_tower(maker, encoder))
+        findings.append(_parity("image_tower", encoder))
     return findings
 
 
@@ -309,81 +318,41 @@ def _size(checkpoint: Checkpoint, settings: dict[str, Any]) -> Finding:
     )
 
 
-def _pixels(checkpoint: Checkpoint, maker: PixelMaker) -> Finding:
-    pictures = _probe_pictures()
-    processor = load_reference_processor(checkpoint)
+def _pixels(maker: PixelMaker, expected: Sequence[npt.NDArray[np.float32]]) -> Finding:
     same = sum(
-        np.array_equal(maker.table[maker.make(picture).patches], _values(processor, picture))
-        for picture in pictures
+        np.array_equal(maker.table[maker.make(picture).patches], values)
+        for picture, values in zip(probe_pictures(), expected, strict=True)
     )
     return Finding(
         "pixels",
-        same == len(pictures),
-        f"{same} of {len(pictures)} probe pictures equal the reference processor's to the bit.",
+        same == len(expected),
+        f"{same} of {len(expected)} probe pictures equal the reference processor's to the bit.",
     )
 
 
-def _values(processor: Any, picture: Image.Image) -> npt.NDArray[np.float32]:
-    """transformers' values for a picture, without padding: shaped as `Pixels.patches`."""
-    made = processor(images=picture, return_tensors="np")
-    values: npt.NDArray[np.float32] = made["pixel_values"][0]
-    if "pixel_attention_mask" not in made:
-        return values.transpose(1, 2, 0)
-    return values[: int(made["pixel_attention_mask"][0].sum())]
+def _reference_values(checkpoint: Checkpoint) -> list[npt.NDArray[np.float32]]:
+    from litapi.model.reference_processor import load_reference_processor, values_of
 
-
-def load_reference_processor(checkpoint: Checkpoint) -> Any:
-    """transformers' PIL image processor for `checkpoint`, with the settings of its folder.
-
-    Named outright: which one AutoImageProcessor takes depends on whether torchvision is installed.
-    """
-    if checkpoint.naflex:
-        from transformers.models.siglip2 import image_processing_pil_siglip2 as siglip2
-
-        return siglip2.Siglip2ImageProcessorPil.from_pretrained(checkpoint.folder)
-    from transformers.models.siglip import image_processing_pil_siglip as siglip
-
-    return siglip.SiglipImageProcessorPil.from_pretrained(checkpoint.folder)
-
-
-def _image_tower(maker: PixelMaker, encoder: ImageEncoder) -> Finding:
-    """Own vectors, one picture at a time and together, against the stock forward of them all."""
-    pixels = _probe_pixels(maker)
-    stock = encoder.stock(pixels)
-    own = np.concatenate([encoder.embed([picture]) for picture in pixels])
-    if len(pixels) > 1:
-        own, stock = np.concatenate([own, encoder.embed(pixels)]), np.tile(stock, (2, 1))
-    return _parity("image_tower", own, stock, encoder.precision)
-
-
-def _probe_pixels(maker: PixelMaker) -> list[Pixels]:
-    """Two small unlike grids for NaFlex; a fixed resolution has no cheap picture, so one."""
-    pictures = _probe_pictures() if maker.naflex else _probe_pictures()[:1]
-    return [maker.make(picture, PROBE_PATCHES) for picture in pictures]
-
-
-def _probe_pictures() -> list[Image.Image]:
-    noise = np.random.default_rng(2)
-    return [
-        Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        for width, height in PROBE_SIZES
-    ]
+    processor = load_reference_processor(checkpoint)
+    return [values_of(processor, picture) for picture in probe_pictures()]
 
 
 # ---- both ----------------------------------------------------------------------------------------
 
 
-def _parity(
-    name: str, own: npt.NDArray[np.float32], stock: npt.NDArray[np.float32], precision: str
-) -> Finding:
-    """Rows of unit vectors compared: cosine, and in float32 the largest difference as well."""
-    cosine = float((own * stock).sum(axis=-1).min())
-    apart = float(np.abs(own - stock).max())
-    exact = precision == "float32"
-    passed = cosine >= 0.99999 and apart <= 1e-4 if exact else cosine >= 0.999
+def _parity(name: str, encoder: TextEncoder | ImageEncoder) -> Finding:
+    """Own vectors of the probes, alone and together, beside those of transformers' own forward."""
+    probes = encoder.probes()
+    items, expected = probes.items, np.tile(probes.vectors, (2, 1))
+    alone = [encoder.embed(items[row : row + 1]) for row in range(len(items))]
+    own = np.concatenate([*alone, encoder.embed(items)])
+    cosine = float((own * expected).sum(axis=-1).min())
+    apart = float(np.abs(own - expected).max())
+    exact = encoder.precision == "float32"
+    passed = cosine >= 0.99999 and apart <= 1e-4 if exact else cosine >= LEAST[encoder.precision]
     return Finding(
         name,
         passed,
-        f"Against transformers' own forward in {precision}: least cosine {cosine:.7f}, largest "
-        f"difference {apart:.1e}.",
+        f"Against transformers' own forward, {encoder.precision}: least cosine {cosine:.7f}, "
+        f"largest difference {apart:.1e}.",
     )

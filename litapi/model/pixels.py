@@ -32,10 +32,13 @@ class Pixels:
 
     `patches` is uint8: (patches, patch · patch · 3) for NaFlex, rows of the grid one after
     another, or (height, width, 3) for a fixed resolution. `grid` is patches down and across.
+    `length` is the most patches it might have had: it is padded to so many, alone or not, where
+    padding could change its bits.
     """
 
     patches: npt.NDArray[np.uint8]
     grid: tuple[int, int]
+    length: int
 
     @property
     def cost(self) -> int:
@@ -63,12 +66,13 @@ class PixelMaker:
         if not self.naflex:
             side = self.image_size
             squashed = np.asarray(picture.resize((side, side), self.resample))
-            return Pixels(squashed, (side // self.patch_size, side // self.patch_size))
-        grid = grid_for(
-            picture.height, picture.width, self.patch_size, max_num_patches or self.max_num_patches
-        )
+            across = side // self.patch_size
+            return Pixels(squashed, (across, across), across**2)
+        most = max_num_patches or self.max_num_patches
+        grid = grid_for(picture.height, picture.width, self.patch_size, most)
         size = (grid[1] * self.patch_size, grid[0] * self.patch_size)
-        return Pixels(self._patches(picture.resize(size, self.resample), grid), grid)
+        patches = self._patches(picture.resize(size, self.resample), grid)
+        return Pixels(patches, grid, max(most, len(patches)))
 
     def _patches(self, picture: Image.Image, grid: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """(height, width, 3) → (patches, patch · patch · 3), each patch row by row."""

@@ -24,7 +24,7 @@ MOST_DECODE_THREADS = 16
 class Plan:
     """What one worker does at the same time."""
 
-    threads: int  # of torch
+    threads: int  # of the engine
     decode_threads: int
     budget: int  # tokens or patches of a batch
 
@@ -43,12 +43,11 @@ def default_patches(settings: Settings, checkpoint: Checkpoint) -> int:
     return settings.max_num_patches or checkpoint.max_num_patches
 
 
-def batch_items(kind: Kind, gflop: float, device: str = "cpu", compiled: bool = False) -> int:
+def batch_items(kind: Kind, gflop: float, device: str = "cpu") -> int:
     """Items of a batch, where one of them costs so many GFLOP."""
     if device != "cpu":
         return GPU_BATCH_ITEMS[kind]
-    items = max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
-    return _whole(kind, items) if compiled else items
+    return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
 
 
 def _gflop(checkpoint: Checkpoint, kind: Kind) -> float:
@@ -68,15 +67,7 @@ def _decode_threads(settings: Settings, device: str) -> int:
 
 
 def _budget(settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> int:
-    items = batch_items(kind, _gflop(checkpoint, kind), device, settings.compile == "on")
+    items = batch_items(kind, _gflop(checkpoint, kind), device)
     if kind == "text":
         return settings.text_batch_tokens or items * checkpoint.text_length
     return settings.image_batch_patches or items * default_patches(settings, checkpoint)
-
-
-def _whole(kind: Kind, items: int) -> int:
-    """About so many, in whole numbers of a compiled size: the rest would be single ones."""
-    from litapi.model.compiled import SIZES
-
-    sizes = reversed(SIZES[kind, "cpu"])
-    return next(whole for size in sizes if (whole := round(items / size) * size))

@@ -22,10 +22,8 @@ from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.demo.judge import Vectors
 from litapi.logs import configure
 from litapi.messages import KINDS, Kind
-from litapi.model.compiled import keep_in
-from litapi.model.encoder import ImageEncoder, TextEncoder
 from litapi.model.pixels import PixelMaker
-from litapi.model.precision import choose_precision
+from litapi.model.served import compiles, image_encoder, precision_of, text_encoder
 from litapi.model.tokens import Tokenizer
 from litapi.quality.fidelity import Fidelity, Judged
 from litapi.quality.pairs import Pairs
@@ -34,6 +32,7 @@ from litapi.settings import Settings, SettingsError
 GFLOP = {"cpu": 5_000.0, "cuda": 1_000_000.0}  # of one side: a minute or two, and seconds
 FEWEST, MOST = 48, 400  # drawn pairs
 BATCH = {"cpu": 8, "cuda": 64}
+EXACT = {"precision": "float32", "text_precision": "", "image_precision": "", "compile": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +45,24 @@ class Gate:
 
     def arithmetic(self) -> dict[Kind, str]:
         """The precision of each tower. Raises CheckpointError, which names the option."""
-        return {kind: self._precision(kind) for kind in KINDS}
+        return {kind: precision_of(self.settings, kind, self.device) for kind in KINDS}
 
     def judge(self) -> Fidelity:
         """Compute and compare. Raises CheckpointError, or SettingsError for wrong pairs."""
         precisions = self.arithmetic()
         pairs = self._pairs()
         items = self._items(pairs)
-        exact = {kind: self._vectors(kind, items[kind], "float32", False) for kind in KINDS}
-        compiled = self.settings.compile == "on"
+        plain = self.settings.model_copy(update=EXACT)
+        exact = {kind: self._vectors(kind, items[kind], plain) for kind in KINDS}
+        compiled = compiles(self.settings, self.device)
         found = {
             kind: exact[kind]
             if precisions[kind] == "float32" and not compiled
-            else self._vectors(kind, items[kind], precisions[kind], compiled)
+            else self._vectors(kind, items[kind], self.settings)
             for kind in KINDS
         }
         scale, bias = self.checkpoint.logit_scale, self.checkpoint.logit_bias
         return Fidelity.of(_judged(exact), _judged(found), pairs.truth, scale, bias)
-
-    def _precision(self, kind: Kind) -> str:
-        try:
-            return choose_precision(self.settings.precision_of(kind), self.device)
-        except CheckpointError as error:
-            raise CheckpointError(f"{self.settings.precision_option(kind)}: {error}") from None
 
     def _pairs(self) -> Pairs:
         if self.settings.pairs:
@@ -86,22 +80,14 @@ class Gate:
             "image": [maker.make(picture, patches) for picture in pairs.pictures],
         }
 
-    def _vectors(self, kind: Kind, items: Any, precision: str, compiled: bool) -> Vectors:
-        if compiled:
-            keep_in(self.settings.compile_folder / "inductor")
-        encoder = self._encoder(kind, precision, compiled)
+    def _vectors(self, kind: Kind, items: Any, settings: Settings) -> Vectors:
+        load = text_encoder if kind == "text" else image_encoder
+        encoder: Any = load(settings, self.checkpoint, self.device, settings.threads)
         step = BATCH[_kind_of(self.device)]
         rows = [encoder.embed(items[start : start + step]) for start in range(0, len(items), step)]
         del encoder
         gc.collect()  # a compiled tower is held by cycles, and the next one needs the room
         return np.concatenate(rows)
-
-    def _encoder(self, kind: Kind, precision: str, compiled: bool) -> Any:
-        checkpoint, device, threads = self.checkpoint, self.device, self.settings.threads
-        if kind == "text":
-            return TextEncoder.load(checkpoint, device, precision, threads, compiled)
-        patches = self.settings.max_num_patches
-        return ImageEncoder.load(checkpoint, device, precision, threads, compiled, patches)
 
 
 def _kind_of(device: str) -> str:

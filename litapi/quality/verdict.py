@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ import orjson
 
 from litapi.checkpoint import Checkpoint
 from litapi.messages import KINDS
-from litapi.process import processor
+from litapi.process import processor, version
 from litapi.quality.fidelity import Fidelity
 from litapi.quality.pairs import captioned
 from litapi.serving import Service
@@ -31,11 +30,13 @@ from litapi.settings import Settings
 log = logging.getLogger("siglit.verdict")
 
 GATED = ("float16", "int8", "int8-weights", "float8")  # float32 and bfloat16 need no proof
-GATE_VERSION = 2  # raised when the gate asks for something else
+PACKAGES = ("torch", "torchao", "openvino", "nncf")
+GATE_VERSION = 3  # raised when the gate asks for something else
 PASSED_ON = {  # what the gate must know; the rest holds secrets and is none of its business
     "precision",
     "text_precision",
     "image_precision",
+    "engine",
     "compile",
     "compile_cache",
     "pairs",
@@ -79,9 +80,17 @@ def admit(settings: Settings, checkpoint: Checkpoint, device: str) -> Fidelity |
 def _place(settings: Settings, checkpoint: Checkpoint, device: str) -> Path:
     """The file of this verdict: everything that could change it is in its name."""
     prints = [one.hex for one in Service(settings, checkpoint).fingerprints().values()]
-    versions = [importlib.metadata.version(name) for name in ("torch", "torchao")]
+    versions = [version(name) for name in PACKAGES]
     kind = device.partition(":")[0]
-    whole = [GATE_VERSION, prints, versions, kind, processor(kind), _pairs(settings)]
+    whole = [
+        GATE_VERSION,
+        prints,
+        versions,
+        kind,
+        settings.engine,
+        processor(kind),
+        _pairs(settings),
+    ]
     name = hashlib.sha256(json.dumps(whole).encode()).hexdigest()
     return settings.compile_folder / "verdicts" / f"{name}.json"
 

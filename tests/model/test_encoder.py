@@ -13,7 +13,9 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.model.encoder import ImageEncoder, PositionTables, TextEncoder, choose_precision
+from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision, unit
+from litapi.model.engines.positions import PositionTables, resized
+from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.pixels import PixelMaker
 from tests.large_parity import measure
 from tests.support.checkpoint import CheckpointMaker, write_weights
@@ -44,7 +46,7 @@ def full_model(checkpoint: Checkpoint) -> Any:
     return AutoModel.from_pretrained(checkpoint.folder).eval()
 
 
-def unit(features: Any) -> Vectors:
+def features_of(features: Any) -> Vectors:
     pooled = features.pooler_output
     vectors: Vectors = (pooled / pooled.norm(dim=-1, keepdim=True)).numpy()
     return vectors
@@ -59,7 +61,7 @@ def test_texts_equal_the_full_model_of_transformers(checkpoint: Checkpoint) -> N
     made = reference(
         TEXTS, padding="max_length", truncation=True, max_length=64, return_tensors="pt"
     )
-    expected = unit(full_model(checkpoint).get_text_features(input_ids=made["input_ids"]))
+    expected = features_of(full_model(checkpoint).get_text_features(input_ids=made["input_ids"]))
     found = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, TEXTS))
     assert cosines(found, expected).min() >= 0.99999
     assert np.abs(found - expected).max() <= 1e-4
@@ -70,7 +72,7 @@ def test_images_equal_the_full_model_of_transformers(checkpoint: Checkpoint) -> 
     """From a picture to its vector: transformers' processor, padding and mask, and this way."""
     kind = Siglip2ImageProcessorPil if checkpoint.naflex else SiglipImageProcessorPil
     inputs = kind.from_pretrained(checkpoint.folder)(images=pictures(), return_tensors="pt")
-    expected = unit(full_model(checkpoint).get_image_features(**inputs))
+    expected = features_of(full_model(checkpoint).get_image_features(**inputs))
     found = ImageEncoder.load(checkpoint).embed(own_pixels(checkpoint))
     assert cosines(found, expected).min() >= 0.99999
     assert np.abs(found - expected).max() <= 1e-4
@@ -81,12 +83,14 @@ def test_the_stock_way_through_the_towers_gives_the_same(
     checkpoint: Checkpoint, precision: str
 ) -> None:
     """What the check at start-up compares with, in both precisions."""
-    text = TextEncoder.load(checkpoint, precision=precision)
-    image = ImageEncoder.load(checkpoint, precision=precision)
     ids, pixels = own_ids(checkpoint, TEXTS), own_pixels(checkpoint)
     bound = 0.999999 if precision == "float32" else 0.999
-    assert cosines(text.embed(ids), text.stock(ids)).min() >= bound
-    assert cosines(image.embed(pixels), image.stock(pixels)).min() >= bound
+    towers: Any = ((TextEncoder, TorchText, ids), (ImageEncoder, TorchImages, pixels))
+    for encoder, tower, items in towers:
+        stock = unit(tower.load(checkpoint, precision=precision).stock(items))
+        for engine in ("torch", "openvino"):
+            found = encoder.load(checkpoint, precision=precision, engine=engine).embed(items)
+            assert cosines(found, stock).min() >= bound
 
 
 def test_bfloat16_vectors_stay_near_float32(checkpoint: Checkpoint) -> None:
@@ -95,7 +99,6 @@ def test_bfloat16_vectors_stay_near_float32(checkpoint: Checkpoint) -> None:
     for kind, items in ((TextEncoder, ids), (ImageEncoder, pixels)):
         exact, half = (kind.load(checkpoint, "cpu", name) for name in ("float32", "bfloat16"))
         assert half.precision == "bfloat16"
-        assert half.model.dtype == torch.bfloat16
         assert cosines(exact.embed(items), half.embed(items)).min() >= 0.999  # type: ignore[arg-type]
 
 
@@ -136,8 +139,8 @@ def test_an_image_next_to_a_longer_one_is_masked(naflex: Checkpoint) -> None:
     pixels = own_pixels(naflex)
     short, long = min(pixels, key=lambda one: one.cost), max(pixels, key=lambda one: one.cost)
     assert short.cost < long.cost
-    encoder = ImageEncoder.load(naflex)
-    assert encoder._mask([short, long]) is not None
+    encoder = ImageEncoder.load(naflex, engine="torch")
+    assert TorchImages.load(naflex)._mask([short, long]) is not None
     assert cosines(encoder.embed([short]), encoder.embed([short, long])[:1]).min() >= 0.999999
 
 
@@ -146,17 +149,19 @@ def test_unlike_grids_of_equally_many_patches_need_no_mask(naflex: Checkpoint) -
     maker = PixelMaker(naflex)
     pixels = [maker.make(Image.new("RGB", shape, "teal")) for shape in ((80, 20), (20, 80), (9, 9))]
     assert [picture.grid for picture in pixels] == [(2, 8), (8, 2), (4, 4)]
-    encoder = ImageEncoder.load(naflex)
-    assert encoder._mask(pixels) is None
-    assert cosines(encoder.embed(pixels), encoder.stock(pixels)).min() >= 0.999999
+    tower = TorchImages.load(naflex)
+    assert tower._mask(pixels) is None
+    assert cosines(unit(tower.pooled(pixels)), unit(tower.stock(pixels))).min() >= 0.999999
 
 
 def test_a_request_for_more_patches_is_served(naflex: Checkpoint) -> None:
     """A grid larger than the position table resizes the table up, as the reference does."""
     pixels = [PixelMaker(naflex).make(pictures()[0], 100)]
     assert pixels[0].grid == (10, 10)
-    encoder = ImageEncoder.load(naflex)
-    assert cosines(encoder.embed(pixels), encoder.stock(pixels)).min() >= 0.999999
+    stock = unit(TorchImages.load(naflex).stock(pixels))
+    for engine in ("torch", "openvino"):
+        found = ImageEncoder.load(naflex, engine=engine).embed(pixels)
+        assert cosines(found, stock).min() >= 0.999999
 
 
 def test_the_same_items_have_the_same_vectors_to_the_bit(checkpoint: Checkpoint) -> None:
@@ -195,7 +200,7 @@ def test_each_encoder_loads_its_own_tower_alone(checkpoint: Checkpoint) -> None:
 def test_the_weights_are_the_checkpoints_own(checkpoint: Checkpoint) -> None:
     """Nothing is initialised at random in silence."""
     weights = load_file(checkpoint.folder / "model.safetensors")
-    for name, weight in ImageEncoder.load(checkpoint).model.state_dict().items():
+    for name, weight in TorchImages.load(checkpoint).model.state_dict().items():
         assert torch.equal(weight, weights[f"vision_model.{name}"])
 
 
@@ -236,7 +241,7 @@ def test_threads_are_set_where_asked_for(checkpoint: Checkpoint) -> None:
     """A worker is told how many cores are its own."""
     before = torch.get_num_threads()
     try:
-        TextEncoder.load(checkpoint, threads=1)
+        TextEncoder.load(checkpoint, threads=1, engine="torch")
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -245,35 +250,34 @@ def test_threads_are_set_where_asked_for(checkpoint: Checkpoint) -> None:
 # ---- position tables -----------------------------------------------------------------------------
 
 
-def embeddings(checkpoint: Checkpoint) -> Any:
-    return ImageEncoder.load(checkpoint).model.embeddings
-
-
 @pytest.mark.parametrize("grid", [(4, 4), (2, 8), (1, 16), (3, 5), (10, 9)])
 @torch.inference_mode()
 def test_a_position_table_equals_the_references(naflex: Checkpoint, grid: tuple[int, int]) -> None:
-    """Smaller, larger, square and long grids, to the bit."""
-    module = embeddings(naflex)
-    square = module.position_embedding.weight.reshape(4, 4, -1)
+    """Smaller, larger, square and long grids: torch's to the bit, numpy's up to rounding."""
+    tower = TorchImages.load(naflex)
+    square = tower.model.embeddings.position_embedding.weight.reshape(4, 4, -1)
     patches = grid[0] * grid[1]
     expected = Siglip2VisionEmbeddings.resize_positional_embeddings(
         square, torch.tensor([grid]), max_length=patches
     )
-    assert torch.equal(PositionTables(module)[grid], expected[0])
+    assert torch.equal(tower.positions[grid], expected[0])
+    assert np.abs(resized(square.numpy(), grid) - expected[0].numpy()).max() < 1e-6
 
 
-@torch.inference_mode()
-def test_a_position_table_is_resized_once_for_each_grid(naflex: Checkpoint) -> None:
+def rows(grid: tuple[int, int]) -> Vectors:
+    return np.zeros((grid[0] * grid[1], 2), np.float32)
+
+
+def test_a_position_table_is_resized_once_for_each_grid() -> None:
     """The second picture of a grid takes the table of the first."""
-    tables = PositionTables(embeddings(naflex))
+    tables = PositionTables(rows)
     assert tables[3, 5] is tables[3, 5]
     assert tables[3, 5] is not tables[5, 3]
 
 
-@torch.inference_mode()
-def test_the_tables_kept_are_bounded_by_rows_and_the_last_used_stay(naflex: Checkpoint) -> None:
+def test_the_tables_kept_are_bounded_by_rows_and_the_last_used_stay() -> None:
     """No sequence of grids grows the store without end."""
-    tables = PositionTables(embeddings(naflex), rows=40)
+    tables = PositionTables(rows, 40)
     for grid in ((2, 5), (2, 10), (1, 10)):
         tables[grid]
     assert list(tables.kept) == [(2, 5), (2, 10), (1, 10)]

@@ -164,7 +164,7 @@ def test_pixels_are_bytes_in_one_block(makers: dict[str, PixelMaker], kind: str)
 
 def test_cost_is_the_number_of_patches() -> None:
     """What the batcher counts."""
-    assert Pixels(np.zeros((6, 48), np.uint8), (2, 3)).cost == 6
+    assert Pixels(np.zeros((6, 48), np.uint8), (2, 3), 6).cost == 6
 
 
 def test_the_table_holds_the_256_values_of_the_reference(makers: dict[str, PixelMaker]) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 
 from litapi.checkpoint import Checkpoint, fetch
-from litapi.messages import Kind
 from litapi.model.plan import Plan, batch_items
 from litapi.settings import Settings
 
@@ -45,25 +44,12 @@ def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
 
 
 @pytest.mark.parametrize(
-    ("kind", "compiled", "gflop", "items"),
-    [
-        ("text", False, 11.0, 7),  # a text of base size
-        ("text", True, 11.0, 8),  # and not seven single ones
-        ("text", False, 5.6, 14),
-        ("text", True, 5.6, 16),
-        ("text", True, 7.2, 8),  # and not eight and three single ones
-        ("text", True, 2.5, 32),
-        ("text", True, 53.1, 2),  # so400m: all single ones, no other size is as small
-        ("text", True, 400.0, 1),
-        ("text", True, 0.05, 64),
-        ("image", True, 11.0, 7),
-    ],
+    ("gflop", "items"),
+    [(10.3, 8), (35.4, 2), (670.0, 1), (0.05, 64)],  # texts and images of base size, so400m, demo
 )
-def test_a_compiled_towers_batches_leave_nothing_over(
-    kind: Kind, compiled: bool, gflop: float, items: int
-) -> None:
-    """On a CPU a batch is cut into compiled sizes, and single items cost a quarter more each."""
-    assert batch_items(kind, gflop, "cpu", compiled) == items
+def test_a_cpu_takes_about_as_much_work_at_once(gflop: float, items: int) -> None:
+    """At least one item, and not so many tiny ones that they wait for each other."""
+    assert batch_items("text", gflop) == items
 
 
 def test_options_win_over_every_rule(checkpoint: Checkpoint) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import functools
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.demo.heldout import heldout_scenes, pictures
 from litapi.model.encoder import ImageEncoder, TextEncoder
-from litapi.model.int8_linear import Int8Linear
+from litapi.model.engines import choose_engine
+from litapi.model.engines.openvino_engine import arithmetic as openvino_arithmetic
+from litapi.model.engines.torch_engine import TorchImages, TorchText
+from litapi.model.engines.torch_precision import arithmetic, float_type, quantize
 from litapi.model.pixels import PixelMaker
-from litapi.model.precision import PRECISIONS, arithmetic, choose_precision, float_type
+from litapi.model.precision import PRECISIONS, choose_precision
 from litapi.model.tokens import Tokenizer
 from litapi.settings import Precision
 
-CPU = torch.device("cpu")
 CHECKPOINT = Checkpoint.open(DEMO)
 SCENES = heldout_scenes()[::4]
-LEAST = {"bfloat16": 0.9995, "float16": 0.99995, "int8": 0.998, "int8-weights": 0.9999}
+ABLE = sorted({choose_precision("auto", "cpu")} - {"float32"})
+LEAST = {"bfloat16": 0.9995, "int8": 0.995}
 
 
 @functools.cache
@@ -58,10 +61,44 @@ def test_auto_is_never_an_8_bit_precision() -> None:
     assert choose_precision("auto", "cpu") in ("float32", "bfloat16")
 
 
-@pytest.mark.parametrize("wanted", ["int8", "int8-weights"])
-def test_every_cpu_computes_in_int8(wanted: str) -> None:
-    """With VNNI or without."""
-    assert choose_precision(wanted, "cpu") == wanted
+def test_auto_is_bfloat16_where_the_cpu_says_it_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the kernel lists its instructions; emulated it would be slower than float32."""
+    for said, chosen in (["avx2"], "float32"), (["avx512_bf16"], "bfloat16"):
+        monkeypatch.setattr("litapi.model.precision.processor", lambda device, said=said: said)
+        assert choose_precision("auto", "cpu") == chosen
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-weights", "float16"])
+def test_torch_computes_in_floats_alone_on_a_cpu(precision: str) -> None:
+    """int8 there is OpenVINO's; weights in 8 bits alone gain nothing."""
+    with pytest.raises(CheckpointError, match=r"cpu|CPU"):
+        choose_precision(precision, "cpu", "torch")
+    assert choose_precision("int8", "cpu") == "int8"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "sentence"),
+    [
+        ("openvino", "cuda:0", "OpenVINO serves on a CPU, not on cuda:0"),
+        ("onnx", "cpu", "There is no engine onnx"),
+    ],
+)
+def test_an_engine_that_cannot_run_is_refused(wanted: str, device: str, sentence: str) -> None:
+    """In one line, which says what to do."""
+    with pytest.raises(CheckpointError, match=sentence):
+        choose_engine(wanted, device)
+
+
+def test_without_the_wheel_a_cpu_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for by name it is refused; a GPU is torch's in any case."""
+    assert choose_engine("auto", "cpu") == "openvino"
+    assert choose_engine("auto", "cuda:0") == "torch"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert choose_engine("auto", "cpu") == "torch"
+    with pytest.raises(CheckpointError, match="openvino is not installed"):
+        choose_engine("openvino", "cpu")
 
 
 def test_float16_is_refused_on_a_cpu() -> None:
@@ -104,39 +141,33 @@ def test_a_gpu_is_judged_by_its_capability(
     assert found == granted
 
 
-@pytest.mark.parametrize(("able", "kind"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_what_is_not_quantized_stays_in_floats(
-    monkeypatch: pytest.MonkeyPatch, able: bool, kind: torch.dtype
-) -> None:
-    """bfloat16 where a CPU computes in it and on a GPU, where float8's scales by row ask for it."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
-    assert float_type("int8", CPU) == kind
-    assert float_type("int8-weights", CPU) == kind
-    assert float_type("float32", CPU) == torch.float32
-    assert float_type("int8", torch.device("cuda:0")) == torch.bfloat16
-    assert float_type("float8", torch.device("cuda:0")) == torch.bfloat16
-    assert float_type("float16", torch.device("cuda:0")) == torch.float16
+def test_what_is_not_quantized_stays_in_bfloat16_on_a_gpu() -> None:
+    """float8's scales by row ask for it."""
+    assert float_type("int8") == float_type("float8") == torch.bfloat16
+    assert (float_type("float32"), float_type("float16")) == (torch.float32, torch.float16)
 
 
-def test_compiling_range_and_surroundings_of_int8_are_part_of_the_arithmetic(
+def test_whatever_decides_the_bits_is_part_of_the_arithmetic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two towers that say the same here give the same vectors."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert arithmetic("int8-weights", CPU, compiled=True) == "int8-weights, bfloat16, compiled"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert arithmetic("float32", CPU, compiled=False) == "float32"
-    assert arithmetic("bfloat16", CPU, compiled=True) == "bfloat16, compiled"
-    assert arithmetic("int8", CPU, compiled=False) in ("int8", "int8, 7 bits")
     card = torch.device("cuda:0")
     assert arithmetic("int8", card, compiled=False) == "int8, bfloat16, cuda"
-    assert arithmetic("bfloat16", card, compiled=False) == "bfloat16"
+    assert arithmetic("bfloat16", card, compiled=True) == "bfloat16, compiled"
+    plain = openvino_arithmetic("int8", "5ca1e5" * 4)
+    assert plain.startswith("int8, openvino 2")
+    assert plain.endswith(", scales 5ca1e55ca1e55ca1")
+    module = "litapi.model.engines.openvino_engine"
+    for name, other in ("processor", ["sve"]), ("core_kind", "another"), ("version", "2099.1"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{module}.{name}", lambda *_, other=other: other)
+            assert openvino_arithmetic("int8", "5ca1e5" * 4) != plain
 
 
 # -- towers in each --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", LEAST)
+@pytest.mark.parametrize("precision", [*ABLE, "int8"])
 def test_vectors_stay_near_float32(precision: str) -> None:
     """Every row of either tower, on the trained checkpoint."""
     for exact, other, some in zip(both("float32"), both(precision), items(), strict=True):
@@ -145,44 +176,27 @@ def test_vectors_stay_near_float32(precision: str) -> None:
         assert rows.min() < 1 - 1e-7, "nothing was rounded at all"
 
 
-@pytest.mark.parametrize("precision", ["float32", *LEAST])
-def test_a_vector_is_the_same_alone_and_among_others(precision: str) -> None:
-    """Neighbours are no part of a cache key, so they must be no part of a vector."""
-    for encoder, some in zip(both(precision), items(), strict=True):
-        together = encoder.embed(some)
-        alone = np.concatenate([encoder.embed(some[row : row + 1]) for row in range(len(some))])
-        assert (alone * together).sum(axis=-1).min() >= 0.9999
-
-
-@pytest.mark.parametrize("precision", ["int8", "int8-weights"])
-def test_only_matrices_that_see_every_token_are_quantized(precision: str) -> None:
+def test_only_matrices_that_see_every_token_are_quantized_on_a_gpu() -> None:
     """Tables, patches, norms, heads and what follows the pooling keep their numbers."""
-    exact_text, exact_image = encoders("float32")
-    text, image = encoders(precision)
-    kind = float_type(precision, CPU)
-    for exact, other in ((exact_text, text), (exact_image, image)):
-        before = dict(exact.model.named_parameters())
-        for name, weight in other.model.named_parameters():
-            if ".layers." not in f".{name}":
-                assert weight.dtype == kind
-                assert torch.equal(weight, before[name].to(kind)), name
-    last = text.model.encoder.layers[-1]
-    assert type(last.self_attn.q_proj.weight.data) is torch.Tensor
-    assert type(last.mlp.fc1.weight.data) is torch.Tensor
-    exact_last = exact_text.model.encoder.layers[-1]
-    assert torch.equal(last.mlp.fc1.weight, exact_last.mlp.fc1.weight.to(kind))
+    for tower in (TorchText.load(CHECKPOINT), TorchImages.load(CHECKPOINT)):
+        before = {name: weight.clone() for name, weight in tower.body.named_parameters()}
+        quantize(tower.body, tower.body.matrices(), "int8-weights")
+        linear = [n for n, one in tower.body.named_modules() if isinstance(one, nn.Linear)]
+        changed = {
+            n for n in linear if _changed(tower.body.get_submodule(n), before[f"{n}.weight"])
+        }
+        assert changed == set(tower.body.matrices())
+    last = f"layers.{len(TorchText.load(CHECKPOINT).body.layers) - 1}"
+    matrices = TorchText.load(CHECKPOINT).body.matrices()
+    assert {one for one in matrices if one.startswith(last)} == {
+        f"{last}.self_attn.k_proj",
+        f"{last}.self_attn.v_proj",
+    }
 
 
-def test_int8_layers_are_in_place_of_the_plain_ones() -> None:
-    """Of the last text layer only keys and values, for one position asks and all answer."""
-    text, image = encoders("int8")
-    for encoder in (text, image):
-        first = encoder.model.encoder.layers[0]
-        assert isinstance(first.mlp.fc2, Int8Linear)
-        assert isinstance(first.self_attn.out_proj, Int8Linear)
-    last = text.model.encoder.layers[-1].self_attn
-    assert isinstance(last.k_proj, Int8Linear)
-    assert not isinstance(last.q_proj, Int8Linear)
+def _changed(linear: nn.Module, before: torch.Tensor) -> bool:
+    weight: Any = linear.weight
+    return type(weight.data) is not torch.Tensor or not torch.equal(weight, before)
 
 
 def test_parameters_are_counted_before_they_are_packed() -> None:

@@ -35,7 +35,7 @@ def test_only_precisions_that_may_lose_quality_are_judged(
 def test_a_verdict_of_another_machine_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A volume that travels: int8 has seven bits on a CPU without VNNI, and the gate says so."""
+    """A volume that travels: what surrounds int8 depends on the CPU, and the gate says so."""
     chosen = settings(tmp_path)
     path = keep(chosen, figures(lost=0.0))
     assert verdict._place(chosen, CHECKPOINT, "cpu") == path

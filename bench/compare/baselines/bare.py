@@ -26,8 +26,8 @@ from bench.load.workload import Job, Workload
 from bench.rig.command import described, listed
 from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
-from litapi.model.compiled import keep_in
 from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.engines.compiled import keep_in
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer

@@ -1,14 +1,10 @@
-"""A tower's body, compiled by inductor for a few batch sizes and no other shape.
+"""A tower's body on a GPU, compiled by inductor for a few batch sizes and no other shape.
 
-A shape that was not compiled would stop the worker for half a minute, so batches are cut and padded
-to sizes that were warmed up before the tower is ready:
+A shape that was not compiled would stop the worker for half a minute, so batches are padded to
+sizes that were warmed up before the tower is ready: up by a third or a few rows, for launching
+costs as much, and cut where it would be more. Each size is one CUDA graph.
 
-- CPU: cut, never padded, for a padded row costs as much as a real one, and batches gain little.
-  Weights are frozen into the graph, where oneDNN keeps them packed.
-- GPU: padded up by a third or a few rows, for launching costs as much, and cut where it would be
-  more. Each size is one CUDA graph.
-
-Inductor keeps what it compiled on disk: a restart traces again, but compiles no C++. It runs in
+Inductor keeps what it compiled on disk: a restart traces again, but compiles nothing. It runs in
 this process alone, for compile processes of its own would outlive a worker that is killed.
 """
 
@@ -29,15 +25,10 @@ from litapi.checkpoint import CheckpointError
 
 log = logging.getLogger("siglit.compiled")
 
-SIZES = {
-    ("text", "cpu"): (1, 8),
-    ("image", "cpu"): (1,),  # a batch of images is no faster an image, and each size costs a start
-    ("text", "cuda"): (1, 8, 32, 128, 256),
-    ("image", "cuda"): (1, 4, 16, 64),
-}
-SPARE = {"text": 7, "image": 1}  # rows on a GPU that cost less than another launch
-UNFROZEN = ("int8-weights",)  # freezing would turn the weights back into floats
-CUDA_RUNS = 3  # compile, warm up, record the graph
+SIZES = {"text": (1, 8, 32, 128, 256), "image": (1, 4, 16, 64)}
+SPARE = {"text": 7, "image": 1}  # rows that cost less than another launch
+OPTIONS: dict[str, Any] = {"compile_threads": 1, "triton.cudagraphs": True}
+RUNS = 3  # compile, warm up, record the graph
 
 
 def keep_in(folder: Path) -> None:
@@ -49,20 +40,11 @@ def keep_in(folder: Path) -> None:
 class Compiled:
     """Calls like the body it is made of, for items of the one shape that `warm` was shown."""
 
-    def __init__(self, body: nn.Module, kind: str, device: torch.device, precision: str) -> None:
+    def __init__(self, body: nn.Module, kind: str) -> None:
         """Raises CheckpointError where there is no compiler."""
         _require_compiler()
-        cpu = device.type == "cpu"
         self.kind = kind
-        self.frozen = cpu and precision not in UNFROZEN
-        self._options: dict[str, Any] = {
-            "compile_threads": 1,
-            "freezing": self.frozen,
-            "triton.cudagraphs": not cpu,
-        }
-        self.sizes = SIZES[kind, device.type]
-        self.pads = not cpu
-        self._runs = 1 if cpu else CUDA_RUNS
+        self.sizes = SIZES[kind]
         self._run: Any = torch.compile(body, fullgraph=True, dynamic=False)
 
     def warm(self, *item: Tensor) -> None:
@@ -76,8 +58,8 @@ class Compiled:
                 len(self.sizes),
             )
             began = time.monotonic()
-            with inductor.patch(self._options):  # as options of torch.compile, freezing is too late
-                for _ in range(self._runs):
+            with inductor.patch(OPTIONS):
+                for _ in range(RUNS):
                     self._run(*(one.expand(size, *one.shape[1:]).contiguous() for one in item))
             log.info("compiled in %.1f s", time.monotonic() - began)
 
@@ -94,7 +76,7 @@ class Compiled:
     def piece(self, items: int) -> tuple[int, int]:
         """How many of `items` to take next, and the size they are computed in."""
         above = next((size for size in self.sizes if size >= items), None)
-        if self.pads and above and above - items <= max(items // 3, SPARE[self.kind]):
+        if above and above - items <= max(items // 3, SPARE[self.kind]):
             return items, above
         size = max(size for size in self.sizes if size <= items)
         return size, size

@@ -1,0 +1,373 @@
+"""The towers in torch: on GPUs, as the reference everywhere, and where another engine is made from.
+
+The weights and modules are transformers' own; only the way through them is this file's, where the
+stock way does work that the result does not need:
+
+- text: the last layer is computed for the last position alone, the only one that is pooled;
+- images: levels are moved to the device as uint8 and normalised there by table; the position
+  table is resized once for each grid and kept, not once for each image; a batch whose pictures
+  have equally many patches is neither padded nor masked, any other is padded to its longest.
+
+`stock` walks transformers' own forward instead, for the check at start-up and the parity tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from litapi.checkpoint import Checkpoint, CheckpointError
+from litapi.model.engines import Ids, Rows
+from litapi.model.engines.compiled import Compiled
+from litapi.model.engines.layers import ImageBody, TextBody
+from litapi.model.engines.positions import PositionTables
+from litapi.model.engines.torch_precision import arithmetic, find_device, float_type, quantize
+from litapi.model.pixels import PixelMaker, Pixels
+from litapi.model.precision import require_able
+from litapi.model.probes import Probes, probe_ids, probe_pixels
+
+TowerName = Literal["text", "image"]
+# One forward pass reads the whole checkpoint's files; the other tower's weights are no news.
+OTHER_TOWER = {
+    "text": [r"^vision_model\.", r"^logit_(scale|bias)$"],
+    "image": [r"^text_model\.", r"^logit_(scale|bias)$"],
+}
+
+
+class TorchText:
+    """The text tower."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: Any,
+        device: str = "cpu",
+        precision: str = "float32",
+        compile: bool = False,  # noqa: A002 - what torch calls it
+    ) -> None:
+        """Takes `model`, a transformers Siglip(2)TextModel, to `device` and into `precision`."""
+        self._place = find_device(device)
+        self.model = model.eval().to(self._place, float_type(precision))
+        self.device = device
+        self.compiled = compile
+        self.precision = precision
+        self.arithmetic = arithmetic(precision, self._place, compile)
+        self.parameters = sum(weight.numel() for weight in model.parameters())
+        self.dim = int(self.model.head.out_features)
+        self.body = TextBody(self.model)
+        quantize(self.body, self.body.matrices(), precision)
+        self._body: Callable[..., Tensor] = self._compile() if compile else self.body
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        device: str = "cpu",
+        precision: str = "float32",
+        threads: int = 0,
+        compile: bool = False,  # noqa: A002 - what torch calls it
+    ) -> Self:
+        """Load the text tower alone. `threads` above 0 sets torch's threads in this process.
+
+        Raises CheckpointError where weights are missing or the device, precision or compiler is
+        not there.
+        """
+        model = load_tower("text", checkpoint, device, precision, threads)
+        return cls(model, device, precision, compile)
+
+    def pooled(self, items: Ids) -> Rows:
+        """Token ids (n, 64) → rows (n, dim)."""
+        return self._rows(items, self._last_position)
+
+    def stock(self, items: Ids) -> Rows:
+        """As `pooled`, by transformers' own forward."""
+        return self._rows(items, lambda ids: self.model(input_ids=ids).pooler_output)
+
+    def probes(self) -> Probes:
+        """The probes by the stock way, in this tower's own precision."""
+        config = self.model.config
+        ids = probe_ids(config.vocab_size, config.max_position_embeddings)
+        return Probes(ids, unit(self.stock(ids)))
+
+    def _rows(self, ids: Ids, forward: Callable[[Tensor], Tensor]) -> Rows:
+        with torch.inference_mode():
+            return _on_the_host(forward(torch.from_numpy(ids).to(self._place)))
+
+    def _last_position(self, ids: Tensor) -> Tensor:
+        return self._body(self.model.embeddings(input_ids=ids))
+
+    def _compile(self) -> Compiled:
+        compiled = Compiled(self.body, "text")
+        length = self.model.config.max_position_embeddings
+        with torch.inference_mode():
+            ids = torch.zeros((1, length), dtype=torch.int64, device=self._place)
+            compiled.warm(self.model.embeddings(input_ids=ids))
+        return compiled
+
+
+class TorchImages:
+    """The image tower, of a fixed resolution or NaFlex."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: Any,
+        maker: PixelMaker,
+        device: str = "cpu",
+        precision: str = "float32",
+        compile: bool = False,  # noqa: A002 - what torch calls it
+        patches: int = 0,
+    ) -> None:
+        """Takes `model`, a transformers Siglip(2)VisionModel, to `device` and into `precision`.
+
+        `maker` makes its pixels. A compiled NaFlex tower pads every picture to `patches`, by
+        default as many as its position table has.
+        """
+        self._place = find_device(device)
+        kind = float_type(precision)
+        self.model = model.eval().to(self._place, kind)
+        self.device = device
+        self.compiled = compile
+        self.precision = precision
+        self.arithmetic = arithmetic(precision, self._place, compile)
+        self.parameters = sum(weight.numel() for weight in model.parameters())
+        self.dim = int(self.model.config.hidden_size)
+        self.naflex = hasattr(self.model.config, "num_patches")
+        # In the weights' precision: the stock forward rounds each value to it all the same.
+        self.maker = maker
+        self.table = torch.from_numpy(maker.table).to(self._place, kind)
+        self.positions: PositionTables[Tensor] = PositionTables(self._resized)
+        self.body = ImageBody(self.model)
+        quantize(self.body, self.body.matrices(), precision)
+        table_rows = int(self.model.embeddings.position_embedding.num_embeddings)
+        self._patches = (patches if self.naflex else 0) or table_rows
+        self._compiled = self._compile() if compile else None
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        device: str = "cpu",
+        precision: str = "float32",
+        threads: int = 0,
+        compile: bool = False,  # noqa: A002 - what torch calls it
+        patches: int = 0,
+    ) -> Self:
+        """Load the image tower alone. `threads` above 0 sets torch's threads in this process.
+
+        Raises CheckpointError where weights are missing or the device, precision or compiler is
+        not there.
+        """
+        model = load_tower("image", checkpoint, device, precision, threads)
+        patches = patches or checkpoint.max_num_patches
+        return cls(model, PixelMaker(checkpoint), device, precision, compile, patches)
+
+    def pooled(self, items: Sequence[Pixels]) -> Rows:
+        """n pictures → rows (n, dim)."""
+        return self._rows(items, self._naflex if self.naflex else self._fixed)
+
+    def stock(self, items: Sequence[Pixels]) -> Rows:
+        """As `pooled`, by transformers' own forward: NaFlex padded to the longest and masked."""
+        return self._rows(items, self._stock_naflex if self.naflex else self._stock_fixed)
+
+    def probes(self) -> Probes:
+        """The probes by the stock way, in this tower's own precision."""
+        pixels = probe_pixels(self.maker)
+        return Probes(pixels, unit(self.stock(pixels)))
+
+    def _rows(
+        self, pixels: Sequence[Pixels], forward: Callable[[Sequence[Pixels]], Tensor]
+    ) -> Rows:
+        with torch.inference_mode():
+            return _on_the_host(forward(pixels))
+
+    def _fixed(self, pixels: Sequence[Pixels]) -> Tensor:
+        body = self._compiled or self.body
+        pooled: Tensor = body(self.model.embeddings(self._squares(pixels)))
+        return pooled
+
+    def _naflex(self, pixels: Sequence[Pixels]) -> Tensor:
+        """A picture too long for the compiled tower goes through the plain one, alone or not."""
+        if self._compiled is None:
+            return self._unlike(pixels)
+        fits = torch.tensor([picture.cost <= self._patches for picture in pixels])
+        pooled = torch.empty((len(pixels), self.dim), dtype=self.table.dtype, device=self._place)
+        for chosen, way in ((fits, self._alike), (~fits, self._unlike)):
+            if chosen.any():
+                some = [picture for picture, yes in zip(pixels, chosen, strict=True) if yes]
+                pooled[chosen.to(self._place)] = way(some)
+        return pooled
+
+    def _unlike(self, pixels: Sequence[Pixels]) -> Tensor:
+        longest = max(picture.cost for picture in pixels)
+        pooled: Tensor = self.body(self._embedded(pixels, longest), self._mask(pixels))
+        return pooled
+
+    def _alike(self, pixels: Sequence[Pixels]) -> Tensor:
+        hidden = self._embedded(pixels, self._patches)
+        compiled = self._compiled or self.body
+        pooled: Tensor = compiled(hidden, self._real_patches(pixels, self._patches))
+        return pooled
+
+    def _embedded(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
+        """Patches with their positions: (n, longest, width)."""
+        hidden: Tensor = self.model.embeddings.patch_embedding(self._sequences(pixels, longest))
+        return hidden + self._position_rows([picture.grid for picture in pixels], longest)
+
+    def _compile(self) -> Compiled:
+        compiled = Compiled(self.body, "image")
+        with torch.inference_mode():
+            hidden = torch.zeros((1, self._patches, self.dim), dtype=self.table.dtype)
+            mask = torch.ones((1, self._patches), dtype=torch.int64)
+            item = (hidden, mask) if self.naflex else (hidden,)
+            compiled.warm(*(one.to(self._place) for one in item))
+        return compiled
+
+    def _stock_fixed(self, pixels: Sequence[Pixels]) -> Tensor:
+        pooled: Tensor = self.model(pixel_values=self._squares(pixels)).pooler_output
+        return pooled
+
+    def _stock_naflex(self, pixels: Sequence[Pixels]) -> Tensor:
+        longest = max(picture.cost for picture in pixels)
+        pooled: Tensor = self.model(
+            pixel_values=self._sequences(pixels, longest),
+            pixel_attention_mask=self._real_patches(pixels, longest),
+            spatial_shapes=torch.tensor([picture.grid for picture in pixels]),  # on the CPU
+        ).pooler_output
+        return pooled
+
+    def _squares(self, pixels: Sequence[Pixels]) -> Tensor:
+        """Values of shape (n, 3, height, width)."""
+        levels = self._levels((len(pixels), *pixels[0].patches.shape))
+        np.stack([picture.patches for picture in pixels], out=levels.numpy())
+        return self._values(levels).permute(0, 3, 1, 2).contiguous()
+
+    def _sequences(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
+        """Values of shape (n, longest, patch · patch · 3)."""
+        levels = self._levels((len(pixels), longest, pixels[0].patches.shape[1]))
+        for row, picture in zip(levels.numpy(), pixels, strict=True):
+            row[: picture.cost] = picture.patches
+        return self._values(levels)
+
+    def _levels(self, shape: tuple[int, ...]) -> Tensor:
+        """Zeros of uint8 to be filled; pinned for a GPU, so that the CPU need not wait."""
+        return torch.zeros(shape, dtype=torch.uint8, pin_memory=self._place.type == "cuda")
+
+    def _values(self, levels: Tensor) -> Tensor:
+        """uint8 levels to model values, looked up on the device."""
+        moved = levels.to(self._place, non_blocking=True)
+        return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
+
+    def _position_rows(self, grids: Sequence[tuple[int, int]], longest: int) -> Tensor:
+        """Position tables of shape (n, longest, width), zeros at padding."""
+        tables = [self.positions[grid] for grid in grids]
+        return torch.stack([F.pad(one, (0, 0, 0, longest - len(one))) for one in tables])
+
+    def _mask(self, pixels: Sequence[Pixels]) -> Tensor | None:
+        """None where all pictures have equally many patches, so that nothing is padding."""
+        costs = {picture.cost for picture in pixels}
+        return None if len(costs) == 1 else self._real_patches(pixels, max(costs))
+
+    def _real_patches(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
+        """(n, longest) int64: 1 at a patch, 0 at padding."""
+        costs = torch.tensor([picture.cost for picture in pixels])
+        return (torch.arange(longest) < costs[:, None]).long().to(self._place)
+
+    def _resized(self, grid: tuple[int, int]) -> Tensor:
+        """Resized in float32 on the CPU, where the reference resizes it for a CPU model too."""
+        weight = self.model.embeddings.position_embedding.weight
+        side = int(self.model.embeddings.position_embedding_size)
+        square = weight.detach().float().cpu().view(1, side, side, -1).permute(0, 3, 1, 2)
+        resized = F.interpolate(square, size=grid, mode="bilinear", antialias=True)
+        return resized.flatten(2)[0].T.contiguous().to(self._place, weight.dtype)
+
+
+def unit(rows: Rows) -> Rows:
+    """Of unit length, in float32."""
+    found: Rows = F.normalize(torch.from_numpy(rows), dim=-1).numpy()
+    return found
+
+
+def _on_the_host(pooled: Tensor) -> Rows:
+    rows: Rows = pooled.float().cpu().numpy()
+    return rows
+
+
+def load_tower(
+    tower: TowerName,
+    checkpoint: Checkpoint,
+    device: str,
+    precision: str,
+    threads: int,
+) -> nn.Module:
+    """transformers' module of one tower. Raises CheckpointError as the towers' `load`."""
+    require_able(precision, device, "torch")
+    if threads > 0:
+        torch.set_num_threads(threads)
+    place = find_device(device)
+    if place.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions keep 10 bits
+    model, info = _read(tower, checkpoint, float_type(precision))
+    wrong = [*info["missing_keys"], *info["mismatched_keys"]]
+    if wrong:
+        raise CheckpointError(
+            f"The {tower} tower of {checkpoint.name} lacks {len(wrong)} weights: {wrong[0]} …"
+        )
+    return model
+
+
+def _read(
+    tower: TowerName, checkpoint: Checkpoint, dtype: torch.dtype
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The tower's module, and what transformers says of the weights it found."""
+    stock = _module_class(tower, checkpoint.model_type)
+    expected = {"_keys_to_ignore_on_load_unexpected": OTHER_TOWER[tower]}
+    kind: Any = type(stock.__name__, (stock,), expected)
+    with _quiet():
+        try:
+            return kind.from_pretrained(  # type: ignore[no-any-return]
+                checkpoint.folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise CheckpointError(
+                f"The {tower} tower of {checkpoint.name} cannot be loaded."
+            ) from error
+
+
+def _module_class(tower: TowerName, model_type: str) -> Any:
+    if model_type == "siglip":
+        from transformers.models.siglip import modeling_siglip as siglip
+
+        return siglip.SiglipTextModel if tower == "text" else siglip.SiglipVisionModel
+    from transformers.models.siglip2 import modeling_siglip2 as siglip2
+
+    return siglip2.Siglip2TextModel if tower == "text" else siglip2.Siglip2VisionModel
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A server's log is no place for a bar or a report on sharding; `_load` judges the weights."""
+    from transformers.utils import logging as library
+
+    verbosity, bar = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if bar:
+            library.enable_progress_bar()

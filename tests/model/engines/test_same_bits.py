@@ -1,0 +1,75 @@
+"""An item's vector in OpenVINO is equal to the bit alone, in any batch, order and worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from litapi.checkpoint import DEMO, Checkpoint
+from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
+from litapi.model.pixels import PixelMaker
+from tests.support.checkpoint import CheckpointMaker
+from tests.support.inputs import Vectors, own_ids, pictures
+
+PRECISIONS = sorted({"float32", choose_precision("auto", "cpu"), "int8"})
+COUNT = 9
+TEXTS = [f"{number} {'very ' * (7 * number % 40)}red circles" for number in range(COUNT)]
+COMPANIES = [
+    *([number] for number in range(COUNT)),
+    *([0, number] for number in range(1, COUNT)),
+    [2, 4, 6],
+    list(range(8)),
+    list(reversed(range(8))),
+    [*range(COUNT), *range(COUNT)],
+]
+
+
+@pytest.fixture(scope="module", params=["demo", "fixed"])
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    """The demo, which is NaFlex, and one of a fixed resolution."""
+    if request.param == "demo":
+        return Checkpoint.open(DEMO)
+    folder = tmp_path_factory.mktemp("bits") / "fixed"
+    return Checkpoint.open(CheckpointMaker.named("tiny-fixed").write(folder))
+
+
+def items(checkpoint: Checkpoint, kind: str) -> Sequence[Any]:
+    """Texts of unlike lengths, or pictures of unlike grids, one of them allowed more patches."""
+    if kind == "text":
+        return own_ids(checkpoint, TEXTS)  # type: ignore[return-value]
+    maker = PixelMaker(checkpoint)
+    drawn = pictures(COUNT)
+    return [maker.make(one, 100 if number == 3 else 0) for number, one in enumerate(drawn)]
+
+
+def load(checkpoint: Checkpoint, kind: str, precision: str, threads: int) -> Any:
+    tower: Any = TextEncoder if kind == "text" else ImageEncoder
+    return tower.load(checkpoint, precision=precision, threads=threads, engine="openvino")
+
+
+def companies(encoder: Any, some: Sequence[Any]) -> Iterator[tuple[list[int], Vectors]]:
+    for chosen in COMPANIES:
+        if isinstance(some, np.ndarray):
+            yield chosen, encoder.embed(some[chosen])
+        else:
+            yield chosen, encoder.embed([some[number] for number in chosen])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_vector_has_the_same_bits_in_any_company(
+    checkpoint: Checkpoint, kind: str, precision: str
+) -> None:
+    """Neighbours, order, threads and another worker are no part of a key, nor of a vector."""
+    some = items(checkpoint, kind)
+    first = load(checkpoint, kind, precision, 1)
+    alone = np.concatenate([first.embed(some[number : number + 1]) for number in range(COUNT)])
+    assert len(np.unique(alone, axis=0)) == COUNT
+    for encoder in (first, load(checkpoint, kind, precision, 2)):
+        for chosen, rows in companies(encoder, some):
+            assert np.array_equal(rows, alone[chosen]), chosen
