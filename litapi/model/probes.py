@@ -49,7 +49,8 @@ class Probes:
             Pixels(arrays[f"patches_{n}"], (int(down), int(across)), int(length))
             for n, (down, across, length) in enumerate(arrays["grids"])
         ]
-        values = [arrays[f"values_{n}"] for n in range(len(PICTURE_SIZES))]
+        names = [f"values_{n}" for n in range(len(PICTURE_SIZES))]
+        values = [arrays[name] for name in names if name in arrays]
         return cls(pixels, arrays["vectors"], values)
 
 

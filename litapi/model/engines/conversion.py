@@ -7,6 +7,7 @@ position. NaFlex takes any grid: the rows of the resized position table and the 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from litapi.model.engines.runtime import openvino
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.probes import probe_pictures
 from litapi.model.reference_processor import load_reference_processor, values_of
+
+log = logging.getLogger("siglit.conversion")
 
 ANY = -1
 
@@ -107,9 +110,18 @@ def convert(checkpoint: Checkpoint, kind: str) -> Converted:
     if kind == "text":
         return converted_text(TorchText.load(checkpoint))
     made = converted_images(TorchImages.load(checkpoint))
-    processor = load_reference_processor(checkpoint)
-    values = [values_of(processor, picture) for picture in probe_pictures()]
-    return replace(made, probes=replace(made.probes, values=values))
+    return replace(made, probes=replace(made.probes, values=_values(checkpoint)))
+
+
+def _values(checkpoint: Checkpoint) -> list[npt.NDArray[np.float32]]:
+    """What the image processor makes of the probe pictures; nothing where it cannot be used, which
+    the check at start-up finds and explains."""
+    try:
+        processor = load_reference_processor(checkpoint)
+        return [values_of(processor, picture) for picture in probe_pictures()]
+    except Exception:
+        log.debug("the image processor cannot be used", exc_info=True)
+        return []
 
 
 def _square_of(embeddings: Any) -> npt.NDArray[np.float32]:
