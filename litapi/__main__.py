@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import shutil
@@ -14,7 +15,6 @@ from typing import Any
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
-from litapi.messages import KINDS
 from litapi.settings import Settings, SettingsError, add_flags
 
 log = logging.getLogger("siglit")
@@ -28,6 +28,8 @@ CHECK_FLAGS = (
     *("compile", "compile_cache", "pairs", "devices", "threads"),
 )
 
+PROOFS = ("golden", "cats", "retrieval", "url", "key", "verbose")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 when the caller asked for something impossible."""
@@ -35,10 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = options.pop("command")
     if command in ("warm", "embed"):
         return _from_files(command, options)
+    asked = {name: options.pop(name) for name in PROOFS if name in options}
     try:
         settings = Settings.read(options, os.environ)
         configure(settings)
-        return {"serve": _serve, "check": _check, "prepare": _prepare}[command](settings)
+        run = {"serve": _serve, "check": functools.partial(_check, asked), "prepare": _prepare}
+        return run[command](settings)
     except (SettingsError, CheckpointError) as error:
         print(f"siglit: {error}", file=sys.stderr)
     except (
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(commands.add_parser("serve", help="serve a checkpoint", allow_abbrev=False))
     check = commands.add_parser("check", help="say whether a checkpoint is served right")
     add_flags(check, CHECK_FLAGS)
+    _add_proofs(check)
     ready = commands.add_parser("prepare", help="make the towers of a CPU ready on disk, no more")
     add_flags(ready, PREPARE_FLAGS)
     warm = commands.add_parser("warm", help="fill the cache of a running server")
@@ -64,6 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--out", type=Path, help=".jsonl, .npy or .parquet; else JSON lines here")
     add_flags(embed, (*CHECK_FLAGS, "redis_url", "max_num_patches"))
     return parser
+
+
+def _add_proofs(check: argparse.ArgumentParser) -> None:
+    check.add_argument("--golden", action="store_true", help="compare with published logits")
+    check.add_argument("--cats", type=Path, metavar="FILE", help="COCO's picture 000000039769")
+    check.add_argument("--retrieval", type=Path, metavar="FOLDER", help="recall on captions")
+    check.add_argument("--url", help="judge a running server of any make, not this process")
+    check.add_argument("--key", help="API key, where that server asks for one")
+    check.add_argument("--verbose", action="store_true", help="all logits, found and published")
 
 
 def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
@@ -183,46 +197,17 @@ def _prepare(settings: Settings) -> int:
     return 1 if left else 0
 
 
-def _check(settings: Settings) -> int:
-    from litapi.devices import require_devices
-    from litapi.model.check import check
+def _check(asked: dict[str, Any], settings: Settings) -> int:
+    from litapi.checks import Checks
     from litapi.preflight import require_folders
     from litapi.supervisor import StartError
 
     try:
         require_folders(settings)
-        if settings.devices != "auto":
-            require_devices(settings.devices.split(","))
+        return 0 if Checks(settings, **asked).run() else 1
     except StartError as error:
         print(f"siglit: {error}", file=sys.stderr)
         return 2
-    checkpoint = Checkpoint.named(settings.model, settings.revision)
-    findings = check(checkpoint, settings.engine, settings.compile_folder)
-    for finding in findings:
-        print(f"{'pass' if finding.passed else 'FAIL'}  {finding.name:<24} {finding.sentence}")
-    right = all(finding.passed for finding in findings)
-    return 0 if right and _check_quality(settings, checkpoint) else 1
-
-
-def _check_quality(settings: Settings, checkpoint: Checkpoint) -> bool:
-    """Print what the precision that was asked for is worth beside float32."""
-    if settings.compile == "off" and all(
-        settings.precision_of(kind) in ("auto", "float32") for kind in KINDS
-    ):
-        return True
-    from litapi.quality.gate import Gate
-    from litapi.server import device_plan
-
-    device = device_plan(settings)["text"][0]
-    gate = Gate(settings, checkpoint, device)
-    shown = ", ".join(f"{kind} {precision}" for kind, precision in gate.arithmetic().items())
-    compiled = " compiled" if settings.compile == "on" else ""
-    fidelity = gate.judge()
-    print(f"\n{shown}{compiled} on {device}, beside float32 on {fidelity.pairs} pairs")
-    for line in fidelity.lines():
-        print(f"      {line}")
-    print(f"{'pass' if fidelity.passed else 'FAIL'}  {'quality':<24} {fidelity.sentence}")
-    return fidelity.passed
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
 from litapi.__main__ import main
 from litapi.checkpoint import fetch
+from litapi.demo.heldout import pictures, yardstick
 from litapi.devices import automatic_devices
 from litapi.preflight import Port
 from litapi.supervisor import StartError
@@ -338,6 +339,41 @@ def test_check_fails_for_a_checkpoint_that_would_be_served_wrong(tmp_path: Path)
     run = _run("check", "--model", str(folder))
     assert run.returncode == 1
     assert "FAIL" in run.stdout
+
+
+def test_check_holds_the_demo_against_its_published_logits() -> None:
+    """The served towers in this process give all 21 numbers; the table shows each beside its own."""
+    run = _run("check", "--golden", "--verbose")
+    assert run.returncode == 0, run.stderr
+    assert "21 at 0.001" in run.stdout
+    assert "dots 500 × 700" in run.stdout
+
+
+def test_check_judges_a_running_server(server: ServerProcess, tmp_path: Path) -> None:
+    """Logits and recall over HTTP; a folder without captions is refused by its option."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    scenes = yardstick(8)
+    for number, (scene, picture) in enumerate(zip(scenes, pictures(scenes, "t"), strict=True)):
+        picture.save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(scene.caption())
+    run = _run("check", "--golden", "--url", server.url, "--retrieval", str(folder))
+    assert run.returncode == 0, run.stderr
+    assert "pass  golden" in run.stdout
+    assert "8 captions of 8 pictures" in run.stdout
+    assert "recall@1" in run.stdout
+    run = _run("check", "--url", server.url, "--retrieval", str(tmp_path))
+    assert run.returncode == 2
+    assert run.stderr.startswith("siglit: --retrieval: ")
+
+
+def test_check_says_where_nobody_has_published_numbers(tmp_path: Path) -> None:
+    """No numbers are no failure, and the sentence names the checkpoint."""
+    folder = tmp_path / "mine"
+    shutil.copytree(fetch("", None), folder)
+    run = _run("check", "--golden", "--model", str(folder))
+    assert run.returncode == 0
+    assert "There are no published numbers of mine." in run.stdout
 
 
 def test_warm_fills_the_cache_and_a_second_run_finds_everything_known(
