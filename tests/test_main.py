@@ -342,7 +342,7 @@ def test_check_fails_for_a_checkpoint_that_would_be_served_wrong(tmp_path: Path)
 
 
 def test_check_holds_the_demo_against_its_published_logits() -> None:
-    """The served towers in this process give all 21 numbers; the table shows each beside its own."""
+    """The served towers in this process give all 21 numbers; a table shows each beside its own."""
     run = _run("check", "--golden", "--verbose")
     assert run.returncode == 0, run.stderr
     assert "21 at 0.001" in run.stdout
@@ -354,8 +354,8 @@ def test_check_judges_a_running_server(server: ServerProcess, tmp_path: Path) ->
     folder = tmp_path / "pairs"
     folder.mkdir()
     scenes = yardstick(8)
-    for number, (scene, picture) in enumerate(zip(scenes, pictures(scenes, "t"), strict=True)):
-        picture.save(folder / f"{number}.png")
+    for number, (scene, drawn) in enumerate(zip(scenes, pictures(scenes, "t"), strict=True)):
+        drawn.save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(scene.caption())
     run = _run("check", "--golden", "--url", server.url, "--retrieval", str(folder))
     assert run.returncode == 0, run.stderr
