@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
+from litapi.messages import KINDS
 from litapi.settings import Settings, SettingsError, add_flags
 
 log = logging.getLogger("siglit")
@@ -41,13 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.read(options, os.environ)
         configure(settings)
-        run = {"serve": _serve, "check": functools.partial(_check, asked), "prepare": _prepare}
-        return run[command](settings)
+        if command == "check":
+            return _check(settings, asked)
+        return _serve(settings) if command == "serve" else _prepare(settings)
     except (SettingsError, CheckpointError) as error:
         print(f"siglit: {error}", file=sys.stderr)
-    except (
-        OSError
-    ) as error:  # of the machine's, not foreseen: where it came from is for the curious
+    except OSError as error:  # of the machine's, not foreseen: the log knows where it came from
         log.debug("%s failed", command, exc_info=True)
         print(f"siglit: {command} failed: {error}", file=sys.stderr)
     return 2
@@ -197,7 +196,7 @@ def _prepare(settings: Settings) -> int:
     return 1 if left else 0
 
 
-def _check(asked: dict[str, Any], settings: Settings) -> int:
+def _check(settings: Settings, asked: dict[str, Any]) -> int:
     from litapi.checks import Checks
     from litapi.preflight import require_folders
     from litapi.supervisor import StartError
