@@ -201,6 +201,7 @@ class Metrics:
         self._waits: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._shares: defaultdict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
         self._clients: set[str] = set()
+        self._refused("", False, "overloaded").inc(0)
         self.evicted(0)  # a metric without labels is exposed from the start
         self.breaker("closed")
         self.queue(0)
@@ -236,9 +237,12 @@ class Metrics:
 
     def turned_away(self, client: str, bulk: bool, code: str) -> None:
         """A request of a client was refused, or not done in time."""
+        self._refused(client, bulk, code).inc()
+
+    def _refused(self, client: str, bulk: bool, code: str) -> Counter:
         text, labels = "Requests refused, by client", ("client", "class", "code")
         counter = _counter("siglit_client_refused", text, *labels)
-        counter.labels(self._named(client), CLASSES[bulk], code).inc()
+        return counter.labels(self._named(client), CLASSES[bulk], code)
 
     def waiting(self, kind: str, bulk: bool, items: int, age: float) -> None:
         """What is held in this process until its turn comes; `age` of the oldest in seconds."""

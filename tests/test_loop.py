@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import queue
@@ -17,12 +18,24 @@ import pytest
 
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.errors import ItemError
-from litapi.loop import AHEAD, AHEAD_BYTES, YIELDING, Pipeline, Ready, Shelf, Ticket
+from litapi.loop import (
+    AHEAD,
+    AHEAD_BYTES,
+    SHORT,
+    STARVING,
+    YIELDING,
+    Decoders,
+    Pipeline,
+    Ready,
+    Shelf,
+    Ticket,
+)
 from litapi.messages import NO_ID, Job, JobId, Reply
 from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
 from litapi.transport.port import Answered
+from litapi.transport.urgency import Urgency
 from tests.conftest import picture
 from tests.support.patience import awaited
 
@@ -245,8 +258,8 @@ def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) ->
 # -- the shelf ------------------------------------------------------------------------------------
 
 
-def _ready(cost: int) -> Ready:
-    ticket = Ticket(NO_ID, math.inf, 0.0, False, [], 0)
+def _ready(cost: int, bulk: bool = False) -> Ready:
+    ticket = Ticket(NO_ID, math.inf, 0.0, bulk, [], 0)
     return Ready(ticket, 0, Decoded(None, cost, cost, False))
 
 
@@ -258,6 +271,84 @@ def test_a_batch_is_first_come_first_served_within_the_budget() -> None:
     taken = [shelf.take() for _ in range(4)]
     assert [len(batch) for batch in taken] == [3, 3, 3, 1]
     assert [item for batch in taken for item in batch] == items
+
+
+def _classes(batch: list[Ready]) -> str:
+    return "".join("bulk" if one.ticket.bulk else "i" for one in batch)
+
+
+def test_interactive_work_overtakes_bulk_and_shares_no_batch_with_it() -> None:
+    """It waits for no more than the batch that is in the model."""
+    shelf = Shelf(budget=30)
+    shelf.add([_ready(10, bulk=True) for _ in range(6)], 0, bulk=True)
+    assert len(shelf.take()) == 3
+    shelf.add([_ready(10), _ready(10)], 0)
+    assert [_classes(shelf.take()) for _ in range(2)] == ["ii", "bulkbulkbulk"]
+
+
+def test_bulk_batches_are_short_while_there_is_interactive_work() -> None:
+    """As long as takes `SHORT` seconds, at the pace of the last batches; whole ones otherwise."""
+    shelf = Shelf(budget=100)
+    shelf.add([_ready(10, bulk=True) for _ in range(30)], 0, bulk=True)
+    batch = shelf.take()
+    assert len(batch) == 10
+    shelf.release(batch, 100 * SHORT / 40)  # 40 tokens in that time
+    assert len(shelf.take()) == 10
+    shelf.add([_ready(10)], 0)
+    shelf.take()
+    assert len(shelf.take()) == 4
+
+
+def test_bulk_that_has_waited_for_long_goes_first_once() -> None:
+    """Full interactive load leaves it a batch now and then."""
+    shelf = Shelf(budget=20)
+    shelf.add([_ready(10) for _ in range(8)], 0)
+    shelf.add([_ready(10, bulk=True) for _ in range(8)], 0, bulk=True)
+    assert _classes(shelf.take()) == "ii"
+    shelf._bulk -= 2 * STARVING
+    assert [_classes(shelf.take()) for _ in range(2)] == ["bulkbulk", "ii"]
+
+
+def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> None:
+    """And begins once that is done; interactive work does not wait."""
+    urgency = Urgency(["cpu", "cpu"])
+    shelf, neighbour = Shelf(20, urgency.of(0)), urgency.of(1)
+    neighbour.say(True)
+    shelf.add([_ready(10, bulk=True)], 0, bulk=True)
+    taken: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=lambda: taken.put(_classes(shelf.take())), daemon=True).start()
+    with pytest.raises(queue.Empty):
+        taken.get(timeout=0.1)
+    neighbour.say(False)
+    assert taken.get(timeout=60) == "bulk"
+    neighbour.say(True)
+    batch = [_ready(10)]
+    shelf.add(batch, 0)
+    assert neighbour.elsewhere()
+    assert shelf.take() == batch
+    shelf.release(batch)
+    assert not neighbour.elsewhere()
+
+
+def _waits(gate: threading.Event) -> None:
+    assert gate.wait(60)
+
+
+def test_bulk_that_fills_a_worker_keeps_no_interactive_work_out() -> None:
+    """Each class has room of its own, and is decoded in its order."""
+    shelf = Shelf(budget=10)
+    for _ in range(AHEAD):
+        shelf.reserve(10, bulk=True)
+    shelf.reserve(10)
+    decoders, order = Decoders(1), list[str]()
+    gate, done = threading.Event(), threading.Event()
+    decoders.submit(False, functools.partial(_waits, gate))
+    decoders.submit(True, done.set)
+    decoders.submit(True, lambda: order.append("bulk"))
+    decoders.submit(False, lambda: order.append("i"))
+    gate.set()
+    decoders.close()
+    assert (order, done.is_set()) == (["i", "bulk"], True)
 
 
 @pytest.mark.parametrize(

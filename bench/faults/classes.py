@@ -36,18 +36,25 @@ SHARE = 0.3  # of what the server can do, asked by interactive clients
 TEXTS, PICTURES = 64, 16  # of one question of a flood
 KEYS = "even:e:bulk,rival:r:bulk,one:o:bulk,three:t:bulk"
 LIMITS = "three weight=3"
+LEAD = 5.0  # seconds in which the processes of floods start
+FILLING = 1.0  # seconds in which they fill the server
 SERVER = ("--http-workers", "1")
 WIDE = ("--max-queue", "16384")
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Clients of one process, each with one question at a time, for so many seconds."""
+    """Clients of one process, each with one question at a time.
+
+    They begin a little before `begin`, on the clock that processes share, so that the server is
+    full by then; what is counted are the items answered in the `seconds` from then on.
+    """
 
     url: str
     clients: int
     seconds: float
     headers: dict[str, str] = field(default_factory=dict)
+    begin: float = 0.0
     seed: int = 0
     texts: int = TEXTS  # of a question
     pictures: bool = True
@@ -65,11 +72,16 @@ class Flood:
         questions = [replace(one, headers={**one.headers, **self.headers}) for one in asked]
         key = Unjudged()
         async with Traffic(self.url, questions, key, fresh=1.0) as traffic:
-            began = time.monotonic()
+            await _until(self.begin - FILLING)
             async with asyncio.TaskGroup() as group:
                 for number in range(self.clients):
-                    group.create_task(self._client(traffic, number, began + self.seconds))
-        return traffic.turn()
+                    group.create_task(self._client(traffic, number, self.begin + self.seconds))
+                await _until(self.begin)
+                before = traffic.tally.compared
+                await _until(self.begin + self.seconds)
+                done = traffic.tally.compared - before
+        traffic.tally.compared = done
+        return traffic.tally
 
     async def _client(self, traffic: Traffic, number: int, end: float) -> None:
         while time.monotonic() < end:
@@ -77,6 +89,10 @@ class Flood:
             number += self.clients
             if not await traffic.ask(asked):
                 await asyncio.sleep(0.2)
+
+
+async def _until(when: float) -> None:
+    await asyncio.sleep(when - time.monotonic())
 
 
 class Unjudged(AnswerKey):
@@ -137,20 +153,25 @@ async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
         for _ in range(plan.rounds):
             quiet = await traffic.paced(rate, seconds)
             (only,) = await floods(flood)
-            under_way = asyncio.ensure_future(floods(replace(flood, seconds=seconds + 2)))
-            await asyncio.sleep(1.0)  # until it has begun
+            begin = time.monotonic() + LEAD
+            under_way = asyncio.ensure_future(floods(flood, begin=begin))
+            await _until(begin)
             mixed = await traffic.paced(rate, seconds)
             (beside,) = await under_way
-            beside.compared = round(beside.compared * seconds / (seconds + 2))
             found.append(Round(quiet, mixed, beside, only))
     return found
 
 
-async def floods(*several: Flood) -> list[Tally]:
-    """Each in a process of its own."""
+async def floods(*several: Flood, begin: float = 0.0) -> list[Tally]:
+    """Each in a process of its own, all at the same moment."""
+    begin = begin or time.monotonic() + LEAD
     loop, context = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(several), mp_context=context) as pool:
-        return list(await asyncio.gather(*(loop.run_in_executor(pool, f.run) for f in several)))
+        return list(
+            await asyncio.gather(
+                *(loop.run_in_executor(pool, replace(f, begin=begin).run) for f in several)
+            )
+        )
 
 
 async def classes(stage: Stage, finding: Finding) -> None:
