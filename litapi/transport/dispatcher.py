@@ -107,8 +107,9 @@ class Dispatcher:
         return sum(len(p.job.items) for p in self._pending.values() if p.kind == kind)
 
     def oldest(self, kind: Kind) -> float:
-        """Seconds for which the oldest job of this process has been under way."""
-        sent = [p.job.sent for p in self._pending.values() if p.kind == kind and p.job.items]
+        """Seconds for which the oldest interactive job of this process has been under way."""
+        mine = (p.job for p in self._pending.values() if p.kind == kind and p.job.items)
+        sent = [job.sent for job in mine if not job.bulk]
         return max(0.0, time.monotonic() - min(sent)) if sent else 0.0
 
     def whole_since(self, kind: Kind) -> float:

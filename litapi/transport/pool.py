@@ -164,8 +164,8 @@ class Pool:
             both = [self._lanes[kind, bulk] for bulk in (False, True)]
             self._metrics.load(
                 kind,
-                depth=self._dispatcher.depth(kind),
-                age=self._dispatcher.oldest(kind),
+                depth=self._dispatcher.depth(kind) + sum(lane.turns.jobs for lane in both),
+                age=max(self._dispatcher.oldest(kind), both[0].turns.age),
                 items=sum(lane.admission.items for lane in both),
                 refused=sum(lane.admission.refused for lane in both),
             )

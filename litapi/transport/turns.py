@@ -43,6 +43,11 @@ class Turns:
         self._numbers = itertools.count()
 
     @property
+    def jobs(self) -> int:
+        """Jobs that wait for their turn."""
+        return sum(not one.turn.done() for one in self._waiting)
+
+    @property
     def items(self) -> int:
         """Items that wait for their turn."""
         return sum(one.items for one in self._waiting if not one.turn.done())
