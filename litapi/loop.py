@@ -52,6 +52,7 @@ YIELDING = 3  # niceness of decode threads: a third of the core that they share 
 AHEAD = 3  # how many batches' worth of cost a worker may hold
 AHEAD_BYTES = 32 << 20  # of what is not decoded yet, after which no more is fetched
 SHORT = 0.03  # seconds of a bulk batch while there is interactive work; an item at least
+LONG = 0.1  # and of one while there is none, which may come at any time
 RECENT = 1.0  # seconds after which the last interactive work counts as long ago
 STARVING = 5.0  # seconds without a bulk batch, after which waiting bulk goes first
 LOOK = 2e-3  # seconds between two looks whether a neighbour still has interactive work
@@ -104,7 +105,8 @@ class Shelf:
             self.encoded[bulk] += size
 
     def _has_room(self, bulk: bool) -> bool:
-        return self.held[bulk] < AHEAD * self._budget and self.encoded[bulk] < AHEAD_BYTES
+        batch = self._bulk_budget() if bulk else self._budget
+        return self.held[bulk] < AHEAD * batch and self.encoded[bulk] < AHEAD_BYTES
 
     def add(self, items: list[Ready], estimate: int, size: int = 0, bulk: bool = False) -> None:
         """Put decoded items down; their true cost replaces what was reserved for them."""
@@ -134,8 +136,7 @@ class Shelf:
             now = time.monotonic()
             if bulk:
                 self._bulk = now
-                recent = now - self._interactive < RECENT
-                return self._batch(self.items[1], self._short() if recent else self._budget)
+                return self._batch(self.items[1], self._bulk_budget())
             self._interactive = now
             self._say(True)
             return self._batch(self.items[0], self._budget)
@@ -169,8 +170,12 @@ class Shelf:
             return False
         return None if self._urgent is not None and self._urgent.elsewhere() else True
 
-    def _short(self) -> int:
-        return min(self._budget, int(SHORT / self._pace)) if self._pace else self._budget
+    def _bulk_budget(self) -> int:
+        """Of a bulk batch: what takes a short time, so that interactive work may come between."""
+        if not self._pace:
+            return self._budget
+        recent = time.monotonic() - self._interactive < RECENT
+        return max(1, min(self._budget, int((SHORT if recent else LONG) / self._pace)))
 
     def _batch(self, items: deque[Ready], budget: int) -> list[Ready]:
         batch = [items.popleft()]

@@ -21,6 +21,7 @@ from litapi.errors import ItemError
 from litapi.loop import (
     AHEAD,
     AHEAD_BYTES,
+    LONG,
     SHORT,
     STARVING,
     YIELDING,
@@ -287,16 +288,16 @@ def test_interactive_work_overtakes_bulk_and_shares_no_batch_with_it() -> None:
 
 
 def test_bulk_batches_are_short_while_there_is_interactive_work() -> None:
-    """As long as takes `SHORT` seconds, at the pace of the last batches; whole ones otherwise."""
+    """As takes `SHORT` seconds at the pace of the last batches, and `LONG` where there is none."""
     shelf = Shelf(budget=100)
     shelf.add([_ready(10, bulk=True) for _ in range(30)], 0, bulk=True)
     batch = shelf.take()
     assert len(batch) == 10
-    shelf.release(batch, 100 * SHORT / 40)  # 40 tokens in that time
-    assert len(shelf.take()) == 10
+    shelf.release(batch, 100 * LONG / 80)  # 80 tokens in that time
+    assert len(shelf.take()) == 8
     shelf.add([_ready(10)], 0)
     shelf.take()
-    assert len(shelf.take()) == 4
+    assert len(shelf.take()) == int(8 * SHORT / LONG)
 
 
 def test_bulk_that_has_waited_for_long_goes_first_once() -> None:

@@ -38,6 +38,7 @@ KEYS = "even:e:bulk,rival:r:bulk,one:o:bulk,three:t:bulk"
 LIMITS = "three weight=3"
 LEAD = 5.0  # seconds in which the processes of floods start
 FILLING = 1.0  # seconds in which they fill the server
+PAUSE = 1.0  # seconds before a client of a flood comes back: the least `Retry-After`
 SERVER = ("--http-workers", "1")
 WIDE = ("--max-queue", "16384")
 
@@ -88,7 +89,7 @@ class Flood:
             asked = traffic.questions[number % len(traffic.questions)]
             number += self.clients
             if not await traffic.ask(asked):
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(PAUSE)
 
 
 async def _until(when: float) -> None:
