@@ -40,7 +40,7 @@ LIMITS = "three weight=3"
 LEAD = 5.0  # seconds in which the processes of floods start
 FILLING = 1.0  # seconds in which they fill the server
 PAUSE = 1.0  # seconds before a client of a flood comes back: the least `Retry-After`
-SERVER = ("--http-workers", "1")
+SERVER = ("--http-workers", "1", "--timeout", "120")  # a base size takes seconds on a few cores
 WIDE = ("--max-queue", "16384")
 
 
