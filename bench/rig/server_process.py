@@ -138,5 +138,6 @@ def resident_mb(pid: int) -> float:
 
 
 def maps_torch(pid: int) -> bool:
-    """Whether a process has torch's library in its memory."""
-    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    """Whether a process has the library of an engine in its memory: torch or OpenVINO."""
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    return "libtorch" in maps or "libopenvino" in maps
