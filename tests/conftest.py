@@ -30,6 +30,7 @@ VERIFY = frozenset(
         "bench/offline/test_precision.py",
         "bench/test_interface.py",
         "bench/test_scripts.py",
+        "client/test_faulty_network.py",
         "deploy/bulk/test_main.py",
         "deploy/test_balancers.py",
         "model/engines/test_compiled.py",
@@ -41,6 +42,7 @@ VERIFY = frozenset(
         "test_demo.py",
         "test_examples.py",
         "test_faults.py",
+        "test_package.py",
         "test_served_precision.py",
         "test_stuck_workers.py",
     }

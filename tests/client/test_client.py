@@ -27,7 +27,7 @@ from litapi.client import (
 )
 from litapi.client.embedded import Vectors
 from tests.conftest import picture
-from tests.support.http_fault_proxy import Fault, HttpFaultProxy
+from tests.support.http_fault_proxy import Fault, HttpFaultProxy, embed_through
 
 DIM = 96
 
@@ -145,15 +145,7 @@ def test_faults_on_the_way_cost_time_and_nothing_else(server: ServerProcess, see
     """Every vector is right and in place, and only what was cut is asked for again."""
     texts = [f"seed {seed} text {number}" for number in range(400)]
     pictures = [picture(3400 + number) for number in range(20)]
-
-    async def ask() -> tuple[Vectors, Vectors, HttpFaultProxy]:
-        async with (
-            HttpFaultProxy(server.port, seed) as proxy,
-            AsyncClient(proxy.url, batch=8) as client,
-        ):
-            return await client.embed_texts(texts), await client.embed_images(pictures), proxy
-
-    vectors, images, proxy = asyncio.run(ask())
+    vectors, images, proxy = asyncio.run(embed_through(server.port, seed, texts, pictures, 8))
     with Engine.open(precision="float32") as engine:
         np.testing.assert_allclose(vectors, engine.texts(texts), atol=1e-5)
         np.testing.assert_allclose(images, engine.images(pictures), atol=1e-5)

@@ -16,6 +16,8 @@ from hashlib import sha256
 from typing import Self
 
 from bench.rig.fault_proxy import reset
+from litapi.client import AsyncClient
+from litapi.client.embedded import Vectors
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 WORDS = {429: b"Too Many Requests", 503: b"Service Unavailable"}
@@ -100,3 +102,11 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     length = LENGTH.search(head)
     return head + (await reader.readexactly(int(length[1])) if length else b"")
+
+
+async def embed_through(
+    port: int, seed: int, texts: list[str], images: list[bytes], batch: int = 32
+) -> tuple[Vectors, Vectors, HttpFaultProxy]:
+    """What a client gets through a proxy in front of the server at `port`, and that proxy."""
+    async with HttpFaultProxy(port, seed) as proxy, AsyncClient(proxy.url, batch=batch) as client:
+        return await client.embed_texts(texts), await client.embed_images(images), proxy

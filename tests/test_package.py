@@ -1,0 +1,100 @@
+"""The wheel, installed into an environment of its own, does what the folder does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.rig.port import free_port
+from tests.support.patience import awaited
+
+ROOT = Path(__file__).parent.parent
+BUILT_FROM = ("litapi", "cache", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment that holds the wheel, and sees what it depends on here."""
+    tree, home = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("venv")
+    for name in [*BUILT_FROM, *(path.name for path in ROOT.glob("requirements*.txt"))]:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name)
+    venv.create(home, symlinks=True)
+    packages = next(home.glob("lib/python*/site-packages"))
+    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    wheel = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(home)]
+    subprocess.run([*pip, *wheel, str(tree)], check=True, timeout=300)
+    (file,) = home.glob("siglit-*.whl")
+    install = ["--python", str(home / "bin" / "python"), "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, *install, str(file)], check=True, timeout=300)
+    return home / "bin"
+
+
+def test_the_command_serves_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    """The demo checkpoint, the examples of /docs and the answers are in the wheel."""
+    port = free_port()
+    command = [str(installed / "siglit"), "serve", "--port", str(port), "--precision", "float32"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        awaited(ready, 120)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+            vector = http.post("/embed_text", json={"text": "a red circle"}).json()["embedding"]
+            assert "/embed_image" in http.get("/openapi.json").json()["paths"]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    done = subprocess.run(
+        [str(installed / "siglit"), "embed", "-", "--precision", "float32"],
+        input="a red circle\n",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert json.loads(done.stdout)["embedding"] == pytest.approx(vector, abs=1e-6)
+
+
+def test_the_wheel_is_what_is_imported(installed: Path, tmp_path: Path) -> None:
+    """And of this project nothing else: names such as bench and docs are left to others."""
+    script = (
+        "import importlib.util as u, litapi, cache; print(litapi.__file__, cache.__file__);"
+        "print([n for n in ('bench', 'demo', 'deploy', 'notebooks', 'tests') if u.find_spec(n)])"
+    )
+    done = subprocess.run(
+        [str(installed / "python"), "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files, others = done.stdout.splitlines()
+    assert all(file.startswith(str(installed.parent)) for file in files.split())
+    assert others == "[]"
+
+
+def test_the_command_names_its_commands(installed: Path, tmp_path: Path) -> None:
+    """serve, check, warm and embed."""
+    done = subprocess.run(
+        [str(installed / "siglit"), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
+    assert listed == ["serve", "check", "warm", "embed"]
