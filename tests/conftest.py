@@ -26,6 +26,7 @@ VERIFY = frozenset(
         "bench/compare/test_compare.py",
         "bench/faults/test_rollout.py",
         "bench/micro/test_bulk.py",
+        "bench/micro/test_client.py",
         "bench/micro/test_hits.py",
         "bench/offline/test_precision.py",
         "bench/test_interface.py",

@@ -73,6 +73,7 @@ class Manner(TypedDict, total=False):
     batch: int
     give_up_after: float
     digests: bool
+    transport: httpx.AsyncBaseTransport | None
 
 
 class AsyncClient:
@@ -80,6 +81,7 @@ class AsyncClient:
 
     `priority` "bulk" lets interactive requests go first. `in_flight` requests are under way at a
     time, each of at most `batch` items. A request is tried again for `give_up_after` seconds.
+    `transport` is httpx's, for a proxy, certificates or a Unix socket of one's own.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class AsyncClient:
         batch: int = 32,
         give_up_after: float = 120.0,
         digests: bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         if priority:
@@ -100,6 +103,7 @@ class AsyncClient:
         self._http = httpx.AsyncClient(
             base_url=url,
             headers=headers,
+            transport=transport,
             limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
             timeout=httpx.Timeout(give_up_after, connect=10.0, pool=None),
         )

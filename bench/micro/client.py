@@ -1,0 +1,162 @@
+"""siglit's client beside the official openai client, and what asking by digest saves.
+
+    python -m bench.micro.client
+    python -m bench.micro.client --dim 1152 --rounds 3
+
+Texts: requests of 32 that the server answers from memory, so that the clients are what is measured;
+each client in the setting that is fastest for it, found in the first round. Pictures: a thousand
+of about 150 KB of which nine tenths are known, embedded again with digests and without, on the demo
+checkpoint: what is computed takes the same time in both, more of it on a true one.
+Exit code 0: all targets met; 1: not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import numpy as np
+from openai import OpenAI
+from PIL import Image
+from tqdm import tqdm
+
+from bench.rig.command import concluded, measuring
+from bench.rig.random_checkpoint import write
+from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.server_process import ServerProcess
+from litapi.client import Client
+
+REQUEST = 32
+TEXTS = 64 * REQUEST
+LANES = (2, 4, 8)
+SIDE = 224  # pixels; noise of that size is a PNG of some 150 KB
+MODEL = "bench"
+
+Embed = Callable[[list[str]], object]
+
+
+class Counting(httpx.AsyncHTTPTransport):
+    """Counts the bytes of bodies that are sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent += int(request.headers.get("content-length", 0))
+        return await super().handle_async_request(request)
+
+
+def official(url: str, lanes: int) -> Embed:
+    """The openai client in threads, which is faster than its asynchronous form."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+
+    def one(texts: list[str]) -> list[list[float]]:
+        answer = client.embeddings.create(model=MODEL, input=texts)
+        return [row.embedding for row in answer.data]
+
+    def embed(texts: list[str]) -> object:
+        parts = [texts[i : i + REQUEST] for i in range(0, len(texts), REQUEST)]
+        with ThreadPoolExecutor(lanes) as pool:
+            return np.concatenate([np.array(rows, "f4") for rows in pool.map(one, parts)])
+
+    return embed
+
+
+def rate(embed: Embed, texts: list[str], seconds: float) -> float:
+    """Texts a second."""
+    began, done = time.perf_counter(), 0
+    while (spent := time.perf_counter() - began) < seconds:
+        embed(texts)
+        done += len(texts)
+    return done / spent
+
+
+def fastest(ways: dict[int, Embed], texts: list[str], seconds: float) -> int:
+    """The number of requests in flight that suits a client best."""
+    return max(ways, key=lambda lanes: rate(ways[lanes], texts, seconds))
+
+
+def noise(number: int) -> bytes:
+    """A picture like no other."""
+    random = np.random.default_rng(number)
+    buffer = io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def again(url: str, images: list[bytes], digests: bool) -> tuple[int, float]:
+    """Bytes sent and seconds taken."""
+    counting = Counting()
+    with Client(url, digests=digests, transport=counting) as client:
+        client.info()
+        began = time.perf_counter()
+        client.embed_images(images)
+        return counting.sent, time.perf_counter() - began
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = measuring("bench.micro.client", __doc__, rounds=5, seconds=3)
+    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--pictures", type=int, default=1000)
+    options = parser.parse_args(arguments)
+    texts = [f"a photo of a red fox in the snow, number {n}" for n in range(TEXTS)]
+    rates: dict[str, list[float]] = {"siglit": [], "openai": []}
+    costs: dict[str, list[tuple[int, float]]] = {"by digest": [], "by bytes": []}
+    with ExitStack() as stack:
+        folder = write(Path(stack.enter_context(tempfile.TemporaryDirectory())), options.dim)
+        wide = stack.enter_context(ServerProcess("--model", str(folder), "--served-name", MODEL))
+        demo = stack.enter_context(ServerProcess())
+        own = {n: stack.enter_context(Client(wide.url, in_flight=n, batch=REQUEST)) for n in LANES}
+        ways: dict[str, dict[int, Embed]] = {
+            "siglit": {n: one.embed_texts for n, one in own.items()},
+            "openai": {n: official(wide.url, n) for n in LANES},
+        }
+        own[LANES[0]].embed_texts(texts)  # from here on the server knows them
+        best = {name: fastest(way, texts, options.seconds / 3) for name, way in ways.items()}
+        images, made = [noise(n) for n in range(options.pictures)], options.pictures
+        again(demo.url, images, digests=True)
+        for _ in tqdm(range(options.rounds), unit="round", disable=None):
+            for name, way in ways.items():
+                rates[name].append(rate(way[best[name]], texts, options.seconds))
+            for name, digests in (("by digest", True), ("by bytes", False)):
+                for place in range(0, len(images), 10):
+                    images[place], made = noise(made), made + 1
+                costs[name].append(again(demo.url, images, digests))
+    return _concluded(options, best, rates, costs)
+
+
+def _concluded(
+    options: argparse.Namespace,
+    best: dict[str, int],
+    rates: dict[str, list[float]],
+    costs: dict[str, list[tuple[int, float]]],
+) -> int:
+    sent = {name: [float(one) for one, _ in found] for name, found in costs.items()}
+    took = {name: [one for _, one in found] for name, found in costs.items()}
+    rows = [["what", "median", "least", "most"]]
+    measured = {f"{name}, {best[name]} in flight, texts/s": rates[name] for name in rates}
+    measured |= {f"{name}, bytes": found for name, found in sent.items()}
+    measured |= {f"{name}, seconds": found for name, found in took.items()}
+    spreads = {name: Spread.of(found) for name, found in measured.items()}
+    rows += [[n, f"{s.median:.4g}", f"{s.low:.4g}", f"{s.high:.4g}"] for n, s in spreads.items()]
+    targets = [
+        Target("texts/s ÷ openai's", ratio(rates["siglit"], rates["openai"]), at_least=2),
+        Target("bytes ÷ without digests", ratio(*sent.values()), at_most=0.15),
+        Target("seconds ÷ without digests", ratio(*took.values()), at_most=0.35),
+    ]
+    fields = {"dim": options.dim, "pictures": options.pictures}
+    figures = {name: spread.fields() for name, spread in spreads.items()}
+    return concluded("client", options, rows, targets, {**fields, "figures": figures})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
