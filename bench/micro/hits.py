@@ -12,24 +12,30 @@ answer of a request that comes again to the byte; "memory" is the look-up of eac
 content, with no answers kept; "Redis" is that with no memory either. A share of hits below 99.9 %
 fails the run. "computed" has no cache at all: what the HTTP process spends where the towers of the
 demo checkpoint answer.
+"picture" rows have the demo checkpoint alone: a picture that memory has, sent raw, and asked for
+by its digest.
 Exit code 0: all targets met; 1: not; 2: the run failed.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import psutil
+from PIL import Image
 from tqdm import tqdm
 
 from bench.micro.hello import greeting
@@ -52,6 +58,10 @@ LIMITS = {
     "memory JSON floats": 3.0,
     "Redis base64": 2.6,
 }
+SIZES = {"150 KB": 150_000, "2 MB": 2_000_000}  # of pictures
+PICTURES = 4  # of each size
+TO_TEXT = 1.5  # a picture by digest ÷ a text, at most
+TO_RAW = {"150 KB": 0.2, "2 MB": 0.03}  # ÷ the same picture raw
 LEAST_HITS = 99.9
 PATIENT = ("--redis-budget-ms", "1000")  # what a hit costs is asked, not how many are in time
 OCTETS = "application/octet-stream"
@@ -74,6 +84,22 @@ def batches(form: str) -> tuple[bytes, ...]:
     return tuple(
         orjson.dumps({"input": [text(n) for n in span], "encoding_format": form}) for span in spans
     )
+
+
+def pictures(size: int) -> tuple[bytes, ...]:
+    """PNG files of noise, of about that many bytes."""
+    side = round((size / 3) ** 0.5)
+    noise = np.random.default_rng(size).integers(0, 256, (PICTURES, side, side, 3), np.uint8)
+    files = [io.BytesIO() for _ in noise]
+    for pixels, file in zip(noise, files, strict=True):
+        Image.fromarray(pixels).save(file, "PNG")
+    return tuple(file.getvalue() for file in files)
+
+
+def by_digest(files: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Bodies with the digest of one picture each."""
+    parts = [{"sha256": sha256(file).hexdigest()} for file in files]
+    return tuple(orjson.dumps({"input": [one], "encoding_format": "base64"}) for one in parts)
 
 
 @dataclass(slots=True)
@@ -162,6 +188,7 @@ def systems(dim: int) -> Iterator[list[System]]:
             *_warm(shared, "Redis", MANY_FORMS, "redis", "hit-l2"),
         ]
         if dim == DEMO:  # towers of another dimension would need seconds for 64 items
+            found += _pictures(memory)
             cold = ServerProcess("--http-workers", "1", "--threads", "1", "--cache", "off")
             towers = stack.enter_context(cold)
             # What the HTTP process spends where the towers answer; their own time is not in it.
@@ -183,11 +210,29 @@ FORMS = {
 MANY_FORMS = ("base64", "base64, 64 items")
 
 
+def _pictures(server: ServerProcess) -> list[System]:
+    """Each size raw, then by digest."""
+    requests = dict[str, Request]()
+    for name, size in SIZES.items():
+        files = pictures(size)
+        raw = Request("/embed_image?encoding_format=base64", files, content_type="image/png")
+        requests |= {f"picture {name} raw": raw}
+        requests |= {f"picture {name} by digest": _embeddings(by_digest(files))}
+    return _warmed(server, requests, "l1", "hit-l1")
+
+
 def _warm(
     server: ServerProcess, name: str, forms: Iterable[str], tier: str, state: str
 ) -> list[System]:
-    """A system for each form, once all its texts are answered from where they shall be."""
+    """A system for each form."""
     requests = {f"{name} {form}": FORMS[form]() for form in forms}
+    return _warmed(server, requests, tier, state)
+
+
+def _warmed(
+    server: ServerProcess, requests: Mapping[str, Request], tier: str, state: str
+) -> list[System]:
+    """A system for each, once all its items are answered from where they shall be."""
     with httpx.Client(base_url=server.url, timeout=120) as client:
         client.get("/livez")
         pid = answering(server)
@@ -207,7 +252,7 @@ def _heat(client: httpx.Client, request: Request, state: str) -> None:
 
 
 def _hits(client: httpx.Client, request: Request, body: bytes, state: str) -> bool:
-    headers = {"content-type": "application/json", "accept": request.accept}
+    headers = {"content-type": request.content_type, "accept": request.accept}
     answer = client.post(request.path, content=body, headers=headers)
     answer.raise_for_status()
     return set(answer.headers["x-cache"].split(",")) == {state}
@@ -244,11 +289,21 @@ class Comparison:
         return [str(self.dim), one.name, *cells]
 
     def targets(self) -> list[Target]:
-        """Those that the table of limits names."""
+        """Those that the table of limits names, and what a picture by digest saves."""
+        spent = {one.name: one.micros for one in self.systems}
+        digests = {size: spent.get(f"picture {size} by digest") for size in SIZES}
         return [
             Target(f"{one.name}, {self.dim} numbers", one.times, LIMITS[one.name])
             for one in self.systems
             if one.name in LIMITS
+        ] + [
+            Target(f"{size} by digest ÷ {beside}", ratio(micros, spent[beside]), limit)
+            for size, micros in digests.items()
+            if micros
+            for beside, limit in (
+                ("memory base64", TO_TEXT),
+                (f"picture {size} raw", TO_RAW[size]),
+            )
         ]
 
     def fields(self) -> dict[str, Any]:
