@@ -83,12 +83,12 @@ def _framed(tag: bytes, text: str) -> bytes:
 
 def key(fingerprint: Fingerprint, kind: str, content: bytes) -> bytes:
     """`kind` is "t" for text, as the tokenizer receives it, or "i" for an image's raw bytes."""
-    return key_of(fingerprint, kind, sha256(content).digest())
+    head = fingerprint.heads.get(kind)
+    if head is None:
+        raise ValueError(f"kind is {kind!r}, not one of {sorted(KINDS)}")
+    return head + sha256(content).digest()
 
 
 def key_of(fingerprint: Fingerprint, kind: str, digest: bytes) -> bytes:
     """`key` of the content that has this sha256."""
-    head = fingerprint.heads.get(kind)
-    if head is None:
-        raise ValueError(f"kind is {kind!r}, not one of {sorted(KINDS)}")
-    return head + digest
+    return fingerprint.heads[kind] + digest

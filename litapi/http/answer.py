@@ -130,5 +130,5 @@ class Vectors:
         if entry is None:
             return None
         if self.base64:
-            return pybase64.b64encode_as_string(self.octets(entry))
+            return pybase64.b64encode_as_string(self.octets(entry) if self.cut else entry.vector)
         return self.row(entry)

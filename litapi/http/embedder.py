@@ -25,6 +25,7 @@ from litapi.transport.client import ANYONE, Asker
 log = logging.getLogger("siglit.embedder")
 
 CUT = attrgetter("truncated")
+NO_WORK = b"cache;dur=%d.%03d, queue;dur=0.000, decode;dur=0.000, infer;dur=0.000"
 TIMING = b"cache;dur=%.3f, queue;dur=%.3f%b, decode;dur=%.3f, infer;dur=%.3f"
 
 Submit = Callable[[Kind, Job, Asker], Awaitable[Reply]]
@@ -93,6 +94,8 @@ class Query:
 
     def timing(self) -> bytes:
         """In the form of `Server-Timing`, milliseconds."""
+        if not (self.queue or self.decode or self.infer):  # formatting floats takes its time
+            return NO_WORK % divmod(int(self.cache * 1e6), 1000)
         before, after = (self.cache * 1e3, self.queue * 1e3), (self.decode * 1e3, self.infer * 1e3)
         return TIMING % (*before, self.whose.described, *after)
 
@@ -206,13 +209,16 @@ def entries(reply: Reply) -> list[Entry | Exception]:
 async def _keys(fingerprint: Fingerprint, kind: Kind, items: Sequence[Item]) -> list[bytes]:
     """Cache keys; large contents are hashed in a thread, so that the event loop stays free."""
 
+    letter = kind[0]
+
     def name(item: Item) -> bytes:
         content = item.payload
-        if isinstance(content, Digest):
-            return key_of(fingerprint, kind[0], content)
-        return key(fingerprint, kind[0], content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):
+            return key(fingerprint, letter, content.encode())
+        named = key_of if isinstance(content, Digest) else key
+        return named(fingerprint, letter, content)
 
-    if max(len(item.payload) for item in items) < ASIDE:
+    if kind == "text" or max(len(item.payload) for item in items) < ASIDE:
         return await paced(name, items)
     return [
         await asyncio.to_thread(name, item) if len(item.payload) >= ASIDE else name(item)
