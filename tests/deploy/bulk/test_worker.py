@@ -23,6 +23,7 @@ from deploy.bulk.worker import Worker
 from litapi.checkpoint import DEMO, CheckpointError
 from litapi.messages import Kind
 from litapi.model.encoder import TextEncoder
+from litapi.model.served import text_encoder
 from litapi.model.tokens import Tokenizer
 from litapi.serving import Service, seal
 from litapi.settings import Settings
@@ -57,8 +58,9 @@ def test_a_block_is_finished_with_nothing_left_beside_it(task: Task) -> None:
     assert (report.rows, report.refused, report.refusal) == (3, 0, "")
     assert report.began < report.ended
     (path,) = task.output.iterdir()
-    plain: dict[Kind, str] = {"text": "float32"}
-    service = Service(task.settings, task.checkpoint, precision=plain, arithmetic=plain)
+    precision: dict[Kind, str] = {"text": "float32"}
+    served: dict[Kind, str] = {"text": text_encoder(task.settings, task.checkpoint).arithmetic}
+    service = Service(task.settings, task.checkpoint, precision=precision, arithmetic=served)
     assert fingerprint_of(path) == service.fingerprints()["text"].hex
     first, second, third = (row["embedding"] for row in rows_of(task.output))
     assert first == third != second
