@@ -1,7 +1,7 @@
 """The scenarios: what each asks, of whom, and what it was meant to show.
 
     base-text, base-image  true base size: is siglit at least as good as the best right baseline?
-    int8                   true base size: what is left of compiled int8's gain over HTTP?
+    int8                   true base size: what is left of int8's gain over HTTP?
     precisions             true base size: what bfloat16 and int8 gain on the best baseline
     demo-batch             64 items in a request: what is left of the bare towers' speed?
     demo-single            one item in a request: how many times plain LitServe?
@@ -20,7 +20,7 @@ within each round, and the median of the ratios is judged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -40,14 +40,16 @@ CACHED = siglit("siglit-cached", *PATIENT)
 UNCACHED = siglit("siglit-uncached", "--cache", "off", *PATIENT)
 SOON = siglit("siglit", "--cache", "off", *PATIENT, cores="threads")
 # The weights are random: their recall means nothing.
-_INT8 = ("--precision", "int8", "--accept-loss", "on", "--compile", "on")
+_INT8 = ("--precision", "int8", "--accept-loss", "on")
 INT8 = siglit("siglit-int8", "--cache", "off", *PATIENT, *_INT8)
 BFLOAT16 = siglit("siglit-bfloat16", "--cache", "off", *PATIENT, "--precision", "bfloat16")
+DEFAULT = siglit("siglit-default", "--cache", "off", *PATIENT, "--precision", "auto")
 AS_IT_COMES = siglit("siglit", cores="own")
 ONE, TWO = instances("1-instance", 1), instances("2-instances", 2)
 LITSERVE = SYSTEMS["litserve"]
 THREADED = SYSTEMS["gunicorn-threads"]  # of the baselines with right vectors the best, or nearly
-BASELINES = tuple(SYSTEMS.values())
+RIVALS = (SYSTEMS["gunicorn-openvino"], SYSTEMS["gunicorn-openvino-float32"])
+BASELINES = tuple(one for one in SYSTEMS.values() if one not in RIVALS)
 BARE = "bare"  # decoded and computed; "bare-ready" is computed only
 READY = "bare-ready"
 LEVELS = (50, 100, 200, 500)
@@ -97,16 +99,31 @@ def beats(part: str) -> Judge:
         names = [one.name for one in BASELINES if one.name in points.systems(part)]
         for level in points.levels(part, SIGLIT.name):
             rivals = points.right(part, level, names)
-            name, more = _against(points, part, level, rivals, throughput, max)
+            name, more = _against(points, SIGLIT.name, part, level, rivals, throughput, max)
             yield Target(f"{part} at {level}: items/s ÷ best baseline ({name})", more, at_least=1)
-            name, less = _against(points, part, level, rivals, latency("p99"), min)
+            name, less = _against(points, SIGLIT.name, part, level, rivals, latency("p99"), min)
             yield Target(f"{part} at {level}: p99 ÷ best baseline ({name})", less, at_most=1)
+
+    return judge
+
+
+def outruns(limit: float, part: str, system: System, rivals: Sequence[System]) -> Judge:
+    """Throughput against the best of the rivals at each level, of those whose vectors are right."""
+
+    def judge(points: Points) -> Iterator[Target]:
+        names = [one.name for one in rivals if one.name in points.systems(part)]
+        for level in points.levels(part, system.name) if names else ():
+            right = points.right(part, level, names)
+            name, more = _against(points, system.name, part, level, right, throughput, max)
+            title = f"{part} at {level}: items/s of {system.name} ÷ {name}"
+            yield Target(title, more, at_least=limit)
 
     return judge
 
 
 def _against(
     points: Points,
+    system: str,
     part: str,
     level: str,
     rivals: list[str],
@@ -114,7 +131,7 @@ def _against(
     best: Callable[[list[float]], float],
 ) -> tuple[str, float]:
     """The rival that is best by its median, and the median ratio to each round's best."""
-    own = [figure(one) for one in points.at(part, SIGLIT.name, level)]
+    own = [figure(one) for one in points.at(part, system, level)]
     theirs = {name: [figure(one) for one in points.at(part, name, level)] for name in rivals}
     medians = {name: median(values) for name, values in theirs.items()}
     leader = next(name for name in rivals if medians[name] == best([*medians.values()]))
@@ -172,10 +189,17 @@ def _sized(name: str, size: Size, single: Part, full: Part, share: float) -> Sce
 
 
 def _base(kind: Kind, requests: int, many: int) -> Scenario:
-    single = _part(kind, "", (SIGLIT, *BASELINES), *LEVELS, requests=requests, warmup=4)
+    systems = (SIGLIT, DEFAULT, *BASELINES, *RIVALS)
+    single = _part(kind, "", systems, *LEVELS, requests=requests, warmup=4)
     batches = {"items": 32, "requests": many, "warmup": 1, "bare": (1, 2, 8, 32)}
     full = _part(kind, ", 32 items", (SIGLIT,), 2, **batches, bare_seconds=10)
-    return _sized("base", "base", single, full, 0.95)
+    whole = _sized("base", "base", single, full, 0.95)
+    rivals = (
+        outruns(1.1, kind, DEFAULT, RIVALS[:1]),
+        outruns(1.1, kind, SIGLIT, RIVALS[1:]),
+        outruns(3.0, kind, DEFAULT, BASELINES),
+    )
+    return replace(whole, judges=(*whole.judges, *rivals))
 
 
 def _gpu(kind: Kind, sizes: tuple[int, ...]) -> Scenario:
@@ -201,10 +225,10 @@ def _scenarios() -> Iterator[Scenario]:
     yield _base("text", requests=100, many=12)
     yield _base("image", requests=60, many=4)
     batches = {"items": 32, "warmup": 1, "bare": (2, 8, 32), "bare_seconds": 10}
-    compiled = {"precision": "int8", "compiled": True, **batches}
+    int8 = {"precision": "int8", **batches}
     yield _both(
         "int8", "base", (8, 4),
-        lambda kind, many: _part(kind, ", int8", (SIGLIT, INT8), 2, requests=many, **compiled),
+        lambda kind, many: _part(kind, ", int8", (SIGLIT, INT8), 2, requests=many, **int8),
         lambda part: [at_least(0.95, part, INT8.name, BARE)],
     )  # fmt: skip
     single = {"warmup": 8, "precision": "int8"}

@@ -15,9 +15,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
+from bench.offline.stock import StockTower
 from bench.offline.tower import BASELINE, PlainTower, Tower, Vectors, load
 from litapi.checkpoint import Checkpoint, CheckpointError
 
+STOCK = "stock OpenVINO"
 GRACE = 10.0  # seconds for a process to end by itself
 
 
@@ -27,15 +29,18 @@ class SystemFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What is measured. `precision` BASELINE is transformers' own model, both towers, float32."""
+    """What is measured. `precision` BASELINE is transformers' own model, both towers, float32.
+
+    `engine` is "" for siglit as it comes, "torch" for siglit in torch, STOCK for stock OpenVINO.
+    """
 
     tower: str
     precision: str
-    compiled: bool = False
+    engine: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.precision}{' compiled' if self.compiled else ''}"
+        return f"{self.precision} {self.engine}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,14 @@ class Loaded:
 class Running:
     """A system in its process. A context manager; `refused` says why it does not run here."""
 
-    def __init__(
-        self, system: System, folder: Path, batches: Sequence[int], threads: int, cache: Path
-    ) -> None:
+    def __init__(self, system: System, folder: Path, batches: Sequence[int], threads: int) -> None:
         self.system = system
         self.rates: dict[int, list[float]] = {batch: [] for batch in batches}
         self.loaded: Loaded | None = None
         self.refused = ""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        work = (theirs, system, folder, tuple(batches), threads, cache)
+        work = (theirs, system, folder, tuple(batches), threads)
         self._process = context.Process(target=_work, args=work, daemon=True)
 
     def __enter__(self) -> Self:
@@ -100,16 +103,13 @@ def _work(
     folder: Path,
     batches: Sequence[int],
     threads: int,
-    cache: Path,
 ) -> None:
     import psutil
     import torch
 
     from bench.offline.stopwatch import per_second
-    from litapi.model.engines.compiled import keep_in
 
     torch.set_num_threads(threads)
-    keep_in(cache)
     checkpoint, itself = Checkpoint.open(folder), psutil.Process()
     try:
         tower = _loaded(system, checkpoint, threads)
@@ -125,10 +125,15 @@ def _work(
         pipe.send(batch * per_second(ready[batch], torch.device("cpu"), seconds))
 
 
-def _loaded(system: System, checkpoint: Checkpoint, threads: int) -> Tower | PlainTower:
+def _loaded(
+    system: System, checkpoint: Checkpoint, threads: int
+) -> Tower | PlainTower | StockTower:
     from litapi.model.precision import choose_precision
 
     if system.precision == BASELINE:
         return PlainTower(checkpoint, system.tower)
-    precision = choose_precision(system.precision, "cpu")
-    return load(checkpoint, system.tower, "cpu", precision, threads, system.compiled)
+    engine = system.engine or "auto"
+    if engine == STOCK:
+        return StockTower(checkpoint, system.tower, choose_precision(system.precision, "cpu"))
+    precision = choose_precision(system.precision, "cpu", engine)
+    return load(checkpoint, system.tower, "cpu", precision, threads, engine=engine)

@@ -1,13 +1,14 @@
-"""Every precision, compiled and not, beside the model that a plain Flask service would have loaded.
+"""Every precision of siglit as it comes, beside what it replaces, its rivals and a plain service.
 
     python -m bench.offline.precision                                  # base, random weights
     python -m bench.offline.precision --model demo --rounds 2 --seconds 0.2
 
-On the CPU. Each tower × precision × compiling is a process of its own, and they take turns, round
-after round; the ratio is to AutoModel's get_text_features or get_image_features in float32, on what
-transformers' processor makes. Both sides get their input ready. Quality is the gate's, on the demo
-checkpoint, as it alone is trained. What this machine refuses is a row with the reason. Exit code 0:
-all targets that are possible here were met; 1: not; 2: the run failed.
+On the CPU. Each tower × system is a process of its own, and they take turns, round after round. The
+ratio of a row is to AutoModel's get_text_features or get_image_features in float32, on what
+transformers' processor makes; the targets compare siglit as it comes with its towers in torch and
+with stock OpenVINO. All sides get their input ready. Quality is the gate's, on the demo checkpoint,
+as it alone is trained. What this machine refuses is a row with the reason. Exit code 0: all targets
+that are possible here were met; 1: not; 2: the run failed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from bench.offline.__main__ import opened
-from bench.offline.isolated import Running, System, SystemFailed
+from bench.offline.isolated import STOCK, Running, System, SystemFailed
 from bench.offline.report import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
 from bench.rig.command import concluded, measuring
@@ -39,14 +39,15 @@ from litapi.settings import Settings
 Row = dict[str, Any]
 BATCHES = (1, 8)
 BAR: dict[str, Any] = {"unit": "system", "leave": False, "disable": None}
-# (precision, compiled, tower) → how many times as many items a second as the baseline
-WANTED = {
-    ("bfloat16", False, "image"): 1.5,
-    ("bfloat16", False, "text"): 1.5,
-    ("bfloat16", True, "image"): 1.7,
-    ("bfloat16", True, "text"): 1.7,
-    ("int8", True, "image"): 2.8,
-    ("int8", True, "text"): 2.2,
+RIVALS = tuple((one, engine) for engine in ("torch", STOCK) for one in ("float32", "bfloat16"))
+# (system, what it is compared with) → how many times as many items a second, by tower and batch
+Which = tuple[str, str]  # precision and engine, as of a System
+WANTED: dict[tuple[Which, Which], dict[str, tuple[float, float]]] = {
+    (("bfloat16", ""), ("bfloat16", "torch")): {"image": (1.3, 1.3), "text": (1.6, 1.15)},
+    (("int8", ""), ("bfloat16", "torch")): {"image": (1.7, 1.9), "text": (2.2, 1.8)},
+    (("float32", ""), ("float32", "torch")): {"image": (1.1, 1.1), "text": (1.1, 1.1)},
+    (("bfloat16", ""), ("bfloat16", STOCK)): {"image": (1.05, 1.05), "text": (1.05, 1.05)},
+    (("float32", ""), ("float32", STOCK)): {"image": (1.05, 1.05), "text": (1.05, 1.05)},
 }
 
 
@@ -61,7 +62,7 @@ class Measured:
     def row(self) -> Row:
         system, loaded = self.running.system, self.running.loaded
         row: Row = {"tower": system.tower, "precision": system.precision}
-        row["compiled"] = system.compiled
+        row["engine"] = system.engine
         if loaded is None:
             return {**row, "refused": self.running.refused}
         row |= {
@@ -87,28 +88,24 @@ class Measured:
         rows = (self.running.loaded.vectors * self.baseline.loaded.vectors).sum(axis=-1)
         return {"mean": round(float(rows.mean()), 7), "worst": round(float(rows.min()), 7)}
 
-    @property
-    def _wanted(self) -> float | None:
-        system = self.running.system
-        return WANTED.get((system.precision, system.compiled, system.tower))
 
-    def targets(self) -> list[Target]:
-        """What this system was meant to reach, at each batch; none where it was refused."""
-        system = self.running.system
-        if self._wanted is None or self.running.loaded is None:
-            return []
-        return [
-            Target(f"{system.tower} {system.name}, batch {b}", self.ratio(b), at_least=self._wanted)
-            for b in self.running.rates
-        ]
-
-    def impossible(self) -> str:
-        """The line of a target that this machine cannot be held to; empty where there is none."""
-        system = self.running.system
-        if self._wanted is None or self.running.loaded is not None:
-            return ""
-        named = f"{system.tower} {system.name} (≥ {self._wanted:g})"
-        return f"not possible here  {named}: {self.running.refused}"
+def judged(towers: Sequence[Sequence[Running]]) -> tuple[list[Target], list[str]]:
+    """The targets, and those that this machine cannot be held to, with the reason."""
+    targets, impossible = [], []
+    for one in towers:
+        found = {(each.system.precision, each.system.engine): each for each in one}
+        for (which, other), wanted in WANTED.items():
+            if which not in found or other not in found:
+                continue
+            faster, slower = found[which], found[other]
+            name = f"{faster.system.tower} {faster.system.name} ÷ {slower.system.name}"
+            if refused := faster.refused or slower.refused:
+                impossible.append(f"not possible here  {name}: {refused}")
+                continue
+            for batch, least in zip(BATCHES, wanted[faster.system.tower], strict=True):
+                found_ratio = ratio(faster.rates[batch], slower.rates[batch])
+                targets.append(Target(f"{name}, batch {batch}", found_ratio, at_least=least))
+    return targets, impossible
 
 
 def baseline_of(tower: str) -> System:
@@ -116,15 +113,13 @@ def baseline_of(tower: str) -> System:
     return System(tower, BASELINE)
 
 
-def measure_tower(
-    checkpoint: Checkpoint, tower: str, options: argparse.Namespace, cache: Path
-) -> list[Running]:
+def measure_tower(checkpoint: Checkpoint, tower: str, options: argparse.Namespace) -> list[Running]:
     """All systems of a tower, the baseline first; they have ended when this returns."""
-    others = [System(tower, one, compiled) for one in PRECISIONS for compiled in options.compiling]
+    others = [System(tower, *one) for one in (*((name, "") for name in PRECISIONS), *RIVALS)]
     with ExitStack() as stack:
         running = []
         for system in tqdm([baseline_of(tower), *others], desc=f"loading {tower}", **BAR):
-            one = Running(system, checkpoint.folder, BATCHES, options.threads, cache)
+            one = Running(system, checkpoint.folder, BATCHES, options.threads)
             running.append(stack.enter_context(one))
         able = [one for one in running if one.loaded]
         turns = [(one, batch) for _ in range(options.rounds) for batch in BATCHES for one in able]
@@ -133,49 +128,48 @@ def measure_tower(
     return running
 
 
-def measure(options: argparse.Namespace) -> tuple[str, list[Measured]]:
-    """The name of the model, and every system beside its baseline."""
-    cache = Settings().compile_folder / "inductor"
+def measure(options: argparse.Namespace) -> tuple[str, list[list[Running]]]:
+    """The name of the model, and the systems of each tower."""
     with opened(options.model) as checkpoint:
-        towers = [measure_tower(checkpoint, tower, options, cache) for tower in TOWERS]
-        name = checkpoint.name
-    able = [one.system for tower in towers for one in tower[1:] if one.loaded]
-    found: dict[tuple[str, bool], Row] = {}
-    for one in tqdm(able, desc="quality", **BAR):
-        if (one.precision, one.compiled) not in found:
-            found[one.precision, one.compiled] = _quality(one, options.threads)
-    return name, [
-        Measured(one, tower[0], found.get((one.system.precision, one.system.compiled)))
-        for tower in towers
-        for one in tower
-    ]
+        towers = [measure_tower(checkpoint, tower, options) for tower in TOWERS]
+        return checkpoint.name, towers
 
 
-def _quality(system: System, threads: int) -> Row:
+def qualities(towers: Sequence[Sequence[Running]], threads: int) -> dict[str, Row]:
+    """By precision, of those that run here as siglit comes."""
+    able = {one.system.precision for tower in towers for one in tower[1:] if one.loaded}
+    return {name: _quality(name, threads) for name in tqdm(sorted(able), desc="quality", **BAR)}
+
+
+def _quality(precision: str, threads: int) -> Row:
     """The gate's figures of both towers, in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_judged, system.precision, system.compiled, threads).result()
+        return pool.submit(_judged, precision, threads).result()
 
 
-def _judged(precision: str, compiled: bool, threads: int) -> Row:
-    asked = {"precision": precision, "compile": "on" if compiled else "off", "threads": threads}
-    return Gate(Settings.model_validate(asked), Checkpoint.open(DEMO), "cpu").judge().fields()
+def _judged(precision: str, threads: int) -> Row:
+    asked = Settings.model_validate({"precision": precision, "threads": threads})
+    return Gate(asked, Checkpoint.open(DEMO), "cpu").judge().fields()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.offline.precision", __doc__, 3, 1.0, "of one slice, or a batch")
     parser.add_argument("--model", default="base", help="base, demo, a size, a folder, a name")
-    parser.add_argument("--threads", type=int, default=cores(), help="of torch")
-    parser.add_argument("--eager", action="store_true", help="compile nothing")
+    parser.add_argument("--threads", type=int, default=cores(), help="of an engine")
     options = parser.parse_args(arguments)
-    options.compiling = (False,) if options.eager else (False, True)
     try:
-        name, measured = measure(options)
+        name, towers = measure(options)
+        quality = qualities(towers, options.threads)
     except (CheckpointError, SystemFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    measured = [
+        Measured(one, tower[0], None if one.system.engine else quality.get(one.system.precision))
+        for tower in towers
+        for one in tower
+    ]
     rows = [one.row() for one in measured]
-    impossible = [line for one in measured if (line := one.impossible())]
+    targets, impossible = judged(towers)
     fields = {
         "model": name,
         "baseline": "AutoModel, float32, eager",
@@ -183,7 +177,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": rows,
         "not_possible_here": impossible,
     }
-    targets = [target for one in measured for target in one.targets()]
     code = concluded("precision", options, lines(rows), targets, fields, measured_on="cpu")
     print(*refusals(rows), *impossible, sep="\n")
     return code

@@ -87,5 +87,6 @@ def _named(row: Row) -> str:
 
 
 def precision(row: Row) -> str:
-    """With whether the tower is compiled, where the row says it."""
-    return f"{row['precision']}{' compiled' if row.get('compiled') else ''}"
+    """With the engine, or whether the tower is compiled, where the row says it."""
+    words = (row["precision"], row.get("engine"), "compiled" if row.get("compiled") else "")
+    return " ".join(filter(None, words))

@@ -77,22 +77,26 @@ class PlainTower:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        model: Any = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+        self.model: Any = AutoModel.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
         if name == "text":
-            self._embed = model.get_text_features
+            self._embed = self.model.get_text_features
             ids = torch.from_numpy(token_ids(checkpoint, PICTURES))
             self._inputs = [{"input_ids": row[None]} for row in ids]
             return
-        self._embed = model.get_image_features
+        self._embed = self.model.get_image_features
         processor = AutoImageProcessor.from_pretrained(checkpoint.folder, backend="pil")
         self._inputs = [
             dict(processor(images=[one], return_tensors="pt")) for one in pictures(checkpoint)
         ]
 
+    def inputs(self, items: int) -> dict[str, torch.Tensor]:
+        """Of the model, for so many."""
+        chosen = [self._inputs[i % PICTURES] for i in range(items)]
+        return {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}
+
     def batch(self, items: int) -> Callable[[], Any]:
         """Over tensors that are ready."""
-        chosen = [self._inputs[i % PICTURES] for i in range(items)]
-        inputs = {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}
+        inputs = self.inputs(items)
 
         def embed() -> Vectors:
             with torch.inference_mode():
@@ -104,14 +108,21 @@ class PlainTower:
 
 
 def load(
-    checkpoint: Checkpoint, name: str, device: str, precision: str, threads: int, compiled: bool
+    checkpoint: Checkpoint,
+    name: str,
+    device: str,
+    precision: str,
+    threads: int,
+    compiled: bool = False,
+    engine: str = "auto",
 ) -> Tower:
     """siglit's, either of TOWERS.
 
     Raises CheckpointError where the machine does not do what is asked.
     """
     kind = TextTower if name == "text" else ImageTower
-    return kind(checkpoint, device=device, precision=precision, threads=threads, compile=compiled)
+    options = {"precision": precision, "threads": threads, "compile": compiled, "engine": engine}
+    return kind(checkpoint, device=device, **options)
 
 
 def _config(checkpoint: Checkpoint) -> Any:

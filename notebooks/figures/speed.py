@@ -58,7 +58,8 @@ def choice(fields: Fields) -> str:
 
 def name(row: Fields) -> str:
     """The precision, and whether the tower is compiled."""
-    return f"{row['precision']}{', compiled' if row['compiled'] else ''}"
+    words = (row["precision"], row.get("engine"), "compiled" if row.get("compiled") else "")
+    return ", ".join(filter(None, words))
 
 
 def _able(fields: Fields) -> Iterator[Fields]:

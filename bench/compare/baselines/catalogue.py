@@ -42,15 +42,18 @@ def alone(module: str, ground: Ground, loads: int = 1) -> Iterator[Served]:
 
 @contextmanager
 def gunicorn(
-    ground: Ground, *options: str, workers: int = 2, processes: int = 2
+    ground: Ground, *options: str, workers: int = 2, processes: int = 2, **model: str
 ) -> Iterator[Served]:
-    """The Flask service under Gunicorn, with so many workers, of so many that compute in all."""
+    """The Flask service under Gunicorn, with so many workers, of so many that compute in all.
+
+    `model` are ENGINE and PRECISION of its model.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", str(workers), "--timeout", PATIENCE, *options]
     command.append("bench.compare.baselines.flask_app:create_app()")
-    environment = _environment(ground, processes)
+    environment = _environment(ground, processes) | model
     with child(command, answers(f"{url}/health"), environment, LOADED, workers) as pid:
         yield Served(url, (pid,))
 
@@ -106,6 +109,12 @@ SYSTEMS = {
     for one in (
         System("flask-dev", partial(alone, "flask_app")),  # its own server: a thread a connection
         System("gunicorn-threads", lambda ground: gunicorn(ground, *THREADS)),
+        # Stock OpenVINO, in the precision it chooses and in that of the others; a CPU's rivals.
+        System("gunicorn-openvino", lambda on: gunicorn(on, *THREADS, ENGINE="openvino")),
+        System(
+            "gunicorn-openvino-float32",
+            lambda on: gunicorn(on, *THREADS, ENGINE="openvino", PRECISION="float32"),
+        ),
         System("gunicorn-gevent", lambda ground: gunicorn(ground, "--worker-class", "gevent")),
         System("nginx", behind_nginx, PATIENT_NGINX.find),
         # A worker for each kind; only one of them computes while one kind is asked.

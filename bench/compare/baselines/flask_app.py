@@ -11,7 +11,8 @@ from typing import Any
 
 from flask import Flask, request
 
-from bench.compare.baselines.siglip import Siglip, opened
+from bench.compare.baselines.siglip import opened
+from bench.compare.baselines.siglip_openvino import asked_for
 
 Answer = dict[str, Any]
 
@@ -19,7 +20,7 @@ Answer = dict[str, Any]
 def create_app() -> Flask:
     """The application, with its model."""
     app = Flask(__name__)
-    siglip = Siglip.asked_for()
+    siglip = asked_for()
 
     @app.get("/health")
     def health() -> Answer:

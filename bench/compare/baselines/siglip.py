@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -28,13 +29,17 @@ class Siglip:
         self._device = device
         self._model = AutoModel.from_pretrained(folder, dtype=dtype).eval().to(device)
         self._processor = AutoProcessor.from_pretrained(folder, backend="pil")
+        self._prepare()
         self.texts(["the first call settles the tokenizer, before threads share it"])
         print(LOADED, flush=True)
 
     @classmethod
-    def asked_for(cls) -> Siglip:
+    def asked_for(cls) -> Self:
         """Of the environment: CHECKPOINT is a folder, DEVICE is the CPU where it is not set."""
         return cls(os.environ["CHECKPOINT"], os.environ.get("DEVICE", "cpu"))
+
+    def _prepare(self) -> None:
+        """What another engine needs before the first call."""
 
     def texts(self, texts: Sequence[str]) -> list[list[float]]:
         """A unit vector for each text."""
@@ -47,13 +52,21 @@ class Siglip:
         )
         with torch.inference_mode():
             ids = inputs["input_ids"].to(self._device)
-            return _unit(self._model.get_text_features(input_ids=ids).pooler_output)
+            return _unit(self._text_rows(ids))
 
     def images(self, images: Sequence[Image.Image]) -> list[list[float]]:
         """A unit vector for each RGB picture."""
         inputs = self._processor(images=list(images), return_tensors="pt").to(self._device)
         with torch.inference_mode():
-            return _unit(self._model.get_image_features(**inputs).pooler_output)
+            return _unit(self._image_rows(inputs))
+
+    def _text_rows(self, ids: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = self._model.get_text_features(input_ids=ids).pooler_output
+        return rows
+
+    def _image_rows(self, inputs: Any) -> torch.Tensor:
+        rows: torch.Tensor = self._model.get_image_features(**inputs).pooler_output
+        return rows
 
 
 def _unit(pooled: torch.Tensor) -> list[list[float]]:

@@ -18,6 +18,7 @@ from bench.compare.proof import Proof
 from bench.rig.child import Absent, StartError, answers, child
 from bench.rig.port import free_port
 from bench.rig.random_checkpoint import DEMO
+from tests.support.checkpoint import CheckpointMaker
 from tests.support.patience import awaited
 
 GROUND = Ground(DEMO, cores=1)
@@ -52,6 +53,16 @@ def test_a_baseline_gives_right_vectors(name: str, proof: Proof) -> None:
         assert proof.fault(served, "image") is None
     assert len(family) >= len(served.pids)
     assert _gone(family)
+
+
+@pytest.mark.parametrize("name", ["gunicorn-openvino", "gunicorn-openvino-float32"])
+def test_stock_openvino_gives_right_vectors(name: str, tmp_path: Path) -> None:
+    """On a checkpoint of a fixed resolution, in either precision."""
+    folder = CheckpointMaker.named("tiny-fixed").write(tmp_path / "fixed")
+    proof = Proof(folder)
+    with SYSTEMS[name].start(Ground(folder, cores=1)) as served:
+        assert proof.fault(served, "text") is None
+        assert proof.fault(served, "image") is None
 
 
 def _family(pid: int) -> list[psutil.Process]:
