@@ -1,7 +1,7 @@
 """Towers made ready on disk before any worker starts, so that no worker loads what makes them.
 
-Converting needs torch, and calibrating NNCF; both run in a process of their own, which gives its
-memory back. What fails here fails again in a worker, which knows how to say it.
+Converting needs torch, and calibrating NNCF; each tower has a process of its own for it, which
+gives its memory back. What fails here fails again in a worker, which knows how to say it.
 
     python -m litapi.prepare     settings as JSON on standard input
 """
@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 
@@ -63,13 +64,15 @@ def prepare(
     if not kinds or not shelf_in(settings.compile_folder).writable():
         return
     log.info("converting for this CPU: %s; once, then it is kept", " and ".join(kinds))
-    asked = {
-        "settings": settings.model_dump(include=PASSED_ON),
-        "folder": str(checkpoint.folder),
-        "kinds": kinds,
-    }
+    asked = {"settings": settings.model_dump(include=PASSED_ON), "folder": str(checkpoint.folder)}
     command = [sys.executable, "-m", "litapi.prepare"]
-    subprocess.run(command, input=orjson.dumps(asked), stdout=subprocess.DEVNULL, check=False)
+
+    def run(kind: Kind) -> None:
+        said = orjson.dumps({**asked, "kind": kind})
+        subprocess.run(command, input=said, stdout=subprocess.DEVNULL, check=False)
+
+    with ThreadPoolExecutor() as pool:  # loading and tracing use one core each
+        list(pool.map(run, kinds))
 
 
 def main() -> int:
@@ -79,8 +82,7 @@ def main() -> int:
     configure(settings)
     try:
         checkpoint = Checkpoint.open(asked["folder"])
-        for kind in asked["kinds"]:
-            make(settings, checkpoint, kind)
+        make(settings, checkpoint, asked["kind"])
     except (CheckpointError, SettingsError) as error:
         log.debug("a tower could not be made: %s", error)
         return 1
