@@ -30,6 +30,7 @@ LITSERVE: dict[str, dict[str, set[str]]] = {
 }
 TORCH = {
     "bench.compare.baselines.siglip",
+    "bench.compare.baselines.siglip_openvino",
     "bench.reference",
     "litapi.model.engines.compiled",
     "litapi.model.engines.conversion",
