@@ -1,19 +1,16 @@
-"""Fixtures that several files share: one real server for the whole run, and drawn pictures."""
+"""Fixtures that several files share: one real server for the whole run."""
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
 import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess
-from litapi.demo.drawing import Scene, draw
 
 # Converted towers of tests, kept from run to run; servers that tests start have it from here.
 os.environ["XDG_CACHE_HOME"] = f"{tempfile.gettempdir()}/siglit-tests-{os.getuid()}"
@@ -70,10 +67,3 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
     """A client of the shared server."""
     with httpx.Client(base_url=server.url, timeout=60) as http:
         yield http
-
-
-def picture(number: int, form: str = "PNG") -> bytes:
-    """An encoded drawn picture; each number is a picture of its own."""
-    buffer = io.BytesIO()
-    draw(Scene.random(Random(number)), seed=number).save(buffer, form)
-    return buffer.getvalue()

@@ -16,8 +16,8 @@ from PIL import Image
 
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
-from tests.conftest import picture
 from tests.support.patience import awaited
+from tests.support.picture import picture
 
 # A slow machine may need more than 20 ms for a look-up, and these tests count hits.
 PATIENT: dict[str, Any] = {"SIGLIT_REDIS_BUDGET_MS": "1000"}

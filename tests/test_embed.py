@@ -13,7 +13,7 @@ import pytest
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
-from tests.conftest import picture
+from tests.support.picture import picture
 
 
 def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from bench.reference import Reference
 from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
 from litapi.demo.drawing import Scene, draw
 from litapi.demo.heldout import heldout_scenes
-from tests.conftest import picture
+from tests.support.picture import picture
 
 
 def _encoded(scene: Scene, seed: int) -> bytes:

@@ -18,7 +18,7 @@ from litapi.checkpoint import DEMO, CheckpointError
 from litapi.client import Client, ItemsRefused
 from litapi.messages import Item
 from litapi.settings import SettingsError
-from tests.conftest import picture
+from tests.support.picture import picture
 
 
 def test_vectors_equal_the_servers_to_the_bit(server: ServerProcess) -> None:

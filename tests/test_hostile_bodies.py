@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
-from tests.conftest import picture
 from tests.support.forms import FORMS
+from tests.support.picture import picture
 from tests.support.spoilt import ACCEPTS, CONTROLS, spoilt
 
 MB = 1 << 20

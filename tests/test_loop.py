@@ -37,8 +37,8 @@ from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
 from litapi.transport.port import Answered
 from litapi.transport.urgency import Urgency
-from tests.conftest import picture
 from tests.support.patience import awaited
+from tests.support.picture import picture
 
 
 class Port:

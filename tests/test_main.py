@@ -28,8 +28,8 @@ from litapi.demo.heldout import pictures, yardstick
 from litapi.devices import automatic_devices
 from litapi.preflight import Port
 from litapi.supervisor import StartError
-from tests.conftest import picture
 from tests.support.patience import awaited
+from tests.support.picture import picture
 
 
 def _clean(**environment: str) -> dict[str, str]:

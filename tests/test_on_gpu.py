@@ -25,9 +25,9 @@ from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker, Pixels
 from litapi.model.precision import PRECISIONS, choose_precision
 from litapi.model.tokens import Tokenizer
-from tests.conftest import picture
 from tests.support.checkpoint import CheckpointMaker
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels
+from tests.support.picture import picture
 
 if not torch.cuda.is_available():
     pytest.skip("this machine has no GPU", allow_module_level=True)

@@ -19,7 +19,7 @@ from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
 from litapi.server import COMPILE_NOTE
-from tests.conftest import picture
+from tests.support.picture import picture
 from tests.support.verdicts import CHECKPOINT, figures, keep, settings, write_pairs
 
 

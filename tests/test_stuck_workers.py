@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess, maps_torch
-from tests.conftest import picture
 from tests.support.patience import awaited
+from tests.support.picture import picture
 
 FLAGS = ("--test-hooks", "on", "--decode-timeout", "1", "--hang-timeout", "4", "--timeout", "240")
 SPIN = b"siglit-test: spin"

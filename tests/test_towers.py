@@ -25,8 +25,8 @@ from litapi.loop import PipelinedLoop
 from litapi.messages import Job
 from litapi.settings import Settings
 from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
-from tests.conftest import picture
 from tests.support.patience import awaited
+from tests.support.picture import picture
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess, resident_mb
-from tests.conftest import picture
 from tests.support.patience import awaited, heard
+from tests.support.picture import picture
 
 SPELT = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
 MB = 1 << 20

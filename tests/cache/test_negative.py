@@ -28,18 +28,28 @@ def test_bad_content_is_remembered_with_its_error() -> None:
 
 
 def test_it_forgets_a_minute_after_the_last_trial() -> None:
-    """A change of limits takes hold; looking does not prolong it, earning it again does."""
+    """A change of limits takes hold; what is earned again counts from then."""
     clock = Clock()
     tier = NegativeTier(clock=clock)
     tier.put(b"digest", First)
     clock.now += 59.9
-    assert isinstance(tier.get(b"digest"), First)
     tier.put(b"digest", Second)
     clock.now += 59.9
     assert isinstance(tier.get(b"digest"), Second)
     clock.now += 0.2
     assert tier.get(b"digest") is None
     assert len(tier) == 0
+
+
+def test_looking_does_not_prolong_an_entry() -> None:
+    """Content that is asked for every second is still tried again after a minute."""
+    clock = Clock()
+    tier = NegativeTier(clock=clock)
+    tier.put(b"digest", First)
+    for _ in range(60):
+        assert isinstance(tier.get(b"digest"), First)
+        clock.now += 1.0
+    assert tier.get(b"digest") is None
 
 
 def test_it_holds_1024() -> None:

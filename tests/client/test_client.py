@@ -26,8 +26,8 @@ from litapi.client import (
     ServerLost,
 )
 from litapi.client.embedded import Vectors
-from tests.conftest import picture
 from tests.support.http_fault_proxy import Fault, HttpFaultProxy, embed_through
+from tests.support.picture import picture
 
 DIM = 96
 

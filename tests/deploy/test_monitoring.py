@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.rig.server_process import ServerProcess
 from litapi.demo.drawing import Scene, captions
-from tests.conftest import picture
 from tests.support.dashboard import FILE, Panel, panels
 from tests.support.patience import awaited
+from tests.support.picture import picture
 from tests.support.prometheus_process import RULES, PrometheusProcess
 
 ROOT = RULES.parent.parent

@@ -23,9 +23,9 @@ from litapi.errors import DigestDisabled, DigestInvalid, DigestUnknown
 from litapi.http.inputs import Reader
 from litapi.messages import Digest, Item
 from litapi.settings import Settings
-from tests.conftest import picture
 from tests.support.model import DIM, Model, ask, entry_of, keys_of, states, wrong
 from tests.support.patience import awaited, until
+from tests.support.picture import picture
 
 RAW = {"content-type": "image/png"}
 OCTETS = {"accept": "application/octet-stream"}

@@ -14,6 +14,7 @@ from bench.rig.server_process import ServerProcess
 from cache import Entry, MemoryTier, State, VectorCache
 from litapi.errors import DeadlineExceeded, RequestInvalid
 from litapi.http.request import ClientGone
+from tests.support.picture import picture
 from tests.support.wire import Wire, arrive
 
 KEYS = ("--api-keys", "acme:k1:bulk,web:k2:interactive", "--key-limits", "* megapixels=0.1")
@@ -132,8 +133,6 @@ def test_a_request_that_cannot_be_done_in_its_time_gets_504(server: ServerProces
 
 def test_megapixels_are_limited_by_what_images_say(server: ServerProcess) -> None:
     """A second's worth at once, then 429 with the time to come back."""
-    from tests.conftest import picture
-
     headers = {"x-api-key": "k2", "content-type": "application/octet-stream"}
     found: list[int] = []
     began = time.monotonic()

@@ -19,9 +19,9 @@ from bench.rig.server_process import ServerProcess
 from deploy.bulk.__main__ import main
 from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong, RowUnreadable
 from litapi.errors import ImageEmpty, ImageFormatUnsupported, ImageUndecodable, TextEmpty
-from tests.conftest import picture
 from tests.support.bulk_process import BulkProcess, TwoNodes
 from tests.support.patience import awaited
+from tests.support.picture import picture
 from tests.support.table import rows_of, write_lines, write_parquet
 
 Vectors = npt.NDArray[np.float32]

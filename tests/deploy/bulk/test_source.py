@@ -13,7 +13,7 @@ from deploy.bulk.discovery import discover
 from deploy.bulk.fault import RowUnreadable
 from deploy.bulk.source import Source, SourceError
 from litapi.messages import Kind
-from tests.conftest import picture
+from tests.support.picture import picture
 from tests.support.table import write_lines, write_parquet
 
 HUGGING = pa.struct({"bytes": pa.binary(), "path": pa.string()})

@@ -27,8 +27,8 @@ from litapi.model.served import text_encoder
 from litapi.model.tokens import Tokenizer
 from litapi.serving import Service, seal
 from litapi.settings import Settings
-from tests.conftest import picture
 from tests.support.patience import awaited
+from tests.support.picture import picture
 from tests.support.table import rows_of, write_lines
 
 
