@@ -41,7 +41,9 @@ from litapi.http.connection import (
     _TransportWrapper,
     guarded,
 )
+from litapi.http.held import GRACE
 from litapi.http.request import ClientGone, Incoming, Receive, Scope, Send
+from tests.support.patience import awaited, heard, settled, until
 
 LIMIT = 1 << 20
 HASTY = Patience(
@@ -122,12 +124,13 @@ async def _until_gone(incoming: Incoming, send: Send) -> None:
 
 
 async def _watched_late(incoming: Incoming, send: Send) -> None:
-    """Begins to watch its client half a second after the request."""
+    """Begins to watch its client at `/release`, and answers when another's has left."""
     _LEFT.clear()
     assert incoming.at_once() == b"ab"
-    await asyncio.sleep(0.5)
+    await _released()
     watch = incoming.gone()
-    await asyncio.wait([watch], timeout=0.5)
+    await until(lambda: watch.done() or bool(_LEFT))
+    await settled()
     if watch.done():
         _LEFT.append(watch.result())
     else:
@@ -158,9 +161,13 @@ async def _late(incoming: Incoming, send: Send) -> None:
 async def _hold(incoming: Incoming, send: Send) -> None:
     """Keeps its body until `/release`."""
     await incoming.body()
+    await _released()
+    await _answer(Answer.json("released"), send)
+
+
+async def _released() -> None:
     _HELD.append(released := asyncio.Event())
     await released.wait()
-    await _answer(Answer.json("released"), send)
 
 
 async def _held(incoming: Incoming, send: Send) -> None:
@@ -175,6 +182,13 @@ async def _release(incoming: Incoming, send: Send) -> None:
 
 
 _HELD: list[asyncio.Event] = []
+
+
+async def _slow_bodies(incoming: Incoming, send: Send) -> None:
+    """How many may be refused for memory."""
+    protocol = incoming.connection
+    assert isinstance(protocol, GuardedProtocol)
+    await _answer(Answer.json(len(protocol._sweep.bodies._slow)), send)
 
 
 async def _large(incoming: Incoming, send: Send) -> None:
@@ -214,6 +228,7 @@ _ROUTES = {
     "/hold": _hold,
     "/held": _held,
     "/release": _release,
+    "/slow-bodies": _slow_bodies,
     "/large": _large,
     "/begun": _begun,
     "/broken": _broken,
@@ -347,6 +362,27 @@ def ask(server: Guarded, request: bytes = GOOD) -> Reply:
         return client.reply()
 
 
+def number(server: Guarded, path: str) -> int:
+    """What that path counts in the server."""
+    return int(json.loads(ask(server, post(path, b"")).body))
+
+
+def read_by(server: Guarded, *clients: Client) -> None:
+    """Wait until the server has read what these sent, and its loop has turned after that."""
+    for client in clients:
+        heard(client.socket)
+    assert ask(server).status == 200
+
+
+def refuses(server: Guarded) -> bool:
+    """Whether it takes no connection any more."""
+    try:
+        socket.create_connection(server.address, timeout=15).close()
+    except OSError:
+        return True
+    return False
+
+
 def post(path: str, body: bytes, *more: str) -> bytes:
     lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *more, "", ""]
     return "\r\n".join(lines).encode() + body
@@ -436,9 +472,9 @@ def test_empty_lines_do_not_hold_a_kept_connection(server: Guarded) -> None:
 
 def test_an_idle_kept_connection_is_left_to_the_keep_alive_time() -> None:
     """Between requests the longer keep-alive time counts, not the head's time."""
-    limits = replace(HASTY, head_seconds=0.2)
+    limits = replace(HASTY, head_seconds=0.1)
     with Guarded(limits, timeout_keep_alive=1) as server, Client(server) as client:
-        for pause in (0.6, 0.6, 0):
+        for pause in (0.4, 0.4, 0):  # seconds without a request, within the keep-alive time
             client.send(GOOD)
             assert client.reply().status == 200
             time.sleep(pause)
@@ -516,10 +552,7 @@ def test_an_answer_nobody_takes_is_thrown_away(server: Guarded) -> None:
         for _ in range(4):
             client = stack.enter_context(Client(server))
             client.send(GOOD.replace(b"hello", b"large"))
-        deadline = time.monotonic() + 10
-        while connections(server) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert connections(server) == 0
+        awaited(lambda: connections(server) == 0)
     assert resident_mb(server.pid) < before + 64
 
 
@@ -638,10 +671,7 @@ def test_lingering_has_an_end(server: Guarded) -> None:
     with Client(server) as client:
         client.send(CHUNKED)
         pour(client, b"100000\r\n" + bytes(1 << 20) + b"\r\n", 3 << 20)
-        began = time.monotonic()
-        while pour(client, b"a", 1, 1) and time.monotonic() - began < 9:
-            time.sleep(0.05)
-        assert time.monotonic() - began < 8
+        awaited(lambda: pour(client, b"a", 1) == 0, 8)
     assert ask(server).status == 200
 
 
@@ -714,7 +744,7 @@ def test_a_body_that_is_still_to_come_is_waited_for(server: Guarded) -> None:
     with Client(server) as client:
         request = post("/at-once", b"abcd")
         client.send(request[:-2])
-        time.sleep(0.1)
+        read_by(server, client)
         client.send(request[-2:])
         assert json.loads(client.reply().body) == [-1, 4]
 
@@ -731,11 +761,8 @@ def test_a_client_that_leaves_after_its_body_was_taken_is_heard(server: Guarded)
     """Whoever computes for it may stop."""
     with Client(server) as client:
         client.send(post("/until-gone", b"ab"))
-        time.sleep(0.1)
-    ends = time.monotonic() + 20
-    while tasks_and_left(server) != (1, 2) and time.monotonic() < ends:
-        time.sleep(0.02)
-    assert tasks_and_left(server) == (1, 2)
+        read_by(server, client)
+    awaited(lambda: tasks_and_left(server) == (1, 2), 20)
 
 
 def test_a_client_that_had_left_before_anybody_watched_is_heard(server: Guarded) -> None:
@@ -744,12 +771,11 @@ def test_a_client_that_had_left_before_anybody_watched_is_heard(server: Guarded)
         neighbour.send(post("/watched-late", b"ab"))
         with Client(server) as client:
             client.send(post("/watched-late", b"ab"))
-            time.sleep(0.1)
+            awaited(lambda: number(server, "/held") == 2)
+        awaited(lambda: connections(server) == 1)
+        ask(server, post("/release", b""))
         assert json.loads(neighbour.reply().body) == {"left": False}
-    ends = time.monotonic() + 20
-    while tasks_and_left(server) != (1, 1) and time.monotonic() < ends:
-        time.sleep(0.02)
-    assert tasks_and_left(server) == (1, 1)
+    awaited(lambda: tasks_and_left(server) == (1, 1), 20)
 
 
 def tasks_and_left(server: Guarded) -> tuple[int, int]:
@@ -830,13 +856,12 @@ def test_an_answered_request_leaves_no_garbage() -> None:
 def test_a_lost_connection_leaves_no_garbage(request_: bytes) -> None:
     """Whether its client left in good order or not, the body it sent is freed at once."""
     with Guarded(HASTY) as server:
-        first = json.loads(ask(server, post("/leftovers", b"")).body)
+        first = number(server, "/leftovers")
         for _ in range(20):
             with Client(server) as client:
                 client.send(request_)
-                time.sleep(0.02)
-        time.sleep(2 * HASTY.linger_seconds)
-        assert json.loads(ask(server, post("/leftovers", b"")).body) <= first + 2
+                read_by(server, client)
+        awaited(lambda: number(server, "/leftovers") <= first + 2)
 
 
 @pytest.mark.parametrize(
@@ -872,7 +897,7 @@ def test_half_sent_requests_do_not_hold_up_the_end() -> None:
         clients = [stack.enter_context(Client(server)) for _ in sent * 3]
         for client, request in zip(clients, sent * 3, strict=True):
             client.send(request)
-        time.sleep(0.3)
+        read_by(server, *clients)
         assert server.terminate(within=10) < 4
 
 
@@ -880,7 +905,7 @@ def test_a_half_sent_request_reads_why_it_ends() -> None:
     """At shutdown it is answered 503 with a time to try again."""
     with Guarded(Patience()) as server, Client(server) as client:
         client.send(HALF_BODY)
-        time.sleep(0.3)
+        read_by(server, client)
         server.terminate(within=10)
         reply = client.reply()
         assert (reply.status, reply.code) == (503, "not_ready")
@@ -891,9 +916,9 @@ def test_a_request_in_work_is_answered_before_the_end() -> None:
     """And what is pipelined behind it cannot keep the process alive."""
     with Guarded(Patience()) as server, Client(server) as client:
         client.send(post("/late", b"abc"))
-        time.sleep(0.5)
+        read_by(server, client)
         os.kill(server.pid, signal.SIGTERM)
-        time.sleep(0.3)
+        awaited(lambda: refuses(server))
         client.send(GOOD + HALF_HEAD)
         reply = client.reply()
         assert json.loads(reply.body) == {"length": 3}
@@ -965,7 +990,7 @@ def test_a_last_answer_that_is_taken_late_comes_whole(server: Guarded) -> None:
     """The connection is closing by then, and is not read any more."""
     with Client(server) as client:
         client.send(b"GET /large HTTP/1.1\r\nconnection: close\r\n\r\n" + TINY * 100)
-        time.sleep(0.2)
+        read_by(server, client)
         assert len(client.reply().body) == 30 << 20
         assert client.reset()
     assert ask(server).status == 200
@@ -983,15 +1008,16 @@ SPELT = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-@pytest.mark.parametrize("pause", [0.0, 0.3])
+@pytest.mark.parametrize("late", [False, True])
 def test_an_offered_upgrade_is_ignored_and_the_body_read(
-    server: Guarded, offer: str, pause: float
+    server: Guarded, offer: str, late: bool
 ) -> None:
     """The body is not taken for a request, however much it looks like one or how late it comes."""
     request = post("/at-once", SPELT, *OFFERS[offer])
     with Client(server) as client:
         client.send(request[: -len(SPELT)])
-        time.sleep(pause)
+        if late:
+            read_by(server, client)
         client.send(SPELT + GOOD)
         assert sum(json.loads(client.reply().body)) in (len(SPELT), len(SPELT) - 1)
         assert client.reply().body == b'"hello"'
@@ -1103,9 +1129,7 @@ def test_beyond_the_bound_the_large_are_refused_and_the_small_are_served() -> No
         at_work = [stack.enter_context(Client(server)) for _ in range(2)]
         for client in at_work:
             client.send(post("/hold", bytes(1_000_000)))
-        end = time.monotonic() + 30
-        while json.loads(ask(server, post("/held", b"")).body) < 2 and time.monotonic() < end:
-            time.sleep(0.01)
+        awaited(lambda: number(server, "/held") == 2)
         with Client(server) as late:
             with contextlib.suppress(OSError):
                 late.send(post("/echo", bytes(1_000_000)))
@@ -1121,7 +1145,7 @@ def test_a_body_that_came_slowly_and_whole_is_answered_and_its_connection_kept()
     """What was slow at the last sweep may be whole by now: nothing is said that nobody asked."""
     with Guarded(replace(CROWDED, sweep_seconds=1.0)) as server, Client(server) as client:
         client.send(half(900_000)[:-1000])
-        time.sleep(2.5)  # two sweeps, so that one of them finds it slow; if not, nothing is tested
+        awaited(lambda: number(server, "/slow-bodies") == 1)
         client.send(bytes(LIMIT - 899_000))
         assert json.loads(client.reply().body) == {"length": LIMIT}
         with Client(server) as other:
@@ -1151,7 +1175,7 @@ def test_readers_that_take_nothing_are_cut_when_there_are_too_many() -> None:
         for client in clients:
             client.send(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
             assert select.select([client.socket], [], [], 15)[0]
-            time.sleep(1.1)
+            time.sleep(1.1 * GRACE)  # until it can be called slow
         for _ in range(3):
             assert len(ask(server, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").body) == 30 << 20
         assert resident_mb(server.pid) < 200

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from litapi.transport.channel import INLINE_BYTES, Channel, Parcel
+from tests.support.patience import awaited
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -121,9 +123,7 @@ def test_what_finds_no_room_is_sent_later_in_order_and_putting_never_waits(
         channel.put(message)
     assert channel._parked
     assert all_of(channel, 500) == messages
-    deadline = time.monotonic() + 30
-    while channel._sender is not None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    awaited(lambda: channel._sender is None)
     assert not channel._parked
     channel.put("after")  # and the short way is open again
     assert channel.get(timeout=10) == "after"
@@ -244,7 +244,7 @@ def test_a_process_killed_while_it_waits_takes_nothing_along() -> None:
     jobs, replies = Channel(), Channel()
     doomed = start(relay, jobs, replies, 0)
     assert replies.get(timeout=60) == (0, "here")
-    time.sleep(0.1)  # it waits by now
+    awaited(lambda: psutil.Process(doomed.pid).status() == psutil.STATUS_SLEEPING)
     os.kill(doomed.pid, signal.SIGKILL)
     doomed.join(20)
     other = start(relay, jobs, replies, 1)

@@ -23,6 +23,7 @@ from litapi.transport.channel import Channel
 from litapi.transport.dispatcher import LIVE, LOST, SLOW, Dispatcher, Pending, merged
 from litapi.transport.ledger import Ledger
 from litapi.transport.port import REPLIES, WorkerPort
+from tests.support.patience import until
 
 pytestmark = pytest.mark.anyio
 DIM = 4
@@ -134,18 +135,10 @@ async def bench(laid: Bench) -> Bench:
     return laid
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came to that")
-
-
 async def test_a_job_goes_out_as_one_message_and_its_reply_comes_back(bench: Bench) -> None:
     """One message for 64 items; rows in order."""
     asked = bench.ask(*("x" * (n + 1) for n in range(64)))
-    await _until(lambda: not bench.jobs.empty())
+    await until(lambda: not bench.jobs.empty())
     assert (bench.dispatcher.depth("text"), bench.dispatcher.in_flight("text")) == (1, 64)
     bench.work(0, 1)
     assert _rows(await asked) == list(range(1, 65))
@@ -201,7 +194,7 @@ async def test_a_job_beyond_the_ledger_is_refused_and_one_of_its_slots_serves_th
     """As any work beyond a bound: come back shortly."""
     bench.dispatcher._slots._free[1:] = []
     first = bench.ask("abc")
-    await _until(lambda: bench.dispatcher.depth("text") == 1)
+    await until(lambda: bench.dispatcher.depth("text") == 1)
     with pytest.raises(Overloaded):
         await bench.ask("de")
     bench.work(0)
@@ -223,7 +216,7 @@ async def test_jobs_of_living_workers_are_left_alone_when_another_dies(bench: Be
     asked = bench.ask("abc")
     job = await bench.fetch(1)
     bench.lose(0)
-    await _until(lambda: bench.dispatcher.losses == 1)
+    await until(lambda: bench.dispatcher.losses == 1)
     assert bench.jobs.empty()
     bench.answer(job)
     assert (await asked).tokens == [3]
@@ -298,8 +291,8 @@ async def test_a_job_that_no_worker_had_begun_with_is_not_blamed_for_its_death(
     await bench.begin(0)
     await bench.fetch(0)
     bench.lose(0)
-    await _until(lambda: sum(p.losses for p in bench.under_way) == 2)
-    await _until(lambda: any(p.alone for p in bench.under_way))
+    await until(lambda: sum(p.losses for p in bench.under_way) == 2)
+    await until(lambda: any(p.alone for p in bench.under_way))
     assert [p.job.items for p in bench.under_way if p.alone] == [["begun"]]
     bench.work(1)
     assert [reply.tokens for reply in await together] == [[5], [7]]
@@ -330,7 +323,7 @@ async def test_an_item_that_takes_too_long_is_refused_and_its_neighbours_are_ans
     together = asyncio.gather(*(bench.ask(*job, kind="image") for job in jobs))
     ids = {tuple(job.items): job.id for job in [await bench.begin(0) for _ in jobs]}
     bench.inbox.put((SLOW, ("image", [(ids["a", "slow", "ccc"], 1)]), 0))
-    await _until(lambda: bench.dispatcher.losses == 1)
+    await until(lambda: bench.dispatcher.losses == 1)
     assert not any(p.held or p.alone or p.losses for p in bench.under_way)
     bench.work(1)
     first, *others = await together
@@ -354,7 +347,7 @@ async def test_a_picture_that_was_done_at_the_last_moment_makes_nobody_suspect(
     asked = bench.ask("abc", kind="image")
     await bench.begin(0)
     bench.inbox.put((SLOW, ("image", []), 0))
-    await _until(lambda: bench.dispatcher.losses == 1)
+    await until(lambda: bench.dispatcher.losses == 1)
     assert [p.losses for p in bench.under_way] == [0]
     bench.work(1)
     assert (await asked).tokens == [3]
@@ -366,7 +359,7 @@ async def test_a_picture_that_was_done_at_the_last_moment_makes_nobody_suspect(
 async def test_a_job_whose_caller_left_is_never_handed_to_a_worker(bench: Bench) -> None:
     """The queue still holds it, and the worker passes over it to the next one."""
     left, stays = bench.ask("nobody's"), bench.ask("mine")
-    await _until(lambda: bench.dispatcher.depth("text") == 2)
+    await until(lambda: bench.dispatcher.depth("text") == 2)
     left.cancel()
     await asyncio.wait([left])
     assert bench.dispatcher.in_flight("text") == 1
@@ -390,9 +383,9 @@ async def test_a_job_whose_caller_left_after_it_was_fetched_is_not_begun(bench: 
 async def test_a_large_job_that_is_given_up_holds_no_memory(bench: Bench) -> None:
     """Its message lies in the queue still, but empty; the worker passes over it."""
     asked = bench.ask(bytes(8 << 20), kind="image")
-    await _until(lambda: not bench.jobs.empty())
+    await until(lambda: not bench.jobs.empty())
     (parcel,) = bench.under_way[0].parcels
-    await _until(lambda: parcel._file is not None)
+    await until(lambda: parcel._file is not None)
     file = os.dup(cast("int", parcel._file))
     assert os.fstat(file).st_size > 8 << 20
     asked.cancel()
@@ -420,17 +413,17 @@ async def test_a_tower_is_whole_again_when_its_last_worker_is(bench: Bench) -> N
     """From the loss of a worker until as many as before are ready, nothing is learnt."""
     dispatcher = bench.dispatcher
     bench.inbox.put((LIVE, {"text": 2, "image": 0}, None))
-    await _until(lambda: dispatcher.live == {"text": 2, "image": 0})
+    await until(lambda: dispatcher.live == {"text": 2, "image": 0})
     assert dispatcher.whole_since("text") == 0.0
     bench.lose(0)
-    await _until(lambda: dispatcher.whole_since("text") == math.inf)
+    await until(lambda: dispatcher.whole_since("text") == math.inf)
     bench.inbox.put((LIVE, {"text": 1, "image": 0}, None))
-    await _until(lambda: dispatcher.live["text"] == 1)
+    await until(lambda: dispatcher.live["text"] == 1)
     assert dispatcher.whole_since("text") == math.inf
     assert dispatcher.whole_since("image") == 0.0
     before = time.monotonic()
     bench.inbox.put((LIVE, {"text": 2, "image": 0}, None))
-    await _until(lambda: dispatcher.whole_since("text") < math.inf)
+    await until(lambda: dispatcher.whole_since("text") < math.inf)
     assert dispatcher.whole_since("text") >= before
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from litapi.transport.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds
+from tests.support.patience import awaited
 
 PID = os.getpid()
 
@@ -111,9 +112,7 @@ def test_only_a_thread_that_uses_the_cpu_is_slow() -> None:
     watcher = Watcher(vitals, 0)
     ends = [decoding(vitals, 0, lambda: time.sleep(0.01)), decoding(vitals, 1, lambda: None)]
     try:
-        deadline = time.monotonic() + 60
-        while not (slow := watcher.slow(PID, 0.3)) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        slow = awaited(lambda: watcher.slow(PID, 0.3))
     finally:
         for end in ends:
             end.set()
@@ -129,11 +128,10 @@ def test_a_decode_thread_that_stands_still_hangs_and_one_that_works_does_not(clo
     watcher = Watcher(vitals, 0)
     blocked = threading.Event()
     end = decoding(vitals, 0, blocked.wait)
-    time.sleep(0.1)  # what it had to do before is done
     assert not clock.looks(watcher, 4)
     vitals.begin(0, 0, (0, 11), 0)  # the next item: counted from its own beginning
     assert not clock.looks(watcher, 4)
-    assert clock.looks(watcher, 4)
+    awaited(lambda: clock.looks(watcher, 4))  # once it has come to stand still
     end.set()
     blocked.set()
 

@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from redis.retry import Retry
 
 from cache.redis.child import PREFIX, RedisChild
 from cache.redis.store import RedisStore
+from tests.support.patience import awaited
 
 PARENT = """
 import sys
@@ -49,19 +49,11 @@ def home_of(url: str) -> Path:
     return Path(urlsplit(url).path).parent
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    ends = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > ends:
-            raise TimeoutError
-        time.sleep(0.01)
-
-
 def kill(child: RedisChild) -> None:
     """And wait for its end."""
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
-    wait_until(lambda: not child.alive)
+    awaited(lambda: not child.alive)
 
 
 def gone(pid: int) -> bool:
@@ -237,7 +229,7 @@ def test_a_folder_that_was_swept_away_meanwhile_is_made_again(child: RedisChild)
     """Another service that starts takes the folder of a dead server for nobody's."""
     url = child.url
     kill(child)
-    wait_until(lambda: swept(home_of(url)))
+    awaited(lambda: swept(home_of(url)))
     assert child.start() == url
     assert client_of(url).ping()
     assert home_of(url).stat().st_mode & 0o777 == 0o700
@@ -262,8 +254,8 @@ def test_it_dies_with_its_parent(how: signal.Signals) -> None:
     parent.wait()
     parent.stdin.close()
     parent.stdout.close()
-    wait_until(lambda: gone(int(pid)))
-    wait_until(lambda: swept(home_of(url)))
+    awaited(lambda: gone(int(pid)))
+    awaited(lambda: swept(home_of(url)))
 
 
 def test_sweeping_leaves_the_living_alone(child: RedisChild) -> None:

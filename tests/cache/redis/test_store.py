@@ -17,7 +17,7 @@ from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
 from cache.redis.breaker import Circuit
 from cache.redis.store import CHUNK, Lost, RedisStore
-from tests.support.patience import until
+from tests.support.patience import settled, until
 from tests.support.recorder import Recorder
 from tests.support.stores import fill, opened, value_of
 
@@ -141,8 +141,7 @@ async def test_a_busy_event_loop_is_not_taken_for_a_broken_redis() -> None:
             await store.get([key])
             own.pause()
             task = asyncio.create_task(store.get([key]))
-            for _ in range(10):
-                await asyncio.sleep(0)  # until the command is out
+            await settled()  # the command is out
             own.resume()
             time.sleep(0.5)  # the loop stands still, Redis answers
             assert await task == [value_of(key)]
@@ -312,8 +311,7 @@ async def test_a_lookup_never_joins_keys_that_were_given_up(server: RedisServer)
         stuck = []
         for number in range(9):  # eight connections, and one that gathers
             stuck.append(asyncio.create_task(store.get([b"sl2:%d" % number])))
-            for _ in range(3):
-                await asyncio.sleep(0)  # until it has left
+            await settled()  # it has left
         assert await asyncio.gather(*stuck) == [[Lost.FAILED]] * 9
 
         async def tried() -> bool:
