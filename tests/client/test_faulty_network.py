@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.rig.server_process import ServerProcess
 from litapi import Engine
-from tests.conftest import picture
 from tests.support.http_fault_proxy import Fault, embed_through
+from tests.support.picture import picture
 
 TEXTS, PICTURES = 9_700, 300
 
