@@ -61,7 +61,7 @@ def plan(**changes: Any) -> Plan:
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_flop_are_those_that_torch_counts(checkpoint: Checkpoint, tower: str) -> None:
     """Of the way that is really gone, item by item, for both towers of both model types."""
-    loaded = load(checkpoint, tower, "cpu", "float32", 1, compiled=False)
+    loaded = load(checkpoint, tower, "cpu", "float32", 1, engine="torch")
     # Not the fused attention: torch's counter does not know the CPU's.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loaded.batch(3)()
@@ -262,16 +262,6 @@ def test_a_result_stays_where_all_is_refused(
     assert main([*SHORT, "--precisions", "float8", "--out", str(tmp_path)]) == 2
     assert "float8" in capsys.readouterr().err
     assert (tmp_path / "offline-cpu.json").read_text() == "kept"
-
-
-def test_towers_are_compiled_where_that_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Seen without waiting for it: on a machine without a compiler it is refused."""
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    assert main([*SHORT, "--compile", "--out", str(tmp_path)]) == 2
-    assert "compiler" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
