@@ -23,6 +23,7 @@ from litapi.supervisor import (
     Seat,
     ended,
 )
+from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import Vitals
 
 # -- contracts: what a new LitServe must not change unnoticed
@@ -120,6 +121,7 @@ class Places(DispatchServer):
         )
         self.board = {"text_0_failure": "the card is gone"}
         self._stopping = threading.Event()
+        self._urgency = Urgency(["cpu", "cpu"])
         self.restarts = 0
         self.failed: list[str] = []
 

@@ -56,10 +56,10 @@ def test_a_shift_is_the_distance_from_float32(study: Study) -> None:
 
 def test_the_worst_items_are_shown_with_what_both_find_first(study: Study) -> None:
     """The right picture, two by float32, two by the other."""
-    worst = study.worst("int8-weights", many=2)
+    worst = study.worst("bfloat16", many=2)
     assert len(worst) == 2
     for caption, noted in worst.items():
         assert caption.strip("“”") in study.pairs.captions
         assert [note.partition(":")[0] for _, note in noted] == [
-            "the right one", EXACT, EXACT, "int8-weights", "int8-weights",
+            "the right one", EXACT, EXACT, "bfloat16", "bfloat16",
         ]  # fmt: skip
