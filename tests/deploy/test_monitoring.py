@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import shutil
@@ -100,7 +101,7 @@ def test_a_panel_shows_something(
         assert answer["status"] == "success", answer
         if not GPU_ONLY & set(NAME.findall(expression)):
             assert numbers(prometheus, expression), expression
-            awaited(lambda asked=expression: shown(server, prometheus, asked))
+            awaited(functools.partial(shown, server, prometheus, expression))
 
 
 def numbers(prometheus: PrometheusProcess, expression: str) -> list[float]:
