@@ -92,9 +92,9 @@ def test_the_wheel_is_what_is_imported(installed: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_names_its_commands(installed: Path, tmp_path: Path) -> None:
-    """serve, check, warm and embed."""
+    """Each of them, in the order of their use."""
     done = subprocess.run(
         [str(installed / "siglit"), "--help"], cwd=tmp_path, capture_output=True, text=True
     )
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
-    assert listed == ["serve", "check", "warm", "embed"]
+    assert listed == ["serve", "check", "prepare", "warm", "embed"]

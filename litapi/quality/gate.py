@@ -9,6 +9,7 @@ needed than serving takes in float32. How many drawn pairs are judged depends on
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from dataclasses import dataclass
@@ -106,7 +107,9 @@ def main() -> int:
     configure(settings)
     try:
         checkpoint = Checkpoint.open(asked["folder"], asked["name"], asked["revision"])
-        answer: dict[str, Any] = Gate(settings, checkpoint, asked["device"]).judge().fields()
+        with contextlib.redirect_stdout(sys.stderr):  # libraries print progress; the answer is JSON
+            fidelity = Gate(settings, checkpoint, asked["device"]).judge()
+        answer: dict[str, Any] = fidelity.fields()
     except (CheckpointError, SettingsError) as error:
         answer = {"refused": str(error)}
     sys.stdout.buffer.write(orjson.dumps(answer))

@@ -117,5 +117,5 @@ def _nncf() -> Any:
         import nncf
     except ImportError:
         raise CheckpointError(MISSING) from None
-    logging.getLogger("nncf").setLevel(logging.ERROR)
+    nncf.set_log_level(logging.ERROR)
     return nncf
