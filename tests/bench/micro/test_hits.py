@@ -63,7 +63,9 @@ def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (measured,) = result["dims"]
     names = [one["name"] for one in measured["systems"]]
     assert set(NAMES) < set(names)
-    assert {target["name"] for target in result["targets"]} == {f"{n}, 96 numbers" for n in LIMITS}
+    limited = {f"{name}, 96 numbers" for name in LIMITS}
+    digests = {f"{size} by digest ÷ {one}" for size in SIZES for one in (TEXT, f"picture {size} raw")}
+    assert {target["name"] for target in result["targets"]} == limited | digests
     for one in measured["systems"]:
         assert all(one[name]["low"] > 0 for name in ("cpu_us", "hello_get_us", "requests_per_s"))
         assert one["hits_pct"] is None or one["hits_pct"] >= 99.9
