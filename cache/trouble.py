@@ -11,21 +11,13 @@ from __future__ import annotations
 import logging
 import ssl
 
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    InvalidResponse,
-    RedisClusterException,
-)
-from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import TimeoutError as TimedOut
+from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse
 
 from cache.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 SIDES = ("read", "write")
-NO_ANSWER = (OSError, NotConnected, TimedOut, RedisClusterException)
 SILENT = "silent"
 SENTENCES = {
     SILENT: "Redis did not answer; vectors are cached in this process only until it does.",
@@ -53,11 +45,6 @@ _BY_WORD = {
     "CROSSSLOT": "cluster",
     "CLUSTERDOWN": "cluster",
 }
-_BY_KIND = (
-    (BusyLoadingError, "loading"),
-    (AuthenticationError, "wrong_password"),
-    (InvalidResponse, "not_redis"),
-)
 # redis-py takes the first word away where it has a class for it; old servers have no such word
 _BY_CLASS = {
     "AuthenticationWrongNumberOfArgsError": "wrong_password",
@@ -74,17 +61,19 @@ _BY_PHRASE = {
 }
 
 
-def reason_of(error: BaseException) -> str:
-    """One of `REASONS`."""
-    for kind, reason in _BY_KIND:
+def reason_of(error: BaseException, said: str = "") -> str:
+    """One of `REASONS`; `said` is Redis's own text where the exception does not have it."""
+    said = said or str(error)
+    for kind, reason in ((BusyLoadingError, "loading"), (AuthenticationError, "wrong_password")):
         if isinstance(error, kind):
             return reason
+    if isinstance(error, InvalidResponse):
+        return "not_redis"
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return "tls"
-    said = str(error)
     named = _BY_CLASS.get(type(error).__name__) or _BY_WORD.get(said.partition(" ")[0])
     phrases = (reason for phrase, reason in _BY_PHRASE.items() if phrase in said)
-    return named or next(phrases, SILENT if isinstance(error, NO_ANSWER) else "refused")
+    return named or next(phrases, SILENT if isinstance(error, OSError) else "refused")
 
 
 class Trouble:

@@ -31,6 +31,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from redis.asyncio import RedisCluster
@@ -81,10 +82,10 @@ class Chunk:
         self.timer: asyncio.TimerHandle | None = None
         self.waiters: list[asyncio.Future[None]] = []
 
-    def arrive(self, replies: Sequence[Reply] | None) -> None:
+    def arrive(self, replies: Sequence[Reply]) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        self.replies = [Lost.FAILED] * len(self.places) if replies is None else replies
+        self.replies = replies
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -116,9 +117,9 @@ class RedisStore:
         self._writer = Writer(
             self._write_breaker, ttl=ttl, limit=queue, watcher=watcher, trouble=self.trouble
         )
-        self._gathering: Chunk | None = None  # the one that takes further keys along
-        self._under_way: dict[Chunk, asyncio.Task[None]] = {}
+        self._pending: list[Chunk] = []
         self._heard = 0  # replies that came in time
+        self._in_flight = 0
         self._reader: Reader | None = None
         self._backer: Client | None = None
         self._prober: asyncio.Task[None] | None = None
@@ -141,8 +142,8 @@ class RedisStore:
             timeout=STUCK * self._budget,
             connect_timeout=self._connect_timeout,
             connections=self._connections,
+            why=self._failed_for,
         )
-        self._free = asyncio.Semaphore(self._connections)
         self._backer = self._address.connect(
             timeout=10 * self._budget, connect_timeout=self._connect_timeout, connections=2
         )
@@ -158,14 +159,9 @@ class RedisStore:
         await self._writer.close(timeout)
         one, other = self._reader, self._backer
         self._reader = self._backer = None
-        tasks = [*self._under_way.values(), *filter(None, [self._prober])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for chunk in self._under_way:  # of tasks that had not begun
-            chunk.arrive(None)
-        self._under_way.clear()
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait({self._prober})
         if one is not None:
             await one.close()
         if other is not None:
@@ -189,27 +185,30 @@ class RedisStore:
 
     def _chunk_of(self, key: bytes) -> tuple[Chunk, int]:
         """The chunk that takes a key along, and its place there."""
-        chunk = self._gathering
+        chunk = self._pending[-1] if self._pending else None
         if chunk is None or chunk.replies is not None or len(chunk.places) >= CHUNK:
-            chunk = self._gathering = Chunk(self._loop.time(), self._heard)
-            self._under_way[chunk] = self._loop.create_task(self._carry(chunk))
-            self._wait(chunk)
+            chunk = self._open_chunk()
         return chunk, chunk.places.setdefault(key, len(chunk.places))
 
-    async def _carry(self, chunk: Chunk) -> None:
-        """Ask Redis. Until a connection is free, the chunk gathers keys."""
-        values: Values | None = None
-        try:
-            async with self._free:
-                if self._gathering is chunk:
-                    self._gathering = None
-                if chunk.replies is None and self._reader is not None:
-                    values = await self._reader.mget([*chunk.places])
-        except Exception as error:  # of any kind: a failure is all that is asked
-            self._failed_for(error)
-        finally:
-            self._settle(chunk, values)
-            del self._under_way[chunk]
+    def _open_chunk(self) -> Chunk:
+        if not self._pending:
+            self._loop.call_soon(self._dispatch)
+        chunk = Chunk(self._loop.time(), self._heard)
+        self._pending.append(chunk)
+        self._wait(chunk)
+        return chunk
+
+    def _dispatch(self) -> None:
+        while self._reader is not None and self._pending and self._in_flight < self._connections:
+            chunk = self._pending.pop(0)
+            if chunk.replies is None:
+                self._in_flight += 1
+                self._reader.ask(list(chunk.places), partial(self._told, chunk))
+
+    def _told(self, chunk: Chunk, values: Values | None) -> None:
+        self._in_flight -= 1
+        self._settle(chunk, values)
+        self._dispatch()
 
     def _wait(self, chunk: Chunk) -> None:
         part = self._budget / TURNS
@@ -226,14 +225,14 @@ class RedisStore:
         else:
             self._settle(chunk, None)
 
-    def _settle(self, chunk: Chunk, values: Values | None) -> None:
-        """The values, or `None` for a failure or a spent budget; the first to come counts."""
+    def _settle(self, chunk: Chunk, replies: Sequence[Reply] | None) -> None:
+        """The reply, or `None` for a failure or a spent budget; the first to come counts."""
         if chunk.replies is not None:
             return
-        chunk.arrive(values)
-        self._heard += values is not None
+        self._heard += replies is not None
+        chunk.arrive([Lost.FAILED] * len(chunk.places) if replies is None else replies)
         self._watcher.lookup_seconds("redis", self._loop.time() - chunk.began)
-        self._judge(values is not None)
+        self._judge(replies is not None)
 
     # ---- outage and return
 
@@ -258,19 +257,14 @@ class RedisStore:
             self._watcher.breaker(self.state)
             if self.state is Circuit.OPEN:
                 self.trouble.begin("read", self._why)
-        if (
-            self.state is Circuit.OPEN
-            and self._reader
-            and (self._prober is None or self._prober.done())
-        ):
+        if self.state is Circuit.OPEN and (self._prober is None or self._prober.done()):
             self._prober = self._loop.create_task(self._watch_for_return())
 
-    def _failed_for(self, error: Exception) -> None:
+    def _failed_for(self, reason: str) -> None:
         """One answer that is late or lost is no trouble yet; one that says no is."""
-        log.debug("a look-up failed: %s", type(error).__name__)
-        self._why = reason_of(error)
-        if self._why != NO_ANSWER or self.state is not CLOSED:
-            self.trouble.begin("read", self._why)
+        self._why = reason
+        if reason != NO_ANSWER or self.state is not CLOSED:
+            self.trouble.begin("read", reason)
 
     def _well_again(self) -> None:
         self._why = NO_ANSWER
@@ -291,12 +285,9 @@ class RedisStore:
     async def _probe(self) -> bool:
         if self._reader is None:
             return False
-        try:
-            await self._reader.mget([PROBE])
-        except Exception as error:  # of any kind: Redis is not there, or not well
-            self._failed_for(error)
-            return False
-        return True
+        answered: asyncio.Future[bool] = self._loop.create_future()
+        self._reader.ask([PROBE], lambda values: _end(answered, values is not None))
+        return await answered
 
     # ---- writing and advice
 
@@ -315,9 +306,19 @@ class RedisStore:
             return ["Redis does not let this user read its memory limit and eviction policy."]
         except Exception as error:  # of any kind: the sentence is the effect
             if not self.trouble.now:
-                self.trouble.begin("read", reason_of(error))
+                self.trouble.begin("read", _likely(reason_of(error)))
             return self.trouble.sentences
         return _advice(nodes)
+
+
+def _likely(reason: str) -> str:
+    """An error of no known kind is one of the connection: nothing was asked that can be refused."""
+    return NO_ANSWER if reason == "refused" else reason
+
+
+def _end(future: asyncio.Future[bool], well: bool) -> None:
+    if not future.done():
+        future.set_result(well)
 
 
 async def _memory(client: Client | None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from bench.micro.hits import (
     LIMITS,
     MANY,
     SINGLES,
+    SIZES,
     Comparison,
     System,
     batches,
@@ -64,7 +65,11 @@ def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[s
     names = [one["name"] for one in measured["systems"]]
     assert set(NAMES) < set(names)
     limited = {f"{name}, 96 numbers" for name in LIMITS}
-    digests = {f"{size} by digest ÷ {one}" for size in SIZES for one in (TEXT, f"picture {size} raw")}
+    digests = {
+        f"{size} by digest ÷ {one}"
+        for size in SIZES
+        for one in ("memory base64", f"picture {size} raw")
+    }
     assert {target["name"] for target in result["targets"]} == limited | digests
     for one in measured["systems"]:
         assert all(one[name]["low"] > 0 for name in ("cpu_us", "hello_get_us", "requests_per_s"))

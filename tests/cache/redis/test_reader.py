@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,6 +12,7 @@ from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
 from cache.redis.address import Address
 from cache.redis.reader import Reader, Values, reader
+from tests.support.patience import until
 from tests.support.scripted import scripted
 
 pytestmark = pytest.mark.anyio
@@ -32,11 +34,13 @@ async def opened(
 
 
 async def asked(it: Reader, keys: list[bytes]) -> Values | None:
-    """The values, or nothing after a failure of any kind."""
-    try:
-        return await asyncio.wait_for(it.mget(keys), 30)
-    except Exception:
-        return None
+    """What `told` is called with, which must be once."""
+    told: list[Values | None] = []
+    it.ask(keys, told.append)
+    await until(lambda: bool(told), 30)
+    await asyncio.sleep(0)
+    assert len(told) == 1
+    return told[0]
 
 
 def fill(server: RedisServer) -> None:
@@ -111,6 +115,22 @@ async def test_a_late_reply_is_a_failure_and_not_asked_for_again(server: RedisSe
         assert proxy.accepted == 2
 
 
+async def test_a_connection_that_opened_too_late_serves_the_next_question(
+    server: RedisServer,
+) -> None:
+    """A greeting slower than the time for a question would otherwise never be got over."""
+    fill(server)
+    server.command("ACL", "SETUSER", "slow", "on", ">word", "~sl2:*", "+mget")
+    async with FaultProxy(server.url, delay=0.6) as proxy:
+        proxy.fault = Fault.DELAY
+        url = f"redis://slow:word@127.0.0.1:{urlsplit(proxy.url).port}"
+        async with opened(url, timeout=0.3) as it:
+            assert await asked(it, KEYS[:1]) is None
+            proxy.fault = Fault.PASS
+            assert await asked(it, KEYS[:1]) == VALUES[:1]
+        assert proxy.accepted == 1
+
+
 async def test_an_opening_that_hangs_is_given_up(server: RedisServer) -> None:
     """Whoever accepts and says nothing to the greeting is not there."""
     async with FaultProxy(server.url) as proxy:
@@ -132,8 +152,9 @@ async def test_an_opening_that_hangs_is_given_up(server: RedisServer) -> None:
 async def test_a_reply_of_another_form_is_a_failure(reply: bytes) -> None:
     """Nothing of it is served, and its connection is not used again."""
     async with scripted(reply) as it, opened(it.url) as asker:
-        for _ in range(2):
-            assert await asked(asker, KEYS[:2]) is None
+        assert await asked(asker, KEYS[:2]) is None
+        await asyncio.sleep(0.02)
+        assert await asked(asker, KEYS[:2]) is None
         assert it.accepted == 2
 
 
@@ -173,6 +194,19 @@ async def test_certificates_that_are_missing_are_a_failure() -> None:
     """A look-up raises nothing, whatever the URL names."""
     async with opened("rediss://127.0.0.1:1?ssl_ca_certs=/nowhere/ca.pem") as it:
         assert await asked(it, KEYS[:1]) is None
+
+
+async def test_closing_answers_who_waits(server: RedisServer) -> None:
+    """A question under way at shutdown is told that it failed."""
+    async with FaultProxy(server.url) as proxy:
+        proxy.fault = Fault.BLACKHOLE
+        told: list[Values | None] = []
+        async with opened(proxy.url) as it:
+            it.ask(KEYS[:1], told.append)
+            await until(lambda: proxy.accepted == 1)
+            await asyncio.sleep(0.02)
+        await until(lambda: told == [None])
+        assert proxy.accepted == 1
 
 
 async def test_a_reply_belongs_to_its_question_whatever_is_lost(server: RedisServer) -> None:
