@@ -43,11 +43,13 @@ class Reference:
         """Model input of an upright picture."""
         return dict(self.processor(images=picture.convert("RGB"), return_tensors="pt", **changed))
 
+    @torch.inference_mode()
     def texts(self, texts: Sequence[str], make: MakeIds) -> Array:
         """Unit vectors, each text alone, so that none is padded for another."""
         made = [torch.tensor([make(self, text)]) for text in texts]
         return self._rows([self._model.get_text_features(input_ids=ids) for ids in made])
 
+    @torch.inference_mode()
     def pictures(self, pictures: Sequence[bytes], make: MakeInputs) -> Array:
         """Unit vectors, each picture alone."""
         made = [make(self, data) for data in pictures]
@@ -61,5 +63,5 @@ class Reference:
 
     def _rows(self, features: Sequence[Any]) -> Array:
         pooled = torch.cat([getattr(one, "pooler_output", one) for one in features])
-        rows: Array = normalize(pooled, dim=-1).detach().numpy()
+        rows: Array = normalize(pooled, dim=-1).numpy()
         return rows

@@ -27,7 +27,11 @@ FILTERS = tuple(one for one in Image.Resampling if one != Image.Resampling.BILIN
 
 def upright(reference: Reference, data: bytes) -> Inputs:
     """As it is right."""
-    return reference.inputs(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    return reference.inputs(_turned(data))
+
+
+def _turned(data: bytes) -> Image.Image:
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +121,12 @@ def _as_stored(reference: Reference, data: bytes) -> Inputs:
 
 
 def _resized(reference: Reference, data: bytes, resample: Image.Resampling) -> Inputs:
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    return reference.inputs(picture, resample=resample)
+    return reference.inputs(_turned(data), resample=resample)
 
 
 def _squashed(reference: Reference, data: bytes) -> Inputs:
     side = reference.checkpoint.image_size
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    return reference.inputs(picture.resize((side, side), Image.Resampling.BILINEAR))
+    return reference.inputs(_turned(data).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _unmasked(reference: Reference, data: bytes) -> Inputs:

@@ -89,8 +89,13 @@ def captioned(folder: Path) -> list[Path]:
     """The images of `folder` that have a caption, by name."""
     if not folder.is_dir():
         raise SettingsError(f"--pairs: {folder} is not a folder")
+    return beside(folder)[:AT_MOST]
+
+
+def beside(folder: Path) -> list[Path]:
+    """All of them, of a folder that is there."""
     images = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
-    return [path for path in images if path.with_suffix(".txt").is_file()][:AT_MOST]
+    return [path for path in images if path.with_suffix(".txt").is_file()]
 
 
 def _read(path: Path) -> Image.Image:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from litapi.quality.pairs import SUFFIXES
+from litapi.quality.pairs import beside
 from litapi.quality.source import Array, Source
 
 KARPATHY, SPLIT = "dataset_coco.json", "test"
@@ -78,7 +78,7 @@ class Captioned:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """The pictures of a folder, or COCO's test split. Raises PairsError."""
-        listed = _karpathy(folder) if (folder / KARPATHY).is_file() else _beside(folder)
+        listed = _karpathy(folder) if (folder / KARPATHY).is_file() else _with_captions(folder)
         found = [(path, captions) for path, captions in listed if captions]
         if not found:
             raise PairsError(
@@ -95,13 +95,11 @@ class Captioned:
         return Recall.of(texts, images, self.owners)
 
 
-def _beside(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+def _with_captions(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     if not folder.is_dir():
         raise PairsError(f"--retrieval: {folder} is not a folder")
-    for path in sorted(folder.iterdir()):
-        text = path.with_suffix(".txt")
-        if path.suffix.lower() in SUFFIXES and text.is_file():
-            yield path, _lines(text)
+    for path in beside(folder):
+        yield path, _lines(path.with_suffix(".txt"))
 
 
 def _lines(path: Path) -> list[str]:
