@@ -257,7 +257,8 @@ class RedisStore:
             self._watcher.breaker(self.state)
             if self.state is Circuit.OPEN:
                 self.trouble.begin("read", self._why)
-        if self.state is Circuit.OPEN and (self._prober is None or self._prober.done()):
+        idle = self._prober is None or self._prober.done()
+        if self.state is Circuit.OPEN and idle and self._reader is not None:
             self._prober = self._loop.create_task(self._watch_for_return())
 
     def _failed_for(self, reason: str) -> None:
