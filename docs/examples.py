@@ -16,7 +16,7 @@ import httpx
 
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO_NAME
-from litapi.http.forms import RED_DOT
+from litapi.http.forms.form import RED_DOT
 from litapi.http.openapi import EXAMPLES, FORMS
 
 FRESH: Final = {"cache-control": "no-cache"}  # as the answer to a first request

@@ -36,18 +36,9 @@ from litapi.errors import (
 )
 from litapi.http.access import client_of
 from litapi.http.embedder import Query
-from litapi.http.forms import (
-    INERT,
-    OPTION_FIELDS,
-    TOKENS_SENT,
-    DigestPart,
-    ImagePart,
-    ImageUrl,
-    ImageUrlPart,
-    Part,
-    named,
-    no_effect,
-)
+from litapi.http.forms.options import OPTION_FIELDS
+from litapi.http.forms.parts import DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
+from litapi.http.forms.validation import INERT, TOKENS_SENT, named, no_effect
 from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read
 from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming

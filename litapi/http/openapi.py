@@ -33,9 +33,15 @@ from litapi.errors import (
     Unauthorized,
     public_errors,
 )
-from litapi.http import forms
 from litapi.http.access import OPEN_PATHS
 from litapi.http.answer import Answer
+from litapi.http.forms.embeddings import EmbeddingsRequest, EmbeddingsResponse
+from litapi.http.forms.models import ModelCard, ModelList
+from litapi.http.forms.native import EmbedImageRequest, EmbedResponse, EmbedTextRequest
+from litapi.http.forms.options import OPTION_FIELDS, Options
+from litapi.http.forms.refusal import ErrorResponse
+from litapi.http.forms.scores import ClassifyRequest, ClassifyResponse, ScoreRequest, ScoreResponse
+from litapi.http.forms.validation import INERT, validate
 
 FOLDER: Final = Path(__file__).parent
 EXAMPLES: Final = FOLDER / "examples.json"
@@ -49,15 +55,15 @@ PAGE: Final = {
     "tryItOutEnabled": True,
 }
 FORMS: Final[Mapping[str, tuple[type[BaseModel], type[BaseModel]]]] = {
-    "/v1/embeddings": (forms.EmbeddingsRequest, forms.EmbeddingsResponse),
-    "/embed_text": (forms.EmbedTextRequest, forms.EmbedResponse),
-    "/embed_image": (forms.EmbedImageRequest, forms.EmbedResponse),
-    "/score": (forms.ScoreRequest, forms.ScoreResponse),
-    "/classify": (forms.ClassifyRequest, forms.ClassifyResponse),
+    "/v1/embeddings": (EmbeddingsRequest, EmbeddingsResponse),
+    "/embed_text": (EmbedTextRequest, EmbedResponse),
+    "/embed_image": (EmbedImageRequest, EmbedResponse),
+    "/score": (ScoreRequest, ScoreResponse),
+    "/classify": (ClassifyRequest, ClassifyResponse),
 }
 FACTS: Final[Mapping[str, type[BaseModel]]] = {
-    "/v1/models": forms.ModelList,
-    "/v1/models/{model}": forms.ModelCard,
+    "/v1/models": ModelList,
+    "/v1/models/{model}": ModelCard,
 }
 REFUSALS: Final = {
     400: "The request does not have the expected form.",
@@ -196,7 +202,7 @@ def _examples(examples: Mapping[str, Any], side: str) -> dict[str, Any]:
 
 def _success(response: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"examples": examples}}
-    octets = response in (forms.EmbeddingsResponse, forms.EmbedResponse)
+    octets = response in (EmbeddingsResponse, EmbedResponse)
     if octets:
         content["application/octet-stream"] = {"schema": BINARY}
     headers = {
@@ -219,7 +225,7 @@ def _errors(description: str, *bodies: dict[str, Any]) -> dict[str, Any]:
         one["error"]["code"]: {"summary": one["error"]["code"], "value": one} for one in bodies
     }
     content = {"application/json": {"examples": examples} if examples else {}}
-    return {"model": forms.ErrorResponse, "description": description, "content": content}
+    return {"model": ErrorResponse, "description": description, "content": content}
 
 
 def _met(path: str) -> list[type[ServiceError]]:
@@ -266,7 +272,7 @@ def _misspelt(form: type[BaseModel]) -> RequestInvalid:
     """The refusal of a field that does not exist."""
     known: Any = form.model_config["json_schema_extra"]
     try:
-        forms.validate(form, {**known["examples"][0], "dimension": 4})
+        validate(form, {**known["examples"][0], "dimension": 4})
     except RequestInvalid as error:
         return error
     raise AssertionError(f"{form.__name__} takes unknown fields")
@@ -315,7 +321,7 @@ def _as_read(schema: dict[str, Any]) -> dict[str, Any]:
         outer = {n: value for n, value in field.items() if n in keep}
         inner = {n: value for n, value in field.items() if n not in keep}
         fields[name] = field if wide else {**outer, "anyOf": [inner, {"type": "null"}]}
-    for name, agreed in forms.INERT.items():
+    for name, agreed in INERT.items():
         chosen = {"enum": [*map(_json_value, agreed), None]} if agreed else {}
         fields.setdefault(name, {"description": "taken from clients, and not used", **chosen})
     return fields
@@ -327,8 +333,8 @@ def _json_value(word: str) -> Any:
 
 def _options() -> dict[str, Any]:
     """What may be asked for beside images that come as bytes."""
-    properties: dict[str, Any] = forms.Options.model_json_schema()["properties"]
-    return {name: _stated(properties[name]) for name in sorted(forms.OPTION_FIELDS)}
+    properties: dict[str, Any] = Options.model_json_schema()["properties"]
+    return {name: _stated(properties[name]) for name in sorted(OPTION_FIELDS)}
 
 
 def _stated(schema: dict[str, Any]) -> dict[str, Any]:

@@ -17,15 +17,11 @@ from cache import Entry, State
 from litapi.errors import ItemError, ItemsInvalid, ModelUnknown, RequestInvalid, ServiceError
 from litapi.http.answer import MANY, Answer, Vectors
 from litapi.http.embedder import Embedder, Query
-from litapi.http.forms import (
-    ClassifyRequest,
-    EmbeddingsRequest,
-    EmbedImageRequest,
-    EmbedTextRequest,
-    Options,
-    ScoreRequest,
-    validate,
-)
+from litapi.http.forms.embeddings import EmbeddingsRequest
+from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
+from litapi.http.forms.options import Options
+from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
+from litapi.http.forms.validation import validate
 from litapi.http.inputs import Read, Reader
 from litapi.http.megapixels import megapixels
 from litapi.http.pace import Pace, paced

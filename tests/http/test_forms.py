@@ -10,20 +10,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from litapi.errors import RequestInvalid
-from litapi.http.forms import (
-    ClassifyRequest,
-    EmbeddingsRequest,
-    EmbedImageRequest,
-    EmbedTextRequest,
-    Form,
-    ImagePart,
-    ImageUrl,
-    ImageUrlPart,
-    Options,
-    ScoreRequest,
-    TextPart,
-    validate,
-)
+from litapi.http.forms.embeddings import EmbeddingsRequest
+from litapi.http.forms.form import Form
+from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
+from litapi.http.forms.options import Options
+from litapi.http.forms.parts import ImagePart, ImageUrl, ImageUrlPart, TextPart
+from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
+from litapi.http.forms.validation import validate
 
 REQUESTS: list[type[Form]] = [
     *(EmbeddingsRequest, EmbedTextRequest, EmbedImageRequest, ScoreRequest, ClassifyRequest),

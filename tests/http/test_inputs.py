@@ -31,7 +31,7 @@ from litapi.errors import (
 )
 from litapi.http.embedder import Query
 from litapi.http.fetch import Fetcher, FetchPolicy
-from litapi.http.forms import ImagePart, ImageUrl, ImageUrlPart, TextPart
+from litapi.http.forms.parts import ImagePart, ImageUrl, ImageUrlPart, TextPart
 from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader, Upload
 from litapi.http.request import ClientGone, Incoming
 from litapi.messages import Item

@@ -22,7 +22,7 @@ from litapi.errors import (
     TooManyItems,
 )
 from litapi.http.answer import MANY, Answer
-from litapi.http.forms import INERT, SHOWN
+from litapi.http.forms.validation import INERT, SHOWN
 from litapi.http.inputs import LARGE
 from litapi.http.request import Incoming
 from litapi.http.routes import ItemsRefused

@@ -16,7 +16,10 @@ from fastapi import FastAPI
 from docs.examples import answered, written
 from litapi.errors import RequestInvalid, public_errors
 from litapi.http.access import OPEN_PATHS
-from litapi.http.forms import INERT, OPTION_FIELDS, ErrorResponse, ScoreRequest, validate
+from litapi.http.forms.options import OPTION_FIELDS
+from litapi.http.forms.refusal import ErrorResponse
+from litapi.http.forms.scores import ScoreRequest
+from litapi.http.forms.validation import INERT, validate
 from litapi.http.openapi import REFUSALS, describe
 from tests.support.forms import FORMS
 from tests.support.refusals import REFUSALS as TABLE

@@ -28,14 +28,10 @@ from litapi.errors import (
 )
 from litapi.http.answer import Answer
 from litapi.http.fetch import Fetcher, FetchPolicy
-from litapi.http.forms import (
-    ClassifyResponse,
-    EmbeddingsResponse,
-    EmbedResponse,
-    ModelCard,
-    ModelList,
-    ScoreResponse,
-)
+from litapi.http.forms.embeddings import EmbeddingsResponse
+from litapi.http.forms.models import ModelCard, ModelList
+from litapi.http.forms.native import EmbedResponse
+from litapi.http.forms.scores import ClassifyResponse, ScoreResponse
 from litapi.http.replay import Replay
 from tests.support.desk import (
     BAD,

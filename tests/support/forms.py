@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from litapi.http.forms import (
-    ClassifyRequest,
-    EmbeddingsRequest,
-    EmbedImageRequest,
-    EmbedTextRequest,
-    Form,
-    ScoreRequest,
-)
+from litapi.http.forms.embeddings import EmbeddingsRequest
+from litapi.http.forms.form import Form
+from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
+from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
 
 FORMS: dict[str, type[Form]] = {
     "/v1/embeddings": EmbeddingsRequest,

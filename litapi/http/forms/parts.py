@@ -1,0 +1,90 @@
+"""One item of a request: a text or an image, in each of the ways it may be written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from litapi.http.forms.form import Form
+
+
+class TextPart(Form):
+    """A text, plain or as an OpenAI content part."""
+
+    type: Literal["text"] | None = None
+    text: str
+
+
+class ImagePart(Form):
+    """An image as base64, data URI or URL."""
+
+    type: Literal["image"] | None = None
+    image: str
+
+
+class ImageUrl(Form):
+    """The inner object of an OpenAI image part."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImageUrlPart(Form):
+    """An image as an OpenAI content part."""
+
+    type: Literal["image_url"] | None = None
+    image_url: str | ImageUrl
+
+
+class DigestPart(Form):
+    """An image by the sha256 of its encoded bytes; known once the server has embedded it."""
+
+    type: Literal["image"] | None = None
+    sha256: str = Field(description="64 hexadecimal digits")
+
+
+PART_NAMES = ("text", "image_url", "image", "sha256")
+
+
+def _part_tag(value: Any) -> str:
+    if isinstance(value, dict):
+        return next((name for name in PART_NAMES if name in value), "object")
+    return "string"
+
+
+class UnknownPart(Form):
+    """Stands for an object of no known kind, so that its refusal says what is expected."""
+
+    text: str = Field(description="or image, or image_url, or sha256")
+
+
+Part = Annotated[
+    Annotated[str, Tag("string")]
+    | Annotated[TextPart, Tag("text")]
+    | Annotated[ImagePart, Tag("image")]
+    | Annotated[ImageUrlPart, Tag("image_url")]
+    | Annotated[DigestPart, Tag("sha256")]
+    | Annotated[UnknownPart, Tag("object")],
+    Discriminator(_part_tag),
+]
+
+
+def _picture_tag(value: Any) -> str:
+    return "sha256" if isinstance(value, dict) else "string"
+
+
+Picture = Annotated[
+    Annotated[str, Tag("string")] | Annotated[DigestPart, Tag("sha256")],
+    Discriminator(_picture_tag),
+]
+
+
+def _input_tag(value: Any) -> str:
+    return "list" if isinstance(value, list) else "string"
+
+
+Input = Annotated[
+    Annotated[str, Tag("string")] | Annotated[list[Part], Tag("list"), Field(min_length=1)],
+    Discriminator(_input_tag),
+]
