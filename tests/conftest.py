@@ -55,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("verify")
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of the HTTP processes."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     """A server with the demo checkpoint and all defaults, for tests that leave it as it was."""

@@ -6,7 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,7 +42,6 @@ from tests.support.checkpoint import (
     write_weights,
 )
 
-BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096}
 SO400M = {"hidden_size": 1152, "num_hidden_layers": 27, "intermediate_size": 4304}
 GIANT = {"hidden_size": 1536, "num_hidden_layers": 40, "intermediate_size": 6144}
@@ -65,6 +64,113 @@ def refusal(folder: Path) -> str:
         Checkpoint.open(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def full_model() -> Any:
+    return CheckpointMaker.named("tiny-naflex").full_model()
+
+
+def store(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    write_weights(folder / "model.safetensors", weights)
+
+
+def lack_a_shard(folder: Path) -> None:
+    split_weights(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def lack_an_image_processor(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+    write_json(folder / "processor_config.json", {"processor_class": "Siglip2Processor"})
+
+
+def lack_a_tower(folder: Path) -> None:
+    weights = full_model().state_dict()
+    store(folder, {name: one for name, one in weights.items() if "vision" not in name})
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def written(name: str, data: bytes) -> Callable[[Path], int]:
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def with_patches(many: object) -> Callable[[Path], None]:
+    return lambda folder: edit_json(folder / "preprocessor_config.json", max_num_patches=many)
+
+
+def with_config(section: str, **changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", config | {section: config[section] | changes})
+
+    return edit
+
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+LFS = b"version https://git-lfs.github.com/spec/v1\n"
+LYING = struct.pack("<Q", 1 << 60) + b"{}"
+HEADERS = (struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 9) + b'{"a": {}}')
+NO_WEIGHTS = "not a readable safetensors file"
+# what is done to a whole folder, and a word of the refusal
+SPOILT: list[tuple[Callable[[Path], object], str]] = [
+    *((without(name), f"has no {name}") for name in (*FILES, "preprocessor_config.json")),
+    *((written("config.json", d), "config.json") for d in (b"", b"{", b"[1]", "\ufeff?".encode())),
+    *((written("model.safetensors", d), NO_WEIGHTS) for d in (b"", b"\x10", LYING, *HEADERS, LFS)),
+    *((with_patches(many), "max_num_patches") for many in (0, -1, "many", 2.5)),
+    (lambda f: store(f, full_model().double().state_dict()), "logit_scale is stored as F64"),
+    (
+        lambda f: store(f, full_model().state_dict() | {"logit_scale": torch.zeros(3)}),
+        "logit_scale",
+    ),
+    (lack_a_shard, "model-00002-of-00002.safetensors"),
+    (lack_a_tower, "lack vision_model"),
+    (lack_an_image_processor, "image_processor"),
+    (lambda f: edit_json(f / "config.json", model_type="clip"), "type clip"),
+    (with_config("text_config", vocab_size=401), "token_embedding"),
+    (with_config("text_config", max_position_embeddings=32), "position_embedding"),
+    (with_config("text_config", projection_size=48), "dimensions"),
+    (with_config("vision_config", num_patches=25), "position_embedding"),
+    (with_config("vision_config", hidden_size=48), "dimensions"),
+    (with_config("vision_config", vision_use_head=False), "pooling head"),
+    (with_config("vision_config", patch_size=[4, 8]), "patch_size"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "named"), SPOILT)
+def test_a_folder_that_cannot_be_served_is_refused_by_what_is_wrong(
+    naflex: Path, spoil: Callable[[Path], object], named: str
+) -> None:
+    """In one line, before any worker would load gigabytes."""
+    spoil(naflex)
+    assert named in refusal(naflex)
+
+
+TOKENIZERS: list[tuple[str | None, str | None, bool]] = [
+    ("SiglipTokenizer", None, False),
+    *((name, None, True) for name in ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")),
+    (None, "BPE", True),
+    (None, "Unigram", False),
+]
+
+
+@pytest.mark.parametrize(("named", "model", "accepted"), TOKENIZERS)
+def test_siglip_1_is_told_by_its_tokenizer_and_refused(
+    fixed: Path, tmp_path: Path, named: str | None, model: str | None, accepted: bool
+) -> None:
+    """By its class, else its model; Gemma's 256,000 tokens are SigLIP 2 whatever they say."""
+    true = write_true_size(tmp_path / "true", "siglip", {}, {})
+    for folder in (fixed, true):
+        edit_json(folder / "tokenizer_config.json", tokenizer_class=named)
+        if model:
+            edit_json(folder / "tokenizer.json", model={"type": model})
+    assert Checkpoint.open(true).vocabulary == 256_000
+    if accepted:
+        assert Checkpoint.open(fixed).model_type == "siglip"
+    else:
+        assert "SigLIP 1" in refusal(fixed)
 
 
 def write_true_size(
@@ -116,36 +222,13 @@ def test_a_fixed_checkpoint_counts_the_patches_of_its_square(fixed: Path) -> Non
     assert (checkpoint.image_size, checkpoint.max_num_patches) == (24, 36)
 
 
-def test_logit_scale_is_given_after_exp_and_the_bias_as_stored(naflex: Path) -> None:
-    """The scalars are the ones that sigmoid(scale · cosine + bias) takes."""
-    checkpoint = Checkpoint.open(naflex)
-    assert checkpoint.logit_scale == pytest.approx(math.exp(2.0))
-    assert checkpoint.logit_bias == -3.5
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_scalars_are_read_in_every_stored_precision(naflex: Path, dtype: torch.dtype) -> None:
-    """A checkpoint saved in half precision has the same scale and bias."""
-    maker = CheckpointMaker.named("tiny-naflex")
-    write_weights(naflex / "model.safetensors", maker.full_model().to(dtype).state_dict())
+    """Those that sigmoid(scale · cosine + bias) takes: the scale after exp, the bias as stored."""
+    store(naflex, full_model().to(dtype).state_dict())
     checkpoint = Checkpoint.open(naflex)
     assert checkpoint.logit_scale == pytest.approx(math.exp(2.0))
     assert checkpoint.logit_bias == -3.5
-
-
-def test_a_scalar_of_an_unknown_precision_is_refused(naflex: Path) -> None:
-    """What cannot be read is named, with how it is stored."""
-    maker = CheckpointMaker.named("tiny-naflex")
-    write_weights(naflex / "model.safetensors", maker.full_model().double().state_dict())
-    assert "logit_scale is stored as F64" in refusal(naflex)
-
-
-def test_a_logit_scale_of_many_numbers_is_refused(naflex: Path) -> None:
-    """A scale for each dimension belongs to some other model."""
-    weights = CheckpointMaker.named("tiny-naflex").full_model().state_dict()
-    weights["logit_scale"] = torch.zeros(3)
-    write_weights(naflex / "model.safetensors", weights)
-    assert "logit_scale" in refusal(naflex)
 
 
 def test_a_sharded_checkpoint_says_the_same_as_the_whole_file(naflex: Path, tmp_path: Path) -> None:
@@ -170,13 +253,6 @@ def split_weights(folder: Path) -> None:
         index |= dict.fromkeys(shard, name)
     write_json(folder / "model.safetensors.index.json", {"weight_map": index})
     (folder / "model.safetensors").unlink()
-
-
-def test_a_missing_shard_is_named(naflex: Path) -> None:
-    """An index that points at a file that is not there is refused with that file's name."""
-    split_weights(naflex)
-    (naflex / "model-00002-of-00002.safetensors").unlink()
-    assert "model-00002-of-00002.safetensors" in refusal(naflex)
 
 
 def test_the_defaults_filled_in_are_those_of_transformers() -> None:
@@ -227,21 +303,6 @@ def test_the_work_of_an_item_is_that_of_the_published_sizes(
     assert checkpoint.text_gflop == pytest.approx(text_gflop, rel=0.01)
     assert checkpoint.image_gflop == pytest.approx(image_gflop, rel=0.01)
     assert checkpoint.dim == vision.get("hidden_size", 768)
-
-
-def test_a_nearly_empty_config_is_the_base_model(tmp_path: Path) -> None:
-    """The base NaFlex config relies on the defaults for every size."""
-    folder = write_true_size(tmp_path / "base", "siglip2", {}, {})
-    checkpoint = Checkpoint.open(folder)
-    assert (checkpoint.dim, checkpoint.patch_size, checkpoint.max_num_patches) == (768, 16, 256)
-
-
-def test_a_copy_of_a_folder_has_the_same_digests(naflex: Path, tmp_path: Path) -> None:
-    """Digests depend on content, never on where it lies."""
-    shutil.copytree(naflex, tmp_path / "copy")
-    first, second = Checkpoint.open(naflex), Checkpoint.open(tmp_path / "copy")
-    assert digests(first) == digests(second)
-    assert first.revision == second.revision
 
 
 def digests(checkpoint: Checkpoint) -> tuple[str, str, str]:
@@ -299,18 +360,13 @@ def into_hub_cache(folder: Path, home: Path) -> Path:
     return snapshot
 
 
-def test_in_the_hub_cache_the_blob_name_is_the_digest(naflex: Path, tmp_path: Path) -> None:
-    """Gigabytes that the hub has named by their sha256 are not read again."""
-    checkpoint = Checkpoint.open(into_hub_cache(naflex, tmp_path))
-    assert checkpoint.weights_digest == "ab" * 32
-
-
-def test_in_the_hub_cache_name_and_revision_are_the_repository_and_commit(
+def test_in_the_hub_cache_a_snapshot_says_model_commit_and_digest(
     naflex: Path, tmp_path: Path
 ) -> None:
-    """A snapshot's folder says which model at which commit it holds."""
+    """Gigabytes that the hub has named by their sha256 are not read again."""
     checkpoint = Checkpoint.open(into_hub_cache(naflex, tmp_path))
     assert (checkpoint.name, checkpoint.revision) == ("google/tiny", COMMIT)
+    assert checkpoint.weights_digest == "ab" * 32
 
 
 def test_a_folder_is_named_after_itself_unless_told_otherwise(naflex: Path) -> None:
@@ -330,22 +386,6 @@ def test_the_demo_knows_that_it_is_the_demo(naflex: Path) -> None:
     assert not Checkpoint.open(naflex).is_demo
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "preprocessor_config.json",
-    ],
-)
-def test_a_missing_file_is_named(naflex: Path, name: str) -> None:
-    """A folder that lacks a file is refused with that file's name."""
-    (naflex / name).unlink()
-    assert f"has no {name}" in refusal(naflex)
-
-
 def test_a_processor_saved_inside_processor_config_is_found(naflex: Path) -> None:
     """transformers 5 may save the image processor inside processor_config.json."""
     before = Checkpoint.open(naflex).preprocessing_digest
@@ -353,76 +393,6 @@ def test_a_processor_saved_inside_processor_config_is_found(naflex: Path) -> Non
     (naflex / "preprocessor_config.json").unlink()
     write_json(naflex / "processor_config.json", {"image_processor": stored})
     assert Checkpoint.open(naflex).preprocessing_digest == before
-
-
-def test_a_processor_config_without_an_image_processor_is_refused(naflex: Path) -> None:
-    """A text-only processor_config.json does not describe pixels."""
-    (naflex / "preprocessor_config.json").unlink()
-    write_json(naflex / "processor_config.json", {"processor_class": "Siglip2Processor"})
-    assert "image_processor" in refusal(naflex)
-
-
-def test_another_model_type_is_refused_by_its_name(naflex: Path) -> None:
-    """CLIP is not SigLIP 2, and the refusal says what was found."""
-    edit_json(naflex / "config.json", model_type="clip")
-    assert "type clip" in refusal(naflex)
-
-
-def test_siglip_1_is_refused(fixed: Path) -> None:
-    """SigLIP 1 shares the model type and has another tokenizer."""
-    edit_json(fixed / "tokenizer_config.json", tokenizer_class="SiglipTokenizer")
-    assert "SigLIP 1" in refusal(fixed)
-
-
-@pytest.mark.parametrize("name", ["GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer"])
-def test_a_fixed_checkpoint_with_gemmas_tokenizer_is_siglip_2(fixed: Path, name: str) -> None:
-    """The tokenizer's class tells SigLIP 2 from 1 where the vocabulary is a small test's."""
-    edit_json(fixed / "tokenizer_config.json", tokenizer_class=name)
-    assert Checkpoint.open(fixed).model_type == "siglip"
-
-
-@pytest.mark.parametrize(("model", "accepted"), [("BPE", True), ("Unigram", False)])
-def test_a_tokenizer_of_no_class_is_told_by_its_model(
-    fixed: Path, model: str, accepted: bool
-) -> None:
-    """Gemma's tokenizer is a BPE and SigLIP 1's a Unigram."""
-    edit_json(fixed / "tokenizer_config.json", tokenizer_class=None)
-    edit_json(fixed / "tokenizer.json", model={"type": model})
-    if accepted:
-        assert Checkpoint.open(fixed).model_type == "siglip"
-    else:
-        assert "SigLIP 1" in refusal(fixed)
-
-
-def test_gemmas_vocabulary_is_enough_to_be_siglip_2(tmp_path: Path) -> None:
-    """256,000 tokens are SigLIP 2 whatever class the tokenizer names."""
-    folder = write_true_size(tmp_path / "true", "siglip", {}, {})
-    edit_json(folder / "tokenizer_config.json", tokenizer_class="SiglipTokenizer")
-    assert Checkpoint.open(folder).vocabulary == 256_000
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", "\ufeff?"])
-def test_a_config_that_is_not_a_json_object_is_refused(naflex: Path, content: str) -> None:
-    """A damaged config is named, not traced."""
-    (naflex / "config.json").write_text(content)
-    assert "config.json" in refusal(naflex)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x10",
-        struct.pack("<Q", 1 << 60) + b"{}",
-        struct.pack("<Q", 2) + b"[]",
-        struct.pack("<Q", 9) + b'{"a": {}}',
-        b"version https://git-lfs.github.com/spec/v1\n",
-    ],
-)
-def test_a_weights_file_that_is_not_safetensors_is_refused(naflex: Path, content: bytes) -> None:
-    """An empty file, a lying length, a Git LFS pointer: each one line."""
-    (naflex / "model.safetensors").write_bytes(content)
-    assert "not a readable safetensors file" in refusal(naflex)
 
 
 def test_a_weights_file_cut_before_the_scalars_is_refused(tmp_path: Path) -> None:
@@ -433,54 +403,12 @@ def test_a_weights_file_cut_before_the_scalars_is_refused(tmp_path: Path) -> Non
     assert "ends before" in refusal(folder)
 
 
-@pytest.mark.parametrize(
-    ("section", "changes", "named"),
-    [
-        ("text_config", {"vocab_size": 401}, "token_embedding"),
-        ("text_config", {"max_position_embeddings": 32}, "position_embedding"),
-        ("text_config", {"projection_size": 48}, "dimensions"),
-        ("vision_config", {"num_patches": 25}, "position_embedding"),
-        ("vision_config", {"hidden_size": 48}, "dimensions"),
-        ("vision_config", {"vision_use_head": False}, "pooling head"),
-        ("vision_config", {"patch_size": [4, 8]}, "patch_size"),
-    ],
-)
-def test_a_config_that_does_not_describe_its_weights_is_refused(
-    naflex: Path, section: str, changes: dict[str, Any], named: str
-) -> None:
-    """Sizes are compared with the header, before any worker would load gigabytes."""
-    config = json.loads((naflex / "config.json").read_text())
-    config[section] |= changes
-    write_json(naflex / "config.json", config)
-    assert named in refusal(naflex)
-
-
-def test_a_weights_file_without_a_tower_is_refused(naflex: Path) -> None:
-    """A folder that holds one tower alone cannot be served."""
-    weights = CheckpointMaker.named("tiny-naflex").full_model().state_dict()
-    kept = {name: weight for name, weight in weights.items() if "vision" not in name}
-    write_weights(naflex / "model.safetensors", kept)
-    assert "lack vision_model" in refusal(naflex)
-
-
-@pytest.mark.parametrize("patches", [0, -1, "many", None, 2.5])
-def test_a_senseless_number_of_patches_is_refused(naflex: Path, patches: object) -> None:
-    """max_num_patches is a whole number of at least 1; left out, it is 256."""
-    edit_json(naflex / "preprocessor_config.json", max_num_patches=patches)
-    if patches is None:
-        assert Checkpoint.open(naflex).max_num_patches == 256
-    else:
-        assert "max_num_patches" in refusal(naflex)
-
-
-def test_no_model_means_the_demo() -> None:
-    """The service starts with nothing given, offline."""
+def test_nothing_means_the_demo_and_a_folder_itself(naflex: Path) -> None:
+    """Offline: nothing is copied or downloaded, and odd signs never reach the network."""
     assert fetch("", None) == DEMO
-
-
-def test_a_folder_is_fetched_as_itself(naflex: Path) -> None:
-    """Nothing is copied or downloaded for a folder that is there."""
     assert fetch(str(naflex), None) == naflex
+    with pytest.raises(CheckpointError, match="neither a folder nor a name"):
+        fetch("not a name!", None)
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./missing", "~/missing-siglip", "a/b/c"])
@@ -565,12 +493,6 @@ def test_what_the_hub_refuses_is_said_in_one_line(
     with hub_answering(status, code) as address:
         answer = fetched("google/tiny", "v9", HF_HOME=str(tmp_path), HF_ENDPOINT=address)
     assert answer == sentence
-
-
-def test_a_name_the_hub_does_not_allow_is_refused_in_one_line() -> None:
-    """Spaces and odd signs never reach the network."""
-    with pytest.raises(CheckpointError, match="neither a folder nor a name"):
-        fetch("not a name!", None)
 
 
 def test_reading_a_checkpoint_loads_neither_torch_nor_transformers(naflex: Path) -> None:

@@ -21,7 +21,7 @@ from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.devices import visible_devices
-from litapi.preflight import Port, tls_options
+from litapi.preflight import Port
 from litapi.server import _require_alike, banner, device_plan
 from litapi.serving import Service
 from litapi.settings import Settings
@@ -94,15 +94,6 @@ def test_a_taken_port_is_seen_before_anything_loads() -> None:
         Port("127.0.0.1", port)
     held.close()
     Port("127.0.0.1", port).close()
-
-
-def test_half_a_certificate_is_refused(tmp_path: Any) -> None:
-    """Certificate and key go together, and must be readable."""
-    assert tls_options(Settings()) == {}
-    with pytest.raises(StartError, match="go together"):
-        tls_options(Settings(tls_cert="x"))
-    with pytest.raises(StartError, match="tls_cert"):
-        tls_options(Settings(tls_cert=str(tmp_path / "none"), tls_key=str(tmp_path / "none")))
 
 
 @pytest.fixture

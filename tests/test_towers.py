@@ -74,37 +74,6 @@ def test_a_tower_travels_to_its_worker_before_it_is_loaded(checkpoint: Checkpoin
     assert pickle.loads(raw).settings == tower.settings
 
 
-def test_making_a_tower_loads_no_torch() -> None:
-    """The main process makes towers and forks HTTP processes: torch must stay out."""
-    code = (
-        "import sys; from litapi.settings import Settings;"
-        "from litapi.checkpoint import Checkpoint, fetch;"
-        "from litapi.towers import TextTower, ImageTower;"
-        "c = Checkpoint.open(fetch('', None)); TextTower(Settings(), c); ImageTower(Settings(), c);"
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_groups_come_back_as_they_went_in(text: TextTower) -> None:
-    """Three jobs in one batch: each gets its own rows, in order."""
-    groups = _through(text, Job(["a", "b"]), Job(["c"]), Job(["d", "e", "f"]))
-    assert [len(group) for group in groups] == [2, 1, 3]
-    alone = _through(text, Job(["c"]))[0][0]
-    together = groups[1][0]
-    assert isinstance(alone, Embedded)
-    assert isinstance(together, Embedded)
-    assert float(alone.vector @ together.vector) > 0.999999
-
-
-def test_vectors_have_unit_length(text: TextTower, image: ImageTower) -> None:
-    """Both towers normalise."""
-    rows = _through(text, Job(["a red circle"]))[0] + _through(image, Job([picture(1)]))[0]
-    for row in rows:
-        assert isinstance(row, Embedded)
-        assert abs(np.linalg.norm(row.vector) - 1) < 1e-5
-
-
 def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
     """Error, vector, error: the neighbours are unharmed."""
     rows = _through(image, Job([b"junk", picture(1), picture(2)[:200]]))[0]
@@ -113,22 +82,6 @@ def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
     reply = image.encode_response(_through(image, Job([b"x", b"y"]))[0])  # needs no model
     assert set(reply.errors) == {0, 1}
     assert np.frombuffer(reply.vectors, "<f4").tolist() == [0.0] * (2 * image.dim)
-
-
-def test_an_empty_job_gives_an_empty_reply(text: TextTower, image: ImageTower) -> None:
-    """Probes are empty jobs."""
-    for tower in (text, image):
-        reply = tower.encode_response(_through(tower, Job([]))[0])
-        assert reply.tokens == []
-        assert reply.vectors == b""
-
-
-def test_a_reply_tells_tokens_and_truncation(text: TextTower) -> None:
-    """Token counts include EOS; a text of more than 64 tokens is marked as cut."""
-    reply = text.encode_response(_through(text, Job(["red", "red circle and " * 40]))[0])
-    assert reply.tokens[1] == 64
-    assert 2 <= reply.tokens[0] < 64
-    assert reply.truncated == [1]
 
 
 def test_base64_images_decode_as_raw_ones(image: ImageTower) -> None:

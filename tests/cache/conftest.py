@@ -7,11 +7,6 @@ import pytest
 from bench.rig.redis_server import RedisServer
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def _shared_server() -> Iterator[RedisServer]:
     with RedisServer() as server:

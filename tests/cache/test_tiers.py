@@ -47,18 +47,6 @@ async def flushed(cache: VectorCache) -> None:
 # ---- the way through the tiers
 
 
-async def test_a_miss_is_computed_and_then_hit_in_memory() -> None:
-    """The second request costs no inference."""
-    model, keys = Model(), many(3)
-    async with caching() as cache:
-        first = await ask(cache, keys, model.compute(keys))
-        second = await ask(cache, keys, model.compute(keys))
-    assert states(first) == ["miss"] * 3
-    assert states(second) == ["hit-l1"] * 3
-    assert wrong(keys, first) == wrong(keys, second) == 0
-    assert model.calls == [[0, 1, 2]]
-
-
 async def test_two_caches_on_one_redis_share_their_hits(server: RedisServer) -> None:
     """What one process computed, the next one finds, tokens and flag included, and twice a key that
     a request names twice: nothing was computed, so nothing was joined."""

@@ -99,13 +99,6 @@ def test_a_refusal_makes_a_browser_ask_for_the_key() -> None:
     assert bearer == b"Bearer"
 
 
-def test_without_keys_everything_is_open() -> None:
-    """The default asks for nothing."""
-    access = Access()
-    assert access.open
-    access.check(_incoming())
-
-
 def test_a_key_that_used_its_rate_is_told_to_come_back_and_another_is_not() -> None:
     """Two requests a second for each key: the third at once is refused, and time heals."""
     now = [0.0]

@@ -17,8 +17,7 @@ from PIL import Image
 
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
-from cache import Entry, Fingerprint, Found, MemoryTier, VectorCache, key
-from cache.key import key_of
+from cache import Entry, Found, MemoryTier, VectorCache
 from litapi.errors import DigestDisabled, DigestInvalid, DigestUnknown
 from litapi.http.inputs import Reader
 from litapi.messages import Digest, Item
@@ -401,9 +400,3 @@ def test_what_one_key_embedded_is_unknown_to_another() -> None:
         assert known(http, data) is not None
         http.headers["x-api-key"] = "two"
         assert known(http, data) is None
-
-
-def test_a_key_is_that_of_the_content() -> None:
-    """A digest finds exactly the vector that its content is kept under."""
-    fingerprint = Fingerprint.of({"model": "a"})
-    assert key_of(fingerprint, "i", sha256(b"x").digest()) == key(fingerprint, "i", b"x")

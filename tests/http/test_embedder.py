@@ -423,15 +423,6 @@ def test_what_may_go_better_next_time_is_tried_again(
 # -- Cache-Control ---------------------------------------------------------------------------------
 
 
-def test_no_cache_computes_afresh_and_keeps_the_result(bench: Bench, towers: Towers) -> None:
-    """The look-up is skipped, the writing is not."""
-    bench.embed(text("a"))
-    outcome = bench.embed(text("a"), query=FRESH)
-    assert states(outcome) == ["bypass"]
-    assert len(towers.jobs) == 2
-    assert states(bench.embed(text("a"))) == ["hit-l1"]
-
-
 def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers: Towers) -> None:
     """What a client wants forgotten is computed, answered and gone."""
     towers.refuse[b"bad"] = "image_undecodable"
@@ -519,16 +510,6 @@ def test_a_job_carries_its_deadline(bench: Bench, towers: Towers) -> None:
     assert before + TIMEOUT <= towers.jobs[0][1].deadline <= time.monotonic() + TIMEOUT
 
 
-def test_tokens_and_truncation_come_back_with_hits_too(bench: Bench, towers: Towers) -> None:
-    """What a worker counted is kept with the vector."""
-    items = [text("short"), text("long" * 20)]
-    first, again = bench.embed(*items), bench.embed(*items)
-    for outcome in (first, again):
-        kept = outcome.entries
-        assert [entry.tokens for entry in kept] == [5, 80]
-        assert [entry.truncated for entry in kept] == [False, True]
-
-
 def test_the_time_spent_is_what_the_worker_reported(bench: Bench, towers: Towers) -> None:
     """A miss shows all stages, a hit the look-up only."""
     miss = bench.embed(text("a"))
@@ -563,21 +544,6 @@ def test_the_rows_of_a_reply_become_entries_in_order() -> None:
 
 
 # -- with Redis behind -----------------------------------------------------------------------------
-
-
-def test_another_process_finds_the_vectors_in_redis() -> None:
-    """What one front computed, the next one's towers never hear of."""
-    items = [text("a"), image(b"x")]
-    with RedisServer(unix=True) as server:
-        first = Bench(Towers(), RedisStore(server.url))
-        first.embed(*items)
-        first.close()
-        second = Bench(Towers(), RedisStore(server.url, budget=1.0))
-        outcome = second.embed(*items, text("b"))
-        second.close()
-    assert second.towers.sent == [("text", ["b"])]
-    assert states(outcome) == ["hit-l2", "hit-l2", "miss"]
-    assert right(outcome, [*items, text("b")])
 
 
 @given(seconds=st.floats(0, 1000))

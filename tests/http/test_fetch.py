@@ -22,7 +22,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS, MAX_URL_CHARS
+from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS
 from litapi.errors import (
     ImageTooLarge,
     ImageUrlDisabled,
@@ -216,11 +216,6 @@ async def refusal(policy: FetchPolicy, url: str, resolver: AbstractResolver | No
 INVALID, FORBIDDEN = ImageUrlInvalid.code, ImageUrlForbidden.code
 
 
-def test_the_longest_url_of_the_table_is_too_long() -> None:
-    """The table knows the limit by its number: it is the fetcher's."""
-    assert fetch.MAX_URL_CHARS == MAX_URL_CHARS
-
-
 @pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
 async def test_an_address_that_is_not_public_is_never_dialled(world: World, host: str) -> None:
     """Under any-public, each spelling of a private place is refused, and no connection is made."""
@@ -376,14 +371,6 @@ def test_a_host_is_allowed_by_its_whole_name(host: str, allowed: bool) -> None:
         assert allowed
 
 
-@pytest.mark.parametrize("url", ["http://example.com:22/", "https://example.com:6379/"])
-def test_only_the_ports_of_the_policy_are_asked(url: str) -> None:
-    """By default 80 and 443; the policy can widen that."""
-    with pytest.raises(ImageUrlForbidden):
-        FetchPolicy(max_bytes=1, hosts=("example.com",)).target(url)
-    FetchPolicy(max_bytes=1, hosts=("example.com",), ports=(22, 6379)).target(url)
-
-
 @pytest.mark.parametrize(
     "host",
     [
@@ -434,17 +421,6 @@ def test_a_named_port_is_open_beside_any_public_host() -> None:
     policy.target("http://other.test/")
     with pytest.raises(ImageUrlForbidden):
         policy.target("http://other.test:9000/")
-
-
-async def test_a_private_store_is_fetched_from_by_its_own_port(world: World) -> None:
-    """And a redirect from there to another port of the same machine leads nowhere."""
-    policy = FetchPolicy(
-        max_bytes=100_000, hosts=(f"{OUTSIDE}:{world.port}",), private_ok=True, per_host=3
-    )
-    world.outside.paths["/away"] = redirect(f"http://{OUTSIDE}/image")
-    async with fetching(policy) as fetcher:
-        assert await fetcher.fetch(world.url()) == IMAGE
-    assert await refusal(policy, world.url("/away")) == FORBIDDEN
 
 
 @pytest.mark.parametrize("hosts", [(), ("example.com",)])

@@ -16,6 +16,8 @@ from litapi.settings import IMAGE_FORMATS, Settings
 from litapi.transport.probe import probe
 from tests.support.patience import until
 
+pytestmark = pytest.mark.anyio
+
 BUSY = time.monotonic() + 1e6  # a tower that has always just answered
 
 
@@ -88,7 +90,7 @@ def test_a_tower_without_a_loaded_worker_is_unready_at_once() -> None:
     health.check()
 
 
-def test_an_idle_tower_is_probed_again_and_a_busy_one_is_not() -> None:
+async def test_an_idle_tower_is_probed_again_and_a_busy_one_is_not() -> None:
     """Silence for the interval brings a probe, real work saves it; one that fell sick is found."""
     towers = Towers()
     health = _health(towers, {"image": BUSY})
@@ -103,16 +105,13 @@ def test_an_idle_tower_is_probed_again_and_a_busy_one_is_not() -> None:
             return "text" in str(refusal)
         return False
 
-    async def run() -> None:
-        await health.first()
-        beat = asyncio.create_task(health.run())
-        await until(lambda: asked("text") >= 3)
-        assert asked("image") == 1
-        towers.broken.add("text")
-        await until(sick)
-        beat.cancel()
-
-    asyncio.run(run())
+    await health.first()
+    beat = asyncio.create_task(health.run())
+    await until(lambda: asked("text") >= 3)
+    assert asked("image") == 1
+    towers.broken.add("text")
+    await until(sick)
+    beat.cancel()
 
 
 @pytest.mark.parametrize("name", IMAGE_FORMATS)

@@ -394,14 +394,6 @@ def test_headers_stay_as_short_as_clients_take_them(desk: Desk) -> None:
     assert orjson.loads(answer.body)["truncated"] == [True] * 2048
 
 
-def test_one_more_is_refused_with_the_limit_and_the_count(desk: Desk) -> None:
-    """So that a client knows how to cut its batch."""
-    for path, name in (("/v1/embeddings", "input"), ("/embed_text", "texts")):
-        for count in (2049, 5000):
-            with pytest.raises(TooManyItems, match=f"has {count} items; this server accepts 2048"):
-                desk.post(path, {name: ["a"] * count})
-
-
 def test_a_refused_item_among_many_keeps_its_place(desk: Desk) -> None:
     """A row of null in an answer that is written in turns."""
     texts = [f"text {i}" for i in range(300)]

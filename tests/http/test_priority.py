@@ -17,6 +17,8 @@ from litapi.http.request import ClientGone
 from tests.support.picture import picture
 from tests.support.wire import Wire, arrive
 
+pytestmark = pytest.mark.anyio
+
 KEYS = ("--api-keys", "acme:k1:bulk,web:k2:interactive", "--key-limits", "* megapixels=0.1")
 
 
@@ -59,47 +61,39 @@ def test_another_class_or_time_is_refused_by_name(header: str, value: str) -> No
     assert caught.value.param.lower() == header
 
 
-def test_a_request_of_its_own_time_is_over_when_that_is() -> None:
+async def test_a_request_of_its_own_time_is_over_when_that_is() -> None:
     """And when its client leaves before that."""
-
-    async def run() -> None:
-        late = arrive(b"", {"x-timeout-ms": "20"})
-        late.wish()
-        assert await late.gone() is DeadlineExceeded
-        early = arrive(Wire([b""], gone_after=0), {"x-timeout-ms": "60000"})
-        early.wish()
-        assert await asyncio.wait_for(early.gone(), 30) is ClientGone
-
-    asyncio.run(run())
+    late = arrive(b"", {"x-timeout-ms": "20"})
+    late.wish()
+    assert await late.gone() is DeadlineExceeded
+    early = arrive(Wire([b""], gone_after=0), {"x-timeout-ms": "60000"})
+    early.wish()
+    assert await asyncio.wait_for(early.gone(), 30) is ClientGone
 
 
-def test_interactive_work_does_not_wait_for_the_same_item_in_bulk() -> None:
+async def test_interactive_work_does_not_wait_for_the_same_item_in_bulk() -> None:
     """It is computed again at once; later requests join that, and bulk joins anything."""
+    cache, gates, computed = VectorCache(4, MemoryTier(1 << 20)), [asyncio.Event()] * 2, []
+    entry = Entry(b"\0\0\x80\x3f" + bytes(12), 1)
 
-    async def run() -> None:
-        cache, gates, computed = VectorCache(4, MemoryTier(1 << 20)), [asyncio.Event()] * 2, []
-        entry = Entry(b"\0\0\x80\x3f" + bytes(12), 1)
+    async def embed(bulk: bool) -> State:
+        async def compute(positions: list[int]) -> list[Entry | Exception]:
+            computed.append(bulk)
+            await gates[bulk].wait()
+            return [entry for _ in positions]
 
-        async def embed(bulk: bool) -> State:
-            async def compute(positions: list[int]) -> list[Entry | Exception]:
-                computed.append(bulk)
-                await gates[bulk].wait()
-                return [entry for _ in positions]
+        found = cache.peek([b"k"])
+        return (await cache.resolve([b"k"], found, compute, bulk=bulk)).states[0]
 
-            found = cache.peek([b"k"])
-            return (await cache.resolve([b"k"], found, compute, bulk=bulk)).states[0]
-
-        tasks = []
-        for bulk in (True, True, False, False, True):
-            tasks.append(asyncio.create_task(embed(bulk)))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        assert computed == [True, False]
-        gates[0].set()
-        states = [await task for task in tasks]
-        assert states == [State.MISS, State.JOIN, State.MISS, State.JOIN, State.JOIN]
-
-    asyncio.run(run())
+    tasks = []
+    for bulk in (True, True, False, False, True):
+        tasks.append(asyncio.create_task(embed(bulk)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert computed == [True, False]
+    gates[0].set()
+    states = [await task for task in tasks]
+    assert states == [State.MISS, State.JOIN, State.MISS, State.JOIN, State.JOIN]
 
 
 def test_class_and_client_are_said_and_the_key_never(server: ServerProcess) -> None:

@@ -16,22 +16,20 @@ from litapi.http.request import ClientGone, Incoming
 from tests.support.patience import settled
 from tests.support.wire import LIMIT, Wire, arrive, body_of
 
+pytestmark = pytest.mark.anyio
+
 # -- the client ------------------------------------------------------------------------------------
 
 
-def test_a_client_is_gone_when_it_hangs_up_after_its_request_and_not_before() -> None:
+async def test_a_client_is_gone_when_it_hangs_up_after_its_request_and_not_before() -> None:
     """Whoever computes for it may stop; pieces without bytes before that mean nothing."""
-
-    async def run() -> None:
-        incoming, patient = arrive(Wire([b"body", b""], gone_after=2)), arrive(b"body")
-        assert await incoming.body() == await patient.body() == b"body"
-        waiting = asyncio.ensure_future(patient.gone())
-        assert await asyncio.wait_for(incoming.gone(), 60) is ClientGone
-        await settled()
-        assert not waiting.done()
-        waiting.cancel()
-
-    asyncio.run(run())
+    incoming, patient = arrive(Wire([b"body", b""], gone_after=2)), arrive(b"body")
+    assert await incoming.body() == await patient.body() == b"body"
+    waiting = asyncio.ensure_future(patient.gone())
+    assert await asyncio.wait_for(incoming.gone(), 60) is ClientGone
+    await settled()
+    assert not waiting.done()
+    waiting.cancel()
 
 
 def test_work_for_a_client_that_hangs_up_is_cancelled() -> None:
@@ -56,7 +54,7 @@ def test_work_for_a_client_that_hangs_up_is_cancelled() -> None:
     assert ended == ["cancelled"]
 
 
-def test_work_for_a_client_that_waits_ends_as_it_does_alone() -> None:
+async def test_work_for_a_client_that_waits_ends_as_it_does_alone() -> None:
     """Its result and its errors are the caller's, and the listening ends with it."""
 
     async def right() -> int:
@@ -65,16 +63,13 @@ def test_work_for_a_client_that_waits_ends_as_it_does_alone() -> None:
     async def wrong() -> int:
         raise KeyError("of its own")
 
-    async def run() -> None:
-        incoming = arrive(b"body")
-        await incoming.body()
-        assert await incoming.unless_gone(right()) == 7
-        with pytest.raises(KeyError, match="of its own"):
-            await incoming.unless_gone(wrong())
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(run())
+    incoming, before = arrive(b"body"), asyncio.all_tasks()
+    await incoming.body()
+    assert await incoming.unless_gone(right()) == 7
+    with pytest.raises(KeyError, match="of its own"):
+        await incoming.unless_gone(wrong())
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 # -- the body --------------------------------------------------------------------------------------

@@ -88,13 +88,6 @@ def test_a_mixed_input_comes_back_in_its_order(desk: Desk) -> None:
     assert content["model"] == DEMO.name
 
 
-def test_a_single_string_is_a_list_of_one(desk: Desk) -> None:
-    """The OpenAI form has a list in either case."""
-    answer = desk.post("/v1/embeddings", {"input": "a cat"})
-    (one,) = content_of(answer, EmbeddingsResponse)["data"]
-    assert one == {"object": "embedding", "index": 0, "embedding": row_of("text", "a cat")}
-
-
 def test_usage_counts_what_was_embedded(desk: Desk) -> None:
     """Tokens of texts and patches of images, also where they came from the cache."""
     for _ in range(2):
@@ -148,16 +141,6 @@ def test_bad_items_of_one_kind_refuse_the_request_as_that(
     assert (refused.error.code, refused.error.status) == (code, status)
     assert refused.error.param == params[0]
     assert [item["param"] for item in refused.items] == params
-
-
-def test_a_cut_text_is_said_to_be_cut(desk: Desk) -> None:
-    """In the body and in a header, on a miss and on a hit; where none is, nothing is said."""
-    for _ in range(2):
-        answer = desk.post("/v1/embeddings", {"input": ["short", "long" * 20]})
-        data = content_of(answer, EmbeddingsResponse)["data"]
-        assert ["truncated" in one for one in data] == [False, True]
-        assert header(answer, b"x-truncated") == b"1"
-    assert header(desk.post("/v1/embeddings", {"input": "short"}), b"x-truncated") == b""
 
 
 # -- options that all embedding routes share -------------------------------------------------------
@@ -447,19 +430,6 @@ def test_an_image_has_one_vector_however_it_was_sent(desk: Desk) -> None:
     assert len(desk.towers.jobs) == 1
 
 
-def test_a_bad_image_is_null_and_its_neighbours_are_unharmed(desk: Desk) -> None:
-    """Nine good pictures of ten are nine vectors."""
-    images = [b64(RED), b64(BAD), "?", b64(BLUE)]
-    content = content_of(desk.post("/embed_image", {"images": images}), EmbedResponse)
-    assert content["embeddings"] == [row_of("image", RED), None, None, row_of("image", BLUE)]
-    assert [(one["index"], one["code"]) for one in content["errors"]] == [
-        (1, "image_undecodable"),
-        (2, "image_base64_invalid"),
-    ]
-    assert all(one["message"] for one in content["errors"])
-    assert content["cached"] == content["truncated"] == [False] * 4
-
-
 def test_a_request_of_bad_items_only_is_refused(desk: Desk) -> None:
     """A 200 without a single vector would be a lie."""
     refused = desk.refusal("/embed_image", {"images": ["?", b64(BAD)]})
@@ -492,13 +462,6 @@ def test_exactly_one_way_of_sending_is_expected(desk: Desk, path: str, body: Any
     """Two would leave it open which one is answered."""
     with pytest.raises(RequestInvalid, match="exactly one of"):
         desk.post(path, body)
-
-
-@pytest.mark.parametrize("body", [{"url": "http://a.example/b.png"}, {"urls": ["https://a/b"]}])
-def test_urls_are_refused_while_fetching_is_off(desk: Desk, body: Any) -> None:
-    """As a fault of the items, with the status that says that it is forbidden."""
-    error = desk.refusal("/embed_image", body).error
-    assert (error.code, error.status) == ("image_url_disabled", 403)
 
 
 class Web(Fetcher):

@@ -174,14 +174,6 @@ def test_the_same_items_have_the_same_vectors_to_the_bit(checkpoint: Checkpoint)
         assert np.array_equal(second.embed(items), expected)  # type: ignore[arg-type]
 
 
-def test_different_items_have_different_vectors(checkpoint: Checkpoint) -> None:
-    """No two rows of a batch are mixed up or equal."""
-    text = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, TEXTS))
-    image = ImageEncoder.load(checkpoint).embed(own_pixels(checkpoint))
-    for vectors in (text, image):
-        assert len(np.unique(vectors.round(4), axis=0)) == len(vectors)
-
-
 def test_no_items_have_no_vectors(checkpoint: Checkpoint) -> None:
     """An empty batch is (0, dim)."""
     assert TextEncoder.load(checkpoint).embed(np.empty((0, 64), np.int64)).shape == (0, 32)
@@ -290,18 +282,6 @@ def test_the_tables_kept_are_bounded_by_rows_and_the_last_used_stay() -> None:
 
 
 # ---- device and precision ------------------------------------------------------------------------
-
-
-def test_auto_is_bfloat16_only_where_the_cpu_computes_in_it() -> None:
-    """Emulated bfloat16 is several times slower than float32, so auto does not choose it."""
-    able = torch.cpu.get_capabilities()
-    native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    assert choose_precision("auto", "cpu") == ("bfloat16" if native else "float32")
-
-
-def test_float32_is_always_there() -> None:
-    """Every device computes in float32."""
-    assert choose_precision("float32", "cpu") == "float32"
 
 
 def test_bfloat16_is_refused_where_it_would_be_emulated() -> None:

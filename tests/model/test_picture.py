@@ -85,20 +85,6 @@ def orientation(value: int) -> Image.Exif:
 
 
 @pytest.mark.parametrize("name", sorted(good_pictures()))
-def test_every_format_becomes_an_rgb_picture(name: str) -> None:
-    """Whatever the file stores, the model's input is RGB of the picture's size."""
-    picture = EVERYTHING.read(good_pictures()[name])
-    assert picture.mode == "RGB"
-    assert picture.size == ((30, 40) if name == "exif" else (40, 30))
-
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_a_lossless_picture_comes_back_as_it_was(kind: str) -> None:
-    """Reading changes no pixel."""
-    assert EVERYTHING.read(encoded(scene(), kind)).tobytes() == scene().tobytes()
-
-
-@pytest.mark.parametrize("name", sorted(good_pictures()))
 def test_the_first_bytes_name_the_format(name: str) -> None:
     """Every sound file is recognised by its content alone."""
     kinds = {"progressive": "jpeg", "cmyk": "jpeg", "exif": "jpeg", "apng": "png"}
@@ -129,13 +115,6 @@ def test_avif_and_tiff_are_read_only_where_the_policy_says_so(kind: str) -> None
     """The defaults read five formats; the other two are opted into."""
     assert refused(encoded(scene(), kind)) is ImageFormatUnsupported
     assert EVERYTHING.read(encoded(scene(), kind)).size == (40, 30)
-
-
-def test_a_format_left_out_of_the_policy_is_refused() -> None:
-    """The policy can be narrowed as well."""
-    assert refused(encoded(scene(), "PNG"), PictureReader(PicturePolicy(formats=("jpeg",)))) is (
-        ImageFormatUnsupported
-    )
 
 
 def test_a_policy_with_an_unknown_format_is_refused_at_start() -> None:
@@ -177,14 +156,10 @@ def png(width: int, height: int, data: bytes, *extra: bytes) -> bytes:
 def test_a_decompression_bomb_is_refused_from_its_header(side: int) -> None:
     """Pixels are counted before one is decoded: below Pillow's own limits, between and above."""
     assert refused(png(side, side, zlib.compress(b"\0"))) is ImageTooManyPixels
-
-
-def test_a_jpeg_header_of_a_giant_is_refused() -> None:
-    """65,500 × 65,500 pixels in a file of a few hundred bytes."""
-    data = bytearray(encoded(scene(), "JPEG"))
-    start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = struct.pack(">HH", 65_500, 65_500)
-    assert refused(bytes(data)) is ImageTooManyPixels
+    jpeg = bytearray(encoded(scene(), "JPEG"))
+    start = jpeg.index(b"\xff\xc0") + 5
+    jpeg[start : start + 4] = struct.pack(">HH", *[min(side, 65_500)] * 2)
+    assert refused(bytes(jpeg)) is ImageTooManyPixels
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -221,28 +196,6 @@ def test_a_picture_cut_short_is_refused(name: str) -> None:
     assert refused(data[: len(data) // 2], EVERYTHING) is ImageUndecodable
 
 
-@pytest.mark.parametrize("value", range(1, 9))
-def test_exif_orientation_is_applied(value: int) -> None:
-    """All eight orientations come out as Pillow's own exif_transpose turns them."""
-    data = encoded(scene(), "PNG", exif=orientation(value))
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert READER.read(data).tobytes() == expected.tobytes()
-
-
-def test_a_damaged_exif_says_nothing_about_orientation() -> None:
-    """The pixels are sound, so the picture is read, as it lies."""
-    data = encoded(scene(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
-    assert READER.read(data).size == (40, 30)
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
-    """A 16-bit ramp keeps its mean; Pillow alone would make it white."""
-    ramp = np.linspace(0, 65_535, 1200).astype(np.uint16).reshape(30, 40)
-    read = np.asarray(READER.read(encoded(Image.fromarray(ramp), "PNG")))
-    assert np.array_equal(read[..., 0], ramp >> 8)
-    assert abs(read.mean() - 127.5) < 1
-
-
 def test_big_endian_sixteen_bit_tiff_is_scaled_too() -> None:
     """The byte order of the file does not show."""
     ramp = np.linspace(0, 65_535, 1200).astype(np.uint16).reshape(30, 40)
@@ -251,33 +204,11 @@ def test_big_endian_sixteen_bit_tiff_is_scaled_too() -> None:
     assert np.array_equal(read[..., 1], ramp >> 8)
 
 
-def test_a_transparent_level_of_sixteen_bit_grey_is_white() -> None:
-    """A PNG may call one level clear; it is laid on white like any transparency."""
-    levels = np.full((30, 40), 300, np.uint16)
-    levels[:, 20:] = 40_000
-    data = encoded(Image.fromarray(levels), "PNG", transparency=300)
-    read = np.asarray(READER.read(data))
-    assert (read[:, :20] == 255).all()
-    assert (read[:, 20:] == 40_000 >> 8).all()
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_of_an_unknown_range_are_refused(dtype: type[np.generic]) -> None:
     """Floats and 32-bit integers would come out black; no scale fits them all."""
     picture = Image.fromarray(np.ones((30, 40), dtype))
     assert refused(encoded(picture, "TIFF"), EVERYTHING) is ImageModeUnsupported
-
-
-def test_transparent_pixels_show_white_not_their_hidden_colour() -> None:
-    """A clear red pixel is white; a half-clear one is half way."""
-    levels = np.zeros((2, 2, 4), np.uint8)
-    levels[..., 0] = 255
-    levels[1, :, 3] = 255
-    levels[0, 1, 3] = 128
-    read = np.asarray(READER.read(encoded(Image.fromarray(levels), "PNG")))
-    assert read[0, 0].tolist() == [255, 255, 255]
-    assert read[1, 1].tolist() == [255, 0, 0]
-    assert read[0, 1].tolist() == [255, 127, 127]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "RGB"])
@@ -307,13 +238,6 @@ def test_other_colour_models_are_converted(mode: str) -> None:
     assert EVERYTHING.read(data).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("name", ["gif", "apng"])
-def test_an_animation_is_its_first_frame(name: str) -> None:
-    """Further frames are neither decoded nor shown."""
-    still = {"gif": encoded(scene(), "GIF"), "apng": encoded(scene(), "PNG")}[name]
-    assert READER.read(good_pictures()[name]).tobytes() == READER.read(still).tobytes()
-
-
 def test_a_jpeg_of_several_pictures_is_its_first() -> None:
     """Phones write such files and call them .jpg."""
     data = encoded(scene(), "MPO", save_all=True, append_images=[scene().rotate(180)])
@@ -326,12 +250,7 @@ def test_draft_decodes_a_jpeg_smaller_but_never_below_the_side_asked_for() -> No
     drafting = PictureReader(PicturePolicy(draft=True))
     assert drafting.read(data, draft_side=250).size == (400, 300)
     assert drafting.read(data, draft_side=700).size == (1600, 1200)
-    assert drafting.read(data).size == (1600, 1200)
-
-
-def test_draft_is_off_unless_the_policy_allows_it() -> None:
-    """It changes pixels, so asking is not enough."""
-    assert READER.read(encoded(scene(1600, 1200), "JPEG"), draft_side=10).size == (1600, 1200)
+    assert drafting.read(data).size == READER.read(data, draft_side=10).size == (1600, 1200)
 
 
 def test_draft_leaves_a_grey_jpeg_grey() -> None:

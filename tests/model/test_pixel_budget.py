@@ -25,22 +25,24 @@ def test_pictures_that_fit_are_decoded_side_by_side() -> None:
     assert budget.held == 0
 
 
-def test_a_picture_that_does_not_fit_waits_until_there_is_room() -> None:
-    """It goes on as soon as another is done."""
-    budget = PixelBudget(100)
+@pytest.mark.parametrize("cost", [(60, 0), (1, 60)], ids=["pixels", "bytes"])
+def test_a_picture_that_does_not_fit_waits_until_there_is_room(cost: tuple[int, int]) -> None:
+    """It goes on as soon as another is done; few pixels of many bytes each wait too."""
+    budget = PixelBudget(100, most_bytes=100)
     entered = threading.Event()
 
     def late() -> None:
-        with budget.hold(60):
+        with budget.hold(*cost):
             entered.set()
 
-    with budget.hold(60):
+    with budget.hold(*cost):
         waiting = threading.Thread(target=late, daemon=True)
         waiting.start()
         assert not entered.wait(0.1)
+        assert (budget.held, budget.held_bytes) == cost
     assert entered.wait(10)
     waiting.join(10)
-    assert budget.held == 0
+    assert (budget.held, budget.held_bytes) == (0, 0)
 
 
 def test_a_picture_larger_than_the_budget_is_decoded_alone() -> None:
@@ -83,25 +85,6 @@ def test_the_reader_holds_a_pictures_pixels_and_gives_them_back() -> None:
     with pytest.raises(ImageUndecodable):
         reader.read(buffer.getvalue()[:60])
     assert budget.held == 0
-
-
-def test_bytes_are_bounded_as_pixels_are() -> None:
-    """Few pixels of a format that takes much for each wait too."""
-    budget = PixelBudget(1000, most_bytes=100)
-    entered = threading.Event()
-
-    def late() -> None:
-        with budget.hold(1, 60):
-            entered.set()
-
-    with budget.hold(1, 60):
-        waiting = threading.Thread(target=late, daemon=True)
-        waiting.start()
-        assert not entered.wait(0.1)
-        assert budget.held_bytes == 60
-    assert entered.wait(10)
-    waiting.join(10)
-    assert budget.held_bytes == 0
 
 
 def test_what_takes_more_bytes_than_there_are_is_known_before() -> None:

@@ -12,8 +12,8 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import (
     get_image_size_for_max_num_patches,
 )
 
-from litapi.checkpoint import DEMO, Checkpoint
-from litapi.model.pixels import PixelMaker, Pixels, grid_for, normalise_table
+from litapi.checkpoint import Checkpoint
+from litapi.model.pixels import PixelMaker, grid_for, normalise_table
 from tests.support.checkpoint import CheckpointMaker, edit_json
 
 SHAPES = [
@@ -162,20 +162,6 @@ def test_pixels_are_bytes_in_one_block(makers: dict[str, PixelMaker], kind: str)
     assert pixels.patches.flags.c_contiguous
 
 
-def test_cost_is_the_number_of_patches() -> None:
-    """What the batcher counts."""
-    assert Pixels(np.zeros((6, 48), np.uint8), (2, 3), 6).cost == 6
-
-
-def test_the_table_holds_the_256_values_of_the_reference(makers: dict[str, PixelMaker]) -> None:
-    """Every level, from −1 to 1, as the reference rounds it."""
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
-    processor = Siglip2ImageProcessorPil(max_num_patches=1)
-    values = processor(images=ramp, return_tensors="np")["pixel_values"][0, 0, ::3]
-    assert np.array_equal(makers["naflex"].table, values)
-    assert (values[0], values[255]) == (-1.0, 1.0)
-
-
 @pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), (0.4, 0.3), (0.0, 1.0)])
 def test_the_table_follows_the_processors_numbers(mean: float, std: float) -> None:
     """Other numbers give the reference's other values, as a list or as one number."""
@@ -186,13 +172,6 @@ def test_the_table_follows_the_processors_numbers(mean: float, std: float) -> No
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
     values = processor(images=ramp, return_tensors="np")["pixel_values"][0, 0, ::3]
     assert np.array_equal(normalise_table(numbers), values)
-
-
-def test_the_demo_checkpoint_makes_the_references_pixels() -> None:
-    """The checkpoint that ships, read by the reference from its own folder."""
-    reference = Siglip2ImageProcessorPil.from_pretrained(DEMO)
-    maker = PixelMaker(Checkpoint.open(DEMO))
-    assert_equal_to_reference(maker, noise(320, 200), reference, maker.max_num_patches)
 
 
 def test_a_folders_own_settings_are_used(tmp_path: Path) -> None:

@@ -56,11 +56,6 @@ def test_the_options_are_the_precisions_there_are() -> None:
 # -- what a device computes in ---------------------------------------------------------------------
 
 
-def test_auto_is_never_an_8_bit_precision() -> None:
-    """Quality is given up only by somebody who asks for it."""
-    assert choose_precision("auto", "cpu") in ("float32", "bfloat16")
-
-
 def test_auto_is_bfloat16_where_the_cpu_says_it_multiplies_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,12 +94,6 @@ def test_without_the_wheel_a_cpu_is_torchs(monkeypatch: pytest.MonkeyPatch) -> N
     assert choose_engine("auto", "cpu") == "torch"
     with pytest.raises(CheckpointError, match="openvino is not installed"):
         choose_engine("openvino", "cpu")
-
-
-def test_float16_is_refused_on_a_cpu() -> None:
-    """It would be emulated."""
-    with pytest.raises(CheckpointError, match="cpu does not compute in float16; use float32"):
-        choose_precision("float16", "cpu")
 
 
 def test_float8_is_refused_without_a_gpu_that_is_able() -> None:

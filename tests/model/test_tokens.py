@@ -12,7 +12,7 @@ from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.errors import TextEmpty, TextInvalid
-from litapi.model.tokens import BOS, EOS, PAD, Tokenizer
+from litapi.model.tokens import EOS, PAD, Tokenizer
 from tests.support.checkpoint import CheckpointMaker
 
 TEXTS = [
@@ -102,34 +102,10 @@ def test_truncation_begins_where_eos_no_longer_fits(
     assert tokens.ids[0, count - 1] == EOS
 
 
-def test_what_is_cut_off_does_not_matter(tokenizer: Tokenizer) -> None:
-    """Two texts that agree in their first 63 tokens have the same ids."""
-    first, second = tokenizer.encode(["q" * 63 + "abc", "q" * 63 + "x" * 900]).ids
-    assert np.array_equal(first, second)
-
-
-def test_no_bos_stands_before_a_text(tokenizer: Tokenizer) -> None:
-    """Training put none."""
-    assert BOS not in tokenizer.encode(TEXTS).ids
-
-
-def test_capitals_do_not_matter(tokenizer: Tokenizer) -> None:
-    """Fixed-resolution folders name a tokenizer that keeps capitals; this one never does."""
-    upper, lower = tokenizer.encode(["A RED FOX, ÄÖÜ", "a red fox, äöü"]).ids
-    assert np.array_equal(upper, lower)
-
-
 def test_a_special_token_spelled_in_capitals_is_the_special_token(tokenizer: Tokenizer) -> None:
     """Lower-casing comes first, as in training, so equal cache keys mean equal ids."""
     upper, lower = tokenizer.encode(["<EOS> x", "<eos> x"]).ids
     assert np.array_equal(upper, lower)
-
-
-def test_a_text_does_not_depend_on_its_neighbours(tokenizer: Tokenizer) -> None:
-    """A long neighbour neither pads nor cuts a short text."""
-    together = tokenizer.encode(["a red fox", "the dog " * 100, "x"])
-    assert np.array_equal(together.ids[:1], tokenizer.encode(["a red fox"]).ids)
-    assert together.truncated == [False, True, False]
 
 
 def test_no_texts_have_no_rows(tokenizer: Tokenizer) -> None:

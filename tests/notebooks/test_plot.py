@@ -120,10 +120,3 @@ def test_the_towers_are_drawn_from_their_result(tmp_path: Path) -> None:
     assert sorted(one.stem for one in tmp_path.glob("*.png")) == [
         "offline-cpu-image", "offline-cpu-text",
     ]  # fmt: skip
-
-
-def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
-    """With the name of the file."""
-    (tmp_path / "other.json").write_text('{"date": "2026-01-02"}')
-    with pytest.raises(ValueError, match=r"other\.json holds no comparison"):
-        main([str(tmp_path / "other.json")])

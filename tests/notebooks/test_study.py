@@ -26,14 +26,6 @@ def test_every_precision_has_vectors_or_a_reason(study: Study) -> None:
     assert [row[0] for row in study.table().rows] == [*study.vectors, *study.refused]
 
 
-def test_vectors_are_unit_and_belong_to_their_items(study: Study) -> None:
-    """A row for each picture, each caption and each prompt."""
-    exact = study.vectors[EXACT]
-    assert len(exact.images) == len(exact.texts) == 24
-    assert len(exact.classes) == len(study.pairs.prompts)
-    assert np.allclose(np.linalg.norm(exact.images, axis=1), 1, atol=1e-5)
-
-
 def test_recall_agrees_with_the_judges(study: Study) -> None:
     """It is the judge's own ranks, at more depths."""
     exact = study.vectors[EXACT]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from bench.rig.server_process import ServerProcess
 from notebooks.figures.trial import (
     MOMENT,
     QUICK,
@@ -12,7 +11,6 @@ from notebooks.figures.trial import (
     flags,
     seconds,
     serving,
-    summaries,
     under_load,
 )
 
@@ -31,14 +29,6 @@ def test_a_test_that_only_looks_is_quick(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv(QUICK, "1")
     assert (seconds(5), count(200, 48)) == (MOMENT, 48)
     assert seconds(0.1) == 0.1
-
-
-def test_a_load_is_recorded_level_by_level(server: ServerProcess) -> None:
-    """Each level in numbers, in order, with what the server told."""
-    recording = under_load(server.url, concurrency=(1, 2), requests=6, warmup=1)
-    levels = summaries(recording)
-    assert [(one.concurrency, one.good, one.errors_pct) for one in levels] == [(1, 6, 0), (2, 6, 0)]
-    assert {"queue", "infer"} <= levels[0].server_ms.keys()
 
 
 def test_a_server_of_a_trial_ends_with_its_guardian() -> None:

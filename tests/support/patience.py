@@ -28,7 +28,7 @@ async def until(
 
 async def settled() -> None:
     """Let every task of the loop go on until it waits for something else."""
-    for _ in range(5):
+    for _ in range(10):
         await asyncio.sleep(0)
 
 

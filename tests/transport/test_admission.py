@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -13,6 +14,18 @@ from hypothesis import strategies as st
 from litapi.errors import DeadlineExceeded, Overloaded, RateLimited
 from litapi.transport.admission import CROWD, Admission
 from litapi.transport.client import ANYONE, Asker, Client
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Seconds pass on a clock that otherwise stands."""
+    now = [1000.0]
+    monkeypatch.setattr("litapi.transport.admission.time.monotonic", lambda: now[0])
+
+    def passed(seconds: float) -> None:
+        now[0] += seconds
+
+    return passed
 
 
 def _admission(items: int = 10, size: int = 1000, wait: float = 10.0) -> Admission:
@@ -63,24 +76,26 @@ def test_a_queue_that_would_take_too_long_is_refused_before_it_is_full() -> None
         pass
 
 
-def test_the_pace_is_learnt_from_finished_work() -> None:
+def test_the_pace_is_learnt_from_finished_work(passes: Callable[[float], None]) -> None:
     """Slow work is known after a few jobs; failures teach nothing."""
     admission = _admission(items=100)
     for _ in range(20):
         with admission.admit(CROWD, 1):
-            time.sleep(0.002)
+            passes(0.002)
     learnt = admission.seconds_an_item
-    assert learnt >= 0.8 * 0.002 / CROWD
+    assert 0.8 * 0.002 / CROWD <= learnt <= 0.002 / CROWD
     with pytest.raises(ValueError, match="x"), admission.admit(1, 1):
         raise ValueError("x")
     assert admission.seconds_an_item == learnt
 
 
-def test_one_slow_answer_to_a_lone_item_does_not_refuse_a_crowd() -> None:
+def test_one_slow_answer_to_a_lone_item_does_not_refuse_a_crowd(
+    passes: Callable[[float], None],
+) -> None:
     """A stall of half a second is not the pace of each of the thousand items that come after it."""
     admission = _admission(items=2000, size=2000, wait=10.0)
     with admission.admit(1, 1):
-        time.sleep(0.5)
+        passes(0.5)
     with admission.admit(1000, 1):
         assert admission.ahead(ANYONE) * admission.seconds_an_item < 10.0
         with admission.admit(100, 1):
@@ -98,7 +113,9 @@ def test_a_quick_answer_to_a_lone_item_lowers_the_guess() -> None:
     assert admission.seconds_an_item < 0.1
 
 
-def test_nothing_is_learnt_from_work_that_waited_for_a_worker() -> None:
+def test_nothing_is_learnt_from_work_that_waited_for_a_worker(
+    passes: Callable[[float], None],
+) -> None:
     """Minutes spent on loading a model again are not the pace of the model."""
     admission = _admission()
     with admission.admit(1, 1):
@@ -107,10 +124,10 @@ def test_nothing_is_learnt_from_work_that_waited_for_a_worker() -> None:
     with admission.admit(1, 1):
         back = time.monotonic() + 0.001
         admission.whole_since = lambda: back  # and is there again before the answer
-        time.sleep(0.002)
+        passes(0.002)
     assert admission.seconds_an_item == 0.0
     with admission.admit(1, 1):
-        time.sleep(0.001)
+        passes(0.001)
     assert admission.seconds_an_item > 0.0
 
 

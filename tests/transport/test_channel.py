@@ -61,14 +61,6 @@ def all_of(channel: Channel, count: int, seconds: float = 60.0) -> list[Any]:
     return [channel.get(timeout=seconds) for _ in range(count)]
 
 
-def test_messages_come_in_the_order_in_which_they_were_put(channel: Channel) -> None:
-    """First in, first out, whatever their sizes."""
-    messages = [(n, bytes(n % 7 * 30_000)) for n in range(100)]
-    for message in messages:
-        channel.put(message)
-    assert all_of(channel, 100) == messages
-
-
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(INLINE_BYTES - 200, INLINE_BYTES + 200) | st.integers(0, 3_000_000))
 def test_a_message_of_any_size_arrives_whole(channel: Channel, size: int) -> None:

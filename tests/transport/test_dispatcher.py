@@ -115,12 +115,6 @@ class Bench:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The event loop of the HTTP processes."""
-    return "asyncio"
-
-
-@pytest.fixture
 def laid() -> Iterator[Bench]:
     """Queues of their own for each test."""
     bench = Bench()
@@ -438,13 +432,6 @@ async def test_a_suspect_that_runs_out_of_time_lets_the_next_one_go(bench: Bench
         await late
     bench.work(2)
     assert (await stays).tokens == [2]
-
-
-async def test_a_large_job_arrives_whole(bench: Bench) -> None:
-    """Jobs over the inline size go onto the queue from a thread."""
-    bench.work(0, 1)
-    asked = bench.ask(b"z" * 300_000, b"z" * 5, kind="image")
-    assert (await asked).tokens == [300_000, 5]
 
 
 def test_merged_replies_keep_order_errors_and_truncation() -> None:

@@ -13,18 +13,6 @@ from litapi.messages import JobId
 from litapi.transport.ledger import Ledger
 
 
-def test_a_job_is_wanted_until_it_is_given_back() -> None:
-    """And may be begun just as long."""
-    ledger = Ledger()
-    slots = ledger.slots()
-    name = slots.take()
-    assert ledger.wanted(name)
-    slots.give_back(name)
-    assert not ledger.wanted(name)
-    assert not ledger.begin(name)
-    assert not ledger.begun(name)
-
-
 def test_a_begun_job_is_known_as_begun_until_its_worker_is_lost() -> None:
     """Lost work waits in the queue again, and may be given up there."""
     ledger = Ledger()

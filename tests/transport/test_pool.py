@@ -14,6 +14,9 @@ from litapi.settings import Settings
 from litapi.transport.admission import cost_of
 from litapi.transport.client import Asker, Client
 from litapi.transport.pool import AHEAD, PORTION, Capacity, Pool, capacities
+from tests.support.patience import settled
+
+pytestmark = pytest.mark.anyio
 
 CUTS = [  # items, what the tower takes, items of each job
     (64, Capacity(64, 2), [64]),
@@ -93,140 +96,110 @@ def _pool(
     return Pool(settings, slow, heard, capacity=capacity)  # type: ignore[arg-type]
 
 
-def test_a_full_tower_refuses_at_once_and_the_other_still_works() -> None:
+async def test_a_full_tower_refuses_at_once_and_the_other_still_works() -> None:
     """Texts at their bound do not keep images out."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard, max_queue=4)
-        first = asyncio.create_task(pool.submit("text", Job(["a", "b", "c", "d"])))
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
-            await pool.submit("text", Job(["e"]))
-        image = asyncio.create_task(pool.submit("image", Job([b"x"])))
-        await asyncio.sleep(0)
-        assert slow.sent == 2
-        pool.observe()
-        assert heard.gauges == {"text": 4, "image": 1, " overloaded False": 1}
-        slow.gate.set()
-        await asyncio.gather(first, image)
+    slow, heard = Slow(), Heard()
+    pool = _pool(slow, heard, max_queue=4)
+    first = asyncio.create_task(pool.submit("text", Job(["a", "b", "c", "d"])))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
         await pool.submit("text", Job(["e"]))
+    image = asyncio.create_task(pool.submit("image", Job([b"x"])))
+    await asyncio.sleep(0)
+    assert slow.sent == 2
+    pool.observe()
+    assert heard.gauges == {"text": 4, "image": 1, " overloaded False": 1}
+    slow.gate.set()
+    await asyncio.gather(first, image)
+    await pool.submit("text", Job(["e"]))
 
-    asyncio.run(run())
 
-
-def test_what_is_answered_is_measured_and_remembered() -> None:
+async def test_what_is_answered_is_measured_and_remembered() -> None:
     """Stage seconds go to the metrics, the moment to the health check."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        slow.gate.set()
-        pool = _pool(slow, heard)
-        await pool.submit("image", Job([b"x"]))
-        assert heard.seen == [("image", 0.25)]
-        assert set(pool.served) == {"image"}
-
-    asyncio.run(run())
+    slow, heard = Slow(), Heard()
+    slow.gate.set()
+    pool = _pool(slow, heard)
+    await pool.submit("image", Job([b"x"]))
+    assert heard.seen == [("image", 0.25)]
+    assert set(pool.served) == {"image"}
 
 
-def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> None:
+async def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> None:
     """After a reload nobody is told to come back because of it."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        slow.gate.set()
-        pool = _pool(slow, heard)
-        slow.since = math.inf
-        await pool.submit("text", Job(["a"]))
-        assert pool.admission("text").seconds_an_item == 0.0
-        slow.since = 0.0
-        await pool.submit("text", Job(["a"]))
-        assert pool.admission("text").seconds_an_item > 0.0
-
-    asyncio.run(run())
+    slow, heard = Slow(), Heard()
+    slow.gate.set()
+    pool = _pool(slow, heard)
+    slow.since = math.inf
+    await pool.submit("text", Job(["a"]))
+    assert pool.admission("text").seconds_an_item == 0.0
+    slow.since = 0.0
+    await pool.submit("text", Job(["a"]))
+    assert pool.admission("text").seconds_an_item > 0.0
 
 
-def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
+async def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
     """The clients left: their items are in flight no more, and the pace is not learnt from them."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard)
-        task = asyncio.create_task(pool.submit("text", Job(["a", "b"])))
-        await asyncio.sleep(0)
-        assert pool.admission("text").items == 2
-        task.cancel()
-        await asyncio.wait([task])
-        assert pool.admission("text").items == 0
-        assert pool.admission("text").seconds_an_item == 0.0
-        assert heard.gauges == {"text given up": 2}
-
-    asyncio.run(run())
+    slow, heard = Slow(), Heard()
+    pool = _pool(slow, heard)
+    task = asyncio.create_task(pool.submit("text", Job(["a", "b"])))
+    await asyncio.sleep(0)
+    assert pool.admission("text").items == 2
+    task.cancel()
+    await asyncio.wait([task])
+    assert pool.admission("text").items == 0
+    assert pool.admission("text").seconds_an_item == 0.0
+    assert heard.gauges == {"text given up": 2}
 
 
-def test_a_large_job_lets_others_in_between() -> None:
+async def test_a_large_job_lets_others_in_between() -> None:
     """Portions go one after another, each counted, and a small job need not wait for the last."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard, max_queue=4096)
-        large = asyncio.create_task(pool.submit("image", Job([b"x"] * (5 * PORTION["image"] + 1))))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert slow.sent == AHEAD
-        small = asyncio.create_task(pool.submit("image", Job([b"y"])))
-        await asyncio.sleep(0)
-        assert slow.sent == AHEAD + 1
-        assert pool.admission("image").items == 5 * PORTION["image"] + 2
-        slow.gate.set()
-        await small
-        assert (await large).tokens == [1] * (5 * PORTION["image"] + 1)
-        assert slow.sent == 7
-        assert pool.admission("image").items == 0
-
-    asyncio.run(run())
+    slow, heard = Slow(), Heard()
+    pool = _pool(slow, heard, max_queue=4096)
+    large = asyncio.create_task(pool.submit("image", Job([b"x"] * (5 * PORTION["image"] + 1))))
+    await settled()
+    assert slow.sent == AHEAD
+    small = asyncio.create_task(pool.submit("image", Job([b"y"])))
+    await asyncio.sleep(0)
+    assert slow.sent == AHEAD + 1
+    assert pool.admission("image").items == 5 * PORTION["image"] + 2
+    slow.gate.set()
+    await small
+    assert (await large).tokens == [1] * (5 * PORTION["image"] + 1)
+    assert slow.sent == 7
+    assert pool.admission("image").items == 0
 
 
 @pytest.mark.parametrize(("items", "capacity", "jobs"), CUTS)
-def test_all_workers_share_a_large_request(items: int, capacity: Capacity, jobs: list[int]) -> None:
+async def test_all_workers_share_a_large_request(
+    items: int, capacity: Capacity, jobs: list[int]
+) -> None:
     """It is cut into jobs of a batch, and each worker has one and the next one at hand."""
-
-    async def run() -> None:
-        slow = Slow()
-        pool = _pool(slow, Heard(), {"text": capacity})
-        asking = asyncio.create_task(pool.submit("text", Job(["a"] * items)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert [len(job.items) for job in slow.jobs] == jobs[: AHEAD * capacity.workers]
-        slow.gate.set()
-        assert (await asking).tokens == [1] * items
-        assert [len(job.items) for job in slow.jobs] == jobs
-
-    asyncio.run(run())
+    slow = Slow()
+    pool = _pool(slow, Heard(), {"text": capacity})
+    asking = asyncio.create_task(pool.submit("text", Job(["a"] * items)))
+    await settled()
+    assert [len(job.items) for job in slow.jobs] == jobs[: AHEAD * capacity.workers]
+    slow.gate.set()
+    assert (await asking).tokens == [1] * items
+    assert [len(job.items) for job in slow.jobs] == jobs
 
 
-def test_a_large_job_ends_whole_when_a_portion_fails_or_nobody_waits() -> None:
+async def test_a_large_job_ends_whole_when_a_portion_fails_or_nobody_waits() -> None:
     """No portion is sent for a request that has its answer, or whose client has left."""
-
-    async def run() -> None:
-        for fails in (True, False):
-            slow = Failing() if fails else Slow()
-            pool = _pool(slow, Heard(), max_queue=4096)
-            task = asyncio.create_task(pool.submit("text", Job(["a"] * 2000)))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            if not fails:
-                task.cancel()
-            await asyncio.wait([task])
-            if fails:
-                assert isinstance(task.exception(), DeadlineExceeded)
-            slow.gate.set()
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert slow.sent <= AHEAD + 1
-            assert pool.admission("text").items == 0
-
-    asyncio.run(run())
+    for fails in (True, False):
+        slow = Failing() if fails else Slow()
+        pool = _pool(slow, Heard(), max_queue=4096)
+        task = asyncio.create_task(pool.submit("text", Job(["a"] * 2000)))
+        await settled()
+        if not fails:
+            task.cancel()
+        await asyncio.wait([task])
+        if fails:
+            assert isinstance(task.exception(), DeadlineExceeded)
+        slow.gate.set()
+        await settled()
+        assert slow.sent <= AHEAD + 1
+        assert pool.admission("text").items == 0
 
 
 class Failing(Slow):
@@ -241,54 +214,41 @@ class Failing(Slow):
         raise DeadlineExceeded
 
 
-def test_bulk_is_held_until_the_tower_needs_it_and_interactive_work_is_not() -> None:
+async def test_bulk_is_held_until_the_tower_needs_it_and_interactive_work_is_not() -> None:
     """Cut into batches, three of them under way; what a worker took is made good at once."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard)
-        pool._lanes["text", True].turns.window = 3 * 64
-        bulk = Asker(Client("a", "acme"), bulk=True)
-        flood = asyncio.create_task(pool.submit("text", Job(["a"] * 640), bulk))
-        await _settled()
-        assert slow.sent == 3
-        pool.observe()
-        assert heard.gauges["text waits True"] == 640 - 3 * 64
-        search = asyncio.create_task(pool.submit("text", Job(["q"])))
-        await _settled()
-        assert slow.sent == 4
-        assert [job.bulk for job in slow.jobs] == [True, True, True, False]
-        slow.gate.set()
-        await search
-        assert (await flood).tokens == [1] * 640
-        assert heard.gauges["text acme True"] == 640
-
-    asyncio.run(run())
+    slow, heard = Slow(), Heard()
+    pool = _pool(slow, heard)
+    pool._lanes["text", True].turns.window = 3 * 64
+    bulk = Asker(Client("a", "acme"), bulk=True)
+    flood = asyncio.create_task(pool.submit("text", Job(["a"] * 640), bulk))
+    await settled()
+    assert slow.sent == 3
+    pool.observe()
+    assert heard.gauges["text waits True"] == 640 - 3 * 64
+    search = asyncio.create_task(pool.submit("text", Job(["q"])))
+    await settled()
+    assert slow.sent == 4
+    assert [job.bulk for job in slow.jobs] == [True, True, True, False]
+    slow.gate.set()
+    await search
+    assert (await flood).tokens == [1] * 640
+    assert heard.gauges["text acme True"] == 640
 
 
-def test_a_flood_in_bulk_leaves_room_for_interactive_work() -> None:
+async def test_a_flood_in_bulk_leaves_room_for_interactive_work() -> None:
     """It may fill half of the bounds, and is refused by name beyond that."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard, max_queue=8)
-        bulk = Asker(Client("a", "acme"), bulk=True)
-        tasks = [asyncio.create_task(pool.submit("text", Job(["a"] * 4), bulk))]
-        await _settled()
-        with pytest.raises(Overloaded):
-            await pool.submit("text", Job(["b"]), bulk)
-        assert heard.gauges["acme overloaded True"] == 1
-        tasks.append(asyncio.create_task(pool.submit("text", Job(["c"] * 8))))
-        await _settled()
-        slow.gate.set()
-        await asyncio.gather(*tasks)
-
-    asyncio.run(run())
-
-
-async def _settled() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
+    slow, heard = Slow(), Heard()
+    pool = _pool(slow, heard, max_queue=8)
+    bulk = Asker(Client("a", "acme"), bulk=True)
+    tasks = [asyncio.create_task(pool.submit("text", Job(["a"] * 4), bulk))]
+    await settled()
+    with pytest.raises(Overloaded):
+        await pool.submit("text", Job(["b"]), bulk)
+    assert heard.gauges["acme overloaded True"] == 1
+    tasks.append(asyncio.create_task(pool.submit("text", Job(["c"] * 8))))
+    await settled()
+    slow.gate.set()
+    await asyncio.gather(*tasks)
 
 
 def test_what_a_tower_takes_is_what_its_workers_told() -> None:
@@ -323,22 +283,18 @@ def test_the_bounds_are_shared_out_among_the_http_processes() -> None:
     assert pool.admission("text").max_items == 25
 
 
-def test_admission_counts_what_patches_cost() -> None:
+async def test_admission_counts_what_patches_cost() -> None:
     """Two pictures of many patches fill the room of many usual ones; texts cost what they did."""
-
-    async def run() -> None:
-        slow, heard = Slow(), Heard()
-        pool = _pool(slow, heard, max_queue=100)
-        tasks = [
-            asyncio.create_task(pool.submit("image", Job([b"x"] * 2, patches)))
-            for patches in (0, 256, 4096)
-        ]
-        await asyncio.sleep(0)
-        assert pool.admission("image").items == 2 + 2 + 2 * cost_of(4096, 256)
-        with pytest.raises(Overloaded):
-            await pool.submit("image", Job([b"x"] * 2, 4096))
-        slow.gate.set()
-        await asyncio.gather(*tasks)
-        assert pool.admission("image").items == 0
-
-    asyncio.run(run())
+    slow, heard = Slow(), Heard()
+    pool = _pool(slow, heard, max_queue=100)
+    tasks = [
+        asyncio.create_task(pool.submit("image", Job([b"x"] * 2, patches)))
+        for patches in (0, 256, 4096)
+    ]
+    await asyncio.sleep(0)
+    assert pool.admission("image").items == 2 + 2 + 2 * cost_of(4096, 256)
+    with pytest.raises(Overloaded):
+        await pool.submit("image", Job([b"x"] * 2, 4096))
+    slow.gate.set()
+    await asyncio.gather(*tasks)
+    assert pool.admission("image").items == 0

@@ -18,12 +18,6 @@ pytestmark = pytest.mark.anyio
 SOON = 60.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The event loop of the HTTP processes."""
-    return "asyncio"
-
-
 class Line:
     """Clients that line up before a tower that is full; `order` is in which they went."""
 

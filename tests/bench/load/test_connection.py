@@ -110,38 +110,6 @@ def test_a_body_is_read_however_it_is_framed(name: str) -> None:
     assert reply.first_byte <= reply.done
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "name"),
-    [
-        (Behaviour(half=True), "half-answer"),
-        (Behaviour(half=True, chunked=True), "half-answer"),
-        (Behaviour(silent=True), "closed"),
-        (Behaviour(garbage=True), "malformed"),
-    ],
-)
-def test_a_broken_answer_is_a_fault_with_a_name(behaviour: Behaviour, name: str) -> None:
-    """Half an answer is not taken for a whole one."""
-    assert asked(lambda _: behaviour) == [name]
-
-
-def test_a_server_that_never_answers_is_given_up() -> None:
-    """After the timeout, and the connection with it."""
-    assert asked(lambda _: Behaviour(endless=True), many=2, timeout=0.05) == ["timeout", "closed"]
-
-
-@pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_an_error_of_the_server_is_an_answer(status: int) -> None:
-    """What it means is judged elsewhere."""
-    (reply,) = asked(lambda _: Behaviour(status=status))
-    assert isinstance(reply, Reply)
-    assert reply.status == status
-
-
-def test_one_connection_serves_many_requests() -> None:
-    """Keep-alive: each request gets its own answer."""
-    assert len({reply.body for reply in asked(well, many=20) if isinstance(reply, Reply)}) == 20
-
-
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def test_a_refused_connection_is_a_fault(run: Run) -> None:
     """Nobody listens there; a pool of one can be refused again and again without getting stuck."""
@@ -187,11 +155,6 @@ def test_a_connection_that_lay_idle_is_replaced(monkeypatch: pytest.MonkeyPatch)
     """The server may be hanging up on it just now."""
     monkeypatch.setattr("bench.load.connection.STALE", -1.0)
     assert pooled(1, three) == ([200] * 3, 3)
-
-
-def test_a_server_that_hangs_up_after_each_answer_is_connected_to_anew() -> None:
-    """As Flask's development server does."""
-    assert pooled(1, three, lambda _: Behaviour(old=True)) == ([200] * 3, 3)
 
 
 def test_a_cancelled_request_takes_its_connection_with_it() -> None:

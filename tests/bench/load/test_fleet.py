@@ -61,17 +61,6 @@ def test_two_processes_send_one_level(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_an_interrupt_ends_the_level_with_what_it_has(tmp_path: Path) -> None:
-    """All processes are told; what they measured is written."""
-    interrupt = Interrupt()
-    with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
-        once_it_runs(server, lambda: setattr(interrupt, "asked", True))
-        level = Level(1, concurrency=2, duration=300.0)
-        found, _ = run(tmp_path / "a.jsonl", server, level, 2, interrupt)
-        assert len(server.items) == len(found.stages[0].samples) > 0
-    assert found.partial
-
-
 def test_a_process_that_dies_is_noticed(tmp_path: Path) -> None:
     """Its samples are lost, and a level without them would be judged too well."""
     with EchoServer(lambda _: Behaviour(delay=0.01)) as server:

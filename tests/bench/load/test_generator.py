@@ -82,14 +82,6 @@ def test_every_request_that_was_sent_has_exactly_one_sample(level: Level) -> Non
         assert one.scheduled - 0.001 <= one.sent <= one.first_byte <= one.done
 
 
-def test_an_open_loop_schedules_by_the_clock() -> None:
-    """Whatever the answers do: gaps of five milliseconds, to the microsecond."""
-    with EchoServer(lambda _: Behaviour(delay=0.02)) as server:
-        samples = carried_out(order(server, Level(1, rate=200.0, requests=20))).samples
-    due = sorted(one.scheduled for one in samples)
-    assert [later - due[0] for later in due] == pytest.approx([i / 200 for i in range(20)])
-
-
 def test_a_stall_of_the_server_shows_in_the_latencies_of_all_it_held_up() -> None:
     """No coordinated omission: a second's stall at 100/s is seen by many requests, not by one."""
     behave = lambda number: Behaviour(stall=1.0 if number == 20 else 0.0)  # noqa: E731
@@ -160,32 +152,11 @@ def test_a_wrong_body_is_an_error_though_its_status_is_200(spoilt: Spoilt) -> No
         assert errors(carried_out(given).samples) == {None: 9, SPOILT[spoilt]: 1}
 
 
-def test_vectors_of_another_dimension_than_before_are_an_error() -> None:
-    """The first answer settles it."""
-    with EchoServer(lambda n: Behaviour(spoilt="dimension" if n > 6 else "")) as server:
-        samples = carried_out(order(server, Level(1, concurrency=1, requests=10))).samples
-    assert errors(samples) == {None: 7, "other-dimension": 3}
-
-
-def test_lengths_can_be_waived_for_a_baseline() -> None:
-    """Its vectors may be left as they come."""
-    assert errors(closed(lambda _: Behaviour(spoilt="long"), unit=False)) == {None: 20}
-
-
 def test_a_request_that_takes_too_long_is_given_up() -> None:
     """After the timeout; the others are not held up by it."""
     samples = closed(lambda n: Behaviour(endless=n == 2), requests=12, timeout=1.5)
     assert errors(samples) == {None: 11, "timeout": 1}
     assert max(one.latency for one in samples) > 1.49  # the loop counts whole milliseconds
-
-
-def test_a_server_that_is_down_is_recorded_as_such() -> None:
-    """Each request once, without an answer."""
-    with EchoServer() as server:
-        given = order(server, Level(1, concurrency=2, requests=4))
-    samples = carried_out(given).samples
-    assert [one.status for one in samples] == [0] * 4
-    assert errors(samples).keys() <= {"refused", "closed"}
 
 
 @pytest.mark.parametrize("form", ["v1", "embed", "raw"])
@@ -221,18 +192,6 @@ def test_a_primed_universe_is_hit_from_the_first_level_on() -> None:
         samples = carried_out(replace(warm, level=Level(1, concurrency=3, requests=40))).samples
     assert [one.cache for one in primed] == [{"miss": 1}] * 12
     assert [one.cache for one in samples] == [{"hit-l1": 1}] * 40
-
-
-def test_processes_share_a_level() -> None:
-    """Each sends its turns, together all of them."""
-    with EchoServer() as server:
-        given = order(server, Level(1, concurrency=5, requests=21))
-        parts = [
-            carried_out(replace(given, process=i, processes=2)).samples for i in range(2)
-        ]  # one after another, which does not matter here
-        assert len(set(server.items)) == 21
-    assert [one.number % 2 for one in parts[0]] == [0] * 11
-    assert [one.number % 2 for one in parts[1]] == [1] * 10
 
 
 def test_a_full_shelf_is_stated() -> None:

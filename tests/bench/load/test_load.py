@@ -206,21 +206,6 @@ def test_ctrl_c_ends_with_what_was_measured(tmp_path: Path, wish: signal.Signals
     assert Recording.read(out).partial
 
 
-def test_an_open_loop_of_two_processes_keeps_to_its_rate(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Together they send the schedule; the table calls the level by its rate."""
-    arguments = ["--rate", "80", "--duration", "0.5", "--processes", "2", "--quiet"]
-    with EchoServer() as server:
-        assert main(["--url", server.url, *arguments, "--route", "raw", "--warmup", "0"]) == 0
-        assert len(set(server.items)) == len(server.items) == 40
-    out = capsys.readouterr().out
-    assert "80/s |" in out
-    level = orjson.loads(out.splitlines()[-1])["levels"][0]
-    assert (level["rate"], level["concurrency"], level["requests"]) == (80.0, 0, 40)
-    assert level["generator"]["processes"] == 2
-
-
 def test_a_cold_universe_is_not_sent_before(capsys: pytest.CaptureFixture[str]) -> None:
     """Then each of its members is new once."""
     arguments = ["--repeat", "1", "--universe", "10", "--cold", *QUICK]
@@ -230,27 +215,6 @@ def test_a_cold_universe_is_not_sent_before(capsys: pytest.CaptureFixture[str]) 
         assert len(set(server.items)) == 10
     level = orjson.loads(capsys.readouterr().out.splitlines()[-1])["levels"][0]
     assert level["cache"] == {"hit-l1": 90, "miss": 10}
-
-
-def test_a_full_server_is_measured_and_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    """429 has a column of its own."""
-    arguments = ["--requests", "40", "--concurrency", "4", *QUICK]
-    with EchoServer(lambda n: Behaviour(status=429 if n % 4 == 1 else 200)) as server:
-        assert main(["--url", server.url, *arguments]) == 0
-    level = orjson.loads(capsys.readouterr().out.splitlines()[-1])["levels"][0]
-    assert (level["good"], level["errors_pct"], level["busy_pct"]) == (30, 0.0, 25.0)
-
-
-def test_a_run_with_the_same_seed_sends_the_same_again() -> None:
-    """And one without a seed sends what was never sent."""
-    sent = []
-    for seed in (["--seed", "11"], ["--seed", "11"], []):
-        arguments = ["--requests", "15", "--concurrency", "3", *QUICK]
-        with EchoServer() as server:
-            assert main(["--url", server.url, *arguments, *seed]) == 0
-            sent.append(set(server.items))
-    assert sent[0] == sent[1]
-    assert not sent[0] & sent[2]
 
 
 def test_a_generator_that_dies_fails_the_run(

@@ -118,12 +118,3 @@ def test_no_header_makes_reading_fail(value: bytes) -> None:
     """A server may write there what it likes."""
     assert all(many > 0 for many in states(value).values())
     assert all(math.isfinite(number) for number in timings(value).values())
-
-
-@pytest.mark.parametrize("missing", ["level", "scheduled", "done"])
-def test_a_record_without_a_field_is_refused(missing: str) -> None:
-    """A recording is whole or is none."""
-    fields = read(sample().line())
-    del fields[missing]
-    with pytest.raises(TypeError):
-        Sample(**fields)

@@ -167,13 +167,6 @@ def test_a_run_passes_or_says_why_not(report: Report, failures: list[str]) -> No
     assert report.fields()["passed"] is not bool(failures)
 
 
-def test_the_warm_up_is_not_in_the_table() -> None:
-    """Slow first answers do not count; of a run that was cut off, what was measured is shown."""
-    report = judged(stage(sample(0, 9.0), level=WARM), stage(sample(0)), partial=True)
-    assert [one.level for one in report.summaries] == ["4"]
-    assert report.fields()["partial"] is True
-
-
 def test_a_report_says_which_levels_the_generator_bound_and_what_was_checked() -> None:
     """Numbers of such a level are the generator's own, not the server's."""
     slow = stage(sample(0), level=Level(2, concurrency=500), gauge=replace(CALM, cpu=0.99))

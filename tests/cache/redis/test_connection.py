@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -33,19 +32,6 @@ class Owner:
         assert self.heard == [], "the reply may not come within the call"
         await until(lambda: bool(self.heard))
         return self.heard
-
-
-async def test_a_question_is_answered_with_bytes_and_nothing(server: RedisServer) -> None:
-    """A value is bytes, a missing key is None, and the connection serves the next question."""
-    server.client().set(b"sl2:a", b"value")
-    owner = Owner()
-    connection = await owner.dial(server.url)
-    assert await owner.ask(connection) == [[b"value", None]]
-    owner.heard.clear()
-    assert await owner.ask(connection) == [[b"value", None]]
-    assert owner.gone == []
-    connection.abort()
-    await until(lambda: owner.gone == [connection])
 
 
 async def test_a_reply_may_come_in_any_pieces() -> None:
@@ -81,15 +67,6 @@ async def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
     assert owner.heard == []
 
 
-async def test_half_a_reply_is_none() -> None:
-    """Redis died in the middle of a value; `LOST` is heard, and once."""
-    owner = Owner()
-    async with scripted(TWO[:9], hangs_up=True) as it:
-        assert await owner.ask(await owner.dial(it.url)) == [LOST]
-        await asyncio.sleep(0.02)
-    assert owner.heard == [LOST]
-
-
 async def test_an_ended_connection_says_so_when_asked() -> None:
     """Its owner may ask before it hears of the end, and still gets an answer."""
     owner = Owner()
@@ -98,16 +75,6 @@ async def test_an_ended_connection_says_so_when_asked() -> None:
         it.hang_up()
         await until(lambda: len(owner.gone) == 1)
         assert await owner.ask(connection) == [LOST]
-
-
-async def test_an_aborted_connection_answers_who_waits() -> None:
-    """`abort` is how a question is given up."""
-    owner = Owner()
-    async with scripted() as it:
-        connection = await owner.dial(it.url)
-        connection.ask(MGET, owner.heard.append)
-        connection.abort()
-        await until(lambda: owner.heard == [LOST])
 
 
 async def test_a_greeting_that_is_refused_raises_without_its_words(server: RedisServer) -> None:

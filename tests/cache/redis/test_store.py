@@ -17,6 +17,7 @@ from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
 from cache.redis.breaker import Circuit
 from cache.redis.store import CHUNK, Lost, RedisStore
+from tests.support.patience import settled
 from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +104,7 @@ async def test_load_makes_batches_larger_instead_of_queues_longer() -> None:
             tasks = []
             for key in keys:
                 tasks.append(asyncio.create_task(store.get([key])))
-                await asyncio.sleep(0.001)  # each in a tick of its own
+                await asyncio.sleep(0)  # each in a tick of its own
             own.resume()
             replies = await asyncio.gather(*tasks)
         assert replies == [[b"value of " + key] for key in keys]
@@ -125,19 +126,6 @@ async def test_never_more_connections_than_allowed(server: RedisServer) -> None:
             others = [c for c in client.client_list() if c["cmd"] in ("mget", "set")]
     assert replies == [[b"value of " + key] for key in keys]
     assert len(others) <= 4
-
-
-async def test_a_caller_that_leaves_takes_nothing_from_the_others(server: RedisServer) -> None:
-    """Cancelling one look-up of a shared chunk leaves the rest of the chunk alone."""
-    keys = fill(server, 20)
-    async with opened(server.url) as store:
-        tasks = [asyncio.create_task(store.get([key])) for key in keys]
-        await asyncio.sleep(0)
-        for task in tasks[::2]:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2])
-    assert ends[1::2] == [[b"value of " + key] for key in keys[1::2]]
 
 
 async def test_cancellation_never_mixes_up_replies(server: RedisServer) -> None:
@@ -270,22 +258,6 @@ async def test_user_and_password_come_from_the_url(server: RedisServer) -> None:
         assert await store.get([b"sl2:a"]) == [Lost.FAILED]
 
 
-async def test_it_speaks_through_a_unix_socket() -> None:
-    """The private child listens nowhere else."""
-    with RedisServer(unix=True) as own:
-        async with opened(own.url) as store:
-            store.put(b"sl2:a", b"value")
-            await store.flush()
-            assert await store.get([b"sl2:a"]) == [b"value"]
-
-
-async def test_a_database_number_keeps_neighbours_apart(server: RedisServer) -> None:
-    """What is in database 0 is not found in database 1."""
-    fill(server, 1)
-    async with opened(server.url + "/1") as store:
-        assert await store.get([b"sl2:0"]) == [None]
-
-
 async def test_a_key_of_another_type_is_a_miss(server: RedisServer) -> None:
     """A list under our name is nobody's vector."""
     server.client().rpush(b"sl2:list", b"x")
@@ -338,7 +310,7 @@ async def test_a_lookup_never_joins_keys_that_were_given_up(server: RedisServer)
         stuck = []
         for number in range(9):  # eight connections, and one that gathers
             stuck.append(asyncio.create_task(store.get([b"sl2:%d" % number])))
-            await asyncio.sleep(0.002)
+            await settled()
         assert await asyncio.gather(*stuck) == [[Lost.FAILED]] * 9
         while (reply := await store.get([b"sl2:a", b"sl2:b"])) == [Lost.SKIPPED] * 2:
             await asyncio.sleep(0.02)  # until the breaker lets one try
@@ -359,30 +331,6 @@ async def test_a_server_that_is_not_there_is_said_to_be_silent() -> None:
         (warning,) = await store.inspect()
     assert "did not answer" in warning
     assert "127.0.0.1" not in warning
-
-
-async def test_a_cluster_is_read_and_written_across_its_slots() -> None:
-    """Keys of one request live in many slots; their order is still the caller's."""
-    with RedisServer("--cluster-enabled", "yes") as own:
-        admin = own.client()
-        own.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        while admin.cluster("info")["cluster_state"] != "ok":
-            await asyncio.sleep(0.02)
-        url = own.url.replace("redis://", "redis+cluster://")
-        recorder = Recorder()
-        async with opened(url, watcher=recorder) as store:
-            keys = [b"sl2:%d" % i for i in range(200)]
-            for key in keys:
-                store.put(key, b"value of " + key)
-            assert await store.flush() == 0
-            assert await store.get([*keys, b"sl2:absent"]) == [
-                *(b"value of " + key for key in keys),
-                None,
-            ]
-            assert recorder.kept == 200
-            assert len(await store.inspect()) == 2
-            own.kill()
-            assert await store.get(keys[:1]) == [Lost.FAILED]
 
 
 SLOTS = 16_384
@@ -416,13 +364,16 @@ async def test_a_cluster_of_three_loses_a_node_and_gets_it_back() -> None:
     """Every answer is the right value, or none: meanwhile, and once the node is there again."""
     async with three_nodes() as nodes:
         url = nodes[0].url.replace("redis://", "redis+cluster://")
-        async with opened(url) as store:
+        recorder = Recorder()
+        async with opened(url, watcher=recorder) as store:
             keys = [b"sl2:%d" % i for i in range(90)]
             values = [b"value of " + key for key in keys]
             for key, value in zip(keys, values, strict=True):
                 store.put(key, value)
             assert await store.flush() == 0
-            assert await store.get(keys) == values
+            assert await store.get([*keys, b"sl2:absent"]) == [*values, None]
+            assert recorder.kept == 90
+            assert len(await store.inspect()) == 2
             held = [int(node.command("DBSIZE")) for node in nodes]
             assert sum(held) == 90
             assert min(held) > 0
