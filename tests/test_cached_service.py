@@ -6,13 +6,11 @@ import asyncio
 import base64
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
@@ -80,28 +78,6 @@ def test_a_repeat_of_1000_mixed_items_costs_the_workers_nothing(one: ServerProce
     assert len(states) == 1000
 
 
-def test_a_half_known_request_sends_exactly_the_unknown_half(one: ServerProcess) -> None:
-    """40 of 80 known: the towers see 40 items."""
-    known = [f"half known {n}" for n in range(40)]
-    _embed(one, known)
-    before = _computed(one)
-    mixed = [
-        part for pair in zip(known, [f"new {n}" for n in range(40)], strict=True) for part in pair
-    ]
-    answer = _embed(one, mixed)
-    assert _computed(one) - before == 40
-    assert answer.headers["x-cache"].split(",") == ["hit-l1", "miss"] * 40
-
-
-def test_the_same_item_many_times_in_a_request_is_computed_once(one: ServerProcess) -> None:
-    """50 copies: one miss, 49 that joined it, one vector."""
-    before = _computed(one)
-    answer = _embed(one, ["fifty times the same"] * 50)
-    assert _computed(one) - before == 1
-    assert sorted(answer.headers["x-cache"].split(",")) == ["join"] * 49 + ["miss"]
-    assert len(set(_vectors(answer))) == 1
-
-
 def test_200_identical_requests_of_which_150_hang_up_make_one_computation(
     one: ServerProcess,
 ) -> None:
@@ -133,23 +109,6 @@ def test_200_identical_requests_of_which_150_hang_up_make_one_computation(
     assert abs(float(np.linalg.norm(alone)) - 1) < 1e-5
 
 
-def test_two_servers_on_one_redis_serve_each_others_hits(
-    one: ServerProcess, two: ServerProcess
-) -> None:
-    """What one computed the other has: a hit from Redis, equal to the bit, and no worker asked."""
-    parts = [*(f"shared {n}" for n in range(64)), {"image": _b64(picture(3000))}]
-    first = _embed(one, parts)
-    before = _computed(two)
-    for _ in range(100):  # written behind the answer
-        second = _embed(two, parts)
-        if set(second.headers["x-cache"].split(",")) <= {"hit-l1", "hit-l2"}:
-            break
-    assert _vectors(second) == _vectors(first)
-    probe = _embed(two, ["shared 0", {"image": _b64(picture(3000))}])
-    assert _vectors(probe) == [_vectors(first)[0], _vectors(first)[-1]]
-    assert _computed(two) - before <= len(parts)
-
-
 def test_a_vector_known_to_redis_alone_is_a_hit_there(
     redis: RedisServer, one: ServerProcess, two: ServerProcess
 ) -> None:
@@ -161,41 +120,6 @@ def test_a_vector_known_to_redis_alone_is_a_hit_there(
     states = [_embed(two, ["known to one server"]).headers["x-cache"] for _ in range(2)]
     assert states == ["hit-l2", "hit-l1"]
     assert _computed(two) == before
-
-
-def test_images_alike_in_size_height_and_beginning_have_their_own_vectors(
-    one: ServerProcess,
-) -> None:
-    """Equal dimensions, and equal first 64 KB of the file: never each other's vector."""
-
-    def bitmap(last: int) -> bytes:
-        picture = Image.new("RGB", (300, 120), (last, 40, 200 - last))
-        picture.paste((10, 200, 30), (0, 40, 300, 120))  # rows are stored from the bottom up
-        buffer = BytesIO()
-        picture.save(buffer, "BMP")
-        return buffer.getvalue()
-
-    red, blue = bitmap(200), bitmap(0)
-    assert len(red) == len(blue)
-    assert red[: 64 << 10] == blue[: 64 << 10]
-    for order in ([red, blue], [blue, red]):
-        rows = _vectors(_embed(one, [{"image": _b64(data)} for data in order]))
-        assert rows[0] != rows[1]
-    alone = [
-        _vectors(_embed(one, [{"image": _b64(d)}], **{"cache-control": "no-cache"}))[0]
-        for d in (red, blue)
-    ]
-    assert alone[0] != alone[1]
-
-
-def test_a_picture_that_can_never_decode_is_refused_from_memory(one: ServerProcess) -> None:
-    """The second time its bytes are known to be bad; the refusal is the same."""
-    damaged = _b64(picture(4000)[:400])
-    answers = [
-        httpx.post(f"{one.url}/embed_image", json={"image": damaged}, timeout=30) for _ in range(2)
-    ]
-    assert [answer.status_code for answer in answers] == [422, 422]
-    assert answers[0].json()["error"]["code"] == answers[1].json()["error"]["code"]
 
 
 def test_an_unlimited_redis_is_warned_about(one: ServerProcess) -> None:

@@ -118,13 +118,6 @@ def test_a_code_that_is_no_items_is_an_internal_error(code: str) -> None:
     assert type(ItemError.from_code(code)) is ItemInternal
 
 
-def test_two_errors_of_one_code_are_two_objects() -> None:
-    """Naming the place of one item leaves another request's error alone."""
-    one, other = ItemError.from_code("image_empty"), ItemError.from_code("image_empty")
-    one.param = "input[3]"
-    assert other.param is None
-
-
 @pytest.mark.parametrize("refusal", ITEMS)
 def test_what_may_go_better_next_time_is_not_remembered(refusal: type[ItemError]) -> None:
     """Exactly these depend on the day and not on the bytes; all others would come back the same."""

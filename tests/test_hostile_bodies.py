@@ -7,15 +7,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from random import Random
 
 import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
-from tests.support.forms import FORMS
 from tests.support.picture import picture
-from tests.support.spoilt import ACCEPTS, CONTROLS, spoilt
 
 MB = 1 << 20
 ROOM = 400  # MB above idle that the HTTP process may take
@@ -133,21 +130,3 @@ def test_as_many_texts_as_openai_takes_leave_others_their_turn(alone: ServerProc
     assert data[2047]["embedding"] == pytest.approx(alone_row["embedding"], abs=1e-5)
     assert neighbour.longest < PATIENCE
     assert neighbour.peak < idle + ROOM
-
-
-def test_no_request_nearby_ends_in_a_fault(alone: ServerProcess) -> None:
-    """Seeded requests with several header lines, over real connections: 2xx or 4xx."""
-    random = Random(17)
-    found = set()
-    with httpx.Client(base_url=alone.url, timeout=60) as client:
-        for _ in range(300):
-            path = random.choice([*FORMS])
-            headers = [("content-type", "application/json")]
-            for name, values in (("accept", ACCEPTS), ("cache-control", CONTROLS)):
-                chosen = random.choices(values, k=random.randrange(3))
-                headers += [(name, value.encode("latin-1").decode("latin-1")) for value in chosen]
-            encoded = [(n.encode(), v.encode("latin-1")) for n, v in headers]
-            answer = client.post(path, content=spoilt(random, path), headers=encoded)
-            found.add(answer.status_code)
-    assert found >= {200, 400}
-    assert all(200 <= status < 300 or 400 <= status < 500 for status in found), found

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 import struct
 from typing import Any
 from zlib import crc32
@@ -52,16 +51,6 @@ def resealed(blob: bytes, at: int, value: bytes) -> bytes:
 def test_what_was_encoded_decodes_to_the_same_entry(key: bytes, entry: Entry) -> None:
     """Vector, token count and truncated flag all come back, bit for bit."""
     assert decode(key, encode(key, entry), len(entry.array)) == entry
-
-
-@given(ENTRIES, st.data())
-def test_any_flipped_bit_is_corrupt(entry: Entry, data: st.DataObject) -> None:
-    """No single damaged bit, wherever it is, ever yields a vector."""
-    blob = bytearray(encode(KEY, entry))
-    bit = data.draw(st.integers(0, 8 * len(blob) - 1))
-    blob[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(Corrupt):
-        decode(KEY, bytes(blob), len(entry.array))
 
 
 def test_every_bit_of_one_value_was_tried() -> None:
@@ -135,12 +124,6 @@ def test_another_format_is_corrupt_even_with_a_right_checksum(at: int, value: by
         decode(KEY, resealed(encode(KEY, sample()), at, value), 8)
 
 
-def test_a_pickle_is_never_opened() -> None:
-    """A hostile value under our key runs nothing."""
-    with pytest.raises(Corrupt):
-        decode(KEY, pickle.dumps(sample()), 8)
-
-
 def test_the_bytes_of_a_value_are_as_they_always_were() -> None:
     """Values outlive a release: a change here needs a new version number."""
     entry = Entry(np.array([1.0, -2.0], "<f4").tobytes(), tokens=3, truncated=True)
@@ -150,12 +133,6 @@ def test_the_bytes_of_a_value_are_as_they_always_were() -> None:
     assert blob[16:32].hex() == "3df198edb67a43ffa093d87b2296b468"  # of the key
     assert blob[32:36].hex() == "ecd7062a"
     assert blob[36:].hex(" ") == "00 00 80 3f 00 00 00 c0"
-
-
-def test_the_overhead_is_36_bytes() -> None:
-    """Less than one percent of a vector of 1 152 numbers."""
-    assert len(encode(KEY, sample(1152))) == 36 + 4 * 1152
-    assert OVERHEAD == 36
 
 
 def test_the_array_is_a_view_that_cannot_be_written() -> None:

@@ -91,15 +91,6 @@ def test_putting_counts_what_had_to_leave() -> None:
     assert tier.put(b"e", entry(64)) == tier.evictions == 2
 
 
-def test_an_entry_larger_than_the_tier_is_not_kept_and_clears_nothing_out() -> None:
-    """One giant must not empty the cache for nothing."""
-    tier = MemoryTier(2 * ONE)
-    tier.put(b"a", entry())
-    assert tier.put(b"giant", entry(10_000)) == 0
-    assert b"a" in tier
-    assert b"giant" not in tier
-
-
 def test_a_negative_limit_is_refused() -> None:
     """A misread setting is an error at start-up, not an odd cache."""
     with pytest.raises(ValueError, match="-1"):

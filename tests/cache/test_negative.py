@@ -19,14 +19,6 @@ class Clock:
         return self.now
 
 
-def test_bad_content_is_remembered_with_its_error() -> None:
-    """The second time, the same bytes are refused without being decoded."""
-    tier = NegativeTier()
-    tier.put(b"digest", First)
-    assert isinstance(tier.get(b"digest"), First)
-    assert tier.get(b"another") is None
-
-
 def test_it_forgets_a_minute_after_the_last_trial() -> None:
     """A change of limits takes hold; what is earned again counts from then."""
     clock = Clock()

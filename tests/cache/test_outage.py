@@ -127,30 +127,6 @@ async def test_a_redis_that_is_killed_and_restarted_is_used_again() -> None:
             assert tally.states["hit-l2"] > 0
 
 
-async def test_what_was_computed_during_an_outage_is_written_after_it() -> None:
-    """A Redis that lost everything fills again from the queue, without being asked twice."""
-    with RedisServer() as server:
-        async with scene(server.url) as it:
-            server.kill()
-            await it.load(0.3)
-            asked = it.model.computed
-            assert asked > 0
-            server.start()
-            await until(lambda: it.recorder.kept > 0)
-            await until(it.hits)
-
-
-async def test_a_restart_between_requests_goes_unnoticed() -> None:
-    """Connections that went stale are replaced within the look-up: a miss, not a failure."""
-    with RedisServer() as server:
-        async with scene(server.url, budget=2.0) as it:
-            await it.fill()
-            server.restart()
-            await it.ask(KEYS[:5])
-            assert it.recorder.results["redis", "error"] == 0
-            assert it.store.state is Circuit.CLOSED
-
-
 async def test_a_redis_that_hangs_is_given_up_within_the_budget() -> None:
     """SIGSTOP: connections open and nothing answers; requests neither hang nor fail."""
     with RedisServer() as server:
@@ -213,14 +189,6 @@ async def test_faults_that_come_and_go_never_mix_up_replies(server: RedisServer)
         await until(it.hits)
 
 
-async def test_a_short_delay_is_waited_for(server: RedisServer) -> None:
-    """A Redis that is slow but within the budget still hits."""
-    async with FaultProxy(server.url, delay=0.03) as proxy, scene(proxy.url, budget=1.0) as it:
-        await it.fill()
-        proxy.fault = Fault.DELAY
-        assert await it.hits()
-
-
 async def test_a_redis_that_answers_pings_but_not_lookups_is_asked_ever_more_rarely(
     server: RedisServer,
 ) -> None:
@@ -253,17 +221,6 @@ async def test_a_full_redis_that_evicts_nothing_still_answers() -> None:
             assert it.store.state is Circuit.CLOSED
 
 
-async def test_a_redis_that_was_emptied_is_filled_again(server: RedisServer) -> None:
-    """FLUSHALL under load is a wave of misses."""
-    async with scene(server.url) as it:
-        await it.fill()
-        load = asyncio.create_task(it.load(0.6))
-        await until(lambda: it.recorder.results["redis", "hit"] > len(KEYS))
-        server.client().flushall()
-        assert harmless(await load)
-        await until(it.hits)
-
-
 async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServer) -> None:
     """Each is counted as corrupt, computed and replaced; none is served."""
     chance, keys = random.Random(5), many(1000, of="damaged")
@@ -281,16 +238,6 @@ async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServ
         assert await it.ask(keys) == ["hit-l2"] * 1000
 
 
-async def test_values_that_were_swapped_are_misses(server: RedisServer) -> None:
-    """A sound value under another key is no answer."""
-    for i, key in enumerate(KEYS[:20]):
-        other = KEYS[(i + 1) % 20]
-        server.client().set(key, encode(other, entry_of(other)))
-    async with scene(server.url, budget=2.0) as it:
-        assert await it.ask(KEYS[:20]) == ["miss"] * 20
-        assert it.recorder.results["redis", "corrupt"] == 20
-
-
 async def test_a_password_that_changes_is_an_outage(server: RedisServer) -> None:
     """Being locked out costs hits, not answers."""
     server.command("ACL", "SETUSER", "cache", "on", ">old", "~sl2:*", "+@all")
@@ -303,16 +250,3 @@ async def test_a_password_that_changes_is_an_outage(server: RedisServer) -> None
         assert set(tally.states) <= {"miss", "join"}
         server.command("ACL", "SETUSER", "cache", ">old")
         await until(it.hits)
-
-
-async def test_closing_while_redis_hangs_ends_in_time() -> None:
-    """A drain is not held up by a cache."""
-    with RedisServer() as server:
-        async with scene(server.url) as it:
-            await it.fill()
-            server.pause()
-            await it.ask(many(5, of="unwritten"))
-            began = time.monotonic()
-            await it.cache.close()
-            assert time.monotonic() - began < 10
-            server.resume()

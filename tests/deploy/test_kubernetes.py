@@ -102,15 +102,6 @@ def test_every_named_port_is_a_containers() -> None:
     assert pod["enableServiceLinks"] is False
 
 
-def test_a_service_link_would_stop_the_start() -> None:
-    """Why they are switched off: Kubernetes' variables look like options of the service."""
-    from litapi.settings import SettingsError
-
-    linked = {"SIGLIT_PORT": "tcp://10.0.0.1:80", "SIGLIT_SERVICE_HOST": "10.0.0.1"}
-    with pytest.raises(SettingsError, match="SIGLIT_PORT"):
-        Settings.read({}, linked)
-
-
 def test_the_environment_of_the_pod_is_understood() -> None:
     """Every variable it sets is an option, and the values pass."""
     _, container = deployment(base())

@@ -12,7 +12,7 @@ from bench.compare.point import Point
 from bench.compare.result import Result
 from bench.load.level import Level
 from bench.load.summary import Summary
-from bench.rig.result_file import RESULTS, save
+from bench.rig.result_file import save
 from notebooks.figures.chart import Chart
 from notebooks.figures.plot import LOST, Systems, latency, main, offered, throughput
 from tests.support.recordings import refused, sample, stage, sweep
@@ -48,17 +48,6 @@ def test_every_system_is_in_the_legend_and_within_the_axes(
         x, y = np.asarray(line.get_xydata(), float).T
         assert left <= x.min() <= x.max() <= right
         assert low <= y.min() <= y.max() <= high
-
-
-def test_a_chart_shows_only_systems_that_it_has_levels_of() -> None:
-    """A closed loop says nothing of rates, an open one nothing of concurrency."""
-    made = SYSTEMS["siglit"]
-    both = {
-        "closed": [one for one in made if one.concurrency],
-        "open": [one for one in made if one.rate],
-    }
-    for draw, shown in ((throughput, "closed"), (latency, "closed"), (offered, "open")):
-        assert {label.partition(":")[0] for label in labels(draw(both))} == {shown}
 
 
 def test_ticks_stand_where_something_was_measured() -> None:
@@ -110,13 +99,3 @@ def test_a_result_file_becomes_pictures_beside_it(tmp_path: Path) -> None:
         f"made-cpu-base-text-text-90-{kind}.png" for kind in kinds
     ]
     assert all(one.stat().st_size <= 150_000 for one in tmp_path.glob("*.png"))
-
-
-def test_the_towers_are_drawn_from_their_result(tmp_path: Path) -> None:
-    """A chart for each tower of `bench.offline`."""
-    path = tmp_path / "offline-cpu.json"
-    path.write_bytes((RESULTS / "offline-cpu.json").read_bytes())
-    assert main([str(path)]) == 0
-    assert sorted(one.stem for one in tmp_path.glob("*.png")) == [
-        "offline-cpu-image", "offline-cpu-text",
-    ]  # fmt: skip

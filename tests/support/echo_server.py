@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 DIMENSION = 8
-Spoilt = Literal["", "fewer", "more", "long", "nan", "words", "dimension", "null", "ragged"]
+Spoilt = Literal["", "fewer", "long", "dimension"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +133,16 @@ class EchoServer:
         octets = "application/octet-stream" in _header(head, "accept")
         headers = [f"X-Cache: {','.join(states)}", "Server-Timing: cache;dur=0.250, infer;dur=2.5"]
         if octets:
-            shape = f"{len(vectors)},{len(vectors[0] or [])}"
+            shape = f"{len(vectors)},{len(vectors[0])}"
             headers += ["Content-Type: application/octet-stream", f"X-Embedding-Shape: {shape}"]
             content = np.asarray(vectors, "<f4").tobytes()
         else:
             headers.append("Content-Type: application/json")
             content = json.dumps(_form(path, vectors, len(items))).encode()
-        if behaviour.spoilt == "words":
-            content = b"sorry, not today"
         return _framed(behaviour, content, headers)
 
 
-def vector(item: str) -> list[float] | None:
+def vector(item: str) -> list[float]:
     """A unit vector that is a function of the item."""
     seed = int.from_bytes(hashlib.sha256(item.encode()).digest()[:8])
     drawn = np.random.default_rng(seed).normal(size=DIMENSION)
@@ -166,9 +164,9 @@ def _items(head: str, body: bytes) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _form(path: str, vectors: list[list[float] | None], items: int) -> dict[str, Any]:
+def _form(path: str, vectors: list[list[float]], items: int) -> dict[str, Any]:
     if path.endswith("/embeddings"):
-        rows = [None if v is None else _base64(v) for v in vectors]
+        rows = [_base64(v) for v in vectors]
         data = [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(rows)]
         return {"object": "list", "data": data[::-1]}  # in any order: `index` says which is which
     return {"embedding": vectors[0]} if items == len(vectors) == 1 else {"embeddings": vectors}
@@ -178,16 +176,12 @@ def _base64(one: list[float]) -> str:
     return base64.b64encode(np.asarray(one, "<f4").tobytes()).decode()
 
 
-def _spoil(vectors: list[list[float] | None], how: Spoilt) -> list[list[float] | None]:
-    first = vectors[0] or []
-    changed: dict[str, list[list[float] | None]] = {
+def _spoil(vectors: list[list[float]], how: Spoilt) -> list[list[float]]:
+    first = vectors[0]
+    changed: dict[str, list[list[float]]] = {
         "fewer": vectors[1:],
-        "more": [*vectors, first],
         "long": [[2 * value for value in first], *vectors[1:]],
-        "nan": [[float("nan")] * len(first), *vectors[1:]],
         "dimension": [[1.0] + [0.0] * len(first) for _ in vectors],
-        "null": [None, *vectors[1:]],
-        "ragged": [[*first, 0.0], *vectors[1:]],
     }
     return changed.get(how, vectors)
 
