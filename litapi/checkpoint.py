@@ -34,6 +34,8 @@ MODEL_TYPES = ("siglip", "siglip2")
 PREPROCESSING_VERSION = 1
 TOKENIZING_VERSION = 1
 
+SPACE_KEY = b"siglit.space"  # of the space in the metadata of a Parquet file
+
 DOWNLOADED = ["*.json", "*.safetensors", "tokenizer.model", "spiece.model"]
 GEMMA_CLASSES = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
 TOKENIZER_FILES = (
@@ -126,8 +128,9 @@ class Checkpoint:
     `logit_scale` is already exp'd: probability = sigmoid(logit_scale · cosine + logit_bias).
     `image_size` and `patch_size` are pixels; for NaFlex `image_size` is the square that holds
     `max_num_patches`. `text_gflop` and `image_gflop` are the work for one item at the defaults,
-    counting a multiply and an add as two. The digests are sha256, in hex. `stamp` is name, bytes
-    and time of change of every file.
+    counting a multiply and an add as two. The digests are sha256, in hex. `space` is 16 digits of
+    one, the same for all vectors that may be compared: nothing of precision, engine, device or
+    number of patches is in it. `stamp` is name, bytes and time of change of every file.
     """
 
     folder: Path
@@ -141,6 +144,7 @@ class Checkpoint:
     config_digest: str
     tokenizer_digest: str
     preprocessing_digest: str
+    space: str
     image_size: int
     patch_size: int
     max_num_patches: int
@@ -240,7 +244,8 @@ class Checkpoint:
         processor = _preprocessing(folder, model_type)
         patch, patches, side = _geometry(folder, model_type, vision, processor)
         hub_name, hub_revision = _hub_identity(folder)
-        digest = weights.digest()
+        digest, config_digest = weights.digest(), _config_digest(config)
+        tokenizer_digest = _tokenizer_digest(folder)
         return cls(
             folder=folder,
             name=name or hub_name,
@@ -250,9 +255,10 @@ class Checkpoint:
             logit_scale=math.exp(weights.scalar("logit_scale")),
             logit_bias=weights.scalar("logit_bias"),
             weights_digest=digest,
-            config_digest=_config_digest(config),
-            tokenizer_digest=_tokenizer_digest(folder),
+            config_digest=config_digest,
+            tokenizer_digest=tokenizer_digest,
             preprocessing_digest=_preprocessing_digest(processor, model_type),
+            space=_space(digest, config_digest, tokenizer_digest, processor, model_type),
             image_size=side,
             patch_size=patch,
             max_num_patches=patches,
@@ -448,6 +454,14 @@ def _preprocessing_digest(processor: Mapping[str, Any], model_type: str) -> str:
     fields = {name: processor[name] for name in processor if name != "image_processor_type"}
     text = json.dumps([PREPROCESSING_VERSION, model_type, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _space(
+    weights: str, config: str, tokenizer: str, processor: Mapping[str, Any], model_type: str
+) -> str:
+    """The patches of an image are left out: each request may ask for as many as it likes."""
+    pixels = _preprocessing_digest({**processor, "max_num_patches": None}, model_type)
+    return hashlib.sha256(f"{weights}:{config}:{tokenizer}:{pixels}".encode()).hexdigest()[:16]
 
 
 def _preprocessing(folder: Path, model_type: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
+from litapi.checkpoint import SPACE_KEY
 from litapi.client import Client, Embedded
 from litapi.messages import Kind
 from litapi.settings import Settings
@@ -122,6 +123,8 @@ def _parquet(parts: Iterable[Part], stream: IO[bytes]) -> None:
                 "error": pa.array(codes, pa.string()),
             }
         )
+        if embedded.space:
+            table = table.replace_schema_metadata({SPACE_KEY: embedded.space.encode()})
         writer = writer or pq.ParquetWriter(stream, table.schema)
         writer.write_table(table)
     if writer is not None:

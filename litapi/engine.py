@@ -204,6 +204,11 @@ class Engine:
                 self._rooms[kind] = self._loaded(kind)
             return self._rooms[kind].facts
 
+    @property
+    def space(self) -> str:
+        """What all vectors that may be compared with these have in common."""
+        return self.checkpoint.space
+
     def fingerprint(self, kind: Kind) -> Fingerprint:
         """What a vector's key in the cache is made with. Raises CheckpointError."""
         self.load(kind)
@@ -241,7 +246,7 @@ class Engine:
         if not 1 <= (asked or 1) <= self.checkpoint.dim:
             raise ValueError(f"dimensions: this model has {self.checkpoint.dim}")
         written = Vectors("float", asked, self.checkpoint.dim)
-        into = Embedded.blank(len(values), written.dimension)
+        into = Embedded.blank(len(values), written.dimension, self.space)
         read: Any = self._reader.text if kind == "text" else self._picture
 
         async def send(span: range) -> None:

@@ -154,6 +154,7 @@ class Service:
             "image_size": None if checkpoint.naflex else checkpoint.image_size,
             "patch_size": checkpoint.patch_size,
             "max_num_patches": self.patches,
+            "space": checkpoint.space,
             "weights_sha256": checkpoint.weights_digest,
             "fingerprint": {kind: f.hex for kind, f in self.fingerprints().items()},
         }

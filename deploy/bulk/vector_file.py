@@ -4,7 +4,7 @@
     truncated bool | error string
 
 A refused row has a null `embedding` and its code in `error`. The schema's metadata names the model
-and holds the fingerprint under which the cache keeps the same vectors.
+and its space, and holds the fingerprint under which the cache keeps the same vectors.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from cache import Entry
 from deploy.bulk.block import Block
+from litapi.checkpoint import SPACE_KEY
 from litapi.errors import ItemError
 
 FINGERPRINT = b"siglit.fingerprint"
@@ -38,6 +39,7 @@ class VectorFile:
     dim: int
     model: str
     fingerprint: str
+    space: str
 
     def write(self, block: Block, rows: Sequence[Row]) -> None:
         """The rows of a block, in order. Written under another name first, and on the disk before
@@ -61,8 +63,8 @@ class VectorFile:
             "error": pa.array([r.code if isinstance(r, ItemError) else None for r in rows]),
         }
         columns["error"] = columns["error"].cast(pa.string())
-        told = {FINGERPRINT: self.fingerprint.encode(), MODEL: self.model.encode()}
-        return pa.table(columns).replace_schema_metadata(told)
+        told = {FINGERPRINT: self.fingerprint, MODEL: self.model, SPACE_KEY: self.space}
+        return pa.table(columns).replace_schema_metadata({k: v.encode() for k, v in told.items()})
 
     def _vectors(self, rows: Sequence[Entry | None]) -> Any:
         blank = bytes(4 * self.dim)

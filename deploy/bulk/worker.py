@@ -51,8 +51,10 @@ class Worker:
             )
         self._attempts = Attempts(task.output)
         self._intake = Intake(settings, kind)
-        name = settings.served_name or task.checkpoint.name
-        self._file = VectorFile(task.output, task.checkpoint.dim, name, fingerprint.hex)
+        checkpoint, name = task.checkpoint, settings.served_name or task.checkpoint.name
+        self._file = VectorFile(
+            task.output, checkpoint.dim, name, fingerprint.hex, checkpoint.space
+        )
 
     def __call__(self, batch: Any) -> dict[str, list[bytes]]:
         """From and to tables of one column and one row."""

@@ -19,6 +19,7 @@ from litapi.client.refusals import (
     ItemsRefused,
     RequestRefused,
     ServerLost,
+    SpaceChanged,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "RequestRefused",
     "Scores",
     "ServerLost",
+    "SpaceChanged",
 ]

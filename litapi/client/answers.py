@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 
 from litapi.client.embedded import Embedded
-from litapi.client.refusals import ItemRefused
+from litapi.client.refusals import ItemRefused, SpaceChanged
 from litapi.client.sender import refusal_of
 
 OCTETS = "application/octet-stream"
@@ -26,10 +26,15 @@ BY_ITSELF = frozenset({413, 415, 422})  # of a request with one item: that item'
 def take(answer: httpx.Response, places: Sequence[int], into: Embedded) -> dict[int, ItemRefused]:
     """Fill in what is said about the items at `places`; those that are still open, with why.
 
-    Raises RequestRefused where the whole request is refused and no item is to blame.
+    Raises:
+        RequestRefused: the whole request is refused and no item is to blame.
+        SpaceChanged: the vectors are of another space than those of `into`.
     """
     if answer.status_code >= 400:
         return _refused(answer, places, into)
+    space = answer.headers.get("x-embedding-space")
+    if space and into.space and space != into.space:
+        raise SpaceChanged(into.space, space)
     if answer.headers["content-type"] == OCTETS:
         shape = tuple(map(int, answer.headers["x-embedding-shape"].split(",")))
         into.vectors[places] = np.frombuffer(answer.content, "<f4").reshape(shape)

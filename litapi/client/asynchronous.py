@@ -23,7 +23,7 @@ import httpx
 from litapi.client.answers import OCTETS, take
 from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, Vectors, captions
 from litapi.client.pictures import Picture, encoded, size_of
-from litapi.client.refusals import ItemRefused
+from litapi.client.refusals import ItemRefused, RequestRefused, SpaceChanged
 from litapi.client.sender import Sender, pause_before, refusal_of
 from litapi.client.spans import bar, cut, side_by_side
 
@@ -39,6 +39,7 @@ class Facts:
     """What /info says that matters here."""
 
     dim: int
+    space: str | None
     scale: float
     bias: float
     items: int
@@ -54,6 +55,7 @@ class Facts:
         model, limits = info["model"], info["limits"]
         return cls(
             dim=model["dimension"],
+            space=model.get("space"),
             scale=model["logit_scale"],
             bias=model["logit_bias"],
             items=limits["items"],
@@ -125,8 +127,16 @@ class AsyncClient:
         answer = await self._sender.send("GET", "/info", self._sender.deadline())
         if answer.status_code != 200:
             raise refusal_of(answer)
-        info: dict[str, Any] = answer.json()
+        try:
+            info: dict[str, Any] = answer.json()
+            Facts.of(info)
+        except (ValueError, LookupError, TypeError, AttributeError):  # a page of another program
+            raise RequestRefused(200, "unknown", f"{answer.url} is not siglit's") from None
         return info
+
+    async def space(self) -> str | None:
+        """The space that vectors are from; None on a server that does not tell it."""
+        return (await self._known()).space
 
     @overload
     async def embed_texts(
@@ -150,12 +160,13 @@ class AsyncClient:
         Raises:
             ItemsRefused: some are refused, once all others are done.
             RequestRefused, ServerLost: nothing more can be done.
+            SpaceChanged: the server began to serve another model meanwhile.
         """
         texts = list(texts)
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("every text must be a str")
         facts = await self._known()
-        into = Embedded.blank(len(texts), options.get("dimensions") or facts.dim)
+        into = Embedded.blank(len(texts), options.get("dimensions") or facts.dim, facts.space)
         asked = _asked(options)
 
         async def ask(places: Sequence[int], until: float) -> httpx.Response:
@@ -189,7 +200,7 @@ class AsyncClient:
         """As `embed_texts`, of paths, encoded bytes and PIL images."""
         images = list(images)
         facts = await self._known()
-        into = Embedded.blank(len(images), options.get("dimensions") or facts.dim)
+        into = Embedded.blank(len(images), options.get("dimensions") or facts.dim, facts.space)
         asked = {**_asked(options), "encoding_format": "base64"}
         most = min(PICTURES_BYTES, facts.body_bytes)
         spans = cut(map(size_of, images), min(self._batch, facts.items), most)
@@ -234,7 +245,7 @@ class AsyncClient:
         """Ask until each item has its vector or its own error; at the deadline the last reason."""
         until = self._sender.deadline()
         for attempt in itertools.count():
-            still_open = take(await ask(places, until), places, into)
+            still_open = self._take(await ask(places, until), places, into)
             if attempt:  # known by now, for it was computed a moment ago
                 into.cached[list(places)] = False
             if not still_open:
@@ -288,7 +299,17 @@ class AsyncClient:
             lambda: [hashlib.sha256(held[place]).hexdigest() for place in places]
         )
         body = _json({"sha256s": digests, **asked})
-        return take(await self._post("/embed_image", self._sender.deadline(), body), places, into)
+        answer = await self._post("/embed_image", self._sender.deadline(), body)
+        return self._take(answer, places, into)
+
+    def _take(
+        self, answer: httpx.Response, places: Sequence[int], into: Embedded
+    ) -> dict[int, ItemRefused]:
+        try:
+            return take(answer, places, into)
+        except SpaceChanged:
+            self._facts = None  # of the model that was
+            raise
 
     async def _post(
         self, path: str, until: float, body: bytes, accept: str = "application/json"

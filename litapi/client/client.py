@@ -51,6 +51,10 @@ class Client:
         """The body of /info."""
         return self._run(self._client.info())
 
+    def space(self) -> str | None:
+        """As `AsyncClient.space`."""
+        return self._run(self._client.space())
+
     @overload
     def embed_texts(
         self, texts: Iterable[str], *, on_error: Literal["return"], **options: Unpack[Options]

@@ -28,16 +28,19 @@ class Options(TypedDict, total=False):
 @dataclass(slots=True)
 class Embedded:
     """`vectors` is (n, dim) float32, unit rows; a refused item's row is NaN and its error in
-    `errors`, by place. `cached` is (n,) bool: the vector was known already."""
+    `errors`, by place. `cached` is (n,) bool: the vector was known already. Only vectors of one
+    `space` may be compared; None is a server that does not tell it."""
 
     vectors: Vectors
     cached: npt.NDArray[np.bool_]
     errors: dict[int, ItemRefused] = field(default_factory=dict)
+    space: str | None = None
 
     @classmethod
-    def blank(cls, count: int, dim: int) -> Embedded:
+    def blank(cls, count: int, dim: int, space: str | None = None) -> Embedded:
         """Nothing known yet."""
-        return cls(np.full((count, dim), np.nan, np.float32), np.zeros(count, np.bool_))
+        vectors, cached = np.full((count, dim), np.nan, np.float32), np.zeros(count, np.bool_)
+        return cls(vectors, cached, space=space)
 
     def whole(self) -> Vectors:
         """The vectors, where no item was refused. Raises ItemsRefused."""

@@ -20,6 +20,14 @@ class RequestRefused(ClientError):
         self.code = code
 
 
+class SpaceChanged(ClientError):
+    """Another model answers than before, as in a roll-out. The next call begins with the new one;
+    what was embedded before cannot be compared with it."""
+
+    def __init__(self, before: str, now: str) -> None:
+        super().__init__(f"the server changed its model: vectors were of {before}, now of {now}")
+
+
 class ItemRefused(ClientError):
     """One item is refused; its neighbours have their vectors."""
 

@@ -57,6 +57,7 @@ class Query:
     bulk: bool = False
     asker: Callable[[], Asker] = _anyone  # asked only when something is computed
     fetched: bool = False  # by URL, so that the same request may mean others the next time
+    space: tuple[bytes, bytes] = (b"x-embedding-space", b"")
     found: Found = field(default_factory=lambda: Found([], []))
     entries: list[Entry] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)

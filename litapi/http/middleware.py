@@ -15,6 +15,7 @@ SEEN = [
     "X-Cache",
     "X-Truncated",
     "X-Request-Id",
+    "X-Embedding-Space",
     "X-Embedding-Shape",
     "X-Embedding-Dtype",
     "X-Embedding-Scales",

@@ -90,6 +90,7 @@ PARAMS: Final = {
 }
 HEADERS: Final = {
     "X-Cache": "for each of the first 256 items: hit-l1, hit-l2, join, miss or bypass",
+    "X-Embedding-Space": "the space of the vectors: only those of one space may be compared",
     "X-Truncated": "indexes of the first 256 texts that were cut, where any was",
     "Server-Timing": "milliseconds in cache, queue, decode and infer",
     "X-Request-Id": "the request's own, or a new one",

@@ -49,6 +49,7 @@ class Routes:
         self._embedder = embedder
         self._dim = service.checkpoint.dim
         self._model = service.name
+        self._space = (b"x-embedding-space", service.checkpoint.space.encode())
 
     def table(self) -> dict[tuple[str, str], Route]:
         """(method, path) → route."""
@@ -237,6 +238,7 @@ class Routes:
             raise RequestInvalid(sentence, param="max_num_patches")
         control = incoming.headers.get(b"cache-control")
         query = Query(patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker)
+        query.space = self._space
         if control is not None:
             listed = control.decode("latin-1").lower().split(",")
             wishes = {wish.partition("=")[0].strip() for wish in listed}
@@ -388,7 +390,7 @@ def _with_headers(answer: Answer, query: Query) -> Answer:
     states = query.found.states
     told = states if len(states) <= TOLD else states[:TOLD]
     answer.headers.append((b"x-cache", b",".join(map(RENDERED, told))))
-    answer.headers.append((b"server-timing", query.timing()))
+    answer.headers += [(b"server-timing", query.timing()), query.space]
     if states.count(HIT) == len(states) == len(query.entries) and not query.fetched:
         answer.hits = len(states)
     if query.cut:
