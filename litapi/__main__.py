@@ -1,4 +1,4 @@
-"""`python -m litapi serve · check · prepare · warm · embed`: the command line."""
+"""`python -m litapi serve · check · prepare · warm · embed · compare-spaces`: the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 when the caller asked for something impossible."""
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
-    if command in ("warm", "embed"):
+    if command in ("warm", "embed", "compare-spaces"):
         return _from_files(command, options)
     asked = {name: options.pop(name) for name in PROOFS if name in options}
     try:
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_sources(embed, None)
     embed.add_argument("--out", type=Path, help=".jsonl, .npy or .parquet; else JSON lines here")
     add_flags(embed, (*CHECK_FLAGS, "redis_url", "max_num_patches"))
+    compare = commands.add_parser("compare-spaces", help="may vectors of two servers be mixed?")
+    _add_servers(compare)
     return parser
 
 
@@ -77,6 +79,16 @@ def _add_proofs(check: argparse.ArgumentParser) -> None:
     check.add_argument("--url", help="judge a running server of any make, not this process")
     check.add_argument("--key", help="API key, where that server asks for one")
     check.add_argument("--verbose", action="store_true", help="all logits, found and published")
+
+
+def _add_servers(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("urls", nargs=2, metavar="URL", help="where a server listens")
+    compare.add_argument(
+        "--sample", nargs="+", type=Path, default=[], metavar="FILE", dest="paths",
+        help="texts by line; images, folders of them; drawn where not given",
+    )  # fmt: skip
+    compare.add_argument("--key", action="append", help="API key of both, or each, in order")
+    compare.add_argument("--verbose", action="store_true", help="the cosine of each item")
 
 
 def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
@@ -90,12 +102,16 @@ def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
 
 def _from_files(command: str, options: dict[str, Any]) -> int:
     from litapi.client import ClientError
+    from litapi.quality.source import SourceError as ServerError
     from litapi.quality.verdict import Refused
     from litapi.sources import SourceError
 
+    runs: dict[str, Callable[..., int]]
+    runs = {"warm": _warm, "embed": _embed, "compare-spaces": _compare}
+    refusals = (SourceError, ServerError, ClientError, SettingsError, CheckpointError, Refused)
     try:
-        return _warm(**options) if command == "warm" else _embed(**options)
-    except (SourceError, ClientError, SettingsError, CheckpointError, Refused) as error:
+        return runs[command](**options)
+    except refusals as error:
         print(f"siglit: {error}", file=sys.stderr)
     except OSError as error:
         print(f"siglit: {command} failed: {error}", file=sys.stderr)
@@ -122,6 +138,14 @@ def _embed(
     if refused:
         print(f"siglit: {refused} refused", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _compare(urls: list[str], key: list[str] | None, paths: list[Path], verbose: bool) -> int:
+    """0: vectors of both may be mixed; 1: they may not."""
+    from litapi.spaces import compare
+
+    keys = [key[0], key[-1]] if key else [None, None]
+    return 0 if compare(urls, keys, paths, verbose) else 1
 
 
 def _serve(settings: Settings) -> int:

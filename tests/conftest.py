@@ -42,6 +42,7 @@ VERIFY = frozenset(
         "test_faults.py",
         "test_package.py",
         "test_served_precision.py",
+        "test_spaces.py",
         "test_stuck_workers.py",
     }
 )

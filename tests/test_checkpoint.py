@@ -336,12 +336,50 @@ def test_settings_that_change_no_pixel_leave_the_preprocessing_digest(naflex: Pa
     assert Checkpoint.open(naflex).preprocessing_digest == before
 
 
+def another_seed(file: Path) -> None:
+    maker = CheckpointMaker.named("tiny-naflex")
+    maker.seed = 7
+    write_weights(file, maker.full_model().state_dict())
+
+
+def reword(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text().replace(old, new))
+
+
+SPACED: dict[str, Callable[[Path], object]] = {
+    "model.safetensors": another_seed,
+    "config.json": lambda file: reword(
+        file, '"num_attention_heads": 2', '"num_attention_heads": 1'
+    ),
+    "tokenizer.json": lambda file: reword(file, "fox", "fax"),
+    "tokenizer_config.json": lambda file: edit_json(file, do_lower_case=False),
+    "added_tokens.json": lambda file: file.write_text('{"<new>": 399}'),
+    "special_tokens_map.json": lambda file: file.write_text('{"eos_token": "<bos>"}'),
+    "preprocessor_config.json": lambda file: edit_json(file, resample=3),
+}
+
+
+@pytest.mark.parametrize("name", SPACED)
+def test_what_another_file_computes_is_of_another_space(naflex: Path, name: str) -> None:
+    """Weights, config, tokenizer and preprocessing, one file at a time."""
+    before = Checkpoint.open(naflex).space
+    SPACED[name](naflex / name)
+    assert Checkpoint.open(naflex).space != before
+
+
+def test_a_copy_asked_for_other_patches_is_of_the_same_space(naflex: Path, tmp_path: Path) -> None:
+    """Where it lies and what it is called says nothing, and each request may ask for patches."""
+    copy = shutil.copytree(naflex, tmp_path / "copy")
+    (copy / "README.md").write_text("A copy.")
+    edit_json(copy / "preprocessor_config.json", max_num_patches=25)
+    spaces = {Checkpoint.open(naflex).space, Checkpoint.open(copy, "a/name", "main").space}
+    assert [len(space) for space in spaces] == [16]
+
+
 def test_a_rewritten_weights_file_is_hashed_again(naflex: Path) -> None:
     """The digest is kept for a file that did not change, not for its name."""
     before = Checkpoint.open(naflex).weights_digest
-    maker = CheckpointMaker.named("tiny-naflex")
-    maker.seed = 7
-    write_weights(naflex / "model.safetensors", maker.full_model().state_dict())
+    another_seed(naflex / "model.safetensors")
     assert Checkpoint.open(naflex).weights_digest != before
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
+from litapi.checkpoint import DEMO, SPACE_KEY, Checkpoint
 from tests.support.picture import picture
 
 
@@ -48,7 +49,9 @@ def test_items_are_written_in_the_order_of_the_arguments(
     good = [0, 1, 2, 4]
     vectors = np.array([rows[place]["embedding"] for place in good], np.float32)
     matrix = np.load(tmp_path / "o.npy")
-    table = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    written = pq.read_table(tmp_path / "o.parquet")
+    assert written.schema.metadata[SPACE_KEY].decode() == Checkpoint.open(DEMO).space
+    table = written.to_pylist()
     assert np.array_equal(matrix[good], vectors)
     assert np.isnan(matrix[3]).all()
     assert table[3]["embedding"] is None

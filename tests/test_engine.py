@@ -37,6 +37,7 @@ def test_vectors_equal_the_servers_to_the_bit(server: ServerProcess) -> None:
         assert np.array_equal(engine.texts(texts[:1], dimensions=5), asked)
         scores = [way.score(texts[:1], pictures[:1]) for way in (engine, client)]
         ranks = [way.classify(pictures[:1], ["red"]) for way in (engine, client)]
+        assert engine.space == client.space() == engine.texts([], on_error="return").space
     assert np.array_equal(scores[0].probability, scores[1].probability)
     assert np.array_equal(ranks[0].cosine, ranks[1].cosine)
 

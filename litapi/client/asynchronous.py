@@ -23,7 +23,7 @@ import httpx
 from litapi.client.answers import OCTETS, take
 from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, Vectors, captions
 from litapi.client.pictures import Picture, encoded, size_of
-from litapi.client.refusals import ItemRefused, RequestRefused, SpaceChanged
+from litapi.client.refusals import ItemRefused, RequestRefused, ServerLost, SpaceChanged
 from litapi.client.sender import Sender, pause_before, refusal_of
 from litapi.client.spans import bar, cut, side_by_side
 
@@ -83,7 +83,8 @@ class AsyncClient:
 
     `priority` "bulk" lets interactive requests go first. `in_flight` requests are under way at a
     time, each of at most `batch` items. A request is tried again for `give_up_after` seconds.
-    `transport` is httpx's, for a proxy, certificates or a Unix socket of one's own.
+    `transport` is httpx's, for a proxy, certificates or a Unix socket of one's own. Raises
+    ServerLost where `url` is none.
     """
 
     def __init__(
@@ -102,13 +103,16 @@ class AsyncClient:
         if priority:
             headers["x-priority"] = priority
         self._in_flight, self._batch, self._digests = in_flight, batch, digests
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            headers=headers,
-            transport=transport,
-            limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-            timeout=httpx.Timeout(give_up_after, connect=10.0, pool=None),
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=url,
+                headers=headers,
+                transport=transport,
+                limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
+                timeout=httpx.Timeout(give_up_after, connect=10.0, pool=None),
+            )
+        except httpx.InvalidURL as error:
+            raise ServerLost(f"no URL: {error}") from None
         self._sender = Sender(self._http, give_up_after)
         self._facts: Facts | None = None
 

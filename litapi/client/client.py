@@ -27,10 +27,10 @@ class Client:
         api_key: str | None = None,
         **manner: Unpack[Manner],
     ) -> None:
+        self._client = AsyncClient(url, api_key, **manner)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._client = AsyncClient(url, api_key, **manner)
 
     def __enter__(self) -> Self:
         return self

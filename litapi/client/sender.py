@@ -48,7 +48,8 @@ class Sender:
             except LOST as error:
                 why = self._lost(error)
             except httpx.HTTPError as error:  # ours, such as a URL that is none
-                raise ServerLost(f"{type(error).__name__}: {error}") from None
+                sentence = f"{self._http.base_url}: {type(error).__name__}: {error}"
+                raise ServerLost(sentence) from None
             else:
                 self._met = True
                 if answer.status_code not in LATER:

@@ -88,7 +88,12 @@ class Server:
                 rows += [one["embedding"] for one in sorted(data, key=lambda one: one["index"])]
             except (LookupError, TypeError):
                 raise SourceError(f"{self.url}/v1/embeddings gave no embeddings") from None
-        found = np.array(rows, np.float64)
+        try:
+            found = np.array(rows, np.float64)
+        except (TypeError, ValueError):  # rows of unlike lengths, or of something else
+            found = np.empty(0)
+        if found.ndim != 2 or len(found) != len(items):
+            raise SourceError(f"{self.url}/v1/embeddings gave no row of numbers for each input")
         unit: Array = found / np.linalg.norm(found, axis=-1, keepdims=True)
         return unit
 

@@ -321,7 +321,14 @@ def test_the_document_is_where_the_page_looks_for_it(app: FastAPI) -> None:
 def test_the_about_text_names_the_headers_a_client_meets(document: dict[str, Any]) -> None:
     """What is not in a schema stands in the introduction."""
     about = document["info"]["description"]
-    for word in ("application/octet-stream", "no-cache", "no-store", "X-Cache", "Server-Timing"):
+    for word in (
+        "application/octet-stream",
+        "no-cache",
+        "no-store",
+        "X-Cache",
+        "Server-Timing",
+        "X-Embedding-Space",
+    ):
         assert word in about
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.rig.redis_server import RedisServer
@@ -20,7 +21,7 @@ from deploy.bulk.discovery import discover
 from deploy.bulk.task import Report, Task, open_checkpoint
 from deploy.bulk.vector_file import fingerprint_of
 from deploy.bulk.worker import Worker
-from litapi.checkpoint import DEMO, CheckpointError
+from litapi.checkpoint import DEMO, SPACE_KEY, CheckpointError
 from litapi.messages import Kind
 from litapi.model.encoder import TextEncoder
 from litapi.model.served import text_encoder
@@ -62,6 +63,7 @@ def test_a_block_is_finished_with_nothing_left_beside_it(task: Task) -> None:
     served: dict[Kind, str] = {"text": text_encoder(task.settings, task.checkpoint).arithmetic}
     service = Service(task.settings, task.checkpoint, precision=precision, arithmetic=served)
     assert fingerprint_of(path) == service.fingerprints()["text"].hex
+    assert pq.read_schema(path).metadata[SPACE_KEY].decode() == service.info()["model"]["space"]
     first, second, third = (row["embedding"] for row in rows_of(task.output))
     assert first == third != second
     assert sum(number**2 for number in first) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,192 @@
+"""`python -m litapi compare-spaces URL URL`: may vectors of two servers lie in one index?
+
+Each says which space its vectors are from, if it is siglit; both then embed the same texts and
+pictures. A server of another make is asked in OpenAI's form, and says nothing of its space.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from litapi.client import Client, Embedded, RequestRefused
+from litapi.demo.caption import STRANGERS
+from litapi.demo.heldout import pictures, yardstick
+from litapi.demo.judge import Vectors
+from litapi.messages import KINDS, Kind
+from litapi.quality.agreement import Agreement, shared
+from litapi.quality.source import Source
+from litapi.sources import SourceError, sources
+
+MOST = 256  # items of a kind
+SCENES = 48
+A_REQUEST = 32  # items of a server of another make, whose pictures are held meanwhile
+FOREIGN = frozenset({200, 404, 405})  # what another program says to GET /info
+NAMES = {"text": "texts", "image": "pictures"}
+Items = Sequence[str | bytes]  # texts; paths or bytes of pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two servers. `embed` raises ClientError, and quality's SourceError."""
+
+    url: str
+    about: str
+    space: str | None
+    embed: Callable[[Kind, Items], Embedded]
+
+    @classmethod
+    def of(cls, url: str, key: str | None, stack: ExitStack) -> Self:
+        """Ask a server who it is; its connections are closed with `stack`."""
+        client = stack.enter_context(Client(url, key, priority="bulk"))
+        try:
+            model = client.info()["model"]
+        except RequestRefused as refusal:
+            if refusal.status in FOREIGN:
+                return cls._foreign(url, Source.remote(url, key))
+            raise SourceError(f"{url}: {refusal}") from None
+
+        def embed(kind: Kind, items: Items) -> Embedded:
+            way: Any = client.embed_texts if kind == "text" else client.embed_images
+            found: Embedded = way(items, on_error="return")
+            return found
+
+        precision = ", ".join(f"{kind} {name}" for kind, name in model["precision"].items())
+        patches = f", {model['max_num_patches']} patches" if model["naflex"] else ""
+        return cls(url, f"{model['name']}, {precision}{patches}", model.get("space"), embed)
+
+    @classmethod
+    def _foreign(cls, url: str, source: Source) -> Self:
+        def embed(kind: Kind, items: Items) -> Embedded:
+            parts = (items[at : at + A_REQUEST] for at in range(0, len(items), A_REQUEST))
+            way: Any = source.texts if kind == "text" else source.pictures
+            read = list if kind == "text" else _read
+            rows = np.concatenate([way(read(part)) for part in parts]).astype(np.float32)
+            return Embedded(rows, np.zeros(len(rows), np.bool_))
+
+        return cls(url, f"{source.name}, {source.about}", None, embed)
+
+    def __str__(self) -> str:
+        return f"{self.url}: space {self.space or 'not told'}, {self.about}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What both servers made of the items of one kind that both took, row by row."""
+
+    kind: Kind
+    items: Items
+    vectors: tuple[Vectors, Vectors]
+
+    @classmethod
+    def of(cls, kind: Kind, items: Items, sides: Sequence[Side]) -> Self:
+        """Raises ClientError and both SourceErrors."""
+        one, other = (side.embed(kind, items) for side in sides)
+        refused = one.errors | other.errors
+        good = [place for place in range(len(items)) if place not in refused]
+        if not good:
+            raise SourceError(f"all {NAMES[kind]} were refused, the first: {refused[0]}")
+        if refused:
+            print(f"{len(refused)} {NAMES[kind]} were refused")
+        vectors = (one.vectors[good], other.vectors[good])
+        return cls(kind, [items[place] for place in good], vectors)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of a vector at each."""
+        return tuple(vectors.shape[1] for vectors in self.vectors)
+
+    def called(self, place: int) -> str:
+        """An item, for people."""
+        item = self.items[place]
+        if isinstance(item, bytes):
+            return f"number {place + 1}"
+        return repr(item[:60] if self.kind == "text" else Path(item).name)
+
+
+def compare(
+    urls: Sequence[str], keys: Sequence[str | None], paths: Sequence[Path], verbose: bool
+) -> bool:
+    """Print how far two servers agree; whether their vectors may be mixed.
+
+    The items under `paths` are the sample, or drawn ones. Raises SourceError, quality's too, and
+    ClientError: the text is the line that says why.
+    """
+    sample = _sample(paths)
+    with ExitStack() as stack:
+        sides = [Side.of(url, key, stack) for url, key in zip(urls, keys, strict=True)]
+        print(*sides, sep="\n")
+        pairs = {kind: Pair.of(kind, items, sides) for kind, items in sample.items() if items}
+    passed, sentence = _verdict(sides, pairs, verbose)
+    print(f"{'They may be mixed' if passed else 'They may not be mixed'}: {sentence}.")
+    return passed
+
+
+def _verdict(sides: Sequence[Side], pairs: Mapping[Kind, Pair], verbose: bool) -> tuple[bool, str]:
+    for one, other in (pair.widths for pair in pairs.values()):
+        if one != other:
+            return False, f"vectors have {one} numbers at one and {other} at the other"
+    found = {kind: Agreement.of(*pair.vectors) for kind, pair in pairs.items()}
+    for kind, agreement in found.items():
+        _show(pairs[kind], agreement, verbose)
+    if len(pairs) == len(KINDS):
+        texts, images = (pairs[kind].vectors for kind in KINDS)
+        scores = (text @ image.T for text, image in zip(texts, images, strict=True))
+        print(f"pictures found by text: {shared(*scores):.1%} of the nearest are the same")
+    proven = sides[0].space is not None and sides[0].space == sides[1].space
+    unlike = " and ".join(NAMES[kind] for kind, one in found.items() if not one.passed)
+    if unlike:
+        blame = "; both say the same space, so one serves it wrong" if proven else ""
+        return False, f"{unlike} do not have the same vectors at both{blame}"
+    least = f"the least cosine is {min(one.least for one in found.values()):.5f}"
+    if proven:
+        return True, f"they are of one space, and {least}"
+    if len(found) < len(KINDS):
+        return False, "they do not say the same space, and a sample of one kind cannot prove it"
+    return True, f"they do not say the same space, yet as far as this sample tells {least}"
+
+
+def _show(pair: Pair, agreement: Agreement, verbose: bool) -> None:
+    cosine, worst = agreement.cosine, int(agreement.cosine.argmin())
+    print(
+        f"{len(cosine)} {NAMES[pair.kind]}: cosine {np.median(cosine):.5f} (median), "
+        f"{agreement.least:.5f} (least, {pair.called(worst)}); "
+        f"{agreement.shared:.1%} of their nearest are the same"
+    )
+    for place in range(len(cosine)) if verbose else ():
+        print(f"      {cosine[place]:.5f}  {pair.called(place)}")
+
+
+def _sample(paths: Sequence[Path]) -> dict[Kind, list[str | bytes]]:
+    """At most MOST of each kind, none twice."""
+    if not paths:
+        return _drawn()
+    found: dict[Kind, dict[str | bytes, None]] = {kind: {} for kind in KINDS}
+    for source in sources(paths):
+        room = MOST - len(found[source.kind])
+        found[source.kind] |= dict.fromkeys(islice(source.items(), room))
+    if not any(found.values()):
+        raise SourceError("--sample: there are neither texts nor pictures")
+    return {kind: list(items) for kind, items in found.items()}
+
+
+def _drawn() -> dict[Kind, list[str | bytes]]:
+    """Drawn scenes with their captions; capitals and other things show what a tokenizer does."""
+    scenes = yardstick(SCENES)
+    captions = [scene.caption() for scene in scenes]
+    images: list[str | bytes] = []
+    for image in pictures(scenes, "yardstick"):
+        image.save(buffer := io.BytesIO(), "PNG")
+        images.append(buffer.getvalue())
+    return {"text": [*captions, *STRANGERS, captions[0].upper()], "image": images}
+
+
+def _read(pictures: Items) -> list[bytes]:
+    return [Path(one).read_bytes() if isinstance(one, str) else one for one in pictures]
