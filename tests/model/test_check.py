@@ -249,8 +249,8 @@ def test_a_wrong_position_table_is_found(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(written(tmp_path))
     encoder = ImageEncoder.load(checkpoint)
     tables = encoder.engine.positions  # type: ignore[attr-defined]
-    for grid in ((5, 3), (2, 5), (3, 5), (4, 4), (2, 8), (8, 2), (5, 2)):
-        tables.kept[grid] = tables[grid][::-1] * 3
+    tables.index([(5, 3), (2, 5), (3, 5), (4, 4), (2, 8), (8, 2), (5, 2)], 16)
+    tables.rows[1:200] = tables.rows[1:200][::-1].copy() * 3
     assert failed(check_image(checkpoint, encoder)) == {"image_tower"}
 
 

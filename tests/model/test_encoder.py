@@ -14,7 +14,7 @@ from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision, unit
-from litapi.model.engines.positions import PositionTables, resized
+from litapi.model.engines.positions import PositionBank, resized
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.pixels import PixelMaker
 from tests.large_parity import measure
@@ -134,14 +134,25 @@ def test_a_picture_has_one_vector_alone_and_among_others(checkpoint: Checkpoint,
     assert cosines(alone, together).min() >= 0.999999
 
 
+def masks_of(tower: Any) -> list[torch.Tensor | None]:
+    """What its body is told of padding, call by call."""
+    found: list[torch.Tensor | None] = []
+    tower.body.register_forward_pre_hook(lambda _, told: found.append(told[1]))
+    return found
+
+
 def test_an_image_next_to_a_longer_one_is_masked(naflex: Checkpoint) -> None:
     """Unlike grids really are padded: without the mask the vector would differ."""
     pixels = own_pixels(naflex)
     short, long = min(pixels, key=lambda one: one.cost), max(pixels, key=lambda one: one.cost)
     assert short.cost < long.cost
     encoder = ImageEncoder.load(naflex, engine="torch")
-    assert TorchImages.load(naflex)._mask([short, long]) is not None
+    masks = masks_of(encoder.engine)
     assert cosines(encoder.embed([short]), encoder.embed([short, long])[:1]).min() >= 0.999999
+    assert [None if mask is None else (mask > 0).sum(1).tolist() for mask in masks] == [
+        None,
+        [short.cost, long.cost],
+    ]
 
 
 def test_unlike_grids_of_equally_many_patches_need_no_mask(naflex: Checkpoint) -> None:
@@ -150,8 +161,9 @@ def test_unlike_grids_of_equally_many_patches_need_no_mask(naflex: Checkpoint) -
     pixels = [maker.make(Image.new("RGB", shape, "teal")) for shape in ((80, 20), (20, 80), (9, 9))]
     assert [picture.grid for picture in pixels] == [(2, 8), (8, 2), (4, 4)]
     tower = TorchImages.load(naflex)
-    assert tower._mask(pixels) is None
+    masks = masks_of(tower)
     assert cosines(unit(tower.pooled(pixels)), unit(tower.stock(pixels))).min() >= 0.999999
+    assert masks == [None]
 
 
 def test_a_request_for_more_patches_is_served(naflex: Checkpoint) -> None:
@@ -252,33 +264,49 @@ def test_a_position_table_equals_the_references(naflex: Checkpoint, grid: tuple[
     expected = Siglip2VisionEmbeddings.resize_positional_embeddings(
         square, torch.tensor([grid]), max_length=patches
     )
-    assert torch.equal(tower.positions[grid], expected[0])
+    chosen = tower.positions.index([(1, 1), grid], patches + 2)
+    found = tower.positions.rows[torch.from_numpy(chosen[1])]
+    assert torch.equal(found[:patches], expected[0])
+    assert not chosen[:, patches:].any()
+    assert not tower.positions.rows[0].any()
     assert np.abs(resized(square.numpy(), grid) - expected[0].numpy()).max() < 1e-6
 
 
-def rows(grid: tuple[int, int]) -> Vectors:
-    return np.zeros((grid[0] * grid[1], 2), np.float32)
+Drawn = tuple[PositionBank[Vectors], list[tuple[int, int]]]
+
+
+def bank(kept: int) -> Drawn:
+    """One whose tables hold their grid in every row, and the grids that were resized for it."""
+    made: list[tuple[int, int]] = []
+
+    def resize(grid: tuple[int, int]) -> Vectors:
+        made.append(grid)
+        return np.full((grid[0] * grid[1], 2), grid, np.float32)
+
+    def empty(rows: int) -> Vectors:
+        return np.zeros((rows, 2), np.float32)
+
+    return PositionBank(resize, empty, kept), made
 
 
 def test_a_position_table_is_resized_once_for_each_grid() -> None:
     """The second picture of a grid takes the table of the first."""
-    tables = PositionTables(rows)
-    assert tables[3, 5] is tables[3, 5]
-    assert tables[3, 5] is not tables[5, 3]
+    tables, made = bank(100)
+    for _ in range(2):
+        tables.index([(3, 5), (5, 3), (3, 5)], 15)
+    assert sorted(made) == [(3, 5), (5, 3)]
 
 
-def test_the_tables_kept_are_bounded_by_rows_and_the_last_used_stay() -> None:
-    """No sequence of grids grows the store without end."""
-    tables = PositionTables(rows, 40)
-    for grid in ((2, 5), (2, 10), (1, 10)):
-        tables[grid]
-    assert list(tables.kept) == [(2, 5), (2, 10), (1, 10)]
-    tables[2, 5]
-    tables[3, 5]
-    assert list(tables.kept) == [(1, 10), (2, 5), (3, 5)]
-    assert tables.held == sum(len(table) for table in tables.kept.values()) == 35
-    tables[50, 50]
-    assert list(tables.kept) == [(50, 50)]
+def test_the_bank_is_bounded_and_gives_each_picture_its_own_rows() -> None:
+    """No sequence of grids grows it without end; one batch of more than it holds makes room."""
+    tables, made = bank(40)
+    for grids in ([(2, 5), (2, 10)], [(1, 10)], [(3, 5), (2, 5)], [(2, 5), (4, 9)], [(50, 50)]):
+        index = tables.index(grids, 2600)
+        for row, (down, across) in zip(tables.rows[index], grids, strict=True):
+            assert (row[: down * across] == (down, across)).all()
+            assert not row[down * across :].any()
+        assert len(tables.rows) == (2501 if (50, 50) in grids else 47 if (4, 9) in grids else 40)
+    assert made.count((2, 5)) == 3
 
 
 # ---- device and precision ------------------------------------------------------------------------

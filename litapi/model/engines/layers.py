@@ -41,21 +41,25 @@ def _one_position(layer: Any, hidden: Tensor) -> Tensor:
     """One transformer layer for the last position only: (n, 64, width) → (n, 1, width)."""
     attention = layer.self_attn
     last, normed = hidden[:, -1:], layer.layer_norm1(hidden)
-
-    def heads(projection: nn.Module, states: Tensor) -> Tensor:
-        projected: Tensor = projection(states)
-        count: int = attention.num_heads
-        return projected.view(*states.shape[:2], count, -1).transpose(1, 2)
-
-    mixed = F.scaled_dot_product_attention(
-        heads(attention.q_proj, normed[:, -1:]),
-        heads(attention.k_proj, normed),
-        heads(attention.v_proj, normed),
-        scale=attention.scale,
-    )
-    last = last + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    query, key = attention.q_proj(normed[:, -1:]), attention.k_proj(normed)
+    last = last + attention.out_proj(_attended(attention, query, key, attention.v_proj(normed)))
     result: Tensor = last + layer.mlp(layer.layer_norm2(last))
     return result
+
+
+def _attended(
+    attention: Any, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
+) -> Tensor:
+    """(n, queries, width) of keys and values (n, positions, width), each head on its own."""
+    heads: int = attention.num_heads
+
+    def split(states: Tensor) -> Tensor:
+        return states.view(*states.shape[:2], heads, -1).transpose(1, 2)
+
+    scale: float = attention.head_dim**-0.5
+    states = split(query), split(key), split(value)
+    mixed = F.scaled_dot_product_attention(*states, attn_mask=seen, scale=scale)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 class ImageBody(nn.Module):
@@ -65,18 +69,37 @@ class ImageBody(nn.Module):
         super().__init__()
         self.layers = model.encoder.layers
         self.norm = model.post_layernorm
-        self.head = model.head
+        self.head = PoolingHead(model.head)
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """(n, patches, width) → (n, dim); `mask` (n, patches) int64 is 0 at padding."""
         seen = None if mask is None else mask[:, None, None, :].bool()
         for layer in self.layers:
             hidden = layer(hidden, seen)
-        hidden = self.norm(hidden)
-        pooled: Tensor = self.head(hidden) if mask is None else self.head(hidden, mask)
+        pooled: Tensor = self.head(self.norm(hidden), seen)
         return pooled
 
     def matrices(self) -> list[str]:
         """The names of the Linear modules that see every patch."""
         named = self.named_modules()
         return [n for n, one in named if n.startswith("layers.") and isinstance(one, nn.Linear)]
+
+
+class PoolingHead(nn.Module):
+    """The pooling head of a Siglip(2)VisionModel, whose own way also computes what its attention
+    weighed, and drops it."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.stock = head
+
+    def forward(self, hidden: Tensor, seen: Tensor | None) -> Tensor:
+        """(n, patches, width) → (n, width); `seen` (n, 1, 1, patches) is False at padding."""
+        head, attention = self.stock, self.stock.attention
+        width: int = attention.embed_dim
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        query = F.linear(head.probe, weight[:width], bias[:width]).expand(hidden.shape[0], -1, -1)
+        key, value = F.linear(hidden, weight[width:], bias[width:]).chunk(2, dim=-1)
+        pooled = attention.out_proj(_attended(attention, query, key, value, seen))
+        result: Tensor = (pooled + head.mlp(head.layernorm(pooled)))[:, 0]
+        return result

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from litapi.model.engines import Ids, Rows
 from litapi.model.engines.converted import Converted
-from litapi.model.engines.positions import PositionTables, resized
+from litapi.model.engines.positions import PositionBank, resized
 from litapi.model.engines.runtime import compiled
 from litapi.model.pixels import Pixels
 from litapi.model.probes import Probes
@@ -66,7 +66,7 @@ class OpenVinoImages(OpenVinoTower):
 
     def __init__(self, made: Converted, precision: str, threads: int = 0) -> None:
         super().__init__(made, precision, threads)
-        self.positions = None if made.positions is None else _tables(made.positions)
+        self.positions = None if made.positions is None else _bank(made.positions)
 
     def pooled(self, items: Sequence[Pixels]) -> Rows:
         """n pictures → rows (n, dim)."""
@@ -83,17 +83,19 @@ class OpenVinoImages(OpenVinoTower):
             return [np.stack([picture.patches for picture in items])]
         shape = (len(items), items[0].length)
         levels = np.zeros((*shape, items[0].patches.shape[1]), np.uint8)
-        positions = np.zeros((*shape, self.dim), np.float32)
-        mask = np.zeros(shape, np.int64)
-        for number, picture in enumerate(items):
-            levels[number, : picture.cost] = picture.patches
-            positions[number, : picture.cost] = self.positions[picture.grid]
-            mask[number, : picture.cost] = 1
-        return [levels, positions, mask]
+        for row, picture in zip(levels, items, strict=True):
+            row[: picture.cost] = picture.patches
+        index = self.positions.index([picture.grid for picture in items], items[0].length)
+        return [levels, self.positions.rows[index], (index > 0).astype(np.int64)]
 
 
-def _tables(square: Rows) -> PositionTables[Rows]:
-    return PositionTables(lambda grid: resized(square, grid))
+def _bank(square: Rows) -> PositionBank[Rows]:
+    def empty(rows: int) -> Rows:
+        bank = np.empty((rows, square.shape[2]), np.float32)
+        bank[0] = 0
+        return bank
+
+    return PositionBank(lambda grid: resized(square, grid), empty)
 
 
 def arithmetic(precision: str, scales: str = "") -> str:

@@ -1,45 +1,63 @@
-"""The position tables of a NaFlex tower, resized for a grid once and kept.
+"""The position tables of a NaFlex tower, each grid's resized once, and all in one bank.
 
-Keeps the grids used last, bounded by rows, for a table is as large as its grid.
+The rows of a batch come out of the bank by one gather, and what is gathered by says which rows are
+padding. A bank that is full begins anew, for there are few grids of so many patches.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Grid = tuple[int, int]
-Table = TypeVar("Table")  # a tensor or an array, on whatever device
-KEPT_POSITIONS = 32_768  # rows of resized position tables kept: 75 MB of so400m in bfloat16
+KEPT_POSITIONS = 32_768  # rows: 75 MB of so400m in bfloat16, of which a CPU holds what is used
+Bank = TypeVar("Bank")  # an array or a tensor, on whatever device
 
 
-class PositionTables(Generic[Table]):
-    """Tables by grid, patches down and across: (down · across, width) each."""
+class PositionBank(Generic[Bank]):
+    """Tables by grid, patches down and across: (down · across, width) each.
 
-    def __init__(self, resize: Callable[[Grid], Table], rows: int = KEPT_POSITIONS) -> None:
-        self.resize = resize
-        self.rows = rows
-        self.kept: OrderedDict[Grid, Table] = OrderedDict()
-        self.held = 0
+    `rows` has them one below the other, and a row of zeros at 0.
+    """
 
-    def __getitem__(self, grid: Grid) -> Table:
-        found = self.kept.get(grid)
-        if found is None:
-            found = self.kept[grid] = self.resize(grid)
-            self.held += grid[0] * grid[1]
-            self._forget()
-        else:
-            self.kept.move_to_end(grid)
+    def __init__(
+        self,
+        resize: Callable[[Grid], object],
+        empty: Callable[[int], Bank],
+        kept: int = KEPT_POSITIONS,
+    ) -> None:
+        """`resize` makes a table, `empty` room for so many rows, the first of them zeros."""
+        self._resize, self._empty, self._kept = resize, empty, kept
+        self.rows = empty(1)
+        self.starts: dict[Grid, int] = {}
+        self._used = 1
+
+    def index(self, grids: Sequence[Grid], longest: int) -> npt.NDArray[np.int64]:
+        """The row of each patch of pictures of these grids: (n, longest), 0 at padding."""
+        self._hold(set(grids))
+        found = np.zeros((len(grids), longest), np.int64)
+        for row, (down, across) in zip(found, grids, strict=True):
+            start = self.starts[down, across]
+            row[: down * across] = np.arange(start, start + down * across)
         return found
 
-    def _forget(self) -> None:
-        while self.held > self.rows and len(self.kept) > 1:
-            (down, across), _ = self.kept.popitem(last=False)
-            self.held -= down * across
+    def _hold(self, grids: set[Grid]) -> None:
+        rows: Any = self.rows
+        if self._used + _size(grids - self.starts.keys()) > len(rows):
+            self.starts, self._used = {}, 1
+            if 1 + _size(grids) > len(rows):
+                rows = self.rows = self._empty(max(self._kept, 1 + _size(grids)))
+        for grid in grids - self.starts.keys():
+            end = self._used + _size({grid})
+            rows[self._used : end] = self._resize(grid)
+            self.starts[grid], self._used = self._used, end
+
+
+def _size(grids: set[Grid]) -> int:
+    return sum(down * across for down, across in grids)
 
 
 def resized(square: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[np.float32]:

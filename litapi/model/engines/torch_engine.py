@@ -5,8 +5,9 @@ stock way does work that the result does not need:
 
 - text: the last layer is computed for the last position alone, the only one that is pooled;
 - images: levels are moved to the device as uint8 and normalised there by table; the position
-  table is resized once for each grid and kept, not once for each image; a batch whose pictures
-  have equally many patches is neither padded nor masked, any other is padded to its longest.
+  table is resized once for each grid and kept, and a batch gathers its rows at once; a batch whose
+  pictures have equally many patches is neither padded nor masked, any other is padded to its
+  longest.
 
 `stock` walks transformers' own forward instead, for the check at start-up and the parity tests.
 """
@@ -27,7 +28,7 @@ from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.engines import Ids, Rows
 from litapi.model.engines.compiled import Compiled
 from litapi.model.engines.layers import ImageBody, TextBody
-from litapi.model.engines.positions import PositionTables
+from litapi.model.engines.positions import PositionBank
 from litapi.model.engines.torch_precision import arithmetic, find_device, float_type, quantize
 from litapi.model.pixels import PixelMaker, Pixels
 from litapi.model.precision import require_able
@@ -145,7 +146,7 @@ class TorchImages:
         # In the weights' precision: the stock forward rounds each value to it all the same.
         self.maker = maker
         self.table = torch.from_numpy(maker.table).to(self._place, kind)
-        self.positions: PositionTables[Tensor] = PositionTables(self._resized)
+        self.positions = PositionBank(self._resized, self._bank)
         self.body = ImageBody(self.model)
         quantize(self.body, self.body.matrices(), precision)
         table_rows = int(self.model.embeddings.position_embedding.num_embeddings)
@@ -208,20 +209,22 @@ class TorchImages:
         return pooled
 
     def _unlike(self, pixels: Sequence[Pixels]) -> Tensor:
-        longest = max(picture.cost for picture in pixels)
-        pooled: Tensor = self.body(self._embedded(pixels, longest), self._mask(pixels))
+        costs = {picture.cost for picture in pixels}
+        hidden, index = self._embedded(pixels, max(costs))
+        pooled: Tensor = self.body(hidden, index if len(costs) > 1 else None)
         return pooled
 
     def _alike(self, pixels: Sequence[Pixels]) -> Tensor:
-        hidden = self._embedded(pixels, self._patches)
         compiled = self._compiled or self.body
-        pooled: Tensor = compiled(hidden, self._real_patches(pixels, self._patches))
+        pooled: Tensor = compiled(*self._embedded(pixels, self._patches))
         return pooled
 
-    def _embedded(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
-        """Patches with their positions: (n, longest, width)."""
+    def _embedded(self, pixels: Sequence[Pixels], longest: int) -> tuple[Tensor, Tensor]:
+        """Patches with their positions: (n, longest, width), and (n, longest), 0 at padding."""
+        index = self.positions.index([picture.grid for picture in pixels], longest)
+        chosen = torch.from_numpy(index).to(self._place, non_blocking=True)
         hidden: Tensor = self.model.embeddings.patch_embedding(self._sequences(pixels, longest))
-        return hidden + self._position_rows([picture.grid for picture in pixels], longest)
+        return hidden + F.embedding(chosen, self.positions.rows), chosen
 
     def _compile(self) -> Compiled:
         compiled = Compiled(self.body, "image")
@@ -240,7 +243,7 @@ class TorchImages:
         longest = max(picture.cost for picture in pixels)
         pooled: Tensor = self.model(
             pixel_values=self._sequences(pixels, longest),
-            pixel_attention_mask=self._real_patches(pixels, longest),
+            pixel_attention_mask=_real_patches(pixels, longest).to(self._place),
             spatial_shapes=torch.tensor([picture.grid for picture in pixels]),  # on the CPU
         ).pooler_output
         return pooled
@@ -267,20 +270,10 @@ class TorchImages:
         moved = levels.to(self._place, non_blocking=True)
         return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
 
-    def _position_rows(self, grids: Sequence[tuple[int, int]], longest: int) -> Tensor:
-        """Position tables of shape (n, longest, width), zeros at padding."""
-        tables = [self.positions[grid] for grid in grids]
-        return torch.stack([F.pad(one, (0, 0, 0, longest - len(one))) for one in tables])
-
-    def _mask(self, pixels: Sequence[Pixels]) -> Tensor | None:
-        """None where all pictures have equally many patches, so that nothing is padding."""
-        costs = {picture.cost for picture in pixels}
-        return None if len(costs) == 1 else self._real_patches(pixels, max(costs))
-
-    def _real_patches(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
-        """(n, longest) int64: 1 at a patch, 0 at padding."""
-        costs = torch.tensor([picture.cost for picture in pixels])
-        return (torch.arange(longest) < costs[:, None]).long().to(self._place)
+    def _bank(self, rows: int) -> Tensor:
+        bank = torch.empty((rows, self.dim), dtype=self.table.dtype, device=self._place)
+        bank[0] = 0
+        return bank
 
     def _resized(self, grid: tuple[int, int]) -> Tensor:
         """Resized in float32 on the CPU, where the reference resizes it for a CPU model too."""
@@ -289,6 +282,12 @@ class TorchImages:
         square = weight.detach().float().cpu().view(1, side, side, -1).permute(0, 3, 1, 2)
         resized = F.interpolate(square, size=grid, mode="bilinear", antialias=True)
         return resized.flatten(2)[0].T.contiguous().to(self._place, weight.dtype)
+
+
+def _real_patches(pixels: Sequence[Pixels], longest: int) -> Tensor:
+    """(n, longest) int64: 1 at a patch, 0 at padding."""
+    costs = torch.tensor([picture.cost for picture in pixels])
+    return (torch.arange(longest) < costs[:, None]).long()
 
 
 def unit(rows: Rows) -> Rows:
