@@ -3,7 +3,9 @@
 Work is handed to the tower while less than a window of cost is under way there, enough to keep it
 busy; the rest waits here, where it can still be ordered. Whoever had least of the tower for its
 weight is next: each piece of work begins where its client's last one ended, in cost divided by
-weight, and the earliest beginning goes first. A client that was away gets no credit for it.
+weight, and the earliest beginning goes first. A client that was away gets no credit for it: it begins
+now, on a clock that goes as fast as those served would go if they shared the tower evenly, so an
+endless line of new clients cannot keep an old one waiting.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -38,8 +41,10 @@ class Turns:
         self.window = window
         self.under_way = 0
         self._waiting: list[Waiting] = []
-        self._ends: dict[Hashable, float] = {}  # of each client's last work, in cost by weight
-        self._now = 0.0  # where the work that was handed on last began
+        self._ends: dict[Hashable, tuple[float, float]] = {}  # of a client's last work; its weight
+        self._weights = 0.0  # of all these clients
+        self._now = 0.0  # where new clients begin, in cost by weight
+        self._ending: list[tuple[float, int, Hashable]] = []  # when to look who may be forgotten
         self._numbers = itertools.count()
 
     @property
@@ -73,10 +78,14 @@ class Turns:
         """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        begins = max(self._now, self._ends.get(client.who, 0.0))
-        self._ends[client.who] = begins + cost / client.weight
+        end, weight = self._ends.get(client.who, (0.0, 0.0))
+        begins = max(self._now, end)
+        self._ends[client.who] = begins + cost / client.weight, client.weight
+        self._weights += client.weight - weight
+        number = next(self._numbers)
+        heapq.heappush(self._ending, (begins + cost / client.weight, number, client.who))
         now = time.monotonic()
-        heapq.heappush(self._waiting, Waiting(begins, next(self._numbers), cost, items, now, turn))
+        heapq.heappush(self._waiting, Waiting(begins, number, cost, items, now, turn))
         patience = loop.call_later(max(0.0, deadline - now), _late, turn)
         try:
             await turn
@@ -93,12 +102,19 @@ class Turns:
         while self._waiting and self.under_way < self.window:
             one = heapq.heappop(self._waiting)
             if not one.turn.done():  # else it was given up
-                self._now = one.begins
+                self._advance(max(self._now, one.begins) + one.cost / (self._weights or 1.0))
                 self.under_way += one.cost
                 one.turn.set_result(None)
-        if not self._waiting:
-            self._ends.clear()
-            self._now = 0.0
+
+    def _advance(self, now: float) -> None:
+        """A client whose work would have ended by now is forgotten: it begins as a new one does."""
+        self._now = now
+        while self._ending and self._ending[0][0] <= now:
+            _, _, who = heapq.heappop(self._ending)
+            end, weight = self._ends.get(who, (math.inf, 0.0))
+            if end <= now:
+                del self._ends[who]
+                self._weights -= weight
 
 
 def _late(turn: asyncio.Future[None]) -> None:

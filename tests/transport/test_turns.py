@@ -16,6 +16,7 @@ from litapi.transport.turns import Turns
 
 pytestmark = pytest.mark.anyio
 SOON = 60.0
+MANY = 500
 
 
 class Line:
@@ -74,6 +75,28 @@ async def test_the_first_wait_is_for_a_full_window_and_no_longer_than_it() -> No
     assert not turns.free(1)
     turns.done(6)
     assert turns.free(1)
+
+
+async def test_an_endless_line_of_new_clients_neither_starves_an_old_one_nor_is_remembered() -> None:
+    """The old one gets its turns, and what is kept is bounded by who waits, not who ever came."""
+    turns = Turns(1)
+    assert turns.free(1)
+
+    def ask(name: str) -> asyncio.Task[None]:
+        client, deadline = Client(name, name), time.monotonic() + SOON
+        return asyncio.create_task(turns.wait(1, 1, client, deadline))
+
+    tasks = [ask("flood") for _ in range(8 * MANY)]
+    for number in range(4 * MANY):
+        tasks.append(ask(f"client {number}"))
+        await asyncio.sleep(0)
+        turns.done(1)
+    assert sum(task.done() for task in tasks[: 8 * MANY]) >= 20  # one without such a clock: 1
+    assert turns.jobs
+    assert len(turns._ends) <= MANY / 2
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_work_that_waits_for_too_long_or_is_given_up_keeps_no_turn() -> None:
