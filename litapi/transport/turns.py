@@ -3,9 +3,9 @@
 Work is handed to the tower while less than a window of cost is under way there, enough to keep it
 busy; the rest waits here, where it can still be ordered. Whoever had least of the tower for its
 weight is next: each piece of work begins where its client's last one ended, in cost divided by
-weight, and the earliest beginning goes first. A client that was away gets no credit for it: it begins
-now, on a clock that goes as fast as those served would go if they shared the tower evenly, so an
-endless line of new clients cannot keep an old one waiting.
+weight, and the earliest beginning goes first. A client that was away gets no credit for it: it
+begins now, on a clock that moves as if those who wait shared the tower evenly, so an endless line
+of new clients cannot keep an old one waiting.
 """
 
 from __future__ import annotations

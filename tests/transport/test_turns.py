@@ -77,7 +77,7 @@ async def test_the_first_wait_is_for_a_full_window_and_no_longer_than_it() -> No
     assert turns.free(1)
 
 
-async def test_an_endless_line_of_new_clients_neither_starves_an_old_one_nor_is_remembered() -> None:
+async def test_an_endless_line_of_new_clients_starves_nobody_and_is_forgotten() -> None:
     """The old one gets its turns, and what is kept is bounded by who waits, not who ever came."""
     turns = Turns(1)
     assert turns.free(1)
