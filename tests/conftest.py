@@ -16,11 +16,13 @@ from bench.rig.server_process import ServerProcess
 os.environ["XDG_CACHE_HOME"] = f"{tempfile.gettempdir()}/siglit-tests-{os.getuid()}"
 
 # What `make verify` runs and `make test` leaves out: faults, notebooks, Ray, balancers, requests
-# made from the OpenAPI document, compiled towers, training, and the benchmarks' own runs.
+# made from the OpenAPI document, compiled and converted towers, mistakes by name, training, and the
+# benchmarks' own runs.
 VERIFY = frozenset(
     {
         "bench/compare/test_baselines.py",
         "bench/compare/test_compare.py",
+        "bench/compare/test_proof.py",
         "bench/faults/test_rollout.py",
         "bench/micro/test_bulk.py",
         "bench/micro/test_client.py",
@@ -32,9 +34,12 @@ VERIFY = frozenset(
         "deploy/bulk/test_main.py",
         "deploy/test_balancers.py",
         "model/engines/test_compiled.py",
+        "model/engines/test_converted.py",
         "notebooks/test_hang.py",
         "notebooks/test_notebooks.py",
         "notebooks/test_trial.py",
+        "quality/test_gate.py",
+        "quality/test_golden.py",
         "quality/test_verdict.py",
         "test_conversation.py",
         "test_demo.py",

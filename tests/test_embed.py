@@ -13,6 +13,7 @@ import pytest
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
+from litapi.__main__ import main
 from litapi.checkpoint import DEMO, SPACE_KEY, Checkpoint
 from tests.support.picture import picture
 
@@ -34,18 +35,19 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def test_items_are_written_in_the_order_of_the_arguments(
-    server: ServerProcess, files: list[str], tmp_path: Path
+    server: ServerProcess, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same vectors as JSON lines, matrix and Parquet; a refused item is named, exit code 1."""
-    done = run(*files, "--url", server.url)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert main(["embed", *files, "--url", server.url]) == 1
+    said = capsys.readouterr()
+    rows = [json.loads(line) for line in said.out.splitlines()]
     names = [Path(row["item"]).name for row in rows]
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith("1 refused")
+    assert said.err.strip().endswith("1 refused")
     assert names == ["first", "second", "one.png", "zero.jpg", "third"]
     assert rows[3]["error"] == "image_format_unsupported"
     for suffix in ("npy", "parquet"):
-        assert run(*files, "--url", server.url, "--out", str(tmp_path / f"o.{suffix}")).stdout == ""
+        main(["embed", *files, "--url", server.url, "--out", str(tmp_path / f"o.{suffix}")])
+        assert capsys.readouterr().out == ""
     good = [0, 1, 2, 4]
     vectors = np.array([rows[place]["embedding"] for place in good], np.float32)
     matrix = np.load(tmp_path / "o.npy")
@@ -69,7 +71,9 @@ def test_without_a_server_it_computes_here(server: ServerProcess) -> None:
     assert here.stdout == there.stdout
 
 
-def test_what_cannot_be_done_is_one_line(files: list[str], tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_one_line(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No server, no file, no such form, no such precision; and nothing is left behind."""
     out = str(tmp_path / "o.npy")
     wrong = {
@@ -79,8 +83,8 @@ def test_what_cannot_be_done_is_one_line(files: list[str], tmp_path: Path) -> No
         "precision": [*files, "--precision", "float3"],
     }
     for sentence, arguments in wrong.items():
-        done = run(*arguments)
-        assert done.returncode == 2
-        assert sentence in done.stderr
-        assert "Traceback" not in done.stderr
+        assert main(["embed", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert said.count("\n") == 1
     assert not [*tmp_path.glob("*o.npy*")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from litapi.keys import KeysError, Limits, lines_of, read_keys, read_limits
 from litapi.settings import Settings, SettingsError
+from tests.support.patience import awaited
 
 
 def test_an_entry_has_a_name_and_a_class_or_is_a_key_as_a_whole() -> None:
@@ -79,24 +79,14 @@ def test_the_file_is_read_again_on_sighup_by_every_process(tmp_path: Path) -> No
             headers = {"x-api-key": key}
             return httpx.post(f"{server.url}/embed_text", json=body, headers=headers).status_code
 
-        def await_log(text: str) -> None:
-            """Until the server has said it."""
-            deadline = time.monotonic() + 30
-            while text not in server.log() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert text in server.log()
-
         assert [status("k1"), status("plain"), status("k2")] == [200, 200, 401]
         path.write_text("new:k2:interactive items=1\nplain\n")
         os.kill(server.pid, signal.SIGHUP)
-        deadline = time.monotonic() + 30
-        while {status("k1") for _ in range(8)} != {401} and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert {status("k1") for _ in range(8)} == {401}
+        awaited(lambda: {status("k1") for _ in range(8)} == {401})
         assert status("plain") == 200
         assert 429 in [status("k2", 9) for _ in range(2)]
         path.write_text("one two\n")
         os.kill(server.pid, signal.SIGHUP)
-        await_log("the keys are as before")
+        awaited(lambda: "the keys are as before" in server.log())
         assert status("plain") == 200
         assert "k2" not in server.log()

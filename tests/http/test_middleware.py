@@ -163,18 +163,18 @@ def test_a_request_id_that_could_forge_a_line_is_replaced(open_server: ServerPro
     assert answer.headers["x-request-id"] != headers["x-request-id"]
 
 
-def test_two_thousand_wrong_keys_are_refused_and_counted(open_server: ServerProcess) -> None:
+def test_hundreds_of_wrong_keys_are_refused_and_counted(open_server: ServerProcess) -> None:
     """401, then 429; the right key passes all the while."""
     with httpx.Client(base_url=open_server.url, timeout=60) as client:
-        wrong = [{"x-api-key": f"wrong{n}"} for n in range(2000)]
+        wrong = [{"x-api-key": f"wrong{n}"} for n in range(400)]
         codes = [client.get("/info", headers=one).status_code for one in wrong]
         assert client.get("/info", headers=KEY).status_code == 200
         counted = client.get("/metrics", headers=KEY).text
         refused = client.get("/info", headers=wrong[0])
     assert codes[:10] == [401] * 10
-    assert codes.count(429) > 1000
+    assert codes.count(429) > 200
     assert refused.json()["error"]["code"] == "too_many_wrong_keys"
-    assert "siglit_wrong_keys_total 2000.0" in counted
+    assert "siglit_wrong_keys_total 400.0" in counted
     assert open_server.log().count("too many wrong keys from 127.0.0.1") == 1
 
 

@@ -151,7 +151,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
         Tokenizer.load(Checkpoint.open(folder))
 
 
-def test_encoding_does_not_load_torch(folder: Path) -> None:
+def test_encoding_does_not_load_torch() -> None:
     """Tokenizing is possible in a process that never pays for torch, and prints nothing."""
     code = (
         "import sys\n"
@@ -160,7 +160,7 @@ def test_encoding_does_not_load_torch(folder: Path) -> None:
         "Tokenizer.load(Checkpoint.open(sys.argv[1])).encode(['a']); print('torch' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
+        [sys.executable, "-c", code, str(DEMO)],
         cwd=Path(__file__).parent.parent.parent,
         capture_output=True,
         text=True,

@@ -70,7 +70,8 @@ def test_a_job_depends_on_its_number_alone() -> None:
 
 def test_a_job_is_all_of_one_kind_and_mixed_means_half_and_half() -> None:
     """Within five standard errors, and for every n-th request too."""
-    found = [workload("mixed", 4).job(1, number) for number in range(2000)]
+    source = workload("mixed", 4)
+    found = [source.job(1, number) for number in range(2000)]
     assert all({item.kind for item in job.items} == {job.kind} for job in found)
     for every in (1, 2, 4):
         part = [job.kind for job in found[::every]]

@@ -42,6 +42,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A small NaFlex one."""
+    return Checkpoint.open(write_size(tmp_path_factory.mktemp("one") / "one", TINY["siglip2"]))
+
+
 @pytest.fixture(scope="module", params=TINY)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A small one of each model type."""
@@ -114,10 +120,10 @@ def test_the_ceiling_is_a_product_of_two_squares(dtype: torch.dtype) -> None:
 # -- sweep -----------------------------------------------------------------------------------------
 
 
-def test_a_sweep_has_a_row_for_each_batch_of_each_series(checkpoint: Checkpoint) -> None:
+def test_a_sweep_has_a_row_for_each_batch_of_each_series(one: Checkpoint) -> None:
     """Tower, precision, threads, batch, with a figure of each round."""
     wanted = plan(batches={"text": (1, 3), "image": (2,)}, threads=(1, 2), rounds=2)
-    rows = sweep(checkpoint, wanted)
+    rows = sweep(one, wanted)
     assert [(row["tower"], row["threads"], row["batch"]) for row in rows] == [
         ("text", 1, 1), ("text", 1, 3), ("text", 2, 1), ("text", 2, 3), ("image", 1, 2),
         ("image", 2, 2),
@@ -128,9 +134,9 @@ def test_a_sweep_has_a_row_for_each_batch_of_each_series(checkpoint: Checkpoint)
         assert row["ceiling_gflop_per_s"] > 0
 
 
-def test_what_a_machine_refuses_is_a_row_with_the_reason(checkpoint: Checkpoint) -> None:
+def test_what_a_machine_refuses_is_a_row_with_the_reason(one: Checkpoint) -> None:
     """And the others are measured."""
-    found = sweep(checkpoint, plan(precisions=("float8", "float32", "float64")))
+    found = sweep(one, plan(precisions=("float8", "float32", "float64")))
     assert [row["precision"] for row in found] == ["float8", "float32", "float64"]
     assert ["refused" in row for row in found] == [True, False, True]
     assert "float8" in found[0]["refused"]

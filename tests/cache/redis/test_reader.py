@@ -144,7 +144,7 @@ async def test_an_opening_that_hangs_is_given_up(server: RedisServer) -> None:
 )
 async def test_a_reply_of_another_form_is_a_failure(reply: bytes) -> None:
     """Nothing of it is served, and its connection is not used again."""
-    async with scripted(reply) as it, opened(it.url) as asker:
+    async with scripted(reply) as it, opened(it.url, timeout=1.0) as asker:
         assert await asked(asker, KEYS[:2]) is None
         await settled()
         assert await asked(asker, KEYS[:2]) is None
