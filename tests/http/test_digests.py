@@ -388,15 +388,3 @@ def test_info_says_what_a_digest_tells(client: httpx.Client) -> None:
     cache = client.get("/info").json()["cache"]
     assert cache["digest_lookups"] is True
     assert "cache_tenant" in cache["digest_note"]
-
-
-def test_what_one_key_embedded_is_unknown_to_another() -> None:
-    """Where the keys are kept apart, a digest says nothing of what others have sent."""
-    flags = ("--http-workers", "1", "--api-keys", "one,two", "--cache-per-key", "on")
-    data = picture(20)
-    with ServerProcess(*flags) as server, httpx.Client(base_url=server.url, timeout=60) as http:
-        http.headers["x-api-key"] = "one"
-        sent(http, data)
-        assert known(http, data) is not None
-        http.headers["x-api-key"] = "two"
-        assert known(http, data) is None

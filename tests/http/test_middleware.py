@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -16,6 +17,7 @@ from litapi.http.middleware import wrap
 from litapi.http.request import Receive, Scope, Send
 from litapi.settings import Settings
 from tests.support.patience import awaited
+from tests.support.picture import picture
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,7 +181,7 @@ def test_hundreds_of_wrong_keys_are_refused_and_counted(open_server: ServerProce
 
 
 def test_keys_that_are_kept_apart_learn_nothing_of_one_another(open_server: ServerProcess) -> None:
-    """What one key had embedded is a miss for another, and a hit for itself."""
+    """What one key had embedded is a miss for another, by digest too, and a hit for itself."""
 
     def asked(key: str) -> tuple[str, str]:
         body, headers = {"text": "kept apart"}, {"x-api-key": key}
@@ -190,3 +192,11 @@ def test_keys_that_are_kept_apart_learn_nothing_of_one_another(open_server: Serv
     states, vectors = zip(*map(asked, ["first", "first", "second", "second"]), strict=True)
     assert states == ("miss", "hit-l1") * 2
     assert len(set(vectors)) == 1
+    data, found = picture(20), {}
+    url, named = f"{open_server.url}/embed_image", {"sha256": sha256(data).hexdigest()}
+    png = {"x-api-key": "first", "content-type": "image/png"}
+    assert httpx.post(url, content=data, headers=png, timeout=60).status_code == 200
+    for key in ("first", "second"):
+        answer = httpx.post(url, json=named, headers={"x-api-key": key}, timeout=60)
+        found[key] = answer.status_code
+    assert found == {"first": 200, "second": 404}
