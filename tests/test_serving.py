@@ -311,18 +311,13 @@ def test_a_change_of_our_own_preparation_changes_the_keys(
 @pytest.mark.parametrize(
     ("served_name", "asked", "answers"),
     [
-        (None, "google/siglip2-base", True),
-        (None, "siglip2-base", True),
-        (None, "google", False),
-        (None, "siglip2", False),
-        (None, "", False),
-        (None, "GOOGLE/SIGLIP2-BASE", False),
-        ("team/embedder", "team/embedder", True),
-        ("team/embedder", "embedder", True),
+        (None, "google/siglip2-base", True), (None, "siglip2-base", True), (None, "google", False),
+        (None, "siglip2", False), (None, "", False), (None, "GOOGLE/SIGLIP2-BASE", False),
+        ("team/embedder", "team/embedder", True), ("team/embedder", "embedder", True),
         ("team/embedder", "google/siglip2-base", True),
         ("team/embedder", "text-embedding-3-small", False),
     ],
-)
+)  # fmt: skip
 def test_a_model_answers_to_its_names(served_name: str | None, asked: str, answers: bool) -> None:
     """The served name, its last part, and the checkpoint's own; nothing that only looks alike."""
     service = serve(replace(CHECKPOINT, name="google/siglip2-base"), served_name=served_name)

@@ -50,17 +50,12 @@ def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> 
         (
             "_start_server",
             [
-                "self",
-                "port",
-                "num_uvicorn_servers",
-                "log_level",
-                "sockets",
-                "uvicorn_worker_type",
-                "kwargs",
+                "self", "port", "num_uvicorn_servers", "log_level", "sockets",
+                "uvicorn_worker_type", "kwargs",
             ],
         ),
     ],
-)
+)  # fmt: skip
 def test_the_methods_that_are_overridden_have_their_signatures(
     name: str, parameters: list[str]
 ) -> None:
@@ -89,15 +84,9 @@ def test_run_still_calls_what_is_overridden(call: str) -> None:
 def test_workers_are_started_with_the_arguments_that_the_loop_expects() -> None:
     """The worker function's parameters, and where it says READY and ERROR."""
     assert list(inspect.signature(inference_worker).parameters) == [
-        "lit_api",
-        "device",
-        "worker_id",
-        "request_queue",
-        "transport",
-        "workers_setup_status",
-        "callback_runner",
-        "restart_workers",
-    ]
+        "lit_api", "device", "worker_id", "request_queue", "transport", "workers_setup_status",
+        "callback_runner", "restart_workers",
+    ]  # fmt: skip
     source = inspect.getsource(inference_worker)
     assert 'os.environ["LITSERVE_WORKER_ID"] = str(worker_id)' in source
     assert 'workers_setup_status[f"{endpoint}_{worker_id}"] = WorkerSetupStatus.READY' in source

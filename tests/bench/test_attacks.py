@@ -137,16 +137,11 @@ def seen(front: float = 200.0, worker: float = 200.0, **changes: object) -> Seen
 @pytest.mark.parametrize(
     "bad",
     [
-        seen(front=HTTP_MB + 101),
-        seen(worker=801.0),
-        seen(shared=[0.0, 2000.0, 0.0]),
-        seen(longest=0.3),
-        seen(failed=1),
-        seen(asked=0),
-        seen(ended=["http process at 3001 MB"]),
+        seen(front=HTTP_MB + 101), seen(worker=801.0), seen(shared=[0.0, 2000.0, 0.0]),
+        seen(longest=0.3), seen(failed=1), seen(asked=0), seen(ended=["http process at 3001 MB"]),
         seen(roles={"1": "http", "3": "worker"}, peak={"1": 100.0, "3": 900.0}),
     ],
-)
+)  # fmt: skip
 def test_what_passes_a_bound_does_not_hold(bad: Seen) -> None:
     """Each of them, also of a process that was not there before; what stays within does."""
     assert judged(seen()).broken == []

@@ -50,13 +50,8 @@ def test_this_tree_has_facts_of_every_kind() -> None:
     """Of its code, its commands and a running server."""
     found = facts(ROOT)
     assert {
-        "name cache.VectorCache",
-        "option litapi serve --redis-url",
-        "default port 8080",
-        "variable SIGLIT_REDIS_URL",
-        "variable REDIS_URL",
-        "error body_too_large 413",
-        "route POST /embed_text",
-        "header POST /embed_text 200 x-cache",
+        "name cache.VectorCache", "option litapi serve --redis-url", "default port 8080",
+        "variable SIGLIT_REDIS_URL", "variable REDIS_URL", "error body_too_large 413",
+        "route POST /embed_text", "header POST /embed_text 200 x-cache",
         "metric siglit_requests_total route,status",
-    } <= found, sorted(found)
+    } <= found, sorted(found)  # fmt: skip

@@ -44,14 +44,9 @@ def test_the_order_of_the_fields_does_not_matter(
 def test_no_two_ways_to_cut_the_same_text_meet() -> None:
     """Fields are framed by their length, so a separator inside a value separates nothing."""
     cuts: list[dict[str, Field]] = [
-        {"a": "b:c"},
-        {"a:b": "c"},
-        {"a": "b", "c": ""},
-        {"a": "", "b": "c"},
-        {"ab": "c"},
-        {"a": "bc"},
-        {"": "abc"},
-    ]
+        {"a": "b:c"}, {"a:b": "c"}, {"a": "b", "c": ""}, {"a": "", "b": "c"}, {"ab": "c"},
+        {"a": "bc"}, {"": "abc"},
+    ]  # fmt: skip
     assert len({Fingerprint.of(cut).digest for cut in cuts}) == len(cuts)
 
 

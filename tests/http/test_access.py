@@ -41,17 +41,13 @@ def basic(pair: str) -> str:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"authorization": "Bearer two"},
-        {"authorization": "bearer  two "},
-        {"x_api_key": "one"},
-        {"authorization": "Basic abc", "x_api_key": "two"},
-        {"authorization": basic("anybody:two")},
+        {"authorization": "Bearer two"}, {"authorization": "bearer  two "}, {"x_api_key": "one"},
+        {"authorization": "Basic abc", "x_api_key": "two"}, {"authorization": basic("anybody:two")},
         {"authorization": basic(":one").replace("Basic", "basic")},
-        {"authorization": "Bearer schlüssel"},
-        {"x_api_key": "schlüssel"},
+        {"authorization": "Bearer schlüssel"}, {"x_api_key": "schlüssel"},
         {"authorization": basic("anybody:schlüssel")},
     ],
-)
+)  # fmt: skip
 def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None:
     """Bearer in any case, X-API-Key, or the password that a browser asks for; any letters."""
     Access(read_keys(("one", "two", "schlüssel"))).check(_incoming(**headers))
@@ -60,21 +56,14 @@ def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None
 @pytest.mark.parametrize(
     "headers",
     [
-        {},
-        {"authorization": "Bearer three"},
-        {"authorization": "Bearer"},
-        {"authorization": "two"},
-        {"x_api_key": ""},
-        {"x_api_key": "ONE"},
-        {"x_api_key": "one,two"},
-        {"x_api_key": "onö"},
-        {"authorization": basic("one")},
-        {"authorization": basic("one:three")},
-        {"authorization": basic("one:two:")},
+        {}, {"authorization": "Bearer three"}, {"authorization": "Bearer"},
+        {"authorization": "two"}, {"x_api_key": ""}, {"x_api_key": "ONE"}, {"x_api_key": "one,two"},
+        {"x_api_key": "onö"}, {"authorization": basic("one")},
+        {"authorization": basic("one:three")}, {"authorization": basic("one:two:")},
         {"authorization": "Basic one"},
         {"authorization": f"Basic {b64encode(b':' + bytes([255])).decode()}"},
     ],
-)
+)  # fmt: skip
 def test_anything_else_is_refused(headers: dict[str, str]) -> None:
     """A wrong, partial, empty or missing key is 401."""
     with pytest.raises(Unauthorized):

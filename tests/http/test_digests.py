@@ -335,16 +335,10 @@ def test_nothing_can_be_computed_afresh_from_a_digest(client: httpx.Client, wish
 @pytest.mark.parametrize(
     "digits",
     [
-        "",
-        "00",
-        STRANGE[:-1],
-        STRANGE + "0",
-        "g" * 64,
-        " " + STRANGE[1:],
-        "sha256:" + STRANGE,
+        "", "00", STRANGE[:-1], STRANGE + "0", "g" * 64, " " + STRANGE[1:], "sha256:" + STRANGE,
         "０" * 64,
     ],
-)
+)  # fmt: skip
 def test_what_is_no_digest_is_refused_for_itself(client: httpx.Client, digits: str) -> None:
     """64 hexadecimal digits and nothing beside them; its neighbours are answered."""
     data = picture(19)

@@ -269,22 +269,14 @@ async def test_a_name_that_changes_its_address_gains_nothing(world: World) -> No
 @pytest.mark.parametrize(
     "location",
     [
-        "http://127.0.0.2:{port}/image",
-        "//127.0.0.2:{port}/image",
-        "http://inside.test:{port}/image",
-        "http://[::ffff:127.0.0.2]:{port}/image",
-        "http://0x7f.2:{port}/image",
-        "http://2130706434:{port}/image",
-        "http://u@127.0.0.2:{port}/image",
-        "http://127.0.0.1:{port}\\@127.0.0.2:{port}/image",
-        "http://169.254.169.254/latest/meta-data/",
-        "http://127.0.0.1:22/",
-        "file:///etc/passwd",
-        "gopher://127.0.0.2:{port}/",
-        "http://[::1",
-        "\\\\127.0.0.2\\image",
+        "http://127.0.0.2:{port}/image", "//127.0.0.2:{port}/image",
+        "http://inside.test:{port}/image", "http://[::ffff:127.0.0.2]:{port}/image",
+        "http://0x7f.2:{port}/image", "http://2130706434:{port}/image",
+        "http://u@127.0.0.2:{port}/image", "http://127.0.0.1:{port}\\@127.0.0.2:{port}/image",
+        "http://169.254.169.254/latest/meta-data/", "http://127.0.0.1:22/", "file:///etc/passwd",
+        "gopher://127.0.0.2:{port}/", "http://[::1", "\\\\127.0.0.2\\image",
     ],
-)
+)  # fmt: skip
 async def test_a_redirect_leads_nowhere_a_url_may_not(world: World, location: str) -> None:
     """Each hop is judged as the first URL was."""
     world.outside.paths["/start"] = redirect(location.format(port=world.port))

@@ -200,24 +200,19 @@ def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("accept", "octets"),
     [
-        ("application/octet-stream", True),
-        ("Application/Octet-Stream", True),
+        ("application/octet-stream", True), ("Application/Octet-Stream", True),
         ("application/octet-stream, application/json", True),
-        ("application/octet-stream, */*", True),
-        ("application/octet-stream, */*;q=0.1", True),
+        ("application/octet-stream, */*", True), ("application/octet-stream, */*;q=0.1", True),
         ("application/json;q=0.5, application/octet-stream", True),
         ("application/json;q=0, application/octet-stream;q=0.1", True),
         ("application/json, application/octet-stream;q=0", False),
         ("application/json, application/octet-stream;q=0.9", False),
         ("application/json, application/octet-stream", False),
-        ("application/octet-stream;q=0", False),
-        ("application/octet-stream; q=0.2, */*", False),
-        ("application/octet-stream;q=0.2, application/*;q=0.8", False),
-        ("*/*", False),
-        ("text/html", False),
-        ("", False),
+        ("application/octet-stream;q=0", False), ("application/octet-stream; q=0.2, */*", False),
+        ("application/octet-stream;q=0.2, application/*;q=0.8", False), ("*/*", False),
+        ("text/html", False), ("", False),
     ],
-)
+)  # fmt: skip
 def test_the_clients_order_of_forms_holds(desk: Desk, accept: str, octets: bool) -> None:
     """Weights decide, and where they are equal what is named first."""
     answer = desk.post("/embed_text", {"text": "a"}, {"accept": accept})

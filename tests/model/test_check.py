@@ -13,16 +13,9 @@ from litapi.model.encoder import ImageEncoder, TextEncoder
 from tests.support.checkpoint import CheckpointMaker, edit_json, write_json, write_weights
 
 TEXT_NAMES = [
-    "text_length",
-    "padding_side",
-    "pad_id",
-    "end_kept",
-    "no_bos",
-    "lower_case",
-    "no_mask",
-    "vocabulary",
-    "tokens",
-]
+    "text_length", "padding_side", "pad_id", "end_kept", "no_bos", "lower_case", "no_mask",
+    "vocabulary", "tokens",
+]  # fmt: skip
 IMAGE_NAMES = ["processor", "steps", "mean", "std", "resample", "rescale", "size", "pixels"]
 
 
@@ -181,20 +174,14 @@ def test_a_tokenizer_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "change"),
     [
-        ("mean", {"image_mean": [0.48, 0.46, 0.41]}),
-        ("mean", {"image_mean": 0.0}),
-        ("std", {"image_std": [0.27, 0.26, 0.28]}),
-        ("std", {"image_std": [0.5, 0.5]}),
-        ("resample", {"resample": 3}),
-        ("rescale", {"rescale_factor": 1 / 256}),
-        ("steps", {"do_resize": False}),
-        ("steps", {"do_rescale": False}),
-        ("steps", {"do_normalize": False}),
-        ("steps", {"do_center_crop": True}),
-        ("steps", {"do_pad": True}),
-        ("processor", {"image_processor_type": "CLIPImageProcessor"}),
+        ("mean", {"image_mean": [0.48, 0.46, 0.41]}), ("mean", {"image_mean": 0.0}),
+        ("std", {"image_std": [0.27, 0.26, 0.28]}), ("std", {"image_std": [0.5, 0.5]}),
+        ("resample", {"resample": 3}), ("rescale", {"rescale_factor": 1 / 256}),
+        ("steps", {"do_resize": False}), ("steps", {"do_rescale": False}),
+        ("steps", {"do_normalize": False}), ("steps", {"do_center_crop": True}),
+        ("steps", {"do_pad": True}), ("processor", {"image_processor_type": "CLIPImageProcessor"}),
     ],
-)
+)  # fmt: skip
 def test_a_processor_that_does_otherwise_is_found(
     tmp_path: Path, name: str, rule: str, change: dict[str, Any]
 ) -> None:

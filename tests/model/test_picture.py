@@ -94,17 +94,11 @@ def test_the_first_bytes_name_the_format(name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"<!doctype html><p>no picture</p>",
-        b"%PDF-1.7\n",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n",
-        b"\0\0\0\x18ftypheic\0\0\0\0",
-        b"8BPS\0\1",
-        b"SIMPLE  =                    T",
-        b"\x00",
-        bytes(range(256)),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<!doctype html><p>no picture</p>",
+        b"%PDF-1.7\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\0\0\0\x18ftypheic\0\0\0\0", b"8BPS\0\1",
+        b"SIMPLE  =                    T", b"\x00", bytes(range(256)),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_picture_of_a_known_format_is_refused_unopened(data: bytes) -> None:
     """SVG, HTML, PDF, EPS, HEIC, PSD, FITS and noise reach no decoder."""
     assert refused(data, EVERYTHING) is ImageFormatUnsupported

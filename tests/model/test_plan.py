@@ -20,15 +20,11 @@ def checkpoint() -> Checkpoint:
 @pytest.mark.parametrize(
     ("device", "options", "gflop", "threads"),
     [
-        ("cpu", {}, 11.0, 8),
-        ("cpu", {"text_workers": 2}, 11.0, 4),
-        ("cpu", {"image_workers": 4}, 11.0, 8),
-        ("cpu", {"text_workers": 16}, 11.0, 1),
-        ("cpu", {}, 0.05, 1),
-        ("cpu", {"threads": 3}, 0.05, 3),
-        ("cuda:0", {}, 11.0, 1),
+        ("cpu", {}, 11.0, 8), ("cpu", {"text_workers": 2}, 11.0, 4),
+        ("cpu", {"image_workers": 4}, 11.0, 8), ("cpu", {"text_workers": 16}, 11.0, 1),
+        ("cpu", {}, 0.05, 1), ("cpu", {"threads": 3}, 0.05, 3), ("cuda:0", {}, 11.0, 1),
     ],
-)
+)  # fmt: skip
 def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
     checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,

@@ -81,30 +81,14 @@ def test_what_comes_after_a_reply_is_seen() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        b"*1000000000\r\n",
-        b"*10\r\n",
-        b"*1\r\n*1000000000\r\n",
-        b"*1\r\n*1\r\n$1\r\nx\r\n",
-        b"$1000000000\r\n",
-        b"*1\r\n$1000000000\r\n",
-        b"*2\r\n$%d\r\n" % (LONGEST_VALUE + 1),
-        b"*-2\r\n",
-        b"*1\r\n$-2\r\n",
-        b"*99999999999999999999\r\n",
-        b"*" + b"1" * 100,
-        b"$" + b"0" * 100,
-        b"+" + b"a" * 5000,
-        b"*1\r\n-" + b"a" * 5000,
-        b"*x\r\n",
-        b"*1\r\n$x\r\n",
-        b"%1000000000\r\n",
-        b"~1000000000\r\n",
-        b">1000000000\r\n",
-        b"|1\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\n",
-        b"\x15\x03\x03",
+        b"*1000000000\r\n", b"*10\r\n", b"*1\r\n*1000000000\r\n", b"*1\r\n*1\r\n$1\r\nx\r\n",
+        b"$1000000000\r\n", b"*1\r\n$1000000000\r\n", b"*2\r\n$%d\r\n" % (LONGEST_VALUE + 1),
+        b"*-2\r\n", b"*1\r\n$-2\r\n", b"*99999999999999999999\r\n", b"*" + b"1" * 100,
+        b"$" + b"0" * 100, b"+" + b"a" * 5000, b"*1\r\n-" + b"a" * 5000, b"*x\r\n", b"*1\r\n$x\r\n",
+        b"%1000000000\r\n", b"~1000000000\r\n", b">1000000000\r\n", b"|1\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n", b"\x15\x03\x03",
     ],
-)
+)  # fmt: skip
 def test_a_length_that_nobody_asked_for_is_refused_at_once(reply: bytes) -> None:
     """Thirteen bytes kept the parser in C busy for eleven seconds; here nothing is made of them."""
     began = time.process_time()
