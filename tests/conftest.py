@@ -1,7 +1,5 @@
 """Fixtures that several files share: one real server for the whole run."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator

@@ -8,8 +8,6 @@ length. In float32 own vectors are made one item at a time as well as all togeth
 counts.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """Freed memory goes back to the system, once it is worth the time."""
 
-from __future__ import annotations
-
 import platform
 
 import psutil

@@ -1,7 +1,5 @@
 """The cache as a client sees it: what was asked before costs no worker anything."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import re

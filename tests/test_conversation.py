@@ -5,8 +5,6 @@ each must be one that the document describes (its status, its content type, its 
 the document forbids must be refused.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -5,8 +5,6 @@ is compared; so are the Python snippets. Commands in other blocks need a network
 minutes: their files, modules, options and variables must exist.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import shlex

@@ -1,7 +1,5 @@
 """`python -m litapi embed`: by a server and in this process, into each kind of file."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The whole service from outside: real server process, real towers, real client."""
 
-from __future__ import annotations
-
 import base64
 import io
 from concurrent.futures import ThreadPoolExecutor

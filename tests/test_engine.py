@@ -1,7 +1,5 @@
 """The engine gives what the server gives, in this process."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import weakref

@@ -1,7 +1,5 @@
 """The status table: each refusal has a status, a code of its own and a sentence for people."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The clients in examples/, run as a reader runs them, against a real server."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

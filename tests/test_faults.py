@@ -4,8 +4,6 @@ Rows assert counts (lost, wrong, refused) and states, never a stopwatch: how lon
 is judged by `python -m bench.faults`, on a machine that does nothing else.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -1,7 +1,5 @@
 """API keys as they are written: names, classes, limits, and what is no such thing."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

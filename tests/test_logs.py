@@ -1,7 +1,5 @@
 """Logs: one line an event, for people or for machines."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import logging

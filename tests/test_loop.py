@@ -1,7 +1,5 @@
 """The pipelined loop: batches across requests, errors alone, nothing waits for nothing."""
 
-from __future__ import annotations
-
 import functools
 import math
 import os

@@ -1,7 +1,5 @@
 """The command line: one clear line and exit code 2 for what cannot be done."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

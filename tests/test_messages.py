@@ -1,7 +1,5 @@
 """What crosses between the front and a worker: plain data, small as a pickle, readable as JSON."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

@@ -4,8 +4,6 @@ prometheus_client chooses its way of storing at its first import, so each scenar
 of its own and prints what `/metrics` would say.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import subprocess

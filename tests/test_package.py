@@ -1,7 +1,5 @@
 """The wheel, installed into an environment of its own, does what the folder does."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What this process may use of the machine, and how it ends with its parent."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource

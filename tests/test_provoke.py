@@ -1,7 +1,5 @@
 """Faults on demand: only for marked texts, and only what they ask for."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -4,8 +4,6 @@ Which room may import which is checked by import-linter (pyproject.toml). Here a
 cannot state: names that are imported from a package, private names, and what is loaded at run time.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib.util

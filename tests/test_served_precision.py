@@ -1,7 +1,5 @@
 """A real server in int8: its vectors, what it says of itself, and what it refuses to start with."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """EmbedServer's parts that can be looked at without starting it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

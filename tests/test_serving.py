@@ -5,8 +5,6 @@ change a vector must change the keys, or old vectors would be served as new ones
 therefore either walked, or listed here with the reason why it cannot change a vector.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

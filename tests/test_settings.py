@@ -1,7 +1,5 @@
 """Options: where they come from, which of two wins, and how a wrong one is named."""
 
-from __future__ import annotations
-
 import argparse
 import pickle
 import re

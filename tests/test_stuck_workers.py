@@ -1,7 +1,5 @@
 """Workers that decode for too long, stand still or hold what nobody waits for, on a real server."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

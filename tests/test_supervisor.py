@@ -1,7 +1,5 @@
 """The main process: contracts with LitServe's private parts, and places that are filled again."""
 
-from __future__ import annotations
-
 import inspect
 import threading
 import time

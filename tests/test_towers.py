@@ -1,7 +1,5 @@
 """The LitAPIs: hooks that never raise for a bad item, under any loop."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import os

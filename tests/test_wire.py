@@ -1,7 +1,5 @@
 """A real server and hostile or unusual connections: memory is bounded, and others are served."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import shutil

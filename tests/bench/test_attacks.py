@@ -1,7 +1,5 @@
 """The attacks of the table: what they send is what they say, and their judges are not blind."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -1,7 +1,5 @@
 """The comparison of two commits' interfaces: facts are found, and a missing one is named."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.interface import documented, exposed, facts, lost

@@ -1,7 +1,5 @@
 """wrk and ab, where they are installed: one command each, the same work."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import struct
 from typing import Any
 from zlib import crc32

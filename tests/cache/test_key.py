@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import random
 from hashlib import sha256
 from typing import Any

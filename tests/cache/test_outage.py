@@ -1,7 +1,5 @@
 """Whatever happens to Redis: nobody gets an error, nobody a wrong vector, and hits come back."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -1,7 +1,5 @@
 """The client against a real server: what comes back is right, in its place, and asked for once."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import io

@@ -1,7 +1,5 @@
 """Ten thousand items over a network that fails at four requests in ten."""
 
-from __future__ import annotations
-
 import asyncio
 
 import numpy as np

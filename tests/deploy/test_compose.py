@@ -1,7 +1,5 @@
 """The compose file: `docker compose` itself reads it, and its parts fit together."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -3,8 +3,6 @@
 No engine is needed: the health check, the entry point and the end by SIGTERM are run by hand.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

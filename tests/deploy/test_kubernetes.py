@@ -1,7 +1,5 @@
 """The manifests: Kubernetes would take them, they hang together and agree with the service."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from functools import cache

@@ -1,7 +1,5 @@
 """Alerts and dashboard: what they ask for exists, means something, and is answered."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

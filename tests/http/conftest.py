@@ -1,7 +1,5 @@
 """The desk that most tests of requests ask."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Access: keys in either header, a rate for each, health always open."""
 
-from __future__ import annotations
-
 import os
 import time
 from base64 import b64encode

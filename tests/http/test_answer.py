@@ -1,7 +1,5 @@
 """Vectors → bytes: whatever form a request asked for, the same numbers come out."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from typing import Any

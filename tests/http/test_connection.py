@@ -4,8 +4,6 @@ The limits are those of `HASTY`, a few times shorter than the defaults, so that 
 seconds. A bound on time in an assertion catches a hang; none of them measures speed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """Images by digest: a repeated look-up sends 64 digits, and learns no more than the bytes would."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import io

@@ -4,8 +4,6 @@
 a test needs a public host, a policy that also dials 127.0.0.1 makes that address play one.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import logging

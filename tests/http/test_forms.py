@@ -1,7 +1,5 @@
 """Request bodies: what is accepted, and that every refusal names the place in the body."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Health: ready means that both towers really answered, not that a process exists."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """What clients make a process hold: who is refused, who is cut, and that nothing stays counted."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """Compressed bodies: what is inside comes out, in bounded steps, and what is wrong is refused."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import zlib

@@ -1,7 +1,5 @@
 """Bodies → items: the right bytes become the right items, and one bad item harms no other."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import gzip

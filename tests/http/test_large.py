@@ -1,7 +1,5 @@
 """Large JSON bodies: read as any parser reads them, in turns, and refused before they cost much."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -4,8 +4,6 @@ Each row of what users reported and attackers tried has its test here where it i
 request: from a body to an answer, over the stand-in towers.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from random import Random

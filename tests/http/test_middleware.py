@@ -1,7 +1,5 @@
 """Middlewares: absent unless asked for, and the maintained ones where they are."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

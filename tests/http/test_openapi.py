@@ -1,7 +1,5 @@
 """The OpenAPI document and its pages: complete, true to the forms, and served from here alone."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import re

@@ -1,7 +1,5 @@
 """Long work in turns: the same results, and others are served in between."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

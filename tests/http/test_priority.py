@@ -1,7 +1,5 @@
 """`X-Priority` and `X-Timeout-Ms`: what they say, what is refused, and what a real server does."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Smaller types: what a client reads is the vector again, as near as its type allows."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Whole answers kept: the same request again gets the same answer, and no other request does."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Awaitable, Iterator

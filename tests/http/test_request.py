@@ -1,7 +1,5 @@
 """One HTTP request: headers, query, and a body that is read only as far as the limit."""
 
-from __future__ import annotations
-
 import asyncio
 import tracemalloc
 from collections.abc import MutableMapping

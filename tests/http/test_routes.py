@@ -4,8 +4,6 @@ The towers are the stand-in of test_embedder: the right vector of every item is 
 answer is checked number by number.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Hashable, Iterator, Sequence

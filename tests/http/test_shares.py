@@ -1,7 +1,5 @@
 """What clients share: bounded, in turn, by client, and given back whoever leaves."""
 
-from __future__ import annotations
-
 import asyncio
 from random import Random
 

@@ -1,7 +1,5 @@
 """The pixel budget: memory is bounded whatever arrives, and nothing waits for ever."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """How a worker uses its device, where no option says it."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Which precision a device computes in, and what the towers make of each."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any, get_args
 

@@ -1,7 +1,5 @@
 """Charts: what stands on them, and what a notebook shows of them."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What asking by digest saves, on a real server."""
 
-from __future__ import annotations
-
 from bench.rig.server_process import ServerProcess
 from notebooks.figures.digests import digest_against_bytes, noise, reindexed
 

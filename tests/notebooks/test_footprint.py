@@ -1,7 +1,5 @@
 """Bytes of a cached vector."""
 
-from __future__ import annotations
-
 import pytest
 
 from notebooks.figures.footprint import in_memory, in_redis

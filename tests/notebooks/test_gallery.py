@@ -1,7 +1,5 @@
 """Galleries: which picture stands where, and the plane that vectors are laid out on."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

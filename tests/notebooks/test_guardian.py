@@ -1,7 +1,5 @@
 """Guardians: a process does not outlive the one that asked for it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Load while Redis stands still."""
 
-from __future__ import annotations
-
 from notebooks.figures.hang import Hang
 from tests.support.recordings import refused, sample
 

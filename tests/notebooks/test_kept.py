@@ -1,7 +1,5 @@
 """Committed results: there, or missed in one clear sentence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bench.rig.result_file import save

@@ -1,7 +1,5 @@
 """Parts of a latency, Little's law, and the table of levels."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.load.level import Level

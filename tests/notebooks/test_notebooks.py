@@ -1,7 +1,5 @@
 """The notebooks: they run from beginning to end, and what is committed was made by running them."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

@@ -1,7 +1,5 @@
 """Charts of systems side by side, and pictures of result files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

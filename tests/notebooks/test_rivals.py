@@ -1,7 +1,5 @@
 """Systems side by side, out of the files of comparisons."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

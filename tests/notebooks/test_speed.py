@@ -1,7 +1,5 @@
 """Speed and memory of precisions, out of a result."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from notebooks.figures import speed

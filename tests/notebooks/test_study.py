@@ -1,7 +1,5 @@
 """One checkpoint in every precision."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Trials: options become flags, and a short load becomes a recording."""
 
-from __future__ import annotations
-
 import pytest
 
 from notebooks.figures.trial import (

@@ -1,7 +1,5 @@
 """Hit ratios of popular streams."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

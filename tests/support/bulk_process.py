@@ -1,7 +1,5 @@
 """`python -m deploy.bulk` as a child process, and two Ray nodes on this machine for it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The dashboard as data: its panels and the questions they ask of Prometheus."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The routes over stand-in towers, and the right vector of every item as it stands in JSON."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Runs in a thread on a port of its own. `behave(number)` says how the n-th reques
 it received stays in `items` and `heads`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

@@ -1,7 +1,5 @@
 """Multipart bodies."""
 
-from __future__ import annotations
-
 BOUNDARY = "seven"
 MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 

@@ -1,7 +1,5 @@
 """The form of each route that embeds, and the documented example of its body."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from litapi.http.forms.embeddings import EmbeddingsRequest

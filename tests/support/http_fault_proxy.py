@@ -5,8 +5,6 @@ server hears of it; BUSY and AWAY answer 429 and 503 in its stead; LOST hangs up
 answered; HALF does so in the middle of the answer; DELAY holds the answer back.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import re

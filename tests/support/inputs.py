@@ -1,7 +1,5 @@
 """Pictures of unlike shapes and texts, as the towers take them, and cosines of what they give."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image

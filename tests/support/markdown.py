@@ -1,7 +1,5 @@
 """The project's documents as tests read them: fenced blocks, code spans, links, headings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

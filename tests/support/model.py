@@ -1,7 +1,5 @@
 """A stand-in for inference: the right vector for a key is known, and every call is counted."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Any

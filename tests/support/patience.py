@@ -1,7 +1,5 @@
 """Waiting for a condition; the seconds bound a broken build, not a slow machine."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import time

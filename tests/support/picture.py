@@ -1,7 +1,5 @@
 """Drawn pictures as files, the input of most tests of images."""
 
-from __future__ import annotations
-
 import io
 from random import Random
 

@@ -1,7 +1,5 @@
 """A real Prometheus that scrapes one server every other second, with the rules that are shipped."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A watcher that remembers."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 

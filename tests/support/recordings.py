@@ -1,7 +1,5 @@
 """Samples, stages and recordings made by hand, for tests of what judges them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from random import Random
 from typing import Any

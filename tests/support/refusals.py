@@ -1,7 +1,5 @@
 """The error table, as the classes that are answered."""
 
-from __future__ import annotations
-
 from litapi import errors
 from litapi.errors import ItemError, RequestError, ServiceError
 

@@ -1,7 +1,5 @@
 """A server that says what a test wants, where no Redis would."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

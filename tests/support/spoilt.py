@@ -1,7 +1,5 @@
 """Bodies and headers near those that a route takes, from a seed."""
 
-from __future__ import annotations
-
 import json
 from random import Random
 from typing import Any

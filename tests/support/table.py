@@ -1,7 +1,5 @@
 """Small inputs of every kind, and what a run made of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A stand-in for the workers: the right vector of every item is known, and every job is kept."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from hashlib import sha256

@@ -1,7 +1,5 @@
 """Pairs to judge a precision on, and verdicts as a start before would have left them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

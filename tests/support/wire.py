@@ -1,7 +1,5 @@
 """A request as it comes over the wire: in pieces, or half of it only."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any

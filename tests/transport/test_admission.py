@@ -1,7 +1,5 @@
 """Admission: memory and waiting stay bounded, and the first request always fits."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

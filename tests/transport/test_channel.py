@@ -1,7 +1,5 @@
 """Messages between processes: whole, in order, each to one, whoever is killed."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """A dispatcher loses nothing: on real channels, with workers that a test plays by hand."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """Ledger: workers see whether somebody waits for a job, HTTP processes whether it was begun."""
 
-from __future__ import annotations
-
 import multiprocessing
 
 import pytest

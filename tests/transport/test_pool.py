@@ -1,7 +1,5 @@
 """The pool: work is admitted before it is sent, and measured after."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections.abc import Mapping

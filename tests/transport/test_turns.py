@@ -1,7 +1,5 @@
 """Turns: who had least for its weight is next, the tower is kept busy, nothing is lost."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Urgency: a worker sees its neighbours on the device, and no other."""
 
-from __future__ import annotations
-
 from litapi.transport.urgency import Urgency
 
 

@@ -1,7 +1,5 @@
 """Vitals: a worker that stands still or decodes for too long is known, and no other is."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """The bare towers: what they time is the whole way from an item to its vector, or its end."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The systems beside siglit: each really runs, gives right vectors, and leaves nobody behind."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The comparison: judged by made points, and run in small on real systems."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The proof that stands before every timing: it finds what is wrong and passes what is right."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The second model of row 28, and how an answer is judged while both models serve."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """HTTP by hand, against a server that does not always keep to it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar

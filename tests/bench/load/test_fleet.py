@@ -1,7 +1,5 @@
 """Generator processes: started together, listened to, written down."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """One process's share of a level, against a server that can misbehave."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """The command line, whole: against a small server, as a child process or in this one."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Numbers and judgement from records alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The measurement of bulk embedding: both sides do the work, and the ratio is theirs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import orjson

@@ -1,7 +1,5 @@
 """The comparison of clients: a short real run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import orjson

@@ -1,7 +1,5 @@
 """The cost of a hit: the pure parts, and a short real run of the whole command."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

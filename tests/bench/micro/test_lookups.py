@@ -1,7 +1,5 @@
 """Look-ups through the store against one GET each: the table, and a short real run."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

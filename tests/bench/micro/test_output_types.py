@@ -1,7 +1,5 @@
 """The price of each type: reading rows by their headers, and a short real run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import httpx

@@ -1,7 +1,5 @@
 """Own pixels beside the reference's: the pure parts, and a short real run of the whole command."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

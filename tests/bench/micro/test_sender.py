@@ -1,7 +1,5 @@
 """Both ways to send: what goes over the wire, and that a failure is one."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Towers without a server: the counting, what is refused, the report, and a short real run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path

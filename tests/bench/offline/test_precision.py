@@ -1,7 +1,5 @@
 """The comparison of precisions: processes that take turns, rows, and targets that can be missed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

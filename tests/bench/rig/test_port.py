@@ -1,7 +1,5 @@
 """Ports that a server started a second later can still have."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """CPU time of another process."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Checkpoints of random weights: what is asked for is what is written."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Where results go, and what stands in each."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import date
 from pathlib import Path

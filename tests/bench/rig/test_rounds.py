@@ -1,7 +1,5 @@
 """Medians, ratios within rounds, targets."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.rig.rounds import Spread, Target, ratio

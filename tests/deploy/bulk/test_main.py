@@ -1,7 +1,5 @@
 """The whole command on a real Ray: the vectors of the service, its cache, and nothing lost."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Only the run that was begun is gone on with, and by one process at a time."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What stands in an input, cut into blocks: found out alone, and never guessed."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A worker without Ray around it: when it computes, and when it says why not."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import shutil
