@@ -58,9 +58,6 @@ def has_option(module: str, flag: str) -> bool:
     return own or (module in ("litapi", "deploy.bulk") and flag in OPTIONS)
 
 
-# -- generated tables ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("page", "text"), [*generated()], ids=lambda one: getattr(one, "name", ""))
 def test_a_generated_table_is_what_the_code_says(page: Path, text: str) -> None:
     """An option or an error that changes makes the page old: python -m docs writes it again."""
@@ -71,9 +68,6 @@ def test_the_readme_is_short() -> None:
     """What does not fit belongs in docs/."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
     assert len((ROOT / "DECISIONS.md").read_text().split()) <= 1800
-
-
-# -- names -----------------------------------------------------------------------------------------
 
 
 @every_page
@@ -148,9 +142,6 @@ def test_every_shell_block_parses_and_names_files_that_exist(page: Path) -> None
         for word in shlex.split(block, comments=True):
             if word.partition("/")[0] in FOLDERS and "/" in word:
                 assert (ROOT / word).exists(), word
-
-
-# -- commands --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

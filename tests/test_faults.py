@@ -27,8 +27,6 @@ from litapi.process import raise_limit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# -- the rows ------------------------------------------------------------------------------------
-
 
 def sentence(row: Row) -> str:
     """What a row states."""
@@ -58,8 +56,6 @@ def test_each_row_has_its_number_and_a_sentence() -> None:
     assert sorted(row.number for row in (*ROWS, TRUTH)) == list(range(1, 30))
     assert all(len(sentence(row)) > 20 for row in ROWS)
 
-
-# -- the judges ----------------------------------------------------------------------------------
 
 RIGHT = [1.0, 0.0, 0.0]
 
@@ -193,9 +189,6 @@ def test_a_row_whose_play_breaks_off_does_not_hold() -> None:
     finding = asyncio.run(row.found(Stage(long=False)))
     assert not finding.holds
     assert row.line(finding).startswith("| 99 | a / b | 0 | 0 | 0 | 0 | 0 | NO |")
-
-
-# -- what is sent --------------------------------------------------------------------------------
 
 
 def test_the_ways_of_asking_take_turns() -> None:

@@ -254,9 +254,6 @@ def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) ->
     assert reply.queue_seconds >= 0
 
 
-# -- the shelf ------------------------------------------------------------------------------------
-
-
 def _ready(cost: int, bulk: bool = False) -> Ready:
     ticket = Ticket(NO_ID, math.inf, 0.0, bulk, [], 0)
     return Ready(ticket, 0, Decoded(None, cost, cost, False))

@@ -67,9 +67,6 @@ def show() -> None:
     sys.stdout.flush()
 
 
-# -- scenarios, each in a Python of its own --------------------------------------------------------
-
-
 def all_calls() -> None:
     """Every call once, in one process."""
     from cache import Watcher
@@ -189,9 +186,6 @@ def own_processes() -> None:
     gone = child(lambda: None)
     ProcessMetrics().observe({"server": os.getpid(), "text_0": gone}, restarts=2)
     show()
-
-
-# -- tests -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

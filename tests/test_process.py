@@ -14,8 +14,6 @@ import pytest
 
 from litapi.process import ENOUGH, cores, die_with_parent, processor, raise_limit
 
-# -- cores ----------------------------------------------------------------------------------------
-
 
 @pytest.fixture(autouse=True)
 def eight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +74,6 @@ def test_this_machine_has_at_least_one_and_no_more_than_it_has(
     assert 1 <= cores() <= (os.cpu_count() or 1)
 
 
-# -- processor ------------------------------------------------------------------------------------
-
-
 INTEL = "processor\t: 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni amx_bf16\n\nprocessor\t: 1\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp bf16 i8mm\n"
 
@@ -121,9 +116,6 @@ def test_a_driver_that_is_not_there_names_no_card(monkeypatch: pytest.MonkeyPatc
     assert processor("cuda") == []
 
 
-# -- descriptors ----------------------------------------------------------------------------------
-
-
 ROOT = Path(__file__).parent.parent
 LOW = """
 import resource
@@ -151,9 +143,6 @@ def test_a_limit_that_is_high_already_is_left_alone() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == hard
 
 
-# -- lifeline -------------------------------------------------------------------------------------
-
-
 ROOT = Path(__file__).parent.parent
 LONG = 60.0  # a child that does not follow its parent lives for this long
 
@@ -163,9 +152,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's pa
 def say(word: str) -> None:
     """One word to the test."""
     os.write(1, word.encode() + b"\n")
-
-
-# -- families, each in processes of its own --------------------------------------------------------
 
 
 def tied(how: int = signal.SIGKILL) -> None:
@@ -216,9 +202,6 @@ def on_another_system() -> None:
     sys.platform = "darwin"
     die_with_parent()
     say("survived")
-
-
-# -- tests -----------------------------------------------------------------------------------------
 
 
 def start(call: str) -> subprocess.Popen[bytes]:

@@ -106,9 +106,6 @@ def test_imports_inside_functions_are_found() -> None:
     assert "torch" in outside("litapi.model.precision")  # inside a function
 
 
-# -- LitServe --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("module", FILES)
 def test_only_the_supervisor_reaches_into_litserve(module: str) -> None:
     """The loop and the towers take one public class each; an upgrade is one file's work."""
@@ -164,9 +161,6 @@ def test_the_supervisor_does_touch_them() -> None:
     }
 
 
-# -- weight ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("module", FILES)
 def test_what_is_heavy_is_imported_only_where_it_is_needed(module: str) -> None:
     """torch where vectors are made, Ray where blocks are given out: all else starts in a moment."""
@@ -196,9 +190,6 @@ def test_imports_load_no_more_than_they_must(script: str, said: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == said
-
-
-# -- names -----------------------------------------------------------------------------------------
 
 
 def test_no_file_is_called_after_nothing() -> None:

@@ -159,9 +159,6 @@ def changed(one: Service, other: Service) -> set[Kind]:
     return {kind for kind in KINDS if before[kind] != after[kind]}
 
 
-# -- the fingerprint walk --------------------------------------------------------------------------
-
-
 def test_every_option_is_walked_or_listed_with_its_reason() -> None:
     """A new option must be judged before it can be merged."""
     assert set(Settings.model_fields) == CHANGES.keys() | CANNOT_CHANGE.keys()
@@ -249,9 +246,6 @@ def test_vectors_of_one_model_are_of_one_space_however_they_are_computed(name: s
     assert serve(**{name: value}).info()["model"]["space"] == CHECKPOINT.space
 
 
-# -- details of the fingerprints -------------------------------------------------------------------
-
-
 def test_text_and_image_have_fingerprints_of_their_own_that_every_process_makes_alike() -> None:
     """Their vectors are not interchangeable; and no order of a set or time of day is in it."""
     fingerprints = serve().fingerprints()
@@ -303,9 +297,6 @@ def test_a_change_of_our_own_preparation_changes_the_keys(
     assert other.space != CHECKPOINT.space
 
 
-# -- names -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("served_name", "asked", "answers"),
     [
@@ -323,9 +314,6 @@ def test_a_model_answers_to_its_names(served_name: str | None, asked: str, answe
     assert service.answers_to(asked) is answers
     for name in ("/models/mine/", "team/"):  # as folders are often written
         assert not serve(replace(CHECKPOINT, name=name)).answers_to("")
-
-
-# -- /info -----------------------------------------------------------------------------------------
 
 
 def running() -> Service:

@@ -48,9 +48,6 @@ def complaints(flags: dict[str, Any], environ: dict[str, str]) -> list[str]:
     return str(refusal.value).splitlines()
 
 
-# -- where a value comes from ----------------------------------------------------------------------
-
-
 def test_without_a_word_every_option_has_its_default() -> None:
     """`make serve` needs no configuration."""
     assert Settings.read({}, {}).model_dump() == {
@@ -108,9 +105,6 @@ def test_flag_and_variable_read_a_number_alike(port: int, timeout: float, thread
     settings = from_flags(*words)
     assert settings == Settings.read({}, environ)
     assert (settings.port, settings.timeout, settings.threads) == (port, timeout, threads)
-
-
-# -- what is refused -------------------------------------------------------------------------------
 
 
 def test_only_the_prefix_makes_a_variable_ours() -> None:
@@ -222,9 +216,6 @@ def test_settings_in_code_take_no_unknown_option_and_no_change() -> None:
         Settings.model_validate({"text_worker": 2})
     with pytest.raises(ValidationError):
         DEFAULTS.port = 9000  # type: ignore[misc]
-
-
-# -- what the values mean --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -344,9 +335,6 @@ def test_settings_travel_to_workers_whole() -> None:
     """A worker process receives the same options that were validated here."""
     settings = Settings.read({"text_workers": "2"}, {"REDIS_URL": "unix:///run/redis.sock"})
     assert pickle.loads(pickle.dumps(settings)) == settings
-
-
-# -- what is documented ----------------------------------------------------------------------------
 
 
 def test_the_help_lists_every_option_with_its_default_and_the_words_it_takes() -> None:

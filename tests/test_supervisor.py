@@ -24,8 +24,6 @@ from litapi.supervisor import (
 from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import Vitals
 
-# -- contracts: what a new LitServe must not change unnoticed
-
 
 def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> None:
     """Another version fails here first, with this file as the list of what to read again."""
@@ -90,9 +88,6 @@ def test_workers_are_started_with_the_arguments_that_the_loop_expects() -> None:
     assert 'workers_setup_status[f"{endpoint}_{worker_id}"] = WorkerSetupStatus.READY' in source
     assert "loop._restart_workers = restart_workers" in source
     assert {WorkerSetupStatus.READY, WorkerSetupStatus.ERROR, WorkerSetupStatus.STARTING}
-
-
-# -- places that stay empty ------------------------------------------------------------------------
 
 
 class Places(DispatchServer):

@@ -35,9 +35,6 @@ def everything(connection: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-# -- an offered upgrade --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text", "/livez", "/none", "/docs"])
 def test_a_body_after_an_offered_upgrade_is_never_the_next_request(
     server: ServerProcess, path: str
@@ -67,9 +64,6 @@ def test_curl_with_http2_embeds(server: ServerProcess) -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     plain = httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=60)
     assert said == plain.text
-
-
-# -- compressed bodies ---------------------------------------------------------------------------
 
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -104,9 +98,6 @@ def test_an_unknown_coding_is_named(client: httpx.Client) -> None:
     assert "Content-Encoding" in answer.json()["error"]["message"]
 
 
-# -- errors that must be writable ----------------------------------------------------------------
-
-
 @pytest.mark.parametrize("charset", ["utf-7", "utf-8", "unicode_escape"])
 @pytest.mark.parametrize("name", ["+2AA-", "\\ud800", "caf\xe9"])
 def test_a_multipart_body_with_strange_names_is_a_400(
@@ -122,9 +113,6 @@ def test_a_multipart_body_with_strange_names_is_a_400(
     assert answer.status_code == 400
     known = "invalid_request" if charset == "utf-8" else "invalid_multipart"
     assert answer.json()["error"]["code"] == known
-
-
-# -- memory --------------------------------------------------------------------------------------
 
 
 class Watch:

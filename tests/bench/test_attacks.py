@@ -19,8 +19,6 @@ from bench.faults.stage import Stage
 from bench.faults.tally import Tally
 from bench.faults.watcher import Seen, Watch
 
-# -- what is sent --------------------------------------------------------------------------------
-
 
 def opened(picture: bytes) -> Image.Image:
     """The picture, decoded."""
@@ -72,8 +70,6 @@ def test_the_neighbours_are_the_same_for_the_same_seed() -> None:
         assert len(mine) > 5, maker.__name__
         assert maker(Random(1)) == maker(Random(1))
 
-
-# -- the judges ----------------------------------------------------------------------------------
 
 ERROR = b'{"error":{"message":"a","type":"b","code":"c","param":null}}'
 

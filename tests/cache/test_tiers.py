@@ -42,9 +42,6 @@ async def flushed(cache: VectorCache) -> None:
     assert await cache.store.flush() == 0
 
 
-# ---- the way through the tiers
-
-
 async def test_two_caches_on_one_redis_share_their_hits(server: RedisServer) -> None:
     """What one process computed, the next one finds, tokens and flag included, and twice a key that
     a request names twice: nothing was computed, so nothing was joined."""
@@ -112,9 +109,6 @@ async def test_what_memory_does_not_hold_is_found_in_redis(
     assert model.computed == 100
 
 
-# ---- the quick way
-
-
 async def test_what_was_peeked_is_neither_looked_up_nor_counted_again() -> None:
     """The rest is found as it would be without; the places are those of the request."""
     model, keys, recorder = Model(), many(4), Recorder()
@@ -140,9 +134,6 @@ async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
         assert states(stopped.value.value) == ["hit-l1"] * 4
         assert wrong(keys, stopped.value.value) == 0
         assert recorder.calls == before + 1
-
-
-# ---- single flight
 
 
 @pytest.mark.parametrize("looks_up", [False, True])
@@ -408,9 +399,6 @@ async def test_a_storm_of_requests_and_of_clients_that_leave_is_never_wrong(
     assert ends.count("left") > 0
 
 
-# ---- errors
-
-
 async def test_a_look_up_fills_only_the_places_that_are_empty(server: RedisServer) -> None:
     """What the caller put there, an error of its own say, stays and is not asked for."""
     model, keys, recorder, refusal = Model(), many(4), Recorder(), ValueError("known to be bad")
@@ -513,9 +501,6 @@ async def test_a_computation_that_breaks_leaves_nobody_waiting(compute: Compute)
     assert isinstance(value, Abandoned)
 
 
-# ---- no-cache and no-store
-
-
 async def test_a_fresh_request_computes_what_is_known_and_replaces_it(server: RedisServer) -> None:
     """no-cache: the look-up is bypassed, and both tiers hold the new vector."""
     keys, new = keys_of("a"), Entry(np.full(DIM, DIM**-0.5, "<f4").tobytes(), 9)
@@ -598,9 +583,6 @@ async def test_neither_reading_nor_writing_is_a_plain_computation(server: RedisS
             assert states(found) == ["bypass"]
         assert len(cache.memory) == 0
     assert model.computed == 2
-
-
-# ---- closing and counting
 
 
 async def test_closing_lets_flights_land_and_writes_them(server: RedisServer) -> None:

@@ -33,9 +33,6 @@ def headers_of(answer: Answer) -> dict[bytes, bytes]:
     return dict(answer.headers)
 
 
-# -- forms of a vector -----------------------------------------------------------------------------
-
-
 @given(rows)
 def test_a_whole_vector_is_the_stored_one_in_every_form(row: Row) -> None:
     """Row, raw bytes and base64 are the very float32 numbers of the cache."""
@@ -69,9 +66,6 @@ def test_json_decimals_read_back_as_the_same_float32(row: Row) -> None:
     assert Answer.json(tenths).body.startswith(b"[0.1,0.1")  # not 0.10000000149011612
 
 
-# -- shortened vectors -----------------------------------------------------------------------------
-
-
 @given(rows, st.integers(1, DIM - 1))
 @example(np.array([0] * 4 + [0.5] * 4, np.float32), 4)
 def test_a_cut_vector_is_unit_length_and_points_the_same_way(row: Row, dimensions: int) -> None:
@@ -98,9 +92,6 @@ def test_asking_for_all_dimensions_cuts_nothing(dimensions: int | None) -> None:
     assert vectors.octets(entry) is entry.vector
 
 
-# -- raw answers -----------------------------------------------------------------------------------
-
-
 @given(st.lists(rows, max_size=4), st.integers(1, DIM))
 def test_a_raw_answer_is_its_rows_one_after_another(vectors: list[Row], dimensions: int) -> None:
     """The shape in the headers is all that it takes to read the body."""
@@ -114,9 +105,6 @@ def test_a_raw_answer_is_its_rows_one_after_another(vectors: list[Row], dimensio
     assert headers[b"x-embedding-dtype"] == b"float32-le"
     assert OCTETS in answer.headers
     assert JSON not in answer.headers
-
-
-# -- JSON and errors -------------------------------------------------------------------------------
 
 
 def test_a_json_answer_says_what_it_is() -> None:

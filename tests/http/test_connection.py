@@ -58,9 +58,6 @@ HALF_BODY = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf
 CHUNKED = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-# -- the application, in the server's process ----------------------------------------------------
-
-
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """One path for each way in which an application treats a request."""
     if scope["type"] != "http":
@@ -419,9 +416,6 @@ def connections(server: Guarded) -> int:
     return sum(row[1].endswith(":" + port) and row[3] in established for row in rows)
 
 
-# -- connections that wait too long --------------------------------------------------------------
-
-
 def test_idle_and_half_sent_connections_end_while_a_good_client_is_served(server: Guarded) -> None:
     """300 connections that say nothing, half a head, or half a body: each reads a 408 and is
     closed, and all the while another client gets its answers."""
@@ -564,9 +558,6 @@ def test_an_answer_taken_slowly_arrives_whole(server: Guarded) -> None:
         assert size > 30 << 20
 
 
-# -- heads that are too large or no HTTP ---------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
@@ -619,9 +610,6 @@ def test_what_is_no_http_reads_an_error_of_the_shared_form(
         reply = client.reply()
         assert (reply.status, reply.code) == (400, "invalid_http")
         assert client.ended()
-
-
-# -- answers that come before the body -----------------------------------------------------------
 
 
 def test_an_announced_gigabyte_is_refused_before_it_is_sent(server: Guarded) -> None:
@@ -683,9 +671,6 @@ def test_a_client_that_leaves_early_costs_nothing(server: Guarded) -> None:
     assert ask(server).status == 200
 
 
-# -- connections that behave ---------------------------------------------------------------------
-
-
 def test_a_connection_is_kept_for_many_requests(server: Guarded) -> None:
     """Bodies of all sizes, whole in one packet or not, one after another."""
     with Client(server) as client:
@@ -715,9 +700,6 @@ def test_close_is_heard(server: Guarded) -> None:
         reply = client.reply()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         assert client.ended()
-
-
-# -- a body at once ------------------------------------------------------------------------------
 
 
 def test_a_body_that_has_come_whole_is_there_at_once(server: Guarded) -> None:
@@ -783,9 +765,6 @@ def test_a_task_that_ended_is_no_longer_counted(server: Guarded) -> None:
         for _ in range(8):
             assert client.reply().status == 200
     assert tasks_and_left(server)[0] == 1
-
-
-# -- an answer in one write ----------------------------------------------------------------------
 
 
 def test_whole_answers_keep_the_connection_and_their_order(server: Guarded) -> None:
@@ -879,9 +858,6 @@ def test_an_application_that_fails_keeps_the_connection_sound(server: Guarded) -
     assert ask(server).status == 200
 
 
-# -- shutdown ------------------------------------------------------------------------------------
-
-
 def test_half_sent_requests_do_not_hold_up_the_end() -> None:
     """SIGTERM with idle, half-sent and kept connections: the process ends at once."""
     with Guarded(Patience()) as server, contextlib.ExitStack() as stack:
@@ -917,9 +893,6 @@ def test_a_request_in_work_is_answered_before_the_end() -> None:
         assert reply.headers["connection"] == "close"
         server.process.join(10)
         assert not server.process.is_alive()
-
-
-# -- requests that are sent ahead ----------------------------------------------------------------
 
 
 TINY = b"GET /hello HTTP/1.1\r\n\r\n"
@@ -986,9 +959,6 @@ def test_a_last_answer_that_is_taken_late_comes_whole(server: Guarded) -> None:
         assert len(client.reply().body) == 30 << 20
         assert client.reset()
     assert ask(server).status == 200
-
-
-# -- upgrades that are offered -------------------------------------------------------------------
 
 
 OFFERS = {
@@ -1072,9 +1042,6 @@ def test_a_tunnel_is_refused_and_nothing_behind_it_read(server: Guarded) -> None
         client.send(b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n" + GOOD)
         assert client.reply().code == "invalid_http"
         assert client.reset()
-
-
-# -- what all clients together make a process hold -----------------------------------------------
 
 
 CROWDED = replace(HASTY, bodies_bytes=2 << 20, stall_seconds=30.0, drip_seconds=30.0)
@@ -1173,9 +1140,6 @@ def test_readers_that_take_nothing_are_cut_when_there_are_too_many() -> None:
                 cut += 1
             client.socket.close()
         assert 2 <= cut <= 4
-
-
-# -- the pieces ----------------------------------------------------------------------------------
 
 
 def test_a_guarded_class_has_limits_of_its_own() -> None:

@@ -82,9 +82,6 @@ def faults(answer: httpx.Response) -> list[tuple[int, str, str]]:
     return [(one["index"], one["code"], one["param"]) for one in answer.json()["error"]["items"]]
 
 
-# -- what is known -----------------------------------------------------------------------------
-
-
 def test_every_route_answers_a_digest_as_it_answers_the_bytes(client: httpx.Client) -> None:
     """Vectors, token counts, probabilities: to the last digit what the image itself gets."""
     data = picture(1)
@@ -191,9 +188,6 @@ def met(client: httpx.Client, data: bytes) -> httpx.Response:
     answer = awaited(lambda: known(client, data))
     assert answer is not None
     return answer
-
-
-# -- what is not known -------------------------------------------------------------------------
 
 
 def test_a_refusal_names_every_unknown_digest_and_loses_nothing_else(client: httpx.Client) -> None:
@@ -312,9 +306,6 @@ def test_a_cache_that_is_out_of_reach_is_a_cache_without_the_image(
     finally:
         redis.resume()
     assert met(other, data).json()["embedding"] == vector
-
-
-# -- what is refused ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wish", ["no-cache", "no-store", "max-age=0, no-cache"])

@@ -175,9 +175,6 @@ def right(outcome: Query, items: Sequence[Item], patches: int = 0) -> bool:
     return [getattr(value, "vector", None) for value in outcome.found.values] == expected
 
 
-# -- one job for each tower ------------------------------------------------------------------------
-
-
 def test_text_and_image_of_one_request_are_one_job_each(bench: Bench, towers: Towers) -> None:
     """However the two kinds are mixed, each tower hears of the request once."""
     items = [text("a"), image(b"x"), text("b"), image(b"y"), text("c")]
@@ -265,9 +262,6 @@ def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Ite
         bench.close()
 
 
-# -- what is the same, and what is not -------------------------------------------------------------
-
-
 def test_the_same_text_in_another_case_is_one_entry(bench: Bench, towers: Towers) -> None:
     """SigLIP 2 lower-cases, so both have the same tokens; the reader gives both the same form."""
     reader = Reader(Settings.read({}, {}))
@@ -322,9 +316,6 @@ def test_patches_set_images_apart_and_leave_texts_together(bench: Bench, towers:
     by_number = bench.embed(*items, query=Query(max_num_patches=256))  # the checkpoint's own
     assert states(by_number) == ["hit-l1"] * 2
     assert right(by_number, items)
-
-
-# -- refused items ---------------------------------------------------------------------------------
 
 
 def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers: Towers) -> None:
@@ -420,9 +411,6 @@ def test_what_may_go_better_next_time_is_tried_again(
     assert right(outcome, [image(b"x")])
 
 
-# -- Cache-Control ---------------------------------------------------------------------------------
-
-
 def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers: Towers) -> None:
     """What a client wants forgotten is computed, answered and gone."""
     towers.refuse[b"bad"] = "image_undecodable"
@@ -434,9 +422,6 @@ def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers:
     towers.take()
     bench.embed(*items, image(b"bad"))
     assert sorted(towers.sent) == [("image", [b"x", b"bad"]), ("text", ["a"])]
-
-
-# -- faults of the server --------------------------------------------------------------------------
 
 
 def test_a_full_server_is_told_to_the_caller_as_itself(bench: Bench, towers: Towers) -> None:
@@ -500,9 +485,6 @@ def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(reply: Reply) -> 
     assert {type(fault) for fault in asyncio.run(story()).faults.values()} == {ItemInternal}
 
 
-# -- what goes along -------------------------------------------------------------------------------
-
-
 def test_a_job_carries_its_deadline(bench: Bench, towers: Towers) -> None:
     """The worker can drop what nobody waits for any more."""
     before = time.monotonic()
@@ -541,9 +523,6 @@ def test_the_rows_of_a_reply_become_entries_in_order() -> None:
     assert getattr(second, "code", "") == "image_format_unsupported"
     assert third == Entry(rows[1], 64, truncated=True)
     assert entries(Reply(b"", [])) == []  # to the probe at the start
-
-
-# -- with Redis behind -----------------------------------------------------------------------------
 
 
 @given(seconds=st.floats(0, 1000))

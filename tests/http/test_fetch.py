@@ -209,8 +209,6 @@ async def refusal(policy: FetchPolicy, url: str, resolver: AbstractResolver | No
     return caught.value.code
 
 
-# -- what must never be reached ------------------------------------------------------------------
-
 INVALID, FORBIDDEN = ImageUrlInvalid.code, ImageUrlForbidden.code
 
 
@@ -327,9 +325,6 @@ def test_metadata_services_stay_shut_even_to_private_stores(address: str) -> Non
     assert policy.dialable("fd12::7")
 
 
-# -- the policy ----------------------------------------------------------------------------------
-
-
 async def test_nothing_is_fetched_by_default(world: World) -> None:
     """Without hosts and without any-public even a fine URL is refused, and nothing is looked up."""
     names = Names()
@@ -427,9 +422,6 @@ def test_names_beyond_the_rules_of_dns_are_invalid(host: str) -> None:
         canonical_host(host)
 
 
-# -- what arrives --------------------------------------------------------------------------------
-
-
 async def test_a_good_image_arrives_byte_for_byte(world: World) -> None:
     """The plain case, from a named store on a private address."""
     async with fetching(world.stands()) as fetcher:
@@ -485,9 +477,6 @@ async def test_a_proxy_in_the_environment_is_not_used(
     async with fetching(world.stands()) as fetcher:
         assert await fetcher.fetch(world.url()) == IMAGE
     assert world.inside.connections == 0
-
-
-# -- hosts that misbehave ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["204 None", "206 Part", "304 Same", "404 No", "500 Oops"])
@@ -710,9 +699,6 @@ async def test_room_that_does_not_come_in_time_is_a_time_out(world: World) -> No
         codes = [getattr(one, "code", "") for one in await fetcher.fetch_all([world.url("/hang")])]
         assert codes == [ImageUrlTimeout.code]
         await hung
-
-
-# -- one client's links and another's ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hosts", [1, 16], ids=["of one host", "of sixteen hosts"])

@@ -41,9 +41,6 @@ def refusal(form: type[BaseModel], body: Any) -> RequestInvalid:
     return caught.value
 
 
-# -- whatever arrives ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", REQUESTS)
 @given(body=anything | bodies)
 def test_any_json_is_accepted_or_refused_as_an_invalid_request(form: type[Form], body: Any) -> None:
@@ -77,9 +74,6 @@ def test_a_refusal_does_not_echo_what_was_sent(secret: str) -> None:
     """A key that was pasted into the wrong field does not come back in an error or a log."""
     for body in ({"input": "a", "dimensions": secret}, {"input": "a", "encoding_format": secret}):
         assert secret not in refusal(EmbeddingsRequest, body).message
-
-
-# -- places ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -153,9 +147,6 @@ def test_a_flood_of_faults_is_cut_short_after_eight(count: int, named: int) -> N
     assert error.message.endswith("; …") == (count > 8)
 
 
-# -- exact types -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("form", "name", "values"),
     [
@@ -175,9 +166,6 @@ def test_null_is_the_same_as_leaving_it_out() -> None:
     """Clients that write every field of their model are welcome."""
     body = {"text": "a", "texts": None, "model": None, "dimensions": None}
     assert validate(EmbedTextRequest, body) == validate(EmbedTextRequest, {"text": "a"})
-
-
-# -- the OpenAI form -------------------------------------------------------------------------------
 
 
 def test_an_input_is_one_text_or_a_mixed_list() -> None:

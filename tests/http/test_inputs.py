@@ -58,9 +58,6 @@ def code_of(read: Read) -> str:
     return read.code
 
 
-# -- JSON ------------------------------------------------------------------------------------------
-
-
 def parsed(content: Any, reader: Reader = READER) -> Any:
     """A body as a form gets it."""
     return asyncio.run(reader.json(arrive(orjson.dumps(content), limit=1 << 26)))
@@ -167,9 +164,6 @@ def test_too_large_a_body_is_refused_as_that() -> None:
             upload(arrive(form_data(("a", b"x", "a.png")), headers, limit=8))
 
 
-# -- texts -----------------------------------------------------------------------------------------
-
-
 @given(st.text(st.characters(codec=None), max_size=30))
 @example("\ud800")
 def test_any_text_is_an_item_in_its_canonical_form_or_an_error(text: str) -> None:
@@ -188,9 +182,6 @@ def test_a_text_is_refused_for_itself() -> None:
     assert isinstance(SMALL.text("fives"), TextTooLong)
     for good in ("four", "四字成語", "  "):
         assert SMALL.text(good) == Item("text", good)
-
-
-# -- images ----------------------------------------------------------------------------------------
 
 
 @given(st.binary(min_size=1, max_size=200))
@@ -330,9 +321,6 @@ def test_the_limit_of_an_image_counts_its_decoded_bytes(size: int) -> None:
         assert isinstance(read, Item if size <= 6 else ImageTooLarge), (size, read)
 
 
-# -- parts of an OpenAI input ----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("part", "item"),
     [
@@ -364,9 +352,6 @@ def test_the_number_of_items_is_limited() -> None:
     incoming.longest = 70
     with pytest.raises(TooManyItems, match="has 70 items; this server accepts 2 "):
         SMALL.count(3, incoming)
-
-
-# -- uploads ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

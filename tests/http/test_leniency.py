@@ -42,9 +42,6 @@ def post(desk: Desk, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -
     return desk.runner.run(desk.ask(("POST", path), incoming))
 
 
-# -- fields that other clients send ----------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", FORMS)
 def test_null_is_the_default_of_every_optional_field(desk: Desk, path: str) -> None:
     """Clients that write every field of their model get what they get without them."""
@@ -192,9 +189,6 @@ def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
         desk.post("/embed_text", b"\xef\xbb\xbf")
 
 
-# -- headers ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("accept", "octets"),
     [
@@ -247,9 +241,6 @@ def test_all_lines_of_cache_control_count(
     assert kept == (b"no-store" not in lines)
 
 
-# -- what comes back -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("length", [SHOWN + 1, 5000, 300_000])
 def test_a_long_name_does_not_come_back(desk: Desk, length: int) -> None:
     """Of what a client calls a field, a part or an option, the beginning is enough."""
@@ -270,9 +261,6 @@ def test_a_long_name_does_not_come_back(desk: Desk, length: int) -> None:
         desk.post("/embed_image", RED, {"content-type": "image/png"}, query=query + b"=1")
     assert len(refusal.value.message) < 200
     assert len(refusal.value.param or "") < 200
-
-
-# -- work that multiplies --------------------------------------------------------------------------
 
 
 def test_captions_are_counted_before_they_are_made(desk: Desk) -> None:
@@ -355,9 +343,6 @@ def test_images_of_many_patches_count_as_several_items() -> None:
         desk.post("/embed_image", {**body, "images": images})
     assert desk.post("/embed_image", {"images": images}).status == 200
     desk.close()
-
-
-# -- many items, long texts, large images ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("more", [{}, {"encoding_format": "base64"}, {"dimensions": 8}])
@@ -473,9 +458,6 @@ def test_a_long_string_that_is_no_image_is_refused_for_what_it_is(text: str, cod
     assert content["embeddings"][1] == row_of("image", RED)
     assert [one["code"] for one in content["errors"]] == [code]
     desk.close()
-
-
-# -- whatever else comes ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -70,9 +70,6 @@ def body_of(document: dict[str, Any], path: str) -> dict[str, Any]:
     return content
 
 
-# -- the document ----------------------------------------------------------------------------------
-
-
 def test_the_document_is_openapi_31(document: dict[str, Any]) -> None:
     """The keys that the standard requires, of the kinds that it requires."""
     assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
@@ -140,9 +137,6 @@ def test_no_description_is_the_codes_own(document: dict[str, Any]) -> None:
         assert "FastAPI" not in operation.get("description", ""), path
 
 
-# -- requests --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", FORMS)
 def test_every_shown_request_has_its_answer_beside_it(document: dict[str, Any], path: str) -> None:
     """Under the same name, so that a reader finds one by the other."""
@@ -192,9 +186,6 @@ def test_no_option_beside_json_is_sent_unasked(document: dict[str, Any]) -> None
     """The page fills in defaults, and an option in the query of a JSON body is refused."""
     parameters = document["paths"]["/embed_image"]["post"]["parameters"]
     assert [one["name"] for one in parameters if "default" in one["schema"]] == []
-
-
-# -- answers ---------------------------------------------------------------------------------------
 
 
 def about(value: Any) -> Any:
@@ -287,9 +278,6 @@ def test_metrics_are_described_as_text(document: dict[str, Any]) -> None:
     assert set(content) == {"text/plain"}
 
 
-# -- pages -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_loads_nothing_from_another_host(app: FastAPI, page: str) -> None:
     """The documentation works on a closed network, and tells nobody who reads it."""
@@ -328,9 +316,6 @@ def test_the_about_text_names_the_headers_a_client_meets(document: dict[str, Any
         "X-Embedding-Space",
     ):
         assert word in about
-
-
-# -- around the pages ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", [*PAGES, "/openapi.json", "/static-offline-docs/swagger-ui.css"])

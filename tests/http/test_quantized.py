@@ -45,9 +45,6 @@ def sent(small: Quantized) -> list[list[float]]:
     return content
 
 
-# -- what the types lose ---------------------------------------------------------------------------
-
-
 @given(matrices)
 def test_float16_is_each_number_rounded(rows: Rows) -> None:
     """Half precision, by numpy's rounding, and JSON says it to the last digit."""
@@ -84,9 +81,6 @@ def test_binary_is_the_signs_as_packbits_packs_them(rows: Rows) -> None:
     read = np.unpackbits(np.array(sent(small), np.uint8), axis=1)
     assert np.array_equal(read.astype(bool), rows > 0)
     assert small.scales is None
-
-
-# -- forms -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("type_", TYPES)

@@ -69,9 +69,6 @@ class Counted(Silent):
         self.held = n
 
 
-# -- what is answered again ------------------------------------------------------------------------
-
-
 def test_the_same_request_again_asks_no_route() -> None:
     """Equal path, headers that matter and body: the kept answer is given."""
     assert asked(Replay(MB), incoming(b"a"), incoming(b"a"), incoming(b"a")) == [True, False, False]
@@ -135,9 +132,6 @@ def test_hits_are_counted_by_vector_and_by_answer() -> None:
     assert watcher.results == {"answer hit": 2, "l1 hit": 14}
 
 
-# -- bounds ----------------------------------------------------------------------------------------
-
-
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3000)), max_size=60))
 def test_bytes_never_exceed_the_limit(requests: list[tuple[int, int]]) -> None:
     """Whatever comes in whatever order, what is held is what is counted, and within the limit."""
@@ -158,9 +152,6 @@ def test_the_longest_unasked_answer_leaves_first() -> None:
     first = [*names[:SHARE], names[0], names[SHARE]]  # A is asked again, then one too many comes
     assert asked(replay, *map(incoming, first))[-2:] == [False, True]
     assert asked(replay, incoming(names[0]), incoming(names[1])) == [False, True]
-
-
-# -- in the service --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from tests.support.wire import LIMIT, Wire, arrive, body_of
 
 pytestmark = pytest.mark.anyio
 
-# -- the client ------------------------------------------------------------------------------------
-
 
 async def test_a_client_is_gone_when_it_hangs_up_after_its_request_and_not_before() -> None:
     """Whoever computes for it may stop; pieces without bytes before that mean nothing."""
@@ -68,9 +66,6 @@ async def test_work_for_a_client_that_waits_ends_as_it_does_alone() -> None:
         await incoming.unless_gone(wrong())
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
-
-
-# -- the body --------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=8))
@@ -142,9 +137,6 @@ def test_a_body_that_was_read_is_not_waited_for_again() -> None:
     assert body_of(incoming) is piece
 
 
-# -- headers ---------------------------------------------------------------------------------------
-
-
 def test_a_header_is_found_by_its_lower_case_name() -> None:
     """One that is not there is empty."""
     incoming = arrive(headers={"X-Request-Id": "seven"})
@@ -173,9 +165,6 @@ def test_the_media_type_stands_without_its_parameters(header: str, media_type: s
     """Routes compare it with names in lower case; `curl` without -H is welcome."""
     assert arrive(headers={"content-type": header}).media_type == media_type
     assert arrive().media_type == ""
-
-
-# -- query -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,6 @@ def content_of(answer: Answer, form: type[BaseModel]) -> Any:
     return content
 
 
-# -- /v1/embeddings --------------------------------------------------------------------------------
-
-
 def test_a_mixed_input_comes_back_in_its_order(desk: Desk) -> None:
     """Texts and images of every spelling, each with its own vector at its own index."""
     parts = ["A Cat", uri(RED), {"text": "dog"}, {"image": b64(BLUE)}, {"image_url": uri(RED)}]
@@ -139,9 +136,6 @@ def test_bad_items_of_one_kind_refuse_the_request_as_that(
     assert (refused.error.code, refused.error.status) == (code, status)
     assert refused.error.param == params[0]
     assert [item["param"] for item in refused.items] == params
-
-
-# -- options that all embedding routes share -------------------------------------------------------
 
 
 @pytest.mark.parametrize("dimensions", [1, 3, DEMO.dim])
@@ -266,9 +260,6 @@ def test_a_refused_item_is_named_by_the_field_it_stood_in(
     assert [item["param"] for item in refused.items] == [f"{name}[0]", f"{name}[1]"]
 
 
-# -- smaller types ---------------------------------------------------------------------------------
-
-
 def test_a_smaller_type_is_made_of_what_the_cache_keeps(desk: Desk) -> None:
     """Float32 is kept whatever was asked for: the next type is a hit, and float32 is whole."""
     for embedding_type in ("int8", "binary", "float16", "float32"):
@@ -337,9 +328,6 @@ def test_bits_must_fill_their_bytes(desk: Desk, path: str) -> None:
     assert "multiple of 8" in refusal.value.message
 
 
-# -- Cache-Control, X-Cache, Server-Timing ---------------------------------------------------------
-
-
 def test_the_headers_say_what_the_cache_did(desk: Desk) -> None:
     """One word for each item, in order."""
     first = desk.post("/embed_text", {"texts": ["a", "b", "a"]})
@@ -365,9 +353,6 @@ def test_cache_control_is_obeyed(desk: Desk, control: str, state: bytes, kept: b
     before = len(desk.cache.memory)
     desk.post("/embed_text", {"text": "new"}, headers)
     assert (len(desk.cache.memory) > before) is kept
-
-
-# -- /embed_text and /embed_image ------------------------------------------------------------------
 
 
 def test_one_text_is_answered_as_one(desk: Desk) -> None:
@@ -506,9 +491,6 @@ def test_an_answer_about_a_url_is_not_given_again(path: str, body: Any) -> None:
     assert other.body != first.body
 
 
-# -- /score and /classify --------------------------------------------------------------------------
-
-
 def test_scores_are_those_of_the_model(desk: Desk) -> None:
     """cosine = text · image, probability = sigmoid(scale · cosine + bias), for every pair."""
     texts, images = ["a", "b", "c"], [RED, BLUE]
@@ -573,9 +555,6 @@ def test_a_bad_item_of_a_comparison_is_named_by_its_field(
     assert desk.refusal(path, body).error.param == param
 
 
-# -- faults ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", FORMS)
 def test_a_full_server_refuses_on_every_route(desk: Desk, path: str) -> None:
     """With its own status, also where a batch of bad and good items was sent."""
@@ -593,9 +572,6 @@ def test_a_body_of_the_wrong_kind_is_refused_on_every_route(desk: Desk, path: st
         desk.post(path, b"{")
     with pytest.raises(BodyTooLarge):
         desk.post(path, body_for(path), limit=4)
-
-
-# -- facts -----------------------------------------------------------------------------------------
 
 
 def test_the_one_model_is_listed(desk: Desk) -> None:

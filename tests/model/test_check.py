@@ -73,9 +73,6 @@ def test_every_sentence_is_one_line(tmp_path: Path) -> None:
         assert finding.sentence.endswith(".")
 
 
-# ---- text, each rule broken on its own -----------------------------------------------------------
-
-
 def text_failures(folder: Path) -> set[str]:
     return failed(check_text(Checkpoint.open(folder), None))
 
@@ -167,9 +164,6 @@ def test_a_tokenizer_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
     assert text_failures(folder) == {"tokenizer"}
 
 
-# ---- image, each rule broken on its own ----------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["tiny-naflex", "tiny-fixed"])
 @pytest.mark.parametrize(
     ("rule", "change"),
@@ -215,9 +209,6 @@ def test_a_patch_size_other_than_the_towers_is_found(tmp_path: Path) -> None:
     findings = check_image(Checkpoint.open(folder), None)
     assert failed(findings) == {"size"}
     assert "16 pixels" in sentence(findings, "size")
-
-
-# ---- towers --------------------------------------------------------------------------------------
 
 
 def test_a_wrong_way_through_the_text_tower_is_found(tmp_path: Path) -> None:

@@ -251,9 +251,6 @@ def test_threads_are_set_where_asked_for(checkpoint: Checkpoint) -> None:
         torch.set_num_threads(before)
 
 
-# ---- position tables -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("grid", [(4, 4), (2, 8), (1, 16), (3, 5), (10, 9)])
 @torch.inference_mode()
 def test_a_position_table_equals_the_references(naflex: Checkpoint, grid: tuple[int, int]) -> None:
@@ -309,9 +306,6 @@ def test_the_bank_is_bounded_and_gives_each_picture_its_own_rows() -> None:
     assert made.count((2, 5)) == 3
 
 
-# ---- device and precision ------------------------------------------------------------------------
-
-
 def test_bfloat16_is_refused_where_it_would_be_emulated() -> None:
     """The refusal says what to use instead; where it is native it is granted."""
     if choose_precision("auto", "cpu") == "bfloat16":
@@ -337,9 +331,6 @@ def test_a_device_there_is_not_is_refused_in_one_line(naflex: Checkpoint, device
         choose_precision("auto", device)
     with pytest.raises(CheckpointError, match=device):
         ImageEncoder.load(naflex, device)
-
-
-# ---- true sizes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.large

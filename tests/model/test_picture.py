@@ -358,9 +358,6 @@ def test_reading_pictures_does_not_load_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
-# -- what costs time or memory without bytes ------------------------------------------------------
-
-
 def segment(marker: int, body: bytes) -> bytes:
     """A part of a JPEG."""
     return b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body
@@ -578,9 +575,6 @@ def _as_pillow(block: bytes) -> int:
     return found if isinstance(found, int) else 1
 
 
-# -- memory ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
 def test_a_picture_that_is_converted_by_bands_is_as_if_at_once(mode: str) -> None:
     """Larger than a band, with and without transparent parts, to the bit."""
@@ -664,9 +658,6 @@ def test_a_picture_that_takes_more_memory_than_there_is_for_one_is_refused() -> 
     reader = PictureReader(PicturePolicy(), PixelBudget(10**9, most_bytes=30 << 20))
     assert reader.read(encoded(scene(1500, 1500), "JPEG")).size == (1500, 1500)
     assert refused(encoded(scene(1500, 1500), "WEBP", method=0), reader) is ImageTooHeavy
-
-
-# -- brands, noise, neighbours ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("major", [b"mif1", b"msf1", b"miaf", b"MA1B", b"avis"])

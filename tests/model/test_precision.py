@@ -51,9 +51,6 @@ def test_the_options_are_the_precisions_there_are() -> None:
     assert get_args(Precision) == ("auto", *PRECISIONS)
 
 
-# -- what a device computes in ---------------------------------------------------------------------
-
-
 def test_auto_is_bfloat16_where_the_cpu_says_it_multiplies_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,9 +146,6 @@ def test_whatever_decides_the_bits_is_part_of_the_arithmetic(
         with monkeypatch.context() as patch:
             patch.setattr(f"{module}.{name}", lambda *_, other=other: other)
             assert openvino_arithmetic("int8", "5ca1e5" * 4) != plain
-
-
-# -- towers in each --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", [*ABLE, "int8"])

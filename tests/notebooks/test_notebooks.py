@@ -36,9 +36,6 @@ def charts(notebook: Notebook) -> list[Any]:
     return [one for one in outputs(notebook) if "image/png" in one.get("data", {})]
 
 
-# -- executed anew -----------------------------------------------------------------------------
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_beginning_to_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +46,6 @@ def test_a_notebook_runs_from_beginning_to_end(name: str, monkeypatch: pytest.Mo
     counts = [cell.execution_count for cell in code(notebook)]
     assert counts == list(range(1, len(counts) + 1))
     assert not [one for one in outputs(notebook) if one.get("name") == "stderr"]
-
-
-# -- as committed ------------------------------------------------------------------------------
 
 
 def test_all_five_are_there_and_in_the_table() -> None:

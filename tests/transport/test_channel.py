@@ -284,8 +284,6 @@ def test_the_end_of_all_senders_is_told() -> None:
     channel.close()
 
 
-# -- messages that are taken back ------------------------------------------------------------------
-
 LARGE = 8 << 20
 
 

@@ -304,9 +304,6 @@ async def test_a_death_beside_other_work_proves_nothing_yet(bench: Bench) -> Non
     assert (await suspect).tokens == [8]
 
 
-# -- pictures that decode for too long -------------------------------------------------------------
-
-
 async def test_an_item_that_takes_too_long_is_refused_and_its_neighbours_are_answered(
     bench: Bench,
 ) -> None:
@@ -343,9 +340,6 @@ async def test_a_picture_that_was_done_at_the_last_moment_makes_nobody_suspect(
     assert [p.losses for p in bench.under_way] == [0]
     bench.work(1)
     assert (await asked).tokens == [3]
-
-
-# -- clients that leave ---------------------------------------------------------------------------
 
 
 async def test_a_job_whose_caller_left_is_never_handed_to_a_worker(bench: Bench) -> None:

@@ -80,9 +80,6 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-# -- processes -----------------------------------------------------------------------------------
-
-
 def test_nobody_of_the_family_outlives_it() -> None:
     """A grandchild does not notice that its parent is gone, so the whole group is ended."""
     port = free_port()
@@ -102,9 +99,6 @@ def test_one_that_ends_at_its_start_says_why(script: str) -> None:
     command = [sys.executable, "-c", script]
     with pytest.raises(StartError, match="no such model"), child(command, lambda: False):
         pass
-
-
-# -- what is not here ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -134,9 +128,6 @@ def test_infinity_that_cannot_serve_a_checkpoint_is_absent(installed: Path, tmp_
         pass
     assert json.loads(said.read_text())["tokenizer_class"] == "GemmaTokenizerFast"
     assert "GemmaTokenizerFast" not in (DEMO / name).read_text()
-
-
-# -- the ground --------------------------------------------------------------------------------
 
 
 def test_cores_are_shared_among_processes_that_compute() -> None:

@@ -63,9 +63,6 @@ def verdicts(points: Sequence[Point], wrong: Sequence[tuple[str, str]] = ()) -> 
     return {target.name: target.met for target in targets}
 
 
-# -- judging -------------------------------------------------------------------------------------
-
-
 def test_siglit_is_held_against_the_best_baseline_at_each_level() -> None:
     """The best in throughput and the best in p99 may be two systems."""
     points = [
@@ -145,9 +142,6 @@ def test_each_kind_of_target_is_met_or_missed(points: list[Point], met: bool) ->
     assert all(verdicts(points).values()) is met
 
 
-# -- points and parts ----------------------------------------------------------------------------
-
-
 def test_a_figure_of_a_missing_round_is_missing() -> None:
     """Rounds are compared one by one."""
     points = Points([point("siglit", 1), point("siglit", 2, number=1), point(BASELINE, 1)])
@@ -173,9 +167,6 @@ def test_options_change_sweeps_and_bounds() -> None:
     assert large.requests == 4  # of 32 items: a run of base size is not 32 times as long for them
     alone = Part("b", "text", levels=(1,), seconds=60).changed(levels=[4, 8], seconds=2)
     assert (alone.levels, alone.seconds, alone.level_requests(1)) == ((1,), 2, 0)
-
-
-# -- report --------------------------------------------------------------------------------------
 
 
 def result(folder: Path) -> Path:
@@ -223,9 +214,6 @@ def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_text('{"date": "2026-01-02"}')
     assert main(["--report", str(path)]) == 2
     assert "other.json holds no comparison" in capsys.readouterr().err
-
-
-# -- running -------------------------------------------------------------------------------------
 
 
 def stand(url: str = "", reason: Exception | None = None, name: str = "siglit") -> System:

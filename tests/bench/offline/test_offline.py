@@ -59,9 +59,6 @@ def plan(**changes: Any) -> Plan:
     return replace(least, **changes)
 
 
-# -- counting --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_flop_are_those_that_torch_counts(checkpoint: Checkpoint, tower: str) -> None:
     """Of the way that is really gone, item by item, for both towers of both model types."""
@@ -93,9 +90,6 @@ def test_a_run_that_is_longer_than_its_slice_counts_once() -> None:
     assert calls == [1]
 
 
-# -- ceiling ---------------------------------------------------------------------------------------
-
-
 def test_quantized_towers_have_a_ceiling_of_their_own() -> None:
     """Those that only store fewer bits multiply floats all the same."""
     found = {name: multiplied(name) for name in PRECISIONS}
@@ -113,9 +107,6 @@ def test_the_ceiling_is_a_product_of_two_squares(dtype: torch.dtype) -> None:
     ceiling = Ceiling(dtype, CPU)
     assert ceiling._side in SIDES["cpu"]
     assert ceiling.measure() > 0
-
-
-# -- sweep -----------------------------------------------------------------------------------------
 
 
 def test_a_sweep_has_a_row_for_each_batch_of_each_series(one: Checkpoint) -> None:
@@ -204,9 +195,6 @@ def test_of_an_error_one_line_is_kept(said: str, kept: str) -> None:
     assert first_line(RuntimeError(said)) == kept
 
 
-# -- report ----------------------------------------------------------------------------------------
-
-
 def made(precision: str, threads: int, batch: int, **more: Any) -> dict[str, Any]:
     """A row without a run."""
     rate = {"rounds": [9.0], "median": 9.0 * batch, "low": 8.0 * batch, "high": 10.0 * batch}
@@ -237,8 +225,6 @@ def test_a_column_stands_where_something_of_it_was_measured() -> None:
     assert cells[2:] == [["–"] * 3, ["1234", "300", "0.25"]]
     assert "J/item" not in table([made("int8", 1, 1)])
 
-
-# -- the command -----------------------------------------------------------------------------------
 
 SHORT = ["--model", "demo", "--batches", "1,2", "--precisions", "float32,float8",
          "--threads", "1", "--rounds", "1", "--seconds", "0.01"]  # fmt: skip
