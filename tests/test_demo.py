@@ -49,13 +49,6 @@ def measured(exam: Exam) -> dict[str, Any]:
     return {which: exam.figures(which) for which in ("heldout", "yardstick_short")}
 
 
-def ids(tokenizer: Any, text: str) -> list[int]:
-    row: list[int] = tokenizer(text, padding="max_length", max_length=64, truncation=True)[
-        "input_ids"
-    ]
-    return row
-
-
 def test_the_folder_is_small_enough_to_ship() -> None:
     """Code, weights and card together stay within six megabytes."""
     files = [p for p in FOLDER.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
@@ -71,40 +64,6 @@ def test_the_auto_classes_load_it_as_they_load_the_hubs() -> None:
     assert isinstance(processor.tokenizer, Siglip2Tokenizer)
     assert isinstance(AutoTokenizer.from_pretrained(FOLDER), Siglip2Tokenizer)
     assert type(processor.image_processor).__name__.startswith("Siglip2ImageProcessor")
-
-
-def test_the_settings_are_those_of_the_hubs_checkpoints() -> None:
-    """Right padding, pad 0, EOS 1, 64 positions, 256 patches of 16, no attention mask."""
-    processor = AutoProcessor.from_pretrained(FOLDER)
-    tokenizer, images = processor.tokenizer, processor.image_processor
-    assert (tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.eos_token_id) == (
-        "right",
-        0,
-        1,
-    )
-    assert tokenizer.model_input_names == ["input_ids"]
-    assert tokenizer.model_max_length == 64
-    assert (images.max_num_patches, images.patch_size) == (256, 16)
-    config = AutoConfig.from_pretrained(FOLDER)
-    assert config.text_config.vocab_size == len(tokenizer)
-    assert config.text_config.max_position_embeddings == 64
-
-
-@pytest.mark.parametrize("text", ["a red circle", "", "ÜBER ☃ \t 9", "two " * 200])
-def test_any_text_becomes_64_tokens_that_end_in_eos_and_pads(text: str) -> None:
-    """One EOS, nothing but pads after it, cut texts keep it."""
-    row = ids(AutoTokenizer.from_pretrained(FOLDER), text)
-    end = row.index(1)
-    assert len(row) == 64
-    assert row.count(1) == 1
-    assert row[end + 1 :] == [0] * (63 - end)
-    assert 0 not in row[:end]
-
-
-def test_capitals_make_no_difference() -> None:
-    """Text is lower-cased before it is cut into tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    assert ids(tokenizer, "A RED Circle") == ids(tokenizer, "a red circle")
 
 
 def test_every_character_survives_a_round_trip() -> None:

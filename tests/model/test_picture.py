@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 from transformers.image_transforms import convert_to_rgb
 
+from bench.faults.mutation import mutated
 from litapi.errors import (
     ImageEmpty,
     ImageFormatUnsupported,
@@ -267,46 +268,6 @@ def test_a_bitmap_of_no_pixels_is_undecodable() -> None:
     data = bytearray(encoded(scene(), "BMP"))
     data[18:22] = bytes(4)
     assert refused(bytes(data)) is ImageUndecodable
-
-
-@pytest.mark.parametrize("name", sorted(good_pictures()))
-def test_mutated_pictures_are_read_or_refused_and_nothing_else(name: str) -> None:
-    """Damaged bytes of every format end in a picture or an ItemError with its fixed sentence."""
-    random, good = Random(name), good_pictures()[name]
-    for _ in range(2_000 // len(good_pictures()) + 1):
-        data = mutated(good, random)
-        outcome = read_or_refusal(data)
-        assert outcome in ("RGB", *(error.sentence for error in ItemError.by_code.values()))
-
-
-def read_or_refusal(data: bytes) -> str:
-    """The mode of the picture, or what the client would be told instead."""
-    try:
-        return EVERYTHING.read(data).mode
-    except ItemError as error:
-        return error.message
-
-
-def mutated(good: bytes, random: Random) -> bytes:
-    """One to eight changes: a byte set, bits flipped, a piece cut out, doubled or cut off."""
-    data = bytearray(good)
-    for _ in range(random.randint(1, 8)):
-        at = random.randrange(len(data)) if random.random() < 0.5 else random.randrange(60)
-        at = min(at, len(data) - 1)
-        match random.randrange(5):
-            case 0:
-                data[at] = random.randrange(256)
-            case 1:
-                data[at] ^= 1 << random.randrange(8)
-            case 2:
-                del data[at : at + random.randrange(1, 20)]
-            case 3:
-                data[at:at] = data[at : at + random.randrange(1, 20)]
-            case _:
-                data = data[: max(12, len(data) - random.randrange(1, 40))]
-        if not data:
-            return good[:1]
-    return bytes(data)
 
 
 def test_many_threads_may_read_with_one_reader() -> None:
@@ -719,7 +680,8 @@ def test_hostile_neighbours_of_sound_files_are_read_or_refused_within_bounds(see
     tracemalloc.start()
     try:
         for number in range(500):
-            data = hostile(random)
+            good = random.choice(list(GOOD.values()))
+            data = hostile(random) if number % 2 else mutated(good, random)
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             try:
