@@ -41,6 +41,7 @@ from tests.support.checkpoint import (
     write_json,
     write_weights,
 )
+from tests.support.python import ran
 
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096}
 SO400M = {"hidden_size": 1152, "num_hidden_layers": 27, "intermediate_size": 4304}
@@ -541,13 +542,7 @@ def test_reading_a_checkpoint_loads_neither_torch_nor_transformers(naflex: Path)
         "Checkpoint.open(fetch(sys.argv[1], None))\n"
         "print(sorted({'torch', 'transformers', 'huggingface_hub', 'numpy'} & set(sys.modules)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(naflex)],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = ran(code, naflex)
     assert done.stdout.strip() == "[]"
 
 

@@ -3,25 +3,17 @@
 import inspect
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
 
-from bench.rig.server_process import ROOT
 from litapi.logs import ANYBODYS, _formatter
+from tests.support.python import ran
 
 
 def _record(message: str, **extra: object) -> logging.LogRecord:
     record = logging.LogRecord("siglit.front", logging.INFO, "x.py", 1, message, None, None)
     record.__dict__.update(extra)
     return record
-
-
-def run(code: str) -> str:
-    """What a Python says on standard error."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stderr
 
 
 def test_json_lines_parse_and_keep_their_fields() -> None:
@@ -61,7 +53,7 @@ def test_what_any_stranger_can_provoke_is_no_line() -> None:
         "log = logging.getLogger('uvicorn.error');"
         "[log.warning(one) for one in ANYBODYS]; log.error('no answer was given')"
     )
-    said = run(code)
+    said = ran(code).stderr
     assert "no answer was given" in said
     assert [line for line in said.splitlines() if any(one in line for one in ANYBODYS)] == []
 
@@ -75,7 +67,7 @@ def test_the_level_is_obeyed_and_libraries_stay_quiet() -> None:
         "logging.getLogger('httpx').info('theirs')"
     )
     for level, mine in (("warning", False), ("debug", True)):
-        said = run(code.format(level))
+        said = ran(code.format(level)).stderr
         assert ("mine" in said) is mine
         assert "theirs" not in said
 
@@ -88,6 +80,6 @@ def test_parsers_write_no_line_about_what_a_stranger_sent(name: str) -> None:
         f"configure(Settings(log_level='debug')); log = logging.getLogger({name!r});"
         "log.warning('bad input'); log.error('real trouble')"
     )
-    said = run(code)
+    said = ran(code).stderr
     assert "bad input" not in said
     assert "real trouble" in said

@@ -26,6 +26,7 @@ from litapi.demo.heldout import pictures, yardstick
 from litapi.devices import automatic_devices
 from litapi.preflight import Port
 from litapi.supervisor import StartError
+from tests.support.certificate import certify
 from tests.support.patience import awaited
 from tests.support.picture import picture
 
@@ -171,23 +172,13 @@ def test_no_temporary_folder_at_all_is_one_clear_line(
     assert said.count("\n") == 1
 
 
-def _make(folder: Path, name: str, *more: str) -> tuple[Path, Path]:
-    """A certificate that signs itself, and its key."""
-    path, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-days", "1", "-subj", "/CN=siglit", *(more or ("-nodes",))]
-    command += ["-keyout", str(key), "-out", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
-    return path, key
-
-
 def test_a_tls_pair_that_does_not_serve_is_one_clear_line(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     """The key of another certificate, garbage, an encrypted key, both the wrong way round."""
-    path, key = _make(tmp_path, "one")
-    _, other = _make(tmp_path, "other")
-    _, locked = _make(tmp_path, "locked", "-passout", "pass:secret")
+    path, key = certify(tmp_path, "one")
+    _, other = certify(tmp_path, "other")
+    _, locked = certify(tmp_path, "locked", "-passout", "pass:secret")
     garbage = tmp_path / "garbage"
     garbage.write_bytes(bytes(range(256)))
     empty = tmp_path / "empty"

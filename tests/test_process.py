@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from litapi.process import ENOUGH, cores, die_with_parent, processor, raise_limit
+from tests.support.python import ran
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,6 @@ def test_a_driver_that_is_not_there_names_no_card(monkeypatch: pytest.MonkeyPatc
     assert processor("cuda") == []
 
 
-ROOT = Path(__file__).parent.parent
 LOW = """
 import resource
 from litapi.process import raise_limit
@@ -128,9 +128,7 @@ print(raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     """1,024 are used up by idle clients; the hard limit is the administrator's word."""
-    said = subprocess.run(
-        [sys.executable, "-c", LOW], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    said = ran(LOW).stdout
     assert said.split() == ["4096", "4096", "4096"]
 
 

@@ -24,6 +24,7 @@ from litapi.server import _require_alike, banner, device_plan
 from litapi.serving import Service
 from litapi.settings import Settings
 from litapi.supervisor import StartError
+from tests.support.certificate import certify
 from tests.support.patience import awaited
 
 
@@ -94,22 +95,9 @@ def test_a_taken_port_is_seen_before_anything_loads() -> None:
     Port("127.0.0.1", port).close()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    path, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "1", "-subj", "/CN=siglit"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
-    return path, key
-
-
-def test_with_a_certificate_it_serves_https_and_nothing_else(
-    certificate: tuple[Path, Path],
-) -> None:
+def test_with_a_certificate_it_serves_https_and_nothing_else(tmp_path: Path) -> None:
     """Vectors, early refusals and the drain work over TLS; plain HTTP gets no answer."""
-    path, key = certificate
+    path, key = certify(tmp_path)
     trust = ssl.create_default_context(cafile=str(path))
     server = ServerProcess("--tls-cert", str(path), "--tls-key", str(key), "--header-timeout", "2")
     server.start(wait=False)

@@ -9,7 +9,6 @@ import gzip
 import logging
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from litapi.errors import (
 )
 from litapi.http import fetch
 from litapi.http.fetch import Fetcher, FetchPolicy, canonical_host, is_public
+from tests.support.certificate import certify
 from tests.support.patience import settled, until
 
 pytestmark = pytest.mark.anyio
@@ -586,22 +586,10 @@ async def test_a_host_that_is_not_there_is_a_failed_fetch(world: World) -> None:
     assert await refusal(world.worldly(), world.url(host="gone.test"), names) == ImageUrlFailed.code
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that nobody vouches for, with its key in the same file."""
-    folder = tmp_path_factory.mktemp("tls")
-    path, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_text(path.read_text() + key.read_text())
-    return path
-
-
-async def test_a_certificate_nobody_vouches_for_is_a_failed_fetch(certificate: Path) -> None:
+async def test_a_certificate_nobody_vouches_for_is_a_failed_fetch(tmp_path: Path) -> None:
     """TLS is verified, for named private stores as well."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(*certify(tmp_path))
     host = Host()
     port = await host.listen(OUTSIDE, tls=context)
     policy = FetchPolicy(max_bytes=1000, hosts=(OUTSIDE,), private_ok=True, ports=(port,))

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from litapi.model.pixels import PixelMaker
 from tests.large_parity import measure
 from tests.support.checkpoint import CheckpointMaker, write_weights
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels, pictures
+from tests.support.python import ran
 
 TEXTS = ["a photo of a red fox", "A Photo Of A Cat", "x", "the dog " * 40, "naïve 東京"]
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module", params=["tiny-naflex", "tiny-fixed"])
@@ -231,13 +229,7 @@ def test_loading_prints_nothing(naflex: Checkpoint) -> None:
         "checkpoint = Checkpoint.open(sys.argv[1])\n"
         "TextEncoder.load(checkpoint), ImageEncoder.load(checkpoint)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(naflex.folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = ran(code, naflex.folder)
     assert (done.stdout, done.stderr) == ("", "")
 
 

@@ -1,7 +1,5 @@
 import io
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +28,13 @@ from litapi.model.picture import BAND, FORMATS, TRANSPOSED, PicturePolicy, Pictu
 from litapi.model.pixel_budget import PixelBudget
 from litapi.model.skeleton import MOST_PARTS, MOST_SCANS, MOST_SEGMENTS, skeleton
 from litapi.model.skeleton import orientation as lies
+from tests.support.python import ran
 
 # pytest lays its own warning filters over the reader's, which are tested in a process instead.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 READER = PictureReader()
 EVERYTHING = PictureReader(PicturePolicy(formats=FORMATS))
-ROOT = Path(__file__).parent.parent.parent
 
 
 def scene(width: int = 40, height: int = 30, mode: str = "RGB") -> Image.Image:
@@ -301,10 +299,7 @@ def test_damaged_pictures_write_nothing(tmp_path: Path) -> None:
     random, good = Random(5), encoded(scene(), "TIFF", compression="tiff_lzw")
     for number in range(300):
         (tmp_path / f"c{number}.tiff").write_bytes(mutated(good, random))
-    done = subprocess.run(
-        [sys.executable, "-c", QUIET, str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = ran(QUIET, tmp_path)
     assert done.stderr == ""
     assert done.stdout.splitlines()[:2] == ["(40, 30)", "image_undecodable"]
     assert len(done.stdout.splitlines()) == 302
@@ -313,9 +308,7 @@ def test_damaged_pictures_write_nothing(tmp_path: Path) -> None:
 def test_reading_pictures_does_not_load_torch() -> None:
     """Decoding is possible in a process that never pays for torch."""
     code = "import sys, litapi.model.picture; print({'torch', 'transformers'} & {*sys.modules})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = ran(code)
     assert done.stdout.strip() == "set()"
 
 
@@ -605,10 +598,7 @@ def test_a_picture_takes_no_more_memory_than_is_counted_for_it(name: str, tmp_pa
     )
     small = tmp_path / "small"
     small.write_bytes(encoded(picture.crop((0, 0, 1, 1)), kind))
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(file), str(small)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = ran(code, file, small)
     taken, counted = map(int, done.stdout.split())
     assert taken <= counted + 8 * 1024, f"{taken} KB taken, {counted} KB counted"
     assert counted <= 3 * taken + 8 * 1024

@@ -1,18 +1,16 @@
 """The pixel budget: memory is bounded whatever arrives, and nothing waits for ever."""
 
 import io
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
-from bench.rig.server_process import ROOT
 from litapi.errors import ImageUndecodable
 from litapi.model.picture import PicturePolicy, PictureReader
 from litapi.model.pixel_budget import PixelBudget
+from tests.support.python import ran
 
 
 def test_pictures_that_fit_are_decoded_side_by_side() -> None:
@@ -108,7 +106,5 @@ def test_memory_is_given_back_after_a_large_picture() -> None:
         "    list(pool.map(lambda _: reader.use(buffer.getvalue(), size), range(8)))\n"
         "    print(now() - before)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = ran(code)
     assert int(done.stdout) < 64

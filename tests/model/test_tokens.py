@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.errors import TextEmpty, TextInvalid
 from litapi.model.tokens import EOS, PAD, Tokenizer
 from tests.support.checkpoint import CheckpointMaker
+from tests.support.python import ran
 
 TEXTS = [
     "a photo of a red fox",
@@ -159,11 +158,5 @@ def test_encoding_does_not_load_torch() -> None:
         "from litapi.model.tokens import Tokenizer\n"
         "Tokenizer.load(Checkpoint.open(sys.argv[1])).encode(['a']); print('torch' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(DEMO)],
-        cwd=Path(__file__).parent.parent.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = ran(code, DEMO)
     assert (done.stdout.strip(), done.stderr) == ("False", "")

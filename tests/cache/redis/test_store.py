@@ -1,7 +1,6 @@
 import asyncio
 import pickle
 import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -15,15 +14,12 @@ from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
 from cache.redis.breaker import Circuit
 from cache.redis.store import CHUNK, Lost, RedisStore
+from tests.support.certificate import certify
 from tests.support.patience import settled
 from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
 
-MAKE_CERTIFICATE = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
-    "-addext subjectAltName=IP:127.0.0.1"
-)
 PATIENT = 2.0  # a budget for tests of something else than the budget
 
 
@@ -392,12 +388,7 @@ async def test_a_cluster_of_three_loses_a_node_and_gets_it_back() -> None:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 async def test_it_speaks_tls_and_checks_the_certificate(tmp_path: Path) -> None:
     """rediss:// with the right authority works; without it, it is an outage."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [*MAKE_CERTIFICATE.split(), "-keyout", str(key), "-out", str(cert)],
-        check=True,
-        capture_output=True,
-    )
+    cert, key = certify(tmp_path)
     port = free_port()
     tls = ["--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key)]
     with RedisServer(*tls, "--tls-ca-cert-file", str(cert), "--tls-auth-clients", "no"):
