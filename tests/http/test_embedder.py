@@ -27,7 +27,6 @@ from cache.key import ASIDE
 from litapi.errors import (
     DeadlineExceeded,
     ImageEmpty,
-    ImageUndecodable,
     ItemError,
     ItemInternal,
     Overloaded,
@@ -38,7 +37,7 @@ from litapi.http.inputs import Reader
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.settings import Settings
 from litapi.transport.client import Asker
-from tests.support.patience import settled, until
+from tests.support.patience import settled
 from tests.support.towers import DIM, Towers, vector_of
 
 TIMEOUT = 30.0
@@ -111,15 +110,6 @@ class Bench:
         """One request."""
         return self.runner.run(self.embedder.embed(items, query or Query()))
 
-    def together(self, *requests: Sequence[Item]) -> list[Query]:
-        """Requests that arrive at the same moment."""
-
-        async def all_of_them() -> list[Query]:
-            work = [self.embedder.embed(items, Query()) for items in requests]
-            return list(await asyncio.gather(*work))
-
-        return self.runner.run(all_of_them())
-
     def close(self) -> None:
         self.runner.run(self.cache.close())
         self.runner.close()
@@ -173,70 +163,6 @@ def right(outcome: Query, items: Sequence[Item], patches: int = 0) -> bool:
     """Whether each item got its own vector."""
     expected = [vector_of(item.kind, item.payload, patches) for item in items]
     return [getattr(value, "vector", None) for value in outcome.found.values] == expected
-
-
-def test_text_and_image_of_one_request_are_one_job_each(bench: Bench, towers: Towers) -> None:
-    """However the two kinds are mixed, each tower hears of the request once."""
-    items = [text("a"), image(b"x"), text("b"), image(b"y"), text("c")]
-    assert right(bench.embed(*items), items)
-    assert sorted(towers.sent) == [("image", [b"x", b"y"]), ("text", ["a", "b", "c"])]
-
-
-def test_no_empty_job_is_sent(bench: Bench, towers: Towers) -> None:
-    """A request of one kind leaves the other tower alone, and one of nothing both."""
-    bench.embed(text("a"))
-    assert len(bench.embed().found) == 0
-    assert towers.sent == [("text", ["a"])]
-
-
-def test_a_half_known_request_sends_exactly_the_unknown_half(bench: Bench, towers: Towers) -> None:
-    """What the cache has is not computed again, and what it lacks keeps its order."""
-    bench.embed(text("a"), text("c"), image(b"x"))
-    towers.take()
-    items = [text("a"), text("b"), text("c"), text("d"), image(b"x"), image(b"y")]
-    outcome = bench.embed(*items)
-    assert sorted(towers.sent) == [("image", [b"y"]), ("text", ["b", "d"])]
-    assert states(outcome) == ["hit-l1", "miss", "hit-l1", "miss", "hit-l1", "miss"]
-    assert right(outcome, items)
-
-
-def test_duplicate_items_are_computed_once(bench: Bench, towers: Towers) -> None:
-    """The same text ten times in one request is one row of one job, and ten right answers."""
-    items = [text("a"), text("b"), *[text("a")] * 9]
-    outcome = bench.embed(*items)
-    assert towers.sent == [("text", ["a", "b"])]
-    assert states(outcome) == ["miss", "miss", *["join"] * 9]
-    assert right(outcome, items)
-
-
-def test_the_same_request_at_the_same_moment_is_one_job(bench: Bench, towers: Towers) -> None:
-    """Whoever comes second waits for the first one's answer."""
-    items = [text("a"), image(b"x")]
-    one, other = bench.together(items, items)
-    assert sorted(towers.sent) == [("image", [b"x"]), ("text", ["a"])]
-    assert right(one, items)
-    assert right(other, items)
-    assert {*states(one), *states(other)} == {"miss", "join"}
-
-
-def test_a_client_that_leaves_takes_nothing_from_those_who_joined(
-    bench: Bench, towers: Towers
-) -> None:
-    """The job goes on for whoever else waits for it."""
-
-    async def story() -> Query:
-        towers.gate = asyncio.Event()
-        first = asyncio.create_task(bench.embedder.embed([text("a")], Query()))
-        await until(lambda: len(towers.jobs) == 1)
-        second = asyncio.create_task(bench.embedder.embed([text("a")], Query()))
-        await settled()  # it has joined
-        first.cancel()
-        towers.gate.set()
-        return await second
-
-    outcome = bench.runner.run(story())
-    assert towers.sent == [("text", ["a"])]
-    assert right(outcome, [text("a")])
 
 
 payloads = st.sampled_from([text(t) for t in "abcd"] + [image(i) for i in (b"w", b"x", b"y", b"z")])
@@ -328,16 +254,6 @@ def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers
     assert right(bench.embed(text("a"), text("b")), [text("a"), text("b")])
     assert set(bench.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
     assert len(towers.sent) == 1
-
-
-def test_an_item_that_a_worker_refused_harms_no_neighbour(bench: Bench, towers: Towers) -> None:
-    """The bad picture has its own error; the good ones have vectors and are kept."""
-    towers.refuse[b"bad"] = "image_undecodable"
-    outcome = bench.embed(image(b"x"), image(b"bad"), image(b"y"))
-    assert {i: type(fault) for i, fault in outcome.faults.items()} == {1: ImageUndecodable}
-    towers.take()
-    assert right(bench.embed(image(b"x"), image(b"y")), [image(b"x"), image(b"y")])
-    assert towers.sent == []
 
 
 def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) -> None:

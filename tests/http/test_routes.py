@@ -4,7 +4,6 @@ The towers are the stand-in of test_embedder: the right vector of every item is 
 answer is checked number by number.
 """
 
-import base64
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from litapi.errors import (
 from litapi.http.answer import Answer
 from litapi.http.fetch import Fetcher, FetchPolicy
 from litapi.http.forms.embeddings import EmbeddingsResponse
-from litapi.http.forms.models import ModelCard, ModelList
+from litapi.http.forms.models import ModelCard
 from litapi.http.forms.native import EmbedResponse
 from litapi.http.forms.scores import ClassifyResponse, ScoreResponse
 from litapi.http.replay import Replay
@@ -47,7 +46,6 @@ from tests.support.desk import (
 )
 from tests.support.form_data import MULTIPART, form_data
 from tests.support.forms import FORMS, body_for
-from tests.support.towers import vector_of
 
 FIXED = replace(DEMO, model_type="siglip")
 
@@ -92,13 +90,6 @@ def test_usage_counts_what_was_embedded(desk: Desk) -> None:
             "prompt_tokens": tokens,
             "total_tokens": tokens,
         }
-
-
-def test_base64_holds_the_same_numbers(desk: Desk) -> None:
-    """The official client asks for base64 unless it is told otherwise."""
-    answer = desk.post("/v1/embeddings", {"input": "a cat", "encoding_format": "base64"})
-    (one,) = content_of(answer, EmbeddingsResponse)["data"]
-    assert decimals(base64.b64decode(one["embedding"])) == row_of("text", "a cat")
 
 
 def test_any_bad_item_refuses_the_request_and_names_every_one(desk: Desk) -> None:
@@ -301,22 +292,6 @@ def test_every_int8_vector_comes_with_its_scale(desk: Desk) -> None:
     assert single["scale"] == scales[1]
 
 
-@pytest.mark.parametrize(
-    ("embedding_type", "size"),
-    [("float32", 4 * DEMO.dim), ("float16", 2 * DEMO.dim), ("int8", DEMO.dim + 4)],
-)
-@pytest.mark.parametrize(
-    ("path", "body"), [("/v1/embeddings", {"input": ["a"]}), ("/embed_text", {"text": "a"})]
-)
-def test_raw_rows_come_in_the_type_asked_for(
-    desk: Desk, path: str, body: dict[str, Any], embedding_type: str, size: int
-) -> None:
-    """One row, and after it the scale where there is one."""
-    answer = desk.post(path, {**body, "embedding_type": embedding_type}, OCTETS)
-    assert len(answer.body) == size
-    assert header(answer, b"x-embedding-dtype").startswith(embedding_type.encode())
-
-
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text"])
 def test_bits_must_fill_their_bytes(desk: Desk, path: str) -> None:
     """Padding would make Hamming distances of bits that mean nothing."""
@@ -379,23 +354,6 @@ def test_a_list_of_texts_is_answered_as_a_list(desk: Desk) -> None:
     assert content["errors"] == []
     one = content_of(desk.post("/embed_text", {"texts": ["a"]}), EmbedResponse)
     assert one["embeddings"] == [row_of("text", "a")]
-
-
-def test_a_raw_body_is_one_image_with_its_options_in_the_query(desk: Desk) -> None:
-    """`curl --data-binary @cat.png '…/embed_image?max_num_patches=64'`."""
-    headers = {"content-type": "image/png"}
-    answer = desk.post("/embed_image", RED, headers, b"max_num_patches=64&encoding_format=base64")
-    text = content_of(answer, EmbedResponse)["embedding"]
-    assert base64.b64decode(text) == vector_of("image", RED, 64, DEMO.dim)
-
-
-def test_the_files_of_a_form_are_a_list(desk: Desk) -> None:
-    """One file is one image, as one raw body is."""
-    two = form_data(("a", RED, "red.png"), ("b", BLUE, "blue.png"))
-    content = content_of(desk.post("/embed_image", two, MULTIPART), EmbedResponse)
-    assert content["embeddings"] == [row_of("image", RED), row_of("image", BLUE)]
-    one = desk.post("/embed_image", form_data(("a", RED, "red.png")), MULTIPART)
-    assert content_of(one, EmbedResponse)["embedding"] == row_of("image", RED)
 
 
 def test_an_image_has_one_vector_however_it_was_sent(desk: Desk) -> None:
@@ -572,14 +530,6 @@ def test_a_body_of_the_wrong_kind_is_refused_on_every_route(desk: Desk, path: st
         desk.post(path, b"{")
     with pytest.raises(BodyTooLarge):
         desk.post(path, body_for(path), limit=4)
-
-
-def test_the_one_model_is_listed(desk: Desk) -> None:
-    """In OpenAI form."""
-    content = content_of(desk.get("/v1/models"), ModelList)
-    (card,) = content["data"]
-    assert (card["id"], card["object"], card["owned_by"]) == (DEMO.name, "model", "siglit")
-    assert desk.get("/v1/models").body == desk.get("/v1/models").body
 
 
 def test_a_model_is_found_by_its_name(desk: Desk) -> None:
