@@ -12,7 +12,6 @@ from litapi.http.forms.embeddings import EmbeddingsRequest
 from litapi.http.forms.form import Form
 from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
 from litapi.http.forms.options import Options
-from litapi.http.forms.parts import ImagePart, ImageUrl, ImageUrlPart, TextPart
 from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
 from litapi.http.forms.validation import validate
 
@@ -162,25 +161,6 @@ def test_a_number_must_be_a_number_and_a_text_a_text(
         assert refusal(form, {name: value}).param == name
 
 
-def test_null_is_the_same_as_leaving_it_out() -> None:
-    """Clients that write every field of their model are welcome."""
-    body = {"text": "a", "texts": None, "model": None, "dimensions": None}
-    assert validate(EmbedTextRequest, body) == validate(EmbedTextRequest, {"text": "a"})
-
-
-def test_an_input_is_one_text_or_a_mixed_list() -> None:
-    """Plain texts and parts of three kinds stand side by side, in order."""
-    assert validate(EmbeddingsRequest, {"input": "a"}).input == "a"
-    mixed = ["a", {"text": "b"}, {"image": "c"}, {"image_url": "d"}, {"image_url": {"url": "e"}}]
-    assert validate(EmbeddingsRequest, {"input": mixed}).input == [
-        "a",
-        TextPart(text="b"),
-        ImagePart(image="c"),
-        ImageUrlPart(image_url="d"),
-        ImageUrlPart(image_url=ImageUrl(url="e")),
-    ]
-
-
 @pytest.mark.parametrize(
     "part",
     [
@@ -199,13 +179,6 @@ def test_texts_arrive_as_they_were_sent(texts: list[str]) -> None:
     """Validation changes no character."""
     assert validate(EmbeddingsRequest, {"input": texts}).input == texts
     assert validate(EmbedTextRequest, {"texts": texts}).texts == texts
-
-
-def test_what_the_openai_client_adds_is_accepted() -> None:
-    """It always sends a model and an encoding, and may send a user."""
-    body = {"input": "a", "model": "m", "encoding_format": "base64", "user": "u", "dimensions": 8}
-    form = validate(EmbeddingsRequest, body)
-    assert (form.encoding_format, form.dimensions, form.user) == ("base64", 8, "u")
 
 
 @pytest.mark.parametrize("tokens", [[1, 2], [[1, 2], [3]], [[]]])

@@ -112,26 +112,6 @@ def test_vectors_are_float32_of_unit_length(checkpoint: Checkpoint, precision: s
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("many", [2, 32])
-def test_a_text_has_one_vector_alone_and_among_others(checkpoint: Checkpoint, many: int) -> None:
-    """The cache may hold what any batch computed."""
-    ids = own_ids(checkpoint, [f"{text} {number}" for number in range(7) for text in TEXTS])
-    encoder = TextEncoder.load(checkpoint)
-    together = encoder.embed(ids[:many])
-    alone = np.concatenate([encoder.embed(ids[row : row + 1]) for row in range(many)])
-    assert cosines(alone, together).min() >= 0.999999
-
-
-@pytest.mark.parametrize("many", [2, 32])
-def test_a_picture_has_one_vector_alone_and_among_others(checkpoint: Checkpoint, many: int) -> None:
-    """Neighbours of other shapes pad and mask the batch, and leave the vector as it is."""
-    pixels = own_pixels(checkpoint, many)
-    encoder = ImageEncoder.load(checkpoint)
-    together = encoder.embed(pixels)
-    alone = np.concatenate([encoder.embed([picture]) for picture in pixels])
-    assert cosines(alone, together).min() >= 0.999999
-
-
 def masks_of(tower: Any) -> list[torch.Tensor | None]:
     """What its body is told of padding, call by call."""
     found: list[torch.Tensor | None] = []
@@ -172,16 +152,6 @@ def test_a_request_for_more_patches_is_served(naflex: Checkpoint) -> None:
     for engine in ("torch", "openvino"):
         found = ImageEncoder.load(naflex, engine=engine).embed(pixels)
         assert cosines(found, stock).min() >= 0.999999
-
-
-def test_the_same_items_have_the_same_vectors_to_the_bit(checkpoint: Checkpoint) -> None:
-    """Two runs of one batch, and of two encoders, do not differ at all."""
-    ids, pixels = own_ids(checkpoint, TEXTS), own_pixels(checkpoint)
-    for kind, items in ((TextEncoder, ids), (ImageEncoder, pixels)):
-        first, second = kind.load(checkpoint), kind.load(checkpoint)
-        expected = first.embed(items)  # type: ignore[arg-type]
-        assert np.array_equal(first.embed(items), expected)  # type: ignore[arg-type]
-        assert np.array_equal(second.embed(items), expected)  # type: ignore[arg-type]
 
 
 def test_no_items_have_no_vectors(checkpoint: Checkpoint) -> None:
