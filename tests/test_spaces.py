@@ -158,13 +158,17 @@ def test_without_a_space_a_sample_of_one_kind_proves_nothing(
 def test_vectors_of_another_size_may_not_be_mixed(
     server: ServerProcess, texts: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sizes are said."""
-    with stand_in(openai_form(lambda items: np.eye(len(items), 3))) as url:
+    """The sizes are said; a server whose texts and pictures differ in size is no better."""
+
+    def odd(items: Sequence[str]) -> Array:
+        return np.ones((len(items), 5 if items[0].startswith("data:") else 3))
+
+    with stand_in(openai_form(odd)) as url:
         said = Said(capsys, server.url, url, "--sample", texts)
-    assert said.code == 1, said.error
-    assert said.verdict == (
-        "They may not be mixed: vectors have 96 numbers at one and 3 at the other."
-    )
+        twice = Said(capsys, url, url)
+    assert (said.code, twice.code) == (1, 1), said.error
+    assert said.verdict == "They may not be mixed: some vectors have 3 numbers and some 96."
+    assert twice.verdict == "They may not be mixed: some vectors have 3 numbers and some 5."
 
 
 def test_what_cannot_be_compared_is_said_in_one_line(
