@@ -15,8 +15,9 @@ from pathlib import Path
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
 from litapi.devices import require_devices
 from litapi.messages import KINDS
+from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
-from litapi.quality.retrieval import Captioned, PairsError
+from litapi.quality.retrieval import Recall
 from litapi.quality.source import Source, SourceError
 from litapi.settings import Settings, SettingsError
 
@@ -45,7 +46,9 @@ class Checks:
         try:
             with self._source() as source:
                 return self._vectors(source)
-        except (SourceError, PairsError) as error:
+        except PairsError as error:
+            raise SettingsError(f"--retrieval: {error}") from None
+        except SourceError as error:
             raise SettingsError(str(error)) from None
 
     def _folder(self) -> bool:
@@ -85,7 +88,8 @@ class Checks:
         if self.retrieval:
             pairs = Captioned.of(self.retrieval)
             print(f"{len(pairs.captions)} captions of {len(pairs.paths)} pictures")
-            for line in pairs.recall(source).lines():
+            vectors = pairs.embedded(source.texts, source.pictures)
+            for line in Recall.of(*vectors, pairs.owners).lines():
                 print(f"      {line}")
         return all(passed)
 
