@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
 from litapi.messages import KINDS
@@ -176,10 +177,11 @@ def _served(settings: Settings) -> int:
         preflight(settings)
         port = Port(settings.host, settings.port)
         checkpoint = Checkpoint.named(settings.model, settings.revision)
+        calibration = Calibration.of(settings.calibration, checkpoint)
         devices = device_plan(settings)
         prepare(settings, checkpoint, devices)
         quality = admit(settings, checkpoint, devices["text"][0])
-        server = EmbedServer(settings, checkpoint, quality)
+        server = EmbedServer(settings, checkpoint, quality, calibration)
         server.serve()
     except (StartError, Refused) as error:
         print(f"siglit: {error}", file=sys.stderr)

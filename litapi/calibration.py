@@ -12,8 +12,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from litapi.checkpoint import Checkpoint
+from litapi.scoring import Sigmoid
 from litapi.settings import SettingsError
-from litapi.sigmoid import Sigmoid
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cache import MemoryTier, RedisChild, RedisStore, VectorCache
 from cache.trouble import SIDES
+from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint
 from litapi.devices import automatic_devices, planned
 from litapi.http.app import App
@@ -49,11 +50,15 @@ class EmbedServer(DispatchServer):
     """Serves one checkpoint."""
 
     def __init__(
-        self, settings: Settings, checkpoint: Checkpoint, quality: Fidelity | None = None
+        self,
+        settings: Settings,
+        checkpoint: Checkpoint,
+        quality: Fidelity | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         towers = [tower(settings, checkpoint, PipelinedLoop()) for tower in (TextTower, ImageTower)]
         super().__init__(towers, device_plan(settings), settings.timeout)
-        self.service = Service(settings, checkpoint, quality=quality)
+        self.service = Service(settings, checkpoint, quality=quality, calibration=calibration)
         self.start_timeout = settings.start_timeout
         self.uvicorn_graceful_timeout = settings.drain_timeout
         self.hang_timeout = settings.hang_timeout

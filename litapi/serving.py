@@ -10,10 +10,12 @@ from typing import Any
 
 from cache import Fingerprint
 from cache.key import Field
+from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint
 from litapi.messages import KINDS, Kind
 from litapi.metrics import lacks_room
 from litapi.quality.fidelity import Fidelity
+from litapi.scoring import Scoring, Sigmoid
 from litapi.settings import Settings
 
 VERSION = "0.1.0"
@@ -43,6 +45,7 @@ class Service:
         default_factory=dict
     )  # whatever decides the bits of a vector
     quality: Fidelity | None = None  # beside float32, where the precision must show it
+    calibration: Calibration | None = None  # of the probabilities, on somebody's own pairs
     workers: list[dict[str, Any]] = default(default_factory=list)
     cache_tiers: tuple[str, ...] = ()
     cache_problems: Callable[[], list[str]] = list  # of this process's connections, at present
@@ -62,6 +65,13 @@ class Service:
     def compiled(self) -> bool:
         """Whether the towers are; on a CPU they never are."""
         return any(worker.get("compiled") for worker in self.workers)
+
+    @property
+    def scoring(self) -> Scoring:
+        """How a cosine becomes a probability."""
+        own = Sigmoid(self.checkpoint.logit_scale, self.checkpoint.logit_bias)
+        found = self.calibration
+        return Scoring(own, found.sigmoid, found.threshold) if found else Scoring(own)
 
     def answers_to(self, model: str) -> bool:
         """Whether a request that names `model` means the one served here."""
@@ -150,6 +160,7 @@ class Service:
             "quality": self._quality(),
             "logit_scale": checkpoint.logit_scale,
             "logit_bias": checkpoint.logit_bias,
+            "calibration": self.calibration.told() if self.calibration else None,
             "text_length": checkpoint.text_length,
             "image_size": None if checkpoint.naflex else checkpoint.image_size,
             "patch_size": checkpoint.patch_size,

@@ -112,6 +112,11 @@ class Settings(BaseModel):
     text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
     image_batch_patches: int = Field(0, ge=0, description="patch budget of a batch; 0: auto")
 
+    calibration: str = Field(
+        "",
+        description="file of `python -m litapi calibrate`: what it fitted gives the probabilities",
+    )
+
     max_num_patches: int = Field(
         0, ge=0, le=4096, description="patches of a NaFlex image; 0: model's"
     )

@@ -252,23 +252,28 @@ class Reader:
                 f" {self._max_request_chars}."
             )
 
-    async def captions(self, template: str, labels: Sequence[str]) -> list[Read]:
-        """Each label in the template, once their lengths say that the captions may be made.
+    async def captions(self, templates: Sequence[str], labels: Sequence[str]) -> list[Read]:
+        """All labels in the first template, then in the next, once their lengths say that the
+        captions may be made.
 
         Raises:
             BodyTooLarge: they have more characters together than the texts of a request may.
         """
-        places = template.count(LABEL)
-        around = len(template) - places * len(LABEL)
-        sizes = [around + places * len(label) for label in labels]
-        self.bound_chars(sum(size for size in sizes if size <= self._max_chars))
+        places = [(template, template.count(LABEL)) for template in templates]
+        sized = [
+            (template, label, len(template) + count * (len(label) - len(LABEL)))
+            for template, count in places
+            for label in labels
+        ]
+        self.bound_chars(sum(size for *_, size in sized if size <= self._max_chars))
 
-        def caption(label: str) -> Read:
-            if around + places * len(label) > self._max_chars or self._is_long(label):
+        def caption(one: tuple[str, str, int]) -> Read:
+            template, label, size = one
+            if size > self._max_chars or self._is_long(label):
                 return TextTooLong()
             return self.text(template.replace(LABEL, label))
 
-        return await paced(caption, labels)
+        return await paced(caption, sized)
 
     async def items(
         self, read: Callable[[Given], Read], given: Sequence[Given], incoming: Incoming
@@ -370,6 +375,14 @@ class Reader:
         """Raises `TooManyItems` beyond the limit."""
         if items > self._max_items:
             raise self._too_many(str(max(items, incoming.longest)))
+
+    def count_captions(self, labels: int, templates: int, incoming: Incoming) -> None:
+        """Raises `TooManyItems` where the captions and their image are more than a request's."""
+        items = 1 + labels * templates
+        if templates == 1 or incoming.longest:
+            self.count(items, incoming)
+        elif items > self._max_items:
+            raise self._too_many(f"{labels} labels × {templates} templates and an image, {items}")
 
     def count_pairs(self, texts: int, images: int) -> None:
         """Raises `TooManyItems` for more pairs than are scored in one answer."""

@@ -7,6 +7,7 @@ raises a `ServiceError`.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -22,12 +23,13 @@ from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
 from litapi.http.forms.options import Options
 from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
 from litapi.http.forms.validation import validate
-from litapi.http.inputs import Read, Reader
+from litapi.http.inputs import LABEL, Read, Reader
 from litapi.http.megapixels import megapixels
 from litapi.http.pace import Pace, paced
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
 from litapi.messages import Item
+from litapi.scoring import Array, ensemble
 from litapi.serving import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]
@@ -153,50 +155,59 @@ class Routes:
         query = await self._query([*texts, *images], incoming, form.max_num_patches)
         names = [f"texts[{i}]" for i in range(len(texts))]
         _refuse(query, [*names, *(f"images[{i}]" for i in range(len(images)))])
-        cosine, probability = await self._pairs(query.entries, len(texts))
+        scores = await self._pairs(query.entries, len(texts))
         content = {
-            "cosine": cosine,
-            "probability": probability,
+            **scores,
             "logit_scale": self._service.checkpoint.logit_scale,
             "logit_bias": self._service.checkpoint.logit_bias,
             "model": self._model,
         }
         if len(texts) * len(images) <= PAIRS:
             return _with_headers(Answer.json(content), query)
-        return _with_headers(await _in_turns(content, "cosine", "probability"), query)
+        return _with_headers(await _in_turns(content, *scores), query)
 
-    async def _pairs(self, entries: list[Entry], texts: int) -> tuple[list[Any], list[Any]]:
+    async def _pairs(self, entries: list[Entry], texts: int) -> dict[str, list[Any]]:
         """Rows of cosines and of probabilities, a row for each text, some of them in one turn."""
         matrix = np.stack([np.frombuffer(entry.vector, "<f4") for entry in entries])
         rows, columns = matrix[:texts].astype(np.float64), matrix[texts:].T
-        pace, cosine, probability = Pace(), list[Any](), list[Any]()
+        pace, scores = Pace(), defaultdict[str, list[Any]](list)
         step = max(1, PAIRS // columns.shape[1])
         for at in range(0, texts, step):
             block = rows[at : at + step] @ columns
-            cosine += [*block]
-            probability += [*self._probability(block)]
+            scores["cosine"] += [*block]
+            for name, found in self._service.scoring.probabilities(block).items():
+                scores[name] += [*found]
             await pace.rest()
-        return cosine, probability
+        return scores
 
     async def classify(self, incoming: Incoming) -> Answer:
-        """Labels ranked for an image."""
+        """Labels ranked for an image, and which of them hold."""
         form = validate(ClassifyRequest, await self._reader.json(incoming))
         self._same_model(form.model)
-        if "{label}" not in form.template:
-            raise RequestInvalid("template: must hold {label}", param="template")
-        self._reader.count(1 + len(form.labels), incoming)
-        captions = await self._reader.captions(form.template, form.labels)
+        templates = _templates(form)
+        self._reader.count_captions(len(form.labels), len(templates), incoming)
+        captions = await self._reader.captions(templates, form.labels)
         items = [self._reader.picture(form.image), *captions]
         query = await self._query(items, incoming, form.max_num_patches)
-        _refuse(query, ["image", *(f"labels[{i}]" for i in range(len(captions)))])
-        image, *labels = (np.frombuffer(entry.vector, "<f4") for entry in query.entries)
-        cosine = np.stack(labels).astype(np.float64) @ image
-        probability = self._probability(cosine)
+        _refuse(
+            query, ["image", *[f"labels[{i}]" for i in range(len(form.labels))] * len(templates)]
+        )
+        image, *rows = (np.frombuffer(entry.vector, "<f4") for entry in query.entries)
+        cosine = ensemble(np.stack(rows), len(templates)).astype(np.float64) @ image
+        content = self._ranked(form, cosine)
+        return _with_headers(Answer.json({**content, "model": self._model}), query)
+
+    def _ranked(self, form: ClassifyRequest, cosine: Array) -> dict[str, Any]:
+        """The labels with their scores, the most probable first."""
+        scoring = self._service.scoring
+        scores = {**scoring.probabilities(cosine), "cosine": cosine}
+        threshold = scoring.threshold if form.threshold is None else form.threshold
+        scores["holds"] = scores["probability"] >= threshold
         ranked = [
-            {"label": form.labels[i], "probability": probability[i], "cosine": cosine[i]}
+            {"label": form.labels[i], **{name: found[i] for name, found in scores.items()}}
             for i in np.argsort(-cosine, kind="stable")
         ]
-        return _with_headers(Answer.json({"labels": ranked, "model": self._model}), query)
+        return {"labels": ranked, "threshold": threshold}
 
     # -- parts of routes -----------------------------------------------------------------------
 
@@ -213,11 +224,6 @@ class Routes:
         if incoming.key is not None and incoming.access is not None:
             formats = self._service.settings.image_formats
             incoming.access.charge(incoming, len(items), lambda: megapixels(items, formats))
-
-    def _probability(self, cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        checkpoint = self._service.checkpoint
-        logit = checkpoint.logit_scale * cosine + checkpoint.logit_bias
-        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
 
     def _same_model(self, model: str | None) -> None:
         if model is not None and not self._service.answers_to(model):
@@ -284,6 +290,21 @@ class Facts:
         """Model, limits, workers, cache."""
         del incoming
         return Answer.json(self._service.info())
+
+
+def _templates(form: ClassifyRequest) -> list[str]:
+    if form.templates is None:
+        templates, names = [form.template], ["template"]
+    elif "template" in form.model_fields_set:
+        sentence = "templates: exactly one of template and templates is expected"
+        raise RequestInvalid(sentence, param="templates")
+    else:
+        templates = form.templates
+        names = [f"templates[{i}]" for i in range(len(templates))]
+    for name, template in zip(names, templates, strict=True):
+        if LABEL not in template:
+            raise RequestInvalid(f"{name}: must hold {LABEL}", param=name)
+    return templates
 
 
 def _one_of(**given: Any) -> tuple[str, list[str], bool]:

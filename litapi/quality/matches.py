@@ -1,8 +1,8 @@
 """Pairs of a caption and a picture with what there is to learn from: cosine, match or not, weight.
 
-Every caption is paired with every picture, so of N pictures only one pair in N matches: a share that
-says how large the folder is, and nothing of what will be asked. So pairs are weighted: those that
-match make up a share that is chosen.
+Every caption is paired with every picture, so of N pictures one pair in N matches. That share says
+how large the folder is, and nothing of what will be asked. So pairs are weighted: those that match
+make up a share that is chosen.
 """
 
 from __future__ import annotations

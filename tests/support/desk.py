@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from cache import MemoryTier, VectorCache
+from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.http.answer import Answer
 from litapi.http.embedder import Embedder
@@ -53,11 +54,17 @@ class Desk:
     """The routes of one served checkpoint, in one event loop."""
 
     def __init__(
-        self, checkpoint: Checkpoint = DEMO, fetcher: Fetcher | None = None, **options: Any
+        self,
+        checkpoint: Checkpoint = DEMO,
+        fetcher: Fetcher | None = None,
+        calibration: Calibration | None = None,
+        **options: Any,
     ) -> None:
         settings = Settings.read(options, {})
         self.towers = Towers({BAD: "image_undecodable", "bad": "item_internal"}, checkpoint.dim)
-        self.service = Service(settings, checkpoint, cache_tiers=("memory",))
+        self.service = Service(
+            settings, checkpoint, calibration=calibration, cache_tiers=("memory",)
+        )
         self.cache = VectorCache(checkpoint.dim, MemoryTier(1 << 20))
         embedder = Embedder(
             self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout

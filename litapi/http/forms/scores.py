@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from litapi.http.forms.form import RED_DOT, Form
 from litapi.http.forms.parts import Picture
 
+BESIDE = "the model's own, where a calibration gives the probability"
+
 
 class ScoreRequest(Form):
     """Every text against every image."""
@@ -36,6 +38,20 @@ class ClassifyRequest(Form):
     template: str = Field(
         "this is a photo of {label}.", description="the caption of a label; must hold {label}"
     )
+    templates: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="several captions of each label, instead of `template`: the label's vector is"
+        " the mean of theirs, of length 1 again. Labels × templates count as items",
+    )
+    threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="the probability from which on a label holds; default: the calibration's, else"
+        " 0.5",
+    )
     model: str | None = Field(None, description="name of the served model; another is a 404")
     max_num_patches: int | None = Field(
         None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
@@ -51,6 +67,7 @@ class ScoreResponse(BaseModel):
 
     cosine: list[list[float]]
     probability: list[list[float]]
+    model_probability: list[list[float]] | None = Field(None, description=BESIDE)
     logit_scale: float
     logit_bias: float
     model: str
@@ -61,11 +78,14 @@ class Label(BaseModel):
 
     label: str
     probability: float
+    model_probability: float | None = Field(None, description=BESIDE)
     cosine: float
+    holds: bool = Field(description="whether the probability reaches the threshold")
 
 
 class ClassifyResponse(BaseModel):
     """Labels, the most probable first. Each probability stands alone; they need not sum to 1."""
 
     labels: list[Label]
+    threshold: float
     model: str

@@ -1,0 +1,203 @@
+"""Labels in several templates, thresholds, and probabilities by a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from litapi.errors import BodyTooLarge, RequestInvalid, TooManyItems
+from litapi.http.answer import Answer
+from litapi.http.forms.scores import ClassifyResponse, ScoreResponse
+from tests.support.calibration import calibration
+from tests.support.desk import BLUE, DEMO, RED, Desk, b64, header, row_of
+
+TEMPLATES = ["a photo of {label}", "{label}.", "this is {label}, not {label}s"]
+LABELS = ["Red", "green", "blue"]
+BODY: dict[str, Any] = {"image": b64(RED), "labels": LABELS, "templates": TEMPLATES}
+
+
+@pytest.fixture
+def calibrated() -> Iterator[Desk]:
+    """The demo checkpoint with probabilities that were fitted."""
+    running = Desk(calibration=calibration())
+    yield running
+    running.close()
+
+
+def classes_of(answer: Answer) -> dict[str, dict[str, Any]]:
+    """The labels of an answer by name, of the documented form."""
+    content = orjson.loads(answer.body)
+    assert ClassifyResponse.model_validate(content).model_dump(exclude_unset=True) == content
+    return {one["label"]: one for one in content["labels"]}
+
+
+def by_hand(label: str, templates: list[str]) -> float:
+    """The cosine of the image with the mean of its captions' vectors, of length 1 again."""
+    captions = [template.replace("{label}", label.lower()) for template in templates]
+    mean = np.mean([row_of("text", caption) for caption in captions], axis=0)
+    return float(mean / np.linalg.norm(mean) @ row_of("image", RED))
+
+
+def sigmoid(scale: float, bias: float, cosine: float) -> float:
+    return float(1 / (1 + np.exp(-(scale * cosine + bias))))
+
+
+# -- templates -------------------------------------------------------------------------------------
+
+
+def test_a_label_in_several_templates_is_their_mean(desk: Desk) -> None:
+    """Renormalised, as computed by hand; the labels come back as they were sent, best first."""
+    found = classes_of(desk.post("/classify", BODY))
+    assert set(found) == set(LABELS)
+    for label, one in found.items():
+        expected = by_hand(label, TEMPLATES)
+        assert one["cosine"] == pytest.approx(expected, abs=1e-6)
+        own = sigmoid(DEMO.logit_scale, DEMO.logit_bias, expected)
+        assert one["probability"] == pytest.approx(own, abs=1e-6)
+    cosines = [one["cosine"] for one in found.values()]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_a_list_of_one_template_is_that_template(desk: Desk) -> None:
+    """To the last digit: there is no mean of one."""
+    one = desk.post("/classify", {"image": b64(RED), "labels": LABELS, "template": TEMPLATES[0]})
+    listed = desk.post("/classify", {**BODY, "templates": TEMPLATES[:1]})
+    assert one.body == listed.body
+
+
+def test_label_vectors_come_from_the_cache(desk: Desk) -> None:
+    """Each caption is a text like any: asked again, for another image, no text is computed."""
+    desk.post("/classify", BODY)
+    assert len(dict(desk.towers.sent)["text"]) == len(LABELS) * len(TEMPLATES)
+    desk.towers.take()
+    again = desk.post("/classify", {**BODY, "image": b64(BLUE)})
+    assert [kind for kind, _ in desk.towers.take()] == ["image"]
+    assert header(again, b"x-cache") == b",".join([b"miss", *[b"hit-l1"] * 9])
+    answer = desk.post("/embed_text", {"text": "a photo of green"})
+    assert header(answer, b"x-cache") == b"hit-l1"
+
+
+def test_labels_times_templates_count_as_items() -> None:
+    """With the image; one more is refused in a sentence that says how it was counted."""
+    desk = Desk(max_items=10)
+    assert desk.post("/classify", BODY).status == 200
+    with pytest.raises(TooManyItems, match=r"4 labels × 3 templates and an image, 13 items"):
+        desk.post("/classify", {**BODY, "labels": [*LABELS, "pink"]})
+    with pytest.raises(TooManyItems, match="5000"):
+        desk.post("/classify", {**BODY, "templates": TEMPLATES * 5000}, limit=1 << 22)
+    desk.close()
+
+
+def test_the_captions_of_all_templates_are_bounded_together(desk: Desk) -> None:
+    """Each template alone would be within the bound."""
+    body = {"image": b64(RED), "labels": ["b" * 30] * 50}
+    template = "{label}" * 1000
+    assert desk.post("/classify", {**body, "templates": [template]}).status == 200
+    with pytest.raises(BodyTooLarge, match="3000000 characters together"):
+        desk.post("/classify", {**body, "templates": [template, template]})
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"templates": ["{label}", "a photo"]}, "templates[1]"),
+        ({"template": "{label}"}, "templates"),
+        ({"templates": []}, "templates"),
+        ({"templates": ["{label}", 1]}, "templates[1]"),
+        ({"templates": "{label}"}, "templates"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"threshold": -0.1}, "threshold"),
+        ({"threshold": "0.5"}, "threshold"),
+        ({"threshold": True}, "threshold"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(
+    desk: Desk, change: dict[str, Any], param: str
+) -> None:
+    """Before anything is computed."""
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post("/classify", {**BODY, **change})
+    assert refusal.value.param == param
+    assert desk.towers.sent == []
+
+
+def test_null_is_a_default(desk: Desk) -> None:
+    """Of all three fields, beside each other too."""
+    body = {"image": b64(RED), "labels": LABELS}
+    plain = desk.post("/classify", body)
+    nulls = {"template": None, "templates": None, "threshold": None}
+    assert desk.post("/classify", {**body, **nulls}).body == plain.body
+    assert (
+        desk.post("/classify", {**BODY, "template": None}).body == desk.post("/classify", BODY).body
+    )
+
+
+def test_a_refused_caption_is_named_by_its_label(desk: Desk) -> None:
+    """In whichever template it is."""
+    body = {**BODY, "labels": ["a", ""], "templates": ["x {label}", "{label}"]}
+    assert [one["param"] for one in desk.refusal("/classify", body).items] == ["labels[1]"]
+
+
+# -- thresholds ------------------------------------------------------------------------------------
+
+
+def test_a_label_holds_from_the_threshold_on(desk: Desk) -> None:
+    """The threshold that was asked for, reached exactly or not; without one a half."""
+    middle = classes_of(desk.post("/classify", BODY))["green"]["probability"]
+    for threshold in (0, middle, np.nextafter(middle, 1), 1.0):
+        answer = desk.post("/classify", {**BODY, "threshold": threshold})
+        assert orjson.loads(answer.body)["threshold"] == threshold
+        for one in classes_of(answer).values():
+            assert one["holds"] is (one["probability"] >= threshold)
+    plain = desk.post("/classify", BODY)
+    assert orjson.loads(plain.body)["threshold"] == 0.5
+    assert all(one["holds"] is (one["probability"] >= 0.5) for one in classes_of(plain).values())
+
+
+# -- calibration -----------------------------------------------------------------------------------
+
+
+def test_a_calibration_gives_the_probabilities_of_labels(calibrated: Desk, desk: Desk) -> None:
+    """With its own threshold, and the model's own probability beside; cosines are as ever."""
+    plain = classes_of(desk.post("/classify", BODY))
+    answer = calibrated.post("/classify", BODY)
+    assert orjson.loads(answer.body)["threshold"] == 0.2
+    found = classes_of(answer)
+    assert list(found) == list(plain)
+    for label, one in found.items():
+        assert one["cosine"] == plain[label]["cosine"]
+        assert one["model_probability"] == plain[label]["probability"]
+        assert one["probability"] == pytest.approx(sigmoid(5.0, -1.0, one["cosine"]), abs=1e-12)
+        assert one["holds"] is (one["probability"] >= 0.2)
+
+
+def test_a_request_may_have_another_threshold_than_the_calibration(calibrated: Desk) -> None:
+    """It is of the calibrated probability too."""
+    found = classes_of(calibrated.post("/classify", {**BODY, "threshold": 0.4}))
+    assert all(one["holds"] is (one["probability"] >= 0.4) for one in found.values())
+
+
+def test_a_calibration_gives_the_probabilities_of_scores(calibrated: Desk, desk: Desk) -> None:
+    """Of every pair; what `logit_scale` and `logit_bias` say is the model's own."""
+    body = {"texts": ["a", "b", "c"], "images": [b64(RED), b64(BLUE)]}
+    plain = orjson.loads(desk.post("/score", body).body)
+    found = orjson.loads(calibrated.post("/score", body).body)
+    assert ScoreResponse.model_validate(found).model_dump(exclude_unset=True) == found
+    assert found["model_probability"] == plain["probability"]
+    assert {n: found[n] for n in plain if n != "probability"} == {
+        n: plain[n] for n in plain if n != "probability"
+    }
+    for row, cosines in zip(found["probability"], found["cosine"], strict=True):
+        assert row == pytest.approx([sigmoid(5.0, -1.0, one) for one in cosines], abs=1e-12)
+
+
+def test_info_tells_of_the_calibration(calibrated: Desk, desk: Desk) -> None:
+    """What it fitted and how good it is on pairs that were held out; null where there is none."""
+    assert orjson.loads(desk.get("/info").body)["model"]["calibration"] is None
+    told = orjson.loads(calibrated.get("/info").body)["model"]["calibration"]
+    assert (told["scale"], told["bias"], told["threshold"]) == (5.0, -1.0, 0.2)
+    assert told["heldout"]["fitted"]["f1"] == 0.9
