@@ -1,4 +1,4 @@
-"""`python -m litapi serve · check · prepare · warm · embed · compare-spaces`: the command line."""
+"""`python -m litapi COMMAND`: serve, check, prepare, warm, embed, compare-spaces, calibrate."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ CHECK_FLAGS = (
     *("compile", "compile_cache", "pairs", "devices", "threads"),
 )
 
+FROM_FILES = ("warm", "embed", "compare-spaces", "calibrate")
 PROOFS = ("golden", "cats", "retrieval", "url", "key", "verbose")
 
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 when the caller asked for something impossible."""
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
-    if command in ("warm", "embed", "compare-spaces"):
+    if command in FROM_FILES:
         return _from_files(command, options)
     asked = {name: options.pop(name) for name in PROOFS if name in options}
     try:
@@ -70,7 +71,24 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(embed, (*CHECK_FLAGS, "redis_url", "max_num_patches"))
     compare = commands.add_parser("compare-spaces", help="may vectors of two servers be mixed?")
     _add_servers(compare)
+    fit = commands.add_parser("calibrate", help="fit probabilities to pairs of one's own")
+    _add_pairs(fit)
+    add_flags(fit, (*(one for one in CHECK_FLAGS if one != "pairs"), "max_num_patches"))
     return parser
+
+
+def _add_pairs(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        "--pairs", required=True, type=Path, dest="folder", metavar="FOLDER",
+        help="images with a .txt of captions beside each, one a line; or COCO as it is downloaded",
+    )  # fmt: skip
+    fit.add_argument("--out", required=True, type=Path, metavar="FILE", help="for --calibration")
+    fit.add_argument(
+        "--matching-share", type=float, default=0.05, dest="share", metavar="X",
+        help="of what will be asked, the share of labels that hold (default: 0.05)",
+    )  # fmt: skip
+    fit.add_argument("--url", help="of a running server; else in this process")
+    fit.add_argument("--key", help="API key, where the server asks for one")
 
 
 def _add_proofs(check: argparse.ArgumentParser) -> None:
@@ -108,7 +126,7 @@ def _from_files(command: str, options: dict[str, Any]) -> int:
     from litapi.sources import SourceError
 
     runs: dict[str, Callable[..., int]]
-    runs = {"warm": _warm, "embed": _embed, "compare-spaces": _compare}
+    runs = dict(zip(FROM_FILES, (_warm, _embed, _compare, _calibrate), strict=True))
     refusals = (SourceError, ServerError, ClientError, SettingsError, CheckpointError, Refused)
     try:
         return runs[command](**options)
@@ -147,6 +165,18 @@ def _compare(urls: list[str], key: list[str] | None, paths: list[Path], verbose:
 
     keys = [key[0], key[-1]] if key else [None, None]
     return 0 if compare(urls, keys, paths, verbose) else 1
+
+
+def _calibrate(
+    folder: Path, out: Path, share: float, url: str | None, key: str | None, **options: Any
+) -> int:
+    from litapi.calibrate import calibrate, lines
+
+    settings = Settings.read(options, os.environ)
+    configure(settings)
+    for line in lines(calibrate(folder, out, share, url, key, settings)):
+        print(line)
+    return 0
 
 
 def _serve(settings: Settings) -> int:

@@ -10,20 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from litapi.calibration import Calibration, HeldOut
 from litapi.client import Client
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.logistic import fitted
-from litapi.quality.matches import Bools, Matches, Places, halves, owned
+from litapi.quality.matches import Matches
 from litapi.quality.reliability import best_threshold, figures
 from litapi.quality.source import Array
 from litapi.scoring import HALF, Sigmoid
 from litapi.settings import Settings, SettingsError
 
 LEAST = 20  # pictures; of fewer a half says nothing
-SHARE = 0.05  # one label in twenty holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +62,11 @@ def calibrate(
 def fit(captioned: Captioned, origin: Origin, share: float) -> Calibration:
     """Raises PairsError where nothing can be fitted to these."""
     texts, images = captioned.embedded(origin.texts, origin.pictures)
-    first, match = owned(captioned.captions, captioned.owners)
-    ours, theirs = halves(len(images))
-    fit_on = _half(texts[first], images, match, ours, share)
-    held = _half(texts[first], images, match, theirs, share)
-    sigmoid = fitted(fit_on)
-    threshold = best_threshold(sigmoid(fit_on.cosine), fit_on)
+    pairs, held = Matches.split(texts, images, captioned.captions, captioned.owners, share)
+    found = fitted(pairs)
+    sigmoid = Sigmoid(_short(found.scale), _short(found.bias))
+    threshold = _short(best_threshold(sigmoid(pairs.cosine), pairs))
+    fewer = len(images) // 2
     return Calibration(
         model=origin.model,
         space=origin.space,
@@ -78,11 +74,11 @@ def fit(captioned: Captioned, origin: Origin, share: float) -> Calibration:
         bias=sigmoid.bias,
         threshold=threshold,
         matching_share=share,
-        pictures=len(ours),
-        pairs=len(fit_on),
-        matching=int(fit_on.match.sum()),
+        pictures=fewer,
+        pairs=len(pairs),
+        matching=int(pairs.match.sum()),
         heldout=HeldOut(
-            pictures=len(theirs),
+            pictures=len(images) - fewer,
             pairs=len(held),
             matching=int(held.match.sum()),
             model=figures(origin.sigmoid, HALF, held),
@@ -91,22 +87,20 @@ def fit(captioned: Captioned, origin: Origin, share: float) -> Calibration:
     )
 
 
-def _half(texts: Array, images: Array, match: Bools, half: Places, share: float) -> Matches:
-    """The pairs of these pictures and the captions that any of them has."""
-    said = match[:, half].any(axis=1)
-    cosine = texts[said].astype(np.float64) @ images[half].T
-    return Matches.of(cosine, match[np.ix_(said, half)], share)
+def _short(number: float) -> float:
+    """Without the last digits, in which vectors differ from run to run."""
+    return float(f"{number:.5g}")
 
 
 @contextmanager
 def _origin(url: str | None, key: str | None, settings: Settings) -> Iterator[Origin]:
     if url:
         with Client(url, key, priority="bulk") as client:
-            model = client.info()["model"]
+            model, space = client.info()["model"], client.space()
+            if space is None:
+                raise SettingsError(f"--url: {url} does not say which space its vectors are from")
             own = Sigmoid(model["logit_scale"], model["logit_bias"])
-            yield Origin(
-                model["name"], model["space"], own, client.embed_texts, client.embed_images
-            )
+            yield Origin(model["name"], space, own, client.embed_texts, client.embed_images)
         return
     from litapi.engine import Engine
 

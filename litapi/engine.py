@@ -23,8 +23,9 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 import numpy as np
 
 from cache import Entry, Fingerprint, Found, MemoryTier, RedisStore, State, VectorCache
+from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint
-from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, captions
+from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, captions, listed
 from litapi.client.embedded import Vectors as Rows
 from litapi.client.pictures import Picture, encoded, size_of
 from litapi.client.refusals import ItemRefused
@@ -37,6 +38,7 @@ from litapi.http.inputs import Reader
 from litapi.loop import Pipeline
 from litapi.messages import Item, Job, Kind, Reply
 from litapi.quality.verdict import admit
+from litapi.scoring import ensemble
 from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
@@ -83,7 +85,8 @@ class Engine:
     ) -> None:
         self.settings, self.checkpoint = settings, checkpoint
         self.device = device or planned(settings)[0]
-        self._service = Service(settings, checkpoint)
+        found = Calibration.of(settings.calibration, checkpoint)
+        self._service = Service(settings, checkpoint, calibration=found)
         self._reader = Reader(settings, None)
         self._rooms: dict[Kind, Room] = {}
         self._embedders: dict[Kind, Embedder] = {}
@@ -184,16 +187,25 @@ class Engine:
 
     def score(self, texts: Iterable[str], images: Iterable[Picture]) -> Scores:
         """Every text against every image, as /score has it."""
-        return self._scored(self.texts(texts), self.images(images))
+        return Scores.of(self.texts(texts), self.images(images), self._service.scoring)
 
     def classify(
-        self, images: Iterable[Picture], labels: Sequence[str], template: str = TEMPLATE
+        self,
+        images: Iterable[Picture],
+        labels: Sequence[str],
+        template: str | Sequence[str] = TEMPLATE,
+        threshold: float | None = None,
     ) -> Scores:
-        """Every image against every label in the template, in the order given.
+        """Every image against every label, in the order given.
 
-        Raises: as `texts`; ValueError where the template holds no {label}.
+        With several templates a label's vector is the mean of its captions', of length 1 again.
+        `threshold` says from which probability on a label holds.
+
+        Raises: as `texts`; ValueError where a template holds no {label}.
         """
-        return self._scored(self.images(images), self.texts(captions(labels, template)))
+        columns = self.texts(captions(labels, template))
+        means = ensemble(columns, len(listed(template)))
+        return Scores.of(self.images(images), means, self._service.scoring, threshold)
 
     # -- for whoever has items of the service's own kind ------------------------------------------
 
@@ -278,10 +290,6 @@ class Engine:
 
     async def _found(self, kind: Kind, items: Sequence[Item | ItemError], patches: int) -> Found:
         return (await self._embedders[kind].embed(items, Query(patches))).found
-
-    def _scored(self, rows: Rows, columns: Rows) -> Scores:
-        checkpoint = self.checkpoint
-        return Scores.of(rows, columns, checkpoint.logit_scale, checkpoint.logit_bias)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -21,11 +21,21 @@ from typing import Any, Literal, Self, TypedDict, Unpack, overload
 import httpx
 
 from litapi.client.answers import OCTETS, take
-from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, Vectors, captions
+from litapi.client.embedded import (
+    TEMPLATE,
+    Embedded,
+    OnError,
+    Options,
+    Scores,
+    Vectors,
+    captions,
+    listed,
+)
 from litapi.client.pictures import Picture, encoded, size_of
 from litapi.client.refusals import ItemRefused, RequestRefused, ServerLost, SpaceChanged
 from litapi.client.sender import Sender, pause_before, refusal_of
 from litapi.client.spans import bar, cut, side_by_side
+from litapi.scoring import Scoring, Sigmoid, ensemble
 
 WORTH_ASKING = 4096  # bytes; a smaller picture costs no more than the question whether it is known
 ROOM = 64 << 10  # of a body, for what stands around the items
@@ -40,8 +50,7 @@ class Facts:
 
     dim: int
     space: str | None
-    scale: float
-    bias: float
+    scoring: Scoring
     items: int
     chars: int
     image_bytes: int
@@ -56,8 +65,7 @@ class Facts:
         return cls(
             dim=model["dimension"],
             space=model.get("space"),
-            scale=model["logit_scale"],
-            bias=model["logit_bias"],
+            scoring=_scoring(model),
             items=limits["items"],
             chars=limits["request_chars"],
             image_bytes=limits["image_bytes"],
@@ -65,6 +73,13 @@ class Facts:
             seconds=limits["timeout_seconds"],
             digests=bool(info["cache"].get("digest_lookups")),
         )
+
+
+def _scoring(model: dict[str, Any]) -> Scoring:
+    own, found = Sigmoid(model["logit_scale"], model["logit_bias"]), model.get("calibration")
+    if not found:
+        return Scoring(own)
+    return Scoring(own, Sigmoid(found["scale"], found["bias"]), found["threshold"])
 
 
 class Manner(TypedDict, total=False):
@@ -223,19 +238,27 @@ class AsyncClient:
         """
         rows, columns = await asyncio.gather(self.embed_texts(texts), self.embed_images(images))
         facts = await self._known()
-        return Scores.of(rows, columns, facts.scale, facts.bias)
+        return Scores.of(rows, columns, facts.scoring)
 
     async def classify(
-        self, images: Iterable[Picture], labels: Sequence[str], template: str = TEMPLATE
+        self,
+        images: Iterable[Picture],
+        labels: Sequence[str],
+        template: str | Sequence[str] = TEMPLATE,
+        threshold: float | None = None,
     ) -> Scores:
-        """Every image against every label in the template, as /classify has it, in order.
+        """Every image against every label, as /classify has it, in order.
 
-        Raises: as `embed_texts`; ValueError where the template holds no {label}.
+        With several templates a label's vector is the mean of its captions', of length 1 again.
+        `threshold` says from which probability on a label holds.
+
+        Raises: as `embed_texts`; ValueError where a template holds no {label}.
         """
         texts = captions(labels, template)
         columns, rows = await asyncio.gather(self.embed_texts(texts), self.embed_images(images))
         facts = await self._known()
-        return Scores.of(rows, columns, facts.scale, facts.bias)
+        means = ensemble(columns, len(listed(template)))
+        return Scores.of(rows, means, facts.scoring, threshold)
 
     # -- parts ---------------------------------------------------------------------------------
 

@@ -102,10 +102,14 @@ class Client:
         return self._run(self._client.score(texts, images))
 
     def classify(
-        self, images: Iterable[Picture], labels: Sequence[str], template: str = TEMPLATE
+        self,
+        images: Iterable[Picture],
+        labels: Sequence[str],
+        template: str | Sequence[str] = TEMPLATE,
+        threshold: float | None = None,
     ) -> Scores:
         """As `AsyncClient.classify`."""
-        return self._run(self._client.classify(images, labels, template))
+        return self._run(self._client.classify(images, labels, template, threshold))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litapi.client.refusals import ItemRefused, ItemsRefused
+from litapi.scoring import Array, Scoring
 
 Vectors = npt.NDArray[np.float32]
 TEMPLATE = "this is a photo of {label}."  # as /classify has it
@@ -51,21 +52,40 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """`cosine` and `probability`, float64, one row for each of the first and one column for each
-    of the second: `score` gives (texts, images), `classify` (images, labels)."""
+    """Float64, one row for each of the first and one column for each of the second: `score` gives
+    (texts, images), `classify` (images, labels). `probability` is by the server's calibration where
+    it has one; `model_probability` is always the model's own."""
 
     cosine: npt.NDArray[np.float64]
     probability: npt.NDArray[np.float64]
+    model_probability: npt.NDArray[np.float64]
+    threshold: float  # the one asked for; else the calibration's, or a half
 
     @classmethod
-    def of(cls, rows: Vectors, columns: Vectors, scale: float, bias: float) -> Scores:
+    def of(
+        cls, rows: Array, columns: Array, scoring: Scoring, threshold: float | None = None
+    ) -> Scores:
         """As the server's /score and /classify compute them."""
         cosine = rows.astype(np.float64) @ columns.T
-        return cls(cosine, 1.0 / (1.0 + np.exp(-(scale * cosine + bias))))
+        found = scoring.probabilities(cosine)
+        own = found.get("model_probability", found["probability"])
+        asked = scoring.threshold if threshold is None else threshold
+        return cls(cosine, found["probability"], own, asked)
+
+    @property
+    def holds(self) -> npt.NDArray[np.bool_]:
+        """Where the probability reaches the threshold."""
+        return self.probability >= self.threshold
 
 
-def captions(labels: Sequence[str], template: str) -> list[str]:
-    """Each label in the template, which holds {label}. Raises ValueError."""
-    if "{label}" not in template:
+def captions(labels: Sequence[str], template: str | Sequence[str]) -> list[str]:
+    """All labels in the first template, then in the next. Raises ValueError."""
+    templates = listed(template)
+    if not templates or not all("{label}" in one for one in templates):
         raise ValueError("template must hold {label}")
-    return [template.replace("{label}", label) for label in labels]
+    return [one.replace("{label}", label) for one in templates for label in labels]
+
+
+def listed(template: str | Sequence[str]) -> Sequence[str]:
+    """One template is a list of one."""
+    return [template] if isinstance(template, str) else template

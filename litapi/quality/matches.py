@@ -45,6 +45,30 @@ class Matches:
         weight = np.repeat([share / len(true), (1 - share) / len(false)], [len(true), len(false)])
         return cls(cosine.ravel()[chosen].astype(np.float64), match.ravel()[chosen], weight)
 
+    @classmethod
+    def split(
+        cls,
+        texts: Array,
+        images: Array,
+        captions: Sequence[str],
+        owners: Sequence[int],
+        share: float,
+    ) -> tuple[Self, Self]:
+        """Two halves that have no picture in common, each with the captions of its pictures.
+
+        Row i of `texts` is caption i, which is of picture `owners[i]`; rows are unit vectors.
+        """
+        first, match = owned(captions, owners)
+        rows = texts[first].astype(np.float64)
+
+        def half(pictures: Places) -> Self:
+            said = match[:, pictures].any(axis=1)
+            cosine = rows[said] @ images[pictures].T
+            return cls.of(cosine, match[np.ix_(said, pictures)], share)
+
+        one, other = halves(len(images))
+        return half(one), half(other)
+
     def __len__(self) -> int:
         return len(self.match)
 

@@ -109,6 +109,21 @@ def curves(
     return finished(chart)
 
 
+def reliability(series: Mapping[str, tuple[Numbers, Numbers, Numbers]], title: str) -> Chart:
+    """For each name: what was said, what is so, and the weight of each bin, which sizes its point.
+
+    On the grey line a probability means what it says; above it the model says too little.
+    """
+    chart = canvas(title, "probability that was given", "share of these pairs that match", 6.0)
+    axes = chart.axes[0]
+    axes.plot([0, 1], [0, 1], color=COLOURS[5], linestyle="--", linewidth=1, label="as it should be")
+    for place, (name, (said, true, weight)) in enumerate(series.items()):
+        colour, size = COLOURS[place % len(COLOURS)], 20 + 400 * np.sqrt(np.asarray(weight))
+        axes.plot(said, true, color=colour, linewidth=1, label=name)
+        axes.scatter(said, true, size, color=colour, alpha=0.7)
+    return finished(chart)
+
+
 def bars(values: Mapping[str, float], title: str, x: str, form: str = "{:.2f}") -> Chart:
     """A bar for each name, the first on top; each says its value."""
     chart = canvas(title, x, "", 1.3 + 0.4 * len(values), grid="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,8 +88,8 @@ def test_labels_times_templates_count_as_items() -> None:
     assert desk.post("/classify", BODY).status == 200
     with pytest.raises(TooManyItems, match=r"4 labels × 3 templates and an image, 13 items"):
         desk.post("/classify", {**BODY, "labels": [*LABELS, "pink"]})
-    with pytest.raises(TooManyItems, match="5000"):
-        desk.post("/classify", {**BODY, "templates": TEMPLATES * 5000}, limit=1 << 22)
+    with pytest.raises(TooManyItems, match="has 60 items"):
+        desk.post("/classify", {**BODY, "templates": TEMPLATES * 20})
     desk.close()
 
 
@@ -148,7 +149,7 @@ def test_a_refused_caption_is_named_by_its_label(desk: Desk) -> None:
 def test_a_label_holds_from_the_threshold_on(desk: Desk) -> None:
     """The threshold that was asked for, reached exactly or not; without one a half."""
     middle = classes_of(desk.post("/classify", BODY))["green"]["probability"]
-    for threshold in (0, middle, np.nextafter(middle, 1), 1.0):
+    for threshold in (0, middle, math.nextafter(middle, 1), 1.0):
         answer = desk.post("/classify", {**BODY, "threshold": threshold})
         assert orjson.loads(answer.body)["threshold"] == threshold
         for one in classes_of(answer).values():

@@ -14,6 +14,7 @@ from notebooks.figures.chart import (
     groups,
     heat,
     histogram,
+    reliability,
     spans,
     stack,
 )
@@ -25,6 +26,7 @@ ALL = {
     "groups": groups(NESTED, "Title", "across", "up (ms)"),
     "stack": stack(NESTED, "Title", "across", "up (ms)"),
     "histogram": histogram({"one": [1.0, 2.0, 2.0]}, "Title", "value (ms)"),
+    "reliability": reliability({"one": ([0.1, 0.8], [0.2, 0.7], [0.9, 0.1])}, "Title"),
     "bars": bars({"one": 1.0, "two": 2.0}, "Title", "value (ms)"),
     "heat": heat(np.eye(2), ["a", "b"], ["c", "d"], "Title", "cosine", ("row", "column")),
 }

@@ -48,10 +48,10 @@ def test_a_notebook_runs_from_beginning_to_end(name: str, monkeypatch: pytest.Mo
     assert not [one for one in outputs(notebook) if one.get("name") == "stderr"]
 
 
-def test_all_five_are_there_and_in_the_table() -> None:
+def test_all_six_are_there_and_in_the_table() -> None:
     """Whoever opens the folder finds each by its question."""
     table = (FOLDER / "README.md").read_text()
-    assert len(NAMES) == 5
+    assert len(NAMES) == 6
     assert [name for name in NAMES if f"]({name}.ipynb)" not in table] == []
 
 
