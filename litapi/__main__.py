@@ -125,11 +125,10 @@ def _from_files(command: str, options: dict[str, Any]) -> int:
     from litapi.quality.verdict import Refused
     from litapi.sources import SourceError
 
-    runs: dict[str, Callable[..., int]]
-    runs = dict(zip(FROM_FILES, (_warm, _embed, _compare, _calibrate), strict=True))
+    runs: Sequence[Callable[..., int]] = (_warm, _embed, _compare, _calibrate)
     refusals = (SourceError, ServerError, ClientError, SettingsError, CheckpointError, Refused)
     try:
-        return runs[command](**options)
+        return runs[FROM_FILES.index(command)](**options)
     except refusals as error:
         print(f"siglit: {error}", file=sys.stderr)
     except OSError as error:

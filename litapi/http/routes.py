@@ -200,7 +200,7 @@ class Routes:
     def _ranked(self, form: ClassifyRequest, cosine: Array) -> dict[str, Any]:
         """The labels with their scores, the most probable first."""
         scoring = self._service.scoring
-        scores = {**scoring.probabilities(cosine), "cosine": cosine}
+        scores: dict[str, Any] = {**scoring.probabilities(cosine), "cosine": cosine}
         threshold = scoring.threshold if form.threshold is None else form.threshold
         scores["holds"] = scores["probability"] >= threshold
         ranked = [

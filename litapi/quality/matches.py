@@ -53,7 +53,7 @@ class Matches:
         captions: Sequence[str],
         owners: Sequence[int],
         share: float,
-    ) -> tuple[Self, Self]:
+    ) -> tuple[Matches, Matches]:
         """Two halves that have no picture in common, each with the captions of its pictures.
 
         Row i of `texts` is caption i, which is of picture `owners[i]`; rows are unit vectors.
@@ -61,7 +61,7 @@ class Matches:
         first, match = owned(captions, owners)
         rows = texts[first].astype(np.float64)
 
-        def half(pictures: Places) -> Self:
+        def half(pictures: Places) -> Matches:
             said = match[:, pictures].any(axis=1)
             cosine = rows[said] @ images[pictures].T
             return cls.of(cosine, match[np.ix_(said, pictures)], share)

@@ -34,7 +34,7 @@ class Reliability:
         bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
 
         def total(values: Vector) -> Vector:
-            return np.bincount(bins, values, BINS)
+            return np.asarray(np.bincount(bins, values, BINS), np.float64)
 
         weight = total(pairs.weight)
         some = weight > 0

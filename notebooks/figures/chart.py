@@ -116,7 +116,9 @@ def reliability(series: Mapping[str, tuple[Numbers, Numbers, Numbers]], title: s
     """
     chart = canvas(title, "probability that was given", "share of these pairs that match", 6.0)
     axes = chart.axes[0]
-    axes.plot([0, 1], [0, 1], color=COLOURS[5], linestyle="--", linewidth=1, label="as it should be")
+    axes.plot(
+        [0, 1], [0, 1], color=COLOURS[5], linestyle="--", linewidth=1, label="as it should be"
+    )
     for place, (name, (said, true, weight)) in enumerate(series.items()):
         colour, size = COLOURS[place % len(COLOURS)], 20 + 400 * np.sqrt(np.asarray(weight))
         axes.plot(said, true, color=colour, linewidth=1, label=name)
