@@ -69,6 +69,7 @@ CANNOT_CHANGE: dict[str, tuple[Any, str]] = {
     "compile_cache": ("a", "is where towers are kept; what they compute in is walked"),
     "accept_loss": ("on", "lets a precision be served; which one is walked"),
     "pairs": ("a", "gives int8 its scales, whose digest is in the arithmetic, which is walked"),
+    "calibration": ("a.json", "gives probabilities of cosines, which it leaves as they are"),
     "devices": ("cuda:0", "the same number format on another device; precision is walked"),
     "text_workers": (2, "counts equal workers"),
     "image_workers": (2, "counts equal workers"),
