@@ -332,17 +332,22 @@ class Pipeline:
     def _embed(self, batch: list[Ready], began: float) -> None:
         if not batch:
             return
-        try:
-            rows = self._rows(batch)
-        except Exception as error:
-            if _is_broken(error):
-                raise  # and end: a worker that starts anew gets these items
-            log.exception("a batch of %d failed; computing it item by item", len(batch))
-            rows = [self._alone(ready) for ready in batch]
+        rows = self._together(batch) or [self._alone(ready) for ready in batch]
         spent = time.monotonic() - began
         for ticket in {id(r.ticket): r.ticket for r in batch}.values():
             ticket.infer_seconds += spent
         self._finish([(r.ticket, r.index, row) for r, row in zip(batch, rows, strict=True)])
+
+    def _together(self, batch: list[Ready]) -> list[Embedded | ItemError] | None:
+        """The rows of a batch; None where it failed, and then nothing of it is held any more."""
+        try:
+            return self._rows(batch)
+        except Exception as error:
+            if _is_broken(error):
+                raise  # and end: a worker that starts anew gets these items
+            log.exception("a batch of %d failed; computing it item by item", len(batch))
+        self._tower.relieve()  # only here: what the batch took hung on the error
+        return None
 
     def _rows(self, batch: list[Ready]) -> list[Embedded | ItemError]:
         tower = self._tower

@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 from cache import Address
-from litapi.devices import require_devices
+from litapi.checkpoint import CheckpointError
+from litapi.devices import planned, require_devices
 from litapi.http.app import make_fetcher
+from litapi.messages import KINDS
+from litapi.model.engines.toolchain import require_toolchain
+from litapi.model.precision import require_compiled
 from litapi.settings import Settings
 from litapi.supervisor import StartError
 
@@ -30,9 +34,23 @@ def preflight(settings: Settings) -> None:
             raise StartError(str(error)) from None
     if settings.devices != "auto":
         require_devices(settings.devices.split(","))
+    _require_gpus_ready(settings)
     if settings.cache_per_key == "on" and not settings.api_keys:
         raise StartError("--cache-per-key: there are no API keys whose vectors could be kept apart")
     require_folders(settings)
+
+
+def _require_gpus_ready(settings: Settings) -> None:
+    devices = [device for device in planned(settings) if device != "cpu"]
+    compiled = settings.compile == "on"
+    try:
+        for device in devices[:1]:
+            if compiled:
+                require_toolchain(device)
+            for kind in KINDS:
+                require_compiled(settings.precision_of(kind), device, compiled)
+    except CheckpointError as error:
+        raise StartError(str(error)) from None
 
 
 def require_folders(settings: Settings) -> None:

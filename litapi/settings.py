@@ -89,7 +89,8 @@ class Settings(BaseModel):
     )
     compile: Literal["off", "on"] = Field(
         "off",
-        description="compile the towers of a GPU at start: a minute or more, and a C++ compiler",
+        description="compile the towers of a GPU at start: a minute or more; needs g++ and"
+        " Python's header files",
     )
     compile_cache: str = Field(
         "",
@@ -137,10 +138,16 @@ class Settings(BaseModel):
     )
     max_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, before decoding")
     max_pixels_in_flight: int = Field(
-        100_000_000, ge=1, description="pixels that a worker decodes at the same time"
+        0,
+        ge=0,
+        description="pixels that a worker decodes at the same time; 0: 12.5 million for each"
+        " decoding thread, at least 100 million",
     )
     decode_mb: int = Field(
-        500, ge=1, description="megabytes that a worker may take for decoding; larger alone: 413"
+        0,
+        ge=0,
+        description="megabytes that a worker may take for decoding; larger alone: 413; 0: 64 for"
+        " each decoding thread, at least 500, and 500 alone",
     )
     decode_timeout: float = Field(
         10.0, gt=0, description="CPU seconds to decode an image; then it is refused: 422"

@@ -82,6 +82,7 @@ class Tower(LitAPI):
     """What both towers share. Picklable: everything heavy is made in `setup`, in the worker."""
 
     kind: Kind
+    _encoder: Any
 
     def __init__(self, settings: Settings, checkpoint: Checkpoint, loop: Any = "auto") -> None:
         super().__init__(
@@ -172,12 +173,12 @@ class Tower(LitAPI):
 
     def _load(self, device: str) -> dict[str, Any]:
         plan = Plan.of(self.settings, self.checkpoint, self.kind, device)
+        self.budget, self.decode_threads = plan.budget, plan.decode_threads
         encoder = self._load_encoder(device, plan.threads)
         self.checkpoint.require_unchanged()
         failed = [one.sentence for one in self._check(encoder) if not one.passed]
         if failed:
             raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
-        self.budget, self.decode_threads = plan.budget, plan.decode_threads
         return {
             "device": device,
             "engine": encoder.name,
@@ -200,6 +201,10 @@ class Tower(LitAPI):
         """Say that this worker lives; called now and then by a thread of its own."""
         if self.vitals is not None:
             self.vitals.beat(self._number)
+
+    def relieve(self) -> None:
+        """Give the device what is free of its memory, after a batch that failed."""
+        self._encoder.relieve()
 
     def about(self, job_id: JobId, index: int) -> None:
         """The calling thread decodes this item of a job next."""
@@ -301,7 +306,7 @@ class ImageTower(Tower):
         limits = self.settings
         self._thread, self._slots = threading.local(), itertools.count()
         self._trim = Trim()
-        self._decoding = PixelBudget(limits.max_pixels_in_flight, limits.decode_mb << 20)
+        self._decoding = PixelBudget.of(limits, self.decode_threads)
         self._reader = PictureReader(
             PicturePolicy(
                 formats=limits.image_formats,

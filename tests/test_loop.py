@@ -1,18 +1,21 @@
 """The pipelined loop: batches across requests, errors alone, nothing waits for nothing."""
 
 import functools
+import logging
 import math
 import os
 import queue
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.errors import ItemError
@@ -172,6 +175,42 @@ def test_an_item_that_fails_in_the_model_fails_alone(
     assert replies[1].errors == {}
     norms = np.linalg.norm(_rows(replies[0]), axis=1)
     assert np.allclose(norms, [1, 0, 1], atol=1e-5)
+
+
+class Activations:
+    """What a batch holds of a card's memory while it is computed."""
+
+
+class StarvedTower(TextTower):
+    """The real tower on a card that has room for one text at a time."""
+
+    held: weakref.ref[Activations]
+    free: list[str]
+
+    def relieve(self) -> None:
+        """Whether anything can be given back by now."""
+        self.free.append("no" if self.held() else "yes")
+        super().relieve()
+
+    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if len(values) == 1:
+            return super()._embed(values)
+        activations = Activations()
+        self.held = weakref.ref(activations)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_batch_without_memory_holds_none_while_its_items_are_computed_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing of it hangs on the error, and what it took is given back before the first item."""
+    caplog.set_level(logging.CRITICAL, "siglit.loop")  # pytest would keep the error with its log
+    tower = StarvedTower(Settings(precision="float32"), _checkpoint())
+    tower.free = []
+    replies = _running(tower).ask(Job(["a", "b", "c"]))
+    assert replies[0].errors == {}
+    assert np.allclose(np.linalg.norm(_rows(replies[0]), axis=1), 1, atol=1e-5)
+    assert tower.free == ["yes"]
 
 
 def test_late_work_is_dropped_before_it_is_decoded(text: tuple[RecordingTextTower, Port]) -> None:

@@ -46,6 +46,10 @@ class Encoder:
         found: Probes = self.engine.probes()
         return found
 
+    def relieve(self) -> None:
+        """Give back what the engine keeps of its device's memory and does not use."""
+        self.engine.relieve()
+
     def _embed(self, items: Any) -> Vectors:
         if not len(items):
             return np.empty((0, self.dim), np.float32)

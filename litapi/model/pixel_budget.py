@@ -2,8 +2,9 @@
 
 What a picture takes while it is decoded depends on its format and mode, not on what its file
 weighs. Decoding threads wait here until the pictures under way leave room, so memory is bounded by
-the budget and not by what arrives. A picture of more pixels than the whole budget is decoded
-alone; one of more bytes is refused before, see `has_room_for`.
+the budget and not by what arrives; where no option says how much, it is enough for each of them to
+have a phone's picture. A picture of more pixels than the whole budget is decoded alone; one that
+takes too many bytes is refused before, see `has_room_for`.
 """
 
 from __future__ import annotations
@@ -11,22 +12,36 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from litapi.allocator import LARGE, give_back
+from litapi.settings import Settings
+
+PIXELS, MB = 100_000_000, 500  # of a worker; one picture may take no more megabytes
+THREAD_PIXELS, THREAD_MB = 12_500_000, 64  # for each decoding thread, where that is more
 
 
 class PixelBudget:
     """Counts what is under way; shared by the decoding threads of a process.
 
-    `most_bytes` 0 means that only pixels are bounded.
+    `most_bytes` 0 means that only pixels are bounded; `largest`, by default as many, is the most
+    that one picture may take.
     """
 
-    def __init__(self, pixels: int, most_bytes: int = 0) -> None:
+    def __init__(self, pixels: int, most_bytes: int = 0, largest: int = 0) -> None:
         self._pixels = pixels
         self._held = 0
         self._held_bytes = 0
         self._changed = threading.Condition()
         self.most_bytes = most_bytes
+        self._largest = largest or most_bytes
+
+    @classmethod
+    def of(cls, settings: Settings, threads: int) -> Self:
+        """As the options say, for so many decoding threads."""
+        pixels = settings.max_pixels_in_flight or max(PIXELS, threads * THREAD_PIXELS)
+        megabytes = settings.decode_mb or max(MB, threads * THREAD_MB)
+        return cls(pixels, megabytes << 20, (settings.decode_mb or MB) << 20)
 
     @property
     def held(self) -> int:
@@ -40,7 +55,7 @@ class PixelBudget:
 
     def has_room_for(self, size: int) -> bool:
         """Whether a picture that takes so many bytes may be decoded at all."""
-        return not self.most_bytes or size <= self.most_bytes
+        return not self._largest or size <= self._largest
 
     @contextmanager
     def hold(self, pixels: int, size: int = 0) -> Iterator[None]:
@@ -61,4 +76,4 @@ class PixelBudget:
 
     def _fits(self, pixels: int, size: int) -> bool:
         within = self._held + pixels <= self._pixels
-        return within and self.has_room_for(self._held_bytes + size)
+        return within and (not self.most_bytes or self._held_bytes + size <= self.most_bytes)

@@ -69,6 +69,14 @@ def require_able(precision: str, device: str, engine: str) -> None:
         raise CheckpointError(_refusal(precision, device, engine))
 
 
+def require_compiled(precision: str, device: str, compiled: bool) -> None:
+    """CheckpointError where `precision` would be slower than bfloat16 without compiling."""
+    if precision == "int8" and device != "cpu" and not compiled:
+        raise CheckpointError(
+            "int8 on a GPU takes --compile on: uncompiled, every layer would wait for the card."
+        )
+
+
 def _refusal(precision: str, device: str, engine: str) -> str:
     if precision == "float8":
         return (

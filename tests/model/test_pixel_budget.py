@@ -3,6 +3,7 @@
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from PIL import Image
@@ -10,7 +11,39 @@ from PIL import Image
 from litapi.errors import ImageUndecodable
 from litapi.model.picture import PicturePolicy, PictureReader
 from litapi.model.pixel_budget import PixelBudget
+from litapi.settings import Settings
 from tests.support.python import ran
+
+PHONE, WEIGHS = 12_200_000, 49_000_000  # pixels of a picture, and bytes while it is decoded
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8, 16])
+def test_each_decoding_thread_can_have_a_picture_of_a_phone(threads: int) -> None:
+    """Or threads would wait on a machine with many cores, as those with GPUs have."""
+    budget = PixelBudget.of(Settings(), threads)
+    with ExitStack() as pictures:
+        for _ in range(threads):
+            assert budget._fits(PHONE, WEIGHS)
+            pictures.enter_context(budget.hold(PHONE, WEIGHS))
+
+
+@pytest.mark.parametrize("threads", [2, 16])
+def test_what_one_picture_may_take_does_not_depend_on_the_machine(threads: int) -> None:
+    """A request that is refused here is refused everywhere."""
+    budget = PixelBudget.of(Settings(), threads)
+    assert budget.has_room_for(500 << 20)
+    assert not budget.has_room_for((500 << 20) + 1)
+
+
+def test_what_an_option_says_is_all_there_is() -> None:
+    """However many threads decode."""
+    budget = PixelBudget.of(Settings(max_pixels_in_flight=100, decode_mb=1), 16)
+    assert budget.most_bytes == 1 << 20
+    assert not budget.has_room_for((1 << 20) + 1)
+    with budget.hold(60):
+        assert budget._fits(40, 1 << 20)
+        assert not budget._fits(41, 0)
+        assert not budget._fits(1, (1 << 20) + 1)
 
 
 def test_pictures_that_fit_are_decoded_side_by_side() -> None:

@@ -15,7 +15,7 @@ from litapi.model.engines.openvino_engine import arithmetic as openvino_arithmet
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.engines.torch_precision import arithmetic, float_type, quantize
 from litapi.model.pixels import PixelMaker
-from litapi.model.precision import PRECISIONS, choose_precision
+from litapi.model.precision import PRECISIONS, choose_precision, require_compiled
 from litapi.model.tokens import Tokenizer
 from litapi.settings import Precision
 
@@ -123,6 +123,42 @@ def test_a_gpu_is_judged_by_its_capability(
         except CheckpointError:
             continue
     assert found == granted
+
+
+@pytest.mark.parametrize("kind", [TorchText, TorchImages])
+def test_int8_on_a_gpu_is_refused_where_it_is_not_compiled(
+    monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    """It would wait for the card in every layer; the reason names the option that helps."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    with pytest.raises(CheckpointError, match=r"^int8 on a GPU takes --compile on: [^\n]*$"):
+        kind.load(CHECKPOINT, "cuda:0", "int8")
+
+
+def test_int8_on_a_cpu_is_compiled_by_nobody() -> None:
+    """There OpenVINO computes in it."""
+    require_compiled("int8", "cpu", compiled=False)
+    require_compiled("float8", "cuda:0", compiled=False)
+
+
+def test_float8_says_what_stays_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A matrix with a side that is no multiple of 16, which the card's product cannot take."""
+    taken: list[str] = []
+
+    def keep(body: nn.Module, config: Any, filter_fn: Any) -> None:
+        taken.extend(name for name, one in body.named_modules() if filter_fn(one, name))
+
+    monkeypatch.setattr("torchao.quantization.quantize_", keep)
+    layers = [nn.ModuleDict({"fc1": nn.Linear(32, 40), "fc2": nn.Linear(48, 32)}) for _ in "ab"]
+    body = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+    quantize(body, [f"layers.{n}.{one}" for n in (0, 1) for one in ("fc1", "fc2")], "float8")
+    assert taken == ["layers.0.fc2", "layers.1.fc2"]
+    (said,) = caplog.messages
+    assert said.startswith("float8: 2 of 4 matrices stay in bfloat16")
+    assert said.endswith(": fc1")
 
 
 def test_what_is_not_quantized_stays_in_bfloat16_on_a_gpu() -> None:

@@ -37,6 +37,9 @@ class Engine(Protocol[Items]):
     def pooled(self, items: Items) -> Rows:
         """n items, at least one → the pooled output (n, dim), not yet of unit length."""
 
+    def relieve(self) -> None:
+        """Give back what is kept of the device's memory and not used."""
+
     def probes(self) -> Probes:
         """What transformers' own way makes of the probes of this tower."""
 

@@ -1,33 +1,48 @@
 """The bodies of the towers: from embedded tokens or patches to the pooled output.
 
 Everything before (token table, patches, positions) depends on the input's form; a body is the same
-sums for any input of one shape. So a body is what is quantized, and what is compiled.
+sums for any input of one shape. So a body is what is quantized, and what is compiled: a step, which
+is made for each of the layers that are alike, and an end, by two functions that may be compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+Part = Callable[..., Tensor]
+
+
+def _as_it_is(function: Part) -> Part:
+    return function
+
+
+def _layer(layer: Any, hidden: Tensor, seen: Tensor | None) -> Tensor:
+    """A transformer layer: (n, length, width) → the same. `seen` (n, 1, 1, length) is a mask."""
+    result: Tensor = layer(hidden, seen)
+    return result
+
 
 class TextBody(nn.Module):
     """The layers, norm and head of a Siglip(2)TextModel, the last layer for one position only."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, made: Callable[[Part], Part] = _as_it_is) -> None:
+        """`made` makes of step and end what is called: compiled functions, or the same."""
         super().__init__()
         self.layers = model.encoder.layers
         self.norm = model.final_layer_norm
         self.head = model.head
+        self.step, self.end = made(_layer), made(_last_position)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(n, 64, width) → (n, dim)."""
-        *layers, last = self.layers
+        *layers, _ = self.layers
         for layer in layers:
-            hidden = layer(hidden, None)
-        pooled: Tensor = self.head(self.norm(_one_position(last, hidden))[:, -1])
-        return pooled
+            hidden = self.step(layer, hidden, None)
+        return self.end(self, hidden)
 
     def matrices(self) -> list[str]:
         """The names of the Linear modules that see every token."""
@@ -35,6 +50,11 @@ class TextBody(nn.Module):
         names = [name for name, one in self.named_modules() if isinstance(one, nn.Linear)]
         seen = [name for name in names if name.startswith("layers.") and not name.startswith(last)]
         return [*seen, f"{last}self_attn.k_proj", f"{last}self_attn.v_proj"]
+
+
+def _last_position(body: Any, hidden: Tensor) -> Tensor:
+    pooled: Tensor = body.head(body.norm(_one_position(body.layers[-1], hidden))[:, -1])
+    return pooled
 
 
 def _one_position(layer: Any, hidden: Tensor) -> Tensor:
@@ -65,24 +85,30 @@ def _attended(
 class ImageBody(nn.Module):
     """The layers, norm and pooling head of a Siglip(2)VisionModel."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, made: Callable[[Part], Part] = _as_it_is) -> None:
+        """`made` as of a TextBody."""
         super().__init__()
         self.layers = model.encoder.layers
         self.norm = model.post_layernorm
         self.head = PoolingHead(model.head)
+        self.step, self.end = made(_layer), made(_pooled)
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """(n, patches, width) → (n, dim); `mask` (n, patches) int64 is 0 at padding."""
         seen = None if mask is None else mask[:, None, None, :].bool()
         for layer in self.layers:
-            hidden = layer(hidden, seen)
-        pooled: Tensor = self.head(self.norm(hidden), seen)
-        return pooled
+            hidden = self.step(layer, hidden, seen)
+        return self.end(self, hidden, seen)
 
     def matrices(self) -> list[str]:
         """The names of the Linear modules that see every patch."""
         named = self.named_modules()
         return [n for n, one in named if n.startswith("layers.") and isinstance(one, nn.Linear)]
+
+
+def _pooled(body: Any, hidden: Tensor, seen: Tensor | None) -> Tensor:
+    pooled: Tensor = body.head(body.norm(hidden), seen)
+    return pooled
 
 
 class PoolingHead(nn.Module):

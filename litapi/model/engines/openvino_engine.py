@@ -46,6 +46,9 @@ class OpenVinoTower:
         """transformers' own forward in float32, computed when this tower was converted."""
         return self._probes
 
+    def relieve(self) -> None:
+        """OpenVINO keeps no memory that it could give back."""
+
     def _run(self, *inputs: npt.NDArray[Any]) -> Rows:
         with self._turn:
             found = self._request.infer(list(inputs), share_inputs=True)

@@ -26,12 +26,14 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.engines import Ids, Rows
-from litapi.model.engines.compiled import Compiled
+from litapi.model.engines.card import host_memory, relieve, send, send_copy, send_numbers, settle
+from litapi.model.engines.compiled import Compiled, by_inductor
 from litapi.model.engines.layers import ImageBody, TextBody
 from litapi.model.engines.positions import PositionBank
+from litapi.model.engines.toolchain import require_toolchain
 from litapi.model.engines.torch_precision import arithmetic, find_device, float_type, quantize
 from litapi.model.pixels import PixelMaker, Pixels
-from litapi.model.precision import require_able
+from litapi.model.precision import require_able, require_compiled
 from litapi.model.probes import Probes, probe_ids, probe_pixels
 
 TowerName = Literal["text", "image"]
@@ -81,7 +83,7 @@ class TorchText:
         Raises CheckpointError where weights are missing or the device, precision or compiler is
         not there.
         """
-        model = load_tower("text", checkpoint, device, precision, threads)
+        model = load_tower("text", checkpoint, device, precision, threads, compile)
         return cls(model, device, precision, compile)
 
     def pooled(self, items: Ids) -> Rows:
@@ -98,15 +100,19 @@ class TorchText:
         ids = probe_ids(config.vocab_size, config.max_position_embeddings)
         return Probes(ids, unit(self.stock(ids)))
 
+    def relieve(self) -> None:
+        """Let the card's memory go that the allocator keeps."""
+        relieve(self._place)
+
     def _rows(self, ids: Ids, forward: Callable[[Tensor], Tensor]) -> Rows:
         with torch.inference_mode():
-            return _on_the_host(forward(torch.from_numpy(ids).to(self._place)))
+            return _on_the_host(forward(send_numbers(ids, self._place)))
 
     def _last_position(self, ids: Tensor) -> Tensor:
         return self._body(self.model.embeddings(input_ids=ids))
 
     def _compile(self) -> Compiled:
-        compiled = Compiled(self.body, "text")
+        compiled = Compiled(TextBody(self.model, by_inductor), "text")
         length = self.model.config.max_position_embeddings
         with torch.inference_mode():
             ids = torch.zeros((1, length), dtype=torch.int64, device=self._place)
@@ -146,6 +152,7 @@ class TorchImages:
         # In the weights' precision: the stock forward rounds each value to it all the same.
         self.maker = maker
         self.table = torch.from_numpy(maker.table).to(self._place, kind)
+        self._square = self._position_table() if self.naflex else None
         self.positions = PositionBank(self._resized, self._bank)
         self.body = ImageBody(self.model)
         quantize(self.body, self.body.matrices(), precision)
@@ -168,7 +175,7 @@ class TorchImages:
         Raises CheckpointError where weights are missing or the device, precision or compiler is
         not there.
         """
-        model = load_tower("image", checkpoint, device, precision, threads)
+        model = load_tower("image", checkpoint, device, precision, threads, compile)
         patches = patches or checkpoint.max_num_patches
         return cls(model, PixelMaker(checkpoint), device, precision, compile, patches)
 
@@ -185,6 +192,10 @@ class TorchImages:
         pixels = probe_pixels(self.maker)
         return Probes(pixels, unit(self.stock(pixels)))
 
+    def relieve(self) -> None:
+        """Let the card's memory go that the allocator keeps."""
+        relieve(self._place)
+
     def _rows(
         self, pixels: Sequence[Pixels], forward: Callable[[Sequence[Pixels]], Tensor]
     ) -> Rows:
@@ -200,13 +211,14 @@ class TorchImages:
         """A picture too long for the compiled tower goes through the plain one, alone or not."""
         if self._compiled is None:
             return self._unlike(pixels)
-        fits = torch.tensor([picture.cost <= self._patches for picture in pixels])
-        pooled = torch.empty((len(pixels), self.dim), dtype=self.table.dtype, device=self._place)
-        for chosen, way in ((fits, self._alike), (~fits, self._unlike)):
-            if chosen.any():
-                some = [picture for picture, yes in zip(pixels, chosen, strict=True) if yes]
-                pooled[chosen.to(self._place)] = way(some)
-        return pooled
+        order = sorted(range(len(pixels)), key=lambda row: pixels[row].cost > self._patches)
+        fits = sum(picture.cost <= self._patches for picture in pixels)
+        parts = (self._alike, order[:fits]), (self._unlike, order[fits:])
+        rows = [way([pixels[row] for row in part]) for way, part in parts if part]
+        if len(rows) == 1:
+            return rows[0]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return torch.cat(rows).index_select(0, send_numbers(back, self._place))
 
     def _unlike(self, pixels: Sequence[Pixels]) -> Tensor:
         costs = {picture.cost for picture in pixels}
@@ -222,12 +234,12 @@ class TorchImages:
     def _embedded(self, pixels: Sequence[Pixels], longest: int) -> tuple[Tensor, Tensor]:
         """Patches with their positions: (n, longest, width), and (n, longest), 0 at padding."""
         index = self.positions.index([picture.grid for picture in pixels], longest)
-        chosen = torch.from_numpy(index).to(self._place, non_blocking=True)
+        chosen = send_numbers(index, self._place)
         hidden: Tensor = self.model.embeddings.patch_embedding(self._sequences(pixels, longest))
         return hidden + F.embedding(chosen, self.positions.rows), chosen
 
     def _compile(self) -> Compiled:
-        compiled = Compiled(self.body, "image")
+        compiled = Compiled(ImageBody(self.model, by_inductor), "image")
         with torch.inference_mode():
             hidden = torch.zeros((1, self._patches, self.dim), dtype=self.table.dtype)
             mask = torch.ones((1, self._patches), dtype=torch.int64)
@@ -250,24 +262,21 @@ class TorchImages:
 
     def _squares(self, pixels: Sequence[Pixels]) -> Tensor:
         """Values of shape (n, 3, height, width)."""
-        levels = self._levels((len(pixels), *pixels[0].patches.shape))
+        levels = host_memory(self._place, (len(pixels), *pixels[0].patches.shape), torch.uint8)
         np.stack([picture.patches for picture in pixels], out=levels.numpy())
         return self._values(levels).permute(0, 3, 1, 2).contiguous()
 
     def _sequences(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
         """Values of shape (n, longest, patch · patch · 3)."""
-        levels = self._levels((len(pixels), longest, pixels[0].patches.shape[1]))
+        shape = len(pixels), longest, pixels[0].patches.shape[1]
+        levels = host_memory(self._place, shape, torch.uint8)
         for row, picture in zip(levels.numpy(), pixels, strict=True):
             row[: picture.cost] = picture.patches
         return self._values(levels)
 
-    def _levels(self, shape: tuple[int, ...]) -> Tensor:
-        """Zeros of uint8 to be filled; pinned for a GPU, so that the CPU need not wait."""
-        return torch.zeros(shape, dtype=torch.uint8, pin_memory=self._place.type == "cuda")
-
     def _values(self, levels: Tensor) -> Tensor:
         """uint8 levels to model values, looked up on the device."""
-        moved = levels.to(self._place, non_blocking=True)
+        moved = send(levels, self._place)
         return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
 
     def _bank(self, rows: int) -> Tensor:
@@ -275,13 +284,17 @@ class TorchImages:
         bank[0] = 0
         return bank
 
+    def _position_table(self) -> Tensor:
+        """In float32 on the CPU: (1, width, side, side)."""
+        embeddings = self.model.embeddings
+        table = embeddings.position_embedding.weight.detach().float().cpu()
+        side = int(embeddings.position_embedding_size)
+        return table.view(1, side, side, -1).permute(0, 3, 1, 2)
+
     def _resized(self, grid: tuple[int, int]) -> Tensor:
         """Resized in float32 on the CPU, where the reference resizes it for a CPU model too."""
-        weight = self.model.embeddings.position_embedding.weight
-        side = int(self.model.embeddings.position_embedding_size)
-        square = weight.detach().float().cpu().view(1, side, side, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square, size=grid, mode="bilinear", antialias=True)
-        return resized.flatten(2)[0].T.contiguous().to(self._place, weight.dtype)
+        resized = F.interpolate(self._square, size=grid, mode="bilinear", antialias=True)
+        return send_copy(resized.flatten(2)[0].T.to(self.table.dtype), self._place)
 
 
 def _real_patches(pixels: Sequence[Pixels], longest: int) -> Tensor:
@@ -307,14 +320,16 @@ def load_tower(
     device: str,
     precision: str,
     threads: int,
+    compiled: bool = False,
 ) -> nn.Module:
     """transformers' module of one tower. Raises CheckpointError as the towers' `load`."""
     require_able(precision, device, "torch")
+    require_compiled(precision, device, compiled)
+    if compiled:
+        require_toolchain(device)
     if threads > 0:
         torch.set_num_threads(threads)
-    place = find_device(device)
-    if place.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # else float32 convolutions keep 10 bits
+    settle(find_device(device))
     model, info = _read(tower, checkpoint, float_type(precision))
     wrong = [*info["missing_keys"], *info["mismatched_keys"]]
     if wrong:

@@ -2,11 +2,13 @@
 
 float8's and int8's large matrices are those of the transformer layers; all the rest (token table,
 patches, positions, norms, heads) stays in bfloat16. Only matrices that see every token are
-quantized: CUDA's int8 product refuses as few rows as those behind the pooling see.
+quantized: CUDA's int8 product refuses as few rows as those behind the pooling see. Its float8
+product takes sides of whole sixteens alone; a matrix with another stays in bfloat16 too.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from torch import nn
 
 from litapi.model.precision import require_device
+
+log = logging.getLogger("siglit.precision")
 
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,7 +54,29 @@ def quantize(body: nn.Module, matrices: Iterable[str], precision: str) -> None:
     from torchao.quantization import quantize_
 
     names = set(matrices)
+    if precision == "float8":
+        names -= _left_out(body, names)
     quantize_(body, _config(precision), filter_fn=lambda _, name: name in names)
+
+
+def _left_out(body: nn.Module, names: set[str]) -> set[str]:
+    """What float8's product cannot take; torchao would leave it out without a word."""
+    found = {name for name in names if any(side % 16 for side in _sides(body, name))}
+    if found:
+        kinds = {name.split(".", 2)[2] for name in found}  # of layers.0.mlp.fc1: mlp.fc1
+        log.warning(
+            "float8: %d of %d matrices stay in bfloat16, for a side of theirs is no multiple of "
+            "16: %s",
+            len(found),
+            len(names),
+            ", ".join(sorted(kinds)),
+        )
+    return found
+
+
+def _sides(body: nn.Module, name: str) -> tuple[int, ...]:
+    linear: Any = body.get_submodule(name)
+    return tuple(linear.weight.shape)
 
 
 def _config(precision: str) -> Any:

@@ -1,17 +1,28 @@
-"""Compiled bodies: which sizes batches are cut into. Their vectors are in tests/test_on_gpu.py."""
+"""Compiled bodies: the sizes batches are cut into, what is traced, and what comes out on a CPU.
+
+Their vectors on a GPU are in tests/test_on_gpu.py.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from litapi.checkpoint import CheckpointError
+from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.engines.compiled import SIZES, SPARE, Compiled, keep_in
+from litapi.model.engines.torch_engine import TorchImages, TorchText, load_tower, unit
+from litapi.model.pixels import PixelMaker
+from tests.support.inputs import cosines, own_ids, pictures
+
+CHECKPOINT = Checkpoint.open(DEMO)
+PATCHES = 16
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +90,83 @@ def test_every_tower_has_a_size_of_one_and_they_rise(sizes: tuple[int, ...]) -> 
     assert list(sizes) == sorted(set(sizes))
 
 
-def test_without_a_compiler_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is compiled, and with the way out."""
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(CheckpointError, match=r"needs a C\+\+ compiler.*--compile off"):
-        Compiled(nn.Identity(), "text")
+# -- by layer --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What torch traced for a compiler, which here runs it as it is."""
+    found: list[Any] = []
+    plain = torch.compile
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        found.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda made, **how: plain(made, backend=keep, **how))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_one_layer_is_traced_for_all_of_them(kind: str, graphs: list[Any]) -> None:
+    """And the end of the tower beside it, each once for every size."""
+    tower = loaded(kind)
+    assert len(tower.body.layers) > 2
+    assert len(graphs) == 2 * len(SIZES[kind])
+    tower.pooled(items(kind)[:5])
+    assert len(graphs) == 2 * len(SIZES[kind]), "a batch was compiled for"
+
+
+def test_a_process_may_have_several_compiled_towers(graphs: list[Any]) -> None:
+    """torch keeps 8 shapes of one function, and towers of one process share theirs."""
+    towers = [(kind, loaded(kind)) for kind in ("text", "image", "text")]
+    for kind, tower in towers:
+        assert np.abs(tower.pooled(items(kind)) - plain(kind).pooled(items(kind))).max() <= 1e-4
+
+
+def test_the_reference_forward_of_a_compiled_tower_is_not_compiled(graphs: list[Any]) -> None:
+    """It has shapes of its own, at each of which a worker would stop."""
+    tower = loaded("text")
+    before = len(graphs)
+    assert np.abs(tower.stock(items("text")[:3]) - tower.pooled(items("text")[:3])).max() <= 1e-4
+    assert len(graphs) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("text", "bfloat16"), ("text", "int8"), ("image", "float32")]
+)
+def test_what_inductor_makes_of_a_tower_is_the_tower(
+    kind: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, where it writes C++; int8 as torchao has it for GPUs."""
+    monkeypatch.setitem(SIZES, kind, (1, 4))
+    tower = loaded(kind, precision)
+    found, expected = (unit(one.pooled(items(kind))) for one in (tower, plain(kind)))
+    assert cosines(found, expected).min() >= {"float32": 0.99999}.get(precision, 0.99)
+
+
+def loaded(kind: str, precision: str = "float32") -> Any:
+    """A compiled tower, its floats on the CPU."""
+    if kind == "image":
+        return TorchImages.load(CHECKPOINT, precision=precision, compile=True, patches=PATCHES)
+    model = load_tower("text", CHECKPOINT, "cpu", "float32", 0, compiled=True)
+    return TorchText(model, "cpu", precision, compile=True)
+
+
+def plain(kind: str) -> Any:
+    """The same in float32, not compiled."""
+    return (TorchText if kind == "text" else TorchImages).load(CHECKPOINT)
+
+
+def items(kind: str) -> Any:
+    """Seven of them."""
+    if kind == "text":
+        return own_ids(CHECKPOINT, [f"{count} red circles" for count in range(7)])
+    maker = PixelMaker(CHECKPOINT)
+    return [maker.make(picture, PATCHES) for picture in pictures(7)]
+
+
+# -- on disk ---------------------------------------------------------------------------------------
 
 
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
