@@ -8,7 +8,7 @@
 # so a change of the source builds in seconds and neither pip's cache nor a compiler is left behind.
 # The root may be read-only: what is written goes to /cache (checkpoints, converted towers, verdicts)
 # and to TMPDIR. There is no redis-server inside: without REDIS_URL vectors are cached in memory only.
-# Nor is there a C++ compiler, which a CPU does not need: `--compile on` is refused for a GPU.
+# Nor is there a compiler, which a CPU does not need: for a GPU `--compile on` is refused at start.
 # To bake a checkpoint in, build on this image: COPY it, set SIGLIT_COMPILE_CACHE to a folder outside
 # the volume, and RUN python -m litapi prepare --model FOLDER.
 # Pin the base by digest where builds must repeat: --build-arg PYTHON=python@sha256:…

@@ -20,7 +20,7 @@ test: $(VENV)/.dev redis
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 verify: $(VENV)/.dev redis
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m verify
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'verify or gpu'
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

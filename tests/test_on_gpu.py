@@ -19,11 +19,14 @@ import torch
 from bench.faults.vitals import workers
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
+from litapi.engine import Engine
 from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.engines.card import send_numbers
 from litapi.model.engines.compiled import keep_in
+from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker, Pixels
-from litapi.model.precision import PRECISIONS, choose_precision
+from litapi.model.precision import PRECISIONS, choose_precision, require_compiled
 from litapi.model.tokens import Tokenizer
 from tests.support.checkpoint import CheckpointMaker
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels
@@ -32,6 +35,7 @@ from tests.support.picture import picture
 if not torch.cuda.is_available():
     pytest.skip("this machine has no GPU", allow_module_level=True)
 
+pytestmark = pytest.mark.gpu
 GPU = "cuda:0"
 TEXTS = [f"{count} red circles and {'many ' * (count % 50)}squares" for count in range(300)]
 
@@ -59,13 +63,14 @@ def inductor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(params=PRECISIONS)
 def precision(request: pytest.FixtureRequest) -> str:
-    """Each that this card computes in."""
-    return able(request.param)
+    """Each that this card computes in without compiling."""
+    return able(request.param, compiled=False)
 
 
-def able(precision: str) -> str:
+def able(precision: str, compiled: bool) -> str:
     """It, where this card has it."""
     try:
+        require_compiled(precision, GPU, compiled)
         return choose_precision(precision, GPU)
     except CheckpointError as reason:
         pytest.skip(str(reason))
@@ -133,9 +138,9 @@ def test_a_picture_has_one_vector_alone_and_among_others(
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8", "float8"])
 def test_compiled_texts_are_those_of_the_cpu(inductor: None, precision: str) -> None:
-    """Every CUDA graph, cut and padded, and the same twice."""
+    """Every size, cut and padded, and the same twice."""
     checkpoint = Checkpoint.open(DEMO)
-    encoder = TextEncoder.load(checkpoint, GPU, able(precision), compile=True)
+    encoder = TextEncoder.load(checkpoint, GPU, able(precision, compiled=True), compile=True)
     for many in (1, 3, 9, 30, 100, 300):
         found = text_like_the_cpu(checkpoint, encoder, many)
         assert found >= least(precision)
@@ -149,10 +154,69 @@ def test_compiled_texts_are_those_of_the_cpu(inductor: None, precision: str) -> 
 def test_compiled_pictures_are_those_of_the_cpu(inductor: None, precision: str) -> None:
     """Padded to the tower's own length, and longer ones beside them."""
     checkpoint = Checkpoint.open(DEMO)
-    encoder = ImageEncoder.load(checkpoint, GPU, able(precision), compile=True)
+    encoder = ImageEncoder.load(checkpoint, GPU, able(precision, compiled=True), compile=True)
     for many in (1, 3, 15, 70):
         found = image_like_the_cpu(checkpoint, encoder, many)
         assert found >= least(precision)
+
+
+def test_both_towers_of_a_process_may_be_compiled(inductor: None) -> None:
+    """As an Engine has them."""
+    checkpoint, texts = Checkpoint.open(DEMO), TEXTS[:5]
+    images = [picture(number) for number in range(5)]
+    options = {"devices": GPU, "compile": "on", "accept_loss": "on", "precision": "float32"}
+    with Engine.open("", **options) as engine:
+        said, seen = engine.texts(texts), engine.images(images)
+    exact = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, texts))
+    assert cosines(said, exact).min() >= least("float32")
+    exact = ImageEncoder.load(checkpoint).embed(pixels_of(checkpoint, images))
+    assert cosines(seen, exact).min() >= least("float32")
+
+
+@pytest.mark.parametrize("kind", [TextEncoder, ImageEncoder])
+def test_int8_is_refused_uncompiled(kind: type[TextEncoder | ImageEncoder]) -> None:
+    """It would be slower than bfloat16."""
+    with pytest.raises(CheckpointError, match="takes --compile on"):
+        kind.load(Checkpoint.open(DEMO), GPU, able("int8", compiled=True))
+
+
+# -- how -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """torch raises where it would wait for the card."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("many", [1, 6])
+@torch.inference_mode()
+def test_nothing_waits_for_the_card_before_the_rows_are_read(impatient: None, many: int) -> None:
+    """Once each grid is known, alone and padded."""
+    checkpoint = Checkpoint.open(DEMO)
+    text, images = TorchText.load(checkpoint, GPU), TorchImages.load(checkpoint, GPU)
+    ids, pixels = own_ids(checkpoint, TEXTS[:many]), own_pixels(checkpoint, many)
+    expected = text.pooled(ids), images.pooled(pixels)
+    torch.cuda.set_sync_debug_mode("error")
+    rows = text._last_position(send_numbers(ids, text._place)), images._naflex(pixels)
+    torch.cuda.set_sync_debug_mode("default")
+    for found, one in zip(rows, expected, strict=True):
+        assert np.abs(found.cpu().numpy() - one).max() <= 1e-5
+
+
+@pytest.mark.parametrize(("many", "kernel"), [(1, "flash"), (6, "efficient")])
+def test_attention_is_flash_or_memory_efficient(many: int, kernel: str) -> None:
+    """Flash without a mask; with one the other, and cuDNN's for neither."""
+    able("bfloat16", compiled=False)
+    checkpoint = Checkpoint.open(DEMO)
+    images = TorchImages.load(checkpoint, GPU, "bfloat16")
+    with torch.profiler.profile() as profile:
+        images.pooled(own_pixels(checkpoint, many))
+    layers = len(images.body.layers)
+    counts = {event.key: event.count for event in profile.key_averages()}
+    assert counts.get(f"aten::_scaled_dot_product_{kernel}_attention", 0) >= layers
+    assert not any("cudnn_attention" in key for key in counts)
 
 
 def test_auto_is_bfloat16_on_a_card_that_has_it() -> None:
