@@ -152,7 +152,7 @@ class TorchImages:
         # In the weights' precision: the stock forward rounds each value to it all the same.
         self.maker = maker
         self.table = torch.from_numpy(maker.table).to(self._place, kind)
-        self._square = self._position_table() if self.naflex else None
+        self._square: Any = self._position_table() if self.naflex else None
         self.positions = PositionBank(self._resized, self._bank)
         self.body = ImageBody(self.model)
         quantize(self.body, self.body.matrices(), precision)
@@ -287,7 +287,7 @@ class TorchImages:
     def _position_table(self) -> Tensor:
         """In float32 on the CPU: (1, width, side, side)."""
         embeddings = self.model.embeddings
-        table = embeddings.position_embedding.weight.detach().float().cpu()
+        table: Tensor = embeddings.position_embedding.weight.detach().float().cpu()
         side = int(embeddings.position_embedding_size)
         return table.view(1, side, side, -1).permute(0, 3, 1, 2)
 

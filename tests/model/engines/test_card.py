@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.encoder import TextEncoder
 from litapi.model.engines import card, torch_engine
-from litapi.model.engines.positions import PositionTables
+from litapi.model.engines.positions import PositionBank
 from litapi.model.engines.torch_engine import TorchImages, TorchText, load_tower
 from litapi.model.pixels import PixelMaker, Pixels
 from tests.support.inputs import own_ids, pictures
@@ -192,10 +192,9 @@ def test_pictures_are_computed_without_waiting_for_the_card(
 ) -> None:
     """Neither a mask nor an order of pictures is read back, nor copied from pageable memory."""
     tower = images(monkeypatch, compiled)
-    known = {one.grid: tower.positions[one.grid].to(META) for one in unlike()}
-    tower.positions = PositionTables(known.__getitem__)
     tower.table = tower.table.to(META)
     tower, pixels = on_the_card(tower), unlike()[choose]
+    tower.positions = PositionBank(tower._resized, tower._bank)  # which knows no grid yet
     with sent:
         rows = tower._naflex(pixels)
     assert (rows.shape, rows.device) == ((len(pixels), tower.dim), META)
