@@ -1,7 +1,5 @@
 """A start that cannot work ends before anything loads. Ports and certificates: test_server.py."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

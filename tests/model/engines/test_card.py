@@ -4,8 +4,6 @@ It computes shapes and holds no values, so whatever asks it for one fails, where
 its worker wait.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What compiling takes is looked for, and what is missing is said in one line."""
 
-from __future__ import annotations
-
 import sysconfig
 from pathlib import Path
 
