@@ -30,6 +30,7 @@ TORCH = {
     "bench.compare.baselines.siglip",
     "bench.compare.baselines.siglip_openvino",
     "bench.reference",
+    "litapi.model.engines.card",
     "litapi.model.engines.compiled",
     "litapi.model.engines.conversion",
     "litapi.model.engines.layers",
