@@ -217,6 +217,14 @@ class TextInvalid(ItemError):
     sentence = "The text holds characters that cannot be encoded, such as a lone surrogate."
 
 
+class ItemOfSeveralParts(ItemError):
+    code = "item_of_several_parts"
+    sentence = (
+        "The input has several parts. SigLIP2 has a vector for one text or one image, and none for"
+        " both together; send each part as an input of its own."
+    )
+
+
 class ImageBase64Invalid(ItemError):
     code = "image_base64_invalid"
     sentence = (

@@ -45,7 +45,8 @@ class Job:
     """The items of one request for one tower.
 
     `items` are texts, or encoded images (base64 where they came through JSON).
-    `max_num_patches` 0 means the checkpoint's own. `deadline` is on the clock of
+    `max_num_patches` 0 means the checkpoint's own. `ending` keeps the last tokens of a text that
+    is too long instead of the first. `deadline` is on the clock of
     `time.monotonic`, which Linux shares between processes, and so is `sent`.
     """
 
@@ -54,6 +55,7 @@ class Job:
     deadline: float = math.inf
     sent: float = 0.0
     bulk: bool = False
+    ending: bool = False
     id: JobId = NO_ID  # while it is under way
 
 

@@ -33,6 +33,11 @@ DIMENSIONS_NOTE = (
     " retrieval quality."
 )
 
+LIKENESS_NOTE = (
+    "SigLIP2 was trained to tell whether a text and an image belong together. It is not trained to"
+    " compare two texts or two images: there /rerank gives their cosine, scaled to 0…1."
+)
+
 
 @dataclass(slots=True)
 class Service:
@@ -155,6 +160,7 @@ class Service:
             "note": DEMO_NOTE if checkpoint.is_demo else None,
             "dimension": checkpoint.dim,
             "dimensions_note": DIMENSIONS_NOTE,
+            "likeness_note": LIKENESS_NOTE,
             "precision": self.precision,
             "compiled": self.compiled,
             "quality": self._quality(),

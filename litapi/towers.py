@@ -258,7 +258,8 @@ class TextTower(Tower):
         """One part for each batch's worth: the tokenizer is fast, and faster on many."""
         step = max(1, self.budget // self.checkpoint.text_length)
         for start in range(0, len(job.items), step):
-            yield start, Job(job.items[start : start + step], deadline=job.deadline)
+            some = job.items[start : start + step]
+            yield start, Job(some, deadline=job.deadline, ending=job.ending)
 
     def estimate(self, part: Job) -> int:
         """Exact: every text is padded to the full length."""
@@ -271,7 +272,7 @@ class TextTower(Tower):
     def decode_request(self, request: Job) -> list[Decoded | ItemError]:
         """Token ids of each text."""
         texts = [str(text) for text in request.items]
-        tokens = self._tokenizer.encode(texts)
+        tokens = self._tokenizer.encode(texts, ending=request.ending)
         cost = self.checkpoint.text_length
         values: Any = tokens.ids
         if self.settings.test_hooks == "on":

@@ -40,19 +40,11 @@ class Answer:
         return cls(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, [JSON])
 
     @classmethod
-    async def json_in_turns(cls, content: dict[str, Any], **lists: Any) -> Answer:
-        """The same, with each of `lists` written where `content` has an empty list of its name."""
-        pace, parts, rest = Pace(), [], orjson.dumps(content)
-        for name, rows in lists.items():
-            mark = b'"%b":[' % name.encode()  # no string holds it: a quote in one is escaped
-            head, _, rest = rest.partition(mark + b"]")
-            parts += [head, mark]
-            for at in range(0, len(rows), MANY):
-                some = orjson.dumps(rows[at : at + MANY], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-                parts += [b",", some] if at else [some]
-                await pace.rest()
-            parts.append(b"]")
-        return cls(b"".join([*parts, rest]), 200, [JSON])
+    async def json_in_turns(cls, content: Any) -> Answer:
+        """The same; long lists in it are written in turns with other requests."""
+        parts: list[bytes] = []
+        await _write(content, parts, Pace())
+        return cls(b"".join(parts), 200, [JSON])
 
     def lines(self) -> bytes:
         """Headers and content length as HTTP/1.1 has them; rendered when first asked for."""
@@ -90,6 +82,22 @@ class Answer:
         shape = b"%d,%d" % (len(entries), vectors.dimension)
         answer.headers += [(b"x-embedding-shape", shape), (b"x-embedding-dtype", b"float32-le")]
         return answer
+
+
+async def _write(content: Any, parts: list[bytes], pace: Pace) -> None:
+    if isinstance(content, dict) and content:
+        for number, (name, value) in enumerate(content.items()):
+            parts += [b"," if number else b"{", orjson.dumps(name), b":"]
+            await _write(value, parts, pace)
+        parts.append(b"}")
+    elif isinstance(content, list) and len(content) > MANY:
+        for at in range(0, len(content), MANY):
+            some = orjson.dumps(content[at : at + MANY], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+            parts += [b"," if at else b"[", some]
+            await pace.rest()
+        parts.append(b"]")
+    else:
+        parts.append(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _writable(content: Any) -> Any:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from cache import Entry, Fingerprint, Found, State, VectorCache, key
-from cache.key import ASIDE, key_of
+from cache.key import ASIDE, Field, key_of
 from cache.tiers import Leaving
 from litapi.errors import DigestUnknown, ItemError, ItemInternal, ServiceError
 from litapi.http.pace import paced
@@ -51,6 +51,7 @@ class Query:
     """
 
     max_num_patches: int = 0
+    ending: bool = False  # of a text that is too long, the last tokens are kept
     read: bool = True  # False: Cache-Control: no-cache
     write: bool = True  # False: Cache-Control: no-store
     leaving: Leaving | None = None  # its future is done once the client hung up
@@ -117,7 +118,8 @@ class Embedder:
         self._submit = submit
         self._timeout = timeout
         self._begun = begun
-        self._derived: dict[int, Fingerprint] = {}  # by patches asked for: a few thousand at most
+        # by patches asked for, a few thousand at most, and by the end at which texts are cut
+        self._derived: dict[int | str, Fingerprint] = {}
 
     async def embed(self, items: Sequence[Item | ItemError], query: Query) -> Query:
         """The query with a vector or an error for each item."""
@@ -139,7 +141,7 @@ class Embedder:
         return query.answered(found)
 
     async def _find(self, kind: Kind, items: Sequence[Item], query: Query) -> Found:
-        keys = await _keys(self._fingerprint(kind, query.max_num_patches), kind, items)
+        keys = await _keys(self._fingerprint(kind, query), kind, items)
         began = time.monotonic()
         found = self._cache.peek(keys, query.read)
         if None in found.values:
@@ -164,7 +166,7 @@ class Embedder:
             nonlocal job
             deadline = query.looked_up(began) + self._timeout
             payloads: list[Any] = [items[position].payload for position in positions]
-            job = Job(payloads, query.max_num_patches, deadline)
+            job = Job(payloads, query.max_num_patches, deadline, ending=query.ending)
             query.whose = query.asker()
             reply = await self._submit(kind, job, query.whose)
             query.add(reply)
@@ -186,13 +188,17 @@ class Embedder:
         else:
             query.looked_up(began)
 
-    def _fingerprint(self, kind: Kind, patches: int) -> Fingerprint:
-        if kind == "text" or not patches:
-            return self._fingerprints[kind]
-        if patches not in self._derived:
-            image = self._fingerprints["image"]
-            self._derived[patches] = image.derive(max_num_patches=patches)
-        return self._derived[patches]
+    def _fingerprint(self, kind: Kind, query: Query) -> Fingerprint:
+        print_ = self._fingerprints[kind]
+        if kind == "image":
+            patches = query.max_num_patches
+            return self._derive(patches, print_, max_num_patches=patches) if patches else print_
+        return self._derive("start", print_, cut="start") if query.ending else print_
+
+    def _derive(self, name: int | str, print_: Fingerprint, **how: Field) -> Fingerprint:
+        if name not in self._derived:
+            self._derived[name] = print_.derive(**how)
+        return self._derived[name]
 
 
 def entries(reply: Reply) -> list[Entry | Exception]:

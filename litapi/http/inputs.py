@@ -37,8 +37,8 @@ from litapi.errors import (
 from litapi.http.access import client_of
 from litapi.http.embedder import Query
 from litapi.http.forms.options import OPTION_FIELDS
-from litapi.http.forms.parts import DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
-from litapi.http.forms.validation import INERT, TOKENS_SENT, named, no_effect
+from litapi.http.forms.parts import Base64Part, DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
+from litapi.http.forms.validation import DEEPEST, TOKENS_SENT
 from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read
 from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming
@@ -54,10 +54,9 @@ JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencod
 LONGEST_ESCAPE = 12  # bytes of one character in JSON, written as two \\u escapes
 FRAME_BYTES = 4096  # for the rest of a body, and for blanks around each text
 MOST_FIELDS = 32  # of an object in a body; no form has as many
-NUMBERS = ("dimensions", "max_num_patches")
+NUMBERS = ("dimensions", "output_dimension", "max_num_patches")
 LABEL = "{label}"
 PAIRS_AN_ITEM = 64  # scored in one answer, for each item that a request may have
-DEEPEST = 4  # a body, its list, a part of it, the object in that
 NESTED = frozenset({list, dict})
 LARGE = 128 << 10  # bytes of a body; a larger one is skimmed before it is parsed
 NOT_AFRESH = (
@@ -367,9 +366,15 @@ class Reader:
         if isinstance(part, ImageUrlPart):
             url = part.image_url
             return self.image(url.url if isinstance(url, ImageUrl) else url)
+        if isinstance(part, Base64Part):
+            return self.image(part.image_base64)
         if isinstance(part, DigestPart):
             return self.digest(part.sha256)
         return self.text(part.text)
+
+    def foreign(self, part: Part | ItemError) -> Read:
+        """The same, or what refuses it already."""
+        return part if isinstance(part, ItemError) else self.part(part)
 
     def count(self, items: int, incoming: Incoming) -> None:
         """Raises `TooManyItems` beyond the limit."""
@@ -512,17 +517,7 @@ def _base64(text: str) -> bytes | None:
 
 
 def _options(fields: dict[str, str]) -> dict[str, Any]:
-    unknown = sorted(set(fields) - OPTION_FIELDS - INERT.keys())
-    if unknown:
-        name = named(unknown[0])
-        raise RequestInvalid(f"{name}: there is no such option", param=name)
-    options: dict[str, Any] = {}
-    for name, text in fields.items():
-        if name in INERT:
-            no_effect(name, text)
-        else:
-            options[name] = _whole(name, text) if name in NUMBERS else text
-    return options
+    return {name: _whole(name, text) if name in NUMBERS else text for name, text in fields.items()}
 
 
 def _whole(name: str, text: str) -> int:

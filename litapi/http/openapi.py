@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 
 from litapi.errors import (
     ItemError,
+    ItemOfSeveralParts,
     ItemsInvalid,
     MethodNotAllowed,
     ModelUnknown,
@@ -35,13 +36,22 @@ from litapi.errors import (
 )
 from litapi.http.access import OPEN_PATHS
 from litapi.http.answer import Answer
+from litapi.http.forms.cohere import CohereRequest, CohereResponse
 from litapi.http.forms.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from litapi.http.forms.models import ModelCard, ModelList
 from litapi.http.forms.native import EmbedImageRequest, EmbedResponse, EmbedTextRequest
 from litapi.http.forms.options import OPTION_FIELDS, Options
 from litapi.http.forms.refusal import ErrorResponse
+from litapi.http.forms.rerank import RerankRequest, RerankResponse
 from litapi.http.forms.scores import ClassifyRequest, ClassifyResponse, ScoreRequest, ScoreResponse
-from litapi.http.forms.validation import INERT, validate
+from litapi.http.forms.tei import (
+    SimilarityRequest,
+    SimilarityResponse,
+    TeiRequest,
+    TeiResponse,
+)
+from litapi.http.forms.validation import INERT, NAMES, VALUES, validate
+from litapi.http.forms.voyage import VoyageRequest, VoyageResponse
 
 FOLDER: Final = Path(__file__).parent
 EXAMPLES: Final = FOLDER / "examples.json"
@@ -60,6 +70,11 @@ FORMS: Final[Mapping[str, tuple[type[BaseModel], type[BaseModel]]]] = {
     "/embed_image": (EmbedImageRequest, EmbedResponse),
     "/score": (ScoreRequest, ScoreResponse),
     "/classify": (ClassifyRequest, ClassifyResponse),
+    "/v2/embed": (CohereRequest, CohereResponse),
+    "/v1/multimodalembeddings": (VoyageRequest, VoyageResponse),
+    "/embed": (TeiRequest, TeiResponse),
+    "/similarity": (SimilarityRequest, SimilarityResponse),
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), (RerankRequest, RerankResponse)),
 }
 FACTS: Final[Mapping[str, type[BaseModel]]] = {
     "/v1/models": ModelList,
@@ -87,7 +102,15 @@ PARAMS: Final = {
     "/embed_image": (("", 0), ("images[{}]", 0)),
     "/score": (("texts[{}]", 0), ("images[{}]", 2)),
     "/classify": (("labels[{}]", 1), ("image", -1)),
+    **dict.fromkeys(
+        ("/v2/embed", "/v1/multimodalembeddings", "/embed"), (("inputs[{}]", 0), ("inputs[{}]", 0))
+    ),
+    "/similarity": (("inputs.sentences[{}]", 1), ("inputs.sentences[{}]", 1)),
+    **dict.fromkeys(
+        ("/rerank", "/v1/rerank", "/v2/rerank"), (("documents[{}]", 1), ("documents[{}]", 1))
+    ),
 }
+SEVERAL: Final = ("/v2/embed", "/v1/multimodalembeddings")  # where an input may have several parts
 HEADERS: Final = {
     "X-Cache": "for each of the first 256 items: hit-l1, hit-l2, join, miss or bypass",
     "X-Embedding-Space": "the space of the vectors: only those of one space may be compared",
@@ -233,6 +256,7 @@ def _met(path: str) -> list[type[ServiceError]]:
     """The errors that a route can answer with."""
     strange = {"/embed_text": IMAGES, "/embed_image": ("text_",)}.get(path, ())
     outside = ELSEWHERE if path == "/embed_image" else {*ELSEWHERE, "invalid_multipart"}
+    outside = outside if path in SEVERAL else {*outside, ItemOfSeveralParts.code}
     return [
         one
         for one in public_errors()
@@ -321,7 +345,12 @@ def _as_read(schema: dict[str, Any]) -> dict[str, Any]:
         keep = ("title", "description", "default")
         outer = {n: value for n, value in field.items() if n in keep}
         inner = {n: value for n, value in field.items() if n not in keep}
+        if words := [word for at, word in VALUES if at == name]:
+            inner["enum"] += words
         fields[name] = field if wide else {**outer, "anyOf": [inner, {"type": "null"}]}
+    for name, ours in NAMES.items():
+        if ours in fields:
+            fields.setdefault(name, {**fields[ours], "description": f"the same as {ours}"})
     for name, agreed in INERT.items():
         chosen = {"enum": [*map(_json_value, agreed), None]} if agreed else {}
         fields.setdefault(name, {"description": "taken from clients, and not used", **chosen})

@@ -6,6 +6,8 @@ fewer dimensions is cut and renormalised first. All rows of an answer are turned
     float16   each number rounded to half precision
     int8      round(number / scale); scale is the vector's greatest |number| / 127
     binary    a bit for each number, 1 where it is above zero; eight a byte, the first one highest
+
+Other makers have two more: uint8 is int8 + 128, and their binary is ours - 128.
 """
 
 from __future__ import annotations
@@ -78,9 +80,19 @@ def _binary(rows: Rows) -> tuple[Codes, None]:
     return np.packbits(rows > 0, axis=1), None
 
 
+def _uint8(rows: Rows) -> tuple[Codes, None]:
+    return _int8(rows)[0].view(np.uint8) ^ 0x80, None
+
+
+def _signed_binary(rows: Rows) -> tuple[Codes, None]:
+    return (_binary(rows)[0] ^ 0x80).view(np.int8), None
+
+
 _TURN: Final[dict[str, Callable[[Rows], tuple[Codes, Scales | None]]]] = {
     "float16": _float16,
     "int8": _int8,
     "binary": _binary,
+    "uint8": _uint8,
+    "signed_binary": _signed_binary,
 }
 _WIRE: Final = {"float16": b"float16-le", "int8": b"int8", "binary": b"binary"}

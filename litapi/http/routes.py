@@ -8,27 +8,40 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from cache import Entry, State
-from litapi.errors import ItemError, ItemsInvalid, ModelUnknown, RequestInvalid, ServiceError
+from litapi.errors import (
+    ItemError,
+    ItemsInvalid,
+    ModelUnknown,
+    RequestInvalid,
+    ServiceError,
+    TextTooLong,
+)
 from litapi.http.answer import MANY, Answer, Vectors
 from litapi.http.embedder import Embedder, Query
+from litapi.http.forms.cohere import CohereRequest
 from litapi.http.forms.embeddings import EmbeddingsRequest
+from litapi.http.forms.foreign import Cut, Embedded, ForeignRequest
 from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
 from litapi.http.forms.options import Options
+from litapi.http.forms.rerank import RerankRequest
 from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
+from litapi.http.forms.tei import SimilarityRequest, TeiRequest
 from litapi.http.forms.validation import validate
+from litapi.http.forms.voyage import VoyageRequest
 from litapi.http.inputs import LABEL, Read, Reader
 from litapi.http.megapixels import megapixels
 from litapi.http.pace import Pace, paced
 from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
-from litapi.messages import Item
+from litapi.messages import Item, Kind
 from litapi.scoring import Array, ensemble
 from litapi.serving import Service
 
@@ -39,6 +52,14 @@ HIT = State.HIT_L1
 TOLD = 256  # items that a header tells of: aiohttp takes 8 KB of one, Node 16 KB of all
 PAIRS = 1 << 15  # of texts and images that are scored in one turn
 OCTETS = b"application/octet-stream"
+FOREIGN: Mapping[str, type[ForeignRequest]] = {
+    "/v2/embed": CohereRequest,
+    "/v1/multimodalembeddings": VoyageRequest,
+    "/embed": TeiRequest,
+    "/similarity": SimilarityRequest,
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RerankRequest),
+}
+NOT_WHOLE = "The text has more tokens than the model reads, and truncate says not to cut it."
 USUAL = {b"": False, b"*/*": False, b"application/json": False, OCTETS: True}
 
 
@@ -61,6 +82,7 @@ class Routes:
             ("POST", "/embed_image"): self.embed_image,
             ("POST", "/score"): self.score,
             ("POST", "/classify"): self.classify,
+            **{("POST", path): self._foreign(form) for path, form in FOREIGN.items()},
         }
 
     # -- routes --------------------------------------------------------------------------------
@@ -88,7 +110,7 @@ class Routes:
             "model": self._model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-        return _with_headers(await _written(content, "data"), query)
+        return _with_headers(await _written(content, len(data)), query)
 
     async def embed_text(self, incoming: Incoming) -> Answer:
         """`text` or `texts`."""
@@ -142,7 +164,7 @@ class Routes:
         if single:
             return _with_headers(Answer.json(content), query)
         content["errors"] = _faults(query.faults)
-        return _with_headers(await _written(content, "embeddings"), query)
+        return _with_headers(await _written(content, len(rows)), query)
 
     async def score(self, incoming: Incoming) -> Answer:
         """Cosine and probability of every text against every image."""
@@ -162,9 +184,9 @@ class Routes:
             "logit_bias": self._service.checkpoint.logit_bias,
             "model": self._model,
         }
-        if len(texts) * len(images) <= PAIRS:
-            return _with_headers(Answer.json(content), query)
-        return _with_headers(await _in_turns(content, *scores), query)
+        few = len(texts) * len(images) <= PAIRS
+        answer = Answer.json(content) if few else await Answer.json_in_turns(content)
+        return _with_headers(answer, query)
 
     async def _pairs(self, entries: list[Entry], texts: int) -> dict[str, list[Any]]:
         """Rows of cosines and of probabilities, a row for each text, some of them in one turn."""
@@ -209,33 +231,80 @@ class Routes:
         ]
         return {"labels": ranked, "threshold": threshold}
 
+    def _foreign(self, kind: type[ForeignRequest]) -> Route:
+        """The route of another maker's form: any refused item refuses the request."""
+        size = "output_dimension" if "output_dimension" in kind.model_fields else "dimensions"
+
+        async def foreign(incoming: Incoming) -> Answer:
+            form = validate(kind, await self._reader.json(incoming))
+            self._same_model(form.model)
+            places = form.items()
+            ways = {name: (o, self._vectors(o, size)) for name, o in form.wanted().items()}
+            items = await self._reader.items(self._reader.foreign, [*places.values()], incoming)
+            query = await self._query(items, incoming, form.max_num_patches, form.cut)
+            _refuse(query, [*places])
+            kinds: list[Kind] = [i.kind if isinstance(i, Item) else "image" for i in items]
+            compared = await self._compared(query.entries, kinds) if form.compares else {}
+            embedded = Embedded(
+                uuid4().hex,
+                self._model,
+                kinds,
+                list(map(TOKENS, query.entries)),
+                self._service.checkpoint.patch_size,
+                {name: (await _rows(o, query.entries, v))[0] for name, (o, v) in ways.items()},
+                **compared,
+            )
+            return _with_headers(await _written(form.answer(embedded), len(items)), query)
+
+        return foreign
+
     # -- parts of routes -----------------------------------------------------------------------
 
-    async def _query(self, items: list[Read], incoming: Incoming, patches: int | None) -> Query:
+    async def _query(
+        self, items: list[Read], incoming: Incoming, patches: int | None, cut: Cut = "END"
+    ) -> Query:
         """The items' way: settled, looked up, computed."""
         query = self._asked(incoming, patches)
+        query.ending = cut == "START"
         if patches is not None:
             self._reader.bound_patches(items, patches, self._service.patches)
         settled = await self._reader.settled(items, incoming, query)
         self._charge(incoming, settled)
-        return await self._embedder.embed(settled, query)
+        await self._embedder.embed(settled, query)
+        if cut == "NONE" and query.cut:
+            for index in query.cut:
+                query.found.values[index] = TextTooLong(NOT_WHOLE)
+            query.answered(query.found)
+        return query
 
     def _charge(self, incoming: Incoming, items: Sequence[Item | ItemError]) -> None:
         if incoming.key is not None and incoming.access is not None:
             formats = self._service.settings.image_formats
             incoming.access.charge(incoming, len(items), lambda: megapixels(items, formats))
 
+    async def _compared(self, entries: list[Entry], kinds: list[Kind]) -> dict[str, list[float]]:
+        """The first item with each other one: the cosine, and from 0 to 1 how well they fit.
+
+        That is the probability for a text and an image. Two of a kind were never compared in
+        training: there it is the cosine, scaled.
+        """
+        scores = {name: row for name, (row,) in (await self._pairs(entries, 1)).items()}
+        alike = np.array([kind == kinds[0] for kind in kinds[1:]])
+        likeness = np.clip((1 + scores["cosine"]) / 2, 0, 1)
+        scores["relevance"] = np.where(alike, likeness, scores.pop("probability"))
+        return {name: row.tolist() for name, row in scores.items()}
+
     def _same_model(self, model: str | None) -> None:
         if model is not None and not self._service.answers_to(model):
             raise ModelUnknown(param="model")
 
-    def _vectors(self, form: Options) -> Vectors:
+    def _vectors(self, form: Options, size: str = "dimensions") -> Vectors:
         self._same_model(form.model)
         if form.dimensions is not None and form.dimensions > self._dim:
-            raise RequestInvalid(f"dimensions: this model has {self._dim}", param="dimensions")
-        if form.embedding_type == "binary" and (form.dimensions or self._dim) % 8:
-            sentence = "dimensions: must be a multiple of 8, for binary packs eight into a byte"
-            raise RequestInvalid(sentence, param="dimensions")
+            raise RequestInvalid(f"{size}: this model has {self._dim}", param=size)
+        if form.embedding_type.endswith("binary") and (form.dimensions or self._dim) % 8:
+            sentence = f"{size}: must be a multiple of 8, for binary packs eight into a byte"
+            raise RequestInvalid(sentence, param=size)
         return Vectors(form.encoding_format, form.dimensions, self._dim)
 
     def _asked(self, incoming: Incoming, patches: int | None) -> Query:
@@ -331,16 +400,9 @@ async def _rows(
     return small.forms, small.scales or []
 
 
-async def _written(content: dict[str, Any], name: str) -> Answer:
-    """`content` as JSON; a long list of that name in turns with other requests."""
-    few = len(content[name]) <= MANY
-    return Answer.json(content) if few else await _in_turns(content, name)
-
-
-async def _in_turns(content: dict[str, Any], *lists: str) -> Answer:
-    """`content` as JSON; long lists in it are written in turns with other requests."""
-    long = {name: content[name] for name in lists}
-    return await Answer.json_in_turns({**content, **{name: [] for name in lists}}, **long)
+async def _written(content: Any, rows: int) -> Answer:
+    """`content` as JSON; one of many rows in turns with other requests."""
+    return Answer.json(content) if rows <= MANY else await Answer.json_in_turns(content)
 
 
 def _wants_octets(incoming: Incoming) -> bool:

@@ -59,13 +59,17 @@ class Tokenizer:
         """The tokenizer of `checkpoint`. Raises CheckpointError where it cannot be loaded."""
         return cls(load_reference(checkpoint).backend_tokenizer)
 
-    def encode(self, texts: Sequence[str]) -> Tokens:
-        """The tokens of `texts`. Raises TextEmpty or TextInvalid for one that has none."""
+    def encode(self, texts: Sequence[str], *, ending: bool = False) -> Tokens:
+        """The tokens of `texts`; with `ending` the last ones of a text that has too many.
+
+        Raises TextEmpty or TextInvalid for one that has none.
+        """
         found = self.backend.encode_batch_fast([canonical(text) for text in texts])
         rows = [encoding.ids for encoding in found]
         ids = np.full((len(rows), LENGTH), PAD, dtype=np.int64)
         for row, tokens in zip(ids, rows, strict=True):
-            row[: len(tokens)] = tokens if len(tokens) <= LENGTH else [*tokens[: LENGTH - 1], EOS]
+            short = tokens if ending or len(tokens) <= LENGTH else [*tokens[: LENGTH - 1], EOS]
+            row[: len(tokens)] = short[-LENGTH:]  # the last token is EOS in any case
         return Tokens(
             ids,
             counts=[min(len(tokens), LENGTH) for tokens in rows],

@@ -167,9 +167,8 @@ def test_an_error_can_be_written_whatever_the_client_named() -> None:
 @example(['"data":[]', "\\"], [])
 def test_an_answer_in_turns_is_the_answer(words: list[str], some: list[Row]) -> None:
     """Byte for byte, wherever its lists stand and whatever its strings hold."""
-    lists = {"data": words, "rows": [*some, None] * 70}
-    content = {"data": lists["data"], "x": words[0], "rows": lists["rows"], "y": [1]}
-    empty = {**content, "data": [], "rows": []}
-    answer = asyncio.run(Answer.json_in_turns(empty, **lists))
-    assert answer.body == Answer.json(content).body
-    assert (answer.status, answer.headers) == (200, [JSON])
+    content = {"data": words, "x": {"y": words[0], "rows": [*some, None] * 70}, "z": [1], "": {}}
+    for one in (content, words):
+        answer = asyncio.run(Answer.json_in_turns(one))
+        assert answer.body == Answer.json(one).body
+        assert (answer.status, answer.headers) == (200, [JSON])

@@ -8,15 +8,20 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from litapi.errors import RequestInvalid
+from litapi.http.forms.cohere import CohereRequest
 from litapi.http.forms.embeddings import EmbeddingsRequest
 from litapi.http.forms.form import Form
 from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
 from litapi.http.forms.options import Options
+from litapi.http.forms.rerank import RerankRequest
 from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
+from litapi.http.forms.tei import SimilarityRequest, TeiRequest
 from litapi.http.forms.validation import validate
+from litapi.http.forms.voyage import VoyageRequest
+from tests.support.forms import FORMS
 
 REQUESTS: list[type[Form]] = [
-    *(EmbeddingsRequest, EmbedTextRequest, EmbedImageRequest, ScoreRequest, ClassifyRequest),
+    *dict.fromkeys(FORMS.values()),
     Options,
 ]
 FIELDS = sorted({name for form in REQUESTS for name in form.model_fields} | {"type", "image_url"})
@@ -119,6 +124,19 @@ def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str)
         (ClassifyRequest, {"image": "a", "labels": ["b", 2]}, "labels[1]"),
         (ClassifyRequest, {"image": "a", "labels": ["b"], "template": 1}, "template"),
         (ClassifyRequest, {"image": "a", "labels": ["b"], "max_num_patches": 4097}, "max_num_"),
+        (VoyageRequest, {"inputs": [{"content": ["a"]}, {"content": [3]}]}, "inputs[1].content[0]"),
+        (VoyageRequest, {"inputs": [{"content": [{"text": 1}]}]}, "inputs[0].content[0].text"),
+        (TeiRequest, {"inputs": ["a", {"image": 2}]}, "inputs[1].image"),
+        (SimilarityRequest, {"inputs": {"sentences": ["a"]}}, "inputs.source_sentence"),
+        (
+            SimilarityRequest,
+            {"inputs": {"source_sentence": {"text": 1}, "sentences": ["a"]}},
+            "inputs.source_sentence.text",
+        ),
+        (RerankRequest, {"query": 1, "documents": ["a"]}, "query"),
+        (RerankRequest, {"query": "a", "documents": ["a", {"sha256": 1}]}, "documents[1].sha256"),
+        (CohereRequest, {"texts": ["a"], "embedding_types": ["float", "int4"]}, "embedding_types["),
+        (CohereRequest, {"texts": ["a"], "truncate": "MIDDLE"}, "truncate"),
     ],
 )
 def test_every_route_names_places_alike(form: type[Form], body: Any, place: str) -> None:

@@ -101,6 +101,14 @@ def test_truncation_begins_where_eos_no_longer_fits(
     assert tokens.ids[0, count - 1] == EOS
 
 
+def test_the_end_of_a_text_may_be_kept_instead(tokenizer: Tokenizer) -> None:
+    """Its last 63 tokens and EOS; a text that fits is the same either way."""
+    cut, end, short = tokenizer.encode(["abc" * 30 + "q" * 63, "q" * 63, "x"], ending=True).ids
+    assert np.array_equal(cut, end)
+    assert np.array_equal(short, tokenizer.encode(["x"]).ids[0])
+    assert not np.array_equal(cut, tokenizer.encode(["abc" * 30 + "q" * 63]).ids[0])
+
+
 def test_a_special_token_spelled_in_capitals_is_the_special_token(tokenizer: Tokenizer) -> None:
     """Lower-casing comes first, as in training, so equal cache keys mean equal ids."""
     upper, lower = tokenizer.encode(["<EOS> x", "<eos> x"]).ids

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from litapi.http.forms.cohere import CohereRequest
 from litapi.http.forms.embeddings import EmbeddingsRequest
 from litapi.http.forms.form import Form
 from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
+from litapi.http.forms.rerank import RerankRequest
 from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
+from litapi.http.forms.tei import SimilarityRequest, TeiRequest
+from litapi.http.forms.voyage import VoyageRequest
 
 FORMS: dict[str, type[Form]] = {
     "/v1/embeddings": EmbeddingsRequest,
@@ -13,6 +17,11 @@ FORMS: dict[str, type[Form]] = {
     "/embed_image": EmbedImageRequest,
     "/score": ScoreRequest,
     "/classify": ClassifyRequest,
+    "/v2/embed": CohereRequest,
+    "/v1/multimodalembeddings": VoyageRequest,
+    "/embed": TeiRequest,
+    "/similarity": SimilarityRequest,
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RerankRequest),
 }
 
 

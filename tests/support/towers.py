@@ -42,7 +42,7 @@ class Towers:
         rows = [
             bytes(4 * self.dim)
             if i in errors
-            else vector_of(kind, one, job.max_num_patches, self.dim)
+            else vector_of(kind, one[-64:] if job.ending else one, job.max_num_patches, self.dim)
             for i, one in enumerate(items)
         ]
         cut = [i for i, one in enumerate(items) if isinstance(one, str) and len(one) > 64]

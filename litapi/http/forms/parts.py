@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from litapi.errors import ItemError, ItemOfSeveralParts
 from litapi.http.forms.form import Form
 
 
@@ -37,6 +38,13 @@ class ImageUrlPart(Form):
     image_url: str | ImageUrl
 
 
+class Base64Part(Form):
+    """An image as a Voyage content part."""
+
+    type: Literal["image_base64"] | None = None
+    image_base64: str
+
+
 class DigestPart(Form):
     """An image by the sha256 of its encoded bytes; known once the server has embedded it."""
 
@@ -44,7 +52,7 @@ class DigestPart(Form):
     sha256: str = Field(description="64 hexadecimal digits")
 
 
-PART_NAMES = ("text", "image_url", "image", "sha256")
+PART_NAMES = ("text", "image_url", "image", "image_base64", "sha256")
 
 
 def _part_tag(value: Any) -> str:
@@ -64,6 +72,7 @@ Part = Annotated[
     | Annotated[TextPart, Tag("text")]
     | Annotated[ImagePart, Tag("image")]
     | Annotated[ImageUrlPart, Tag("image_url")]
+    | Annotated[Base64Part, Tag("image_base64")]
     | Annotated[DigestPart, Tag("sha256")]
     | Annotated[UnknownPart, Tag("object")],
     Discriminator(_part_tag),
@@ -88,3 +97,13 @@ Input = Annotated[
     Annotated[str, Tag("string")] | Annotated[list[Part], Tag("list"), Field(min_length=1)],
     Discriminator(_input_tag),
 ]
+
+
+class Content(Form):
+    """An input as a list of parts, of which SigLIP2 takes one."""
+
+    content: Annotated[list[Part], Field(min_length=1, description="one text or one image")]
+
+    def part(self) -> Part | ItemError:
+        """The one part, or the refusal of several."""
+        return self.content[0] if len(self.content) == 1 else ItemOfSeveralParts()

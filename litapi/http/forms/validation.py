@@ -26,7 +26,16 @@ INERT: dict[str, tuple[str, ...]] = {
     "normalize": ("true",),
     "normalized": ("true",),
     "late_chunking": ("false",),
+    "output_dtype": ("float",),
 }
+# What other makers call a field of ours, and what they call its values.
+NAMES = {"output_dimension": "dimensions"}
+VALUES: dict[tuple[str, str], dict[str, str]] = {
+    ("embedding_type", "float"): {"embedding_type": "float32"},
+    ("embedding_type", "ubinary"): {"embedding_type": "binary"},
+    ("embedding_type", "base64"): {"encoding_format": "base64"},
+}
+DEEPEST = 6  # a body, its list, an input of it, the list in that, a part of it, the object in that
 SHOWN = 64  # characters of a name that are said again
 SENTENCES = 8  # of one refusal
 
@@ -72,22 +81,28 @@ def _plain(form: type[BaseModel], body: Any) -> Any:
     """The same body without nulls that stand for defaults, inert fields, and 2.0 for 2."""
     if not isinstance(body, dict):
         return body
-    plain = {}
+    plain: dict[str, Any] = {}
     for name, value in body.items():
+        if name not in form.model_fields and NAMES.get(name) in form.model_fields:
+            name = NAMES[name]
         field = form.model_fields.get(name)
         if field is None and name in INERT:
             no_effect(name, value)
         elif value is not None or field is None or field.is_required():
-            plain[name] = _whole(value)
-    if isinstance(plain.get("input"), list):
-        plain["input"] = list(map(_plain_part, plain["input"]))
+            said = VALUES.get((name, value)) if isinstance(value, str) and field else None
+            plain |= said or {name: _whole(_plain_parts(value, DEEPEST))}
     return plain
 
 
-def _plain_part(part: Any) -> Any:
-    if isinstance(part, dict) and any(part.get(name) is not None for name in PART_NAMES):
-        return {n: v for n, v in part.items() if v is not None or n not in PART_NAMES}
-    return part
+def _plain_parts(value: Any, depth: int) -> Any:
+    """The same without what parts of a request say that they are not."""
+    if depth and isinstance(value, list):
+        return [_plain_parts(one, depth - 1) for one in value]
+    if not depth or not isinstance(value, dict):
+        return value
+    is_part = any(value.get(name) is not None for name in PART_NAMES)
+    kept = {n: v for n, v in value.items() if v is not None or not is_part or n not in PART_NAMES}
+    return {name: _plain_parts(one, depth - 1) for name, one in kept.items()}
 
 
 def _whole(value: Any) -> Any:
@@ -114,6 +129,7 @@ def _reason(fault: ErrorDetails, form: type[BaseModel]) -> str:
     return fault["msg"]
 
 
+TAGGED = ("input", "inputs", "image", "query", "source_sentence")  # unions beside those in lists
 _TAGS = frozenset({"string", "list", "object", *PART_NAMES})
 
 
@@ -125,10 +141,9 @@ def _place(loc: tuple[int | str, ...]) -> str:
         if isinstance(step, int):
             place += f"[{step}]"
             tag_next = True
-        elif place == "":
-            place, tag_next = named(step), step in ("input", "image")
         elif tag_next and step in _TAGS:
             tag_next = False
-        elif not step.startswith(("str", "list[", "constrained")) and step != "ImageUrl":
-            place += f".{named(step)}"
+        elif not place or not step.startswith(("str", "list[", "constrained", "ImageUrl")):
+            place += f".{named(step)}" if place else named(step)
+            tag_next = step in TAGGED
     return place or "body"

@@ -1,0 +1,102 @@
+"""`/v2/embed`: the Cohere form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from litapi.errors import ItemError, RequestInvalid
+from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
+from litapi.http.forms.form import RED_DOT
+from litapi.http.forms.options import Options
+from litapi.http.forms.parts import Content, ImagePart, Part, TextPart
+
+Type = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
+
+
+class CohereRequest(ForeignRequest):
+    """One of `texts`, `images` and `inputs`."""
+
+    texts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="several texts"
+    )
+    images: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="several images: data URI, base64 or URL"
+    )
+    inputs: Annotated[list[Content], Field(min_length=1)] | None = Field(
+        None, description="texts and images in any order"
+    )
+    embedding_types: Annotated[list[Type], Field(min_length=1)] = Field(
+        ["float"],
+        description="types of the numbers. int8 and uint8 (128 more) are scaled for each vector, to"
+        " be compared by cosine; ubinary is a bit for each sign, binary 128 less; base64 is of"
+        " float32",
+    )
+    output_dimension: int | None = Field(
+        None, ge=1, description="keep the first N numbers and renormalise"
+    )
+    max_tokens: int | None = Field(None, ge=64, description="more than 64 are never read")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"texts": ["a red circle", "two blue squares"], "input_type": "search_query"},
+                {"images": [RED_DOT], "embedding_types": ["int8", "ubinary"]},
+            ]
+        }
+    )
+
+    def items(self) -> dict[str, Part | ItemError]:
+        """Those of the one field that is given."""
+        given: dict[str, list[Part | ItemError]] = {
+            "texts": [TextPart.model_construct(text=text) for text in self.texts or ()],
+            "images": [ImagePart.model_construct(image=image) for image in self.images or ()],
+            "inputs": [one.part() for one in self.inputs or ()],
+        }
+        named = [name for name in given if given[name]]
+        if len(named) != 1:
+            raise RequestInvalid(f"exactly one of {', '.join(given)} is expected")
+        return listed(named[0], given[named[0]])
+
+    def wanted(self) -> dict[str, Options]:
+        """A list of vectors for each type."""
+        return {
+            type_: written("float", self.output_dimension, base64=True)
+            if type_ == "base64"
+            else written(type_, self.output_dimension)
+            for type_ in self.embedding_types
+        }
+
+    def answer(self, embedded: Embedded) -> dict[str, Any]:
+        """Vectors by type."""
+        units = {"input_tokens": embedded.total("text"), "images": embedded.kinds.count("image")}
+        return {
+            "id": embedded.id,
+            "embeddings": embedded.rows,
+            **({"texts": self.texts} if self.texts else {}),
+            "meta": {"api_version": {"version": "2"}, "billed_units": units},
+        }
+
+
+class CohereUnits(BaseModel):
+    """What was embedded: tokens of texts, and images."""
+
+    input_tokens: int
+    images: int
+
+
+class CohereMeta(BaseModel):
+    """Beside the vectors."""
+
+    api_version: dict[str, str]
+    billed_units: CohereUnits
+
+
+class CohereResponse(BaseModel):
+    """Vectors by type, in the order of the items; `texts` as they came."""
+
+    id: str
+    embeddings: dict[Type, list[list[float] | list[int] | str]]
+    texts: list[str] | None = None
+    meta: CohereMeta

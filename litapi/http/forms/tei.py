@@ -1,0 +1,84 @@
+"""`/embed` and `/similarity`: the form of text-embeddings-inference."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, RootModel
+
+from litapi.errors import ItemError
+from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
+from litapi.http.forms.form import RED_DOT, Form
+from litapi.http.forms.options import Options
+from litapi.http.forms.parts import Input, Part
+
+
+class TeiRequest(ForeignRequest):
+    """Strings that begin with `data:image/` are images."""
+
+    inputs: Input = Field(description="one text, or a list of texts and images in any order")
+    dimensions: int | None = Field(
+        None, ge=1, description="keep the first N numbers and renormalise"
+    )
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="vectors as lists of numbers, or as base64 of their bytes"
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"inputs": ["a red circle", RED_DOT], "normalize": True}]}
+    )
+
+    def items(self) -> dict[str, Part | ItemError]:
+        """One, or those of the list."""
+        if isinstance(self.inputs, str):
+            return {"inputs": self.inputs}
+        return listed("inputs", self.inputs)
+
+    def wanted(self) -> dict[str, Options]:
+        """One list of vectors."""
+        base64 = self.encoding_format == "base64"
+        return {"rows": written("float", self.dimensions, base64=base64)}
+
+    def answer(self, embedded: Embedded) -> Any:
+        """The bare rows, also for a single input."""
+        return embedded.rows["rows"]
+
+
+class TeiResponse(RootModel[list[list[float] | str]]):
+    """A row for each input."""
+
+
+class Sentences(Form):
+    """One item, and those that it is compared with."""
+
+    source_sentence: Part = Field(description="a text or an image")
+    sentences: Annotated[list[Part], Field(min_length=1, description="texts and images")]
+
+
+class SimilarityRequest(ForeignRequest):
+    """One item against several."""
+
+    compares: ClassVar = True
+
+    inputs: Sentences = Field(description="what is compared")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": {"source_sentence": "a red circle", "sentences": ["a blue star"]}}
+            ]
+        }
+    )
+
+    def items(self) -> dict[str, Part | ItemError]:
+        """The source first."""
+        source = {"inputs.source_sentence": self.inputs.source_sentence}
+        return source | listed("inputs.sentences", self.inputs.sentences)
+
+    def answer(self, embedded: Embedded) -> Any:
+        """The bare cosines."""
+        return embedded.cosine
+
+
+class SimilarityResponse(RootModel[list[float]]):
+    """The cosine of the source with each sentence."""

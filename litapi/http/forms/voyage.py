@@ -1,0 +1,97 @@
+"""`/v1/multimodalembeddings`: the Voyage form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from litapi.errors import ItemError
+from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
+from litapi.http.forms.form import RED_DOT
+from litapi.http.forms.options import Options
+from litapi.http.forms.parts import Content, Part
+
+
+class VoyageRequest(ForeignRequest):
+    """Inputs of one part each."""
+
+    inputs: Annotated[list[Content], Field(min_length=1, description="texts and images")]
+    output_dimension: int | None = Field(
+        None, ge=1, description="keep the first N numbers and renormalise"
+    )
+    output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = Field(
+        "float", description="type of the numbers, as `embedding_types` of /v2/embed has it"
+    )
+    output_encoding: Literal["base64"] | None = Field(
+        None, description="vectors as lists of numbers, or as base64 of their bytes"
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="the same, as the official client calls it"
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": [
+                        {"content": [{"type": "text", "text": "a red circle"}]},
+                        {"content": [{"type": "image_base64", "image_base64": RED_DOT}]},
+                    ]
+                }
+            ]
+        }
+    )
+
+    def items(self) -> dict[str, Part | ItemError]:
+        """The part of each input."""
+        return listed("inputs", [one.part() for one in self.inputs])
+
+    def wanted(self) -> dict[str, Options]:
+        """One list of vectors."""
+        base64 = "base64" in (self.output_encoding, self.encoding_format)
+        return {"data": written(self.output_dtype, self.output_dimension, base64=base64)}
+
+    def answer(self, embedded: Embedded) -> dict[str, Any]:
+        """Vectors, each with its index."""
+        texts, patches = embedded.total("text"), embedded.total("image")
+        return {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "embedding": row, "index": i}
+                for i, row in enumerate(embedded.rows["data"])
+            ],
+            "model": embedded.model,
+            "usage": {
+                "text_tokens": texts,
+                "image_pixels": patches * embedded.patch_size**2,
+                "video_pixels": 0,
+                "total_tokens": texts + patches,
+            },
+        }
+
+
+class VoyageEmbedding(BaseModel):
+    """One vector, in the order of the inputs."""
+
+    object: Literal["embedding"]
+    embedding: list[float] | list[int] | str
+    index: int
+
+
+class VoyageUsage(BaseModel):
+    """What was embedded; pixels as the model saw them, in whole patches."""
+
+    text_tokens: int
+    image_pixels: int
+    video_pixels: int
+    total_tokens: int
+
+
+class VoyageResponse(BaseModel):
+    """Voyage form."""
+
+    object: Literal["list"]
+    data: list[VoyageEmbedding]
+    model: str
+    usage: VoyageUsage

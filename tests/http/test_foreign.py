@@ -1,0 +1,337 @@
+"""Other makers' forms: the same items, vectors, limits and errors in other words."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from litapi.errors import ModelUnknown, RequestInvalid, TooManyItems
+from litapi.http.answer import Answer
+from litapi.http.forms.cohere import CohereResponse
+from litapi.http.forms.rerank import RerankResponse
+from litapi.http.forms.tei import SimilarityResponse, TeiResponse
+from litapi.http.forms.voyage import VoyageResponse
+from litapi.http.replay import Replay
+from tests.support.desk import BAD, BLUE, DEMO, RED, Desk, b64, dot, header, row_of, uri
+from tests.support.forms import body_for
+from tests.support.wire import arrive
+
+MB = 1 << 20
+LONG = "the last words of a text that is longer than what the model reads " * 2
+VOYAGE = "/v1/multimodalembeddings"
+RERANKS = ("/rerank", "/v1/rerank", "/v2/rerank")
+ANSWERS: dict[str, type[BaseModel]] = {
+    "/v2/embed": CohereResponse,
+    VOYAGE: VoyageResponse,
+    "/embed": TeiResponse,
+    "/similarity": SimilarityResponse,
+    **dict.fromkeys(RERANKS, RerankResponse),
+}
+
+
+def said(path: str, answer: Answer) -> Any:
+    """The JSON of an answer, which must have the documented form and nothing beside it."""
+    content = orjson.loads(answer.body)
+    assert (
+        TypeAdapter(ANSWERS[path]).dump_python(
+            ANSWERS[path].model_validate(content), exclude_unset=True
+        )
+        == content
+    )
+    return content
+
+
+def ask(desk: Desk, path: str, body: dict[str, Any], **more: Any) -> Any:
+    return said(path, desk.post(path, body, **more))
+
+
+def openai(desk: Desk, *items: Any, **options: Any) -> list[Any]:
+    """The vectors of `/v1/embeddings`."""
+    answer = desk.post("/v1/embeddings", {"input": [*items], **options})
+    return [one["embedding"] for one in orjson.loads(answer.body)["data"]]
+
+
+def content(*parts: Any) -> dict[str, Any]:
+    return {"content": [*parts]}
+
+
+# -- vectors ---------------------------------------------------------------------------------------
+
+TEXT, IMAGE = (
+    {"type": "text", "text": "A Cat"},
+    {"type": "image_url", "image_url": {"url": uri(RED)}},
+)
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("/v2/embed", {"inputs": [content(TEXT), content(IMAGE)]}),
+    (VOYAGE, {"inputs": [content(TEXT), content({"image_base64": uri(RED)})]}),
+    (VOYAGE, {"inputs": [content("A Cat"), content({"image": b64(RED)})]}),
+    ("/embed", {"inputs": ["A Cat", uri(RED)]}),
+    ("/embed", {"inputs": [{"text": "A Cat", "image": None}, {"image": b64(RED)}]}),
+]
+
+
+def rows_of(path: str, answered: Any) -> list[Any]:
+    """The vectors in the answer to one of the cases."""
+    if path == "/v2/embed":
+        return list(answered["embeddings"]["float"])
+    return answered if path == "/embed" else [one["embedding"] for one in answered["data"]]
+
+
+@pytest.mark.parametrize(("path", "body"), CASES)
+def test_the_vectors_are_those_of_the_openai_form(
+    desk: Desk, path: str, body: dict[str, Any]
+) -> None:
+    """Number by number, and from the same place in the cache; also where they are cut."""
+    size = "dimensions" if path == "/embed" else "output_dimension"
+    for more, options in (({}, {}), ({size: 8.0}, {"dimensions": 8})):
+        expected = openai(desk, "a cat", uri(RED), **options)
+        answer = desk.post(path, {**body, **more})
+        assert rows_of(path, said(path, answer)) == expected
+        assert header(answer, b"x-cache") == b"hit-l1,hit-l1"
+
+
+def test_every_type_of_cohere_is_made_of_the_same_vector(desk: Desk) -> None:
+    """uint8 and binary are shifted by 128, so that each fits the type that its client expects."""
+    types = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
+    body = {"texts": ["a", "b"], "embedding_types": types}
+    answered = ask(desk, "/v2/embed", body)
+    rows = answered["embeddings"]
+    assert list(rows) == types
+    assert answered["texts"] == ["a", "b"]
+    assert rows["float"] == openai(desk, "a", "b")
+    assert rows["base64"] == openai(desk, "a", "b", encoding_format="base64")
+    assert rows["int8"] == openai(desk, "a", "b", embedding_type="int8")
+    assert rows["ubinary"] == openai(desk, "a", "b", embedding_type="binary")
+    assert np.array_equal(np.array(rows["uint8"]) - 128, rows["int8"])
+    assert np.array_equal(np.array(rows["binary"]) + 128, rows["ubinary"])
+    assert answered["meta"]["billed_units"] == {"input_tokens": 2, "images": 0}
+
+
+def test_the_numbers_of_voyage_come_in_base64_too(desk: Desk) -> None:
+    """As bytes of the type that was asked for."""
+    body = {"inputs": [content("a")], "output_encoding": "base64"}
+    for dtype, kind in (("float", "<f4"), ("int8", "i1"), ("uint8", "u1"), ("binary", "i1")):
+        plain = ask(desk, VOYAGE, {"inputs": [content("a")], "output_dtype": dtype})
+        (coded,) = ask(desk, VOYAGE, {**body, "output_dtype": dtype})["data"]
+        numbers = np.frombuffer(base64.b64decode(coded["embedding"]), kind)
+        assert np.array_equal(numbers, np.array(plain["data"][0]["embedding"], kind))
+
+
+def test_what_was_embedded_is_counted_by_kind(desk: Desk) -> None:
+    """Tokens of texts, and the pixels that the model saw of images."""
+    usage = ask(desk, *CASES[1])["usage"]
+    patches = len(RED)  # of the stand-in
+    assert usage["text_tokens"] == len("a cat")
+    assert usage["image_pixels"] == patches * DEMO.patch_size**2
+    assert usage["total_tokens"] == len("a cat") + patches
+    images = ask(desk, "/v2/embed", {"images": [uri(RED), b64(BLUE)]})
+    assert images["meta"]["billed_units"] == {"input_tokens": 0, "images": 2}
+    assert images["embeddings"]["float"] == [row_of("image", RED), row_of("image", BLUE)]
+
+
+def test_what_jina_and_voyage_call_our_fields_is_understood(desk: Desk) -> None:
+    """On /v1/embeddings, and beside the bytes of an image."""
+    cut = openai(desk, "a", dimensions=8)
+    assert openai(desk, "a", output_dimension=8, output_dtype=None, task="x") == cut
+    assert openai(desk, "a", embedding_type="float") == openai(desk, "a")
+    whole = openai(desk, "a", encoding_format="base64")
+    assert openai(desk, "a", embedding_type="base64") == whole
+    bits = openai(desk, "a", embedding_type="binary")
+    assert openai(desk, "a", embedding_type="ubinary") == bits
+    raw = desk.post("/embed_image", RED, {"content-type": "image/png"}, query=b"output_dimension=8")
+    assert orjson.loads(raw.body)["dimension"] == 8
+
+
+@pytest.mark.parametrize("path", ["/v2/embed", VOYAGE])
+def test_as_many_images_as_may_be_are_read_in_any_form(desk: Desk, path: str) -> None:
+    """Each wrapped in an input of its own; one more is refused with the count."""
+    images = [b"a picture %d " % i * 50 for i in range(2048)]
+    body = {
+        "inputs": [content({"type": "image_url", "image_url": {"url": uri(i)}}) for i in images]
+    }
+    answered = ask(desk, path, body, limit=64 * MB)
+    rows = answered["embeddings"]["float"] if path == "/v2/embed" else answered["data"]
+    last = rows[2047] if path == "/v2/embed" else rows[2047]["embedding"]
+    assert last == row_of("image", images[2047])
+    body["inputs"].append(content("a"))
+    with pytest.raises(TooManyItems, match="has 2049 items; this server accepts 2048"):
+        desk.post(path, body, limit=64 * MB)
+
+
+def test_a_long_image_stands_as_deep_as_a_form_goes(desk: Desk) -> None:
+    """Its bytes are read piece by piece; a long text beside it is put back as it was."""
+    data = np.random.default_rng(1).bytes(300_000)
+    text = "a long text " * 60
+    parts = [content(IMAGE | {"image_url": {"url": uri(data)}}), content({"text": text})]
+    answered = ask(desk, "/v2/embed", {"inputs": parts}, limit=MB)
+    assert answered["embeddings"]["float"] == [row_of("image", data), row_of("text", text)]
+
+
+# -- texts that are too long -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("how", [{"truncate": "NONE"}, {"truncate": False}, {"truncation": False}])
+def test_a_text_may_be_refused_rather_than_cut(desk: Desk, path: str, how: dict[str, Any]) -> None:
+    """By its place, with every other one; a text that fits is answered."""
+    assert desk.post(path, {**body_for(path), **how}).status == 200
+    field = "texts" if path == "/v2/embed" else "documents" if path in RERANKS else "inputs"
+    given: Any = ["a", LONG]
+    if path == VOYAGE:
+        given = [content("a"), content(LONG)]
+    if path == "/similarity":
+        given, field = {"source_sentence": "a", "sentences": ["a", LONG]}, "inputs"
+    query = {"query": "a"} if path in RERANKS else {}
+    refused = desk.refusal(path, {**query, field: given, **how})
+    (item,) = refused.items
+    assert item["code"] == "text_too_long"
+    assert item["param"].endswith("[1]")
+    assert "not to cut it" in item["message"]
+
+
+@pytest.mark.parametrize("how", [{"truncate": "START"}, {"truncation_direction": "Left"}])
+def test_a_text_may_be_cut_at_its_start(desk: Desk, how: dict[str, Any]) -> None:
+    """That is another vector, under another name in the cache."""
+    rows = [ask(desk, "/embed", {"inputs": LONG, **more}) for more in ({}, how, {}, how)]
+    assert rows[0] == rows[2] == [row_of("text", LONG)]
+    assert rows[1] == rows[3] == [row_of("text", LONG[-64:])]
+    assert [job.ending for _, job in desk.towers.jobs] == [False, True]
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/v2/embed", VOYAGE])
+def test_an_input_of_several_parts_has_no_vector(desk: Desk, path: str) -> None:
+    """422 that says why, for each such input."""
+    several = content(TEXT, {"image": b64(RED)})
+    refused = desk.refusal(path, {"inputs": [several, content("a"), several, content("")]})
+    assert refused.error.status == 422
+    assert [(one["param"], one["code"]) for one in refused.items] == [
+        ("inputs[0]", "item_of_several_parts"),
+        ("inputs[2]", "item_of_several_parts"),
+        ("inputs[3]", "text_empty"),
+    ]
+
+
+def test_every_refused_item_is_named_by_its_place(desk: Desk) -> None:
+    """In the words of the form that it came in."""
+    body = {"query": {"image": b64(BAD)}, "documents": ["a", "", {"image": "?"}]}
+    refused = desk.refusal("/rerank", body)
+    assert [one["param"] for one in refused.items] == ["query", "documents[1]", "documents[2]"]
+    refused = desk.refusal("/v2/embed", {"images": [b64(RED), b64(BAD)]})
+    assert refused.error.param == "images[1]"
+    assert desk.refusal("/embed", {"inputs": ""}).error.param == "inputs"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v2/embed", {"texts": ["a"], "output_dimension": 4096}, "output_dimension"),
+        ("/v2/embed", {"texts": ["a"], "max_tokens": 16}, "max_tokens"),
+        ("/v2/embed", {"texts": ["a"], "images": ["a"]}, None),
+        ("/v2/embed", {}, None),
+        (
+            "/v2/embed",
+            {"texts": ["a"], "embedding_types": ["binary"], "output_dimension": 12},
+            "output_dimension",
+        ),
+        ("/embed", {"inputs": "a", "dimensions": 4096}, "dimensions"),
+        ("/embed", {"inputs": "a", "prompt_name": "query"}, "prompt_name"),
+        ("/rerank", {"query": "a", "documents": ["a"], "rank_fields": ["b"]}, "rank_fields"),
+        ("/rerank", {"query": "a", "documents": ["a"], "top_n": 0}, "top_n"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.sentences"),
+    ],
+)
+def test_what_is_not_served_is_refused_by_name(
+    desk: Desk, path: str, body: dict[str, Any], param: str | None
+) -> None:
+    """In the name that the form has for it."""
+    with pytest.raises(RequestInvalid) as refusal:
+        desk.post(path, body)
+    assert refusal.value.param == param
+    assert desk.towers.sent == []
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_another_model_is_not_served_in_any_form(desk: Desk, path: str) -> None:
+    """The served one may be named."""
+    assert desk.post(path, {**body_for(path), "model": DEMO.name}).status == 200
+    with pytest.raises(ModelUnknown):
+        desk.post(path, {**body_for(path), "model": "embed-v4.0"})
+
+
+# -- comparisons -----------------------------------------------------------------------------------
+
+
+def test_similarity_is_the_cosine(desk: Desk) -> None:
+    """Of any two items, in the order of the sentences."""
+    body = {"inputs": {"source_sentence": "a", "sentences": ["b", "a", {"image": b64(RED)}]}}
+    a, b, red = row_of("text", "a"), row_of("text", "b"), row_of("image", RED)
+    assert ask(desk, "/similarity", body) == pytest.approx([dot(a, b), 1, dot(a, red)], abs=1e-6)
+
+
+@pytest.mark.parametrize("path", RERANKS)
+def test_images_are_ranked_for_a_text_by_the_probability_of_score(desk: Desk, path: str) -> None:
+    """The best first, each with its index among the documents."""
+    images = [b64(b"picture %d" % i) for i in range(40)]
+    scored = orjson.loads(desk.post("/score", {"texts": ["a"], "images": images}).body)
+    answered = ask(desk, path, {"query": "a", "documents": [{"image": one} for one in images]})
+    (probability,) = scored["probability"]
+    found = {one["index"]: one["relevance_score"] for one in answered["results"]}
+    assert [found[i] for i in range(40)] == pytest.approx(probability, rel=1e-12)
+    scores = [one["relevance_score"] for one in answered["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert answered["usage"]["total_tokens"] == 1 + sum(len(b"picture %d" % i) for i in range(40))
+
+
+def test_texts_are_ranked_for_an_image_by_the_same_numbers(desk: Desk) -> None:
+    """A pair is a pair, whichever of the two was the query."""
+    texts = ["one", "two", "three"]
+    scored = orjson.loads(desk.post("/score", {"texts": texts, "images": [b64(RED)]}).body)
+    answered = ask(desk, "/rerank", {"query": {"image": b64(RED)}, "documents": texts})
+    for one in answered["results"]:
+        assert one["relevance_score"] == pytest.approx(scored["probability"][one["index"]][0])
+
+
+def test_two_of_a_kind_are_compared_by_their_cosine(desk: Desk) -> None:
+    """Scaled to 0…1, and a document of the other kind among them still by its probability."""
+    body = {"query": uri(RED), "documents": [uri(BLUE), "a", uri(RED)]}
+    found = {one["index"]: one["relevance_score"] for one in ask(desk, "/rerank", body)["results"]}
+    red, blue = row_of("image", RED), row_of("image", BLUE)
+    assert found[0] == pytest.approx((1 + dot(red, blue)) / 2, abs=1e-6)
+    assert found[2] == pytest.approx(1, abs=1e-6)
+    scored = orjson.loads(desk.post("/score", {"texts": ["a"], "images": [b64(RED)]}).body)
+    assert found[1] == pytest.approx(scored["probability"][0][0])
+    assert "not trained" in desk.service.info()["model"]["likeness_note"]
+
+
+def test_only_the_best_come_back_and_texts_with_them(desk: Desk) -> None:
+    """Where they are asked for; an image is never sent back."""
+    documents = ["first", {"text": "second"}, uri(RED), {"sha256": "0" * 64}][:3]
+    body = {"query": "first", "documents": documents, "return_documents": True}
+    whole = ask(desk, "/rerank", body)["results"]
+    told = {one["index"]: one.get("document") for one in whole}
+    assert told == {0: {"text": "first"}, 1: {"text": "second"}, 2: None}
+    assert ask(desk, "/rerank", {**body, "top_n": 2.0})["results"] == whole[:2]
+    assert "document" not in ask(desk, "/rerank", {**body, "return_documents": None})["results"][0]
+
+
+def test_an_answer_in_any_form_is_kept_and_replayed(desk: Desk) -> None:
+    """Like one of /v1/embeddings, once all of its vectors come from memory."""
+    replay = Replay(1 << 20)
+    for path in ANSWERS:
+        over = replay.over(desk.table["POST", path])
+        body = orjson.dumps(body_for(path))
+        headers = {"content-length": str(len(body)), "content-type": "application/json"}
+        answers = [
+            desk.runner.run(over(arrive(body, headers, path=path)))  # type: ignore[arg-type]
+            for _ in range(3)
+        ]
+        assert len({answer.body for answer in answers[1:]}) == 1
+    assert len(replay) == len(ANSWERS)
