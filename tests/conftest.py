@@ -29,6 +29,7 @@ VERIFY = frozenset(
         "bench/test_interface.py",
         "bench/test_scripts.py",
         "client/test_faulty_network.py",
+        "clients/test_official.py",
         "deploy/bulk/test_main.py",
         "deploy/test_balancers.py",
         "model/engines/test_compiled.py",

@@ -194,6 +194,15 @@ def test_a_text_may_be_refused_rather_than_cut(desk: Desk, path: str, how: dict[
     assert "not to cut it" in item["message"]
 
 
+def test_what_is_done_to_long_texts_may_stand_among_parameters(desk: Desk) -> None:
+    """As the client of text-embeddings-inference writes it, empty or not."""
+    inputs = {"source_sentence": "a", "sentences": [LONG]}
+    plain = ask(desk, "/similarity", {"inputs": inputs, "parameters": {}})
+    start = {"truncate": True, "truncation_direction": "Left"}
+    assert ask(desk, "/similarity", {"inputs": inputs, "parameters": start}) != plain
+    desk.refusal("/similarity", {"inputs": inputs, "parameters": {"truncate": False}})
+
+
 @pytest.mark.parametrize("how", [{"truncate": "START"}, {"truncation_direction": "Left"}])
 def test_a_text_may_be_cut_at_its_start(desk: Desk, how: dict[str, Any]) -> None:
     """That is another vector, under another name in the cache."""

@@ -41,8 +41,8 @@ class CohereRequest(ForeignRequest):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {"images": [RED_DOT], "embedding_types": ["float", "int8"]},
                 {"texts": ["a red circle", "two blue squares"], "input_type": "search_query"},
-                {"images": [RED_DOT], "embedding_types": ["int8", "ubinary"]},
             ]
         }
     )

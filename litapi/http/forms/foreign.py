@@ -43,15 +43,9 @@ class Embedded:
         return sum(tokens for one, tokens in both if one == kind)
 
 
-class ForeignRequest(Form):
-    """A request in the form of another maker."""
+class Cutting(Form):
+    """What is done to texts that are too long for the model."""
 
-    compares: ClassVar[bool] = False  # the first item with each of the others
-
-    model: str | None = Field(None, description="name of the served model; another is a 404")
-    max_num_patches: int | None = Field(
-        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
-    )
     truncate: Literal["NONE", "START", "END", True, False] | None = Field(
         None,
         description="a text of more than 64 tokens is cut at its END (the default, or true), at its"
@@ -64,11 +58,22 @@ class ForeignRequest(Form):
 
     @property
     def cut(self) -> Cut:
-        """What is done to a text that is too long for the model."""
+        """All of it as one word."""
         if self.truncation is False or self.truncate is False or self.truncate == "NONE":
             return "NONE"
         left = self.truncation_direction in ("Left", "left")
         return "START" if left or self.truncate == "START" else "END"
+
+
+class ForeignRequest(Cutting):
+    """A request in the form of another maker."""
+
+    compares: ClassVar[bool] = False  # the first item with each of the others
+
+    model: str | None = Field(None, description="name of the served model; another is a 404")
+    max_num_patches: int | None = Field(
+        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
+    )
 
     def items(self) -> dict[str, Part | ItemError]:
         """Each item by its place in the body, in order."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, RootModel
 
 from litapi.errors import ItemError
-from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
+from litapi.http.forms.foreign import Cut, Cutting, Embedded, ForeignRequest, listed, written
 from litapi.http.forms.form import RED_DOT, Form
 from litapi.http.forms.options import Options
 from litapi.http.forms.parts import Input, Part
@@ -61,14 +61,20 @@ class SimilarityRequest(ForeignRequest):
     compares: ClassVar = True
 
     inputs: Sentences = Field(description="what is compared")
+    parameters: Cutting | None = Field(None, description="the truncation fields may stand here too")
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"inputs": {"source_sentence": "a red circle", "sentences": ["a blue star"]}}
+                {"inputs": {"source_sentence": "a red dot", "sentences": ["a red circle", RED_DOT]}}
             ]
         }
     )
+
+    @property
+    def cut(self) -> Cut:
+        """By the parameters, where there are any."""
+        return super().cut if self.parameters is None else self.parameters.cut
 
     def items(self) -> dict[str, Part | ItemError]:
         """The source first."""
