@@ -211,8 +211,12 @@ def small_body(path: str) -> dict[str, Any]:
         "/embed_image": {"image": b64(RED)},
         "/score": {"texts": ["a"], "images": [b64(RED)]},
         "/classify": {"image": b64(RED), "labels": ["a"]},
+        "/v2/embed": {"images": [b64(RED)]},
+        "/v1/multimodalembeddings": {"inputs": [{"content": [{"image": b64(RED)}]}]},
+        "/embed": {"inputs": "a"},
+        "/similarity": {"inputs": {"source_sentence": "a", "sentences": ["b"]}},
     }
-    return bodies[path]
+    return bodies.get(path, {"query": "a", "documents": [{"image": b64(RED)}]})
 
 
 @pytest.mark.parametrize(
@@ -224,6 +228,11 @@ def small_body(path: str) -> dict[str, Any]:
         ("/embed_image", {"urls": ["http://a", "http://b", "http://c"]}),
         ("/score", {"texts": ["a", "b"], "images": ["QQ=="]}),
         ("/classify", {"image": "QQ==", "labels": ["a", "b"]}),
+        ("/v2/embed", {"texts": ["a", "b", "c"]}),
+        ("/v1/multimodalembeddings", {"inputs": [{"content": ["a"]}] * 3}),
+        ("/embed", {"inputs": ["a", "b", "c"]}),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["a", "b"]}}),
+        ("/rerank", {"query": "a", "documents": ["a", "b"]}),
     ],
 )
 def test_too_many_items_are_refused_on_every_route(fixed: Desk, path: str, body: Any) -> None:
