@@ -1,7 +1,5 @@
 """Reranking by a real server: drawn pictures in the order of `/score`, and the right one first."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

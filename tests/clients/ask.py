@@ -5,8 +5,6 @@ environment of the clients alone; nothing of siglit is imported here. Each funct
 of that client would write.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

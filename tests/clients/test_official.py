@@ -4,8 +4,6 @@ They live in environments of their own under build/clients, made once from the f
 where the package index can be reached; where it cannot, the tests are skipped and say so.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Other makers' forms: the same items, vectors, limits and errors in other words."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 
