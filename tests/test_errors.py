@@ -38,6 +38,7 @@ PROMISED = {
     "text_empty": 422,
     "text_too_long": 413,
     "text_invalid": 422,
+    "item_of_several_parts": 422,
     "image_base64_invalid": 422,
     "image_empty": 422,
     "image_too_large": 413,
