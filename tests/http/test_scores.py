@@ -196,6 +196,20 @@ def test_a_calibration_gives_the_probabilities_of_scores(calibrated: Desk, desk:
         assert row == pytest.approx([sigmoid(5.0, -1.0, one) for one in cosines], abs=1e-12)
 
 
+def test_a_calibration_gives_the_scores_of_a_ranking(calibrated: Desk, desk: Desk) -> None:
+    """Of pairs of text and image; two of a kind are compared as ever."""
+    body = {"query": "a", "documents": [{"image": b64(RED)}, "b"]}
+    found, own = (
+        {one["index"]: one for one in orjson.loads(running.post("/rerank", body).body)["results"]}
+        for running in (calibrated, desk)
+    )
+    scored = {"texts": ["a"], "images": [b64(RED)]}
+    scores = orjson.loads(calibrated.post("/score", scored).body)
+    assert found[0]["relevance_score"] == pytest.approx(scores["probability"][0][0])
+    assert found[0]["model_probability"] == pytest.approx(own[0]["relevance_score"])
+    assert found[1] == own[1]
+
+
 def test_info_tells_of_the_calibration(calibrated: Desk, desk: Desk) -> None:
     """What it fitted and how good it is on pairs that were held out; null where there is none."""
     assert orjson.loads(desk.get("/info").body)["model"]["calibration"] is None
