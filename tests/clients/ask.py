@@ -68,7 +68,7 @@ def huggingface_hub(url: str, texts: list[str], images: list[str]) -> Asked:
     from huggingface_hub import InferenceClient
 
     client = InferenceClient()
-    rows = client.feature_extraction([*texts, *images], normalize=True, model=f"{url}/embed")  # type: ignore[arg-type]  # lists are sent as they are
+    rows = client.feature_extraction([*texts, *images], normalize=True, model=f"{url}/embed")
     (alone,) = client.feature_extraction(texts[0], truncate=True, model=f"{url}/embed").tolist()
     assert alone == rows[0].tolist()
     return {
@@ -143,5 +143,6 @@ CLIENTS: dict[str, Callable[[str, list[str], list[str]], Asked]] = {
 
 if __name__ == "__main__":
     name, url = sys.argv[1:]
-    answered = CLIENTS[name](url, **json.load(sys.stdin))
+    sent = json.load(sys.stdin)
+    answered = CLIENTS[name](url, sent["texts"], sent["images"])
     print(json.dumps({**answered, "version": version(name)}))

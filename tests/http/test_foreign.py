@@ -17,7 +17,6 @@ from litapi.http.forms.voyage import VoyageResponse
 from litapi.http.replay import Replay
 from tests.support.desk import BAD, BLUE, DEMO, RED, Desk, b64, dot, header, row_of, uri
 from tests.support.forms import body_for
-from tests.support.wire import arrive
 
 MB = 1 << 20
 LONG = "the last words of a text that is longer than what the model reads " * 2
@@ -333,12 +332,9 @@ def test_an_answer_in_any_form_is_kept_and_replayed(desk: Desk) -> None:
     """Like one of /v1/embeddings, once all of its vectors come from memory."""
     replay = Replay(1 << 20)
     for path in ANSWERS:
-        over = replay.over(desk.table["POST", path])
+        desk.table["POST", path] = replay.over(desk.table["POST", path])
         body = orjson.dumps(body_for(path))
         headers = {"content-length": str(len(body)), "content-type": "application/json"}
-        answers = [
-            desk.runner.run(over(arrive(body, headers, path=path)))  # type: ignore[arg-type]
-            for _ in range(3)
-        ]
+        answers = [desk.post(path, body, headers) for _ in range(3)]
         assert len({answer.body for answer in answers[1:]}) == 1
     assert len(replay) == len(ANSWERS)
