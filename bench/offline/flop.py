@@ -23,7 +23,8 @@ def image_flop(config: Any, patches: int) -> int:
     width, mlp = config.hidden_size, config.intermediate_size
     embedding = 2 * patches * config.num_channels * config.patch_size**2 * width
     layers = config.num_hidden_layers * _layer(width, mlp, patches, patches)
-    return int(embedding + layers + _layer(width, mlp, patches, 1))  # the head is such a layer
+    # The head is such a layer, but its query is the probe's: once for a batch, not for a picture.
+    return int(embedding + layers + _layer(width, mlp, patches, 1) - 2 * width**2)
 
 
 def _layer(width: int, mlp: int, seen: int, computed: int) -> int:

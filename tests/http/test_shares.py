@@ -11,24 +11,6 @@ from tests.support.patience import settled
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_fits_is_taken_at_once() -> None:
-    """And what was given back fits again."""
-    budget = Shares(100)
-    assert await budget.take(60) == 60
-    assert await budget.take(40) == 40
-    assert budget.free == 0
-    budget.give_back(60)
-    assert await budget.take(60) == 60
-
-
-async def test_more_than_there_is_takes_all_of_it() -> None:
-    """A request larger than the budget is fetched alone, not never."""
-    budget = Shares(100)
-    assert await budget.take(1000) == 100
-    budget.give_back(100)
-    assert budget.free == 100
-
-
 async def test_a_small_one_does_not_pass_a_large_one() -> None:
     """First come, first served, though the small one would fit."""
     budget, order = Shares(100), []

@@ -42,13 +42,6 @@ def test_work_beyond_the_items_is_refused_at_once_with_a_time_to_come_back() -> 
     assert admission.refused == 1
 
 
-def test_work_beyond_the_bytes_is_refused() -> None:
-    """Few items may still be too many bytes."""
-    admission = _admission(size=1000)
-    with admission.admit(1, 900), pytest.raises(Overloaded), admission.admit(1, 200):
-        pass
-
-
 def test_a_request_larger_than_the_bound_is_let_in_when_nothing_else_is() -> None:
     """It would never fit otherwise."""
     admission = _admission(items=10, size=10)
