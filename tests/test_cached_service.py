@@ -12,7 +12,6 @@ import pytest
 
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
-from tests.support.patience import awaited
 from tests.support.picture import picture
 
 # A slow machine may need more than 20 ms for a look-up, and these tests count hits.
@@ -105,19 +104,6 @@ def test_200_identical_requests_of_which_150_hang_up_make_one_computation(
         base64.b64decode(_vectors(_embed(one, ["asked by two hundred"]))[0]), "<f4"
     )
     assert abs(float(np.linalg.norm(alone)) - 1) < 1e-5
-
-
-def test_a_vector_known_to_redis_alone_is_a_hit_there(
-    redis: RedisServer, one: ServerProcess, two: ServerProcess
-) -> None:
-    """The first look-up of the other server says hit-l2, the second hit-l1."""
-    kept = redis.command("DBSIZE")
-    _embed(one, ["known to one server"])
-    awaited(lambda: redis.command("DBSIZE") != kept)  # written behind the answer
-    before = _computed(two)
-    states = [_embed(two, ["known to one server"]).headers["x-cache"] for _ in range(2)]
-    assert states == ["hit-l2", "hit-l1"]
-    assert _computed(two) == before
 
 
 def test_an_unlimited_redis_is_warned_about(one: ServerProcess) -> None:

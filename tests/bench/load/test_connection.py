@@ -17,12 +17,13 @@ from tests.support.echo_server import Behaviour, EchoServer, well
 from tests.support.patience import until
 
 T = TypeVar("T")
+TEXTS = Workload()
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def request_to(address: Address, number: int = 0) -> bytes:
     """A request for one text."""
-    return Route(address).request(Workload().job(1, number))
+    return Route(address).request(TEXTS.job(1, number))
 
 
 def asked(
