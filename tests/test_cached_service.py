@@ -32,13 +32,6 @@ def one(redis: RedisServer) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def two(redis: RedisServer) -> Iterator[ServerProcess]:
-    """Another server on the same Redis."""
-    with ServerProcess(REDIS_URL=redis.url, **PATIENT) as running:
-        yield running
-
-
 def _computed(server: ServerProcess) -> int:
     """Items that went through the towers of a server so far."""
     text = httpx.get(f"{server.url}/metrics", timeout=30).text
