@@ -6,7 +6,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -18,37 +18,37 @@ MB = 1 << 20
 ROOM = 400  # MB above idle that the HTTP process may take
 PATIENCE = 8.0  # seconds: on a machine that does nothing else a wait is a fortieth of this
 IMAGE = base64.b64encode(picture(1)).decode()
-BODIES: dict[str, tuple[str, bytes, int]] = {
+BODIES: dict[str, tuple[str, Callable[[], bytes], int]] = {
     "captions": (
         "/classify",
-        json.dumps(
+        lambda: json.dumps(
             {"image": IMAGE, "labels": ["a" * 100_000] * 3, "template": "{label}" * 10_000}
         ).encode(),
         413,
     ),
-    "brackets": ("/v1/embeddings", b'{"input":' + b"[" * (62 * MB), 413),
+    "brackets": ("/v1/embeddings", lambda: b'{"input":' + b"[" * (62 * MB), 413),
     "closed brackets": (
         "/v1/embeddings",
-        b'{"input":' + b"[" * (31 * MB) + b"]" * (31 * MB) + b"}",
+        lambda: b'{"input":' + b"[" * (31 * MB) + b"]" * (31 * MB) + b"}",
         413,
     ),
-    "lists": ("/embed_text", b'{"texts":[' + b"[]," * (20 * MB) + b'"a"]}', 413),
+    "lists": ("/embed_text", lambda: b'{"texts":[' + b"[]," * (20 * MB) + b'"a"]}', 413),
     "brackets in a list": (
         "/v1/embeddings",
-        b'{"input":[' + (b"[" * 1000 + b"]" * 1000 + b",") * 31_000 + b"1]}",
+        lambda: b'{"input":[' + (b"[" * 1000 + b"]" * 1000 + b",") * 31_000 + b"1]}",
         413,
     ),
-    "objects": ("/v1/embeddings", b'{"a":' * (12 * MB) + b"1" + b"}" * 10, 413),
-    "letters": ("/embed_image", b'{"image":"' + "é".encode() * (30 * MB) + b'"}', 422),
+    "objects": ("/v1/embeddings", lambda: b'{"a":' * (12 * MB) + b"1" + b"}" * 10, 413),
+    "letters": ("/embed_image", lambda: b'{"image":"' + "é".encode() * (30 * MB) + b'"}', 422),
     "letters in a part": (
         "/v1/embeddings",
-        b'{"input":[{"image":"' + "é".encode() * (30 * MB) + b'"}]}',
+        lambda: b'{"input":[{"image":"' + "é".encode() * (30 * MB) + b'"}]}',
         422,
     ),
-    "a name": ("/v1/embeddings", b'{"input":"a","' + b"n" * (60 * MB) + b'":1}', 400),
+    "a name": ("/v1/embeddings", lambda: b'{"input":"a","' + b"n" * (60 * MB) + b'":1}', 400),
     "images": (
         "/embed_image",
-        b'{"images":["' + b'","'.join([base64.b64encode(bytes(15 * MB))] * 3) + b'"]}',
+        lambda: b'{"images":["' + b'","'.join([base64.b64encode(bytes(15 * MB))] * 3) + b'"]}',
         415,
     ),
 }
@@ -107,7 +107,8 @@ class Neighbour:
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_costly_body_is_refused_and_costs_others_nothing(alone: ServerProcess, kind: str) -> None:
     """With its own status; a neighbour is answered all the while, and memory stays bounded."""
-    path, body, status = BODIES[kind]
+    path, make, status = BODIES[kind]
+    body = make()
     idle = front_mb(alone)
     with Neighbour(alone) as neighbour:
         headers = {"content-type": "application/json"}
