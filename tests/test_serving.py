@@ -167,10 +167,10 @@ def test_every_option_is_walked_or_listed_with_its_reason() -> None:
     assert all(reason for _, reason in CANNOT_CHANGE.values())
 
 
-@pytest.mark.parametrize("name", CHANGES | CANNOT_CHANGE)
+@pytest.mark.parametrize("name", [*CHANGES, *CANNOT_CHANGE])
 def test_an_option_changes_the_keys_of_the_vectors_that_it_may_change(name: str) -> None:
     """Exactly those are asked for anew; a restart with another port finds a warm cache."""
-    value, _ = (CHANGES | CANNOT_CHANGE)[name]
+    value, _ = CHANGES[name] if name in CHANGES else CANNOT_CHANGE[name]
     other = serve(**{name: value})
     assert getattr(other.settings, name) != getattr(DEFAULTS, name), "the walk took no step"
     assert changed(serve(), other) == (CHANGES[name][1] if name in CHANGES else set())
@@ -182,10 +182,10 @@ def test_every_fact_of_a_checkpoint_is_walked_or_listed_with_its_reason() -> Non
     assert FACTS.keys() & OTHER_FACTS.keys() == set()
 
 
-@pytest.mark.parametrize("name", FACTS | OTHER_FACTS)
+@pytest.mark.parametrize("name", [*FACTS, *OTHER_FACTS])
 def test_a_fact_changes_the_keys_of_the_vectors_that_it_may_change(name: str) -> None:
     """Other weights, another tokenizer, other pixels: never another's vectors."""
-    value, _ = (FACTS | OTHER_FACTS)[name]
+    value, _ = FACTS[name] if name in FACTS else OTHER_FACTS[name]
     other = serve(replace(CHECKPOINT, **{name: value}))
     assert changed(serve(), other) == (FACTS[name][1] if name in FACTS else set())
 
