@@ -110,6 +110,8 @@ def test_info_and_metrics_say_which_tiers_are_used(
     one: ServerProcess, server: ServerProcess
 ) -> None:
     """A shared Redis, and the private one of a server that was given none."""
+    for _ in range(2):  # a miss that another joins, and two hits
+        _embed(one, ["counted", "counted"])
     for asked, redis in ((one, "redis (shared)"), (server, "redis (private)")):
         info = httpx.get(f"{asked.url}/info", timeout=60).json()
         assert info["cache"]["tiers"] == ["memory", redis]
