@@ -26,6 +26,13 @@ BODIES: dict[str, tuple[str, Callable[[], bytes], int]] = {
         ).encode(),
         413,
     ),
+    "captions of templates": (
+        "/classify",
+        lambda: json.dumps(
+            {"image": IMAGE, "labels": ["a" * 1000] * 40, "templates": ["{label}" * 30] * 40}
+        ).encode(),
+        413,
+    ),
     "brackets": ("/v1/embeddings", lambda: b'{"input":' + b"[" * (62 * MB), 413),
     "closed brackets": (
         "/v1/embeddings",
