@@ -15,10 +15,11 @@ A job that nobody waits for any more is dropped until its decoding begins, and f
 What is begun is finished first: where cores are scarce the model goes before the decoding of what
 comes after, or all that is under way would be late.
 A batch takes items of any request, first come first served, up to a budget of cost (tokens or
-patches); it never waits for more while the device is idle. What it makes whole is answered in one
-message to each HTTP process. An item that fails, in decoding or in
-the model, fails alone: a batch that raised is computed again item by item. A thread that dies ends
-the process, because a worker that hangs in silence is worse than one that is replaced.
+patches); it never waits for more while the device is idle. Where a device works by itself, the next
+batch is begun before the last one is read back, if as much is ready for it. What a batch makes
+whole is answered in one message to each HTTP process. An item that fails, in decoding or in the
+model, fails alone: a batch that raised is computed again item by item. A thread that dies ends the
+process, because a worker that hangs in silence is worse than one that is replaced.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from litserve.loops.base import LitLoop
 
@@ -47,6 +48,7 @@ from litapi.transport.urgency import Urgent
 from litapi.transport.vitals import BEAT
 
 log = logging.getLogger("siglit.loop")
+T = TypeVar("T")
 
 YIELDING = 3  # niceness of decode threads: a third of the core that they share with the model
 AHEAD = 3  # how many batches' worth of cost a worker may hold
@@ -82,16 +84,27 @@ class Ready:
     decoded: Decoded
 
 
-class Shelf:
-    """Decoded items between decode threads and the model, with the cost of all on its way."""
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A batch that the model has begun, and how to wait for the rows of what is not late in it."""
 
-    def __init__(self, budget: int, urgent: Urgent | None = None) -> None:
+    batch: list[Ready]
+    alive: list[Ready]
+    began: float
+    collect: Callable[[], list[Embedded | ItemError]]
+
+
+class Shelf:
+    """Decoded items between decode threads and the model, with the cost of all on its way. `depth`
+    batches may be under way in the model."""
+
+    def __init__(self, budget: int, urgent: Urgent | None = None, depth: int = 1) -> None:
         self.changed = threading.Condition()
         self.items: tuple[deque[Ready], deque[Ready]] = deque(), deque()  # interactive, bulk
         self.held = [0, 0]  # cost of items fetched and not yet predicted, by class
         self.encoded = [0, 0]  # bytes of items fetched and not yet decoded, by class
         self.closed = False
-        self._budget = budget
+        self._budget, self._depth = budget, depth
         self._urgent = urgent
         self._pace = 0.0  # seconds a token or patch
         self._interactive = -RECENT  # when there was interactive work last
@@ -106,7 +119,8 @@ class Shelf:
 
     def _has_room(self, bulk: bool) -> bool:
         batch = self._bulk_budget() if bulk else self._budget
-        return self.held[bulk] < AHEAD * batch and self.encoded[bulk] < AHEAD_BYTES
+        ahead = (AHEAD + self._depth - 1) * batch
+        return self.held[bulk] < ahead and self.encoded[bulk] < AHEAD_BYTES
 
     def add(self, items: list[Ready], estimate: int, size: int = 0, bulk: bool = False) -> None:
         """Put decoded items down; their true cost replaces what was reserved for them."""
@@ -120,12 +134,15 @@ class Shelf:
                 self._say(True)
             self.changed.notify_all()
 
-    def take(self) -> list[Ready]:
+    def take(self, under_way: int = 0) -> list[Ready]:
         """The next batch: at least one item, then as many of its class as the budget allows.
 
+        Empty where a batch of the cost `under_way` is in the model and it is too early for another.
         Raises PortClosed where none is left and none will come.
         """
         with self.changed:
+            if under_way and not self._is_due(under_way):
+                return []
             self.changed.wait_for(lambda: any(self.items) or self.closed)
             if not any(self.items):
                 raise PortClosed
@@ -141,6 +158,15 @@ class Shelf:
             self._say(True)
             return self._batch(self.items[0], self._budget)
 
+    def _is_due(self, under_way: int) -> bool:
+        """Whether as much is ready: a smaller batch would keep out what comes until its turn. Bulk
+        never is while there is interactive work, which would wait for both."""
+        bulk = self._bulk_next()
+        if bulk is None or (bulk and self._recent()):
+            return False
+        budget = self._bulk_budget() if bulk else self._budget
+        return _cost(self.items[bulk]) >= min(under_way, budget)
+
     def close(self) -> None:
         """Nothing will be added."""
         with self.changed:
@@ -149,7 +175,7 @@ class Shelf:
 
     def release(self, batch: list[Ready], seconds: float = 0.0) -> None:
         """Count a predicted batch, which took so long, as gone."""
-        cost, bulk = sum(item.decoded.cost for item in batch), batch[0].ticket.bulk
+        cost, bulk = _cost(batch), batch[0].ticket.bulk
         with self.changed:
             if not bulk:
                 self._interactive = time.monotonic()
@@ -174,8 +200,11 @@ class Shelf:
         """Of a bulk batch: what takes a short time, so that interactive work may come between."""
         if not self._pace:
             return self._budget
-        recent = time.monotonic() - self._interactive < RECENT
-        return max(1, min(self._budget, int((SHORT if recent else LONG) / self._pace)))
+        seconds = SHORT if self._recent() else LONG / self._depth
+        return max(1, min(self._budget, int(seconds / self._pace)))
+
+    def _recent(self) -> bool:
+        return time.monotonic() - self._interactive < RECENT
 
     def _batch(self, items: deque[Ready], budget: int) -> list[Ready]:
         batch = [items.popleft()]
@@ -257,7 +286,9 @@ class Pipeline:
     def __init__(self, tower: Tower, port: WorkerPort, urgent: Urgent | None = None) -> None:
         self._tower = tower
         self._port = port
-        self._shelf = Shelf(tower.budget, urgent)
+        self._shelf = Shelf(tower.budget, urgent, tower.depth)
+        self._flights: deque[Flight] = deque()
+        self._free = 0.0  # since when the model has not been at the batch that ended last
         self._decoders = Decoders(tower.decode_threads)
         self._done: queue.SimpleQueue[list[Ticket] | None] = queue.SimpleQueue()
         self._metrics = BatchMetrics(tower.kind)
@@ -269,6 +300,7 @@ class Pipeline:
         for stage in (self._fetch, bulk, self._send, self._beat):
             threading.Thread(target=_or_die, args=(stage,), daemon=True).start()
         _or_die(self._predict)
+        self._done.put(None)
 
     def _beat(self) -> None:
         while not self._shelf.closed:
@@ -286,7 +318,6 @@ class Pipeline:
             if last:
                 self._decoders.close()
                 self._shelf.close()
-                self._done.put(None)
 
     def _take(self, job: Job) -> None:
         count = len(job.items)
@@ -320,53 +351,62 @@ class Pipeline:
         self._shelf.add(ready, estimate, sum(map(len, part.items)), ticket.bulk)
 
     def _predict(self) -> None:
+        flights = self._flights
         while True:
-            batch = self._shelf.take()
-            now = time.monotonic()
-            late = [r for r in batch if now >= r.ticket.deadline]
-            if late:
-                self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
-            self._embed([r for r in batch if r not in late] if late else batch, now)
-            self._shelf.release(batch, 0.0 if late else time.monotonic() - now)
+            batch: list[Ready] = []
+            if len(flights) < self._tower.depth:
+                batch = self._shelf.take(_cost(flights[0].batch) if flights else 0)
+            if batch:
+                flights.append(self._begun(batch))
+            else:
+                self._end(flights.popleft())
 
-    def _embed(self, batch: list[Ready], began: float) -> None:
-        if not batch:
-            return
-        rows = self._together(batch) or [self._alone(ready) for ready in batch]
-        spent = time.monotonic() - began
-        for ticket in {id(r.ticket): r.ticket for r in batch}.values():
+    def _begun(self, batch: list[Ready]) -> Flight:
+        now = time.monotonic()
+        late = [r for r in batch if now >= r.ticket.deadline]
+        if late:
+            self._finish([(r.ticket, r.index, DeadlineExceeded()) for r in late])
+        alive = [r for r in batch if r not in late] if late else batch
+        collect = self._tried(functools.partial(self._submit, alive), alive) if alive else list
+        return Flight(batch, alive, now, collect or functools.partial(self._apart, alive))
+
+    def _end(self, flight: Flight) -> None:
+        alive = flight.alive
+        rows = self._tried(flight.collect, alive)
+        if rows is None:
+            rows = self._apart(alive)
+        now = time.monotonic()
+        self._tower.pulse(now if self._flights else 0.0)
+        spent, self._free = now - max(flight.began, self._free), now
+        for ticket in {id(r.ticket): r.ticket for r in alive}.values():
             ticket.infer_seconds += spent
-        self._finish([(r.ticket, r.index, row) for r, row in zip(batch, rows, strict=True)])
+        self._finish([(r.ticket, r.index, row) for r, row in zip(alive, rows, strict=True)])
+        self._shelf.release(flight.batch, spent if len(alive) == len(flight.batch) else 0.0)
 
-    def _together(self, batch: list[Ready]) -> list[Embedded | ItemError] | None:
-        """The rows of a batch; None where it failed, and then nothing of it is held any more."""
+    def _tried(self, half: Callable[[], T], batch: list[Ready]) -> T | None:
+        """One half of a batch; None where it failed, and nothing of it is held any more."""
         try:
-            return self._rows(batch)
+            return half()
         except Exception as error:
             if _is_broken(error):
                 raise  # and end: a worker that starts anew gets these items
-            log.exception("a batch of %d failed; computing it item by item", len(batch))
+            log.exception("a batch of %d failed; a larger one is computed item by item", len(batch))
         self._tower.relieve()  # only here: what the batch took hung on the error
         return None
 
-    def _rows(self, batch: list[Ready]) -> list[Embedded | ItemError]:
+    def _submit(self, batch: list[Ready]) -> Callable[[], list[Embedded | ItemError]]:
         tower = self._tower
-        self._metrics.observe(len(batch), sum(ready.decoded.cost for ready in batch))
+        self._metrics.observe(len(batch), _cost(batch))
         tower.pulse(time.monotonic())
-        try:
-            output = tower.predict(tower.batch([[ready.decoded for ready in batch]]))
-        finally:
-            tower.pulse(0.0)
-        return tower.unbatch(output)[0]
+        collect = tower.submit(tower.batch([[ready.decoded for ready in batch]]))
+        return lambda: tower.unbatch(collect())[0]
 
-    def _alone(self, ready: Ready) -> Embedded | ItemError:
-        try:
-            return self._rows([ready])[0]
-        except Exception as error:
-            if _is_broken(error):
-                raise
-            log.exception("an item failed alone")
-            return ItemInternal()
+    def _apart(self, batch: list[Ready]) -> list[Embedded | ItemError]:
+        return [self._alone([ready]) for ready in batch]
+
+    def _alone(self, batch: list[Ready]) -> Embedded | ItemError:
+        rows = self._tried(lambda: self._submit(batch)(), batch)
+        return rows[0] if rows else ItemInternal()
 
     def _finish(self, rows: Sequence[tuple[Ticket, int, Embedded | ItemError]]) -> None:
         """Tickets that are whole with these rows are answered together."""
@@ -398,6 +438,10 @@ class Pipeline:
         whole = time.monotonic() - ticket.sent
         reply.queue_seconds = max(0.0, whole - ticket.decode_seconds - ticket.infer_seconds)
         return reply
+
+
+def _cost(batch: Iterable[Ready]) -> int:
+    return sum(ready.decoded.cost for ready in batch)
 
 
 def _is_broken(error: Exception) -> bool:

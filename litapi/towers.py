@@ -14,7 +14,7 @@ import math
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +35,7 @@ from litapi.settings import Settings
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
     from litapi.model.encoder import ImageEncoder, TextEncoder
+    from litapi.model.engines.slots import Collect
     from litapi.model.picture import PictureReader
     from litapi.model.pixel_budget import PixelBudget
     from litapi.model.pixels import PixelMaker
@@ -99,7 +100,7 @@ class Tower(LitAPI):
         self.bulk_jobs: Any = None  # set by the server: the channel of bulk jobs
         self.urgency: Any = None  # set by the server: for each worker, who on its device is urgent
         self.budget = 0
-        self.decode_threads = 1
+        self.decode_threads = self.depth = 1
         self._number = 0
         self.dim = checkpoint.dim
 
@@ -116,9 +117,15 @@ class Tower(LitAPI):
 
     def predict(self, x: Batch | list[Decoded | ItemError]) -> Output:
         """The vectors of a batch. LitServe hands over a bare group where it does not batch."""
-        batch = x if isinstance(x, Batch) else self.batch([x])
-        vectors = self._embed(batch.values) if batch.values else np.empty((0, self.dim), "f4")
-        return Output(batch.groups, vectors)
+        return self.submit(x if isinstance(x, Batch) else self.batch([x]))()
+
+    def submit(self, batch: Batch) -> Callable[[], Output]:
+        """The first half of `predict`; what is returned is the second, and waits for the vectors.
+
+        `depth` batches are worth having under way.
+        """
+        collect = self._submit(batch.values)
+        return lambda: Output(batch.groups, collect())
 
     def unbatch(self, output: Output) -> list[list[Embedded | ItemError]]:
         """Rows back to their groups, errors in their places."""
@@ -179,6 +186,7 @@ class Tower(LitAPI):
         failed = [one.sentence for one in self._check(encoder) if not one.passed]
         if failed:
             raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
+        self.depth = encoder.depth
         return {
             "device": device,
             "engine": encoder.name,
@@ -216,7 +224,7 @@ class Tower(LitAPI):
     def _check(self, encoder: Any) -> Any: ...
 
     @abstractmethod
-    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]: ...
+    def _submit(self, values: list[Any]) -> "Collect": ...
 
     @abstractmethod
     def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
@@ -282,11 +290,11 @@ class TextTower(Tower):
             for value, count, cut in zip(values, tokens.counts, tokens.truncated, strict=True)
         ]
 
-    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _submit(self, values: list[Any]) -> "Collect":
         if self.settings.test_hooks == "on":
             provoke(fault for fault, _ in values)
             values = [ids for _, ids in values]
-        return self._encoder.embed(np.stack(values))
+        return self._encoder.submit(np.asarray(values))
 
 
 class ImageTower(Tower):
@@ -391,8 +399,8 @@ class ImageTower(Tower):
         side = math.isqrt(patches or self._default_patches) * self.checkpoint.patch_size
         return 2 * side
 
-    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        return self._encoder.embed(values)
+    def _submit(self, values: list[Any]) -> "Collect":
+        return self._encoder.submit(values)
 
 
 def _from_base64(text: str) -> bytes:

@@ -1,6 +1,7 @@
 """The pipelined loop: batches across requests, errors alone, nothing waits for nothing."""
 
 import functools
+import itertools
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from litapi.loop import (
     AHEAD,
     AHEAD_BYTES,
     LONG,
+    RECENT,
     SHORT,
     STARVING,
     YIELDING,
@@ -33,11 +35,13 @@ from litapi.loop import (
     Ticket,
 )
 from litapi.messages import NO_ID, Job, JobId, Reply
+from litapi.model.engines.slots import Collect
 from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
-from litapi.transport.port import Answered
+from litapi.transport.port import Answered, PortClosed
 from litapi.transport.urgency import Urgency
+from tests.support.late import LateStream, late
 from tests.support.patience import awaited
 from tests.support.picture import picture
 
@@ -78,11 +82,10 @@ class Port:
 class RecordingTextTower(TextTower):
     """The real tower, keeping how many items each batch had."""
 
-    def predict(self, x: Any) -> Output:
+    def submit(self, batch: Batch) -> Callable[[], Output]:
         """As the tower, written down."""
-        if isinstance(x, Batch):
-            self.sizes.append(len(x.values))
-        return super().predict(x)
+        self.sizes.append(len(batch.values))
+        return super().submit(batch)
 
     sizes: list[int]
 
@@ -192,9 +195,9 @@ class StarvedTower(TextTower):
         self.free.append("no" if self.held() else "yes")
         super().relieve()
 
-    def _embed(self, values: list[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _submit(self, values: list[Any]) -> Collect:
         if len(values) == 1:
-            return super()._embed(values)
+            return super()._submit(values)
         activations = Activations()
         self.held = weakref.ref(activations)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -266,9 +269,9 @@ def test_decoding_yields_to_the_model() -> None:
             nice["decode"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             return super().decode_request(request)
 
-        def predict(self, x: Any) -> Output:
+        def submit(self, batch: Batch) -> Callable[[], Output]:
             nice["model"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-            return super().predict(x)
+            return super().submit(batch)
 
     port = _running(Watched(Settings(precision="float32"), _checkpoint()))
     nice.clear()
@@ -291,6 +294,103 @@ def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) ->
     assert reply.infer_seconds > 0
     assert reply.decode_seconds > 0
     assert reply.queue_seconds >= 0
+
+
+class LateTower(RecordingTextTower):
+    """The real tower on a device that is as late as it may be, its slots spoilt when free."""
+
+    def setup(self, device: str) -> None:
+        """As the tower."""
+        super().setup(device)
+        self._encoder = late(self._encoder)
+        self.depth, self.pulses = 2, list[float]()
+
+    def pulse(self, since: float) -> None:
+        """Written down."""
+        self.pulses.append(since)
+
+    @property
+    def card(self) -> LateStream:
+        """Its device's."""
+        stream: LateStream = self._encoder.engine.stream  # type: ignore[attr-defined]
+        return stream
+
+    pulses: list[float]
+
+
+def _late() -> LateTower:
+    settings = Settings(
+        precision="float32", text_batch_tokens=4 * 64, test_hooks="on", engine="torch"
+    )
+    tower = LateTower(settings, _checkpoint())
+    tower.sizes = []
+    return tower
+
+
+def test_two_batches_under_way_give_each_job_its_own_rows() -> None:
+    """To the bit as one after the other."""
+    port, tower = Port(), _late()
+    jobs = [Job([f"{n} red stars"]) for n in range(40)]
+    for number, job in enumerate(jobs):
+        job.id = 0, number
+        port.jobs[0].put(job)  # before anything runs, so that the shelf fills
+    tower.setup("cpu")
+    threading.Thread(target=Pipeline(tower, port).run, daemon=True).start()  # type: ignore[arg-type]
+    replies = dict(port.replies.get(timeout=60) for _ in jobs)
+    assert tower.card.most == 2
+    assert tower.pulses[-1] == 0.0
+    assert 0.0 not in tower.pulses[:2]
+    plain = RecordingTextTower(tower.settings, tower.checkpoint)
+    plain.sizes = []
+    plain.setup("cpu")
+    numbers = iter(range(40))
+    for size in tower.sizes:  # batches take the jobs as they came
+        group = list(itertools.islice(numbers, size))
+        decoded = plain.decode_request(Job([str(jobs[number].items[0]) for number in group]))
+        expected = plain.predict(plain.batch([decoded])).vectors
+        found = np.concatenate([_rows(replies[0, number]) for number in group])
+        assert np.array_equal(found, expected)
+
+
+def test_a_batch_that_fails_among_two_is_computed_item_by_item() -> None:
+    """And the batch that was under way beside it, and those behind it, are as they were."""
+    port = _running(_late())
+    texts = [f"{MARK}raise" if n % 7 == 3 else f"text {n}" for n in range(40)]
+    replies = port.ask(*(Job([text]) for text in texts))
+    for number, text in enumerate(texts):
+        raised = text.startswith(MARK)
+        assert replies[number].errors == ({0: "item_internal"} if raised else {})
+        assert np.linalg.norm(_rows(replies[number])) == pytest.approx(float(not raised), abs=1e-5)
+
+
+def test_what_was_taken_before_the_end_is_answered() -> None:
+    """A port that closes with one batch under way and others waiting loses no reply."""
+    port, tower = ClosingPort(), _late()
+    for number in range(30):
+        port.jobs[0].put(Job([f"text {number}"], id=(0, number)))
+    for jobs in port.jobs:
+        jobs.put(Job([], id=CLOSE))
+    tower.setup("cpu")
+    running = threading.Thread(target=Pipeline(tower, port).run)  # type: ignore[arg-type]
+    running.start()
+    replies = [port.replies.get(timeout=60) for _ in range(30)]
+    assert sorted(number for (_, number), _ in replies) == list(range(30))
+    running.join(60)
+    assert not running.is_alive()
+
+
+CLOSE = (-1, -1)
+
+
+class ClosingPort(Port):
+    """One whose jobs come to an end."""
+
+    def fetch(self, bulk: bool = False) -> Job:
+        """The next job, or the end."""
+        job = super().fetch(bulk)
+        if job.id == CLOSE:
+            raise PortClosed
+        return job
 
 
 def _ready(cost: int, bulk: bool = False) -> Ready:
@@ -363,6 +463,31 @@ def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> No
     assert shelf.take() == batch
     shelf.release(batch)
     assert not neighbour.elsewhere()
+
+
+@pytest.mark.parametrize(
+    ("ready", "under_way", "taken"), [(2, 30, 0), (3, 30, 3), (9, 30, 4), (9, 500, 4), (0, 10, 0)]
+)
+def test_a_batch_is_begun_early_where_as_much_is_ready_as_is_under_way(
+    ready: int, under_way: int, taken: int
+) -> None:
+    """Or a whole batch; a small one waits, and takes in what comes meanwhile."""
+    shelf = Shelf(budget=40, depth=2)
+    shelf.add([_ready(10) for _ in range(ready)], 0)
+    assert len(shelf.take(under_way)) == taken
+
+
+def test_bulk_is_begun_early_only_where_there_is_no_interactive_work() -> None:
+    """Which waits for one batch; and two of them together are as long as one alone would be."""
+    shelf = Shelf(budget=100, depth=2)
+    shelf.add([_ready(10, bulk=True) for _ in range(40)], 0, bulk=True)
+    shelf.release(shelf.take(), 100 * LONG / 80)
+    assert [len(shelf.take()), len(shelf.take(40))] == [4, 4]
+    shelf.add([_ready(10)], 0)
+    assert _classes(shelf.take(10)) == "i"
+    assert shelf.take(10) == []
+    shelf._interactive -= 2 * RECENT
+    assert len(shelf.take(10)) == 4
 
 
 def _waits(gate: threading.Event) -> None:

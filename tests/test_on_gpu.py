@@ -21,7 +21,6 @@ from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.engine import Engine
 from litapi.model.encoder import ImageEncoder, TextEncoder
-from litapi.model.engines.card import send_numbers
 from litapi.model.engines.compiled import keep_in
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.picture import PictureReader
@@ -30,6 +29,7 @@ from litapi.model.precision import PRECISIONS, choose_precision, require_compile
 from litapi.model.tokens import Tokenizer
 from tests.support.checkpoint import CheckpointMaker
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels
+from tests.support.late import spoil
 from tests.support.picture import picture
 
 if not torch.cuda.is_available():
@@ -197,12 +197,28 @@ def test_nothing_waits_for_the_card_before_the_rows_are_read(impatient: None, ma
     checkpoint = Checkpoint.open(DEMO)
     text, images = TorchText.load(checkpoint, GPU), TorchImages.load(checkpoint, GPU)
     ids, pixels = own_ids(checkpoint, TEXTS[:many]), own_pixels(checkpoint, many)
-    expected = text.pooled(ids), images.pooled(pixels)
+    expected = text.submit(ids)(), images.submit(pixels)()
     torch.cuda.set_sync_debug_mode("error")
-    rows = text._last_position(send_numbers(ids, text._place)), images._naflex(pixels)
+    begun = text.submit(ids), images.submit(pixels)
     torch.cuda.set_sync_debug_mode("default")
-    for found, one in zip(rows, expected, strict=True):
-        assert np.abs(found.cpu().numpy() - one).max() <= 1e-5
+    for collect, rows in zip(begun, expected, strict=True):
+        assert np.abs(collect() - rows).max() <= 1e-5
+
+
+@pytest.mark.parametrize("kind", [TextEncoder, ImageEncoder])
+def test_two_batches_under_way_have_the_rows_of_one_after_the_other(kind: Any) -> None:
+    """To the bit; and nothing of a slot that is free gets into them."""
+    encoder, checkpoint = kind.load(Checkpoint.open(DEMO), GPU), Checkpoint.open(DEMO)
+    items: Any = own_ids(checkpoint, TEXTS[:60])
+    if kind is ImageEncoder:
+        items = own_pixels(checkpoint, 60)
+    batches = [items[start : start + 4] for start in range(0, 60, 4)]
+    expected = [encoder.embed(batch) for batch in batches]
+    spoil(encoder.engine.stream.slots)
+    begun = [encoder.submit(batch) for batch in batches[:2]]
+    for number, rows in enumerate(expected):
+        assert np.array_equal(begun[number](), rows)
+        begun += [encoder.submit(batch) for batch in batches[number + 2 : number + 3]]
 
 
 @pytest.mark.parametrize(("many", "kernel"), [(1, "flash"), (6, "efficient")])
@@ -212,7 +228,7 @@ def test_attention_is_flash_or_memory_efficient(many: int, kernel: str) -> None:
     checkpoint = Checkpoint.open(DEMO)
     images = TorchImages.load(checkpoint, GPU, "bfloat16")
     with torch.profiler.profile() as profile:
-        images.pooled(own_pixels(checkpoint, many))
+        images.submit(own_pixels(checkpoint, many))()
     layers = len(images.body.layers)
     counts = {event.key: event.count for event in profile.key_averages()}
     assert counts.get(f"aten::_scaled_dot_product_{kernel}_attention", 0) >= layers

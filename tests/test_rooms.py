@@ -34,6 +34,7 @@ TORCH = {
     "litapi.model.engines.compiled",
     "litapi.model.engines.conversion",
     "litapi.model.engines.layers",
+    "litapi.model.engines.stream",
     "litapi.model.engines.torch_engine",
     "litapi.model.engines.torch_precision",
     "litapi.model.precision",  # in a function, for GPUs

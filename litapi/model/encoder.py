@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from litapi.checkpoint import Checkpoint
-from litapi.model.engines import Ids, ImageEngine, TextEngine, choose_engine
+from litapi.model.engines import Engine, Ids, Items, choose_engine
+from litapi.model.engines.slots import Collect
 from litapi.model.pixels import Pixels
 from litapi.model.precision import PRECISIONS as PRECISIONS
 from litapi.model.precision import choose_precision as choose_precision
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 
 
-class Encoder:
+class Encoder(Generic[Items]):
     """What both towers have in common. `name` is the engine's."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine[Items]) -> None:
         """Takes a loaded engine."""
         self.engine = engine
         self.name: str = engine.name
@@ -40,6 +41,7 @@ class Encoder:
         self.arithmetic: str = engine.arithmetic
         self.parameters: int = engine.parameters
         self.dim: int = engine.dim
+        self.depth: int = engine.depth
 
     def probes(self) -> Probes:
         """Probes of this tower, and the vectors that transformers makes of them."""
@@ -50,16 +52,24 @@ class Encoder:
         """Give back what the engine keeps of its device's memory and does not use."""
         self.engine.relieve()
 
-    def _embed(self, items: Any) -> Vectors:
+    def submit(self, items: Items) -> Collect:
+        """Begin with n items; what is returned waits for their unit vectors (n, dim).
+
+        It must be called once, and from the thread that has the batches: `depth` of them are worth
+        having under way.
+        """
         if not len(items):
-            return np.empty((0, self.dim), np.float32)
-        return unit(self.engine.pooled(items))
+            return lambda: np.empty((0, self.dim), np.float32)
+        collect = self.engine.submit(items)
+        return lambda: unit(collect())
+
+    def embed(self, items: Items) -> Vectors:
+        """n items → unit vectors (n, dim)."""
+        return self.submit(items)()
 
 
-class TextEncoder(Encoder):
-    """The text tower."""
-
-    engine: TextEngine
+class TextEncoder(Encoder[Ids]):
+    """The text tower. Its items are token ids (n, 64)."""
 
     @classmethod
     def load(
@@ -88,15 +98,9 @@ class TextEncoder(Encoder):
 
         return cls(open_text(checkpoint, precision, threads, cache, calibration))
 
-    def embed(self, ids: Ids) -> Vectors:
-        """Token ids (n, 64) → unit vectors (n, dim)."""
-        return self._embed(ids)
 
-
-class ImageEncoder(Encoder):
+class ImageEncoder(Encoder[Sequence[Pixels]]):
     """The image tower, of a fixed resolution or NaFlex."""
-
-    engine: ImageEngine
 
     @classmethod
     def load(
@@ -123,10 +127,6 @@ class ImageEncoder(Encoder):
         from litapi.model.engines.making import open_images
 
         return cls(open_images(checkpoint, precision, threads, cache, calibration))
-
-    def embed(self, pixels: Sequence[Pixels]) -> Vectors:
-        """n pictures → unit vectors (n, dim)."""
-        return self._embed(pixels)
 
 
 def _chosen(engine: str, precision: str, device: str) -> str:

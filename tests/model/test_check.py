@@ -216,7 +216,7 @@ def test_a_wrong_way_through_the_text_tower_is_found(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(written(tmp_path))
     encoder = TextEncoder.load(checkpoint)
     embed = encoder.embed
-    encoder.embed = lambda ids: embed(np.roll(ids, 1, axis=1))  # type: ignore[method-assign]
+    encoder.embed = lambda items: embed(np.roll(items, 1, axis=1))  # type: ignore[method-assign]
     findings = check_text(checkpoint, encoder)
     assert failed(findings) == {"text_tower"}
     assert "least cosine" in sentence(findings, "text_tower")

@@ -140,7 +140,7 @@ def test_unlike_grids_of_equally_many_patches_need_no_mask(naflex: Checkpoint) -
     assert [picture.grid for picture in pixels] == [(2, 8), (8, 2), (4, 4)]
     tower = TorchImages.load(naflex)
     masks = masks_of(tower)
-    assert cosines(unit(tower.pooled(pixels)), unit(tower.stock(pixels))).min() >= 0.999999
+    assert cosines(unit(tower.submit(pixels)()), unit(tower.stock(pixels))).min() >= 0.999999
     assert masks == [None]
 
 

@@ -1,25 +1,26 @@
 """What runs a tower: torch (GPUs, and the reference everywhere) or OpenVINO (CPUs).
 
-An engine takes ids or pixels and gives pooled rows; inputs are prepared and rows normalised above
-it, in `encoder`. It says which arithmetic decides its bits, and what transformers makes of a few
-probes.
+An engine takes ids or pixels and gives pooled rows, in two halves: the first begins, the second
+waits (`slots`). Inputs are prepared and rows normalised above it, in `encoder`. It says which
+arithmetic decides its bits, and what transformers makes of a few probes.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from litapi.checkpoint import CheckpointError
+from litapi.model.engines.slots import Collect
+from litapi.model.engines.slots import Rows as Rows
 from litapi.model.pixels import Pixels
 from litapi.model.probes import Probes
 
-Items = TypeVar("Items", contravariant=True)
-Rows = npt.NDArray[np.float32]
+Items = TypeVar("Items", bound=Sized, contravariant=True)
 Ids = npt.NDArray[np.int64]
 
 
@@ -33,9 +34,11 @@ class Engine(Protocol[Items]):
     arithmetic: str
     parameters: int
     dim: int
+    depth: int  # batches worth having under way at once; 1 where `submit` computes all of it
 
-    def pooled(self, items: Items) -> Rows:
-        """n items, at least one → the pooled output (n, dim), not yet of unit length."""
+    def submit(self, items: Items) -> Collect:
+        """Begin with n items, at least one; what is returned waits for their pooled output
+        (n, dim), not yet of unit length. It must be called once, and the items kept till then."""
 
     def relieve(self) -> None:
         """Give back what is kept of the device's memory and not used."""

@@ -21,6 +21,7 @@ from litapi.messages import Kind
 from litapi.model.engines.converted import Converted
 from litapi.model.engines.openvino_engine import OpenVinoImages
 from litapi.model.engines.runtime import openvino
+from litapi.model.engines.slots import Slot
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
 from litapi.quality.pairs import Pairs, captioned
@@ -80,7 +81,7 @@ class Calibration:
             return [ids[row : row + 1] for row in range(len(ids))]
         maker, tower = PixelMaker(checkpoint), OpenVinoImages(plain, "float32")
         made = (maker.make(picture, self.max_num_patches) for picture in pairs.pictures)
-        return [dict(enumerate(tower.inputs([pixels]))) for pixels in made]
+        return [dict(enumerate(tower.inputs([pixels], Slot()))) for pixels in made]
 
     def _pairs(self, count: int) -> Pairs:
         whole = Pairs.of_folder(Path(self.pairs)) if self.pairs else Pairs.drawn(DRAWN)

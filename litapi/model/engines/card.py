@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -47,8 +45,3 @@ def send_copy(values: Tensor, place: torch.device) -> Tensor:
     host = host_memory(place, values.shape, values.dtype)
     host.copy_(values)
     return send(host, place)
-
-
-def send_numbers(numbers: npt.NDArray[np.int64] | Sequence[int], place: torch.device) -> Tensor:
-    """The same of whole numbers, as int64."""
-    return send_copy(torch.from_numpy(np.asarray(numbers, np.int64)), place)

@@ -57,7 +57,7 @@ def _open(
     kept = shelf.find(key)
     if kept is not None:
         tower = engine(kept, precision, threads)
-        if near(tower.pooled(kept.probes.items), kept.probes.vectors):
+        if near(tower.submit(kept.probes.items)(), kept.probes.vectors):
             return tower
         shelf.drop(key)
     made = make(checkpoint, kind, shelf, used)

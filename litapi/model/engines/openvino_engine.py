@@ -9,28 +9,41 @@ that fits.
 
 from __future__ import annotations
 
-import threading
+import functools
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
 
-from litapi.model.engines import Ids, Rows
+from litapi.model.engines import Ids, Items, Rows
 from litapi.model.engines.converted import Converted
 from litapi.model.engines.positions import PositionBank, resized
 from litapi.model.engines.runtime import compiled
+from litapi.model.engines.slots import Collect, Slot, Slots, sequences, squares
 from litapi.model.pixels import Pixels
 from litapi.model.probes import Probes
 from litapi.process import core_kind, processor, version
 
+Inputs = list[npt.NDArray[Any]]
 
-class OpenVinoTower:
+
+class RequestSlot(Slot):
+    """A slot with a request of OpenVINO's, which reads and writes what is in it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.request = model.create_infer_request()
+
+
+class OpenVinoTower(Generic[Items]):
     """What both have in common."""
 
     name = "openvino"
     compiled = False  # by a compiler of C++, that is
     device = "cpu"
+    depth = 1
 
     def __init__(self, made: Converted, precision: str, threads: int = 0) -> None:
         """`made` is quantized where `precision` is int8. `threads` 0: all cores."""
@@ -39,8 +52,8 @@ class OpenVinoTower:
         self.parameters = made.parameters
         self.dim = made.dim
         self._probes = made.probes
-        self._request = compiled(made.model, precision, threads).create_infer_request()
-        self._turn = threading.Lock()  # a request holds the inputs and outputs of one call
+        model = compiled(made.model, precision, threads)
+        self.slots = Slots(functools.partial(RequestSlot, model))
 
     def probes(self) -> Probes:
         """transformers' own forward in float32, computed when this tower was converted."""
@@ -49,47 +62,69 @@ class OpenVinoTower:
     def relieve(self) -> None:
         """OpenVINO keeps no memory that it could give back."""
 
-    def _run(self, *inputs: npt.NDArray[Any]) -> Rows:
-        with self._turn:
-            found = self._request.infer(list(inputs), share_inputs=True)
-            rows: Rows = found[0].copy()
-            return rows
+    def submit(self, items: Items) -> Collect:
+        """n items, at least one; what is returned waits for their rows (n, dim)."""
+        return self.slots.submit(functools.partial(self._begin, items))
+
+    @abstractmethod
+    def _begin(self, items: Items, slot: RequestSlot) -> Collect: ...
 
 
-class OpenVinoText(OpenVinoTower):
-    """The text tower."""
+class OpenVinoText(OpenVinoTower[Ids]):
+    """The text tower: token ids (n, 64) → rows (n, dim)."""
 
-    def pooled(self, items: Ids) -> Rows:
-        """Token ids (n, 64) → rows (n, dim)."""
-        return self._run(np.ascontiguousarray(items))
+    def _begin(self, items: Ids, slot: RequestSlot) -> Collect:
+        slot.request.start_async([slot.copy(items)], share_inputs=True)
+        return functools.partial(_computed, slot)
 
 
-class OpenVinoImages(OpenVinoTower):
-    """The image tower, of a fixed resolution or NaFlex."""
+class OpenVinoImages(OpenVinoTower[Sequence[Pixels]]):
+    """The image tower, of a fixed resolution or NaFlex: n pictures → rows (n, dim)."""
 
     def __init__(self, made: Converted, precision: str, threads: int = 0) -> None:
         super().__init__(made, precision, threads)
         self.positions = None if made.positions is None else _bank(made.positions)
 
-    def pooled(self, items: Sequence[Pixels]) -> Rows:
-        """n pictures → rows (n, dim)."""
-        rows = np.empty((len(items), self.dim), np.float32)
-        for length in {picture.length for picture in items}:
-            alike = [number for number, one in enumerate(items) if one.length == length]
-            rows[alike] = self._run(*self.inputs([items[number] for number in alike]))
-        return rows
+    def _begin(self, items: Sequence[Pixels], slot: RequestSlot) -> Collect:
+        """Pictures of other lengths than the first's are begun with when that is done."""
+        lengths = [picture.length for picture in items]
+        parts = [
+            [number for number, own in enumerate(lengths) if own == length]
+            for length in dict.fromkeys(lengths)
+        ]
 
-    def inputs(self, items: Sequence[Pixels]) -> list[npt.NDArray[Any]]:
+        def start(part: list[int]) -> None:
+            inputs = self.inputs([items[number] for number in part], slot)
+            slot.request.start_async(inputs, share_inputs=True)
+
+        def collect() -> Rows:
+            rows = np.empty((len(items), self.dim), np.float32)
+            for part in parts:
+                if part is not parts[0]:
+                    slot.clear()
+                    start(part)
+                rows[part] = _computed(slot)
+            return rows
+
+        start(parts[0])
+        return collect
+
+    def inputs(self, items: Sequence[Pixels], slot: Slot) -> Inputs:
         """What the graph takes for pictures of one length: levels, and for NaFlex rows of the
         position table and the mask."""
         if self.positions is None:
-            return [np.stack([picture.patches for picture in items])]
-        shape = (len(items), items[0].length)
-        levels = np.zeros((*shape, items[0].patches.shape[1]), np.uint8)
-        for row, picture in zip(levels, items, strict=True):
-            row[: picture.cost] = picture.patches
-        index = self.positions.index([picture.grid for picture in items], items[0].length)
-        return [levels, self.positions.rows[index], (index > 0).astype(np.int64)]
+            return [squares(items, slot)]
+        length = items[0].length
+        index = self.positions.index([picture.grid for picture in items], length)
+        positions = slot.array((*index.shape, self.dim), np.float32)
+        np.take(self.positions.rows, index, axis=0, out=positions, mode="clip")
+        return [sequences(items, length, slot), positions, slot.copy((index > 0).astype(np.int64))]
+
+
+def _computed(slot: RequestSlot) -> Rows:
+    slot.request.wait()
+    rows: Rows = slot.request.get_output_tensor(0).data.copy()
+    return rows
 
 
 def _bank(square: Rows) -> PositionBank[Rows]:

@@ -1,7 +1,8 @@
 """The position tables of a NaFlex tower, each grid's resized once, and all in one bank.
 
 The rows of a batch come out of the bank by one gather, and what is gathered by says which rows are
-padding. A bank that is full begins anew, for there are few grids of so many patches.
+padding. There are few grids of so many patches: where a bank is full, another one begins, and a
+batch under way keeps its own.
 """
 
 from __future__ import annotations
@@ -48,8 +49,7 @@ class PositionBank(Generic[Bank]):
         rows: Any = self.rows
         if self._used + _size(grids - self.starts.keys()) > len(rows):
             self.starts, self._used = {}, 1
-            if 1 + _size(grids) > len(rows):
-                rows = self.rows = self._empty(max(self._kept, 1 + _size(grids)))
+            rows = self.rows = self._empty(max(self._kept, 1 + _size(grids)))
         for grid in grids - self.starts.keys():
             end = self._used + _size({grid})
             rows[self._used : end] = self._resize(grid)

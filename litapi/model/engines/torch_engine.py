@@ -14,6 +14,7 @@ stock way does work that the result does not need:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
@@ -26,10 +27,12 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.engines import Ids, Rows
-from litapi.model.engines.card import host_memory, relieve, send, send_copy, send_numbers, settle
+from litapi.model.engines.card import relieve, send_copy, settle
 from litapi.model.engines.compiled import Compiled, by_inductor
 from litapi.model.engines.layers import ImageBody, TextBody
 from litapi.model.engines.positions import PositionBank
+from litapi.model.engines.slots import Collect, Levels, Slot, sequences, squares
+from litapi.model.engines.stream import Forward, Stream
 from litapi.model.engines.toolchain import require_toolchain
 from litapi.model.engines.torch_precision import arithmetic, find_device, float_type, quantize
 from litapi.model.pixels import PixelMaker, Pixels
@@ -37,6 +40,8 @@ from litapi.model.precision import require_able, require_compiled
 from litapi.model.probes import Probes, probe_ids, probe_pixels
 
 TowerName = Literal["text", "image"]
+# Patches with their positions: (n, longest, width), and (n, longest) int64, 0 at padding.
+Padded = tuple[Tensor, Tensor]
 # One forward pass reads the whole checkpoint's files; the other tower's weights are no news.
 OTHER_TOWER = {
     "text": [r"^vision_model\.", r"^logit_(scale|bias)$"],
@@ -58,6 +63,8 @@ class TorchText:
     ) -> None:
         """Takes `model`, a transformers Siglip(2)TextModel, to `device` and into `precision`."""
         self._place = find_device(device)
+        self.stream = Stream(self._place)
+        self.depth = self.stream.depth
         self.model = model.eval().to(self._place, float_type(precision))
         self.device = device
         self.compiled = compile
@@ -86,13 +93,13 @@ class TorchText:
         model = load_tower("text", checkpoint, device, precision, threads, compile)
         return cls(model, device, precision, compile)
 
-    def pooled(self, items: Ids) -> Rows:
-        """Token ids (n, 64) → rows (n, dim)."""
-        return self._rows(items, self._last_position)
+    def submit(self, items: Ids) -> Collect:
+        """Begin with token ids (n, 64); what is returned waits for their rows (n, dim)."""
+        return self._submit(items, self._last_position)
 
     def stock(self, items: Ids) -> Rows:
-        """As `pooled`, by transformers' own forward."""
-        return self._rows(items, lambda ids: self.model(input_ids=ids).pooler_output)
+        """The rows by transformers' own forward."""
+        return self._submit(items, lambda ids: self.model(input_ids=ids).pooler_output)()
 
     def probes(self) -> Probes:
         """The probes by the stock way, in this tower's own precision."""
@@ -104,9 +111,12 @@ class TorchText:
         """Let the card's memory go that the allocator keeps."""
         relieve(self._place)
 
-    def _rows(self, ids: Ids, forward: Callable[[Tensor], Tensor]) -> Rows:
-        with torch.inference_mode():
-            return _on_the_host(forward(send_numbers(ids, self._place)))
+    def _submit(self, items: Ids, forward: Callable[[Tensor], Tensor]) -> Collect:
+        def write(slot: Slot) -> Forward:
+            ids = slot.copy(items)
+            return lambda: forward(self.stream.send(ids))
+
+        return self.stream.submit((len(items), self.dim), write)
 
     def _last_position(self, ids: Tensor) -> Tensor:
         return self._body(self.model.embeddings(input_ids=ids))
@@ -140,6 +150,8 @@ class TorchImages:
         default as many as its position table has.
         """
         self._place = find_device(device)
+        self.stream = Stream(self._place)
+        self.depth = self.stream.depth
         kind = float_type(precision)
         self.model = model.eval().to(self._place, kind)
         self.device = device
@@ -179,13 +191,20 @@ class TorchImages:
         patches = patches or checkpoint.max_num_patches
         return cls(model, PixelMaker(checkpoint), device, precision, compile, patches)
 
-    def pooled(self, items: Sequence[Pixels]) -> Rows:
-        """n pictures → rows (n, dim)."""
-        return self._rows(items, self._naflex if self.naflex else self._fixed)
+    def submit(self, items: Sequence[Pixels]) -> Collect:
+        """Begin with n pictures; what is returned waits for their rows (n, dim).
+
+        Those too long for the compiled tower go through the plain one, behind the others.
+        """
+        if self._compiled is None or not self.naflex:
+            return self._submit(items, self._plain if self.naflex else self._squares)
+        order = sorted(range(len(items)), key=lambda row: items[row].cost > self._patches)
+        collect = self._submit([items[row] for row in order], self._padded)
+        return lambda: collect()[np.argsort(order)]
 
     def stock(self, items: Sequence[Pixels]) -> Rows:
-        """As `pooled`, by transformers' own forward: NaFlex padded to the longest and masked."""
-        return self._rows(items, self._stock_naflex if self.naflex else self._stock_fixed)
+        """The rows by transformers' own forward: NaFlex padded to the longest and masked."""
+        return self._submit(items, self._stock)()
 
     def probes(self) -> Probes:
         """The probes by the stock way, in this tower's own precision."""
@@ -196,47 +215,77 @@ class TorchImages:
         """Let the card's memory go that the allocator keeps."""
         relieve(self._place)
 
-    def _rows(
-        self, pixels: Sequence[Pixels], forward: Callable[[Sequence[Pixels]], Tensor]
-    ) -> Rows:
-        with torch.inference_mode():
-            return _on_the_host(forward(pixels))
+    def _submit(
+        self, pixels: Sequence[Pixels], way: Callable[[Sequence[Pixels], Slot], Forward]
+    ) -> Collect:
+        return self.stream.submit((len(pixels), self.dim), functools.partial(way, pixels))
 
-    def _fixed(self, pixels: Sequence[Pixels]) -> Tensor:
+    # -- ways: each writes pictures into a slot, and returns what the device computes of it --------
+
+    def _squares(self, pixels: Sequence[Pixels], slot: Slot) -> Forward:
+        levels = squares(pixels, slot)
         body = self._compiled or self.body
-        pooled: Tensor = body(self.model.embeddings(self._squares(pixels)))
-        return pooled
+        return lambda: body(self.model.embeddings(self._channels(levels)))
 
-    def _naflex(self, pixels: Sequence[Pixels]) -> Tensor:
-        """A picture too long for the compiled tower goes through the plain one, alone or not."""
-        if self._compiled is None:
-            return self._unlike(pixels)
-        order = sorted(range(len(pixels)), key=lambda row: pixels[row].cost > self._patches)
-        fits = sum(picture.cost <= self._patches for picture in pixels)
-        parts = (self._alike, order[:fits]), (self._unlike, order[fits:])
-        rows = [way([pixels[row] for row in part]) for way, part in parts if part]
-        if len(rows) == 1:
-            return rows[0]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return torch.cat(rows).index_select(0, send_numbers(back, self._place))
-
-    def _unlike(self, pixels: Sequence[Pixels]) -> Tensor:
+    def _plain(self, pixels: Sequence[Pixels], slot: Slot) -> Forward:
+        """Padded to the longest of them, and masked where they differ."""
         costs = {picture.cost for picture in pixels}
-        hidden, index = self._embedded(pixels, max(costs))
-        pooled: Tensor = self.body(hidden, index if len(costs) > 1 else None)
-        return pooled
+        embedded = self._embedded(pixels, max(costs), slot)
 
-    def _alike(self, pixels: Sequence[Pixels]) -> Tensor:
-        compiled = self._compiled or self.body
-        pooled: Tensor = compiled(*self._embedded(pixels, self._patches))
-        return pooled
+        def forward() -> Tensor:
+            hidden, index = embedded()
+            pooled: Tensor = self.body(hidden, index if len(costs) > 1 else None)
+            return pooled
 
-    def _embedded(self, pixels: Sequence[Pixels], longest: int) -> tuple[Tensor, Tensor]:
-        """Patches with their positions: (n, longest, width), and (n, longest), 0 at padding."""
-        index = self.positions.index([picture.grid for picture in pixels], longest)
-        chosen = send_numbers(index, self._place)
-        hidden: Tensor = self.model.embeddings.patch_embedding(self._sequences(pixels, longest))
-        return hidden + F.embedding(chosen, self.positions.rows), chosen
+        return forward
+
+    def _padded(self, pixels: Sequence[Pixels], slot: Slot) -> Forward:
+        """Of the compiled size, and after them the longer ones."""
+        fits = sum(picture.cost <= self._patches for picture in pixels)
+        compiled, ways = self._compiled or self.body, list[Forward]()
+        if fits:
+            embedded = self._embedded(pixels[:fits], self._patches, slot)
+            ways.append(lambda: compiled(*embedded()))
+        if fits < len(pixels):
+            ways.append(self._plain(pixels[fits:], slot))
+        return lambda: torch.cat([way() for way in ways])
+
+    def _stock(self, pixels: Sequence[Pixels], slot: Slot) -> Forward:
+        if not self.naflex:
+            levels = squares(pixels, slot)
+            return lambda: self.model(pixel_values=self._channels(levels)).pooler_output
+        longest = max(picture.cost for picture in pixels)
+        levels = sequences(pixels, longest, slot)
+        return lambda: (
+            self.model(
+                pixel_values=self._values(levels),
+                pixel_attention_mask=_real_patches(pixels, longest).to(self._place),
+                spatial_shapes=torch.tensor([picture.grid for picture in pixels]),  # on the CPU
+            ).pooler_output
+        )
+
+    # -- what they share ---------------------------------------------------------------------------
+
+    def _embedded(self, pixels: Sequence[Pixels], longest: int, slot: Slot) -> Callable[[], Padded]:
+        levels = sequences(pixels, longest, slot)
+        index = slot.copy(self.positions.index([picture.grid for picture in pixels], longest))
+        bank = self.positions.rows
+
+        def forward() -> Padded:
+            chosen, values = self.stream.send(index), self._values(levels)
+            hidden: Tensor = self.model.embeddings.patch_embedding(values)
+            return hidden + F.embedding(chosen, bank), chosen
+
+        return forward
+
+    def _values(self, levels: Levels) -> Tensor:
+        """uint8 levels to model values, looked up on the device."""
+        moved = self.stream.send(levels)
+        return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
+
+    def _channels(self, levels: Levels) -> Tensor:
+        """The same of squares: (n, 3, height, width)."""
+        return self._values(levels).permute(0, 3, 1, 2).contiguous()
 
     def _compile(self) -> Compiled:
         compiled = Compiled(ImageBody(self.model, by_inductor), "image")
@@ -246,38 +295,6 @@ class TorchImages:
             item = (hidden, mask) if self.naflex else (hidden,)
             compiled.warm(*(one.to(self._place) for one in item))
         return compiled
-
-    def _stock_fixed(self, pixels: Sequence[Pixels]) -> Tensor:
-        pooled: Tensor = self.model(pixel_values=self._squares(pixels)).pooler_output
-        return pooled
-
-    def _stock_naflex(self, pixels: Sequence[Pixels]) -> Tensor:
-        longest = max(picture.cost for picture in pixels)
-        pooled: Tensor = self.model(
-            pixel_values=self._sequences(pixels, longest),
-            pixel_attention_mask=_real_patches(pixels, longest).to(self._place),
-            spatial_shapes=torch.tensor([picture.grid for picture in pixels]),  # on the CPU
-        ).pooler_output
-        return pooled
-
-    def _squares(self, pixels: Sequence[Pixels]) -> Tensor:
-        """Values of shape (n, 3, height, width)."""
-        levels = host_memory(self._place, (len(pixels), *pixels[0].patches.shape), torch.uint8)
-        np.stack([picture.patches for picture in pixels], out=levels.numpy())
-        return self._values(levels).permute(0, 3, 1, 2).contiguous()
-
-    def _sequences(self, pixels: Sequence[Pixels], longest: int) -> Tensor:
-        """Values of shape (n, longest, patch · patch · 3)."""
-        shape = len(pixels), longest, pixels[0].patches.shape[1]
-        levels = host_memory(self._place, shape, torch.uint8)
-        for row, picture in zip(levels.numpy(), pixels, strict=True):
-            row[: picture.cost] = picture.patches
-        return self._values(levels)
-
-    def _values(self, levels: Tensor) -> Tensor:
-        """uint8 levels to model values, looked up on the device."""
-        moved = send(levels, self._place)
-        return self.table.index_select(0, moved.flatten().int()).view(moved.shape)
 
     def _bank(self, rows: int) -> Tensor:
         bank = torch.empty((rows, self.dim), dtype=self.table.dtype, device=self._place)
@@ -307,11 +324,6 @@ def unit(rows: Rows) -> Rows:
     """Of unit length, in float32."""
     found: Rows = F.normalize(torch.from_numpy(rows), dim=-1).numpy()
     return found
-
-
-def _on_the_host(pooled: Tensor) -> Rows:
-    rows: Rows = pooled.float().cpu().numpy()
-    return rows
 
 
 def load_tower(

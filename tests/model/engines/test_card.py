@@ -17,6 +17,8 @@ from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.encoder import TextEncoder
 from litapi.model.engines import card, torch_engine
 from litapi.model.engines.positions import PositionBank
+from litapi.model.engines.slots import Slot
+from litapi.model.engines.stream import Stream
 from litapi.model.engines.torch_engine import TorchImages, TorchText, load_tower
 from litapi.model.pixels import PixelMaker, Pixels
 from tests.support.inputs import own_ids, pictures
@@ -132,8 +134,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
         return host
 
     kept: list[Tensor] = []  # or its address would be used again
-    for module in (card, torch_engine):
-        monkeypatch.setattr(module, "host_memory", pinned)
+    monkeypatch.setattr(card, "host_memory", pinned)
     return Sent(given)
 
 
@@ -155,8 +156,13 @@ def test_what_is_sent_to_a_card_is_pinned(monkeypatch: pytest.MonkeyPatch) -> No
 def on_the_card(tower: Any) -> Any:
     """The tower, moved to the card after it was loaded for a CPU."""
     tower.model.to(META)
-    tower._place = META
+    tower._place, tower.stream = META, Stream(META)
     return tower
+
+
+def memory(tower: Any) -> Slot:
+    """A slot of its stream's."""
+    return Slot(tower.stream._memory)
 
 
 def images(monkeypatch: pytest.MonkeyPatch, compiled: bool) -> TorchImages:
@@ -177,13 +183,13 @@ def test_texts_are_computed_without_waiting_for_the_card(sent: Sent) -> None:
     tower = on_the_card(TorchText.load(CHECKPOINT))
     ids = own_ids(CHECKPOINT, ["a red circle", "two blue squares"])
     with sent:
-        rows = tower._last_position(card.send_numbers(ids, META))
+        rows = tower._last_position(tower.stream.send(memory(tower).copy(ids)))
     assert (rows.shape, rows.device) == ((2, tower.dim), META)
     assert sum(sent.bytes) == ids.nbytes
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("choose", [slice(None), slice(0, 1), slice(1, 2)])
+@pytest.mark.parametrize("choose", [slice(None), slice(0, 1), slice(-1, None)])
 @torch.inference_mode()
 def test_pictures_are_computed_without_waiting_for_the_card(
     sent: Sent, monkeypatch: pytest.MonkeyPatch, compiled: bool, choose: slice
@@ -191,10 +197,11 @@ def test_pictures_are_computed_without_waiting_for_the_card(
     """Neither a mask nor an order of pictures is read back, nor copied from pageable memory."""
     tower = images(monkeypatch, compiled)
     tower.table = tower.table.to(META)
-    tower, pixels = on_the_card(tower), unlike()[choose]
+    tower = on_the_card(tower)
+    pixels = sorted(unlike(), key=lambda picture: picture.cost)[choose]
     tower.positions = PositionBank(tower._resized, tower._bank)  # which knows no grid yet
     with sent:
-        rows = tower._naflex(pixels)
+        rows = (tower._padded if compiled else tower._plain)(pixels, memory(tower))()
     assert (rows.shape, rows.device) == ((len(pixels), tower.dim), META)
     assert sum(sent.bytes) >= sum(picture.patches.nbytes for picture in pixels)
 
@@ -204,5 +211,5 @@ def test_pictures_too_long_for_a_compiled_tower_keep_their_places(
 ) -> None:
     """They go another way than the rest of the batch, and come back between them."""
     pixels = unlike()
-    plain, compiled = (images(monkeypatch, one).pooled(pixels) for one in (False, True))
+    plain, compiled = (images(monkeypatch, one).submit(pixels)() for one in (False, True))
     assert np.abs(plain - compiled).max() <= 1e-5

@@ -119,7 +119,7 @@ def test_one_layer_is_traced_for_all_of_them(kind: TowerName, graphs: list[Any])
     """And the end of the tower beside it, each once for every size."""
     tower = loaded(kind, layers=6)
     assert len(graphs) == 2 * len(SIZES[kind])
-    tower.pooled(items(kind)[:5])
+    tower.submit(items(kind)[:5])()
     assert len(graphs) == 2 * len(SIZES[kind]), "a batch was compiled for"
 
 
@@ -128,14 +128,14 @@ def test_a_process_may_have_several_compiled_towers(graphs: list[Any]) -> None:
     kinds: tuple[TowerName, ...] = "text", "image", "text"
     towers = [loaded(kind) for kind in kinds]
     for kind, tower in zip(kinds, towers, strict=True):
-        assert np.abs(tower.pooled(items(kind)) - plain(kind).pooled(items(kind))).max() <= 1e-4
+        assert np.abs(tower.submit(items(kind))() - plain(kind).submit(items(kind))()).max() <= 1e-4
 
 
 def test_the_reference_forward_of_a_compiled_tower_is_not_compiled(graphs: list[Any]) -> None:
     """It has shapes of its own, at each of which a worker would stop."""
     tower = loaded("text")
     before = len(graphs)
-    assert np.abs(tower.stock(items("text")[:3]) - tower.pooled(items("text")[:3])).max() <= 1e-4
+    assert np.abs(tower.stock(items("text")[:3]) - tower.submit(items("text")[:3])()).max() <= 1e-4
     assert len(graphs) == before
 
 
@@ -148,7 +148,7 @@ def test_what_inductor_makes_of_a_tower_is_the_tower(
     """On a CPU, where it writes C++; int8 as torchao has it for GPUs."""
     monkeypatch.setitem(SIZES, kind, (1, 4))
     tower = loaded(kind, precision)
-    found, expected = (unit(one.pooled(items(kind))) for one in (tower, plain(kind)))
+    found, expected = (unit(one.submit(items(kind))()) for one in (tower, plain(kind)))
     assert cosines(found, expected).min() >= {"float32": 0.99999}.get(precision, 0.99)
 
 
