@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch._inductor.cudagraph_trees import reset_cudagraph_trees
 from tqdm import tqdm
 
 from bench.offline.ceiling import Ceiling, multiplied
@@ -49,7 +48,6 @@ class Point:
 
     batch: int
     embed: Callable[[], object]
-    graphs: bool = False  # CUDA graphs are replayed, which allocate nothing
     rates: list[float] = field(default_factory=list)  # items a second
     watts: list[float] = field(default_factory=list)
     peak_bytes: int = 0
@@ -64,14 +62,7 @@ class Point:
         if before is not None and after is not None:
             self.watts.append((after - before) / elapsed)
         if device.type == "cuda":
-            self.peak_bytes = max(self.peak_bytes, self._held(device))
-
-    def _held(self, device: torch.device) -> int:
-        """Bytes of the card. A graph's own are laid out once, for all sizes, and then only kept."""
-        if not self.graphs:
-            return torch.cuda.max_memory_allocated(device)
-        torch.cuda.empty_cache()
-        return torch.cuda.memory_reserved(device)
+            self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(device))
 
     def fields(self, flop: int, ceilings: Sequence[float]) -> Row:
         """As JSON holds it; `flop` is of an item, `ceilings` are GFLOP/s of the same rounds."""
@@ -122,7 +113,7 @@ class Series:
             if expected > self._plan.longest:
                 reason = f"would take about {expected:.0f} s, {self._plan.longest:g} are allowed"
                 return points, [{"batch": batch, "refused": reason}]
-            point = Point(batch, self._tower.batch(batch), self._plan.compiled)
+            point = Point(batch, self._tower.batch(batch))
             try:
                 took = self._timed(point, again=not points)
             except RuntimeError as error:  # out of memory, or no kernel for it
@@ -164,11 +155,10 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
 
 
 def clear(device: str) -> None:
-    """Let the tower before go: a compiled one is held by cycles, and by its graphs."""
+    """Let the tower before go: a compiled one is held by cycles."""
     gc.collect()
     torch.compiler.reset()  # what was compiled for other threads would count against a limit
     if device != "cpu":
-        reset_cudagraph_trees()
         torch.cuda.empty_cache()
 
 
