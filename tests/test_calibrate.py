@@ -1,7 +1,5 @@
 """`python -m litapi calibrate`, and a server that gives probabilities by what it wrote."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,9 +46,6 @@ def calibrated(folder: Path, found: Calibration) -> Iterator[ServerProcess]:
     """A server that was given what was found."""
     with ServerProcess("--calibration", str(folder / "engine.json")) as running:
         yield running
-
-
-# -- the fit ---------------------------------------------------------------------------------------
 
 
 def test_held_out_pairs_gain_by_a_calibration(found: Calibration) -> None:
@@ -152,9 +147,6 @@ def test_what_cannot_be_fitted_is_said_in_one_line(
     assert said.startswith(f"siglit: {named}")
     assert said.count("\n") == 1
     assert not out.exists()
-
-
-# -- served ----------------------------------------------------------------------------------------
 
 
 def encoded(number: int) -> str:

@@ -1,7 +1,5 @@
 """The file of a calibration: written, read again, and refused where it cannot be used."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

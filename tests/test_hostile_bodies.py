@@ -1,12 +1,11 @@
 """A real server under bodies made to cost it much: others are answered, and memory is bounded."""
 
-from __future__ import annotations
-
 import base64
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import httpx
 import pytest
@@ -89,7 +88,7 @@ class Neighbour:
         self._over = threading.Event()
         self._threads = [threading.Thread(target=one) for one in (self._ask, self._look)]
 
-    def __enter__(self) -> Neighbour:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

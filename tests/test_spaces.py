@@ -1,7 +1,5 @@
 """Which space vectors are from, told by two servers: what may be mixed and what may not."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -68,9 +66,6 @@ def texts(tmp_path: Path) -> str:
     path = tmp_path / "texts.txt"
     path.write_text("a red circle\na blue star\na red circle\n")
     return str(path)
-
-
-# -- the command -----------------------------------------------------------------------------------
 
 
 def test_one_model_in_two_precisions_may_be_mixed(
@@ -206,9 +201,6 @@ def test_what_cannot_be_compared_is_said_in_one_line(
             assert (said.code, said.verdict.startswith("They may")) == (2, False), said.lines
             assert sentence in said.error
             assert said.error.count("\n") == 1, said.error
-
-
-# -- the client ------------------------------------------------------------------------------------
 
 
 class Balancer(httpx.AsyncHTTPTransport):

@@ -1,7 +1,5 @@
 """The balancers' configuration: it agrees with the service, and the real programs obey it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -10,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Self
 
 import httpx
 import pytest
@@ -252,7 +251,7 @@ class _Instance:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
 
-    def __enter__(self) -> _Instance:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 

@@ -1,7 +1,5 @@
 """Items → vectors: each tower is sent exactly what nobody knew, and every answer is right."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
@@ -53,7 +51,7 @@ def fingerprints() -> dict[Kind, Fingerprint]:
 class Leaver:
     """A client that leaves when a test says so, and what its towers have begun with by then."""
 
-    def __init__(self, bench: Bench, begun: bool) -> None:
+    def __init__(self, bench: "Bench", begun: bool) -> None:
         self.left = asyncio.Event()
         self.cancelled = 0
         self._bench = bench

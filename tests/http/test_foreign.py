@@ -57,8 +57,6 @@ def content(*parts: Any) -> dict[str, Any]:
     return {"content": [*parts]}
 
 
-# -- vectors ---------------------------------------------------------------------------------------
-
 TEXT, IMAGE = (
     {"type": "text", "text": "A Cat"},
     {"type": "image_url", "image_url": {"url": uri(RED)}},
@@ -169,9 +167,6 @@ def test_a_long_image_stands_as_deep_as_a_form_goes(desk: Desk) -> None:
     assert answered["embeddings"]["float"] == [row_of("image", data), row_of("text", text)]
 
 
-# -- texts that are too long -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", ANSWERS)
 @pytest.mark.parametrize("how", [{"truncate": "NONE"}, {"truncate": False}, {"truncation": False}])
 def test_a_text_may_be_refused_rather_than_cut(desk: Desk, path: str, how: dict[str, Any]) -> None:
@@ -207,9 +202,6 @@ def test_a_text_may_be_cut_at_its_start(desk: Desk, how: dict[str, Any]) -> None
     assert rows[0] == rows[2] == [row_of("text", LONG)]
     assert rows[1] == rows[3] == [row_of("text", LONG[-64:])]
     assert [job.ending for _, job in desk.towers.jobs] == [False, True]
-
-
-# -- what is refused -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/v2/embed", VOYAGE])
@@ -270,9 +262,6 @@ def test_another_model_is_not_served_in_any_form(desk: Desk, path: str) -> None:
     assert desk.post(path, {**body_for(path), "model": DEMO.name}).status == 200
     with pytest.raises(ModelUnknown):
         desk.post(path, {**body_for(path), "model": "embed-v4.0"})
-
-
-# -- comparisons -----------------------------------------------------------------------------------
 
 
 def test_similarity_is_the_cosine(desk: Desk) -> None:

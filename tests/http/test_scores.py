@@ -1,7 +1,5 @@
 """Labels in several templates, thresholds, and probabilities by a calibration."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -45,9 +43,6 @@ def by_hand(label: str, templates: list[str]) -> float:
 
 def sigmoid(scale: float, bias: float, cosine: float) -> float:
     return float(1 / (1 + np.exp(-(scale * cosine + bias))))
-
-
-# -- templates -------------------------------------------------------------------------------------
 
 
 def test_a_label_in_several_templates_is_their_mean(desk: Desk) -> None:
@@ -143,9 +138,6 @@ def test_a_refused_caption_is_named_by_its_label(desk: Desk) -> None:
     assert [one["param"] for one in desk.refusal("/classify", body).items] == ["labels[1]"]
 
 
-# -- thresholds ------------------------------------------------------------------------------------
-
-
 def test_a_label_holds_from_the_threshold_on(desk: Desk) -> None:
     """The threshold that was asked for, reached exactly or not; without one a half."""
     middle = classes_of(desk.post("/classify", BODY))["green"]["probability"]
@@ -157,9 +149,6 @@ def test_a_label_holds_from_the_threshold_on(desk: Desk) -> None:
     plain = desk.post("/classify", BODY)
     assert orjson.loads(plain.body)["threshold"] == 0.5
     assert all(one["holds"] is (one["probability"] >= 0.5) for one in classes_of(plain).values())
-
-
-# -- calibration -----------------------------------------------------------------------------------
 
 
 def test_a_calibration_gives_the_probabilities_of_labels(calibrated: Desk, desk: Desk) -> None:

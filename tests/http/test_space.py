@@ -1,7 +1,5 @@
 """Every answer that is made of vectors says which space they are from, and no other answer does."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How far two sets of vectors agree."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The figures that decide whether a precision may be served."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The quality gate on real towers: what passes, and what fails."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

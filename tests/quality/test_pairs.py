@@ -1,7 +1,5 @@
 """Pairs to judge towers on: drawn, or from somebody's folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

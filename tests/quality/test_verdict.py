@@ -1,7 +1,5 @@
 """When the gate is asked, what becomes of its verdict, and when it is asked no more."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A calibration of the demo checkpoint, with figures nobody measured."""
 
-from __future__ import annotations
-
 from litapi.calibration import Calibration, Figures, HeldOut
 from litapi.checkpoint import DEMO, Checkpoint
 

@@ -6,13 +6,11 @@ those of `bench.rig.random_checkpoint`; they are built one tower at a time and n
 their worth here is in the parity of a forward pass.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import save_file
@@ -47,7 +45,7 @@ class CheckpointMaker:
     preprocessor: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def named(cls, name: str, **changes: Any) -> CheckpointMaker:
+    def named(cls, name: str, **changes: Any) -> Self:
         """The maker of one of SIZES; `changes` replace fields of its Size."""
         maker = cls(replace(SIZES[name], **changes))
         maker.tokenizer_config = hub_tokenizer_config()

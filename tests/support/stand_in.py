@@ -1,7 +1,5 @@
 """A server of another make: what it answers is a function of method, path and body."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -29,9 +29,6 @@ META = torch.device("meta")
 FEW, MANY = 16, 64  # patches of a picture
 
 
-# -- what it is told -------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What happens, in its order, while a tower is loaded for a card that there seems to be."""
@@ -91,9 +88,6 @@ def test_memory_that_nobody_holds_is_given_back_to_the_card(
     encoder.engine._place = torch.device("cuda:0")  # type: ignore[attr-defined]
     encoder.relieve()
     assert emptied
-
-
-# -- what it is sent -------------------------------------------------------------------------------
 
 
 class Sent(TorchDispatchMode):  # type: ignore[no-untyped-call]

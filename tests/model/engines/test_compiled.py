@@ -3,8 +3,6 @@
 Their vectors on a GPU are in tests/test_on_gpu.py.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Iterator
@@ -97,9 +95,6 @@ def test_every_tower_has_a_size_of_one_and_they_rise(sizes: tuple[int, ...]) -> 
     assert list(sizes) == sorted(set(sizes))
 
 
-# -- by layer --------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What torch traced for a compiler, which here runs it as it is."""
@@ -173,9 +168,6 @@ def items(kind: TowerName) -> Any:
         return own_ids(CHECKPOINT, [f"{count} red circles" for count in range(7)])
     maker = PixelMaker(CHECKPOINT)
     return [maker.make(picture, PATCHES) for picture in pictures(7)]
-
-
-# -- on disk ---------------------------------------------------------------------------------------
 
 
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:

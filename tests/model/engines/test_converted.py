@@ -1,7 +1,5 @@
 """Converted towers on disk: made once, found again, never half there, and never in the way."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """An item's vector in OpenVINO is equal to the bit alone, in any batch, order and worker."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 
