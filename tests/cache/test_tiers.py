@@ -43,8 +43,7 @@ async def flushed(cache: VectorCache) -> None:
 
 
 async def test_two_caches_on_one_redis_share_their_hits(server: RedisServer) -> None:
-    """What one process computed, the next one finds, tokens and flag included, and twice a key that
-    a request names twice: nothing was computed, so nothing was joined."""
+    """Tokens and flag included, and twice a key named twice, which nobody computed or joined."""
     model, keys = Model(), [*many(50), *many(1)]
     async with caching(server) as one, caching(server) as other:
         await ask(one, keys, model.compute(keys))
@@ -140,8 +139,7 @@ async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
 async def test_200_identical_requests_of_which_150_leave_are_one_computation(
     server: RedisServer, looks_up: bool
 ) -> None:
-    """The first to ask may leave too, while it waits for the model or for Redis: the 50 who stay
-    get the right vector, and nothing is left."""
+    """Even if the first one leaves, at the model or at Redis: 50 right vectors, nothing left."""
     model, keys = Model(held=True), keys_of("the same")
     async with caching(server if looks_up else None) as cache:
         tasks = [asyncio.create_task(ask(cache, keys, model.compute(keys))) for _ in range(200)]
@@ -372,8 +370,7 @@ async def test_what_landed_during_a_lookup_is_not_computed_again(server: RedisSe
 async def test_a_storm_of_requests_and_of_clients_that_leave_is_never_wrong(
     server: RedisServer, leaves: str
 ) -> None:
-    """Overlapping requests, a third of them left at odd moments, whatever was begun: right answers,
-    and nothing left over."""
+    """A third of them leave at odd moments, whatever was begun: right answers, nothing left."""
     chance = np.random.default_rng(7)
     model, keys = Model(slow=0.002), many(60)
     async with caching(server, memory=4000) as cache:
@@ -492,8 +489,7 @@ async def _cancelled(_: list[int]) -> Any:
 
 @pytest.mark.parametrize("compute", [_nonsense, _cancelled])
 async def test_a_computation_that_breaks_leaves_nobody_waiting(compute: Compute) -> None:
-    """A bug in the caller's code is an error for its own request, and so is a cancellation of the
-    work, which is not one of those who wait."""
+    """A bug or a cancellation of the work is an error for its own request alone."""
     async with caching() as cache:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         (value,) = (await asyncio.wait_for(ask(cache, keys_of("a"), compute), 5)).values

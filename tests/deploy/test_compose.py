@@ -33,10 +33,7 @@ def services() -> dict[str, Any]:
 
 
 def test_docker_compose_takes_it() -> None:
-    """One command starts the service, its cache, its balancer and its monitoring.
-
-    Of instances there are several, or a balancer would be for show.
-    """
+    """One command starts all of it, and more than one instance behind the balancer."""
     assert services().keys() == {"siglit", "redis", "nginx", "haproxy", "prometheus", "grafana"}
     assert services()["siglit"]["deploy"]["replicas"] >= 2
 

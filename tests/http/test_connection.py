@@ -417,8 +417,7 @@ def connections(server: Guarded) -> int:
 
 
 def test_idle_and_half_sent_connections_end_while_a_good_client_is_served(server: Guarded) -> None:
-    """300 connections that say nothing, half a head, or half a body: each reads a 408 and is
-    closed, and all the while another client gets its answers."""
+    """300 that say nothing, half a head or half a body read 408; another client is answered."""
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(300)]

@@ -214,8 +214,7 @@ def test_a_refusal_names_every_unknown_digest_and_loses_nothing_else(client: htt
 
 
 def test_a_list_answers_the_known_ones(client: httpx.Client) -> None:
-    """null and its error stand for what is unknown; where nothing is known the request is refused,
-    and nothing of it is replayed once the bytes have come."""
+    """null and its error stand for the unknown; all unknown is a refusal; neither is replayed."""
     data, new = picture(14), picture(15)
     vector = sent(client, data)
     asked = {"sha256s": [digest(new), digest(data)]}

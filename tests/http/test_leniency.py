@@ -128,7 +128,7 @@ def test_what_cannot_change_a_vector_is_ignored(desk: Desk, path: str) -> None:
 def test_what_would_change_a_vector_is_refused_by_name(
     desk: Desk, path: str, field: dict[str, Any]
 ) -> None:
-    """And so is what is merely misspelt. Only other makers' forms know another cut."""
+    """And so is what is merely misspelt; only other makers' forms know another cut."""
     if issubclass(FORMS[path], ForeignRequest) and field in CUTS:
         return
     with pytest.raises(RequestInvalid) as refusal:

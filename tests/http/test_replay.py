@@ -69,11 +69,6 @@ class Counted(Silent):
         self.held = n
 
 
-def test_the_same_request_again_asks_no_route() -> None:
-    """Equal path, headers that matter and body: the kept answer is given."""
-    assert asked(Replay(MB), incoming(b"a"), incoming(b"a"), incoming(b"a")) == [True, False, False]
-
-
 @pytest.mark.parametrize(
     "other",
     [

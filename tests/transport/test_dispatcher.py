@@ -218,7 +218,7 @@ async def test_jobs_of_living_workers_are_left_alone_when_another_dies(bench: Be
 async def test_a_job_swallowed_by_a_dead_worker_is_found_and_sent_again(
     bench: Bench, losses: int
 ) -> None:
-    """Taken and not noted: a probe that comes through tells. If that is swallowed, another does."""
+    """Taken and not noted: a probe that comes through tells, or the next one does."""
     asked = bench.ask("swallowed")
     for worker in range(losses):
         await asyncio.to_thread(bench.jobs.get)

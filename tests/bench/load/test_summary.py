@@ -94,7 +94,7 @@ def test_what_is_no_error_is_counted_apart() -> None:
 
 
 def test_hits_are_items_that_came_from_a_cache() -> None:
-    """Of either tier; joins are apart. Without a cache their share is not nought but unknown."""
+    """Of either tier; joins are apart, and without a cache their share is unknown, not nought."""
     mixed = {"hit-l1": 2, "hit-l2": 1, "join": 2, "miss": 3}
     summary = summed(sample(0, cache=mixed), sample(1, cache={"miss": 2}))
     assert summary.hits_pct == pytest.approx(30)

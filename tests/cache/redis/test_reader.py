@@ -200,8 +200,7 @@ async def test_closing_answers_who_waits(server: RedisServer) -> None:
 
 
 async def test_a_reply_belongs_to_its_question_whatever_is_lost(server: RedisServer) -> None:
-    """Hundreds of questions while connections are cut at odd moments: a value or a failure, and
-    never another's."""
+    """While connections are cut at odd moments: a value or a failure, and never another's."""
     fill(server)
     async with FaultProxy(server.url) as proxy, opened(proxy.url) as it:
 

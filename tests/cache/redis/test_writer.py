@@ -88,8 +88,7 @@ async def test_many_vectors_leave_in_few_batches(server: RedisServer) -> None:
 
 
 async def test_closing_writes_what_waits_and_takes_no_more(server: RedisServer) -> None:
-    """A drain loses nothing that Redis would still take; late results are counted as dropped, and
-    whoever cleans up need not know who did before."""
+    """A drain loses nothing that Redis would take, and late results are counted as dropped."""
     recorder = Recorder()
     async with writing(server, recorder) as writer:
         for i in range(200):
