@@ -30,6 +30,7 @@ TORCH = {
     "bench.compare.baselines.siglip",
     "bench.compare.baselines.siglip_openvino",
     "bench.reference",
+    "bench.rig.random_checkpoint",  # in a function
     "litapi.model.engines.card",
     "litapi.model.engines.compiled",
     "litapi.model.engines.conversion",
@@ -40,7 +41,7 @@ TORCH = {
     "litapi.model.precision",  # in a function, for GPUs
     "litapi.model.reference",
 }
-TORCH_ROOMS = ("demo.", "bench.offline")
+TORCH_ROOMS = ("demo.", "bench.gpu", "bench.offline")
 
 
 def name_of(path: Path) -> str:

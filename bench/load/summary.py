@@ -186,7 +186,7 @@ class Report:
             "partial": self.partial,
             "generator_bound": self.bound,
             "failures": self.failures,
-            "levels": [_rounded(asdict(one)) for one in self.summaries],
+            "levels": [rounded(asdict(one)) for one in self.summaries],
             "run": self.run,
         }
 
@@ -209,13 +209,13 @@ def _window(level: Level, samples: Sequence[Sample]) -> float:
     return max(spanned, min(level.duration or math.inf, len(samples) / level.rate))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Numbers as exact as they were measured, and no longer."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list) else value
+        return {name: rounded(one) for name, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list) else value
 
 
 def _over(value: float, by: float) -> float:

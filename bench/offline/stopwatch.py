@@ -19,6 +19,20 @@ def per_second(run: Callable[[], object], device: torch.device, seconds: float) 
     return done / elapsed
 
 
+def each(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Seconds of one run among as many as fill `seconds`, at least three, queued without waiting.
+
+    So it is the device's time, or the host's where launching takes longer.
+    """
+    run()
+    runs = max(3, int(seconds * per_second(run, device, 0.0)))
+    start = time.perf_counter()
+    for _ in range(runs):
+        run()
+    finish(device)
+    return (time.perf_counter() - start) / runs
+
+
 def finish(device: torch.device) -> None:
     """Wait for what was queued; a CPU queues nothing."""
     if device.type == "cuda":

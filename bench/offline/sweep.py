@@ -37,6 +37,7 @@ class Plan:
     threads: Sequence[int]
     device: str = "cpu"
     compiled: bool = False
+    engine: str = "auto"
     rounds: int = 3
     seconds: float = 1.0
     longest: float = 20.0
@@ -144,8 +145,9 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
     for threads in plan.threads:
         clear(plan.device)
         try:
-            choose_precision(precision, plan.device)
-            loaded = load(checkpoint, tower, plan.device, precision, threads, plan.compiled)
+            choose_precision(precision, plan.device, plan.engine)
+            options = (precision, threads, plan.compiled, plan.engine)
+            loaded = load(checkpoint, tower, plan.device, *options)
             series = Series(loaded, plan, precision)
         except (CheckpointError, RuntimeError) as error:
             return [*rows, name | {"refused": first_line(error)}]

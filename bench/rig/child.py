@@ -70,11 +70,11 @@ def _await(process: subprocess.Popen[bytes], log: IO[bytes], ready: Callable[[st
     while time.monotonic() < ends:
         text = Path(log.name).read_text(errors="replace")
         if process.poll() is not None:
-            raise StartError(f"it ended at its start: {_last(text)}")
+            raise StartError(f"it ended at its start: {last(text)}")
         if ready(text):
             return
         time.sleep(0.05)
-    raise StartError(f"it was not ready within {READY_WITHIN:.0f} s: {_last(text)}")
+    raise StartError(f"it was not ready within {READY_WITHIN:.0f} s: {last(text)}")
 
 
 def answers(url: str) -> Callable[[], bool]:
@@ -89,7 +89,7 @@ def answers(url: str) -> Callable[[], bool]:
     return ask
 
 
-def _last(text: str) -> str:
+def last(text: str) -> str:
     """The last line of a log that names an error, or else the last that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]

@@ -25,6 +25,7 @@ class Machine:
     cores: int
     memory_gb: float
     gpu: str | None
+    driver: str | None
     os: str
     python: str
     packages: dict[str, str]
@@ -41,6 +42,7 @@ class Machine:
             cores=cores(),
             memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
             gpu=_said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
+            driver=_said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
             os=_system(),
             python=platform.python_version(),
             packages=installed(pinned(_text(str(ROOT / "requirements.txt")))),

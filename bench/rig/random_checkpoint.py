@@ -10,6 +10,7 @@ demo's tokenizer, so it passes `litapi check` and the server takes it for what i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -95,11 +96,33 @@ def write(folder: Path, dim: int, seed: int = 0) -> Path:
     return write_size(folder, thin(dim), seed)
 
 
-def write_size(folder: Path, size: str | Size, seed: int = 0) -> Path:
+def write_hub(cache: Path, name: str, size: Size, dtype: str, device: str) -> Path:
+    """Write one as the hub's cache holds it; the snapshot's folder.
+
+    The weights are a file named after its digest, so no process that opens it reads 2 GB for that.
+    """
+    home = cache / f"models--{name.replace('/', '--')}"
+    made = write_size(home / "made", size, dtype=dtype, device=device)
+    weights = made / "model.safetensors"
+    with weights.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    blob = home / "blobs" / digest
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(Path("../../blobs", digest))
+    snapshot = home / "snapshots" / digest[:40]
+    snapshot.parent.mkdir()
+    return made.rename(snapshot)
+
+
+def write_size(
+    folder: Path, size: str | Size, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+) -> Path:
     """Write a checkpoint of that size, or of the one of SIZES called so, into `folder`.
 
-    The folder is made. Weights are float32; the same seed gives the same.
+    The folder is made. The weights are drawn on `device`; there the same seed gives the same.
     """
+    import torch
     from transformers import Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel, set_seed
     from transformers.utils import logging
 
@@ -107,11 +130,10 @@ def write_size(folder: Path, size: str | Size, seed: int = 0) -> Path:
     size = SIZES[size] if isinstance(size, str) else size
     text, vision = size.towers()
     set_seed(seed)
-    if size.naflex:
-        model: Any = Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
-    else:
-        model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
-    model.save_pretrained(folder, max_shard_size="100GB")
+    config, kind = (Siglip2Config, Siglip2Model) if size.naflex else (SiglipConfig, SiglipModel)
+    with torch.device(device):
+        model: Any = kind(config(text_config=text, vision_config=vision))
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="100GB")
     for name in COPIED:
         shutil.copy(DEMO / name, folder / name)
     (folder / "preprocessor_config.json").write_text(json.dumps(size.preprocessor(), indent=1))

@@ -16,13 +16,18 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def save(
-    name: str, fields: Mapping[str, Any], folder: Path = RESULTS, measured_on: str | None = None
+    name: str,
+    fields: Mapping[str, Any],
+    folder: Path = RESULTS,
+    measured_on: str | None = None,
+    machine: Machine | None = None,
 ) -> Path:
     """Write what was measured on this machine; what the file held before is replaced.
 
-    `measured_on` is the device where it is not the one that `device` would name.
+    `measured_on` is the device where it is not the one that `device` would name, `machine` what was
+    read before.
     """
-    machine = Machine.read()
+    machine = machine or Machine.read()
     whole = {"date": datetime.now(UTC).date().isoformat(), "machine": machine.fields(), **fields}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{measured_on or device(machine)}.json"

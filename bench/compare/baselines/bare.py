@@ -26,7 +26,7 @@ from bench.load.workload import Job, Workload
 from bench.rig.command import described, listed
 from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
-from litapi.model.encoder import ImageEncoder, TextEncoder
+from litapi.model.encoder import ImageEncoder, TextEncoder, Vectors
 from litapi.model.engines.compiled import keep_in
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
@@ -52,7 +52,7 @@ class Bare:
         checkpoint = Checkpoint.open(folder)
         loaded = (checkpoint, device, precision, threads, compiled)
         self.prepare: Callable[[Job], Any]
-        self.embed: Callable[[Any], object]
+        self.embed: Callable[[Any], Vectors]
         if kind == "text":
             self._tokenizer = Tokenizer.load(checkpoint)
             self.prepare = self._tokens

@@ -16,7 +16,7 @@ from bench.offline.ceiling import SIDES, Ceiling, multiplied, product
 from bench.offline.energy import EnergyMeter
 from bench.offline.flop import image_flop, text_flop
 from bench.offline.report import table
-from bench.offline.stopwatch import per_second
+from bench.offline.stopwatch import each, per_second
 from bench.offline.sweep import Plan, Point, Series, first_line, sweep
 from bench.offline.tower import load
 from bench.rig.random_checkpoint import SIZES, Size, write_size
@@ -89,6 +89,13 @@ def test_a_run_that_is_longer_than_its_slice_counts_once() -> None:
     calls: list[int] = []
     assert per_second(lambda: calls.append(1), CPU, 0.0) > 0
     assert calls == [1]
+
+
+def test_runs_that_are_queued_are_timed_together() -> None:
+    """Three at least, after one that warms up and one that says how many fill the time."""
+    calls: list[int] = []
+    assert each(lambda: calls.append(1), CPU, 0.0) < 1.0
+    assert len(calls) == 1 + 1 + 3
 
 
 def test_quantized_towers_have_a_ceiling_of_their_own() -> None:

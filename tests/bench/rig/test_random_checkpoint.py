@@ -1,13 +1,15 @@
 """Checkpoints of random weights: what is asked for is what is written."""
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModel, AutoProcessor
 
-from bench.rig.random_checkpoint import SIZES, Size, main, thin, write, write_size
+from bench.rig.random_checkpoint import SIZES, Size, main, thin, write, write_hub, write_size
 from litapi.checkpoint import Checkpoint
 from litapi.model.check import check
 
@@ -29,6 +31,17 @@ def test_a_seed_gives_the_same_weights(tmp_path: Path) -> None:
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_in_the_hubs_layout_the_weights_are_named_after_their_digest(tmp_path: Path) -> None:
+    """So that no process of a server reads gigabytes for it; the name is the hub's as well."""
+    size = Size("siglip2", **SMALL)
+    folder = write_hub(tmp_path, "someone/random", size, "bfloat16", "cpu")
+    digest = sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    checkpoint = Checkpoint.open(folder)
+    assert checkpoint.weights_digest == digest == (folder / "model.safetensors").resolve().name
+    assert (checkpoint.name, checkpoint.revision) == ("someone/random", digest[:40])
+    assert AutoModel.from_pretrained(folder).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -61,7 +74,6 @@ def test_the_true_sizes_have_the_hubs_numbers_of_weights(
     name: str, text: float, vision: float
 ) -> None:
     """In millions, as the published checkpoints have them; counted without making any."""
-    import torch
     from transformers import (
         Siglip2Config,
         Siglip2TextModel,
