@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench.conformance import Probes, Server, run
 from bench.faults.vitals import workers
+from bench.reference import Reference
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.engine import Engine
@@ -273,6 +275,13 @@ def test_what_is_served_is_what_the_cpu_computes(server: ServerProcess) -> None:
     assert near(said, TextEncoder.load(checkpoint).embed(ids))
     rows = [one.json()["embedding"] for one in seen]
     assert near(rows, ImageEncoder.load(checkpoint).embed(pixels_of(checkpoint, images)))
+
+
+def test_all_eight_conformance_probes_pass(server: ServerProcess) -> None:
+    """What known servers get wrong, asked of one on a card."""
+    asked = Server(server.url, None, "string", "/v1/embeddings")
+    said: list[str] = []
+    assert run(Probes(asked, Reference(DEMO)), said.append) == 0, said
 
 
 def pixels_of(checkpoint: Checkpoint, images: list[bytes]) -> list[Pixels]:
