@@ -21,7 +21,6 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
 TOTAL = 540.0
 
 
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--device", default="cuda:0", help="cuda:0 or another one; cpu for a dry run")
     add("--demo", action="store_true", help="tiny sizes, in place of so400m's")
-    add("--wheels", type=Path, metavar="FOLDER", help="install these wheels first, for this run")
+    add("--wheels", default="", metavar="FOLDER", help="install these wheels first, for this run")
     add("--only", default="", metavar="STEP[,STEP…]", help="beside the first step, which is needed")
     add("--seconds", type=float, default=TOTAL, help="in all; the steps' times grow and shrink")
     add("--commit", help="where the tree came without its repository")
@@ -62,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     options = parser().parse_args(words)
     if options.wheels:
+        folder = Path(options.wheels).absolute()
         try:
-            wheels = sorted(options.wheels.glob("*.whl"))
-            python = environment(ROOT / "build" / "venvs" / "gpu", wheels)
+            python = environment(folder / "environment", sorted(folder.glob("*.whl")))
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"bench: the wheels were not installed: {error}", file=sys.stderr)
             return 2

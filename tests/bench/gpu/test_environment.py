@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from bench.gpu.__main__ import environment, main
+from bench.rig.server_process import ROOT
 
 LOOK = "import httpx, orjson, wheel_of_tests; print(orjson.__version__, httpx.__name__)"
 
@@ -42,11 +44,19 @@ def test_wheels_come_before_what_this_interpreter_has_and_hide_nothing_else(
     assert said.stdout.split() == ["brought", "httpx"]
 
 
-def test_a_wheel_that_cannot_be_installed_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_run_goes_on_in_that_environment(tmp_path: Path) -> None:
+    """Where it looks at the steps that were asked for, and asks for no wheels again."""
+    wheel(tmp_path, "wheel_of_tests", "wheel_of_tests", "")
+    command = [sys.executable, "-m", "bench.gpu", "--wheels", str(tmp_path), "--only", "dance"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (2, "bench: there is no step dance")
+
+
+@pytest.mark.parametrize("name", ["torn-1-py3-none-any.whl", "no-wheel"])
+def test_wheels_that_cannot_be_installed_end_the_run(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything else, in one line."""
-    monkeypatch.setattr("bench.gpu.__main__.ROOT", tmp_path)
-    (tmp_path / "torn-1-py3-none-any.whl").write_bytes(b"no archive")
+    """A torn one, or none at all; before anything else, in one line."""
+    (tmp_path / name).write_bytes(b"no archive")
     assert main(["--wheels", str(tmp_path)]) == 2
     assert "the wheels were not installed" in capsys.readouterr().err
