@@ -14,12 +14,13 @@ fetch thread decodes a single text itself, and an idle model's thread sends its 
 A job that nobody waits for any more is dropped until its decoding begins, and finished after that.
 What is begun is finished first: where cores are scarce the model goes before the decoding of what
 comes after, or all that is under way would be late.
-A batch takes items of any request, first come first served, up to a budget of cost (tokens or
-patches); it never waits for more while the device is idle. Where a device works by itself, the next
-batch is begun before the last one is read back, if as much is ready for it. What a batch makes
-whole is answered in one message to each HTTP process. An item that fails, in decoding or in the
-model, fails alone: a batch that raised is computed again item by item. A thread that dies ends the
-process, because a worker that hangs in silence is worse than one that is replaced.
+A batch takes items of any request, up to a budget of cost (tokens or patches): the first that is
+ready, and those of like cost. It never waits for more while the device is idle. Where a device
+works by itself, the next batch is begun before the last one is read back, if as much is ready for
+it. What a batch makes whole is answered in one message to each HTTP process. An item that fails, in
+decoding or in the model, fails alone: a batch that raised is computed again item by item. A thread
+that dies ends the process, because a worker that hangs in silence is worse than one that is
+replaced.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ T = TypeVar("T")
 YIELDING = 3  # niceness of decode threads: a third of the core that they share with the model
 AHEAD = 3  # how many batches' worth of cost a worker may hold
 AHEAD_BYTES = 32 << 20  # of what is not decoded yet, after which no more is fetched
+SPARE = 16  # part of the budget that may be padding: it costs less than another batch
 SHORT = 0.03  # seconds of a bulk batch while there is interactive work; an item at least
 LONG = 0.1  # and of one while there is none, which may come at any time
 RECENT = 1.0  # seconds after which the last interactive work counts as long ago
@@ -207,13 +209,21 @@ class Shelf:
         return time.monotonic() - self._interactive < RECENT
 
     def _batch(self, items: deque[Ready], budget: int) -> list[Ready]:
-        batch = [items.popleft()]
-        tallest = batch[0].decoded.cost
-        while items:
-            tallest = max(tallest, items[0].decoded.cost)
-            if tallest * (len(batch) + 1) > budget:  # padded to the tallest of them
+        """The first, so none starves, and others of like cost: all are padded to the tallest."""
+        first, spare = items[0].decoded.cost, self._budget // SPARE
+        batch, tallest, useful = list[Ready](), 0, 0
+        for one in sorted(items, key=lambda one: abs(one.decoded.cost - first)):
+            cost, count = one.decoded.cost, len(batch) + 1
+            if batch and tallest * count > budget:
                 break
-            batch.append(items.popleft())
+            padded = max(tallest, cost) * count
+            if not batch or (padded <= budget and padded - useful - cost <= spare):
+                batch.append(one)
+                tallest, useful = max(tallest, cost), useful + cost
+        taken = set(batch)
+        rest = [one for one in items if one not in taken]
+        items.clear()
+        items.extend(rest)
         return batch
 
     def _say(self, urgent: bool) -> None:

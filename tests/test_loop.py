@@ -26,6 +26,7 @@ from litapi.loop import (
     LONG,
     RECENT,
     SHORT,
+    SPARE,
     STARVING,
     YIELDING,
     Decoders,
@@ -280,7 +281,7 @@ def test_decoding_yields_to_the_model() -> None:
     assert nice == {"decode": usual + YIELDING, "model": usual}
 
 
-def test_pictures_of_different_patch_counts_share_a_batch(image: Port) -> None:
+def test_pictures_of_different_patch_counts_have_their_own_vectors(image: Port) -> None:
     """Budgets count padding; the vectors do not depend on the neighbours' sizes."""
     mixed = image.ask(*(Job([picture(1)], max_num_patches=n) for n in (0, 16, 64, 256)))
     alone = [_rows(image.ask(Job([picture(1)], max_num_patches=n))[0])[0] for n in (0, 16, 64)]
@@ -521,6 +522,51 @@ def test_a_batch_is_counted_as_padded_to_its_tallest(
     shelf = Shelf(budget)
     shelf.add([_ready(cost) for cost in costs], 0)
     assert [len(shelf.take()) for _ in batches] == batches
+
+
+def _as_they_came(items: list[int], budget: int) -> list[list[int]]:
+    """Batches in the order of arrival, padded to their tallest, as large as the budget allows."""
+    batches: list[list[int]] = []
+    for cost in items:
+        if batches and max(*batches[-1], cost) * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(cost)
+        else:
+            batches.append([cost])
+    return batches
+
+
+def _padding(batches: list[list[int]]) -> float:
+    """The part of what is computed that is padding."""
+    computed = sum(max(batch) * len(batch) for batch in batches)
+    return 1 - sum(map(sum, batches)) / computed
+
+
+@pytest.mark.parametrize("many", [8, 64, 200])
+@pytest.mark.parametrize("budget", [512, 4096, 16384])
+def test_items_of_like_cost_go_together_and_none_starves(budget: int, many: int) -> None:
+    """A drawn mix of patch limits, `many` of them ready at a time: half the padding at most, and
+    whatever is ready first is in the next batch."""
+    random = np.random.default_rng(budget + many)
+    limits = random.choice([64, 256, 256, 576, 1024], 2000)
+    costs = [
+        int(limit * share)
+        for limit, share in zip(limits, random.uniform(0.93, 1, 2000), strict=True)
+    ]
+    shelf, coming, batches = Shelf(budget), [_ready(cost) for cost in costs], list[list[Ready]]()
+    waiting: list[Ready] = []
+    while coming or waiting:
+        fresh, coming = coming[: many - len(waiting)], coming[many - len(waiting) :]
+        shelf.add(fresh, 0)
+        waiting += fresh
+        batch = shelf.take()
+        assert waiting[0] in batch
+        assert max(one.decoded.cost for one in batch) * len(batch) <= budget or len(batch) == 1
+        waiting = [one for one in waiting if one not in batch]
+        batches.append(batch)
+    found = [[one.decoded.cost for one in batch] for batch in batches]
+    assert sorted(cost for batch in found for cost in batch) == sorted(costs)
+    assert all(max(batch) * len(batch) - sum(batch) <= budget // SPARE for batch in found)
+    assert _padding(found) <= _padding(_as_they_came(costs, budget)) / 2
 
 
 @pytest.mark.parametrize(
