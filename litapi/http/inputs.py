@@ -36,9 +36,9 @@ from litapi.errors import (
 )
 from litapi.http.access import client_of
 from litapi.http.embedder import Query
-from litapi.http.forms.options import OPTION_FIELDS
+from litapi.http.forms.options import OPTION_FIELDS, Options
 from litapi.http.forms.parts import Base64Part, DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
-from litapi.http.forms.validation import DEEPEST, TOKENS_SENT
+from litapi.http.forms.validation import DEEPEST, NAMES, TOKENS_SENT, validate
 from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read
 from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming
@@ -83,7 +83,7 @@ class Link(str):
 Short = Item | ItemError | Link
 Read = Short | LongString  # an image of many bytes, still to be decoded
 PENDING = frozenset({Link, LongString})
-Upload = tuple[list[Read], dict[str, Any]]  # images, and the options that came beside them
+Upload = tuple[list[Read], Options]  # images, and the options that came beside them
 
 
 class Tail:
@@ -197,6 +197,7 @@ class Reader:
             return ImageTooLarge()
 
     async def _multipart(self, incoming: Incoming) -> Upload:
+        _refuse_options(incoming.query)
         headers = Headers(raw=incoming.scope["headers"])
         _check_charset(headers["content-type"])
         tail = Tail(incoming.chunks())
@@ -479,10 +480,10 @@ def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def _refuse_options(query: dict[str, str]) -> None:
-    stray = OPTION_FIELDS & query.keys()
+    stray = (OPTION_FIELDS | NAMES.keys()) & query.keys()
     if stray:
         name = min(stray)
-        raise RequestInvalid(f"{name}: options of a JSON body go into the body", param=name)
+        raise RequestInvalid(f"{name}: options go into a JSON or multipart body", param=name)
 
 
 def _check_charset(content_type: str) -> None:
@@ -516,8 +517,9 @@ def _base64(text: str) -> bytes | None:
             return None
 
 
-def _options(fields: dict[str, str]) -> dict[str, Any]:
-    return {name: _whole(name, text) if name in NUMBERS else text for name, text in fields.items()}
+def _options(fields: dict[str, str]) -> Options:
+    numbers = {name: _whole(name, fields[name]) for name in NUMBERS if name in fields}
+    return validate(Options, {**fields, **numbers})
 
 
 def _whole(name: str, text: str) -> int:

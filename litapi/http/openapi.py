@@ -345,8 +345,7 @@ def _as_read(schema: dict[str, Any]) -> dict[str, Any]:
         keep = ("title", "description", "default")
         outer = {n: value for n, value in field.items() if n in keep}
         inner = {n: value for n, value in field.items() if n not in keep}
-        if words := [word for at, word in VALUES if at == name]:
-            inner["enum"] += words
+        inner = _worded(name, inner)
         fields[name] = field if wide else {**outer, "anyOf": [inner, {"type": "null"}]}
     for name, ours in NAMES.items():
         if ours in fields:
@@ -357,6 +356,12 @@ def _as_read(schema: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _worded(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The same with the values that other makers have for the field."""
+    words = [word for at, word in VALUES if at == name]
+    return {**schema, "enum": schema["enum"] + words} if words else schema
+
+
 def _json_value(word: str) -> Any:
     return {"true": True, "false": False}.get(word, word)
 
@@ -364,7 +369,7 @@ def _json_value(word: str) -> Any:
 def _options() -> dict[str, Any]:
     """What may be asked for beside images that come as bytes."""
     properties: dict[str, Any] = Options.model_json_schema()["properties"]
-    return {name: _stated(properties[name]) for name in sorted(OPTION_FIELDS)}
+    return {name: _worded(name, _stated(properties[name])) for name in sorted(OPTION_FIELDS)}
 
 
 def _stated(schema: dict[str, Any]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Routes:
             self._reader.count(len(items), incoming)
             single = len(items) == 1
             name = "image" if single else "images"
-            return await self._embed(incoming, validate(Options, options), items, name, single)
+            return await self._embed(incoming, options, items, name, single)
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
         ways = {
             "image": self._reader.image,

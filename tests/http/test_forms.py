@@ -136,7 +136,8 @@ def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str)
         (RerankRequest, {"query": 1, "documents": ["a"]}, "query"),
         (RerankRequest, {"query": "a", "documents": ["a", {"sha256": 1}]}, "documents[1].sha256"),
         (CohereRequest, {"texts": ["a"], "embedding_types": ["float", "int4"]}, "embedding_types["),
-        (CohereRequest, {"texts": ["a"], "truncate": "MIDDLE"}, "truncate"),
+        (CohereRequest, {"texts": ["a"], "truncate": "MIDDLE"}, "truncate: "),
+        (CohereRequest, {"texts": ["a"], "truncate": 0.0}, "truncate: "),
     ],
 )
 def test_every_route_names_places_alike(form: type[Form], body: Any, place: str) -> None:

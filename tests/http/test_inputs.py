@@ -30,7 +30,7 @@ from litapi.errors import (
 from litapi.http.embedder import Query
 from litapi.http.fetch import Fetcher, FetchPolicy
 from litapi.http.forms.parts import ImagePart, ImageUrl, ImageUrlPart, TextPart
-from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader, Upload
+from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader
 from litapi.http.request import ClientGone, Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
@@ -42,9 +42,10 @@ READER = Reader(Settings.read({}, {}))
 SMALL = Reader(Settings.read({"max_items": 2, "max_text_chars": 4, "max_image_bytes": 6}, {}))
 
 
-def upload(incoming: Incoming, reader: Reader = READER) -> Upload:
-    """Read an upload."""
-    return asyncio.run(reader.upload(incoming))
+def upload(incoming: Incoming, reader: Reader = READER) -> tuple[list[Read], dict[str, Any]]:
+    """The images, and the options that came beside them."""
+    items, options = asyncio.run(reader.upload(incoming))
+    return items, options.model_dump(exclude_unset=True)
 
 
 def image_body(data: bytes = b"image", query: bytes = b"") -> Incoming:

@@ -147,6 +147,9 @@ def test_options_beside_bytes_are_read_alike(desk: Desk) -> None:
         )
     body = form_data(("a", RED, "a.png"), ("dimensions", b"8.0", None), ("user", b"u", None))
     assert without_cache(desk.post("/embed_image", body, MULTIPART)) == without_cache(plain)
+    for query in (b"dimensions=8", b"output_dimension=8"):  # not where the fields of a form are
+        with pytest.raises(RequestInvalid, match="go into a JSON or multipart body"):
+            desk.post("/embed_image", body, MULTIPART, query=query)
     for query in (b"truncate=none", b"normalize=false"):
         with pytest.raises(RequestInvalid):
             desk.post("/embed_image", RED, raw, query=query)

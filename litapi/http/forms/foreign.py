@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from litapi.errors import ItemError
 from litapi.http.forms.form import Form
@@ -43,10 +44,19 @@ class Embedded:
         return sum(tokens for one, tokens in both if one == kind)
 
 
+def _no_number(value: Any) -> Any:
+    """0 equals false, and is another thing."""
+    if type(value) in (int, float):
+        raise PydanticCustomError("literal_error", "Input should be NONE, START, END or a boolean")
+    return value
+
+
 class Cutting(Form):
     """What is done to texts that are too long for the model."""
 
-    truncate: Literal["NONE", "START", "END", True, False] | None = Field(
+    truncate: Annotated[
+        Literal["NONE", "START", "END", True, False] | None, BeforeValidator(_no_number)
+    ] = Field(
         None,
         description="a text of more than 64 tokens is cut at its END (the default, or true), at its"
         " START, or refused (NONE, or false)",
