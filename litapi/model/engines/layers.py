@@ -7,9 +7,10 @@ is made for each of the layers that are alike, and an end, by two functions that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
@@ -24,6 +25,38 @@ def _layer(layer: Any, hidden: Tensor, seen: Tensor | None) -> Tensor:
     """A transformer layer: (n, length, width) → the same. `seen` (n, 1, 1, length) is a mask."""
     result: Tensor = layer(hidden, seen)
     return result
+
+
+class JointAttention(nn.Module):
+    """A layer's attention with its queries, keys and values as one product in place of three.
+
+    For a card, where each product is a launch of its own. It stands where the stock one stood, so
+    that transformers' own layer calls it.
+    """
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = stock.num_heads, stock.head_dim
+        parts = stock.q_proj, stock.k_proj, stock.v_proj
+        weight = torch.cat([one.weight.detach() for one in parts])
+        self.qkv = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        self.qkv.weight = nn.Parameter(weight, requires_grad=False)
+        bias = torch.cat([one.bias.detach() for one in parts])
+        self.qkv.bias = nn.Parameter(bias, requires_grad=False)
+        self.out_proj = stock.out_proj
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
+    ) -> tuple[Tensor, None]:
+        """(n, length, width) → the same, and no weights; the mask as of the stock layer."""
+        query, key, value = self.qkv(hidden_states).chunk(3, dim=-1)
+        return self.out_proj(_attended(self, query, key, value, attention_mask)), None
+
+
+def join(layers: Sequence[Any]) -> None:
+    """Give these layers joint attention."""
+    for layer in layers:
+        layer.self_attn = JointAttention(layer.self_attn)
 
 
 class TextBody(nn.Module):

@@ -29,7 +29,7 @@ from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.engines import Ids, Rows
 from litapi.model.engines.card import relieve, send_copy, settle
 from litapi.model.engines.compiled import Compiled, by_inductor
-from litapi.model.engines.layers import ImageBody, TextBody
+from litapi.model.engines.layers import ImageBody, TextBody, join
 from litapi.model.engines.positions import PositionBank
 from litapi.model.engines.slots import Collect, Levels, Slot, sequences, squares
 from litapi.model.engines.stream import Forward, Stream
@@ -72,6 +72,8 @@ class TorchText:
         self.arithmetic = arithmetic(precision, self._place, compile)
         self.parameters = sum(weight.numel() for weight in model.parameters())
         self.dim = int(self.model.head.out_features)
+        if self._place.type != "cpu":
+            join(self.model.encoder.layers[:-1])  # of the last one, fewer queries are asked
         self.body = TextBody(self.model)
         quantize(self.body, self.body.matrices(), precision)
         self._body: Callable[..., Tensor] = self._compile() if compile else self.body
@@ -166,6 +168,8 @@ class TorchImages:
         self.table = torch.from_numpy(maker.table).to(self._place, kind)
         self._square: Any = self._position_table() if self.naflex else None
         self.positions = PositionBank(self._resized, self._bank)
+        if self._place.type != "cpu":
+            join(self.model.encoder.layers)
         self.body = ImageBody(self.model)
         quantize(self.body, self.body.matrices(), precision)
         table_rows = int(self.model.embeddings.position_embedding.num_embeddings)
