@@ -17,10 +17,10 @@ serve: $(VENV)/.serve
 	@exec $(BIN)/python -m litapi serve
 
 test: $(VENV)/.dev redis
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 verify: $(VENV)/.dev redis
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'verify or gpu'
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 -m 'verify or gpu'
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
