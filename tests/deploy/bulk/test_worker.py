@@ -112,7 +112,7 @@ def test_a_worker_that_embeds_nothing_finishes_nothing(
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(TextEncoder, "embed", broken)
+        patched.setattr(TextEncoder, "submit", broken)
         assert "embeds nothing" in _report(worker, task).refusal
         assert list(task.output.glob("rows-*")) == []
     assert _report(worker, task).rows == 3
@@ -122,15 +122,15 @@ def test_a_row_that_fails_alone_is_written_as_refused(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One poisoned row, tried twice, does not keep the others from being done."""
-    worker, embed = Worker(task), TextEncoder.embed
+    worker, submit = Worker(task), TextEncoder.submit
     poisoned = Tokenizer.load(task.checkpoint).encode(["b"]).ids[0]
 
     def picky(self: TextEncoder, rows: Any) -> Any:
         if any((row == poisoned).all() for row in rows):
             raise RuntimeError
-        return embed(self, rows)
+        return submit(self, rows)
 
-    monkeypatch.setattr(TextEncoder, "embed", picky)
+    monkeypatch.setattr(TextEncoder, "submit", picky)
     report = _report(worker, task)
     assert (report.rows, report.refused, report.refusal) == (3, 1, "")
     assert [row["error"] for row in rows_of(task.output)] == [None, "item_internal", None]
