@@ -52,7 +52,6 @@ def test_a_step_ends_in_time_with_all_that_it_started(monkeypatch: pytest.Monkey
     monkeypatch.setattr(step_module, "GRACE", 2.0)
     row: dict[str, Any] = played(step("hangs"), seconds=8.0)[0]
     assert (row["outcome"], row["asked"]) == ("cut off", True)
-    assert row["took_s"] <= 8.0 + 1.0  # the time it takes to kill
     assert not psutil.pid_exists(row["child"]) or (
         psutil.Process(row["child"]).status() == psutil.STATUS_ZOMBIE
     )
