@@ -1,6 +1,7 @@
 """The wheel, installed into an environment of its own, does what the folder does."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -94,5 +95,5 @@ def test_the_command_names_its_commands(installed: Path, tmp_path: Path) -> None
     done = subprocess.run(
         [str(installed / "siglit"), "--help"], cwd=tmp_path, capture_output=True, text=True
     )
-    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
-    assert listed == ["serve", "check", "prepare", "warm", "embed"]
+    listed = re.findall(r"^ {4}(\S+)", done.stdout, re.MULTILINE)
+    assert listed == ["serve", "check", "prepare", "warm", "embed", "compare-spaces", "calibrate"]
