@@ -9,7 +9,6 @@ import pytest
 from bench.rig.interrupt import WISHES, Interrupt
 from bench.rig.server_process import ROOT
 
-
 ASKED_TWICE = """
 import os, sys, time
 from bench.rig.interrupt import Interrupt
