@@ -1,6 +1,8 @@
 """`python -m litapi calibrate`, and a server that gives probabilities by what it wrote."""
 
 import base64
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ROOT, ServerProcess
 from litapi import Engine
 from litapi.__main__ import main
 from litapi.calibrate import LEAST, Origin, calibrate, fit
@@ -211,7 +213,7 @@ def test_labels_in_templates_are_computed_once_and_equal_their_mean(
 ) -> None:
     """To 1e-6 of what /embed_text says; the second picture's captions are all hits."""
     labels = ["a green heart", "a yellow ring"]
-    for number, states in ((7, ["miss"] * 7), (8, ["miss", *["hit-l1"] * 6])):
+    for number, states in ((707, ["miss"] * 7), (708, ["miss", *["hit-l1"] * 6])):
         body = {"image": encoded(number), "labels": labels, "templates": TEMPLATES}
         answer = client.post("/classify", json=body)
         assert answer.headers["x-cache"].split(",") == states
@@ -226,14 +228,23 @@ def test_labels_in_templates_are_computed_once_and_equal_their_mean(
 
 
 @pytest.mark.parametrize("fault", ["gone", "broken", "another model's"])
-def test_a_file_that_cannot_be_used_stops_the_start(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
-) -> None:
+def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, fault: str) -> None:
     """Before any tower is loaded, in a line that names the option and the file."""
     path = tmp_path / "mine.json"
     if fault == "broken":
         path.write_text("{}")
     elif fault != "gone":
         calibration().model_copy(update={"space": "0" * 16}).write(path)
-    assert main(["serve", "--calibration", str(path), "--port", "18080"]) == 2
-    assert capsys.readouterr().err.startswith(f"siglit: --calibration: {path} ")
+    command = [
+        sys.executable,
+        "-m",
+        "litapi",
+        "serve",
+        "--calibration",
+        str(path),
+        "--port",
+        "18080",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"siglit: --calibration: {path} ")
