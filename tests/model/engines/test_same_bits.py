@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from litapi.checkpoint import DEMO, Checkpoint
+from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.model.pixels import PixelMaker
-from tests.support.checkpoint import CheckpointMaker
 from tests.support.inputs import Vectors, own_ids, pictures
 
 PRECISIONS = sorted({"float32", choose_precision("auto", "cpu"), "int8"})
@@ -23,17 +22,6 @@ COMPANIES = [
     list(reversed(range(8))),
     [*range(COUNT), *range(COUNT)],
 ]
-
-
-@pytest.fixture(scope="module", params=["demo", "fixed"])
-def checkpoint(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Checkpoint:
-    """The demo, which is NaFlex, and one of a fixed resolution."""
-    if request.param == "demo":
-        return Checkpoint.open(DEMO)
-    folder = tmp_path_factory.mktemp("bits") / "fixed"
-    return Checkpoint.open(CheckpointMaker.named("tiny-fixed").write(folder))
 
 
 def items(checkpoint: Checkpoint, kind: str) -> Sequence[Any]:

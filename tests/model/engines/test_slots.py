@@ -7,26 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from litapi.checkpoint import DEMO, Checkpoint
+from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder
 from litapi.model.engines.slots import Slot
 from litapi.model.pixels import PixelMaker
-from tests.support.checkpoint import CheckpointMaker
 from tests.support.inputs import own_ids, pictures
 from tests.support.late import late
 
 SIZES = (3, 1, 5, 5, 2, 4, 1, 6)  # of batches, one after the other
-
-
-@pytest.fixture(scope="module", params=["demo", "fixed"])
-def checkpoint(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Checkpoint:
-    """NaFlex, and a fixed resolution."""
-    if request.param == "demo":
-        return Checkpoint.open(DEMO)
-    folder = tmp_path_factory.mktemp("slots") / "fixed"
-    return Checkpoint.open(CheckpointMaker.named("tiny-fixed").write(folder))
 
 
 @pytest.fixture(params=["torch", "openvino"])
