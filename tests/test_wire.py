@@ -16,6 +16,7 @@ import pytest
 from bench.rig.server_process import ServerProcess, resident_mb
 from tests.support.patience import awaited, heard
 from tests.support.picture import picture
+from tests.support.raw import everything
 
 SPELT = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
 MB = 1 << 20
@@ -24,15 +25,6 @@ MB = 1 << 20
 def connect(server: ServerProcess) -> socket.socket:
     """A plain connection."""
     return socket.create_connection(("127.0.0.1", server.port), timeout=60)
-
-
-def everything(connection: socket.socket) -> bytes:
-    """What the server says until it hangs up."""
-    pieces = []
-    with contextlib.suppress(ConnectionResetError):
-        while piece := connection.recv(1 << 16):
-            pieces.append(piece)
-    return b"".join(pieces)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text", "/livez", "/none", "/docs"])

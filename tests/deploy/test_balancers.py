@@ -31,6 +31,7 @@ from litapi.errors import (
 )  # fmt: skip
 from litapi.http.connection import Patience
 from litapi.settings import Settings
+from tests.support.raw import sent_and_heard
 
 NGINX = (DEPLOY / "nginx" / "nginx.conf").read_text()
 HAPROXY = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
@@ -159,8 +160,7 @@ def _dialled(url: httpx.URL) -> socket.socket:
 def _said(url: httpx.URL, head: str, then: bytes = b"") -> tuple[int, bytes]:
     """Status and body of the answer to lines that no client library would send."""
     with _dialled(url) as connection:
-        connection.sendall(f"{head}connection: close\r\n\r\n".encode() + then)
-        heard = b"".join(iter(lambda: connection.recv(65536), b""))
+        heard = sent_and_heard(connection, f"{head}connection: close\r\n\r\n".encode() + then)
     status, _, rest = heard.partition(b"\r\n")
     return int(status.split()[1]), rest.partition(b"\r\n\r\n")[2]
 
@@ -191,11 +191,9 @@ def test_what_it_cannot_read_is_refused_in_the_services_form(
 @pytest.mark.parametrize("sent", ["", "content-length: 99\r\n\r\n{"], ids=["head", "body"])
 def test_what_stands_still_is_cut(kind: Balancer, before: httpx.Client, sent: str) -> None:
     """As by the service: the connection ends, without a word or with an error of its form."""
-    url, heard = before.base_url, b""
-    with _dialled(url) as connection, contextlib.suppress(ConnectionResetError):
-        connection.sendall(f"POST /embed_text HTTP/1.1\r\nhost: a\r\n{sent}".encode())
-        while piece := connection.recv(65536):
-            heard += piece
+    head = f"POST /embed_text HTTP/1.1\r\nhost: a\r\n{sent}"
+    with _dialled(before.base_url) as connection:
+        heard = sent_and_heard(connection, head.encode())
     assert not heard or heard.startswith(b"HTTP/1.1 408 ")
     if heard and (sent or kind.name != "haproxy"):  # whose parser has words of its own
         assert RequestTimeout.code.encode() in heard
