@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from litapi.model.engines import choose_engine
 from litapi.process import cores as cores
+from litapi.process import processor, version
 
 ROOT = Path(__file__).parent.parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==")
@@ -22,6 +24,8 @@ class Machine:
     """What of a machine and its software bears on speed."""
 
     cpu: str
+    instructions: list[str]
+    engine: str  # of a tower on the CPU, by default
     cores: int
     memory_gb: float
     gpu: str | None
@@ -39,6 +43,8 @@ class Machine:
         changes = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
         return cls(
             cpu=cpu_model(_text("/proc/cpuinfo")),
+            instructions=processor("cpu"),
+            engine=engine(),
             cores=cores(),
             memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
             gpu=_said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
@@ -52,6 +58,12 @@ class Machine:
 
     def fields(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def engine() -> str:
+    """Name and version of what computes a tower on this CPU where nothing else is asked for."""
+    name = choose_engine("auto", "cpu")
+    return f"{name} {version(name)}"
 
 
 def cpu_model(cpuinfo: str) -> str:

@@ -10,13 +10,16 @@ import orjson
 import pytest
 
 from bench.rig.machine import ROOT, Machine, _said, cores, cpu_model, installed, pinned
+from litapi.process import DECISIVE
 
 MACHINE = Machine.read()
 
 
 def test_a_machine_names_what_bears_on_speed() -> None:
-    """Processor, cores, memory, system, Python, and the versions of pinned packages."""
+    """Processor, engine, cores, memory, system, Python, and the versions of pinned packages."""
     assert MACHINE.cpu
+    assert set(MACHINE.instructions) <= DECISIVE
+    assert MACHINE.engine == f"openvino {MACHINE.packages['openvino']}"
     assert MACHINE.cores == cores() >= 1
     assert 0.1 < MACHINE.memory_gb < 100_000
     assert "kernel" in MACHINE.os
