@@ -41,7 +41,7 @@ def preflight(settings: Settings) -> None:
 
 
 def _require_gpus_ready(settings: Settings) -> None:
-    devices = [device for device in planned(settings) if device != "cpu"]
+    devices = _gpus(settings)
     compiled = settings.compile == "on"
     try:
         for device in devices[:1]:
@@ -53,11 +53,15 @@ def _require_gpus_ready(settings: Settings) -> None:
         raise StartError(str(error)) from None
 
 
+def _gpus(settings: Settings) -> list[str]:
+    return [device for device in planned(settings) if device != "cpu"]
+
+
 def require_folders(settings: Settings) -> None:
     """Raises StartError for folders that are none, or that cannot be used."""
     if settings.pairs and not Path(settings.pairs).is_dir():
         raise StartError(f"--pairs: there is no folder {settings.pairs}")
-    if settings.compile == "off":
+    if settings.compile == "off" or not _gpus(settings):
         return
     folder = settings.compile_folder
     try:

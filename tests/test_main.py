@@ -120,8 +120,6 @@ def refused() -> Iterator[Callable[..., str]]:
         ("--otlp-endpoint collector:4318", "--otlp-endpoint: takes an http://"),
         ("--pairs /nowhere", "--pairs: there is no folder"),
         ("--pairs /etc/passwd", "--pairs: there is no folder"),
-        ("--compile on --compile-cache /etc/passwd", "--compile-cache: "),
-        ("--compile on --compile-cache /proc/no", "--compile-cache: "),
         ("--devices cuda:97", "--devices: "),
         ("--devices cuda:0,cuda:97", "--devices: "),
         ("--tls-cert /etc/passwd", "tls_cert and tls_key go together"),

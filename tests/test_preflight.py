@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from litapi.preflight import preflight
+from litapi.preflight import preflight, require_folders
 from litapi.settings import Settings
 from litapi.supervisor import StartError
 
@@ -36,8 +36,17 @@ def test_int8_on_a_gpu_is_refused_uncompiled(gpu: None, option: str) -> None:
         preflight(Settings.model_validate({option: "int8"}))
 
 
-def test_a_cpu_needs_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["/etc/passwd", "/proc/no"])
+def test_compiling_for_a_gpu_needs_a_folder(gpu: None, folder: str) -> None:
+    """Which can be made and written to."""
+    with pytest.raises(StartError, match=r"^--compile-cache: "):
+        require_folders(Settings(compile="on", compile_cache=folder))
+
+
+def test_a_cpu_needs_neither_compiler_nor_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Its engine compiles nothing by C++, whatever the option says."""
     monkeypatch.setattr("litapi.preflight.planned", lambda settings: ["cpu"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    preflight(Settings(compile="on", precision="int8", compile_cache=str(tmp_path)))
+    preflight(Settings(compile="on", precision="int8", compile_cache="/proc/no"))

@@ -115,11 +115,12 @@ def test_bfloat16_stops_the_start_where_it_would_be_emulated() -> None:
 
 
 def test_what_has_no_effect_or_no_sense_on_a_cpu_is_said(tmp_path: Path) -> None:
-    """Compiling is left out with a note; without OpenVINO there is no int8."""
+    """Compiling is left out with a note, and needs no folder; without OpenVINO there is no int8."""
     assert refused("--precision", "int8", "--engine", "torch").startswith(
         "siglit: --precision: On a CPU int8 is OpenVINO's"
     )
-    compile_cache = ("--compile-cache", str(tmp_path))
+    (tmp_path / "cache").write_text("no folder")
+    compile_cache = ("--compile-cache", str(tmp_path / "cache"))
     with ServerProcess("--devices", "cpu", "--compile", "on", *compile_cache) as server:
         info = httpx.get(f"{server.url}/info").json()
     assert info["problems"] == [COMPILE_NOTE]
