@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litapi.checkpoint import Checkpoint
+from litapi.messages import KINDS
 from litapi.model.engines.runtime import openvino
 from litapi.model.probes import Probes
 from litapi.process import version
@@ -42,6 +44,7 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # whole
 PACKAGES = ("openvino", "torch", "transformers")
 MAKING = ".making-"
 GIVEN_UP = 3600.0  # seconds after which what was begun has no owner any more
+KEPT = 6  # towers of a kind: of more, those that were used last
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,10 @@ class Shelf:
 
     def find(self, key: str) -> Converted | None:
         """The tower of that key; None where there is none, or none that is sound."""
+        if not self.has(key):
+            return None
         try:
             return Converted.read(self.folder / key)
-        except FileNotFoundError:
-            return None
         except Exception as error:  # whatever a damaged file makes three libraries raise
             log.warning("a converted tower on disk is damaged and made anew (%s)", error)
             self.drop(key)
@@ -115,8 +118,10 @@ class Shelf:
         shutil.rmtree(self.folder / key, ignore_errors=True)
 
     def has(self, key: str) -> bool:
-        """Whether there seems to be one."""
-        return (self.folder / key / "facts.json").is_file()
+        """Whether there seems to be one, which counts as used now."""
+        with suppress(OSError):  # none, or in a folder that is not to be written to
+            os.utime(self.folder / key)
+        return os.path.isfile(self.folder / key / "facts.json")  # False without access, too
 
     def writable(self) -> bool:
         """Whether anything can be kept at all."""
@@ -140,10 +145,22 @@ class Shelf:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Take away what was begun by processes that have ended since."""
-        for path in self.folder.glob(f"{MAKING}*"):
-            if time.time() - path.stat().st_mtime > GIVEN_UP:
-                shutil.rmtree(path, ignore_errors=True)
+        """Take away what was begun by processes that have ended since, and the towers that are too
+        many. A server that has mapped one goes on; one that is starting has just used its own.
+        """
+        paths = sorted(self.folder.iterdir(), key=_used, reverse=True)
+        for start, kept in ((MAKING, 0), *((f"{kind}-", KEPT) for kind in KINDS)):
+            for path in [path for path in paths if path.name.startswith(start)][kept:]:
+                if time.time() - _used(path) > GIVEN_UP:
+                    self.drop(path.name)
+
+
+def _used(path: Path) -> float:
+    """When something was last made in a folder, or used; now, where another has taken it away."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def key_of(checkpoint: Checkpoint, kind: str, calibration: str = "") -> str:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.rig.server_process import ROOT
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.model.engines.calibration import Calibration
-from litapi.model.engines.converted import GIVEN_UP, MAKING, Shelf, key_of
+from litapi.model.engines.converted import GIVEN_UP, KEPT, MAKING, Shelf, key_of
 from litapi.model.engines.making import shelf_in
 from tests.support.checkpoint import CheckpointMaker, edit_json
 from tests.support.inputs import Vectors, own_ids, own_pixels
@@ -137,6 +138,22 @@ def test_what_was_given_up_is_taken_away(checkpoint: Checkpoint, tmp_path: Path)
     both(checkpoint, tmp_path / "cache")
     assert not old.exists()
     assert young.exists()
+
+
+def test_the_towers_that_were_used_last_stay(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Of each kind; and all that were used within the hour, as by a server that is starting."""
+    models, long_ago = tmp_path / "cache" / "models", time.time() - 2 * GIVEN_UP
+    for kind in ("text", "image"):
+        for age in range(KEPT + 2):
+            (models / f"{kind}-{age}").mkdir(parents=True)
+            (models / f"{kind}-{age}" / "facts.json").write_text("{}")
+            os.utime(models / f"{kind}-{age}", (long_ago, long_ago - age))
+    assert shelf_in(tmp_path / "cache").has(f"image-{KEPT}")
+    TextEncoder.load(checkpoint, cache=tmp_path / "cache")
+    assert {path.name for path in models.iterdir() if len(path.name) < 9} == {
+        *(f"text-{age}" for age in range(KEPT)),
+        *(f"image-{age}" for age in (*range(KEPT - 1), KEPT)),
+    }
 
 
 def test_whatever_could_change_a_tower_is_in_its_key(
