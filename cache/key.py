@@ -46,7 +46,6 @@ class Fingerprint:
         return cls(state.digest(), dict(fields))
 
     def derive(self, **changes: Field) -> Fingerprint:
-        """The fingerprint of the same service asked for something else, such as fewer patches."""
         return Fingerprint.of({**self.fields, **changes})
 
     @property

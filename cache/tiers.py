@@ -66,7 +66,6 @@ class Found:
         return len(self.values)
 
     def missing(self) -> list[int]:
-        """Places without a value."""
         return [place for place, value in enumerate(self.values) if value is None]
 
     def put(self, place: int, value: Entry | Exception, state: State) -> None:
@@ -112,7 +111,6 @@ class Flight:
         self.task: asyncio.Task[None] | None = None
 
     def add(self, key: bytes, position: int) -> int:
-        """The place of a new key in it."""
         self.keys.append(key)
         self.positions.append(position)
         self.keep.append(False)
@@ -218,7 +216,6 @@ class VectorCache:
     # ---- looking
 
     def _recall(self, keys: Sequence[bytes], found: Found) -> None:
-        """Put the errors of content that is known to be bad into their places."""
         for place in found.missing():
             error = self.negative.get(keys[place])
             if error is not None:

@@ -1,17 +1,21 @@
-"""`python -m docs`: write the tables that are generated from the code into the documents.
+"""`python -m docs`: write what is generated from the code.
 
 The settings table comes from `litapi.settings`, the table of error codes from `litapi.errors`. Each
-stands between two marks; what is around them is written by hand.
+stands between two marks in a document; what is around them is written by hand. The OpenAPI document
+comes from the forms of `litapi.http`, and the server reads it as a file.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from docs.openapi.document import document
 from litapi.errors import ItemError, ServiceError, public_errors
+from litapi.http.openapi import DOCUMENT
 from litapi.settings import ALIASES, BARE, PREFIX, Settings, flag_of
 
 FOLDER: Final = Path(__file__).parent
@@ -37,6 +41,17 @@ def error_table() -> str:
     return _table(("status", "code", "refuses", "message"), rows)
 
 
+LEVELS: Final = 6  # of the OpenAPI document, with a line for each member: changes can be read
+
+
+def lines(value: Any, levels: int) -> str:
+    """JSON with a line for each member of the outer objects."""
+    if not levels or not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    members = (f"{json.dumps(name)}: {lines(one, levels - 1)}" for name, one in value.items())
+    return "{\n" + ",\n".join(members) + "\n}"
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_table,
     "http-api.md": error_table,
@@ -44,7 +59,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
 
 
 def generated() -> Iterator[tuple[Path, str]]:
-    """Each document with a generated table, and the text it should have.
+    """Each file with something generated in it, and the text it should have.
 
     Raises:
         ValueError: a document has lost its marks.
@@ -56,6 +71,7 @@ def generated() -> Iterator[tuple[Path, str]]:
         if not begin or not end:
             raise ValueError(f"{name} needs {BEGIN} and {END}")
         yield path, f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    yield DOCUMENT, lines(document(), LEVELS) + "\n"
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """`python -m docs.examples`: write the answers that /docs shows, as a real server gives them.
 
-`litapi/http/examples.json` has the requests of each route with a summary and an answer, and an
+`docs/openapi/examples.json` has the requests of each route with a summary and an answer, and an
 answer of each route that tells of the server. To show another request, add it with its summary and
 run this. Vectors are cut to four numbers only so that a reader can see a whole answer.
 """
@@ -16,9 +16,10 @@ from uuid import UUID
 import httpx
 
 from bench.rig.server_process import ServerProcess
+from docs.__main__ import main as write_generated
+from docs.openapi.document import EXAMPLES, FORMS
 from litapi.checkpoint import DEMO_NAME
 from litapi.http.forms.form import RED_DOT
-from litapi.http.openapi import EXAMPLES, FORMS
 
 FRESH: Final = {"cache-control": "no-cache"}  # as the answer to a first request
 METRIC: Final = "siglit_items_in_flight"  # the one that stands for all of them
@@ -62,10 +63,10 @@ def _told(client: httpx.Client, path: str) -> Any:
 
 
 def main() -> int:
-    """Write the file."""
+    """Write the file, and the document that is made from it."""
     with ServerProcess() as server, httpx.Client(base_url=server.url, timeout=60) as client:
         EXAMPLES.write_text(json.dumps(answered(client), indent=2, ensure_ascii=False) + "\n")
-    return 0
+    return write_generated()
 
 
 if __name__ == "__main__":

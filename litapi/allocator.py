@@ -24,11 +24,9 @@ class Trim:
         self._held = self._peak = 0
 
     def passed(self, size: int) -> None:
-        """So many bytes were held, and are free again."""
         self._peak += size
 
     def holds(self, total: int) -> None:
-        """So many bytes are held now."""
         self._held = total
         self._peak = max(self._peak, total)
 

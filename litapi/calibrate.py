@@ -111,7 +111,6 @@ def _origin(url: str | None, key: str | None, settings: Settings) -> Iterator[Or
 
 
 def lines(found: Calibration) -> Iterator[str]:
-    """What was found, as a table for people."""
     held = found.heldout
     yield f"{found.pictures} pictures fitted, {held.pictures} held out"
     yield f"{found.matching_share:.1%} of the weight is on pairs that match"

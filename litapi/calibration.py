@@ -68,7 +68,6 @@ class Calibration(Facts):
 
     @property
     def sigmoid(self) -> Sigmoid:
-        """From cosines to the fitted probabilities."""
         return Sigmoid(self.scale, self.bias)
 
     @classmethod

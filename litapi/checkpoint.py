@@ -102,7 +102,6 @@ def _download(model: str, revision: str | None) -> Path:
 
 
 def _why_not(model: str, revision: str | None, error: Exception) -> str:
-    """One line that says why the hub gave no checkpoint."""
     from huggingface_hub import errors
 
     reasons: list[tuple[type[Exception], str]] = [
@@ -165,7 +164,6 @@ class Checkpoint:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the files are those that were read."""
         return _stamp(self.folder) == self.stamp
 
     def require_unchanged(self) -> None:
@@ -271,7 +269,6 @@ class Checkpoint:
 
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Of the files that vectors come from; the hub's cache has links, which are followed."""
     files = [*folder.glob("*.safetensors"), *folder.glob("*.json")]
     facts = [(file.name, file.stat()) for file in sorted(files) if file.is_file()]
     return tuple((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts)

@@ -51,7 +51,6 @@ def visible_devices(run: Callable[..., Any] = subprocess.run) -> list[str]:
 
 
 def planned(settings: Settings) -> list[str]:
-    """The devices that the options mean here."""
     return automatic_devices()[0] if settings.devices == "auto" else settings.devices.split(",")
 
 

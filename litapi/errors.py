@@ -14,7 +14,7 @@ client reads; what went wrong inside goes to the log and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ServiceError(Exception):
@@ -27,10 +27,21 @@ class ServiceError(Exception):
     allow: tuple[str, ...] = ()
     challenges: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+        if code:  # `public_errors` lists the classes that have one of their own
+            cls.status, cls.code = status or cls.status, code
+
     def __init__(self, sentence: str | None = None, *, param: str | None = None) -> None:
         super().__init__(sentence or self.sentence)
         self.message = sentence or self.sentence
         self.param = param
+
+    @classmethod
+    def after(cls, seconds: int, sentence: str | None = None) -> Self:
+        """The refusal that says in how many seconds to come back."""
+        error = cls(sentence)
+        error.retry_after = seconds
+        return error
 
     @property
     def type(self) -> str:
@@ -44,60 +55,42 @@ class RequestError(ServiceError):
     """Refuses the whole request."""
 
 
-class JsonInvalid(RequestError):
-    status = 400
-    code = "invalid_json"
+class JsonInvalid(RequestError, status=400, code="invalid_json"):
     sentence = "The body is not valid JSON."
 
 
-class RequestInvalid(RequestError):
-    status = 400
-    code = "invalid_request"
+class RequestInvalid(RequestError, status=400, code="invalid_request"):
     sentence = "The request does not have the expected form."
 
 
-class MultipartInvalid(RequestError):
-    status = 400
-    code = "invalid_multipart"
+class MultipartInvalid(RequestError, status=400, code="invalid_multipart"):
     sentence = "The multipart body could not be read."
 
 
-class BodyTooLarge(RequestError):
-    status = 413
-    code = "body_too_large"
+class BodyTooLarge(RequestError, status=413, code="body_too_large"):
     sentence = "The body is larger than this server accepts; /info states the limit."
 
 
-class TooManyItems(RequestError):
-    status = 413
-    code = "too_many_items"
+class TooManyItems(RequestError, status=413, code="too_many_items"):
     sentence = "The request has more items than this server accepts; /info states the limit."
 
 
-class MediaTypeUnsupported(RequestError):
-    status = 415
-    code = "unsupported_media_type"
+class MediaTypeUnsupported(RequestError, status=415, code="unsupported_media_type"):
     sentence = (
         "This route does not read bodies of that content type. All routes read application/json;"
         " /embed_image also reads image/* and multipart/form-data."
     )
 
 
-class ModelUnknown(RequestError):
-    status = 404
-    code = "model_not_found"
+class ModelUnknown(RequestError, status=404, code="model_not_found"):
     sentence = "This server does not serve that model; /v1/models lists what it serves."
 
 
-class RouteUnknown(RequestError):
-    status = 404
-    code = "not_found"
+class RouteUnknown(RequestError, status=404, code="not_found"):
     sentence = "There is no such route; /docs lists the routes."
 
 
-class MethodNotAllowed(RequestError):
-    status = 405
-    code = "method_not_allowed"
+class MethodNotAllowed(RequestError, status=405, code="method_not_allowed"):
     sentence = "This route does not answer that method; /docs shows which it does."
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
@@ -105,77 +98,45 @@ class MethodNotAllowed(RequestError):
         self.allow = tuple(sorted(allow))
 
 
-class ItemsInvalid(RequestError):
+class ItemsInvalid(RequestError, status=422, code="invalid_items"):
     """Several items were refused; `items` names each by its index."""
 
-    status = 422
-    code = "invalid_items"
     sentence = "Some items could not be embedded; see items."
 
 
-class RequestTimeout(RequestError):
-    status = 408
-    code = "request_timeout"
+class RequestTimeout(RequestError, status=408, code="request_timeout"):
     sentence = "The request did not arrive in time."
 
 
-class HeadersTooLarge(RequestError):
-    status = 431
-    code = "headers_too_large"
+class HeadersTooLarge(RequestError, status=431, code="headers_too_large"):
     sentence = "The request has more header bytes than this server accepts."
 
 
-class HttpInvalid(RequestError):
-    status = 400
-    code = "invalid_http"
+class HttpInvalid(RequestError, status=400, code="invalid_http"):
     sentence = "The request is not valid HTTP."
 
 
-class Unauthorized(RequestError):
-    status = 401
-    code = "unauthorized"
+class Unauthorized(RequestError, status=401, code="unauthorized"):
     sentence = "A valid API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
     challenges = ('Basic realm="siglit, the key as password", charset="UTF-8"', "Bearer")
 
 
-class RateLimited(RequestError):
-    status = 429
-    code = "rate_limited"
+class RateLimited(RequestError, status=429, code="rate_limited"):
     sentence = "This key has used its rate of requests; try again shortly."
     retry_after = 1
 
-    @classmethod
-    def after(cls, seconds: int, sentence: str | None = None) -> RateLimited:
-        """The refusal with its own time to come back."""
-        error = cls(sentence)
-        error.retry_after = seconds
-        return error
 
-
-class TooManyWrongKeys(RequestError):
-    status = 429
-    code = "too_many_wrong_keys"
+class TooManyWrongKeys(RequestError, status=429, code="too_many_wrong_keys"):
     sentence = "Too many wrong keys came from this address; try again in a minute."
     retry_after = 60
 
 
-class Overloaded(RequestError):
-    status = 429
-    code = "overloaded"
+class Overloaded(RequestError, status=429, code="overloaded"):
     sentence = "The server is at its limit of work in flight; try again shortly."
     retry_after = 1
 
-    @classmethod
-    def after(cls, seconds: int) -> Overloaded:
-        """The refusal with its own time to come back."""
-        error = cls()
-        error.retry_after = seconds
-        return error
 
-
-class NotReady(RequestError):
-    status = 503
-    code = "not_ready"
+class NotReady(RequestError, status=503, code="not_ready"):
     sentence = "The server is not ready to embed."
     retry_after = 2
 
@@ -187,7 +148,8 @@ class ItemError(ServiceError):
     by_code: ClassVar[dict[str, type[ItemError]]] = {}
     deterministic: ClassVar[bool] = True  # the same bytes would always be refused the same way
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+        super().__init_subclass__(status, code)
         ItemError.by_code[cls.code] = cls
 
     @staticmethod
@@ -201,157 +163,119 @@ class ItemError(ServiceError):
         return ItemError.from_code(code).status < 500
 
 
-class TextEmpty(ItemError):
-    code = "text_empty"
+class TextEmpty(ItemError, code="text_empty"):
     sentence = "The text is empty."
 
 
-class TextTooLong(ItemError):
-    status = 413
-    code = "text_too_long"
+class TextTooLong(ItemError, status=413, code="text_too_long"):
     sentence = "The text has more characters than this server accepts; /info states the limit."
 
 
-class TextInvalid(ItemError):
-    code = "text_invalid"
+class TextInvalid(ItemError, code="text_invalid"):
     sentence = "The text holds characters that cannot be encoded, such as a lone surrogate."
 
 
-class ItemOfSeveralParts(ItemError):
-    code = "item_of_several_parts"
+class ItemOfSeveralParts(ItemError, code="item_of_several_parts"):
     sentence = (
         "The input has several parts. SigLIP2 has a vector for one text or one image, and none for"
         " both together; send each part as an input of its own."
     )
 
 
-class ImageBase64Invalid(ItemError):
-    code = "image_base64_invalid"
+class ImageBase64Invalid(ItemError, code="image_base64_invalid"):
     sentence = (
         "The image is neither valid base64 nor a valid data URI. Its bytes are needed: a file name"
         " or a text will not do."
     )
 
 
-class ImageEmpty(ItemError):
-    code = "image_empty"
+class ImageEmpty(ItemError, code="image_empty"):
     sentence = "The image has no bytes."
 
 
-class ImageTooLarge(ItemError):
-    status = 413
-    code = "image_too_large"
+class ImageTooLarge(ItemError, status=413, code="image_too_large"):
     sentence = "The image has more bytes than this server accepts; /info states the limit."
 
 
-class ImageTooManyPixels(ItemError):
-    status = 413
-    code = "image_too_many_pixels"
+class ImageTooManyPixels(ItemError, status=413, code="image_too_many_pixels"):
     sentence = "The image has more pixels than this server accepts; /info states the limit."
 
 
-class ImageTooHeavy(ItemError):
-    status = 413
-    code = "image_too_heavy"
+class ImageTooHeavy(ItemError, status=413, code="image_too_heavy"):
     sentence = (
         "Decoding the image takes more memory than this server has for one; a smaller image, or"
         " the same one as a plain JPEG or PNG, takes less."
     )
 
 
-class ImageTooSlow(ItemError):
-    code = "image_too_slow"
+class ImageTooSlow(ItemError, code="image_too_slow"):
     sentence = "The image takes too long to decode for its size; save it anew in a usual form."
 
 
-class ImageFormatUnsupported(ItemError):
-    status = 415
-    code = "image_format_unsupported"
+class ImageFormatUnsupported(ItemError, status=415, code="image_format_unsupported"):
     sentence = "The bytes are not an image in a format this server reads; /info lists them."
 
 
-class ImageModeUnsupported(ItemError):
-    code = "image_mode_unsupported"
+class ImageModeUnsupported(ItemError, code="image_mode_unsupported"):
     sentence = "The image stores its pixels in a form this server does not read, such as floats."
 
 
-class ImageUndecodable(ItemError):
-    code = "image_undecodable"
+class ImageUndecodable(ItemError, code="image_undecodable"):
     sentence = "The image is damaged or cut short and could not be decoded."
 
 
-class ImageUrlDisabled(ItemError):
-    status = 403
-    code = "image_url_disabled"
+class ImageUrlDisabled(ItemError, status=403, code="image_url_disabled"):
     sentence = "This server does not fetch images by URL; send the bytes."
 
 
-class ImageUrlInvalid(ItemError):
-    code = "image_url_invalid"
+class ImageUrlInvalid(ItemError, code="image_url_invalid"):
     sentence = "The image URL is not a plain http or https URL."
 
 
-class ImageUrlForbidden(ItemError):
-    status = 403
-    code = "image_url_forbidden"
+class ImageUrlForbidden(ItemError, status=403, code="image_url_forbidden"):
     sentence = "This server does not fetch images from there."
     deterministic = False
 
 
-class ImageUrlFailed(ItemError):
-    code = "image_url_failed"
+class ImageUrlFailed(ItemError, code="image_url_failed"):
     sentence = "The image could not be fetched from its URL."
     deterministic = False
 
 
-class ImageUrlTimeout(ItemError):
-    code = "image_url_timeout"
+class ImageUrlTimeout(ItemError, code="image_url_timeout"):
     sentence = "The image did not arrive from its URL in time."
     deterministic = False
 
 
-class DigestInvalid(ItemError):
-    code = "digest_invalid"
+class DigestInvalid(ItemError, code="digest_invalid"):
     sentence = "The digest is not a sha256 in 64 hexadecimal digits."
 
 
-class DigestUnknown(ItemError):
-    status = 404
-    code = "digest_unknown"
+class DigestUnknown(ItemError, status=404, code="digest_unknown"):
     sentence = "The cache has no image of this digest at present; send the image's bytes."
     deterministic = False
 
 
-class DigestDisabled(ItemError):
-    status = 403
-    code = "digest_disabled"
+class DigestDisabled(ItemError, status=403, code="digest_disabled"):
     sentence = "This server looks up no images by digest; send the bytes."
 
 
-class DeadlineExceeded(ItemError):
-    status = 504
-    code = "deadline_exceeded"
+class DeadlineExceeded(ItemError, status=504, code="deadline_exceeded"):
     sentence = "The item was not embedded before the deadline."
     deterministic = False
 
 
-class WorkerLost(ItemError):
-    status = 503
-    code = "worker_lost"
+class WorkerLost(ItemError, status=503, code="worker_lost"):
     sentence = "The worker that held this item was lost; try again."
     retry_after = 1
     deterministic = False
 
 
-class ItemQuarantined(ItemError):
-    status = 500
-    code = "item_quarantined"
+class ItemQuarantined(ItemError, status=500, code="item_quarantined"):
     sentence = "Workers fail over this item again and again; it is refused for a while."
 
 
-class ItemInternal(ItemError):
-    status = 500
-    code = "item_internal"
+class ItemInternal(ItemError, status=500, code="item_internal"):
     sentence = "The server could not embed this item."
     deterministic = False
 

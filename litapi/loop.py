@@ -79,8 +79,6 @@ class Ticket:
 
 @dataclass(slots=True, eq=False)
 class Ready:
-    """One decoded item that waits for the model."""
-
     ticket: Ticket
     index: int
     decoded: Decoded
@@ -170,7 +168,6 @@ class Shelf:
         return _cost(self.items[bulk]) >= min(under_way, budget)
 
     def close(self) -> None:
-        """Nothing will be added."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
@@ -251,11 +248,9 @@ class Decoders:
             thread.start()
 
     def submit(self, bulk: bool, work: Callable[[], None]) -> None:
-        """Have it done by the next free thread."""
         self._work.put((bulk, next(self._numbers), work))
 
     def close(self) -> None:
-        """Return when all work is done."""
         for _ in self._threads:
             self._work.put((LAST, next(self._numbers), _close))
         for thread in self._threads:
@@ -283,7 +278,6 @@ class PipelinedLoop(LitLoop):
         workers_setup_status: Any,
         callback_runner: Any,
     ) -> None:
-        """Serve until the process ends."""
         del device, workers_setup_status, callback_runner
         jobs = request_queue, lit_api.bulk_jobs
         port = WorkerPort(worker_id, jobs, transport, lit_api.ledger)
@@ -291,8 +285,6 @@ class PipelinedLoop(LitLoop):
 
 
 class Pipeline:
-    """The four stages of one worker."""
-
     def __init__(self, tower: Tower, port: WorkerPort, urgent: Urgent | None = None) -> None:
         self._tower = tower
         self._port = port

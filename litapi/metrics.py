@@ -209,15 +209,12 @@ class Metrics:
         self.written(0)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """One answer went out."""
         self._answers[route, status].append(seconds)
 
     def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
-        """What a worker reported about one job, in seconds."""
         self._jobs[kind].append((queue, decode, infer))
 
     def given_up(self, kind: str, items: int) -> None:
-        """Nobody waits for these items any more."""
         text = "Items whose clients left before work on them began"
         _counter("siglit_items_given_up", text, "kind").labels(kind).inc(items)
 
@@ -236,7 +233,6 @@ class Metrics:
         self._shares[self._named(client), CLASSES[bulk]].append((items, items * seconds))
 
     def turned_away(self, client: str, bulk: bool, code: str) -> None:
-        """A request of a client was refused, or not done in time."""
         self._refused(client, bulk, code).inc()
 
     def _refused(self, client: str, bulk: bool, code: str) -> Counter:
@@ -262,7 +258,6 @@ class Metrics:
         return client
 
     def tiers(self, names: str) -> None:
-        """Which cache tiers this server uses."""
         _gauge("cache_tier_info", "Tiers in use", "tiers", mode="livemax").labels(names).set(1)
 
     # -- the cache's Watcher -------------------------------------------------------------------
@@ -300,7 +295,6 @@ class Metrics:
     # -- passing on ----------------------------------------------------------------------------
 
     def tell(self) -> None:
-        """Pass on what was collected."""
         requests = _counter("siglit_requests", "Answers by route and status", "route", "status")
         answers = _histogram("siglit_request_seconds", "Request to answer", "route")
         for (route, status), seconds in self._answers.items():
@@ -345,15 +339,12 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
 
 
 class BatchMetrics:
-    """How full a worker's batches are."""
-
     def __init__(self, kind: str) -> None:
         items = _histogram("siglit_batch_items", "Items in a batch", "kind", buckets=SIZES)
         cost = _histogram("siglit_batch_cost", "Tokens or patches", "kind", buckets=COSTS)
         self._items, self._cost = items.labels(kind), cost.labels(kind)
 
     def observe(self, items: int, cost: int) -> None:
-        """One batch went into the model."""
         self._items.observe(items)
         self._cost.observe(cost)
 
@@ -365,7 +356,6 @@ def connection_refused(code: str) -> None:
 
 
 def wrong_key() -> None:
-    """A request came with an unknown API key."""
     _counter("siglit_wrong_keys", "Requests with a key that is none of the server's").inc()
 
 
@@ -441,7 +431,6 @@ class Gpus:
 
 
 def exposition() -> bytes:
-    """The text of `/metrics`, of all processes together."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 

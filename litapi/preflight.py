@@ -95,12 +95,10 @@ class Port:
             raise StartError(f"--host {host}: port {port} cannot be bound: {why}") from None
 
     def close(self) -> None:
-        """Let others have it."""
         self._name.close()
 
 
 def taken(port: int) -> str:
-    """The sentence for a port that somebody else has."""
     return f"port {port} is taken; choose another, as in PORT=8081"
 
 

@@ -37,7 +37,6 @@ class Sigmoid:
             return np.asarray(1.0 / (1.0 + np.exp(-self.logit(cosine))))
 
     def logit(self, cosine: Array) -> Array:
-        """What the sigmoid is taken of."""
         return self.scale * cosine + self.bias
 
 

@@ -47,8 +47,6 @@ OBSERVE_EVERY = 2.0  # seconds between two readings of CPU and memory
 
 
 class EmbedServer(DispatchServer):
-    """Serves one checkpoint."""
-
     def __init__(
         self,
         settings: Settings,
@@ -88,7 +86,6 @@ class EmbedServer(DispatchServer):
         )
 
     def _note(self, why: str) -> None:
-        """Say what is not as its operator may think, in the log and in /info."""
         log.warning("%s", why)
         self.service.notices.append(why)
 
@@ -251,7 +248,6 @@ def _reads_forwarded(settings: Settings) -> bool:
 
 
 def device_plan(settings: Settings) -> dict[str, list[str]]:
-    """For each tower, the device of each worker, worker by worker."""
     per_device = {"text": settings.text_workers, "image": settings.image_workers}
     return {kind: planned(settings) * count for kind, count in per_device.items()}
 

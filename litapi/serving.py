@@ -41,8 +41,6 @@ LIKENESS_NOTE = (
 
 @dataclass(slots=True)
 class Service:
-    """One served checkpoint with the settings it is served under."""
-
     settings: Settings
     checkpoint: Checkpoint
     precision: dict[Kind, str] = default(default_factory=dict)
@@ -58,7 +56,6 @@ class Service:
 
     @property
     def name(self) -> str:
-        """The name under which the model is served."""
         return self.settings.served_name or self.checkpoint.name
 
     @property
@@ -79,7 +76,6 @@ class Service:
         return Scoring(own, found.sigmoid, found.threshold) if found else Scoring(own)
 
     def answers_to(self, model: str) -> bool:
-        """Whether a request that names `model` means the one served here."""
         return bool(model) and model in (
             self.name,
             self.checkpoint.name,
@@ -133,7 +129,6 @@ class Service:
         return self.arithmetic.get(kind, asked)
 
     def info(self) -> dict[str, Any]:
-        """The body of `/info`."""
         return {
             "version": VERSION,
             "model": self._model(),

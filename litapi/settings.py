@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
@@ -34,15 +34,11 @@ _SERVICE = re.compile(
 ).fullmatch
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://").match
 IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
-
-
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 SECRET = {"api_keys", "cache_tenant", "redis_url", "otlp_endpoint"}  # may hold a password
-
-
+Default = TypeVar("Default")
+Switch = Literal["off", "on"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8", "int8-weights", "float8"]
-
-
 _SERVICE_SENTENCE = (
     "SIGLIT_PORT: Kubernetes set it to the address of a Service named siglit; give --port or PORT, "
     "or set enableServiceLinks: false in the pod"
@@ -51,6 +47,10 @@ _SERVICE_SENTENCE = (
 
 class SettingsError(Exception):
     """One line for each option that is wrong; the program ends with exit code 2."""
+
+
+def _option(default: Default, description: str, **bounds: Any) -> Default:
+    return Field(default, description=description, **bounds)  # type: ignore[no-any-return]
 
 
 class Settings(BaseModel):
@@ -63,199 +63,168 @@ class Settings(BaseModel):
         str_strip_whitespace=True,  # a secret or a path from a file ends with a line feed
     )
 
-    model: str = Field("", description="hub name or folder; empty: the small demo checkpoint")
-    revision: str | None = Field(None, description="hub revision (commit, tag or branch)")
-    served_name: str | None = Field(None, description="name in /v1/models; default: the model's")
+    model: str = _option("", "hub name or folder; empty: the small demo checkpoint")
+    revision: str | None = _option(None, "hub revision (commit, tag or branch)")
+    served_name: str | None = _option(None, "name in /v1/models; default: the model's")
 
-    host: Literal["0.0.0.0", "127.0.0.1", "::"] = Field(
-        "0.0.0.0", description="address to bind: 0.0.0.0, 127.0.0.1 or ::"
+    host: Literal["0.0.0.0", "127.0.0.1", "::"] = _option(
+        "0.0.0.0", "address to bind: 0.0.0.0, 127.0.0.1 or ::"
     )
-    port: int = Field(8080, ge=1024, le=65535, description="port to bind")
-    http_workers: int = Field(0, ge=0, le=64, description="HTTP processes; 0: one per 4 cores")
+    port: int = _option(8080, "port to bind", ge=1024, le=65535)
+    http_workers: int = _option(0, "HTTP processes; 0: one per 4 cores", ge=0, le=64)
 
-    precision: Precision = Field(
+    precision: Precision = _option(
         "auto",
-        description="number format of the towers: auto (float32 or bfloat16, what the device does"
+        "number format of the towers: auto (float32 or bfloat16, what the device does"
         " fast), float32, bfloat16, float16, int8, int8-weights or float8",
     )
-    text_precision: Literal["", Precision] = Field(
-        "", description="of the text tower; empty: as precision"
+    text_precision: Literal["", Precision] = _option("", "of the text tower; empty: as precision")
+    image_precision: Literal["", Precision] = _option("", "of the image tower; empty: as precision")
+    engine: Literal["auto", "torch", "openvino"] = _option(
+        "auto", "what runs the towers: auto (OpenVINO on a CPU, torch on a GPU)"
     )
-    image_precision: Literal["", Precision] = Field(
-        "", description="of the image tower; empty: as precision"
-    )
-    engine: Literal["auto", "torch", "openvino"] = Field(
-        "auto", description="what runs the towers: auto (OpenVINO on a CPU, torch on a GPU)"
-    )
-    compile: Literal["off", "on"] = Field(
+    compile: Switch = _option(
         "off",
-        description="compile the towers of a GPU at start: a minute or more; needs g++ and"
+        "compile the towers of a GPU at start: a minute or more; needs g++ and"
         " Python's header files",
     )
-    compile_cache: str = Field(
-        "",
-        description="folder of converted and compiled towers and quality verdicts; empty:"
-        " ~/.cache/siglit",
+    compile_cache: str = _option(
+        "", "folder of converted and compiled towers and quality verdicts; empty: ~/.cache/siglit"
     )
-    accept_loss: Literal["off", "on"] = Field(
-        "off", description="serve a precision that fails its quality gate"
-    )
-    pairs: str = Field(
+    accept_loss: Switch = _option("off", "serve a precision that fails its quality gate")
+    pairs: str = _option(
         "",
-        description="folder of images and .txt captions of the same name, for the quality gate and"
+        "folder of images and .txt captions of the same name, for the quality gate and"
         " to calibrate int8 on",
     )
-    devices: str = Field("auto", description="auto, cpu, or a list such as cuda:0,cuda:1")
-    text_workers: int = Field(1, ge=1, le=64, description="text workers on each device")
-    image_workers: int = Field(1, ge=1, le=64, description="image workers on each device")
-    threads: int = Field(0, ge=0, le=256, description="threads of a worker's engine; 0: all cores")
-    decode_threads: int = Field(0, ge=0, le=64, description="decoding threads of a worker; 0: auto")
-    text_batch_tokens: int = Field(0, ge=0, description="token budget of a batch; 0: auto")
-    image_batch_patches: int = Field(0, ge=0, description="patch budget of a batch; 0: auto")
+    devices: str = _option("auto", "auto, cpu, or a list such as cuda:0,cuda:1")
+    text_workers: int = _option(1, "text workers on each device", ge=1, le=64)
+    image_workers: int = _option(1, "image workers on each device", ge=1, le=64)
+    threads: int = _option(0, "threads of a worker's engine; 0: all cores", ge=0, le=256)
+    decode_threads: int = _option(0, "decoding threads of a worker; 0: auto", ge=0, le=64)
+    text_batch_tokens: int = _option(0, "token budget of a batch; 0: auto", ge=0)
+    image_batch_patches: int = _option(0, "patch budget of a batch; 0: auto", ge=0)
 
-    calibration: str = Field(
-        "",
-        description="file of `python -m litapi calibrate`: what it fitted gives the probabilities",
+    calibration: str = _option(
+        "", "file of `python -m litapi calibrate`: what it fitted gives the probabilities"
     )
 
-    max_num_patches: int = Field(
-        0, ge=0, le=4096, description="patches of a NaFlex image; 0: model's"
+    max_num_patches: int = _option(0, "patches of a NaFlex image; 0: model's", ge=0, le=4096)
+    max_num_patches_asked: int = _option(
+        0, "the most that a request may ask for; 0: max_num_patches, or else 1024", ge=0, le=4096
     )
-    max_num_patches_asked: int = Field(
+    max_items: int = _option(2048, "items in one request", ge=1, le=4096)
+    max_text_chars: int = _option(32768, "characters of one text", ge=1)
+    max_request_chars: int = _option(2 << 20, "characters of all texts of one request", ge=1 << 17)
+    max_image_bytes: int = _option(20 << 20, "bytes of one encoded image", ge=1)
+    max_body_bytes: int = _option(64 << 20, "bytes of one request, or of its images by URL", ge=1)
+    max_pixels: int = _option(50_000_000, "pixels of one image, before decoding", ge=1)
+    max_pixels_in_flight: int = _option(
         0,
-        ge=0,
-        le=4096,
-        description="the most that a request may ask for; 0: max_num_patches, or else 1024",
-    )
-    max_items: int = Field(2048, ge=1, le=4096, description="items in one request")
-    max_text_chars: int = Field(32768, ge=1, description="characters of one text")
-    max_request_chars: int = Field(
-        2 << 20, ge=1 << 17, description="characters of all texts of one request"
-    )
-    max_image_bytes: int = Field(20 << 20, ge=1, description="bytes of one encoded image")
-    max_body_bytes: int = Field(
-        64 << 20, ge=1, description="bytes of one request, or of its images by URL"
-    )
-    max_pixels: int = Field(50_000_000, ge=1, description="pixels of one image, before decoding")
-    max_pixels_in_flight: int = Field(
-        0,
-        ge=0,
-        description="pixels that a worker decodes at the same time; 0: 12.5 million for each"
+        "pixels that a worker decodes at the same time; 0: 12.5 million for each"
         " decoding thread, at least 100 million",
-    )
-    decode_mb: int = Field(
-        0,
         ge=0,
-        description="megabytes that a worker may take for decoding; larger alone: 413; 0: 64 for"
+    )
+    decode_mb: int = _option(
+        0,
+        "megabytes that a worker may take for decoding; larger alone: 413; 0: 64 for"
         " each decoding thread, at least 500, and 500 alone",
+        ge=0,
     )
-    decode_timeout: float = Field(
-        10.0, gt=0, description="CPU seconds to decode an image; then it is refused: 422"
+    decode_timeout: float = _option(
+        10.0, "CPU seconds to decode an image; then it is refused: 422", gt=0
     )
-    image_formats: tuple[str, ...] = Field(
+    image_formats: tuple[str, ...] = _option(
         ("jpeg", "png", "webp", "gif", "bmp"),
-        description="formats that are decoded; avif and tiff can be added",
+        "formats that are decoded; avif and tiff can be added",
     )
-    jpeg_draft: bool = Field(
-        False, description="true: decode large JPEGs at reduced size: faster, not equal"
-    )
+    jpeg_draft: bool = _option(False, "true: decode large JPEGs at reduced size: faster, not equal")
 
-    api_keys: tuple[str, ...] = Field(
+    api_keys: tuple[str, ...] = _option(
         (),
-        description="keys that may ask, with commas: KEY, or NAME:KEY:CLASS with interactive or"
+        "keys that may ask, with commas: KEY, or NAME:KEY:CLASS with interactive or"
         " bulk; none: all",
     )
-    api_keys_file: str | None = Field(
+    api_keys_file: str | None = _option(
         None,
-        description="file of more keys, one a line, limits behind it; # begins a comment; read"
-        " again on SIGHUP",
+        "file of more keys, one a line, limits behind it; # begins a comment; read again on SIGHUP",
     )
-    key_limits: tuple[str, ...] = Field(
+    key_limits: tuple[str, ...] = _option(
         (),
-        description="limits by name of a key, with commas: NAME weight=3 requests=10 items=500"
+        "limits by name of a key, with commas: NAME weight=3 requests=10 items=500"
         " megapixels=50 in_flight=64; * for all others",
     )
-    max_wrong_keys: int = Field(
-        60, ge=1, description="wrong keys a minute from one address; beyond: 429"
+    max_wrong_keys: int = _option(60, "wrong keys a minute from one address; beyond: 429", ge=1)
+    rate_limit: float = _option(0.0, "requests a second for each key; 0: no limit", ge=0)
+    cors_origins: tuple[str, ...] = _option((), "web origins that may ask, with commas")
+    cors_private_network: Switch = _option(
+        "off", "let those web origins ask from a public network into a private one"
     )
-    rate_limit: float = Field(0.0, ge=0, description="requests a second for each key; 0: no limit")
-    cors_origins: tuple[str, ...] = Field((), description="web origins that may ask, with commas")
-    cors_private_network: Literal["off", "on"] = Field(
-        "off", description="let those web origins ask from a public network into a private one"
+    tls_cert: str | None = _option(None, "certificate file; with tls_key serves https")
+    tls_key: str | None = _option(None, "key file of the certificate")
+    image_urls: Literal["off", "allowed", "any-public"] = _option(
+        "off", "fetch images by URL: off, allowed (from image_url_hosts) or any-public"
     )
-    tls_cert: str | None = Field(None, description="certificate file; with tls_key serves https")
-    tls_key: str | None = Field(None, description="key file of the certificate")
-    image_urls: Literal["off", "allowed", "any-public"] = Field(
-        "off",
-        description="fetch images by URL: off, allowed (from image_url_hosts) or any-public",
+    image_url_hosts: tuple[str, ...] = _option(
+        (), "hosts to fetch from, with commas; HOST:PORT for one on its own port"
     )
-    image_url_hosts: tuple[str, ...] = Field(
-        (), description="hosts to fetch from, with commas; HOST:PORT for one on its own port"
-    )
-    image_url_private: Literal["off", "on"] = Field(
-        "off", description="allow image_url_hosts to lie in a private network"
-    )
-    image_url_timeout: float = Field(10.0, gt=0, le=300, description="seconds to fetch an image")
-    image_url_mb: int = Field(
-        256, ge=1, description="megabytes fetched at once in each HTTP process; beyond: waits"
+    image_url_private: Switch = _option("off", "allow image_url_hosts to lie in a private network")
+    image_url_timeout: float = _option(10.0, "seconds to fetch an image", gt=0, le=300)
+    image_url_mb: int = _option(
+        256, "megabytes fetched at once in each HTTP process; beyond: waits", ge=1
     )
 
-    max_queue: int = Field(4096, ge=1, description="items in flight for each tower; beyond: 429")
-    max_queue_mb: int = Field(256, ge=1, description="megabytes in flight for each tower")
-    max_wait: float = Field(10.0, gt=0, description="seconds of work in flight; beyond: 429")
-    timeout: float = Field(30.0, gt=0, le=3600, description="seconds until an item is given up")
-    hang_timeout: float = Field(
-        60.0, gt=0, description="seconds in which a worker may stand still; then it is replaced"
+    max_queue: int = _option(4096, "items in flight for each tower; beyond: 429", ge=1)
+    max_queue_mb: int = _option(256, "megabytes in flight for each tower", ge=1)
+    max_wait: float = _option(10.0, "seconds of work in flight; beyond: 429", gt=0)
+    timeout: float = _option(30.0, "seconds until an item is given up", gt=0, le=3600)
+    hang_timeout: float = _option(
+        60.0, "seconds in which a worker may stand still; then it is replaced", gt=0
     )
-    probe_interval: float = Field(30.0, gt=0, description="seconds between probes of an idle tower")
-    header_timeout: float = Field(5.0, gt=0, description="seconds for the head of a request")
-    body_timeout: float = Field(4.0, gt=0, description="seconds in which a body may stand still")
-    max_header_bytes: int = Field(32 << 10, ge=1024, description="bytes of the head of a request")
-    keep_alive: int = Field(
-        75, ge=1, le=86_400, description="seconds that a connection without requests is kept"
+    probe_interval: float = _option(30.0, "seconds between probes of an idle tower", gt=0)
+    header_timeout: float = _option(5.0, "seconds for the head of a request", gt=0)
+    body_timeout: float = _option(4.0, "seconds in which a body may stand still", gt=0)
+    max_header_bytes: int = _option(32 << 10, "bytes of the head of a request", ge=1024)
+    keep_alive: int = _option(
+        75, "seconds that a connection without requests is kept", ge=1, le=86_400
     )
-    max_bodies_mb: int = Field(
-        128, ge=1, description="megabytes of request bodies held at the same time; beyond: 429"
+    max_bodies_mb: int = _option(
+        128, "megabytes of request bodies held at the same time; beyond: 429", ge=1
     )
-    max_answers_mb: int = Field(
-        64, ge=1, description="megabytes of answers not yet taken; beyond: slow readers are cut"
+    max_answers_mb: int = _option(
+        64, "megabytes of answers not yet taken; beyond: slow readers are cut", ge=1
     )
-    start_timeout: float = Field(600.0, gt=0, description="seconds for all workers to load")
-    drain_timeout: int = Field(30, ge=1, le=3600, description="seconds to finish work at shutdown")
+    start_timeout: float = _option(600.0, "seconds for all workers to load", gt=0)
+    drain_timeout: int = _option(30, "seconds to finish work at shutdown", ge=1, le=3600)
 
-    cache: Literal["on", "off"] = Field("on", description="look vectors up before computing them")
-    digest_lookups: Literal["on", "off"] = Field(
-        "on", description="answer an image by its sha256 alone, where the cache has its vector"
+    cache: Literal["on", "off"] = _option("on", "look vectors up before computing them")
+    digest_lookups: Literal["on", "off"] = _option(
+        "on", "answer an image by its sha256 alone, where the cache has its vector"
     )
-    redis_url: str | None = Field(
-        None,
-        description="a shared cache: redis://, rediss://, unix://, redis+cluster://, rediss+cluster://",
+    redis_url: str | None = _option(
+        None, "a shared cache: redis://, rediss://, unix://, redis+cluster://, rediss+cluster://"
     )
-    redis_private: Literal["on", "off"] = Field(
-        "on", description="without redis_url: a private redis-server, where one is installed"
+    redis_private: Literal["on", "off"] = _option(
+        "on", "without redis_url: a private redis-server, where one is installed"
     )
-    redis_private_mb: int = Field(64, ge=1, description="memory of the private redis-server, MB")
-    redis_budget_ms: float = Field(20.0, gt=0, le=1000, description="longest wait for Redis, ms")
-    memory_cache_mb: int = Field(64, ge=0, description="vectors kept in each HTTP process, MB")
-    answer_cache_mb: int = Field(
-        16, ge=0, description="whole answers kept in each HTTP process, MB; 0: none"
-    )
-    cache_ttl_days: float = Field(30.0, gt=0, description="life of a vector in Redis, days")
-    cache_epoch: str = Field("", description="changes every cache key; a new value starts afresh")
-    cache_tenant: str = Field("", description="secret salt of the cache keys on a shared Redis")
+    redis_private_mb: int = _option(64, "memory of the private redis-server, MB", ge=1)
+    redis_budget_ms: float = _option(20.0, "longest wait for Redis, ms", gt=0, le=1000)
+    memory_cache_mb: int = _option(64, "vectors kept in each HTTP process, MB", ge=0)
+    answer_cache_mb: int = _option(16, "whole answers kept in each HTTP process, MB; 0: none", ge=0)
+    cache_ttl_days: float = _option(30.0, "life of a vector in Redis, days", gt=0)
+    cache_epoch: str = _option("", "changes every cache key; a new value starts afresh")
+    cache_tenant: str = _option("", "secret salt of the cache keys on a shared Redis")
 
-    cache_per_key: Literal["off", "on"] = Field(
-        "off", description="on: no API key learns what another one had embedded"
-    )
+    cache_per_key: Switch = _option("off", "on: no API key learns what another one had embedded")
 
-    log_format: Literal["text", "json"] = Field("text", description="text or json")
-    access_log: Literal["off", "on"] = Field("off", description="a log line for each request")
-    otlp_endpoint: str | None = Field(None, description="where OpenTelemetry traces go, over HTTP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="debug, info, warning or error"
+    log_format: Literal["text", "json"] = _option("text", "text or json")
+    access_log: Switch = _option("off", "a log line for each request")
+    otlp_endpoint: str | None = _option(None, "where OpenTelemetry traces go, over HTTP")
+    log_level: Literal["debug", "info", "warning", "error"] = _option(
+        "info", "debug, info, warning or error"
     )
 
-    test_hooks: Literal["off", "on"] = Field("off", description="faults on demand; for tests only")
+    test_hooks: Switch = _option("off", "faults on demand; for tests only")
 
     _given: tuple[tuple[str, ...], tuple[str, ...]] = PrivateAttr(((), ()))  # beside the file's
 
@@ -343,7 +312,6 @@ class Settings(BaseModel):
 
     @property
     def most_patches(self) -> int:
-        """The most patches of an image that a request may ask for."""
         return self.max_num_patches_asked or self.max_num_patches or MOST_PATCHES
 
     @property
@@ -352,7 +320,6 @@ class Settings(BaseModel):
         return self.cache == "on" and self.digest_lookups == "on"
 
     def precision_of(self, kind: str) -> str:
-        """The precision asked for one tower, "text" or "image"."""
         own = self.text_precision if kind == "text" else self.image_precision
         return own or self.precision
 
@@ -363,12 +330,10 @@ class Settings(BaseModel):
 
     @property
     def compile_folder(self) -> Path:
-        """Where compiled towers and verdicts are kept across restarts."""
         return Path(self.compile_cache) if self.compile_cache else cache_folder()
 
     @property
     def front_processes(self) -> int:
-        """HTTP processes to start."""
         return self.http_workers or max(1, cores() // 4)
 
     @classmethod
@@ -435,12 +400,10 @@ class Settings(BaseModel):
 
 
 def cache_folder() -> Path:
-    """The user's own, where no option names another."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siglit"
 
 
 def flag_of(name: str) -> str:
-    """The command-line spelling of an option."""
     return "--" + name.replace("_", "-")
 
 

@@ -20,13 +20,10 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Items of one kind, in their order."""
-
     kind: Kind
     paths: Sequence[Path]  # one file of texts, or any number of pictures
 
     def items(self) -> Iterator[str]:
-        """Texts, or the paths of pictures."""
         if self.kind == "image":
             yield from map(str, self.paths)
         elif self.paths[0] == STDIN:
@@ -54,7 +51,6 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
 
 
 def chunks(found: Iterable[Source], size: int) -> Iterator[tuple[Kind, list[str]]]:
-    """Lists of items of one kind, neighbours of one kind together."""
     for kind, group in itertools.groupby(found, lambda source: source.kind):
         items = itertools.chain.from_iterable(source.items() for source in group)
         while chunk := list(itertools.islice(items, size)):

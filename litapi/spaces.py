@@ -99,7 +99,6 @@ class Pair:
         return cls(kind, [items[place] for place in good], vectors)
 
     def called(self, place: int) -> str:
-        """An item, for people."""
         item = self.items[place]
         if isinstance(item, bytes):
             return f"number {place + 1}"

@@ -64,7 +64,6 @@ class Seat:
 
     @property
     def key(self) -> str:
-        """The name under which LitServe keeps this worker's status."""
         return f"{self.kind}_{self.worker}"
 
 
@@ -87,7 +86,6 @@ class Revival:
 
 
 def ended(code: int | None) -> str:
-    """How a process ended: the name of the signal, or its exit code."""
     if code is None or code >= 0:
         return f"exit code {code}"
     try:
@@ -317,11 +315,9 @@ class DispatchServer(LitServer):
             self._tell_live()
 
     def busy(self) -> Any:
-        """A shared array: how many requests each HTTP process is answering."""
         return self._busy
 
     def children(self) -> dict[str, int]:
-        """Role → process id of the HTTP processes and the workers."""
         fronts = {f"http-{consumer}": process.pid for consumer, process in self._fronts.items()}
         workers = {
             seat.key: process.pid
@@ -359,7 +355,6 @@ class DispatchServer(LitServer):
 
     @staticmethod
     def _farewell(seat: Seat) -> tuple[str, Any]:
-        """What is told about the worker that has left its seat."""
         slow = [(one.job_id, one.item) for one in seat.watcher.still_at(seat.slow)]
         told = (SLOW, (seat.kind, slow)) if seat.slow else (LOST, seat.kind)
         seat.slow = []
@@ -382,14 +377,12 @@ class DispatchServer(LitServer):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _tell_live(self) -> None:
-        """Tell every HTTP process how many workers of each tower are ready."""
         live = dict.fromkeys((seat.kind for seat in self._seats), 0)
         for seat in self._seats:
             live[seat.kind] += self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
         self._tell((LIVE, live, None))
 
     def tell_keys(self, keys: Sequence[Key]) -> None:
-        """Tell every HTTP process which API keys are good from now on."""
         self._tell((KEYS, keys, None))
 
     def _tell(self, message: Any) -> None:

@@ -47,8 +47,6 @@ QUICK_CHARS = 512
 
 
 class Decoded(NamedTuple):
-    """One item ready for the model."""
-
     value: Any  # int64 ids (64,) or Pixels
     cost: int  # tokens or patches
     tokens: int
@@ -111,7 +109,6 @@ class Tower(LitAPI):
         """The items of a job as model input, or each its own error."""
 
     def batch(self, inputs: Sequence[list[Decoded | ItemError]]) -> Batch:
-        """Groups of decoded items → one batch of all the good ones."""
         groups = list(inputs)
         return Batch(groups, [d.value for g in groups for d in g if isinstance(d, Decoded)])
 
@@ -128,7 +125,6 @@ class Tower(LitAPI):
         return lambda: Output(batch.groups, collect())
 
     def unbatch(self, output: Output) -> list[list[Embedded | ItemError]]:
-        """Rows back to their groups, errors in their places."""
         rows = iter(output.vectors)
         return [
             [
@@ -211,7 +207,6 @@ class Tower(LitAPI):
             self.vitals.beat(self._number)
 
     def relieve(self) -> None:
-        """Give the device what is free of its memory, after a batch that failed."""
         self._encoder.relieve()
 
     def about(self, job_id: JobId, index: int) -> None:
@@ -278,7 +273,6 @@ class TextTower(Tower):
         return sum(map(len, part.items)) <= QUICK_CHARS
 
     def decode_request(self, request: Job) -> list[Decoded | ItemError]:
-        """Token ids of each text."""
         texts = [str(text) for text in request.items]
         tokens = self._tokenizer.encode(texts, ending=request.ending)
         cost = self.checkpoint.text_length
@@ -349,7 +343,6 @@ class ImageTower(Tower):
         return len(part.items) * (part.max_num_patches or self._default_patches)
 
     def decode_request(self, request: Job) -> list[Decoded | ItemError]:
-        """Pixels of each image."""
         patches = request.max_num_patches or self.settings.max_num_patches
         return [self._decode(item, patches) for item in request.items]
 
@@ -367,7 +360,6 @@ class ImageTower(Tower):
         return Decoded(pixels, pixels.cost, pixels.cost, False)
 
     def about(self, job_id: JobId, index: int) -> None:
-        """The calling thread decodes this item of a job next."""
         self._thread.item = job_id, index
 
     @contextlib.contextmanager

@@ -21,8 +21,6 @@ CHUNK = 1024
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the items."""
-
     known: int = 0
     computed: int = 0
     refused: int = 0

@@ -63,7 +63,6 @@ class RedisChild:
 
     @staticmethod
     def find() -> str | None:
-        """The server program, if one is installed."""
         found = (shutil.which(program) for program in PROGRAMS)
         return next((path for path in found if path), None)
 

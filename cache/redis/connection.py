@@ -115,7 +115,6 @@ class Connection(asyncio.Protocol):
 
 
 def packed(*words: str | bytes) -> bytes:
-    """A command as Redis reads it."""
     return bytes(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub asks for one word
 
 

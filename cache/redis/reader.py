@@ -208,14 +208,12 @@ class ClusterReader:
 
 
 def _reason(reply: Any) -> str:
-    """Why a question has no answer."""
     if isinstance(reply, Exception):
         return reason_of(reply)
     return SILENT if reply is LOST else "not_redis"
 
 
 def _reason_of_none(error: Exception) -> str:
-    """Why there is no connection, or no answer of a Cluster."""
     if isinstance(error, Refused):
         return reason_of(error, str(error.args[1]))
     if isinstance(error, NotConnected) and error.args[1:] == (NOT_REDIS,):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Self, TypedDict, Unpack, overload
 
 import httpx
 
@@ -26,6 +26,8 @@ from litapi.client.embedded import (
     Embedded,
     OnError,
     Options,
+    Raise,
+    Return,
     Scores,
     Vectors,
     captions,
@@ -159,16 +161,12 @@ class AsyncClient:
 
     @overload
     async def embed_texts(
-        self, texts: Iterable[str], *, on_error: Literal["return"], **options: Unpack[Options]
+        self, texts: Iterable[str], *, on_error: Return, **options: Unpack[Options]
     ) -> Embedded: ...
 
     @overload
     async def embed_texts(
-        self,
-        texts: Iterable[str],
-        *,
-        on_error: Literal["raise"] = "raise",
-        **options: Unpack[Options],
+        self, texts: Iterable[str], *, on_error: Raise = "raise", **options: Unpack[Options]
     ) -> Vectors: ...
 
     async def embed_texts(
@@ -201,16 +199,12 @@ class AsyncClient:
 
     @overload
     async def embed_images(
-        self, images: Iterable[Picture], *, on_error: Literal["return"], **options: Unpack[Options]
+        self, images: Iterable[Picture], *, on_error: Return, **options: Unpack[Options]
     ) -> Embedded: ...
 
     @overload
     async def embed_images(
-        self,
-        images: Iterable[Picture],
-        *,
-        on_error: Literal["raise"] = "raise",
-        **options: Unpack[Options],
+        self, images: Iterable[Picture], *, on_error: Raise = "raise", **options: Unpack[Options]
     ) -> Vectors: ...
 
     async def embed_images(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from litapi.client.asynchronous import AsyncClient, Manner
-from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, Vectors
+from litapi.client.embedded import TEMPLATE, Embedded, Options, Raise, Return, Scores, Vectors
 from litapi.client.pictures import Picture
 
 T = TypeVar("T")
@@ -57,20 +57,20 @@ class Client:
 
     @overload
     def embed_texts(
-        self, texts: Iterable[str], *, on_error: Literal["return"], **options: Unpack[Options]
+        self, texts: Iterable[str], *, on_error: Return, **options: Unpack[Options]
     ) -> Embedded: ...
 
     @overload
     def embed_texts(
-        self,
-        texts: Iterable[str],
-        *,
-        on_error: Literal["raise"] = "raise",
-        **options: Unpack[Options],
+        self, texts: Iterable[str], *, on_error: Raise = "raise", **options: Unpack[Options]
     ) -> Vectors: ...
 
     def embed_texts(
-        self, texts: Iterable[str], *, on_error: OnError = "raise", **options: Unpack[Options]
+        self,
+        texts: Iterable[str],
+        *,
+        on_error: Raise | Return = "raise",
+        **options: Unpack[Options],
     ) -> Vectors | Embedded:
         """As `AsyncClient.embed_texts`."""
         found = self._run(self._client.embed_texts(texts, on_error="return", **options))
@@ -78,20 +78,20 @@ class Client:
 
     @overload
     def embed_images(
-        self, images: Iterable[Picture], *, on_error: Literal["return"], **options: Unpack[Options]
+        self, images: Iterable[Picture], *, on_error: Return, **options: Unpack[Options]
     ) -> Embedded: ...
 
     @overload
     def embed_images(
-        self,
-        images: Iterable[Picture],
-        *,
-        on_error: Literal["raise"] = "raise",
-        **options: Unpack[Options],
+        self, images: Iterable[Picture], *, on_error: Raise = "raise", **options: Unpack[Options]
     ) -> Vectors: ...
 
     def embed_images(
-        self, images: Iterable[Picture], *, on_error: OnError = "raise", **options: Unpack[Options]
+        self,
+        images: Iterable[Picture],
+        *,
+        on_error: Raise | Return = "raise",
+        **options: Unpack[Options],
     ) -> Vectors | Embedded:
         """As `AsyncClient.embed_images`."""
         found = self._run(self._client.embed_images(images, on_error="return", **options))

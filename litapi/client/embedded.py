@@ -14,7 +14,9 @@ from litapi.scoring import Array, Scoring
 
 Vectors = npt.NDArray[np.float32]
 TEMPLATE = "this is a photo of {label}."  # as /classify has it
-OnError = Literal["raise", "return"]
+Raise = Literal["raise"]
+Return = Literal["return"]
+OnError = Raise | Return
 
 
 class Options(TypedDict, total=False):
@@ -39,7 +41,6 @@ class Embedded:
 
     @classmethod
     def blank(cls, count: int, dim: int, space: str | None = None) -> Embedded:
-        """Nothing known yet."""
         vectors, cached = np.full((count, dim), np.nan, np.float32), np.zeros(count, np.bool_)
         return cls(vectors, cached, space=space)
 
@@ -74,7 +75,6 @@ class Scores:
 
     @property
     def holds(self) -> npt.NDArray[np.bool_]:
-        """Where the probability reaches the threshold."""
         return self.probability >= self.threshold
 
 
@@ -87,5 +87,4 @@ def captions(labels: Sequence[str], template: str | Sequence[str]) -> list[str]:
 
 
 def listed(template: str | Sequence[str]) -> Sequence[str]:
-    """One template is a list of one."""
     return [template] if isinstance(template, str) else template

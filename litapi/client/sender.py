@@ -31,7 +31,6 @@ class Sender:
         self._met = False
 
     def deadline(self) -> float:
-        """When a request that begins now is given up, by time.monotonic."""
         return time.monotonic() + self._give_up_after
 
     async def send(self, method: str, path: str, until: float, **body: Any) -> httpx.Response:

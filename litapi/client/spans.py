@@ -41,7 +41,6 @@ async def side_by_side(
 
 @contextlib.contextmanager
 def bar(total: int, shown: bool) -> Iterator[Tell]:
-    """A tqdm bar, or nothing."""
     if not shown:
         yield lambda _: None
         return

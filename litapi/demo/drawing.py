@@ -90,7 +90,6 @@ class Scene:
         return replace(self, **{name: rng.choice(others)})  # type: ignore[arg-type]
 
     def caption(self, *names: str) -> str:
-        """The canonical caption of all attributes, or of the named ones."""
         return plain(self.stating(*(names or CHOICES)))
 
 

@@ -99,7 +99,6 @@ class Access:
         self.open = not keys and rate <= 0
 
     def take_keys(self, keys: Sequence[Key]) -> None:
-        """These keys are good from now on, and no others."""
         self._keys = {sha256(key.secret.encode()).digest(): key for key in keys}
         self._clients = {key: self._client(key) for key in keys}
 
@@ -149,7 +148,6 @@ class Access:
         return Client(key.name.encode(), key.name, limits.weight, most)
 
     def _spend(self, who: bytes, rate: float, amount: float = 1.0) -> None:
-        """What one second allows may come at once."""
         wait = self._rates.wait(who, rate, max(1.0, rate), amount)
         if wait > 0:
             raise RateLimited.after(math.ceil(wait))
@@ -205,7 +203,6 @@ def client_of(incoming: Incoming, keyed: bool) -> bytes:
 
 
 def _authorized(incoming: Incoming) -> bytes:
-    """The bytes of the key in `Authorization`, or none."""
     scheme, _, given = incoming.headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer":
         return given.strip()

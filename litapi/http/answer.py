@@ -130,11 +130,9 @@ class Vectors:
         return row
 
     def octets(self, entry: Entry) -> bytes:
-        """The vector as raw bytes."""
         return self.row(entry).tobytes() if self.cut else entry.vector
 
     def form(self, entry: Entry | None) -> Row | str | None:
-        """The vector as it stands in a JSON answer; None for a refused item."""
         if entry is None:
             return None
         if self.base64:

@@ -97,7 +97,6 @@ class App:
     # -- life ----------------------------------------------------------------------------------
 
     def wrapped(self) -> ASGIApp:
-        """This application inside the middlewares that the settings ask for."""
         app = wrap(self, self._service.settings)
         self._wrapped = app is not self
         return app
@@ -171,7 +170,6 @@ class App:
         return self._tables[owner]
 
     def take_keys(self, keys: Sequence[Key]) -> None:
-        """The keys file was read again."""
         self._access.take_keys(keys)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -227,7 +225,6 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _answer(self, incoming: Incoming) -> Answer | None:
-        """The answer, or None where the pages have it."""
         try:
             owner = self._access.check(incoming)
             incoming.wish()
@@ -245,7 +242,6 @@ class App:
             return Answer.error(ServiceError())
 
     def _route(self, incoming: Incoming, table: Mapping[tuple[str, str], Route]) -> Route | None:
-        """None where the pages answer."""
         method, path = incoming.method, incoming.path
         route = table.get(("GET" if method == "HEAD" else method, path))
         if route is not None:
@@ -311,7 +307,6 @@ async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Sen
 
 
 def _sent_whole(answer: Answer, incoming: Incoming, request_id: bytes) -> bool:
-    """Whether the connection sent the answer in one write."""
     if incoming.method == "HEAD":
         return False
     head = b"%bx-request-id: %b\r\n" % (answer.lines(), request_id)

@@ -41,15 +41,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import Server, ServerState
 
+from litapi import errors
 from litapi.allocator import Trim
-from litapi.errors import (
-    HeadersTooLarge,
-    HttpInvalid,
-    NotReady,
-    Overloaded,
-    RequestTimeout,
-    ServiceError,
-)
 from litapi.http.answer import Answer
 from litapi.http.held import SMALL, TRIM_FROM, Answers, Bodies
 from litapi.http.request import CONNECTION, ClientGone, Connection, Scope
@@ -111,7 +104,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         self._progress = 0  # `_parsed` at the last body byte or end of a request
         self._idle_at = -1  # `_parsed` when the last answer was complete and no request pending
         self._keep_alive = True  # whether the client wants it
-        self._error: ServiceError | None = None  # to be sent after the answers before it
+        self._error: errors.ServiceError | None = None  # to be sent after the answers before it
         self._discarding = False  # received bytes are dropped
         self._clocks = _Clocks(self.loop.time())
         self._disconnects: list[asyncio.Future[type[Exception]]] = []
@@ -180,9 +173,9 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             parsed = stopped.args[0]
             self._ignore_upgrade()
         except httptools.HttpParserError:
-            self._refuse(self._error or HttpInvalid())
+            self._refuse(self._error or errors.HttpInvalid())
         if self._parsed - self._progress > self.patience.head_bytes:
-            self._refuse(HeadersTooLarge())
+            self._refuse(errors.HeadersTooLarge())
         return parsed
 
     def _should_upgrade(self) -> bool:
@@ -192,7 +185,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
     def _ignore_upgrade(self) -> None:
         """Parse the request and its body again, without the offer."""
         if self.parser.get_method() == b"CONNECT":
-            self._refuse(HttpInvalid())  # what follows are bytes of a tunnel that is not opened
+            self._refuse(errors.HttpInvalid())  # the tunnel's bytes follow, and none is opened
             return
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/"]
         head += [self.parser.get_http_version().encode(), b"\r\n"]
@@ -207,7 +200,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         try:
             self.parser.feed_data(b"".join([*head, b"\r\n"]))
         except httptools.HttpParserError:  # raised by our own callbacks
-            self._refuse(self._error or HttpInvalid())
+            self._refuse(self._error or errors.HttpInvalid())
 
     def on_headers_complete(self) -> None:
         """Until the body is complete, an answer closes the connection."""
@@ -223,7 +216,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             self.cycle.scope["extensions"] = self._extensions
 
     def on_body(self, body: bytes) -> None:
-        """The application limits one body; this counts what all requests hold together."""
         self._progress = self._parsed
         super().on_body(body)
         if self._parsed - self._head_end > SMALL and not self._discarding:
@@ -356,14 +348,14 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
 
     def _refuse_body(self) -> None:
         self._sweep.bodies.drop(id(self.cycle.scope))
-        self._refuse(Overloaded())
+        self._refuse(errors.Overloaded())
 
     def shutdown(self) -> None:
         """A complete request is still answered; every other connection is closed at once."""
         if self.transport.is_closing() or not self._in_flight:
             self._wrapper.shut()
         elif self.cycle.more_body:
-            self._refuse(NotReady())
+            self._refuse(errors.NotReady())
             if self.transport.is_closing():
                 self._wrapper.shut()
         else:
@@ -380,10 +372,10 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         """Raise if the head itself is too large, not only the packet it came in."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.patience.head_bytes:
-            self._error = HeadersTooLarge()
+            self._error = errors.HeadersTooLarge()
             raise ValueError  # the parser stops
 
-    def _refuse(self, error: ServiceError) -> None:
+    def _refuse(self, error: errors.ServiceError) -> None:
         """Drop further bytes; answer with `error` in turn, and close."""
         if not self._discarding:
             self._discarding = True
@@ -407,12 +399,12 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             cycle.message_event.set()
             self._send_error(error)
 
-    def _send_error(self, error: ServiceError) -> None:
+    def _send_error(self, error: errors.ServiceError) -> None:
         answer = Answer.error(error)
         connection_refused(error.code)
         answer.headers += [*self.server_state.default_headers, (b"connection", b"close")]
         self._wrapper.write(STATUS_LINE[error.status] + answer.lines() + b"\r\n" + answer.body)
-        if isinstance(error, RequestTimeout):
+        if isinstance(error, errors.RequestTimeout):
             self._wrapper.shut()  # the client sends nothing, so no reset can follow
         else:
             self._linger()
@@ -458,7 +450,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
                 self._update_rate(awaited)
             clocks.update(now, awaited, self._requests, self._parsed)
             if clocks.is_overdue(now, patience):
-                self._refuse(RequestTimeout())
+                self._refuse(errors.RequestTimeout())
             elif clocks.idle_for(now) >= self.timeout_keep_alive:
                 self.timeout_keep_alive_handler()
 
@@ -486,7 +478,6 @@ class GuardedServer(Server):
     """uvicorn's server, with the head's time for a TLS handshake; asyncio's is a minute."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
         if self.config.is_ssl:
             loop = asyncio.get_running_loop()
             protocol = cast("type[GuardedProtocol]", self.config.http_protocol_class)
@@ -497,7 +488,6 @@ class GuardedServer(Server):
 
 
 def guarded(patience: Patience) -> type[GuardedProtocol]:
-    """A protocol class with limits of its own."""
     return type("GuardedProtocol", (GuardedProtocol,), {"patience": patience})
 
 
@@ -514,8 +504,6 @@ class _Flow(FlowControl):
 
 
 class Awaited(Enum):
-    """What the server is waiting for on a connection."""
-
     NOTHING = auto()  # the server is working
     REQUEST = auto()  # keep-alive: no byte of another request has come
     HEAD = auto()
@@ -523,8 +511,6 @@ class Awaited(Enum):
 
 
 class _Clocks:
-    """The clocks of one connection, as the sweeps saw it."""
-
     __slots__ = (
         "_awaited",
         "_base",
@@ -568,7 +554,6 @@ class _Clocks:
         return came < seconds * patience.drip_bytes
 
     def came(self, taken: int) -> int:
-        """Bytes since the last sweep."""
         return taken - self._parsed
 
     def idle_for(self, now: float) -> float:
@@ -610,7 +595,6 @@ class _TransportWrapper:
             self._outbox.answers.wrote(self, len(data))
 
     def write_soon(self, data: bytes) -> None:
-        """Send at the end of this turn of the loop."""
         if not self._soon:
             self._outbox.put(self)
         self._soon += data
@@ -629,7 +613,6 @@ class _TransportWrapper:
             self.shut()
 
     def shut(self) -> None:
-        """Close the socket itself."""
         self.flush()
         self._inner.close()
 

@@ -69,7 +69,6 @@ class Query:
     whose: Asker = ANYONE
 
     def answered(self, found: Found) -> Query:
-        """This query with what was found."""
         self.found = found
         self.entries = [one for one in found.values if isinstance(one, Entry)]
         if any(map(CUT, self.entries)):
@@ -83,19 +82,16 @@ class Query:
         return {i: one for i, one in enumerate(self.found.values) if isinstance(one, ItemError)}
 
     def looked_up(self, began: float) -> float:
-        """The look-ups that began then are over; the time of that, by time.monotonic."""
         now = time.monotonic()
         self.cache = max(self.cache, now - began)
         return now
 
     def add(self, reply: Reply) -> None:
-        """Take in what a worker reported."""
         self.queue = max(self.queue, reply.queue_seconds)
         self.decode = max(self.decode, reply.decode_seconds)
         self.infer = max(self.infer, reply.infer_seconds)
 
     def timing(self) -> bytes:
-        """In the form of `Server-Timing`, milliseconds."""
         if not (self.queue or self.decode or self.infer):  # formatting floats takes its time
             return NO_WORK % divmod(int(self.cache * 1e6), 1000)
         before, after = (self.cache * 1e3, self.queue * 1e3), (self.decode * 1e3, self.infer * 1e3)
@@ -122,7 +118,6 @@ class Embedder:
         self._derived: dict[int | str, Fingerprint] = {}
 
     async def embed(self, items: Sequence[Item | ItemError], query: Query) -> Query:
-        """The query with a vector or an error for each item."""
         kinds = {item.kind if isinstance(item, Item) else None for item in items}
         if len(kinds) == 1 and (kind := kinds.pop()):  # most requests: no tasks to gather
             return query.answered(await self._find(kind, items, query))  # type: ignore[arg-type]
@@ -202,7 +197,6 @@ class Embedder:
 
 
 def entries(reply: Reply) -> list[Entry | Exception]:
-    """The rows of a reply, or the error that its worker named."""
     cut = set(reply.truncated)
     size = len(reply.vectors) // max(1, len(reply.tokens))
     return [

@@ -41,15 +41,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from litapi.errors import (
-    ImageTooLarge,
-    ImageUrlDisabled,
-    ImageUrlFailed,
-    ImageUrlForbidden,
-    ImageUrlInvalid,
-    ImageUrlTimeout,
-    ItemError,
-)
+from litapi import errors
 from litapi.http.shares import Shares
 from litapi.metrics import held
 
@@ -132,7 +124,6 @@ class FetchPolicy:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything may be fetched at all."""
         return self.any_public or bool(self.hosts)
 
     def target(self, text: str) -> URL:
@@ -144,7 +135,7 @@ class FetchPolicy:
         """
         url = _parse(text)
         if not self._opens(url.raw_host or "", url.port or 0):
-            raise ImageUrlForbidden
+            raise errors.ImageUrlForbidden
         return url
 
     def onward(self, url: URL, location: str) -> URL:
@@ -155,14 +146,13 @@ class FetchPolicy:
         """
         try:
             target = self.target(urljoin(str(url), location))
-        except (ItemError, ValueError):
-            raise ImageUrlForbidden from None
+        except (errors.ItemError, ValueError):
+            raise errors.ImageUrlForbidden from None
         if url.scheme == "https" and target.scheme == "http":
-            raise ImageUrlForbidden
+            raise errors.ImageUrlForbidden
         return target
 
     def dialable(self, address: str) -> bool:
-        """Whether a connection may be opened to this address."""
         ip = ip_address(address)
         if ip in _METADATA:
             return False
@@ -185,10 +175,9 @@ class Allowance:
         self._left = left
 
     def spend(self, received: int) -> None:
-        """Raises ImageTooLarge beyond it."""
         self._left -= received
         if self._left < 0:
-            raise ImageTooLarge(TOGETHER)
+            raise errors.ImageTooLarge(TOGETHER)
 
     def give_back(self, received: int) -> None:
         """What an image had brought that failed after all."""
@@ -224,13 +213,12 @@ class Fetcher:
         )
 
     async def close(self) -> None:
-        """Close all connections; fetches in flight fail."""
         if self._session is not None:
             await self._session.close()
 
     async def fetch_all(
         self, urls: Sequence[str], client: Hashable = None
-    ) -> list[bytes | ItemError]:
+    ) -> list[bytes | errors.ItemError]:
         """The bytes behind each URL, or its own error; all at the same time, within the memory.
 
         `client` is who asks: what one has under way leaves room for the others.
@@ -243,7 +231,7 @@ class Fetcher:
             async with asyncio.timeout_at(ends):
                 taken = await self._room.take(wanted, client)
         except TimeoutError:
-            return [ImageUrlTimeout() for _ in urls]
+            return [errors.ImageUrlTimeout() for _ in urls]
         self._tell()
         allowance, turns = Allowance(taken), asyncio.Semaphore(AT_ONCE)
         try:
@@ -257,11 +245,11 @@ class Fetcher:
 
     async def _tried(
         self, url: str, allowance: Allowance, ends: float, turns: asyncio.Semaphore
-    ) -> bytes | ItemError:
+    ) -> bytes | errors.ItemError:
         try:
             async with turns:
                 return await self.fetch(url, allowance, ends)
-        except ItemError as error:
+        except errors.ItemError as error:
             return error
 
     async def fetch(
@@ -278,14 +266,14 @@ class Fetcher:
             ImageUrlFailed: anything else, such as another status than 200.
         """
         if not self.policy.enabled:
-            raise ImageUrlDisabled
+            raise errors.ImageUrlDisabled
         try:
             ends = ends or asyncio.get_running_loop().time() + self.policy.timeout
             async with asyncio.timeout_at(ends):
                 allowance = allowance or Allowance(self.policy.max_bytes)
                 return await self._follow(self.policy.target(url), allowance)
         except TimeoutError:
-            raise ImageUrlTimeout from None
+            raise errors.ImageUrlTimeout from None
         except (ClientError, OSError, ValueError) as error:
             log.debug("an image was not fetched: %s", type(error).__name__)
             raise _told(error) from None
@@ -301,21 +289,21 @@ class Fetcher:
                 if response.status not in REDIRECTS:
                     return await self._read(response, allowance)
                 url = self.policy.onward(url, response.headers.get("Location", ""))
-        raise ImageUrlFailed
+        raise errors.ImageUrlFailed
 
     async def _read(self, response: ClientResponse, allowance: Allowance) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         if response.status != 200 or encoding != "identity":
-            raise ImageUrlFailed
+            raise errors.ImageUrlFailed
         if (response.content_length or 0) > self.policy.max_bytes:
-            raise ImageTooLarge
+            raise errors.ImageTooLarge
         body = bytearray()
         try:
             async for piece in response.content.iter_any():
                 body += piece
                 allowance.spend(len(piece))
                 if len(body) > self.policy.max_bytes:
-                    raise ImageTooLarge
+                    raise errors.ImageTooLarge
         except BaseException:  # whatever ended it, these bytes are not kept
             allowance.give_back(len(body))
             raise
@@ -424,9 +412,9 @@ def canonical_host(text: str) -> str:
         if _NUMBER.fullmatch(name.rpartition(".")[2]):
             return str(IPv4Address(name))
     except ValueError:
-        raise ImageUrlInvalid from None
+        raise errors.ImageUrlInvalid from None
     if not _NAME.fullmatch(name):
-        raise ImageUrlInvalid
+        raise errors.ImageUrlInvalid
     return name
 
 
@@ -457,19 +445,19 @@ def _entry(text: str) -> tuple[str, int | None] | None:
         return None
     try:
         return star + canonical_host(host), int(port) if port else None
-    except ImageUrlInvalid:
+    except errors.ImageUrlInvalid:
         return None
 
 
 def _parse(text: str) -> URL:
     if len(text) > MAX_URL_CHARS or not text.isprintable() or " " in text or "\\" in text:
-        raise ImageUrlInvalid
+        raise errors.ImageUrlInvalid
     found = _URL.fullmatch(text)
     if found is None:
-        raise ImageUrlInvalid
+        raise errors.ImageUrlInvalid
     scheme, host, port, rest = found.groups()
     if port is not None and not 0 < int(port) < 65536:
-        raise ImageUrlInvalid
+        raise errors.ImageUrlInvalid
     host = canonical_host(host)
     host = f"[{host}]" if ":" in host else host
     place = f"{host}:{int(port)}" if port else host
@@ -478,7 +466,7 @@ def _parse(text: str) -> URL:
     return URL(f"{scheme.lower()}://{place}{path}", encoded=True)
 
 
-def _told(error: Exception) -> ItemError:
+def _told(error: Exception) -> errors.ItemError:
     """The error to raise instead: aiohttp's own names hosts and addresses."""
     refused = isinstance(error, ClientConnectorError) and isinstance(error.os_error, _Refused)
-    return ImageUrlForbidden() if refused else ImageUrlFailed()
+    return errors.ImageUrlForbidden() if refused else errors.ImageUrlFailed()

@@ -19,8 +19,6 @@ TRIM_FROM = 16 << 20  # bytes freed by clients after which memory goes back to t
 
 
 class Sender(Protocol):
-    """A connection whose request body is being received."""
-
     def evict(self) -> None:
         """Refuse its body to free the memory."""
 
@@ -52,7 +50,6 @@ class Bodies:
         return self.put(key, self._sizes.get(key, 0) + more)
 
     def drop(self, key: int) -> None:
-        """The request is answered, or its client has gone."""
         self.total -= self._sizes.pop(key, 0)
 
     def pace(self, sender: Sender, key: int, rate: float) -> None:
@@ -63,17 +60,13 @@ class Bodies:
             self._slow.pop(sender, None)
 
     def forget(self, sender: Sender) -> None:
-        """No body is awaited from there any more."""
         self._slow.pop(sender, None)
 
     def show(self) -> None:
-        """Tell the metrics."""
         held("bodies", self.total, self.bound)
 
 
 class Receiver(Protocol):
-    """A connection to which answers are written."""
-
     def unsent(self) -> int:
         """Bytes that its client has not read."""
 
@@ -99,11 +92,9 @@ class Answers:
             self._relieve()
 
     def forget(self, receiver: Receiver) -> None:
-        """That connection is no more."""
         self._written.pop(receiver, None)
 
     def show(self) -> None:
-        """Tell the metrics."""
         self._count()
         held("answers", self.total, self.bound)
 

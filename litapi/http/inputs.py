@@ -17,23 +17,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from litapi.errors import (
-    BodyTooLarge,
-    DigestDisabled,
-    DigestInvalid,
-    ImageBase64Invalid,
-    ImageEmpty,
-    ImageTooLarge,
-    ImageUrlDisabled,
-    ImageUrlInvalid,
-    ItemError,
-    JsonInvalid,
-    MediaTypeUnsupported,
-    MultipartInvalid,
-    RequestInvalid,
-    TextTooLong,
-    TooManyItems,
-)
+from litapi import errors
 from litapi.http.access import client_of
 from litapi.http.embedder import Query
 from litapi.http.forms.options import OPTION_FIELDS, Options
@@ -80,7 +64,7 @@ class Link(str):
     __slots__ = ()
 
 
-Short = Item | ItemError | Link
+Short = Item | errors.ItemError | Link
 Read = Short | LongString  # an image of many bytes, still to be decoded
 PENDING = frozenset({Link, LongString})
 Upload = tuple[list[Read], Options]  # images, and the options that came beside them
@@ -94,7 +78,6 @@ class Tail:
         self._end = b""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body, piece by piece."""
         async for piece in self._source:
             self._end = (self._end + piece)[-TAIL_BYTES:]
             yield piece
@@ -106,8 +89,6 @@ class Tail:
 
 
 class Reader:
-    """Reads items within the limits of the settings."""
-
     def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         self._fetcher = fetcher
         self._digests = settings.digests
@@ -132,7 +113,7 @@ class Reader:
         if incoming.headers.get(b"content-type") != b"application/json":  # nearly always is
             media_type = incoming.media_type
             if media_type not in JSON_TYPES and not media_type.endswith("+json"):
-                raise MediaTypeUnsupported
+                raise errors.MediaTypeUnsupported
         if incoming.scope.get("query_string"):
             _refuse_options(incoming.query)
         body: bytes | None = incoming.at_once()
@@ -153,9 +134,9 @@ class Reader:
         incoming.large = len(body)
         try:
             content, incoming.long = await read(body, self._bounds, **how)
-        except TooManyItems:
+        except errors.TooManyItems:
             if _TOKEN_IDS(body, 0, HEAD):
-                raise RequestInvalid(TOKENS_SENT, param="input") from None
+                raise errors.RequestInvalid(TOKENS_SENT, param="input") from None
             raise
         self._long.update((one.token, one) for one in incoming.long)
         incoming.forget()  # a body that nobody needs whole any more
@@ -170,7 +151,7 @@ class Reader:
                 return orjson.loads(body[len(BOM) :])
             except orjson.JSONDecodeError as other:
                 error = other
-        raise JsonInvalid(_not_json(body, error))
+        raise errors.JsonInvalid(_not_json(body, error))
 
     async def json_of_texts(self, incoming: Incoming) -> Any:
         """The same where only texts may come: no more is read than the longest of them take."""
@@ -184,17 +165,17 @@ class Reader:
             return await self._multipart(incoming)
         if media_type.startswith("image/") or media_type == "application/octet-stream":
             return [await self._raw(incoming)], _options(incoming.query)
-        raise MediaTypeUnsupported
+        raise errors.MediaTypeUnsupported
 
-    async def _raw(self, incoming: Incoming) -> Item | ItemError:
+    async def _raw(self, incoming: Incoming) -> Item | errors.ItemError:
         """The one image that a body is; of a larger one no more is read than an image may have."""
         if incoming.limit <= self._max_bytes:
             return self.image_bytes(await incoming.body())
         incoming.limit = self._max_bytes
         try:
             return self.image_bytes(await incoming.body())
-        except BodyTooLarge:
-            return ImageTooLarge()
+        except errors.BodyTooLarge:
+            return errors.ImageTooLarge()
 
     async def _multipart(self, incoming: Incoming) -> Upload:
         _refuse_options(incoming.query)
@@ -207,38 +188,36 @@ class Reader:
         except MultiPartException as error:
             if error.message.startswith("Too many files"):
                 raise self._too_many(f"more than {self._max_items}") from None
-            raise MultipartInvalid from None
+            raise errors.MultipartInvalid from None
         except (KeyError, ValueError):  # no boundary, or one that is not text
-            raise MultipartInvalid from None
+            raise errors.MultipartInvalid from None
         if not tail.closes(headers["content-type"]):
-            raise MultipartInvalid
+            raise errors.MultipartInvalid
         parts = form.multi_items()
         files = [part.file.read() for _, part in parts if isinstance(part, UploadFile)]
         fields = {name: part for name, part in parts if isinstance(part, str)}
         if not files:
-            raise RequestInvalid("The multipart body holds no file.")
+            raise errors.RequestInvalid("The multipart body holds no file.")
         return [self.image_bytes(data) for data in files], _options(fields)
 
     def text(self, text: str) -> Read:
         """A text in the canonical form that tokenizer and cache key share."""
         if len(text) > self._max_chars or (len(text) == TOKEN and text in self._long):
-            return TextTooLong()
+            return errors.TextTooLong()
         try:
             return Item("text", canonical(text))
-        except ItemError as error:
+        except errors.ItemError as error:
             return error
 
-    def image_bytes(self, data: bytes) -> Item | ItemError:
-        """The encoded bytes of an image, as they are."""
+    def image_bytes(self, data: bytes) -> Item | errors.ItemError:
         if not data:
-            return ImageEmpty()
-        return ImageTooLarge() if len(data) > self._max_bytes else Item("image", data)
+            return errors.ImageEmpty()
+        return errors.ImageTooLarge() if len(data) > self._max_bytes else Item("image", data)
 
     def link(self, url: str) -> Short:
-        """An image by its URL, where this server fetches at all."""
         if self._fetcher is None:
-            return ImageUrlDisabled()
-        return ImageUrlInvalid() if self._is_long(url) else Link(url)
+            return errors.ImageUrlDisabled()
+        return errors.ImageUrlInvalid() if self._is_long(url) else Link(url)
 
     def _is_long(self, text: str) -> bool:
         """Whether it stands for a string longer than any text."""
@@ -247,7 +226,7 @@ class Reader:
     def bound_chars(self, chars: int) -> None:
         """Raises `BodyTooLarge` for more characters than the texts of a request may have."""
         if chars > self._max_request_chars:
-            raise BodyTooLarge(
+            raise errors.BodyTooLarge(
                 f"The texts of this request have {chars} characters together; this server accepts"
                 f" {self._max_request_chars}."
             )
@@ -270,7 +249,7 @@ class Reader:
         def caption(one: tuple[str, str, int]) -> Read:
             template, label, size = one
             if size > self._max_chars or self._is_long(label):
-                return TextTooLong()
+                return errors.TextTooLong()
             return self.text(template.replace(LABEL, label))
 
         return await paced(caption, sized)
@@ -284,7 +263,7 @@ class Reader:
 
     async def settled(
         self, items: list[Read], incoming: Incoming, query: Query
-    ) -> list[Item | ItemError]:
+    ) -> list[Item | errors.ItemError]:
         """The items with long images decoded, and links fetched while the client is there.
 
         Raises:
@@ -295,7 +274,7 @@ class Reader:
             texts = [i.payload for i in items if isinstance(i, Item) and i.kind == "text"]
             self.bound_chars(sum(map(len, texts)))
         if not query.read and any(isinstance(item, Item) and item.by_digest for item in items):
-            raise RequestInvalid(NOT_AFRESH, param="Cache-Control")
+            raise errors.RequestInvalid(NOT_AFRESH, param="Cache-Control")
         if PENDING.isdisjoint(map(type, items)):
             return items  # type: ignore[return-value]
         short = [await self._decoded(i) if isinstance(i, LongString) else i for i in items]
@@ -306,7 +285,6 @@ class Reader:
         return await incoming.unless_gone(self._fetched(short, client_of(incoming, self._keyed)))
 
     async def _decoded(self, long: LongString) -> Short:
-        """An image of many bytes, piece by piece."""
         pace, pieces, decoder = Pace(), long.pieces(), Decoder()
         first = next(pieces)
         start = first.decode("latin-1")
@@ -314,47 +292,45 @@ class Reader:
             return self.link(long.token)
         at = _base64_at(start)
         if at < 0:
-            return ImageBase64Invalid()
+            return errors.ImageBase64Invalid()
         try:
             decoder.take(first[at:])
             for piece in pieces:
                 decoder.take(piece)
                 if decoder.size > self._max_bytes:
-                    return ImageTooLarge()
+                    return errors.ImageTooLarge()
                 await pace.rest()
             return self.image_bytes(decoder.whole())
         except ValueError:
-            return ImageBase64Invalid()
+            return errors.ImageBase64Invalid()
 
-    async def _fetched(self, items: list[Short], client: bytes) -> list[Item | ItemError]:
+    async def _fetched(self, items: list[Short], client: bytes) -> list[Item | errors.ItemError]:
         urls = [item for item in items if isinstance(item, Link)]
         fetched = iter(await self._fetcher.fetch_all(urls, client)) if self._fetcher else iter(())
-        settled: list[Item | ItemError] = []
+        settled: list[Item | errors.ItemError] = []
         for item in items:
-            one = next(fetched, ImageUrlDisabled()) if isinstance(item, Link) else item
+            one = next(fetched, errors.ImageUrlDisabled()) if isinstance(item, Link) else item
             settled.append(self.image_bytes(one) if isinstance(one, bytes) else one)
         return settled
 
     def image(self, text: str) -> Read:
-        """An image from a data URI, base64 or a URL."""
         if self._is_long(text):
             return self._long[text]
         if _is_url(text):
             return self.link(text)
         at = _base64_at(text)
         if at >= 0 and len(text) - at > self._max_bytes * 3 // 2:
-            return ImageTooLarge()
+            return errors.ImageTooLarge()
         data = _base64(text[at:]) if at >= 0 else None
-        return ImageBase64Invalid() if data is None else self.image_bytes(data)
+        return errors.ImageBase64Invalid() if data is None else self.image_bytes(data)
 
     def digest(self, digits: str) -> Read:
         """An image that did not come, by the sha256 of its bytes."""
         if not self._digests:
-            return DigestDisabled()
-        return Item("image", Digest.fromhex(digits)) if HEX(digits) else DigestInvalid()
+            return errors.DigestDisabled()
+        return Item("image", Digest.fromhex(digits)) if HEX(digits) else errors.DigestInvalid()
 
     def picture(self, given: str | DigestPart) -> Read:
-        """An image, or its digest."""
         return self.image(given) if isinstance(given, str) else self.digest(given.sha256)
 
     def part(self, part: Part) -> Read:
@@ -373,12 +349,11 @@ class Reader:
             return self.digest(part.sha256)
         return self.text(part.text)
 
-    def foreign(self, part: Part | ItemError) -> Read:
+    def foreign(self, part: Part | errors.ItemError) -> Read:
         """The same, or what refuses it already."""
-        return part if isinstance(part, ItemError) else self.part(part)
+        return part if isinstance(part, errors.ItemError) else self.part(part)
 
     def count(self, items: int, incoming: Incoming) -> None:
-        """Raises `TooManyItems` beyond the limit."""
         if items > self._max_items:
             raise self._too_many(str(max(items, incoming.longest)))
 
@@ -394,7 +369,7 @@ class Reader:
         """Raises `TooManyItems` for more pairs than are scored in one answer."""
         most = PAIRS_AN_ITEM * self._max_items
         if texts * images > most:
-            raise TooManyItems(
+            raise errors.TooManyItems(
                 f"{texts} texts and {images} images make {texts * images} pairs; this server scores"
                 f" {most} in one request."
             )
@@ -403,18 +378,18 @@ class Reader:
         """Raises for more patches than may be asked for, by an image or by all of a request."""
         if patches > self._most_patches:
             sentence = f"max_num_patches: this server takes up to {self._most_patches}"
-            raise RequestInvalid(sentence, param="max_num_patches")
+            raise errors.RequestInvalid(sentence, param="max_num_patches")
         free = sum(isinstance(i, Item) and (i.kind == "text" or i.by_digest) for i in items)
         images = len(items) - free
         cost = images * cost_of(patches, usual)
         if cost > self._max_items:
-            raise TooManyItems(
+            raise errors.TooManyItems(
                 f"{images} images of {patches} patches cost as much as {cost} of the usual {usual};"
                 f" this server accepts {self._max_items} items (--max-items)."
             )
 
-    def _too_many(self, count: str) -> TooManyItems:
-        return TooManyItems(
+    def _too_many(self, count: str) -> errors.TooManyItems:
+        return errors.TooManyItems(
             f"The request has {count} items; this server accepts {self._max_items} (--max-items)."
         )
 
@@ -443,7 +418,6 @@ class Decoder:
         self.size += len(part)
 
     def whole(self) -> bytes:
-        """All bytes."""
         if self._left:
             raise ValueError("it ends within a group")
         return b"".join(self._parts)
@@ -462,7 +436,9 @@ def _bound(content: Any, most: int, depth: int, incoming: Incoming) -> None:
         members = content
     elif isinstance(content, dict):
         if len(content) > MOST_FIELDS:
-            raise RequestInvalid(f"An object of the body has more than {MOST_FIELDS} fields.")
+            raise errors.RequestInvalid(
+                f"An object of the body has more than {MOST_FIELDS} fields."
+            )
         members = content.values()
     if depth and not NESTED.isdisjoint(map(type, members)):
         for member in members:
@@ -483,14 +459,14 @@ def _refuse_options(query: dict[str, str]) -> None:
     stray = (OPTION_FIELDS | NAMES.keys()) & query.keys()
     if stray:
         name = min(stray)
-        raise RequestInvalid(f"{name}: options go into a JSON or multipart body", param=name)
+        raise errors.RequestInvalid(f"{name}: options go into a JSON or multipart body", param=name)
 
 
 def _check_charset(content_type: str) -> None:
     """Python also knows codecs that take quadratic time, or that make lone surrogates."""
     _, options = parse_options_header(content_type)
     if options.get(b"charset", b"utf-8").lower() not in CHARSETS:
-        raise MultipartInvalid("The charset of a multipart body is not read here; UTF-8 is.")
+        raise errors.MultipartInvalid("The charset of a multipart body is not read here; UTF-8 is.")
 
 
 def _is_url(text: str) -> bool:
@@ -525,5 +501,5 @@ def _options(fields: dict[str, str]) -> Options:
 def _whole(name: str, text: str) -> int:
     digits = text.removesuffix(".0")  # as in JSON
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise RequestInvalid(f"{name}: Input should be a whole number", param=name)
+        raise errors.RequestInvalid(f"{name}: Input should be a whole number", param=name)
     return int(digits)

@@ -44,7 +44,6 @@ class Replay:
         return len(self._kept)
 
     def over(self, route: Route) -> Route:
-        """`route`, asked only for what is not kept."""
         return self._replayed(route) if self.limit else route
 
     def _replayed(self, route: Route) -> Route:
@@ -87,7 +86,6 @@ def _cost(name: Name, answer: Answer) -> int:
 
 
 def _suits(incoming: Incoming) -> bool:
-    """Whether this tier is asked."""
     headers = incoming.headers
     announced = headers.get(b"content-length", b"")
     small = len(announced) < 6 and announced.isdigit() and int(announced) <= LARGEST_BODY
@@ -98,6 +96,5 @@ def _suits(incoming: Incoming) -> bool:
 
 
 def _name(incoming: Incoming, body: bytes) -> Name:
-    """What the answer depends on."""
     headers = incoming.headers
     return incoming.path, headers.get(b"accept", b""), headers.get(b"content-type", b""), body

@@ -135,7 +135,6 @@ class Incoming:
         self.connection: Connection = scope.get("extensions", _NONE).get(CONNECTION, _PLAIN)
 
     def header(self, name: bytes) -> str:
-        """The value of a header by its lower-case name, or the empty string."""
         return self.headers.get(name, b"").decode("latin-1")
 
     @property
@@ -205,7 +204,6 @@ class Incoming:
         return self._body or b""
 
     def forget(self) -> None:
-        """Let go of a body that was read."""
         self._body = b""
 
     def wish(self) -> None:
@@ -226,7 +224,6 @@ class Incoming:
             self.deadline = time.monotonic() + int(patience) / 1e3
 
     def asker(self) -> Asker:
-        """Who asks, in which class."""
         client = ANYONE.client if self.access is None else self.access.client(self)
         return Asker(client, self.bulk, self.deadline)
 

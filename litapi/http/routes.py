@@ -16,14 +16,7 @@ from uuid import uuid4
 import numpy as np
 
 from cache import Entry, State
-from litapi.errors import (
-    ItemError,
-    ItemsInvalid,
-    ModelUnknown,
-    RequestInvalid,
-    ServiceError,
-    TextTooLong,
-)
+from litapi import errors
 from litapi.http.answer import MANY, Answer, Vectors
 from litapi.http.embedder import Embedder, Query
 from litapi.http.forms.cohere import CohereRequest
@@ -64,8 +57,6 @@ USUAL = {b"": False, b"*/*": False, b"application/json": False, OCTETS: True}
 
 
 class Routes:
-    """The routes that embed."""
-
     def __init__(self, service: Service, reader: Reader, embedder: Embedder) -> None:
         self._service = service
         self._reader = reader
@@ -75,7 +66,6 @@ class Routes:
         self._space = (b"x-embedding-space", service.checkpoint.space.encode())
 
     def table(self) -> dict[tuple[str, str], Route]:
-        """(method, path) → route."""
         return {
             ("POST", "/v1/embeddings"): self.embeddings,
             ("POST", "/embed_text"): self.embed_text,
@@ -113,7 +103,6 @@ class Routes:
         return _with_headers(await _written(content, len(data)), query)
 
     async def embed_text(self, incoming: Incoming) -> Answer:
-        """`text` or `texts`."""
         form = validate(EmbedTextRequest, await self._reader.json_of_texts(incoming))
         name, texts, single = _one_of(text=form.text, texts=form.texts)
         items = await self._reader.items(self._reader.text, texts, incoming)
@@ -263,7 +252,6 @@ class Routes:
     async def _query(
         self, items: list[Read], incoming: Incoming, patches: int | None, cut: Cut = "END"
     ) -> Query:
-        """The items' way: settled, looked up, computed."""
         query = self._asked(incoming, patches)
         query.ending = cut == "START"
         if patches is not None:
@@ -273,11 +261,11 @@ class Routes:
         await self._embedder.embed(settled, query)
         if cut == "NONE" and query.cut:
             for index in query.cut:
-                query.found.values[index] = TextTooLong(NOT_WHOLE)
+                query.found.values[index] = errors.TextTooLong(NOT_WHOLE)
             query.answered(query.found)
         return query
 
-    def _charge(self, incoming: Incoming, items: Sequence[Item | ItemError]) -> None:
+    def _charge(self, incoming: Incoming, items: Sequence[Item | errors.ItemError]) -> None:
         if incoming.key is not None and incoming.access is not None:
             formats = self._service.settings.image_formats
             incoming.access.charge(incoming, len(items), lambda: megapixels(items, formats))
@@ -296,21 +284,21 @@ class Routes:
 
     def _same_model(self, model: str | None) -> None:
         if model is not None and not self._service.answers_to(model):
-            raise ModelUnknown(param="model")
+            raise errors.ModelUnknown(param="model")
 
     def _vectors(self, form: Options, size: str = "dimensions") -> Vectors:
         self._same_model(form.model)
         if form.dimensions is not None and form.dimensions > self._dim:
-            raise RequestInvalid(f"{size}: this model has {self._dim}", param=size)
+            raise errors.RequestInvalid(f"{size}: this model has {self._dim}", param=size)
         if form.embedding_type.endswith("binary") and (form.dimensions or self._dim) % 8:
             sentence = f"{size}: must be a multiple of 8, for binary packs eight into a byte"
-            raise RequestInvalid(sentence, param=size)
+            raise errors.RequestInvalid(sentence, param=size)
         return Vectors(form.encoding_format, form.dimensions, self._dim)
 
     def _asked(self, incoming: Incoming, patches: int | None) -> Query:
         if patches is not None and not self._service.checkpoint.naflex:
             sentence = "max_num_patches: this model takes images of a fixed resolution"
-            raise RequestInvalid(sentence, param="max_num_patches")
+            raise errors.RequestInvalid(sentence, param="max_num_patches")
         control = incoming.headers.get(b"cache-control")
         query = Query(patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker)
         query.space = self._space
@@ -323,28 +311,23 @@ class Routes:
 
 
 class Facts:
-    """The routes that tell about the server."""
-
     def __init__(self, service: Service) -> None:
         self._service = service
         self._created = int(time.time())
 
     def table(self) -> dict[tuple[str, str], Route]:
-        """(method, path) → route."""
         return {
             ("GET", "/v1/models"): self.models,
             ("GET", "/info"): self.info,
         }
 
     async def models(self, incoming: Incoming) -> Answer:
-        """The one model, in OpenAI form."""
         del incoming
         return Answer.json({"object": "list", "data": [self._card()]})
 
     async def model(self, incoming: Incoming) -> Answer:
-        """`/v1/models/NAME`."""
         if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
-            raise ModelUnknown
+            raise errors.ModelUnknown
         return Answer.json(self._card())
 
     def _card(self) -> dict[str, Any]:
@@ -356,7 +339,6 @@ class Facts:
         }
 
     async def info(self, incoming: Incoming) -> Answer:
-        """Model, limits, workers, cache."""
         del incoming
         return Answer.json(self._service.info())
 
@@ -366,20 +348,20 @@ def _templates(form: ClassifyRequest) -> list[str]:
         templates, names = [form.template], ["template"]
     elif "template" in form.model_fields_set:
         sentence = "templates: exactly one of template and templates is expected"
-        raise RequestInvalid(sentence, param="templates")
+        raise errors.RequestInvalid(sentence, param="templates")
     else:
         templates = form.templates
         names = [f"templates[{i}]" for i in range(len(templates))]
     for name, template in zip(names, templates, strict=True):
         if LABEL not in template:
-            raise RequestInvalid(f"{name}: must hold {LABEL}", param=name)
+            raise errors.RequestInvalid(f"{name}: must hold {LABEL}", param=name)
     return templates
 
 
 def _one_of(**given: Any) -> tuple[str, list[str], bool]:
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
-        raise RequestInvalid(f"exactly one of {', '.join(given)} is expected")
+        raise errors.RequestInvalid(f"exactly one of {', '.join(given)} is expected")
     ((name, value),) = named.items()
     return (name, value, False) if isinstance(value, list) else (name, [value], True)
 
@@ -437,17 +419,17 @@ def _weight(text: str) -> float:
         return 1.0
 
 
-def _faults(faults: dict[int, ItemError]) -> list[dict[str, Any]]:
+def _faults(faults: dict[int, errors.ItemError]) -> list[dict[str, Any]]:
     return [
         {"index": index, "code": fault.code, "message": fault.message}
         for index, fault in sorted(faults.items())
     ]
 
 
-class ItemsRefused(ServiceError):
+class ItemsRefused(errors.ServiceError):
     """Carries the items of a refused request to where the answer is written."""
 
-    def __init__(self, error: ServiceError, items: list[dict[str, Any]]) -> None:
+    def __init__(self, error: errors.ServiceError, items: list[dict[str, Any]]) -> None:
         super().__init__(error.message, param=error.param)
         self.error = error
         self.items = items
@@ -461,9 +443,9 @@ def _refuse(query: Query, names: str | Sequence[str]) -> None:
     first = min(faults)
     kinds = {type(fault) for fault in faults.values()}
     client = [fault for fault in faults.values() if fault.status < 500]
-    error: ServiceError = faults[first]
+    error: errors.ServiceError = faults[first]
     if len(kinds) > 1 and client:
-        error = ItemsInvalid()
+        error = errors.ItemsInvalid()
     places = {i: names.format(i) if isinstance(names, str) else names[i] for i in faults}
     error.param = places[first]
     raise ItemsRefused(error, [{**one, "param": places[one["index"]]} for one in _faults(faults)])

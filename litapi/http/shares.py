@@ -47,7 +47,6 @@ class Shares:
         return wanted
 
     def give_back(self, taken: int, *keys: Hashable) -> None:
-        """Let whoever is next have it."""
         self.free += taken
         for key in keys:
             self._held[key] -= taken
@@ -57,7 +56,6 @@ class Shares:
 
     @asynccontextmanager
     async def taken(self, wanted: int, *keys: Hashable) -> AsyncIterator[int]:
-        """The same for as long as a block lasts."""
         got = await self.take(wanted, *keys)
         try:
             yield got

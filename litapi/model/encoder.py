@@ -32,7 +32,6 @@ class Encoder(Generic[Items]):
     """What both towers have in common. `name` is the engine's."""
 
     def __init__(self, engine: Engine[Items]) -> None:
-        """Takes a loaded engine."""
         self.engine = engine
         self.name: str = engine.name
         self.compiled: bool = engine.compiled

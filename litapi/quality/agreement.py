@@ -55,6 +55,5 @@ def shared(one: Vectors, other: Vectors) -> float:
 
 
 def _apart(scores: Vectors) -> Vectors:
-    """An item is no neighbour of itself."""
     np.fill_diagonal(scores, -np.inf)
     return scores

@@ -80,13 +80,11 @@ class Fidelity:
 
     @property
     def passed(self) -> bool:
-        """Whether no more is lost than may be."""
         within = round(self.lost * self.pairs) <= max(ONE_PAIR, ALLOWED * self.pairs)
         return within and not self.overflowed
 
     @property
     def sentence(self) -> str:
-        """The verdict, for people."""
         if self.overflowed:
             return f"{self.overflowed} vectors hold numbers that are not finite; none may."
         change = "loses" if self.lost >= 0 else "gains"
@@ -96,7 +94,6 @@ class Fidelity:
         )
 
     def lines(self) -> list[str]:
-        """The figures, for people."""
         exact, found = self.recall["exact"], self.recall["found"]
         cosines = [
             f"cosine, {kind}: mean {figure['mean']:.6f}, worst {figure['worst']:.6f}"
@@ -120,7 +117,6 @@ class Fidelity:
         return lines
 
     def fields(self) -> dict[str, Any]:
-        """As JSON holds it; `Fidelity(**fields)` but for the verdict."""
         return asdict(self)
 
 

@@ -45,15 +45,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A picture to be drawn."""
-
     height: int
     width: int
     what: str = "disc"
 
     @property
     def title(self) -> str:
-        """For a table."""
         return f"{self.what} {self.height} × {self.width}"
 
 
@@ -91,7 +88,6 @@ class Golden:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody has published any number of this checkpoint."""
         return not (self.logits.size or self.cats)
 
     def verdicts(
@@ -110,7 +106,6 @@ class Golden:
             yield from self.judge_cats(source, photo)
 
     def judge(self, source: Source) -> Verdict:
-        """The logits of the drawn pictures."""
         cosines = source.texts(self.texts) @ source.pictures(list(self.drawn())).T
         scale, bias, how = self._scale_and_bias(source, cosines)
         found = scale * cosines + bias
@@ -118,11 +113,9 @@ class Golden:
         return Verdict("golden", passed, self._sentence(found, how), self._table(found), found)
 
     def judge_cats(self, source: Source, photo: bytes) -> list[Verdict]:
-        """The probabilities published for the photograph of two cats."""
         return [self._cat(cat, source, photo) for cat in self.cats]
 
     def drawn(self) -> tuple[bytes, ...]:
-        """The pictures as PNG."""
         return tuple(map(encoded, self.shapes))
 
     def holds(self, found: Array) -> bool:
@@ -167,7 +160,6 @@ class Golden:
 
 
 def draw(shape: Shape) -> Image.Image:
-    """The picture, upright."""
     return {"disc": _disc, "dots": _dots}[shape.what](shape.height, shape.width)
 
 

@@ -26,7 +26,6 @@ FILTERS = tuple(one for one in Image.Resampling if one != Image.Resampling.BILIN
 
 
 def upright(reference: Reference, data: bytes) -> Inputs:
-    """As it is right."""
     return reference.inputs(_turned(data))
 
 
@@ -61,7 +60,6 @@ def reason(checkpoint: Checkpoint, golden: Golden, found: Array) -> str:
 
 
 def right(reference: Reference, golden: Golden) -> tuple[Array, Array]:
-    """Vectors of the texts and of the pictures, as they ought to be."""
     texts = reference.texts(golden.texts, Reference.ids)
     return texts, reference.pictures(golden.drawn(), upright)
 

@@ -30,7 +30,6 @@ class Reliability:
 
     @classmethod
     def of(cls, probability: Vector, pairs: Matches) -> Self:
-        """Of the probabilities of these pairs."""
         bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
 
         def total(values: Vector) -> Vector:

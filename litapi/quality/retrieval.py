@@ -39,7 +39,6 @@ class Recall:
         return cls(_shares(beaten), _shares(foreign.sum(axis=0)))
 
     def lines(self) -> Iterator[str]:
-        """As a table."""
         yield f"{'':<14}" + "".join(f"{f'recall@{k}':>11}" for k in FIRST)
         for name, shares in (
             ("text → image", self.text_to_image),

@@ -56,13 +56,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The three things that are asked of a server."""
-
     url: str
     key: str | None
 
     def model(self) -> str:
-        """The first model that it lists."""
         try:
             return str(self._json("GET", "/v1/models")["data"][0]["id"])
         except (LookupError, TypeError):
@@ -78,7 +75,6 @@ class Server:
         return model if isinstance(model, dict) else {}
 
     def embed(self, model: str, items: Sequence[str]) -> Array:
-        """Unit vectors of texts or data URIs, in their order."""
         rows: list[list[float]] = []
         for start in range(0, len(items), A_REQUEST):
             some = list(items[start : start + A_REQUEST])

@@ -8,12 +8,15 @@ import orjson
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
+from docs.openapi.answers import (
+    CohereResponse,
+    RerankResponse,
+    SimilarityResponse,
+    TeiResponse,
+    VoyageResponse,
+)
 from litapi.errors import ModelUnknown, RequestInvalid, TooManyItems
 from litapi.http.answer import Answer
-from litapi.http.forms.cohere import CohereResponse
-from litapi.http.forms.rerank import RerankResponse
-from litapi.http.forms.tei import SimilarityResponse, TeiResponse
-from litapi.http.forms.voyage import VoyageResponse
 from litapi.http.replay import Replay
 from tests.support.desk import BAD, BLUE, DEMO, RED, Desk, b64, dot, header, row_of, uri
 from tests.support.forms import body_for

@@ -12,13 +12,14 @@ import pytest
 from fastapi import FastAPI
 
 from docs.examples import answered, written
+from docs.openapi.answers import ErrorResponse
+from docs.openapi.document import REFUSALS
 from litapi.errors import RequestInvalid, public_errors
 from litapi.http.access import OPEN_PATHS
 from litapi.http.forms.options import OPTION_FIELDS
-from litapi.http.forms.refusal import ErrorResponse
 from litapi.http.forms.scores import ScoreRequest
 from litapi.http.forms.validation import INERT, NAMES, validate
-from litapi.http.openapi import REFUSALS, describe
+from litapi.http.openapi import describe
 from tests.support.forms import FORMS
 from tests.support.refusals import REFUSALS as TABLE
 

@@ -13,6 +13,13 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from docs.openapi.answers import (
+    ClassifyResponse,
+    EmbeddingsResponse,
+    EmbedResponse,
+    ModelCard,
+    ScoreResponse,
+)
 from litapi.errors import (
     BodyTooLarge,
     ItemError,
@@ -25,10 +32,6 @@ from litapi.errors import (
 )
 from litapi.http.answer import Answer
 from litapi.http.fetch import Fetcher, FetchPolicy
-from litapi.http.forms.embeddings import EmbeddingsResponse
-from litapi.http.forms.models import ModelCard
-from litapi.http.forms.native import EmbedResponse
-from litapi.http.forms.scores import ClassifyResponse, ScoreResponse
 from litapi.http.replay import Replay
 from tests.support.desk import (
     BAD,

@@ -8,9 +8,9 @@ import numpy as np
 import orjson
 import pytest
 
+from docs.openapi.answers import ClassifyResponse, ScoreResponse
 from litapi.errors import BodyTooLarge, RequestInvalid, TooManyItems
 from litapi.http.answer import Answer
-from litapi.http.forms.scores import ClassifyResponse, ScoreResponse
 from tests.support.calibration import calibration
 from tests.support.desk import BLUE, DEMO, RED, Desk, b64, header, row_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from litapi.errors import ItemError, RequestInvalid
 from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
@@ -48,7 +48,6 @@ class CohereRequest(ForeignRequest):
     )
 
     def items(self) -> dict[str, Part | ItemError]:
-        """Those of the one field that is given."""
         given: dict[str, list[Part | ItemError]] = {
             "texts": [TextPart.model_construct(text=text) for text in self.texts or ()],
             "images": [ImagePart.model_construct(image=image) for image in self.images or ()],
@@ -60,7 +59,6 @@ class CohereRequest(ForeignRequest):
         return listed(named[0], given[named[0]])
 
     def wanted(self) -> dict[str, Options]:
-        """A list of vectors for each type."""
         return {
             type_: written("float", self.output_dimension, base64=True)
             if type_ == "base64"
@@ -69,7 +67,6 @@ class CohereRequest(ForeignRequest):
         }
 
     def answer(self, embedded: Embedded) -> dict[str, Any]:
-        """Vectors by type."""
         units = {"input_tokens": embedded.total("text"), "images": embedded.kinds.count("image")}
         return {
             "id": embedded.id,
@@ -77,26 +74,3 @@ class CohereRequest(ForeignRequest):
             **({"texts": self.texts} if self.texts else {}),
             "meta": {"api_version": {"version": "2"}, "billed_units": units},
         }
-
-
-class CohereUnits(BaseModel):
-    """What was embedded: tokens of texts, and images."""
-
-    input_tokens: int
-    images: int
-
-
-class CohereMeta(BaseModel):
-    """Beside the vectors."""
-
-    api_version: dict[str, str]
-    billed_units: CohereUnits
-
-
-class CohereResponse(BaseModel):
-    """Vectors by type, in the order of the items; `texts` as they came."""
-
-    id: str
-    embeddings: dict[Type, list[list[float] | list[int] | str]]
-    texts: list[str] | None = None
-    meta: CohereMeta

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from litapi.http.forms.form import RED_DOT
 from litapi.http.forms.options import Options
@@ -22,29 +20,3 @@ class EmbeddingsRequest(Options):
             "examples": [{"input": ["a red circle", {"image": RED_DOT}]}],
         }
     )
-
-
-class Usage(BaseModel):
-    """Tokens and patches that were embedded."""
-
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingObject(BaseModel):
-    """One vector, in the order of the input."""
-
-    object: Literal["embedding"]
-    index: int
-    embedding: list[float] | str
-    scale: float | None = Field(None, description="int8 only: embedding × scale is the vector")
-    truncated: bool | None = Field(None, description="present and true where the text was cut")
-
-
-class EmbeddingsResponse(BaseModel):
-    """OpenAI form."""
-
-    object: Literal["list"]
-    data: list[EmbeddingObject]
-    model: str
-    usage: Usage

@@ -39,7 +39,6 @@ class Embedded:
     model_probability: Sequence[float] = ()  # where another one is served
 
     def total(self, kind: Kind) -> int:
-        """Tokens of all items of a kind."""
         both = zip(self.kinds, self.tokens, strict=True)
         return sum(tokens for one, tokens in both if one == kind)
 
@@ -68,7 +67,6 @@ class Cutting(Form):
 
     @property
     def cut(self) -> Cut:
-        """All of it as one word."""
         if self.truncation is False or self.truncate is False or self.truncate == "NONE":
             return "NONE"
         left = self.truncation_direction in ("Left", "left")
@@ -99,7 +97,6 @@ class ForeignRequest(Cutting):
 
 
 def listed(name: str, parts: Sequence[Part | ItemError]) -> dict[str, Part | ItemError]:
-    """The parts by their places in a list of that name."""
     return {f"{name}[{i}]": part for i, part in enumerate(parts)}
 
 

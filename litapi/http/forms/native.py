@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from litapi.http.forms.form import RED_DOT
 from litapi.http.forms.options import Options
-from litapi.http.forms.refusal import ItemFault
 
 
 class EmbedTextRequest(Options):
@@ -43,17 +42,3 @@ class EmbedImageRequest(Options):
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": RED_DOT}]})
-
-
-class EmbedResponse(BaseModel):
-    """`embedding` for a single item, `embeddings` for a list; null stands for a refused item."""
-
-    embedding: list[float] | str | None = None
-    embeddings: list[list[float] | str | None] | None = None
-    scale: float | None = Field(None, description="int8 only: embedding × scale is the vector")
-    scales: list[float | None] | None = Field(None, description="the same for each of a list")
-    dimension: int = Field(description="numbers of a vector; binary packs eight into a byte")
-    model: str
-    cached: bool | list[bool]
-    truncated: bool | list[bool]
-    errors: list[ItemFault] | None = None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from litapi.errors import ItemError
-from litapi.http.forms.embeddings import Usage
 from litapi.http.forms.foreign import Embedded, ForeignRequest, listed
 from litapi.http.forms.form import RED_DOT
 from litapi.http.forms.parts import Part, TextPart
@@ -37,7 +36,6 @@ class RerankRequest(ForeignRequest):
     )
 
     def items(self) -> dict[str, Part | ItemError]:
-        """The query first."""
         return {"query": self.query} | listed("documents", self.documents)
 
     def answer(self, embedded: Embedded) -> dict[str, Any]:
@@ -62,23 +60,3 @@ class RerankRequest(ForeignRequest):
             text = document.text if isinstance(document, TextPart) else document
             result["document"] = {"text": text}
         return result
-
-
-class RerankResult(BaseModel):
-    """One document: its place among those of the request, and how well it fits, from 0 to 1."""
-
-    index: int
-    relevance_score: float
-    model_probability: float | None = Field(
-        None, description="the model's own, where a calibration is served and gives the score"
-    )
-    document: dict[str, str] | None = None
-
-
-class RerankResponse(BaseModel):
-    """The documents, best first."""
-
-    id: str
-    model: str
-    results: list[RerankResult]
-    usage: Usage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from litapi.http.forms.form import RED_DOT, Form
 from litapi.http.forms.parts import Picture
@@ -60,32 +60,3 @@ class ClassifyRequest(Form):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"image": RED_DOT, "labels": ["red", "green", "blue"]}]}
     )
-
-
-class ScoreResponse(BaseModel):
-    """Rows are texts, columns images; probability is sigmoid(scale · cosine + bias)."""
-
-    cosine: list[list[float]]
-    probability: list[list[float]]
-    model_probability: list[list[float]] | None = Field(None, description=BESIDE)
-    logit_scale: float
-    logit_bias: float
-    model: str
-
-
-class Label(BaseModel):
-    """One label with its score."""
-
-    label: str
-    probability: float
-    model_probability: float | None = Field(None, description=BESIDE)
-    cosine: float
-    holds: bool = Field(description="whether the probability reaches the threshold")
-
-
-class ClassifyResponse(BaseModel):
-    """Labels, the most probable first. Each probability stands alone; they need not sum to 1."""
-
-    labels: list[Label]
-    threshold: float
-    model: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field
 
 from litapi.errors import ItemError
 from litapi.http.forms.foreign import Cut, Cutting, Embedded, ForeignRequest, listed, written
@@ -29,28 +29,19 @@ class TeiRequest(ForeignRequest):
     )
 
     def items(self) -> dict[str, Part | ItemError]:
-        """One, or those of the list."""
         if isinstance(self.inputs, str):
             return {"inputs": self.inputs}
         return listed("inputs", self.inputs)
 
     def wanted(self) -> dict[str, Options]:
-        """One list of vectors."""
         base64 = self.encoding_format == "base64"
         return {"rows": written("float", self.dimensions, base64=base64)}
 
     def answer(self, embedded: Embedded) -> Any:
-        """The bare rows, also for a single input."""
         return embedded.rows["rows"]
 
 
-class TeiResponse(RootModel[list[list[float] | str]]):
-    """A row for each input."""
-
-
 class Sentences(Form):
-    """One item, and those that it is compared with."""
-
     source_sentence: Part = Field(description="a text or an image")
     sentences: Annotated[list[Part], Field(min_length=1, description="texts and images")]
 
@@ -73,18 +64,11 @@ class SimilarityRequest(ForeignRequest):
 
     @property
     def cut(self) -> Cut:
-        """By the parameters, where there are any."""
         return super().cut if self.parameters is None else self.parameters.cut
 
     def items(self) -> dict[str, Part | ItemError]:
-        """The source first."""
         source = {"inputs.source_sentence": self.inputs.source_sentence}
         return source | listed("inputs.sentences", self.inputs.sentences)
 
     def answer(self, embedded: Embedded) -> Any:
-        """The bare cosines."""
         return embedded.cosine
-
-
-class SimilarityResponse(RootModel[list[float]]):
-    """The cosine of the source with each sentence."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from litapi.errors import ItemError
 from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
@@ -44,16 +44,13 @@ class VoyageRequest(ForeignRequest):
     )
 
     def items(self) -> dict[str, Part | ItemError]:
-        """The part of each input."""
         return listed("inputs", [one.part() for one in self.inputs])
 
     def wanted(self) -> dict[str, Options]:
-        """One list of vectors."""
         base64 = "base64" in (self.output_encoding, self.encoding_format)
         return {"data": written(self.output_dtype, self.output_dimension, base64=base64)}
 
     def answer(self, embedded: Embedded) -> dict[str, Any]:
-        """Vectors, each with its index."""
         texts, patches = embedded.total("text"), embedded.total("image")
         return {
             "object": "list",
@@ -69,29 +66,3 @@ class VoyageRequest(ForeignRequest):
                 "total_tokens": texts + patches,
             },
         }
-
-
-class VoyageEmbedding(BaseModel):
-    """One vector, in the order of the inputs."""
-
-    object: Literal["embedding"]
-    embedding: list[float] | list[int] | str
-    index: int
-
-
-class VoyageUsage(BaseModel):
-    """What was embedded; pixels as the model saw them, in whole patches."""
-
-    text_tokens: int
-    image_pixels: int
-    video_pixels: int
-    total_tokens: int
-
-
-class VoyageResponse(BaseModel):
-    """Voyage form."""
-
-    object: Literal["list"]
-    data: list[VoyageEmbedding]
-    model: str
-    usage: VoyageUsage
