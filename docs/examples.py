@@ -19,8 +19,11 @@ from bench.rig.server_process import ServerProcess
 from docs.__main__ import main as write_generated
 from docs.openapi.document import EXAMPLES, FORMS
 from litapi.checkpoint import DEMO_NAME
-from litapi.http.forms.form import RED_DOT
 
+RED_DOT: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4"
+    "//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg=="
+)
 FRESH: Final = {"cache-control": "no-cache"}  # as the answer to a first request
 METRIC: Final = "siglit_items_in_flight"  # the one that stands for all of them
 

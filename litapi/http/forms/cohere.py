@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from litapi.errors import ItemError, RequestInvalid
 from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
-from litapi.http.forms.form import RED_DOT
+from litapi.http.forms.form import Numbers, Several
 from litapi.http.forms.options import Options
 from litapi.http.forms.parts import Content, ImagePart, Part, TextPart
 
@@ -18,12 +18,8 @@ Type = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 class CohereRequest(ForeignRequest):
     """One of `texts`, `images` and `inputs`."""
 
-    texts: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="several texts"
-    )
-    images: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="several images: data URI, base64 or URL"
-    )
+    texts: Several | None = Field(None, description="several texts")
+    images: Several | None = Field(None, description="several images: data URI, base64 or URL")
     inputs: Annotated[list[Content], Field(min_length=1)] | None = Field(
         None, description="texts and images in any order"
     )
@@ -33,19 +29,8 @@ class CohereRequest(ForeignRequest):
         " be compared by cosine; ubinary is a bit for each sign, binary 128 less; base64 is of"
         " float32",
     )
-    output_dimension: int | None = Field(
-        None, ge=1, description="keep the first N numbers and renormalise"
-    )
+    output_dimension: Numbers = None
     max_tokens: int | None = Field(None, ge=64, description="more than 64 are never read")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"images": [RED_DOT], "embedding_types": ["float", "int8"]},
-                {"texts": ["a red circle", "two blue squares"], "input_type": "search_query"},
-            ]
-        }
-    )
 
     def items(self) -> dict[str, Part | ItemError]:
         given: dict[str, list[Part | ItemError]] = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from litapi.http.forms.form import RED_DOT
 from litapi.http.forms.options import Options
 from litapi.http.forms.parts import Input
 
@@ -14,9 +13,3 @@ class EmbeddingsRequest(Options):
 
     input: Input = Field(description="one text, or a list of texts and images in any order")
     user: str | None = Field(None, description="taken from OpenAI clients, and not used")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"input": ["a red circle", {"image": RED_DOT}]}],
-        }
-    )

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from litapi.errors import ItemError
-from litapi.http.forms.form import Form
+from litapi.http.forms.form import Form, Model, Patches
 from litapi.http.forms.options import Options
 from litapi.http.forms.parts import Part
 from litapi.messages import Kind
@@ -78,10 +78,8 @@ class ForeignRequest(Cutting):
 
     compares: ClassVar[bool] = False  # the first item with each of the others
 
-    model: str | None = Field(None, description="name of the served model; another is a 404")
-    max_num_patches: int | None = Field(
-        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
-    )
+    model: Model = None
+    max_num_patches: Patches = None
 
     def items(self) -> dict[str, Part | ItemError]:
         """Each item by its place in the body, in order."""

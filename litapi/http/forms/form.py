@@ -1,13 +1,18 @@
-"""What every request body has in common."""
+"""What the bodies of requests have in common."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
-RED_DOT = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4"
-    "//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg=="
-)
+from pydantic import BaseModel, ConfigDict, Field
+
+Model = Annotated[str | None, Field(description="name of the served model; another is a 404")]
+Patches = Annotated[
+    int | None,
+    Field(ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"),
+]
+Numbers = Annotated[int | None, Field(ge=1, description="keep the first N numbers and renormalise")]
+Several = Annotated[list[str], Field(min_length=1)]
 
 
 class Form(BaseModel):

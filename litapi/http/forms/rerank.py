@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from litapi.errors import ItemError
 from litapi.http.forms.foreign import Embedded, ForeignRequest, listed
-from litapi.http.forms.form import RED_DOT
 from litapi.http.forms.parts import Part, TextPart
 
 
@@ -25,15 +24,6 @@ class RerankRequest(ForeignRequest):
         False, description="texts come back beside their scores; images never do"
     )
     max_tokens_per_doc: int | None = Field(None, ge=64, description="more than 64 are never read")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"query": "a red dot", "documents": [RED_DOT, {"text": "a red circle"}]},
-                {"query": {"image": RED_DOT}, "documents": ["a red dot", "a map"], "top_n": 1},
-            ]
-        }
-    )
 
     def items(self) -> dict[str, Part | ItemError]:
         return {"query": self.query} | listed("documents", self.documents)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from litapi.http.forms.form import RED_DOT, Form
+from litapi.http.forms.form import Form, Model, Patches
 from litapi.http.forms.parts import Picture
 
 BESIDE = "the model's own, where a calibration gives the probability"
@@ -20,14 +20,8 @@ class ScoreRequest(Form):
         list[Picture],
         Field(min_length=1, description="the columns: base64, data URI, URL or digest"),
     ]
-    model: str | None = Field(None, description="name of the served model; another is a 404")
-    max_num_patches: int | None = Field(
-        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"texts": ["a red circle"], "images": [RED_DOT]}]}
-    )
+    model: Model = None
+    max_num_patches: Patches = None
 
 
 class ClassifyRequest(Form):
@@ -52,11 +46,5 @@ class ClassifyRequest(Form):
         description="the probability from which on a label holds; default: the calibration's, else"
         " 0.5",
     )
-    model: str | None = Field(None, description="name of the served model; another is a 404")
-    max_num_patches: int | None = Field(
-        None, ge=1, le=4096, description="patches an image may have; NaFlex checkpoints only"
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"image": RED_DOT, "labels": ["red", "green", "blue"]}]}
-    )
+    model: Model = None
+    max_num_patches: Patches = None

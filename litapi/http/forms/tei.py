@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from litapi.errors import ItemError
 from litapi.http.forms.foreign import Cut, Cutting, Embedded, ForeignRequest, listed, written
-from litapi.http.forms.form import RED_DOT, Form
+from litapi.http.forms.form import Form, Numbers
 from litapi.http.forms.options import Options
 from litapi.http.forms.parts import Input, Part
 
@@ -17,15 +17,9 @@ class TeiRequest(ForeignRequest):
     """Strings that begin with `data:image/` are images."""
 
     inputs: Input = Field(description="one text, or a list of texts and images in any order")
-    dimensions: int | None = Field(
-        None, ge=1, description="keep the first N numbers and renormalise"
-    )
+    dimensions: Numbers = None
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="vectors as lists of numbers, or as base64 of their bytes"
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"inputs": ["a red circle", RED_DOT], "normalize": True}]}
     )
 
     def items(self) -> dict[str, Part | ItemError]:
@@ -42,6 +36,8 @@ class TeiRequest(ForeignRequest):
 
 
 class Sentences(Form):
+    """One item, and those that it is compared with."""
+
     source_sentence: Part = Field(description="a text or an image")
     sentences: Annotated[list[Part], Field(min_length=1, description="texts and images")]
 
@@ -53,14 +49,6 @@ class SimilarityRequest(ForeignRequest):
 
     inputs: Sentences = Field(description="what is compared")
     parameters: Cutting | None = Field(None, description="the truncation fields may stand here too")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"inputs": {"source_sentence": "a red dot", "sentences": ["a red circle", RED_DOT]}}
-            ]
-        }
-    )
 
     @property
     def cut(self) -> Cut:

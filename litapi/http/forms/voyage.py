@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from litapi.errors import ItemError
 from litapi.http.forms.foreign import Embedded, ForeignRequest, listed, written
-from litapi.http.forms.form import RED_DOT
+from litapi.http.forms.form import Numbers
 from litapi.http.forms.options import Options
 from litapi.http.forms.parts import Content, Part
 
@@ -17,9 +17,7 @@ class VoyageRequest(ForeignRequest):
     """Inputs of one part each."""
 
     inputs: Annotated[list[Content], Field(min_length=1, description="texts and images")]
-    output_dimension: int | None = Field(
-        None, ge=1, description="keep the first N numbers and renormalise"
-    )
+    output_dimension: Numbers = None
     output_dtype: Literal["float", "int8", "uint8", "binary", "ubinary"] = Field(
         "float", description="type of the numbers, as `embedding_types` of /v2/embed has it"
     )
@@ -28,19 +26,6 @@ class VoyageRequest(ForeignRequest):
     )
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="the same, as the official client calls it"
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "inputs": [
-                        {"content": [{"type": "text", "text": "a red circle"}]},
-                        {"content": [{"type": "image_base64", "image_base64": RED_DOT}]},
-                    ]
-                }
-            ]
-        }
     )
 
     def items(self) -> dict[str, Part | ItemError]:
