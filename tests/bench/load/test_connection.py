@@ -6,10 +6,8 @@ from typing import Any, TypeVar
 
 import pytest
 import uvloop
-from hypothesis import given
-from hypothesis import strategies as some
 
-from bench.load.connection import Address, Connection, Fault, Pool, Reply, header, unchunked
+from bench.load.connection import Address, Connection, Fault, Pool, Reply, header
 from bench.load.route import Route
 from bench.load.workload import Workload
 from bench.rig.port import free_port
@@ -180,15 +178,6 @@ def test_a_header_is_found_by_its_whole_name(name: bytes, value: bytes) -> None:
     """Not by a part of another's."""
     head = b"http/1.1 200 ok\r\nx-cache:  miss,hit-l1 \r\nage:0\r\n"
     assert header(head, name) == value
-
-
-@given(pieces=some.lists(some.binary(min_size=1, max_size=40), max_size=6))
-def test_chunks_are_put_together_and_only_whole(pieces: list[bytes]) -> None:
-    """Every cut before the end reads as unfinished."""
-    data = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n"
-    assert unchunked(data) == b"".join(pieces)
-    for cut in range(len(data) - len(b"0\r\n")):
-        assert unchunked(data[:cut]) is None
 
 
 def test_a_body_of_many_packets_is_read_whole() -> None:
