@@ -10,8 +10,9 @@ import numpy as np
 import openai
 import pytest
 
-from bench.conformance import DEMO, Probes, Server, run
+from bench.conformance import Server, run
 from bench.reference import Reference
+from bench.rig.random_checkpoint import DEMO
 from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
 from litapi.demo.drawing import Scene, draw
 from litapi.demo.heldout import heldout_scenes
@@ -145,8 +146,8 @@ def test_a_wrong_method_is_told_which_are_right(
 def test_all_eight_conformance_probes_pass(server: ServerProcess, reference: Reference) -> None:
     """Where every peer is wrong, this server is right."""
     lines: list[str] = []
-    probes = Probes(Server(server.url, None, "string", "/v1/embeddings"), reference)
-    assert run(probes, lines.append) == 0, "\n".join(lines)
+    asked = Server(server.url, None, "string", "/v1/embeddings")
+    assert run(asked, reference, lines.append) == 0, "\n".join(lines)
     assert sum(line.startswith("pass") for line in lines) == 8
 
 

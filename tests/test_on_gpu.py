@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.conformance import Probes, Server, run
+from bench.conformance import Server, run
 from bench.faults.vitals import workers
 from bench.reference import Reference
 from bench.rig.server_process import ServerProcess
@@ -281,7 +281,7 @@ def test_all_eight_conformance_probes_pass(server: ServerProcess) -> None:
     """What known servers get wrong, asked of one on a card."""
     asked = Server(server.url, None, "string", "/v1/embeddings")
     said: list[str] = []
-    assert run(Probes(asked, Reference(DEMO)), said.append) == 0, said
+    assert run(asked, Reference(DEMO), said.append) == 0, said
 
 
 def pixels_of(checkpoint: Checkpoint, images: list[bytes]) -> list[Pixels]:

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import pybase64
 from PIL import Image
 
 from bench.compare.baselines.system import Served
 from bench.load.answer import Rows, Wrong, rows
 from bench.load.connection import Address, Fault, ask_once
-from bench.load.item import MEDIA, Item, Kind
+from bench.load.item import Item, Kind, Picture
 from bench.load.route import Route
 from bench.load.workload import Job, drawings
 
@@ -48,10 +47,15 @@ class Proof:
         from bench.reference import Reference  # torch: not for the generators that import this
 
         reference = Reference(checkpoint)
-        self._items = {"text": [text_item(text) for text in TEXTS], "image": _pictures()}
+        pictures = drawings(seed=1, many=PICTURES)
+        self._items = {
+            "text": [Item("text", text.encode(), orjson.dumps(text)) for text in TEXTS],
+            "image": [Picture(data).stamped(0) for data in pictures],
+        }
+        opened = [Image.open(io.BytesIO(data)).convert("RGB") for data in pictures]
         self._right = {
             "text": np.stack([reference.text(text) for text in TEXTS]),
-            "image": np.stack([reference.image(_opened(one)) for one in self._items["image"]]),
+            "image": np.stack([reference.image(one) for one in opened]),
         }
 
     def fault(self, served: Served, kind: Kind, least: float = SAME) -> str | None:
@@ -61,7 +65,7 @@ class Proof:
             NoVectors: there are none to look at.
         """
         try:
-            alone, together = asyncio.run(_asked(route(served), kind, self._items[kind]))
+            alone, together = asyncio.run(_asked(served, kind, self._items[kind]))
         except (Wrong, Fault) as error:
             raise NoVectors(f"no vectors of {kind}: {error}") from None
         ways = {"alone": alone, "together": together}
@@ -77,13 +81,9 @@ class Proof:
         return None if worst >= least else f"{kind} asked {how}: cosine {worst:.4f}"
 
 
-def route(served: Served) -> Route:
-    """How a system is asked."""
+async def _asked(served: Served, kind: Kind, items: Sequence[Item]) -> tuple[Rows, Rows]:
     address = Address.of(served.url)
-    return Route(address, served.form, served.text_path, served.image_path, served.model)
-
-
-async def _asked(way: Route, kind: Kind, items: Sequence[Item]) -> tuple[Rows, Rows]:
+    way = Route(address, served.form, served.text_path, served.image_path, served.model)
     alone = [await _vector(way, kind, item) for item in items]
     many = await asyncio.gather(*(_vector(way, kind, item) for item in [*items] * TURNS))
     return np.concatenate(alone), np.concatenate(many)
@@ -94,22 +94,3 @@ async def _vector(way: Route, kind: Kind, item: Item) -> Rows:
     if reply.status != 200:
         raise Wrong(f"status {reply.status}")
     return rows(reply.head, reply.body)
-
-
-def text_item(text: str) -> Item:
-    """A text, unstamped."""
-    return Item("text", text.encode(), orjson.dumps(text))
-
-
-def _pictures() -> list[Item]:
-    return [_picture(data) for data in drawings(seed=1, many=PICTURES)]
-
-
-def _picture(data: bytes) -> Item:
-    media = MEDIA[data[:2]]
-    quoted = b'"data:%b;base64,%b"' % (media.encode(), pybase64.b64encode(data))
-    return Item("image", data, quoted, media)
-
-
-def _opened(item: Item) -> Image.Image:
-    return Image.open(io.BytesIO(item.data)).convert("RGB")

@@ -17,6 +17,7 @@ COLUMNS = (
     "system", "level", "items each", "items/s", "least", "most", "p50 ms", "p95 ms", "p99 ms",
     "errors %", "429 %", "hits %", "CPU ms/item", "vectors",
 )  # fmt: skip
+PERCENTILES = ("p50", "p95", "p99")
 
 
 def report(result: Result) -> str:
@@ -64,15 +65,12 @@ def _row(points: list[Point], vectors: str) -> list[str]:
         values = [value for one in points if (value := figure(one)) is not None]
         return f"{median(values):{form}}" if values else NOTHING
 
-    def percentile(name: str) -> str:
-        return middle(lambda one: (one.summary.latency_ms or {}).get(name))
-
     return [
         first.system,
         first.level,
         str(first.items),
-        *(f"{value:.1f}" for value in (rate.median, rate.low, rate.high)),
-        *(percentile(name) for name in ("p50", "p95", "p99")),
+        *rate.cells(),
+        *(middle(lambda one, p=p: (one.summary.latency_ms or {}).get(p)) for p in PERCENTILES),
         middle(lambda one: one.summary.errors_pct, ".2f"),
         middle(lambda one: one.summary.busy_pct, ".2f"),
         middle(lambda one: one.summary.hits_pct),
@@ -83,14 +81,14 @@ def _row(points: list[Point], vectors: str) -> list[str]:
 
 def _remarks(result: Result) -> Iterator[str]:
     lines = [one.line() for one in (*result.failed, *result.wrong, *result.skipped)]
-    bound = [
+    lines += [
         f"{one.scenario}, {one.part}, {one.system} at {one.level}: the generator was near its limit"
         for one in result.points
         if one.summary.bound
     ]
-    if lines or bound:
+    if lines:
         yield ""
-    yield from (f"- {line}" for line in dict.fromkeys([*lines, *bound]))
+    yield from (f"- {line}" for line in dict.fromkeys(lines))
 
 
 def _targets(result: Result) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,9 @@ import orjson
 from bench.compare.point import Point, Points
 from bench.compare.scenario import SCENARIOS
 from bench.rig.rounds import Target
+
+
+REMARKS = ("wrong", "skipped", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,7 @@ class Result:
         """
         try:
             fields = orjson.loads(path.read_bytes())
-            remarks = {
-                name: [Remark(**one) for one in fields[name]]
-                for name in ("wrong", "skipped", "failed")
-            }
+            remarks = {name: [Remark(**one) for one in fields[name]] for name in REMARKS}
             points = [Point.of(one) for one in fields["points"]]
             head = {name: fields[name] for name in ("date", "machine")}
             return cls(fields["options"], points, **remarks, head=head)
@@ -64,10 +63,7 @@ class Result:
             "options": self.options,
             "targets": [target.fields() for target in targets],
             "unjudged": unjudged,
-            **{
-                name: [asdict(one) for one in getattr(self, name)]
-                for name in ("wrong", "skipped", "failed")
-            },
+            **{name: [asdict(one) for one in getattr(self, name)] for name in REMARKS},
             "points": [one.fields() for one in self.points],
         }
 
@@ -100,8 +96,5 @@ class Result:
             return 2
         targets, unjudged = self.judged()
         part = any(self.options.get(name) for name in ("systems", "levels", "rates"))
-        return int(not _met(targets) or bool(unjudged and not part))
-
-
-def _met(targets: Iterable[Target]) -> bool:
-    return all(target.met for target in targets)
+        met = all(target.met for target in targets)
+        return int(not met or bool(unjudged and not part))

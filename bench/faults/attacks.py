@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import count
 from random import Random
 from urllib.parse import urlsplit
@@ -37,11 +36,11 @@ from bench.faults.question import (
     drawn_texts,
 )  # fmt: skip
 from bench.faults.row import Finding, Row
-from bench.faults.slow_clients import End, dialled, talk
+from bench.faults.slow_clients import End, dialled, pieces, talk
 from bench.faults.stage import Stage, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals, ticks, workers
-from bench.faults.watcher import Seen, Watch
+from bench.faults.watcher import Watch
 from bench.load.connection import head_of
 from bench.rig.server_process import ServerProcess
 from litapi.settings import Settings
@@ -54,8 +53,8 @@ GOOD_WITHIN = 2.0  # seconds for a good picture, beside what decoding may take
 DECODING = float(getattr(Settings(), "decode_timeout", 0.0))
 FILES_MB = Settings().max_queue_mb + 64.0  # of memory files
 PAUSE = 0.1  # seconds between two questions of a good client
-PIECE = 1 << 18
 SETTLES_WITHIN = 60.0
+ZEROS = bytes(20 * MB - 64)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 KIND = {"image": "image/png", "json": "application/json"}
 _CODE = re.compile(rb'"code": ?"(\w+)"')
@@ -78,7 +77,7 @@ class Target:
 
     async def post(self, path: str, body: bytes, kind: str = "json") -> None:
         """Ask, and count what was said."""
-        await self.hear(talk(self.server.url, _pieces(_head(path, len(body), kind), body)))
+        await self.hear(talk(self.server.url, pieces(_head(path, len(body), kind), body)))
 
     async def hear(self, talking: Awaitable[End]) -> None:
         """Count what was said to a connection, or that nothing was."""
@@ -98,13 +97,6 @@ class Target:
 
 def _head(path: str, length: int, kind: str = "json") -> bytes:
     return head_of(path, length, {"connection": "close", "content-type": KIND[kind]})
-
-
-async def _pieces(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        view = memoryview(part)
-        for start in range(0, len(view), PIECE):
-            yield view[start : start + PIECE]  # type: ignore[misc]  # a writer takes both
 
 
 # -- the attacks ---------------------------------------------------------------------------------
@@ -185,7 +177,7 @@ async def half_bodies(target: Target) -> None:
 
 
 async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
-    async for piece in _pieces(_head(IMAGE, length), body):
+    async for piece in pieces(_head(IMAGE, length), body):
         yield piece
     while True:
         await asyncio.sleep(1.0)
@@ -198,16 +190,16 @@ async def left_pictures(target: Target) -> None:
 
     async def client() -> None:
         for number in numbers:
-            await _leaves(target, 20 * MB - 64, number)
+            await _leaves(target, number)
 
     await asyncio.gather(*(client() for _ in range(6)))
 
 
-async def _leaves(target: Target, size: int, number: int) -> None:
+async def _leaves(target: Target, number: int) -> None:
     start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
     try:
         _, writer = await dialled(target.server.url)
-        async for piece in _pieces(_head(IMAGE, size, "image"), start, _zeros(size - 16)):
+        async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
@@ -216,11 +208,6 @@ async def _leaves(target: Target, size: int, number: int) -> None:
         target.said["left"] += 1
     except OSError as error:
         target.said[type(error).__name__] += 1
-
-
-@cache
-def _zeros(size: int) -> bytes:
-    return bytes(size)
 
 
 async def many_patches(target: Target) -> None:
@@ -253,19 +240,14 @@ ALL: tuple[Attack, ...] = (
 # -- the good clients beside them ----------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class Beside:
     """Good clients, and a watch on the server, while it is attacked."""
 
-    def __init__(self, target: Target, texts: Traffic, pictures: Traffic, watch: Watch) -> None:
-        self.target = target
-        self.texts = texts
-        self.pictures = pictures
-        self._watch = watch
-
-    @property
-    def seen(self) -> Seen:
-        """Once the attack is over."""
-        return self._watch.seen
+    target: Target
+    texts: Traffic
+    pictures: Traffic
+    watch: Watch
 
 
 @asynccontextmanager
@@ -299,7 +281,7 @@ def judge(
     `stopped`: no picture could be computed meanwhile. `whole`: it was all attacks at once, whose
     bounds add up, so what counts is what is left afterwards.
     """
-    seen, idle = played.seen, stage.idle[played.target.server.url]
+    seen, idle = played.watch.seen, stage.idle[played.target.server.url]
     texts, pictures = played.texts.turn(), played.pictures.turn()
     for tally in (texts, pictures):
         finding.take(tally)
@@ -309,12 +291,8 @@ def judge(
         finding.must(left <= LEFT_MB, f"{left:.0f} of {LEFT_MB:.0f} MB above idle are left")
         finding.note(f"{left:+.0f} MB at most are left")
     finding.must(not seen.ended, f"nothing has to be ended for its size: {seen.ended}")
-    finding.must(
-        whole or front <= HTTP_MB, f"HTTP process {front:.0f} of {HTTP_MB:.0f} MB above idle"
-    )
-    finding.must(
-        whole or worker <= WORKER_MB, f"worker {worker:.0f} of {WORKER_MB:.0f} MB above idle"
-    )
+    for name, grown, most in (("HTTP process", front, HTTP_MB), ("worker", worker, WORKER_MB)):
+        finding.must(whole or grown <= most, f"{name} {grown:.0f} of {most:.0f} MB above idle")
     finding.must(seen.shared_grown <= FILES_MB, f"memory files {seen.shared_grown:.0f} MB")
     finding.must(seen.failed == 0, f"/livez always says yes: {seen.failed} of {seen.asked} not")
     finding.must(seen.asked > 0, "/livez is asked")

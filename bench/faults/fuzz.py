@@ -13,7 +13,6 @@ import io
 import json
 import re
 import struct
-import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from bench.faults.attacks import DECODING, GOOD_WITHIN, beside, judge
 from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
 from bench.faults.question import IMAGE, OPENAI, TEXT, drawn_picture
 from bench.faults.row import Finding
-from bench.faults.slow_clients import dialled
+from bench.faults.slow_clients import pieces, talk
 from bench.faults.stage import Stage
 from bench.faults.traffic import PATIENCE
 
@@ -231,26 +230,6 @@ def inputs(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
 # -- the row -------------------------------------------------------------------------------------
 
 
-async def exchange(url: str, wire: bytes) -> tuple[bytes, float]:
-    """All that was heard until the server hung up or fell silent, and seconds to the last of it."""
-    began, last_heard, heard = time.monotonic(), 0.0, bytearray()
-    reader, writer = await dialled(url)
-    writer.write(wire)
-    try:
-        while True:
-            async with asyncio.timeout(SILENT if heard else PATIENCE):
-                piece = await reader.read(65536)
-            if not piece:
-                break
-            heard += piece
-            last_heard = time.monotonic() - began
-    except OSError:  # among them TimeoutError: a server that read on waits for more
-        pass
-    finally:
-        writer.close()
-    return bytes(heard), last_heard
-
-
 def faults(heard: bytes) -> list[str]:
     """What is wrong with the answers on a connection: a status, or an error of another form."""
     found = [(int(status), bool(error)) for status, error in _STATUS.findall(heard)]
@@ -268,10 +247,10 @@ async def fuzz(stage: Stage, finding: Finding) -> None:
 
     async def client(url: str) -> None:
         for kind, wire in left:
-            heard, seconds = await exchange(url, wire)
+            end = await talk(url, pieces(wire), PATIENCE, SILENT)
             counted[kind] += 1
-            slowest[kind] = max(seconds, slowest.get(kind, 0.0))
-            wrong.update(f"{kind}: {what}: {wire[:200]!r}" for what in faults(heard))
+            slowest[kind] = max(end.last, slowest.get(kind, 0.0))
+            wrong.update(f"{kind}: {what}: {wire[:200]!r}" for what in faults(end.heard))
 
     async with beside(stage) as played:
         url = played.target.server.url

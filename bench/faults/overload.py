@@ -1,4 +1,4 @@
-"""Rows 1 and 2: as much as the server can do, and twice that.
+"""Rows 1, 2 and 15: as much as the server can do, twice that, and minutes of ordinary work.
 
 Capacity is measured first, by clients that wait for their answers, with every vector computed. The
 pictures are large, so the server's decoding is the bottleneck and not the client that asks.
@@ -7,16 +7,22 @@ pictures are large, so the server's decoding is the bottleneck and not the clien
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+
+import numpy as np
 
 from bench.faults.row import Finding
 from bench.faults.stage import SMALL_QUEUE, Stage
 from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
+from bench.faults.vitals import Vitals
 
 CLIENTS = 8
+TEN_MINUTES = 600.0
+SPARE_FILES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +91,32 @@ async def capacity(stage: Stage, traffic: Traffic, seconds: float) -> float:
     """Answers a second to clients that wait for them."""
     await traffic.closed(CLIENTS, stage.of(1.0, 0.5))
     return (await traffic.closed(CLIENTS, seconds)).answered / seconds
+
+
+async def soak(stage: Stage, finding: Finding) -> None:
+    """Mixed load, half of it computed; memory and open files read once a second."""
+    server = await stage.common()
+    seconds = stage.of(300.0, 15.0)
+    read: list[tuple[float, Vitals]] = []
+    async with (
+        await stage.traffic(server, fresh=0.5) as traffic,
+        finding.under(traffic, CLIENTS // 2),
+    ):
+        await asyncio.sleep(seconds / 3)  # pools, caches and allocators fill
+        began = time.monotonic()
+        family = list(server.family())
+        while time.monotonic() < began + seconds * 2 / 3:
+            read.append((time.monotonic() - began, Vitals.of(family)))
+            await asyncio.sleep(1.0)
+    finding.must(finding.tally.refused == 0, "0 refused")
+    slope, files = _slope(read), read[-1][1].files - read[0][1].files
+    finding.note(f"resident memory {slope:+.2%} in 10 min, open files {files:+d}, {seconds:.0f} s")
+    finding.must(files <= SPARE_FILES, f"open files {files:+d}")
+    finding.timely(slope < 0.01, "resident memory grows less than 1 % in 10 min")
+
+
+def _slope(read: list[tuple[float, Vitals]]) -> float:
+    """Growth in ten minutes as a share of the memory at the start."""
+    times = [when for when, _ in read]
+    sizes = [vitals.resident_mb for _, vitals in read]
+    return float(np.polyfit(times, sizes, 1)[0]) * TEN_MINUTES / sizes[0]

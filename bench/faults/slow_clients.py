@@ -16,30 +16,40 @@ from bench.rig.server_process import ServerProcess
 
 CLIENTS = 4
 LINE = b"POST /embed_text HTTP/1.1\r\nhost: siglit\r\ncontent-type: application/json\r\n"
+PIECE = 1 << 18
 GIVES_UP = 60.0  # seconds; a connection still open then was not closed
 CLOSED_WITHIN = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a connection ended: the status that was said, or 0; seconds until it was closed."""
+    """How a connection ended: the first status that was heard, or 0, and all that was.
+
+    `seconds` went by until it was closed or given up, `last` until the last byte came.
+    """
 
     status: int
     closed: bool
     seconds: float
-    heard: bytes = b""
+    last: float
+    heard: bytes
 
 
-async def talk(url: str, said: AsyncIterator[bytes]) -> End:
-    """Send piece by piece while listening; how the server ended it."""
+async def talk(
+    url: str, said: AsyncIterator[bytes], patience: float = GIVES_UP, quiet: float = GIVES_UP
+) -> End:
+    """Send piece by piece while listening; how the server ended it.
+
+    It is given up after `patience` without an answer, or `quiet` seconds after its last piece.
+    """
     reader, writer = await dialled(url)
     began = time.monotonic()
     sending = asyncio.create_task(_send(writer, said))
-    heard, closed = bytearray(), True
+    heard, closed, last = bytearray(), True, 0.0
     try:
-        async with asyncio.timeout(GIVES_UP):
-            while piece := await reader.read(65536):
-                heard += piece
+        while piece := await asyncio.wait_for(reader.read(65536), quiet if heard else patience):
+            heard += piece
+            last = time.monotonic() - began
     except TimeoutError:
         closed = False
     except OSError:
@@ -48,7 +58,7 @@ async def talk(url: str, said: AsyncIterator[bytes]) -> End:
         sending.cancel()
         await asyncio.wait({sending})
         writer.close()
-    return End(_status(bytes(heard)), closed, time.monotonic() - began, bytes(heard))
+    return End(_status(heard), closed, time.monotonic() - began, last, bytes(heard))
 
 
 async def dialled(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -57,7 +67,7 @@ async def dialled(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     return await asyncio.open_connection(parts.hostname, parts.port)
 
 
-def _status(heard: bytes) -> int:
+def _status(heard: bytearray) -> int:
     words = heard.split(b" ", 2)
     return int(words[1]) if heard.startswith(b"HTTP/1.1 ") and len(words) > 1 else 0
 
@@ -73,6 +83,14 @@ async def _send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> Non
 
 
 # -- what they send ------------------------------------------------------------------------------
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    """Parts that may be large."""
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), PIECE):
+            yield view[start : start + PIECE]  # type: ignore[misc]  # a writer takes both
 
 
 async def slow_head() -> AsyncIterator[bytes]:

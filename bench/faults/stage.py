@@ -47,7 +47,7 @@ class Stage:
         self._stack = AsyncExitStack()
         self._redis: RedisServer | None = None
         self._proxy: FaultProxy | None = None
-        self.idle: dict[str, dict[str, float]] = {}  # server → process → MB before all attacks
+        self.idle: dict[str, dict[int, float]] = {}  # server → process → MB before all attacks
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,15 +7,13 @@ from bench.faults.bad_requests import bad_traffic
 from bench.faults.classes import classes
 from bench.faults.disconnects import disconnects
 from bench.faults.fuzz import fuzz
-from bench.faults.kill import killed_http, killed_workers
+from bench.faults.kill import killed_http, killed_workers, shut_down
 from bench.faults.outage import hanging_redis, killed_redis, spoilt_redis
-from bench.faults.overload import above_capacity, near_capacity
+from bench.faults.overload import above_capacity, near_capacity, soak
 from bench.faults.poison import poison
 from bench.faults.rollout import rollout
 from bench.faults.row import Finding, Row
-from bench.faults.shutdown import shut_down
 from bench.faults.slow_clients import floods, slow_clients
-from bench.faults.soak import soak
 from bench.faults.ssrf import ssrf
 from bench.faults.stage import Stage
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from bench.load.connection import header
 from bench.load.sample import states, timings
+from bench.load.summary import percentile
 
 COUNTS = ("sent", "answered", "refused", "lost", "wrong", "retried", "compared")
 
@@ -64,7 +65,7 @@ class Tally:
 
     def quantile(self, share: float) -> float:
         """Seconds within which this share of the answers came; 0 where there were none."""
-        return _quantile(self.seconds, share)
+        return percentile(sorted(self.seconds), 100 * share) if self.seconds else 0.0
 
     @property
     def p99_ms(self) -> float:
@@ -74,9 +75,4 @@ class Tally:
     @property
     def cache_p99_ms(self) -> float:
         """The same of the part that was spent waiting for the cache."""
-        return 1e3 * _quantile(self.waits, 0.99)
-
-
-def _quantile(seconds: list[float], share: float) -> float:
-    ranked = sorted(seconds)
-    return ranked[min(len(ranked) - 1, int(share * len(ranked)))] if ranked else 0.0
+        return 1e3 * percentile(sorted(self.waits), 99) if self.waits else 0.0

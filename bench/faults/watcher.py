@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import multiprocessing
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 from urllib.parse import urlsplit
 
 from bench.faults.vitals import Role, Vitals, roles
-from bench.rig.server_process import ROOT, ServerProcess
+from bench.rig.server_process import ServerProcess
 
 SAMPLE_EVERY = 0.05  # seconds
 ASK_EVERY = 0.02  # seconds between an answer of /livez and the next question
@@ -43,19 +43,19 @@ class Seen:
     table: first, most, last.
     """
 
-    roles: dict[str, Role] = field(default_factory=dict)  # by process
-    first: dict[str, float] = field(default_factory=dict)
-    peak: dict[str, float] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
+    roles: dict[int, Role] = field(default_factory=dict)  # by process
+    first: dict[int, float] = field(default_factory=dict)
+    peak: dict[int, float] = field(default_factory=dict)
+    last: dict[int, float] = field(default_factory=dict)
     shared: list[float] = field(default_factory=list)
     asked: int = 0
     failed: int = 0
     longest: float = 0.0
     ended: list[str] = field(default_factory=list)
 
-    def grown(self, role: Role, idle: Mapping[str, float], how: str = "peak") -> float:
+    def grown(self, role: Role, idle: Mapping[int, float], how: str = "peak") -> float:
         """The most that a process of a role held above what it, or the least of them, had idle."""
-        sizes: dict[str, float] = getattr(self, how)
+        sizes: dict[int, float] = getattr(self, how)
         mine = [pid for pid, what in self.roles.items() if what == role]
         least = min((idle[pid] for pid in mine if pid in idle), default=0.0)
         return max((sizes[pid] - idle.get(pid, least) for pid in mine if pid in sizes), default=0.0)
@@ -70,57 +70,47 @@ class Watch:
     """`async with Watch(server) as watch:` and afterwards `watch.seen`."""
 
     def __init__(self, server: ServerProcess) -> None:
-        self._arguments = [server.url, str(server.pid)]
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, server.url, server.pid)
+        self._child = context.Process(target=watch, args=arguments, daemon=True)
         self.seen = Seen()
 
     async def __aenter__(self) -> Self:
-        self._child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "bench.faults.watcher", *self._arguments),
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        await cast("asyncio.StreamReader", self._child.stdout).readline()
+        await asyncio.to_thread(self._child.start)
+        await asyncio.to_thread(self._pipe.recv)  # it has looked once
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        told, _errors = await self._child.communicate(b"")  # which ends its input
-        self.seen = Seen(**json.loads(told or b"{}"))
+        self._pipe.send("stop")
+        self.seen = await asyncio.to_thread(self._pipe.recv)
+        await asyncio.to_thread(self._child.join)
 
 
 # -- the child -----------------------------------------------------------------------------------
 
 
-def main(url: str, root: int) -> None:
-    """Watch until the standard input ends; then print what was seen."""
-    seen, over = Seen(), threading.Event()
-    threading.Thread(target=_listen, args=(over,), daemon=True).start()
+def watch(pipe: Connection, url: str, root: int) -> None:
+    """Watch until told to stop; then send what was seen."""
+    seen, over, looked = Seen(roles(root)), threading.Event(), time.monotonic()
     asking = threading.Thread(target=_ask, args=(url, seen, over), daemon=True)
     asking.start()
-    looked, ready = -LOOK_EVERY, False
-    while not over.is_set():
+    _sample(seen)
+    pipe.send("ready")
+    while not pipe.poll(SAMPLE_EVERY):
         if time.monotonic() - looked >= LOOK_EVERY:
-            seen.roles.update({str(pid): role for pid, role in roles(root).items()})
+            seen.roles.update(roles(root))
             looked = time.monotonic()
         _sample(seen)
-        if not ready:
-            print("ready", flush=True)
-            ready = True
-        over.wait(SAMPLE_EVERY)
+    over.set()
     asking.join(SILENT_AFTER)
     _sample(seen)
-    print(json.dumps({name: getattr(seen, name) for name in Seen.__slots__}), flush=True)
-
-
-def _listen(over: threading.Event) -> None:
-    sys.stdin.read()
-    over.set()
+    pipe.send(seen)
 
 
 def _sample(seen: Seen) -> None:
     for pid in seen.roles:
-        size = Vitals.of([int(pid)]).resident_mb
+        size = Vitals.of([pid]).resident_mb
         if size == 0.0:  # it has ended
             continue
         seen.first.setdefault(pid, size)
@@ -129,7 +119,7 @@ def _sample(seen: Seen) -> None:
         if size > TOO_MUCH_MB:
             seen.ended.append(f"{seen.roles[pid]} process at {size:.0f} MB")
             with contextlib.suppress(OSError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
     now = _shared_mb()
     first, most, _ = seen.shared or (now, now, now)
     seen.shared = [first, max(most, now), now]
@@ -141,23 +131,19 @@ def _shared_mb() -> float:
 
 
 def _ask(url: str, seen: Seen, over: threading.Event) -> None:
-    parts = urlsplit(url)
     while not over.wait(ASK_EVERY):
         began = time.monotonic()
         try:
-            alive = _alive(parts.hostname or "", parts.port or 80)
-        except OSError:
+            alive = _alive(url)
+        except (OSError, HTTPException):
             alive = False
         seen.asked += 1
         seen.failed += not alive
         seen.longest = max(seen.longest, time.monotonic() - began)
 
 
-def _alive(host: str, port: int) -> bool:
-    with socket.create_connection((host, port), timeout=SILENT_AFTER) as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: siglit\r\nconnection: close\r\n\r\n")
-        return connection.recv(65536).startswith(b"HTTP/1.1 200")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+def _alive(url: str) -> bool:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=SILENT_AFTER)
+    with closing(connection):
+        connection.request("GET", "/livez", headers={"connection": "close"})
+        return connection.getresponse().status == 200

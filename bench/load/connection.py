@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = HttpResponseParser(self)
         self._waiter: asyncio.Future[Reply] | None = None
+        self._first_byte = 0.0
         self._reset()
         self.used = 0.0
         self.open = False
@@ -171,7 +172,7 @@ class Connection(asyncio.Protocol):
         self._raw = bytearray()  # up to the end of the head at least
         self._head = b""
         self._pieces: list[bytes] = []
-        self._first_byte: float = 0.0
+        self._first_byte = 0.0
 
     def _finish(self) -> None:
         self.used = time.monotonic()

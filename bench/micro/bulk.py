@@ -16,7 +16,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -56,22 +56,20 @@ class Contest:
 
     def measure(self, number: int) -> None:
         """One round. The first tells how many rows are enough."""
-        if number % 2 and self.rows:
-            self._bulk(number)
-            self.bare.append(self._bare_rate())
-        else:
-            self.bare.append(self._bare_rate())
-            self.rows = self.rows or max(4 * BLOCKS, round(self.bare[0] * self.seconds))
-            self._bulk(number)
+        sides = [self._bare, self._bulk]
+        for side in sides[::-1] if number % 2 else sides:
+            side(number)
 
-    def _bare_rate(self) -> float:
+    def _bare(self, _number: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "bare.jsonl")
             options = ["--kind", self.kind, "--batches", self.batch, "--seconds", self.seconds]
             where = [self.checkpoint, "--ready", "--threads", cores(), "--out", path]
             _run("bench.compare.baselines.bare", *where, *options)
             samples = Recording.read(path).measured[0].samples
-        return sum(one.items for one in samples) / (samples[-1].done - samples[0].sent)
+        took = samples[-1].done - samples[0].sent
+        self.bare.append(sum(one.items for one in samples) / took)
+        self.rows = self.rows or max(4 * BLOCKS, round(self.bare[0] * self.seconds))
 
     def _bulk(self, number: int) -> None:
         """Fresh items and an empty Redis each time, so that no row is known."""
@@ -101,19 +99,13 @@ class Contest:
             suffix = MEDIA[item.data[:2]].removeprefix("image/")
             (folder / f"{place:06d}.{suffix}").write_bytes(item.data)
 
-    @property
-    def ratio(self) -> float:
-        """Bulk ÷ bare."""
-        return ratio(self.bulk, self.bare)
-
     def target(self) -> Target:
-        """What it was meant to be."""
-        return Target(f"{self.kind}, bulk ÷ bare", self.ratio, at_least=LEAST)
+        return Target(f"{self.kind}, bulk ÷ bare", ratio(self.bulk, self.bare), at_least=LEAST)
 
     def cells(self) -> list[str]:
-        rates = [f"{value:.1f}" for value in (*_three(self.bare), *_three(self.bulk))]
+        rates = [cell for side in (self.bare, self.bulk) for cell in Spread.of(side).cells()]
         start = f"{Spread.of(self.starts).median:.0f}"
-        return [self.kind, str(self.rows), *rates, f"{self.ratio:.2f}", start]
+        return [self.kind, str(self.rows), *rates, f"{self.target().ratio:.2f}", start]
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -123,20 +115,8 @@ class Contest:
             "bare_rows_per_second": Spread.of(self.bare).fields(),
             "bulk_rows_per_second": Spread.of(self.bulk).fields(),
             "start_seconds": Spread.of(self.starts).fields(),
-            "ratio": round(self.ratio, 3),
+            "ratio": round(self.target().ratio, 3),
         }
-
-
-def _batch(kind: Kind, checkpoint: Path) -> int:
-    """Items of a batch, as the tower itself would choose on a CPU."""
-    facts = Checkpoint.open(checkpoint)
-    gflop = facts.text_gflop if kind == "text" else facts.image_gflop
-    return batch_items(kind, gflop)
-
-
-def _three(values: Sequence[float]) -> Iterator[float]:
-    spread = Spread.of(values)
-    return iter((spread.median, spread.low, spread.high))
 
 
 def _run(module: str, *arguments: object) -> str:
@@ -152,8 +132,11 @@ def compare(size: str, kinds: Sequence[Kind], rounds: int, seconds: float) -> li
     """Measure on a checkpoint of that size, or on the demo's."""
     with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
         checkpoint = DEMO if size == "demo" else write_size(Path(folder, size), size)
-        contests = [
-            Contest(kind, checkpoint, _batch(kind, checkpoint), seconds, redis) for kind in kinds
+        facts = Checkpoint.open(checkpoint)
+        gflop: dict[Kind, float] = {"text": facts.text_gflop, "image": facts.image_gflop}
+        contests = [  # of batches as the tower itself would choose them on a CPU
+            Contest(kind, checkpoint, batch_items(kind, gflop[kind]), seconds, redis)
+            for kind in kinds
         ]
         turns = [(one, number) for number in range(rounds) for one in contests]
         for contest, number in tqdm(turns, desc="bulk", unit="pair", leave=False, disable=None):

@@ -24,7 +24,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -39,7 +39,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.micro.hello import greeting
-from bench.micro.sender import Request, Sender, SendError, Sent, sender
+from bench.micro.sender import Request, SendError, send
 from bench.rig.command import concluded, measuring
 from bench.rig.process_clock import cpu_seconds
 from bench.rig.random_checkpoint import write
@@ -116,34 +116,45 @@ class System:
     rates: list[float] = field(default_factory=list)
     hits: list[float] = field(default_factory=list)
 
-    def send(self, way: Sender, seconds: float) -> Sent:
-        """Send, and name who failed."""
-        try:
-            return way.send(self.url, self.request, seconds)
-        except SendError as error:
-            raise SendError(f"{self.name}: {error}") from None
-
     @property
     def times(self) -> float:
         """How many times as dear as "hello GET" beside it."""
         return ratio(self.micros, self.beside)
 
-    def measure(self, way: Sender, seconds: float, beside: System) -> None:
+    def measure(self, beside: System, seconds: float, connections: int) -> None:
         """A slice of that one, then one of its own."""
-        self.beside.append(beside.slice(way, seconds / 2)[0])
+        self.beside.append(beside.slice(seconds / 2, connections)[0])
         before = lookups(self.url, self.tier)
-        micros, rate = self.slice(way, seconds)
+        micros, rate = self.slice(seconds, connections)
         self.micros.append(micros)
         self.rates.append(rate)
         if self.tier:
             self.hits.append(share(before, lookups(self.url, self.tier)))
 
-    def slice(self, way: Sender, seconds: float) -> tuple[float, float]:
+    def slice(self, seconds: float, connections: int) -> tuple[float, float]:
         """Microseconds of CPU time for a request, and requests a second."""
         used = cpu_seconds(self.pid)
-        sent = self.send(way, seconds)
-        micros = (cpu_seconds(self.pid) - used) / sent.requests * 1e6
-        return micros, sent.requests / sent.seconds
+        try:
+            requests, took = send(self.url, self.request, seconds, connections)
+        except SendError as error:
+            raise SendError(f"{self.name}: {error}") from None
+        return (cpu_seconds(self.pid) - used) / requests * 1e6, requests / took
+
+    def row(self, dim: int) -> list[str]:
+        rate = f"{Spread.of(self.rates).median:.0f}"
+        hits = f"{min(self.hits):.2f}" if self.hits else "–"
+        micros = Spread.of(self.micros).cells()
+        return [str(dim), self.name, *micros, f"{self.times:.2f}", rate, hits]
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "cpu_us": Spread.of(self.micros).fields(),
+            "requests_per_s": Spread.of(self.rates).fields(),
+            "hello_get_us": Spread.of(self.beside).fields(),
+            "times_hello_get": round(self.times, 3),
+            "hits_pct": min(self.hits, default=None),
+        }
 
 
 def lookups(url: str, tier: str) -> dict[str, float]:
@@ -167,32 +178,36 @@ def share(before: dict[str, float], after: dict[str, float]) -> float:
 
 @contextmanager
 def systems(dim: int) -> Iterator[list[System]]:
-    """All of one dimension, up and warm."""
+    """All of one dimension, up and warm; "hello GET" first."""
     with ExitStack() as stack:
-        flags = ["--http-workers", "1", "--threads", "1"]
+        one_each = ["--http-workers", "1", "--threads", "1"]
+        flags = [*one_each]
         if dim != DEMO:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             flags += ["--model", str(write(folder, dim))]
         redis = stack.enter_context(RedisServer())
         hello = stack.enter_context(greeting())
-        answers = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
-        flags += ["--answer-cache-mb", "0"]
-        memory = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
-        flags += ["--memory-cache-mb", "0", *PATIENT]
-        shared = stack.enter_context(ServerProcess(*flags, REDIS_URL=redis.url))
+
+        def started(*more: str) -> ServerProcess:
+            return stack.enter_context(ServerProcess(*flags, *more, REDIS_URL=redis.url))
+
+        forms, many = _forms(), ("base64", "base64, 64 items")
+        answers = started()
+        memory = started("--answer-cache-mb", "0")
+        shared = started("--answer-cache-mb", "0", "--memory-cache-mb", "0", *PATIENT)
+        some = {name: forms[name] for name in ("base64", "JSON floats")}
         found = [
             System(BASE, *hello, Request("/")),
             System("hello POST", *hello, Request("/", singles("base64"))),
-            *_warm(answers, "answer", ("base64", "JSON floats"), "l1", "hit-l1"),
-            *_warm(memory, "memory", FORMS, "l1", "hit-l1"),
-            *_warm(shared, "Redis", MANY_FORMS, "redis", "hit-l2"),
+            *_warm(answers, "answer", some, "l1", "hit-l1"),
+            *_warm(memory, "memory", forms, "l1", "hit-l1"),
+            *_warm(shared, "Redis", {name: forms[name] for name in many}, "redis", "hit-l2"),
         ]
         if dim == DEMO:  # towers of another dimension would need seconds for 64 items
-            found += _pictures(memory)
-            cold = ServerProcess("--http-workers", "1", "--threads", "1", "--cache", "off")
-            towers = stack.enter_context(cold)
+            found += _warm(memory, "picture", _pictures(), "l1", "hit-l1")
+            towers = stack.enter_context(ServerProcess(*one_each, "--cache", "off"))
             # What the HTTP process spends where the towers answer; their own time is not in it.
-            found += _warm(towers, "computed", MANY_FORMS, "", "miss")
+            found += _warm(towers, "computed", {name: forms[name] for name in many}, "", "miss")
         yield found
 
 
@@ -200,45 +215,36 @@ def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Request:
     return Request("/v1/embeddings", bodies, accept)
 
 
-FORMS = {
-    "base64": lambda: _embeddings(singles("base64")),
-    "JSON floats": lambda: _embeddings(singles("float")),
-    "octets": lambda: _embeddings(singles("float"), OCTETS),
-    "base64, 64 items": lambda: _embeddings(batches("base64")),
-    "octets, 64 items": lambda: _embeddings(batches("float"), OCTETS),
-}
-MANY_FORMS = ("base64", "base64, 64 items")
+def _forms() -> dict[str, Request]:
+    return {
+        "base64": _embeddings(singles("base64")),
+        "JSON floats": _embeddings(singles("float")),
+        "octets": _embeddings(singles("float"), OCTETS),
+        "base64, 64 items": _embeddings(batches("base64")),
+        "octets, 64 items": _embeddings(batches("float"), OCTETS),
+    }
 
 
-def _pictures(server: ServerProcess) -> list[System]:
+def _pictures() -> dict[str, Request]:
     """Each size raw, then by digest."""
     requests = dict[str, Request]()
     for name, size in SIZES.items():
         files = pictures(size)
         raw = Request("/embed_image?encoding_format=base64", files, content_type="image/png")
-        requests |= {f"picture {name} raw": raw}
-        requests |= {f"picture {name} by digest": _embeddings(by_digest(files))}
-    return _warmed(server, requests, "l1", "hit-l1")
+        requests |= {f"{name} raw": raw, f"{name} by digest": _embeddings(by_digest(files))}
+    return requests
 
 
 def _warm(
-    server: ServerProcess, name: str, forms: Iterable[str], tier: str, state: str
+    server: ServerProcess, name: str, forms: Mapping[str, Request], tier: str, state: str
 ) -> list[System]:
-    """A system for each form."""
-    requests = {f"{name} {form}": FORMS[form]() for form in forms}
-    return _warmed(server, requests, tier, state)
-
-
-def _warmed(
-    server: ServerProcess, requests: Mapping[str, Request], tier: str, state: str
-) -> list[System]:
-    """A system for each, once all its items are answered from where they shall be."""
+    """A system for each form, once all its items are answered from where they shall be."""
     with httpx.Client(base_url=server.url, timeout=120) as client:
         client.get("/livez")
         pid = answering(server)
-        for request in requests.values():
+        for request in forms.values():
             _heat(client, request, state)
-    return [System(name, server.url, pid, one, tier) for name, one in requests.items()]
+    return [System(f"{name} {form}", server.url, pid, one, tier) for form, one in forms.items()]
 
 
 def _heat(client: httpx.Client, request: Request, state: str) -> None:
@@ -252,8 +258,7 @@ def _heat(client: httpx.Client, request: Request, state: str) -> None:
 
 
 def _hits(client: httpx.Client, request: Request, body: bytes, state: str) -> bool:
-    headers = {"content-type": request.content_type, "accept": request.accept}
-    answer = client.post(request.path, content=body, headers=headers)
+    answer = client.post(request.path, content=body, headers=request.headers)
     answer.raise_for_status()
     return set(answer.headers["x-cache"].split(",")) == {state}
 
@@ -270,57 +275,7 @@ def answering(server: ServerProcess) -> int:
 # -- run and report ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The systems of one dimension, measured."""
-
-    dim: int
-    systems: list[System]
-
-    def rows(self) -> list[list[str]]:
-        """The lines of the table."""
-        return [self._row(one, Spread.of(one.micros)) for one in self.systems]
-
-    def _row(self, one: System, micros: Spread) -> list[str]:
-        figures = [micros.median, micros.low, micros.high]
-        rate = f"{Spread.of(one.rates).median:.0f}"
-        hits = f"{min(one.hits):.2f}" if one.hits else "–"
-        cells = [*(f"{f:.1f}" for f in figures), f"{one.times:.2f}", rate, hits]
-        return [str(self.dim), one.name, *cells]
-
-    def targets(self) -> list[Target]:
-        """Those that the table of limits names, and what a picture by digest saves."""
-        spent = {one.name: one.micros for one in self.systems}
-        digests = {size: spent.get(f"picture {size} by digest") for size in SIZES}
-        return [
-            Target(f"{one.name}, {self.dim} numbers", one.times, LIMITS[one.name])
-            for one in self.systems
-            if one.name in LIMITS
-        ] + [
-            Target(f"{size} by digest ÷ {beside}", ratio(micros, spent[beside]), limit)
-            for size, micros in digests.items()
-            if micros
-            for beside, limit in (
-                ("memory base64", TO_TEXT),
-                (f"picture {size} raw", TO_RAW[size]),
-            )
-        ]
-
-    def fields(self) -> dict[str, Any]:
-        return {"dim": self.dim, "systems": [self._fields(one) for one in self.systems]}
-
-    def _fields(self, one: System) -> dict[str, Any]:
-        return {
-            "name": one.name,
-            "cpu_us": Spread.of(one.micros).fields(),
-            "requests_per_s": Spread.of(one.rates).fields(),
-            "hello_get_us": Spread.of(one.beside).fields(),
-            "times_hello_get": round(one.times, 3),
-            "hits_pct": min(one.hits, default=None),
-        }
-
-
-def compare(dim: int, way: Sender, rounds: int, seconds: float) -> Comparison:
+def compare(dim: int, connections: int, rounds: int, seconds: float) -> list[System]:
     """Measure one dimension.
 
     Raises:
@@ -328,15 +283,26 @@ def compare(dim: int, way: Sender, rounds: int, seconds: float) -> Comparison:
     """
     with systems(dim) as all_of_them:
         for one in all_of_them:  # a slice each that is thrown away: caches of the processor, pools
-            one.send(way, min(1.0, seconds))
-        greeting = all_of_them[0]
+            one.slice(min(1.0, seconds), connections)
         turns = [one for _ in range(rounds) for one in all_of_them]
         for one in tqdm(turns, desc=f"{dim} numbers", unit="slice", leave=False, disable=None):
-            one.measure(way, seconds, greeting)
+            one.measure(all_of_them[0], seconds, connections)
     for one in all_of_them:
         if one.hits and min(one.hits) < LEAST_HITS:
             raise SendError(f"{one.name}: {min(one.hits):.2f} % hits")
-    return Comparison(dim, all_of_them)
+    return all_of_them
+
+
+def targets(dim: int, measured: Sequence[System]) -> Iterator[Target]:
+    """Those that the table of limits names, and what a picture by digest saves."""
+    for one in measured:
+        if one.name in LIMITS:
+            yield Target(f"{one.name}, {dim} numbers", one.times, LIMITS[one.name])
+    spent = {one.name: one.micros for one in measured}
+    for size, limit in TO_RAW.items():
+        if micros := spent.get(f"picture {size} by digest"):
+            for beside, most in (("memory base64", TO_TEXT), (f"picture {size} raw", limit)):
+                yield Target(f"{size} by digest ÷ {beside}", ratio(micros, spent[beside]), most)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -344,17 +310,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS, metavar="N")
     parser.add_argument("--concurrency", type=int, default=32, help="kept connections")
     options = parser.parse_args(arguments)
-    way = sender(options.concurrency)
+    how = (options.concurrency, options.rounds, options.seconds)
     try:
-        done = [compare(dim, way, options.rounds, options.seconds) for dim in options.dims]
+        measured = {dim: compare(dim, *how) for dim in options.dims}
     except (SendError, httpx.HTTPError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    targets = [target for one in done for target in one.targets()]
-    rows = [COLUMNS, *(row for one in done for row in one.rows())]
-    dims = [one.fields() for one in done]
-    fields = {"concurrency": options.concurrency, "load": way.name, "dims": dims}
-    return concluded("hits", options, rows, targets, fields)
+    rows = [COLUMNS, *(one.row(dim) for dim, found in measured.items() for one in found)]
+    judged = [target for dim, found in measured.items() for target in targets(dim, found)]
+    dims = [{"dim": d, "systems": [one.fields() for one in found]} for d, found in measured.items()]
+    fields = {"concurrency": options.concurrency, "load": "bench.load.connection", "dims": dims}
+    return concluded("hits", options, rows, judged, fields)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -48,76 +49,60 @@ class LookupsLost(Exception):
 
 
 @dataclass(slots=True)
-class Slice:
-    """What the workers of one slice noted."""
-
-    seconds: list[float] = field(default_factory=list)
-    lost: int = 0
-
-    async def work(self, ask: Ask, keys: Sequence[bytes], first: int, ends: float) -> None:
-        """One worker: key after key until the time is up."""
-        at = first
-        while (began := time.perf_counter()) < ends:
-            value = await ask(keys[at % len(keys)])
-            at += 1
-            if isinstance(value, bytes):
-                self.seconds.append(time.perf_counter() - began)
-            else:
-                self.lost += 1
-
-
-@dataclass(slots=True)
 class System:
-    """One way to look up, at one number of workers."""
+    """One way to look up, at one number of workers; `figures` by name, one a slice."""
 
     name: str
     workers: int
     ask: Ask
-    rates: list[float] = field(default_factory=list)
-    p50: list[float] = field(default_factory=list)
-    p99: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    figures: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     lost: int = 0
     found: int = 0
 
     async def measure(self, keys: Sequence[bytes], seconds: float) -> None:
         """One slice."""
-        one = Slice()
+        found: list[float] = []
         used, began = time.process_time(), time.perf_counter()
-        starts = range(0, len(keys), max(1, len(keys) // self.workers))
-        ends = began + seconds
-        await asyncio.gather(*(one.work(self.ask, keys, s, ends) for s in starts[: self.workers]))
+        starts = range(0, len(keys), max(1, len(keys) // self.workers))[: self.workers]
+        await asyncio.gather(*(self._work(keys, s, began + seconds, found) for s in starts))
         took, used = time.perf_counter() - began, time.process_time() - used
-        self._note(one, took, used)
-
-    def _note(self, one: Slice, took: float, used: float) -> None:
-        ordered = sorted(one.seconds)
-        if not ordered:
+        if not found:
             raise LookupsLost(f"{self.name}: nothing was found")
-        self.rates.append(len(ordered) / took)
-        self.p50.append(percentile(ordered, 50) * 1e6)
-        self.p99.append(percentile(ordered, 99) * 1e6)
-        self.cpu.append(used / len(ordered) * 1e6)
-        self.lost += one.lost
-        self.found += len(ordered)
+        self.found += len(found)
+        ordered, each = sorted(found), 1e6 / len(found)
+        shown = {"per_s": len(found) / took, "cpu_us": used * each}
+        shown |= {f"p{share}_us": percentile(ordered, share) * 1e6 for share in (50, 99)}
+        for name, figure in shown.items():
+            self.figures[name].append(figure)
+
+    async def _work(
+        self, keys: Sequence[bytes], first: int, ends: float, found: list[float]
+    ) -> None:
+        """One worker: key after key until the time is up."""
+        at = first
+        while (began := time.perf_counter()) < ends:
+            value = await self.ask(keys[at % len(keys)])
+            at += 1
+            if isinstance(value, bytes):
+                found.append(time.perf_counter() - began)
+            else:
+                self.lost += 1
 
     def row(self) -> list[str]:
-        rate = Spread.of(self.rates)
-        medians = [Spread.of(values).median for values in (self.p50, self.p99, self.cpu)]
-        rates = (rate.median, rate.low, rate.high)
-        cells = [*(f"{r:.0f}" for r in rates), *(f"{m:.1f}" for m in medians), str(self.lost)]
-        return [str(self.workers), self.name, *cells]
+        spreads = {name: Spread.of(values) for name, values in self.figures.items()}
+        medians = [f"{spreads[name].median:.1f}" for name in ("p50_us", "p99_us", "cpu_us")]
+        rates = spreads["per_s"].cells(".0f")
+        return [str(self.workers), self.name, *rates, *medians, str(self.lost)]
 
     def fields(self) -> dict[str, Any]:
-        figures = {"per_s": self.rates, "p50_us": self.p50, "p99_us": self.p99, "cpu_us": self.cpu}
-        spreads = {name: Spread.of(values).fields() for name, values in figures.items()}
+        spreads = {name: Spread.of(values).fields() for name, values in self.figures.items()}
         counts = {"found": self.found, "lost": self.lost}
         return {"name": self.name, "workers": self.workers, **spreads, **counts}
 
 
 def targets(systems: Sequence[System]) -> list[Target]:
     """How many times as many look-ups the store makes, for each number of workers."""
-    named = {(one.workers, one.name): one.rates for one in systems}
+    named = {(one.workers, one.name): one.figures["per_s"] for one in systems}
     return [
         Target(
             f"{STORE} over {plain}, {width} workers",

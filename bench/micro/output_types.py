@@ -56,35 +56,28 @@ class Figures:
         return [f"{self.pairs}, {self.count}", self.type, str(self.bytes), *recalls]
 
 
-class Asker:
-    """Asks a server for rows of one type after another."""
+def measured(client: httpx.Client, pairs: str) -> Iterator[Figures]:
+    """Every type on one of SETS, float32 first."""
+    scenes = SETS[pairs]()
+    images = [png(one) for one in pictures(scenes, pairs)]
+    captions = [scene.caption() for scene in scenes]
+    for name in tqdm(TYPES, desc=pairs, unit="type", leave=False, disable=None):
+        seen, size = embedded(client, "/embed_image", "images", images, name)
+        read, _ = embedded(client, "/embed_text", "texts", captions, name)
+        yield Figures(pairs, len(scenes), name, size, retrieval(seen, read, KS))
 
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
 
-    def figures(self, pairs: str) -> Iterator[Figures]:
-        """Every type on one of SETS, float32 first."""
-        scenes = SETS[pairs]()
-        bodies = {
-            "/embed_image": [("images", png(one)) for one in pictures(scenes, pairs)],
-            "/embed_text": [("texts", scene.caption()) for scene in scenes],
-        }
-        for name in tqdm(TYPES, desc=pairs, unit="type", leave=False, disable=None):
-            sides = [self._rows(path, items, name) for path, items in bodies.items()]
-            (images, size), (texts, _) = sides
-            yield Figures(pairs, len(scenes), name, size, retrieval(images, texts, KS))
-
-    def _rows(self, path: str, items: Sequence[tuple[str, str]], name: str) -> tuple[Rows, int]:
-        """Float32 rows to compare, and the bytes that a vector had on its way."""
-        chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-        answers = [self._ask(path, chunk, name) for chunk in chunks]
-        size = sum(len(answer.content) for answer in answers) // len(items)
-        return np.concatenate([rows_of(answer) for answer in answers]), size
-
-    def _ask(self, path: str, items: Sequence[tuple[str, str]], name: str) -> httpx.Response:
-        body = {items[0][0]: [value for _, value in items], "embedding_type": name}
-        headers = {"accept": "application/octet-stream"}
-        return self._client.post(path, json=body, headers=headers).raise_for_status()
+def embedded(
+    client: httpx.Client, path: str, field: str, items: Sequence[str], name: str
+) -> tuple[Rows, int]:
+    """Float32 rows to compare, and the bytes that a vector of that type had on its way."""
+    rows, size = [], 0
+    for start in range(0, len(items), CHUNK):
+        body = {field: items[start : start + CHUNK], "embedding_type": name}
+        answer = client.post(path, json=body, headers={"accept": "application/octet-stream"})
+        rows.append(rows_of(answer.raise_for_status()))
+        size += len(answer.content)
+    return np.concatenate(rows), size // len(items)
 
 
 def png(picture: Image.Image) -> str:
@@ -108,13 +101,6 @@ def rows_of(answer: httpx.Response) -> Rows:
     return rows
 
 
-def report(measured: Sequence[Figures]) -> str:
-    """The table."""
-    recalls = [f"{way} @{k}" for way in WAYS.values() for k in KS]
-    head = ["pairs", "type", "bytes", *recalls]
-    return markdown([head, *(one.row() for one in measured)])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = described("bench.micro.output_types", __doc__)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
@@ -124,10 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         url = options.url or stack.enter_context(ServerProcess()).url
         client = stack.enter_context(httpx.Client(base_url=url, timeout=120))
-        asker = Asker(client)
-        measured = [one for pairs in options.sets for one in asker.figures(pairs)]
-    print(report(measured))
-    save("output_types", {"figures": [asdict(one) for one in measured]}, options.out)
+        figures = [one for pairs in options.sets for one in measured(client, pairs)]
+    head = ["pairs", "type", "bytes", *(f"{way} @{k}" for way in WAYS.values() for k in KS)]
+    print(markdown([head, *(one.row() for one in figures)]))
+    save("output_types", {"figures": [asdict(one) for one in figures]}, options.out)
     return 0
 
 

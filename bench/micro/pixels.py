@@ -92,12 +92,10 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Width and height."""
         return "{} × {}".format(*self.shape)
 
     @property
     def ratio(self) -> float:
-        """Own ÷ reference."""
         return ratio(self.own, self.reference)
 
     def measure(self, seconds: float, turned: bool) -> None:
@@ -112,10 +110,9 @@ class Row:
             yield Target(f"{self.kind}, {self.name}", self.ratio, at_most=LIMITS[self.shape])
 
     def cells(self) -> list[str]:
-        own, reference = Spread.of(self.own), Spread.of(self.reference)
-        times = [own.median, own.low, own.high, reference.median]
+        own, (reference, *_) = (Spread.of(one).cells(".2f") for one in (self.own, self.reference))
         kilobytes = f"{len(self.data) / 1e3:.0f}"
-        return [self.kind, self.name, kilobytes, *(f"{t:.2f}" for t in times), f"{self.ratio:.2f}"]
+        return [self.kind, self.name, kilobytes, *own, reference, f"{self.ratio:.2f}"]
 
     def fields(self) -> dict[str, Any]:
         return {

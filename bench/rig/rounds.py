@@ -27,6 +27,10 @@ class Spread:
         """Of at least one value."""
         return cls([round(v, 3) for v in values], median(values), min(values), max(values))
 
+    def cells(self, form: str = ".1f") -> list[str]:
+        """Median, least and most, for a table."""
+        return [f"{value:{form}}" for value in (self.median, self.low, self.high)]
+
     def fields(self) -> dict[str, Any]:
         return {k: v if k == "rounds" else round(v, 3) for k, v in asdict(self).items()}
 

@@ -110,7 +110,7 @@ def judged(seen: Seen, said: str = "400 invalid_json", *, whole: bool = False) -
     target = Target(server, long=False, seconds=1.0)
     target.said[said] += 1
     stage, finding = Stage(long=True), Finding(long=True)
-    stage.idle["a"] = {"1": 100.0, "2": 100.0}
+    stage.idle["a"] = {1: 100.0, 2: 100.0}
     beside = Beside(target, _Asked(), _Asked(), _Watched(seen))  # type: ignore[arg-type]
     judge(stage, finding, beside, whole=whole)
     return finding
@@ -119,8 +119,8 @@ def judged(seen: Seen, said: str = "400 invalid_json", *, whole: bool = False) -
 def seen(front: float = 200.0, worker: float = 200.0, **changes: object) -> Seen:
     """Something harmless, with changes."""
     facts: dict[str, object] = {
-        "roles": {"1": "http", "2": "worker"},
-        "peak": {"1": front, "2": worker},
+        "roles": {1: "http", 2: "worker"},
+        "peak": {1: front, 2: worker},
         "shared": [1.0, 2.0, 1.0],
         "asked": 10,
         "longest": 0.01,
@@ -133,7 +133,7 @@ def seen(front: float = 200.0, worker: float = 200.0, **changes: object) -> Seen
     [
         seen(front=HTTP_MB + 101), seen(worker=801.0), seen(shared=[0.0, 2000.0, 0.0]),
         seen(longest=0.3), seen(failed=1), seen(asked=0), seen(ended=["http process at 3001 MB"]),
-        seen(roles={"1": "http", "3": "worker"}, peak={"1": 100.0, "3": 900.0}),
+        seen(roles={1: "http", 3: "worker"}, peak={1: 100.0, 3: 900.0}),
     ],
 )  # fmt: skip
 def test_what_passes_a_bound_does_not_hold(bad: Seen) -> None:
@@ -145,7 +145,7 @@ def test_what_passes_a_bound_does_not_hold(bad: Seen) -> None:
 def test_of_all_at_once_what_is_left_counts() -> None:
     """Bounds of single attacks add up while they last; afterwards memory is flat."""
     for left, broken in ((250.0, 0), (350.0, 1)):
-        after = seen(front=1200.0, last={"1": left, "2": 100.0})
+        after = seen(front=1200.0, last={1: left, 2: 100.0})
         assert len(judged(after, whole=True).broken) == broken
 
 
@@ -191,7 +191,7 @@ def test_the_watcher_sees_what_a_process_holds_and_who_answers() -> None:
         found = asyncio.run(watched())
     finally:
         for pid in found.roles:
-            os.kill(int(pid), 9)
+            os.kill(pid, 9)
         root.wait()
     assert set(found.roles.values()) == {"http"}
     assert found.asked > 0
