@@ -121,14 +121,13 @@ def _names(scenarios: Sequence[Scenario]) -> set[str]:
 def parser() -> argparse.ArgumentParser:
     made = described("bench.compare", __doc__)
     add = made.add_argument
-    many = {"type": listed(positive(int)), "default": [], "help": "in place of several"}
     add("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     add("--systems", type=listed(str), default=[], metavar="A[,B…]")
     add("--rounds", type=int, default=1)
     add("--requests", type=int, default=0, metavar="N", help="items of each level bound by them")
     add("--seconds", type=float, default=0.0, metavar="S", help="of each level bound by time")
-    add("--levels", **many, metavar="N[,N…]")
-    add("--rates", **{**many, "type": listed(positive(float))}, metavar="R[,R…]")
+    for name, kind in (("--levels", listed(positive(int))), ("--rates", listed(positive(float)))):
+        add(name, type=kind, default=[], metavar="N[,N…]", help="in place of several")
     add("--checkpoint", metavar="demo|base|so400m|FOLDER", help="in place of the scenario's own")
     add("--device", default="cpu", help="or a GPU such as cuda:0, for all systems")
     add("--cores", type=int, default=0, metavar="N", help="to compute on; 0: all")

@@ -12,7 +12,6 @@ from bench.compare.point import Point, Points
 from bench.compare.scenario import SCENARIOS
 from bench.rig.rounds import Target
 
-
 REMARKS = ("wrong", "skipped", "failed")
 
 
