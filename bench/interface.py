@@ -73,7 +73,6 @@ print(json.dumps(sorted(facts)))
 
 @contextmanager
 def tree(commit: str | None) -> Iterator[Path]:
-    """The files of a commit, or the working tree's own."""
     if commit is None:
         yield ROOT
         return
@@ -155,7 +154,6 @@ def fields(schema: Any, schemas: Mapping[str, Any], above: tuple[str, ...] = ())
 
 
 def exposed(metrics: str) -> Iterator[str]:
-    """Metrics with the names of their labels."""
     for line in metrics.splitlines():
         if found := re.match(r"(\w+)(\{.*\})? ", line):
             labels = sorted(re.findall(r"(\w+)=\"", found[2] or ""))

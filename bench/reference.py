@@ -28,7 +28,6 @@ class Reference:
         self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
 
     def text(self, text: str) -> Vector:
-        """The right vector of a text."""
         return self._pool(self._padded(self._ids(text.lower())))
 
     def mistakes(self, text: str) -> dict[str, Vector]:
@@ -46,7 +45,6 @@ class Reference:
         }
 
     def image(self, picture: Image.Image) -> Vector:
-        """The right vector of an RGB picture."""
         inputs = self._processor(images=picture, return_tensors="pt")
         with torch.inference_mode():
             return _unit(self._model.get_image_features(**inputs).pooler_output)

@@ -45,7 +45,6 @@ class Contest:
                     self._take(one, turn)
 
     def contestants(self, part: Part) -> list[Contestant]:
-        """Those that were asked for."""
         all_of_them: list[Contestant] = [Server(system) for system in part.systems]
         if part.bare:
             all_of_them += [Towers(BARE, ready=False), Towers(READY, ready=True)]

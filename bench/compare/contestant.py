@@ -54,7 +54,6 @@ class Turn:
         return self.part.precision or self.ground.precision
 
     def point(self, system: str, items: int, summary: Summary, cpu: float | None = None) -> None:
-        """Note what was measured."""
         point = Point(self.scenario, self.part.name, system, self.round, items, summary, cpu)
         self.note(point)
 

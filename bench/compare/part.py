@@ -58,5 +58,4 @@ class Part:
         return part
 
     def among(self, names: Sequence[str]) -> Part:
-        """With those systems only."""
         return replace(self, systems=tuple(one for one in self.systems if one.name in names))

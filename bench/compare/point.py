@@ -29,7 +29,6 @@ class Point:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
-        """As a result file holds it."""
         return cls(**fields | {"summary": Summary(**fields["summary"])})
 
     def fields(self) -> dict[str, Any]:
@@ -94,7 +93,6 @@ class Points:
         return found
 
     def is_wrong(self, part: str, system: str) -> bool:
-        """Whether its vectors were found wrong."""
         return (part, system) in self._wrong
 
     def named(self, part: str, system: str) -> str:
@@ -120,7 +118,6 @@ class Points:
 
 
 def throughput(point: Point) -> float:
-    """Items a second."""
     return point.summary.items_per_s
 
 

@@ -17,11 +17,9 @@ COLUMNS = (
     "system", "level", "items each", "items/s", "least", "most", "p50 ms", "p95 ms", "p99 ms",
     "errors %", "429 %", "hits %", "CPU ms/item", "vectors",
 )  # fmt: skip
-PERCENTILES = ("p50", "p95", "p99")
 
 
 def report(result: Result) -> str:
-    """The whole document."""
     return "\n".join([*_head(result), *_tables(result), *_remarks(result), *_targets(result)])
 
 
@@ -65,12 +63,15 @@ def _row(points: list[Point], vectors: str) -> list[str]:
         values = [value for one in points if (value := figure(one)) is not None]
         return f"{median(values):{form}}" if values else NOTHING
 
+    def percentile(name: str) -> str:
+        return middle(lambda one: (one.summary.latency_ms or {}).get(name))
+
     return [
         first.system,
         first.level,
         str(first.items),
         *rate.cells(),
-        *(middle(lambda one, p=p: (one.summary.latency_ms or {}).get(p)) for p in PERCENTILES),
+        *(percentile(name) for name in ("p50", "p95", "p99")),
         middle(lambda one: one.summary.errors_pct, ".2f"),
         middle(lambda one: one.summary.busy_pct, ".2f"),
         middle(lambda one: one.summary.hits_pct),
@@ -102,5 +103,4 @@ def _targets(result: Result) -> Iterator[str]:
 
 
 def parts(points: Points) -> list[str]:
-    """Names of the parts that have points."""
     return list(dict.fromkeys(one.part for one in points))

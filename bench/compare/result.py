@@ -81,7 +81,6 @@ class Result:
         return list(dict.fromkeys(one.scenario for one in self.points))
 
     def of(self, scenario: str) -> Points:
-        """The points of a scenario."""
         wrong = [(one.part, one.system) for one in self.wrong if one.scenario == scenario]
         return Points((one for one in self.points if one.scenario == scenario), wrong)
 

@@ -5,7 +5,6 @@ A part of the table is kept only under a name of its own, such as `--only 1 --na
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
@@ -15,31 +14,24 @@ from typing import Any
 from bench.faults.row import HEAD, Finding
 from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
+from bench.rig.command import described, listed
 from bench.rig.result_file import RESULTS, save
 from litapi.process import raise_limit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every row holds."""
-    options = _parser().parse_args(arguments)
+    parser = described("bench.faults", __doc__)
+    parser.add_argument("--short", action="store_true", help="a few of everything, no stopwatch")
+    parser.add_argument("--only", type=listed(int), metavar="N[,N…]", help="rows, as in 3,5")
+    parser.add_argument("--name", help="of the result: faults, and for a part of the table none")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    options = parser.parse_args(arguments)
     raise_limit()
     record = asyncio.run(play(not options.short, options.only))
     if name := options.name or ("" if options.short or options.only else "faults"):
         save(name, record, options.out)
     return 0 if all(row["holds"] for row in record["rows"]) else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bench.faults", description="the table of faults")
-    parser.add_argument("--short", action="store_true", help="a few of everything, no stopwatch")
-    parser.add_argument("--only", type=_numbers, default=None, help="rows, as in 3,5")
-    parser.add_argument("--name", help="of the result: faults, and for a part of the table none")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
-    return parser
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 async def play(long: bool, only: Sequence[int] | None) -> dict[str, Any]:

@@ -48,7 +48,6 @@ class AnswerKey:
         self.put(things, rows(reply.head, reply.body))
 
     def put(self, things: Iterable[Thing], vectors: Iterable[Vector]) -> None:
-        """Take vectors as right."""
         self._right.update(zip(map(_name, things), vectors, strict=True))
 
     def right(self, question: Question, head: bytes, body: bytes) -> bool:

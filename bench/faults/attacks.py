@@ -72,7 +72,6 @@ class Target:
     said: Counter[str] = field(default_factory=Counter)
 
     def of(self, long: int, short: int) -> int:
-        """The one or the other, by the form that is played."""
         return long if self.long else short
 
     async def post(self, path: str, body: bytes, kind: str = "json") -> None:
@@ -91,7 +90,6 @@ class Target:
         self.said[f"{end.status or 'no answer'}{named}"] += 1
 
     async def all_at_once(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
-        """Each body over a connection of its own."""
         await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
 
 

@@ -106,7 +106,6 @@ async def _in_flight(server: ServerProcess, least: int) -> float:
 
 
 async def _texts(server: ServerProcess) -> tuple[float, float]:
-    """Texts given up and texts that went through the model, so far."""
     names = ("siglit_items_given_up_total", "siglit_batch_items_sum")
     given_up, computed = [await counter(server.url, name, 'kind="text"') for name in names]
     return given_up, computed

@@ -68,7 +68,6 @@ def deep_png(note: bytes = b"", side: int = SIDE, colour: int = 6) -> bytes:
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
-    """One chunk of a PNG."""
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 

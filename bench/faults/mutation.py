@@ -18,7 +18,6 @@ HUGE = 60_000  # pixels a side
 
 
 def originals() -> list[bytes]:
-    """One small picture of each format."""
     return [drawn_picture(f"original {form}", form, (64, 48)) for form in FORMATS]
 
 
@@ -54,13 +53,11 @@ def huge_png() -> bytes:
 
 
 def huge_bmp() -> bytes:
-    """The same in another format."""
     info = struct.pack("<IiiHHIIiiII", 40, HUGE, HUGE, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 1054, 0, 0, 54) + info + bytes(1000)
 
 
 def huge_gif() -> bytes:
-    """And in a third."""
     descriptor = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
     screen = struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
     return b"GIF89a" + screen + descriptor + b"\x02\x02\x44\x01\x00;"

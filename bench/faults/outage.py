@@ -123,7 +123,6 @@ async def hanging_redis(stage: Stage, finding: Finding) -> None:
 
 
 async def under(proxy: FaultProxy, fault: Fault, play: Any) -> None:
-    """Await something while the proxy misbehaves."""
     proxy.fault = fault
     try:
         await play
@@ -192,7 +191,6 @@ async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
 
 
 def _flip(redis: RedisServer) -> None:
-    """One bit of each value."""
     rng = Random(5)
     with redis.client() as client:
         for key in list(client.scan_iter(match=b"sl2:*", count=1000)):

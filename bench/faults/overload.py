@@ -40,7 +40,6 @@ class Stint:
 
     @classmethod
     async def of(cls, stage: Stage, traffic: Traffic) -> Stint:
-        """One, measured."""
         rate = await capacity(stage, traffic, stage.of(5.0, 2.0))
         load = await traffic.paced(0.8 * rate, stage.of(10.0, 4.0))
         return cls(rate, load, await traffic.closed(1, stage.of(4.0, 1.0)))

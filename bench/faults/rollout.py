@@ -110,7 +110,6 @@ class Pair:
         self._key = ModelKey({OLD: old, NEW: ReversedKey(old)})
 
     def end(self) -> None:
-        """Whatever still runs."""
         for server in self.servers:
             server.kill()
 

@@ -30,7 +30,6 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether all that must hold does."""
         return not self.broken
 
     def take(self, tally: Tally, wrong: int = 0, lost: int = 0) -> None:
@@ -62,7 +61,6 @@ class Finding:
             self.note(f"not judged in the short form: {what}")
 
     def note(self, sentence: str) -> None:
-        """Something worth knowing."""
         self.notes.append(sentence)
 
 
@@ -84,7 +82,6 @@ class Row:
         return finding
 
     def line(self, finding: Finding) -> str:
-        """A line of the table."""
         tally = finding.tally
         counts = (tally.sent, tally.answered, tally.refused, tally.lost, tally.wrong)
         note = "; ".join([*(f"NOT: {what}" for what in finding.broken), *finding.notes])
@@ -92,7 +89,6 @@ class Row:
         return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
 
     def fields(self, finding: Finding) -> dict[str, Any]:
-        """As JSON holds it."""
         tally = finding.tally
         return {
             "row": self.number,

@@ -62,7 +62,6 @@ async def talk(
 
 
 async def dialled(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A bare connection to a server."""
     parts = urlsplit(url)
     return await asyncio.open_connection(parts.hostname, parts.port)
 
@@ -86,7 +85,6 @@ async def _send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> Non
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
-    """Parts that may be large."""
     for part in parts:
         view = memoryview(part)
         for start in range(0, len(view), PIECE):
@@ -94,26 +92,22 @@ async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 async def slow_head() -> AsyncIterator[bytes]:
-    """A head that comes byte by byte."""
     for byte in LINE * 100:
         yield bytes([byte])
         await asyncio.sleep(0.7)
 
 
 async def half_body() -> AsyncIterator[bytes]:
-    """A body that stops half way."""
     yield LINE + b'content-length: 400\r\n\r\n{"text": "' + b"a" * 100
 
 
 async def nothing() -> AsyncIterator[bytes]:
-    """Not a byte."""
     silence: tuple[bytes, ...] = ()
     for piece in silence:
         yield piece
 
 
 async def endless_head() -> AsyncIterator[bytes]:
-    """Headers without end."""
     yield LINE
     for number in range(1 << 20):
         yield b"x-%d: %b\r\n" % (number, b"y" * 1000)

@@ -93,5 +93,4 @@ def workers(server: ServerProcess) -> dict[int, int]:
 
 
 def http_processes(server: ServerProcess) -> dict[int, int]:
-    """The same of its HTTP processes."""
     return births(pid for pid, role in roles(server.pid).items() if role == "http")

@@ -19,7 +19,6 @@ Line = dict[str, Any]
 
 
 def lines(rows: Sequence[Row]) -> dict[str, Line]:
-    """All lines that can be drawn."""
     steps = {row["step"]: row for row in rows}
     found: dict[str, Line] = {}
     for line in LINES:

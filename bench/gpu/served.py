@@ -38,7 +38,6 @@ def texts(task: Task) -> None:
 
 
 def _part(task: Task, kind: Kind, items: int, levels: tuple[int, ...]) -> Part:
-    """A closed loop at each of the levels, and the bare tower's one batch."""
     sizes = task.sizes
     return Part(
         kind,

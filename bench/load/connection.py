@@ -233,13 +233,11 @@ class Pool:
             self.give(connection)
 
     def give(self, connection: Connection) -> None:
-        """Back into the pool."""
         if connection.open:
             self._idle.append(connection)
         self._free.release()
 
     def close(self) -> None:
-        """Hang up all that are idle."""
         while self._idle:
             self._idle.pop().close()
 

@@ -107,7 +107,6 @@ class _Child:
         reporting.close()  # so that its death is the end of the pipe
 
     def await_ready(self) -> None:
-        """Until it has connected."""
         self.reports.recv()
 
     def end(self) -> None:

@@ -88,7 +88,6 @@ class Generator:
 
     @property
     def gauge(self) -> Gauge:
-        """How this process fared."""
         lags = sorted(self._lags) or [0.0]
         return Gauge(
             level=self._level.number,

@@ -25,7 +25,6 @@ Levels = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """An RGB picture of that size."""
     random = np.random.default_rng(seed)
     octaves = max(COARSE, math.ceil(math.log2(max(width, height))))
     light = CONTRAST * _waves(random, width, height, octaves)
@@ -49,7 +48,6 @@ def _waves(random: np.random.Generator, width: int, height: int, octaves: int) -
 
 
 def jpeg(width: int, height: int, seed: int = 0) -> bytes:
-    """`photo` as a JPEG file."""
     buffer = io.BytesIO()
     photo(width, height, seed).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()

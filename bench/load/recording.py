@@ -117,11 +117,9 @@ class Recorder:
         self._file = file
 
     def run(self, fields: dict[str, Any]) -> None:
-        """The options, the machine, the time."""
         self._write("run", {"format": FORMAT, **fields})
 
     def level(self, level: Level) -> None:
-        """What comes next."""
         self._write("level", asdict(level))
 
     def samples(self, lines: bytes) -> None:
@@ -129,13 +127,11 @@ class Recorder:
         self._file.write(lines)
 
     def gauges(self, gauges: Iterable[Gauge]) -> None:
-        """How the generator fared."""
         for gauge in gauges:
             self._write("generator", asdict(gauge))
         self._file.flush()
 
     def end(self, partial: bool) -> None:
-        """Nothing comes after it."""
         self._write("end", {"partial": partial})
         self._file.flush()
 

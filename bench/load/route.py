@@ -42,14 +42,12 @@ class Route:
     headers: tuple[str, ...] = field(default=())  # more of them, "Name: value"
 
     def request(self, job: Job) -> bytes:
-        """The whole request."""
         body, media_type = self._body(job)
         return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (
             self._head(job), media_type, len(body), body,
         )  # fmt: skip
 
     def path(self, job: Job) -> str:
-        """Where the request goes."""
         given = self.text_path if job.kind == "text" else self.image_path
         if given is None:
             given = "/embed_image" if self._bare(job) else PATHS[self.form][job.kind == "image"]

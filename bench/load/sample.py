@@ -51,7 +51,6 @@ class Sample:
         return self.error not in (None, STOPPED)
 
     def line(self) -> bytes:
-        """As one line of a recording."""
         return orjson.dumps({"record": "sample"} | _plain(self), option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -62,7 +62,6 @@ class Summary:
 
     @classmethod
     def of(cls, stage: Stage) -> Summary:
-        """From a level's records."""
         level, samples = stage.level, stage.samples
         good = [one for one in samples if one.good]
         ended = [one for one in samples if one.error != STOPPED]
@@ -133,7 +132,6 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
 
 
 def table(summaries: Iterable[Summary]) -> str:
-    """A row for each level, as Markdown."""
     return markdown([list(COLUMNS), *(one.row() for one in summaries)])
 
 
@@ -148,7 +146,6 @@ class Report:
 
     @classmethod
     def of(cls, recording: Recording, allowed_pct: float | None = None) -> Report:
-        """Judge a recording by the errors its run allowed, or by others."""
         allowed = recording.run.get("allow_errors", 0.0) if allowed_pct is None else allowed_pct
         summaries = [Summary.of(stage) for stage in recording.measured if stage.samples]
         failures = [failure for one in summaries if (failure := one.failure(allowed))]

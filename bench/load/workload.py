@@ -102,7 +102,6 @@ class Workload:
         return len(self.kinds) * -(-self.repeats.universe // self.batch)
 
     def primer(self, number: int) -> Job:
-        """One of them."""
         turn, kind = divmod(number, len(self.kinds))
         ranks = range(turn * self.batch, (turn + 1) * self.batch)
         name = self.kinds[kind]

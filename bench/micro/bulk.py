@@ -24,8 +24,11 @@ from typing import Any, get_args
 import orjson
 from tqdm import tqdm
 
+from bench.compare.baselines.system import Ground
+from bench.compare.contestant import Towers, Turn
+from bench.compare.part import Part
+from bench.compare.point import Point, throughput
 from bench.load.item import MEDIA, Kind
-from bench.load.recording import Recording
 from bench.load.workload import Workload
 from bench.rig.command import concluded, measuring
 from bench.rig.machine import ROOT, cores
@@ -60,15 +63,11 @@ class Contest:
         for side in sides[::-1] if number % 2 else sides:
             side(number)
 
-    def _bare(self, _number: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "bare.jsonl")
-            options = ["--kind", self.kind, "--batches", self.batch, "--seconds", self.seconds]
-            where = [self.checkpoint, "--ready", "--threads", cores(), "--out", path]
-            _run("bench.compare.baselines.bare", *where, *options)
-            samples = Recording.read(path).measured[0].samples
-        took = samples[-1].done - samples[0].sent
-        self.bare.append(sum(one.items for one in samples) / took)
+    def _bare(self, number: int) -> None:
+        part = Part(self.kind, self.kind, bare=(self.batch,), bare_seconds=self.seconds)
+        ground, found = Ground(self.checkpoint, cores()), list[Point]()
+        Towers("bare", ready=True).take(Turn("bulk", part, number, 0, ground, found.append))
+        self.bare.append(throughput(found[0]))
         self.rows = self.rows or max(4 * BLOCKS, round(self.bare[0] * self.seconds))
 
     def _bulk(self, number: int) -> None:
@@ -78,11 +77,13 @@ class Contest:
             source, output = Path(folder, "in"), Path(folder, "out")
             source.mkdir()
             self._lay(source, number)
-            said = _run(
-                *("deploy.bulk", source, output, "--model", self.checkpoint, "--devices", "cpu"),
-                *("--block-rows", max(1, self.rows // BLOCKS), "--redis-url", self.redis.url),
-            )
-        report = orjson.loads(said.splitlines()[-1])
+            command = [sys.executable, "-m", "deploy.bulk", source, output, "--devices", "cpu"]
+            command += ["--model", self.checkpoint, "--redis-url", self.redis.url]
+            command += ["--block-rows", str(max(1, self.rows // BLOCKS))]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"deploy.bulk failed: {done.stderr}")
+        report = orjson.loads(done.stdout.splitlines()[-1])
         if (report["rows"], report["refused"], report["known"]) != (self.rows, 0, 0):
             raise RuntimeError(f"the rows were not computed: {report}")
         self.bulk.append(report["rows_per_second"])
@@ -117,15 +118,6 @@ class Contest:
             "start_seconds": Spread.of(self.starts).fields(),
             "ratio": round(self.target().ratio, 3),
         }
-
-
-def _run(module: str, *arguments: object) -> str:
-    """What a command of this project says."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} failed: {done.stderr}")
-    return done.stdout
 
 
 def compare(size: str, kinds: Sequence[Kind], rounds: int, seconds: float) -> list[Contest]:

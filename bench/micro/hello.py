@@ -35,7 +35,6 @@ async def hello(
 
 
 def serve(port: int) -> None:
-    """Until SIGTERM."""
     config = uvicorn.Config(
         hello,
         port=port,

@@ -69,17 +69,14 @@ COLUMNS = ("dim", "system", "CPU µs", "least", "most", "× GET", "req/s", "hits
 
 
 def text(number: int) -> str:
-    """Of the length of a caption, and like no other."""
     return f"a photo of a red fox in the snow, number {number}"
 
 
 def singles(form: str) -> tuple[bytes, ...]:
-    """Bodies with one text each."""
     return tuple(orjson.dumps({"input": text(n), "encoding_format": form}) for n in range(SINGLES))
 
 
 def batches(form: str) -> tuple[bytes, ...]:
-    """Bodies with 64 texts each."""
     spans = [range(n * MANY, (n + 1) * MANY) for n in range(BATCHES)]
     return tuple(
         orjson.dumps({"input": [text(n) for n in span], "encoding_format": form}) for span in spans

@@ -60,7 +60,6 @@ class System:
     found: int = 0
 
     async def measure(self, keys: Sequence[bytes], seconds: float) -> None:
-        """One slice."""
         found: list[float] = []
         used, began = time.process_time(), time.perf_counter()
         starts = range(0, len(keys), max(1, len(keys) // self.workers))[: self.workers]

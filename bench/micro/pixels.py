@@ -62,7 +62,6 @@ class Ways:
         return values
 
     def reference(self, data: bytes) -> Values:
-        """As transformers' users do it."""
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         made = self._processor(images=picture, return_tensors="np")
         values: Values = made["pixel_values"][0]

@@ -35,7 +35,6 @@ class Request:
         return {"accept": self.accept, "content-type": self.content_type}
 
     def raw(self) -> Iterator[bytes]:
-        """As they go over the wire, for ever."""
         if not self.bodies:
             return itertools.repeat(head_of(self.path, 0, {}, "GET"))
         return itertools.cycle([head_of(self.path, len(b), self.headers) + b for b in self.bodies])

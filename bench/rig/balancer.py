@@ -101,7 +101,6 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on that port now."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

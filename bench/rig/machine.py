@@ -38,7 +38,6 @@ class Machine:
 
     @classmethod
     def read(cls) -> Machine:
-        """This machine, now."""
         commit = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
         changes = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
         return cls(
@@ -73,7 +72,6 @@ def cpu_model(cpuinfo: str) -> str:
 
 
 def pinned(requirements: str) -> list[str]:
-    """Names of the pinned packages."""
     return [found[1] for line in requirements.splitlines() if (found := PIN.match(line))]
 
 

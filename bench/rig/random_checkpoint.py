@@ -45,11 +45,9 @@ class Size:
 
     @property
     def naflex(self) -> bool:
-        """Whether images keep their aspect ratio."""
         return self.model_type == "siglip2"
 
     def towers(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The settings of the text and of the vision tower."""
         both = {
             "hidden_size": self.width,
             "intermediate_size": self.mlp,

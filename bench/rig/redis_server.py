@@ -81,7 +81,6 @@ class RedisServer:
                     time.sleep(0.01)
 
     def kill(self) -> None:
-        """kill -9: no goodbye to anybody."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

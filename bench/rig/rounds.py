@@ -24,7 +24,6 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
         return cls([round(v, 3) for v in values], median(values), min(values), max(values))
 
     def cells(self, form: str = ".1f") -> list[str]:
@@ -51,7 +50,6 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether it is within its limits."""
         below = self.at_most is None or self.ratio <= self.at_most
         return below and (self.at_least is None or self.ratio >= self.at_least)
 

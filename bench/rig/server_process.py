@@ -82,19 +82,16 @@ class ServerProcess:
         raise RuntimeError(f"the server was not ready in time: {self.log()}")
 
     def log(self) -> str:
-        """What it printed so far."""
         self._log.flush()
         return Path(self._log.name).read_text(errors="replace")
 
     @property
     def pid(self) -> int:
-        """The main process."""
         if self.process is None:
             raise RuntimeError("not started")
         return self.process.pid
 
     def family(self) -> dict[int, str]:
-        """Process id → command line of the server and all that descends from it."""
         return family(self.pid)
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 40.0) -> int:
@@ -122,7 +119,6 @@ class ServerProcess:
 
 
 def family(root: int) -> dict[int, str]:
-    """Process id → command line of a process and all that descends from it."""
     found = {}
     with contextlib.suppress(psutil.NoSuchProcess):
         first = psutil.Process(root)
@@ -133,7 +129,6 @@ def family(root: int) -> dict[int, str]:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process, MB."""
     return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
 
 

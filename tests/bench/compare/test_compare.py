@@ -13,7 +13,7 @@ import orjson
 import psutil
 import pytest
 
-from bench.compare.__main__ import checkpoint, main
+from bench.compare.__main__ import main
 from bench.compare.baselines.system import Ground, Served, System
 from bench.compare.contest import Contest
 from bench.compare.contestant import Turn
@@ -370,13 +370,3 @@ def test_the_bare_towers_compute_in_what_the_servers_beside_them_do() -> None:
         (gpu, replace(part, precision="int8"), "int8"),
     ):
         assert Turn("s", one, 0, 0, ground, print).precision == expected
-
-
-def test_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped one, a size that was made before, or a folder."""
-    monkeypatch.setattr("bench.compare.__main__.RANDOM", tmp_path)
-    made = tmp_path / "so400m-patch16-naflex"
-    made.mkdir()
-    assert checkpoint("so400m") == made
-    assert checkpoint("demo") == DEMO
-    assert checkpoint(str(tmp_path)) == tmp_path

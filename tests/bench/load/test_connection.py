@@ -123,11 +123,6 @@ def test_a_refused_connection_is_a_fault(run: Run) -> None:
     run(connect())
 
 
-def test_a_pool_uses_its_connections_again() -> None:
-    """One after another needs only one."""
-    assert pooled(5, three) == ([200] * 3, 1)
-
-
 def test_a_pool_opens_no_more_connections_than_it_may() -> None:
     """The rest wait their turn, and all are served."""
 
@@ -136,16 +131,6 @@ def test_a_pool_opens_no_more_connections_than_it_may() -> None:
         return [reply.status for reply in await asyncio.gather(*asking)].count(200)
 
     assert pooled(3, use, lambda _: Behaviour(delay=0.01)) == (20, 3)
-
-
-def test_a_filled_pool_is_connected_before_it_is_needed() -> None:
-    """The clock starts after that."""
-
-    async def use(pool: Pool, _: Address) -> int:
-        await pool.fill(4, 30)
-        return pool.opened
-
-    assert pooled(4, use) == (4, 4)
 
 
 def test_a_connection_that_lay_idle_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ import pytest
 import uvloop
 
 from bench.load.connection import Address
-from bench.load.generator import Generator, Order, lines
-from bench.load.level import WARMUP, Level
+from bench.load.generator import Generator, Order
+from bench.load.level import Level
 from bench.load.recording import Stage
 from bench.load.route import Form, Route
 from bench.load.sample import STOPPED, Sample
 from bench.load.summary import Summary
-from bench.load.workload import Repeats, Target, Workload, drawings
+from bench.load.workload import Target, Workload, drawings
 from tests.support.echo_server import Behaviour, EchoServer, Spoilt, well
 
 PICTURES = drawings(0, 3)
@@ -90,16 +90,6 @@ def test_a_stall_of_the_server_shows_in_the_latencies_of_all_it_held_up() -> Non
     summary = Summary.of(Stage(Level(1, rate=100.0, duration=1.5), samples))
     assert summary.latency_ms is not None
     assert summary.latency_ms["p99"] > 800
-
-
-def test_a_stall_is_seen_through_a_single_connection_too() -> None:
-    """There requests wait inside the generator, and that wait counts."""
-    behave = lambda number: Behaviour(stall=0.6 if number == 5 else 0.0)  # noqa: E731
-    level = Level(1, rate=100.0, requests=50, connections=1)
-    with EchoServer(behave) as server:
-        samples = carried_out(order(server, level)).samples
-    assert sum(one.latency > 0.3 for one in samples) >= 20
-    assert sum(one.sent - one.scheduled > 0.3 for one in samples) >= 20
 
 
 def test_a_closed_loop_waits_for_the_server() -> None:
@@ -178,17 +168,6 @@ def test_cache_states_and_timings_are_in_the_samples(behaviour: Behaviour) -> No
         assert one.timings == {"cache": 0.25, "infer": 2.5}
 
 
-def test_a_primed_universe_is_hit_from_the_first_level_on() -> None:
-    """The warm-up sends it once, all hits after that."""
-    with EchoServer() as server:
-        repeats = Repeats(1.0, universe=12)
-        warm = order(server, Level(WARMUP, concurrency=2, requests=12), repeats=repeats)
-        primed = carried_out(replace(warm, prime=True)).samples
-        samples = carried_out(replace(warm, level=Level(1, concurrency=3, requests=40))).samples
-    assert [one.cache for one in primed] == [{"miss": 1}] * 12
-    assert [one.cache for one in samples] == [{"hit-l1": 1}] * 40
-
-
 def test_a_full_shelf_is_stated() -> None:
     """Then one in so many bodies was checked."""
     with EchoServer() as server:
@@ -225,15 +204,6 @@ def test_what_is_not_answered_when_stopped_is_marked(
     assert errors(samples) == {STOPPED: len(samples)}
 
 
-def test_the_gauge_tells_of_the_process() -> None:
-    """Processor share, lag, connections."""
-    with EchoServer() as server:
-        gauge = carried_out(order(server, Level(1, concurrency=4, duration=0.2))).gauge
-    assert gauge.cpu > 0
-    assert 0 <= gauge.lag_p99_ms <= gauge.lag_max_ms
-    assert gauge.connections == 4
-
-
 def test_a_loop_that_is_held_up_shows_as_lag() -> None:
     """Here by a body of work in the loop itself, a tenth of a second long."""
     with EchoServer() as server:
@@ -248,11 +218,3 @@ def test_a_loop_that_is_held_up_shows_as_lag() -> None:
         gauge = uvloop.run(main()).gauge
     assert gauge.lag_max_ms > 50
     assert gauge.bound
-
-
-def test_samples_become_lines_in_pieces() -> None:
-    """So that no message to the parent is huge; none is lost."""
-    samples = closed(requests=25)
-    pieces = list(lines(samples, most=10))
-    assert [piece.count(b"\n") for piece in pieces] == [10, 10, 5]
-    assert b"".join(pieces) == b"".join(one.line() for one in samples)

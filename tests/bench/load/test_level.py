@@ -7,19 +7,6 @@ from bench.load.level import PLACES_EACH, RATE_EACH, Level
 MANY = 100 * PLACES_EACH
 
 
-@pytest.mark.parametrize(
-    ("level", "name"),
-    [
-        (Level(1, concurrency=50), "50"),
-        (Level(1, rate=200.0), "200/s"),
-        (Level(1, rate=0.5), "0.5/s"),
-    ],
-)
-def test_a_level_is_named_by_what_it_asks_for(level: Level, name: str) -> None:
-    """The table's first column; a rate is told from a concurrency by its unit."""
-    assert level.name == name
-
-
 @pytest.mark.parametrize("processes", range(1, 9))
 @pytest.mark.parametrize("width", [1, 7, 8, 100])
 def test_the_shares_of_the_processes_add_up(width: int, processes: int) -> None:

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from bench.load.__main__ import Load, levels, main, parser
-from bench.load.fleet import FleetError
 from bench.load.level import Level
 from bench.load.recording import Recording
 from bench.load.summary import Report
@@ -202,29 +201,3 @@ def test_ctrl_c_ends_with_what_was_measured(tmp_path: Path, wish: signal.Signals
     assert [level["level"] for level in whole["levels"]] == ["2"]
     assert b"cut off: what is shown is partial" in printed
     assert Recording.read(out).partial
-
-
-def test_a_cold_universe_is_not_sent_before(capsys: pytest.CaptureFixture[str]) -> None:
-    """Then each of its members is new once."""
-    arguments = ["--repeat", "1", "--universe", "10", "--cold", *QUICK]
-    with EchoServer() as server:
-        assert main(["--url", server.url, *arguments, "--concurrency", "1", "--seed", "2"]) == 0
-        assert len(server.items) == 100
-        assert len(set(server.items)) == 10
-    level = orjson.loads(capsys.readouterr().out.splitlines()[-1])["levels"][0]
-    assert level["cache"] == {"hit-l1": 90, "miss": 10}
-
-
-def test_a_generator_that_dies_fails_the_run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was measured before is shown, and that something is missing."""
-
-    def die(*_: object) -> None:
-        raise FleetError("a generator process died")
-
-    monkeypatch.setattr("bench.load.__main__.Fleet.run", die)
-    assert main(["--quiet"]) == 1
-    printed = capsys.readouterr()
-    assert "a generator process died" in printed.err
-    assert orjson.loads(printed.out.splitlines()[-1])["passed"] is False

@@ -48,14 +48,6 @@ def test_an_open_loop_ends_at_the_nearer_of_its_bounds(
     assert found[-1].due < duration
 
 
-@pytest.mark.parametrize("arrivals", ["constant", "poisson"])
-def test_turns_are_numbered_in_order_and_never_go_back(arrivals: str) -> None:
-    """Each number once, no due time before the one before it."""
-    found = turns(rate=100, requests=500, arrivals=arrivals)
-    assert [turn.number for turn in found] == list(range(500))
-    assert all(one.due <= other.due for one, other in pairwise(found))
-
-
 def test_poisson_gaps_have_the_mean_of_their_rate_and_spread_as_far() -> None:
     """Within five standard errors; a constant rate's would not spread at all."""
     gaps = [later - sooner for sooner, later in pairwise(poisson(requests=20_000))]

@@ -59,19 +59,6 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [(sample().line(), "line 1"), (b"", "no recording")]
-)
-def test_samples_without_a_level_or_a_run_are_no_recording(
-    tmp_path: Path, content: bytes, sentence: str
-) -> None:
-    """They would belong nowhere."""
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(RecordingError, match=sentence):
-        Recording.read(path)
-
-
-@pytest.mark.parametrize(
     ("cpu", "lag", "bound"),
     [(0.2, 1.0, False), (0.81, 1.0, True), (0.2, 10.1, True), (0.8, 10.0, False)],
 )

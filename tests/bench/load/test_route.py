@@ -112,11 +112,3 @@ def test_raw_sends_a_single_picture_as_it_is(place: int, media_type: str) -> Non
     _, headers, body = sent(Route(ADDRESS, "raw"), Job("image", [IMAGES[place]]))
     assert headers["content-type"] == media_type
     assert body == IMAGES[place].data
-
-
-def test_a_key_and_more_headers_are_sent() -> None:
-    """The key as a bearer token; a header such as one that keeps the cache out."""
-    route = Route(ADDRESS, key="k", headers=("Cache-Control: no-cache", "X-Other: 1"))
-    headers = sent(route, texts(1))[1]
-    assert headers["authorization"] == "Bearer k"
-    assert (headers["cache-control"], headers["x-other"]) == ("no-cache", "1")

@@ -1,56 +1,13 @@
 """One record for each request, and what is read from headers into it."""
 
 import math
-from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from bench.load.sample import STOPPED, Sample, states, timings
 from tests.support.recordings import refused, sample
-
-SECONDS = some.floats(0, 1e5).map(lambda value: round(value, 6))
-SAMPLES = some.builds(
-    Sample,
-    level=some.integers(0, 254),
-    number=some.integers(0, 1 << 31),
-    target=some.sampled_from(["text", "image"]),
-    items=some.integers(1, 256),
-    scheduled=SECONDS,
-    sent=SECONDS,
-    first_byte=some.none() | SECONDS,
-    done=SECONDS,
-    status=some.sampled_from([0, 200, 429, 503]),
-    error=some.none() | some.text(max_size=20),
-    size=some.integers(0, 1 << 30),
-    checked=some.booleans(),
-    cache=some.dictionaries(some.sampled_from(["miss", "hit-l1"]), some.integers(1, 256)),
-    timings=some.dictionaries(some.sampled_from(["cache", "infer"]), some.floats(0, 1e4)),
-)
-
-
-def read(line: bytes) -> dict[str, Any]:
-    """The fields of a line as a recording reads it."""
-    fields: dict[str, Any] = orjson.loads(line)
-    assert fields.pop("record") == "sample"
-    return fields
-
-
-@given(one=SAMPLES)
-def test_a_sample_comes_back_from_its_line(one: Sample) -> None:
-    """Whatever it holds."""
-    line = one.line()
-    assert line.endswith(b"\n")
-    assert line.count(b"\n") == 1
-    assert Sample(**read(line)) == one
-
-
-def test_times_are_written_to_the_microsecond() -> None:
-    """More digits would only make the file longer."""
-    found = read(sample(scheduled=1 / 3, sent=2 / 3).line())
-    assert (found["scheduled"], found["sent"]) == (0.333333, 0.666667)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from bench.load.workload import (
     Target,
     Workload,
     WorkloadError,
-    captions,
     drawings,
     folder,
 )  # fmt: skip
@@ -89,16 +88,6 @@ def test_the_share_of_repeats_is_near_the_asked_one(share: float) -> None:
     assert len(set(fresh)) == len(fresh)
 
 
-def test_an_ideal_cache_that_was_primed_hits_as_often_as_aimed() -> None:
-    """What the table's last column should show."""
-    source = workload(batch=4, repeats=Repeats(0.8, universe=50))
-    cache, hits, found = set(universe(source)), 0, contents(source, 1000)
-    for data in found:
-        hits += data in cache
-        cache.add(data)
-    assert hits / len(found) == pytest.approx(0.8, abs=0.04)
-
-
 def test_popularity_follows_zipf() -> None:
     """With exponent one the first comes about twice as often as the second, ten times the tenth."""
     source = workload(repeats=Repeats(1.0, universe=100, zipf=1.0))
@@ -107,37 +96,12 @@ def test_popularity_follows_zipf() -> None:
     assert counts[ranks[0]] / counts[ranks[9]] == pytest.approx(10, rel=0.3)
 
 
-def test_exponent_zero_makes_all_equally_popular() -> None:
-    """Each of ten gets a tenth; all levels repeat the same ones, which are sent only once."""
-    source = workload(repeats=Repeats(1.0, universe=10, zipf=0.0))
-    counts = Counter(contents(source, 5000))
-    assert len(counts) == 10
-    assert all(many == pytest.approx(500, rel=0.25) for many in counts.values())
-    assert set(contents(source, 500, 2)) == set(counts)
-
-
 @pytest.mark.parametrize(("batch", "primers"), [(1, 10), (4, 3), (16, 1)])
 def test_the_primers_send_the_whole_universe(batch: int, primers: int) -> None:
     """Each member at least once, in as few requests as a batch allows."""
     source = workload(batch=batch, repeats=Repeats(1.0, universe=10))
     assert source.primers == primers
     assert set(universe(source)) == set(contents(source, 400))
-
-
-def test_a_mixed_universe_is_primed_with_both_kinds() -> None:
-    """Each kind has its members."""
-    source = workload("mixed", repeats=Repeats(1.0, universe=6))
-    sent = {(job.kind, job.items[0].data) for job in map(source.primer, range(source.primers))}
-    assert Counter(kind for kind, _ in sent) == {"text": 6, "image": 6}
-    asked = (source.job(1, number) for number in range(600))
-    assert {(job.kind, job.items[0].data) for job in asked} == sent
-
-
-def test_captions_vary_in_length() -> None:
-    """From a few words to a few dozen."""
-    words = [len(text.split()) for text in captions(0)]
-    assert min(words) < 6
-    assert max(words) > 25
 
 
 def test_drawings_come_in_all_sizes_and_both_formats() -> None:

@@ -15,7 +15,6 @@ from bench.micro.pixels import (
     Row,
     Ways,
     main,
-    milliseconds,
 )
 from bench.rig.random_checkpoint import SIZES, write_size
 
@@ -42,24 +41,6 @@ def test_values_that_differ_in_one_bit_are_refused(
     monkeypatch.setattr(ways._maker, "table", table)
     with pytest.raises(PixelsDiffer):
         ways.compare(jpeg(200, 150))
-
-
-def test_the_way_that_goes_first_changes(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that neither always finds the caches as the other left them."""
-    went: list[str] = []
-    for name in ("own", "reference"):
-        monkeypatch.setattr(ways, name, lambda data, name=name: went.append(name))
-    row = Row("NaFlex", (8, 8), b"", ways)
-    row.measure(0.0, turned=False)
-    row.measure(0.0, turned=True)
-    assert went == ["own", "reference", "reference", "own"]
-
-
-def test_a_slice_counts_at_least_one_picture() -> None:
-    """A large picture takes longer than a short slice."""
-    calls: list[bytes] = []
-    assert milliseconds(calls.append, b"x", 0.0) >= 0  # type: ignore[arg-type]
-    assert calls == [b"x"]
 
 
 def test_times_are_compared_within_a_round_and_with_the_limits() -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy
 import orjson
-import pytest
 
-from bench.rig.machine import ROOT, Machine, _said, cores, cpu_model, installed, pinned
+from bench.rig.machine import ROOT, Machine, cores, cpu_model, pinned
 from litapi.process import DECISIVE
 
 MACHINE = Machine.read()
@@ -48,22 +47,3 @@ def test_the_processor_is_read_from_cpuinfo() -> None:
     text = "processor\t: 0\nmodel name\t: AMD EPYC 9R14 96-Core\nprocessor\t: 1\nmodel name\t: x\n"
     assert cpu_model(text) == "AMD EPYC 9R14 96-Core"
     assert cpu_model("processor\t: 0\nBogoMIPS\t: 50\n") == platform.machine()
-
-
-def test_pins_are_read_without_comments_and_includes() -> None:
-    """Only exact versions count."""
-    text = "# torch==1\n-r other.txt\n\ntorch==2.13.0  # the towers\nmy-own_pkg.x==1\nloose>=2\n"
-    assert pinned(text) == ["torch", "my-own_pkg.x"]
-
-
-def test_a_package_that_is_not_installed_is_left_out() -> None:
-    """The others are told all the same."""
-    assert installed(["numpy", "no-such-package-anywhere"]) == {"numpy": numpy.__version__}
-
-
-@pytest.mark.parametrize(
-    "command", [["no-such-program"], ["false"], ["true"]], ids=["missing", "fails", "says nothing"]
-)
-def test_a_program_that_does_not_answer_is_no_error(command: list[str]) -> None:
-    """There may be no git and no GPU."""
-    assert _said(*command) is None

@@ -7,21 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel
 
-from bench.rig.random_checkpoint import SIZES, Size, main, thin, write, write_hub, write_size
+from bench.rig.random_checkpoint import SIZES, Size, thin, write, write_hub, write_size
 from litapi.checkpoint import Checkpoint
 from litapi.model.check import check
 
 SMALL: dict[str, Any] = {"width": 64, "layers": 1, "heads": 1, "mlp": 64, "vocabulary": 1000}
-
-
-def test_it_passes_the_check_of_a_servers_start(tmp_path: Path) -> None:
-    """With the dimension that was asked for, as a NaFlex checkpoint."""
-    checkpoint = Checkpoint.open(write(tmp_path / "one", 128))
-    assert checkpoint.dim == 128
-    assert checkpoint.naflex
-    assert [finding for finding in check(checkpoint) if not finding.passed] == []
 
 
 def test_a_seed_gives_the_same_weights(tmp_path: Path) -> None:
@@ -57,16 +49,6 @@ def test_every_kind_of_size_passes_the_check_too(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("model_type", "kind"), [("siglip", "SiglipProcessor"), ("siglip2", "Siglip2Processor")]
-)
-def test_transformers_own_classes_read_it(tmp_path: Path, model_type: str, kind: str) -> None:
-    """Other servers load a folder through them."""
-    folder = write_size(tmp_path / "one", Size(model_type, **SMALL))
-    assert AutoModel.from_pretrained(folder).config.model_type == model_type
-    assert type(AutoProcessor.from_pretrained(folder, backend="pil")).__name__ == kind
-
-
-@pytest.mark.parametrize(
     ("name", "text", "vision"),
     [("base-patch16-224", 282.3, 92.9), ("so400m-patch16-naflex", 707.8, 427.9)],
 )
@@ -98,9 +80,3 @@ def test_a_dimension_that_heads_cannot_share_is_refused(dim: int) -> None:
     """Before anything is written."""
     with pytest.raises(ValueError, match="multiple of 64"):
         thin(dim)
-
-
-def test_the_command_names_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """So that it can be handed on."""
-    assert main([str(tmp_path / "made"), "--dim", "64"]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "made")

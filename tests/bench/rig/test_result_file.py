@@ -24,11 +24,6 @@ def test_a_result_holds_the_day_the_machine_and_the_figures(tmp_path: Path) -> N
     assert result["machine"]["packages"]["uvicorn"]
 
 
-def test_a_result_may_name_the_device_that_was_measured(tmp_path: Path) -> None:
-    """The CPU of a machine that has a GPU too."""
-    assert save("offline", {}, tmp_path, measured_on="tpu").name == "offline-tpu.json"
-
-
 @pytest.mark.parametrize(
     ("gpu", "name"),
     [
