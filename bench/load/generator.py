@@ -7,7 +7,6 @@ level, the garbage collector rests, and the next request is written before it is
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +20,7 @@ from bench.load.recording import Gauge
 from bench.load.route import Route
 from bench.load.sample import BUSY, STOPPED, Sample, states, timings
 from bench.load.shelf import ROOM, Shelf
+from bench.load.summary import percentile
 from bench.load.workload import Job, Workload
 
 TICK = 0.010  # between two looks at the loop's lag
@@ -93,7 +93,7 @@ class Generator:
             level=self._level.number,
             process=self._order.process,
             cpu=round(self._cpu, 4),
-            lag_p99_ms=round(lags[math.ceil(0.99 * len(lags)) - 1] * 1e3, 3),
+            lag_p99_ms=round(percentile(lags, 99) * 1e3, 3),
             lag_max_ms=round(lags[-1] * 1e3, 3),
             connections=self._pool.opened,
             checked=len(self._shelf),

@@ -66,7 +66,9 @@ class Summary:
         good = [one for one in samples if one.good]
         ended = [one for one in samples if one.error != STOPPED]
         errors = _errors(samples)
-        states = _added(one.cache for one in good)
+        states = Counter[str]()
+        for one in good:
+            states.update(one.cache)
         window = _window(level, ended)
         return cls(
             level=level.name,
@@ -84,7 +86,7 @@ class Summary:
             errors_pct=_over(100 * sum(errors.values()), len(ended)),
             busy_pct=_over(100 * sum(one.status == BUSY for one in ended), len(ended)),
             hits_pct=_hits(states),
-            cache=states,
+            cache=dict(states.most_common()),
             server_ms=_means([one.timings for one in good]),
             megabytes=sum(one.size for one in good) / 1e6,
             checked=sum(one.checked for one in samples),
@@ -131,10 +133,6 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
     return {"mean": mean, "min": ordered[0], **named, "max": ordered[-1]}
 
 
-def table(summaries: Iterable[Summary]) -> str:
-    return markdown([list(COLUMNS), *(one.row() for one in summaries)])
-
-
 @dataclass(frozen=True, slots=True)
 class Report:
     """A whole run, judged."""
@@ -159,17 +157,12 @@ class Report:
             failures.append("nothing was measured")
         return cls(recording.run, summaries, failures, recording.partial)
 
-    @property
-    def bound(self) -> bool:
-        """Some level was bound by the generator."""
-        return any(one.bound for one in self.summaries)
-
     def lines(self) -> list[str]:
         """Table, remarks, and last the whole run as one JSON object."""
         bound = [one.level for one in self.summaries if one.bound]
         checked = [f"{one.checked} of {one.requests}" for one in self.summaries]
         return [
-            table(self.summaries),
+            markdown([list(COLUMNS), *(one.row() for one in self.summaries)]),
             "",
             f"generator-bound: {'yes, at ' + ', '.join(bound) if bound else 'no'}",
             f"bodies checked: {', '.join(checked) or 'none'}",
@@ -181,7 +174,7 @@ class Report:
         return {
             "passed": not self.failures,
             "partial": self.partial,
-            "generator_bound": self.bound,
+            "generator_bound": any(one.bound for one in self.summaries),
             "failures": self.failures,
             "levels": [rounded(asdict(one)) for one in self.summaries],
             "run": self.run,
@@ -217,13 +210,6 @@ def rounded(value: Any) -> Any:
 
 def _over(value: float, by: float) -> float:
     return value / by if by else 0.0
-
-
-def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(total.most_common())
 
 
 def _hits(states: dict[str, int]) -> float | None:

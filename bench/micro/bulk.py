@@ -80,7 +80,9 @@ class Contest:
             command = [sys.executable, "-m", "deploy.bulk", source, output, "--devices", "cpu"]
             command += ["--model", self.checkpoint, "--redis-url", self.redis.url]
             command += ["--block-rows", str(max(1, self.rows // BLOCKS))]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False
+            )
         if done.returncode:
             raise RuntimeError(f"deploy.bulk failed: {done.stderr}")
         report = orjson.loads(done.stdout.splitlines()[-1])

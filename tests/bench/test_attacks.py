@@ -3,10 +3,9 @@
 import asyncio
 import io
 import json
-import os
-import subprocess
-import sys
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,9 +14,10 @@ from bench.faults import hostile
 from bench.faults.attacks import HTTP_MB, Beside, Target, judge
 from bench.faults.fuzz import MAKERS, faults, inputs
 from bench.faults.row import Finding
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, post
 from bench.faults.tally import Tally
 from bench.faults.watcher import Seen, Watch
+from bench.rig.server_process import ServerProcess
 
 
 def opened(picture: bytes) -> Image.Image:
@@ -92,26 +92,16 @@ def test_answers_on_a_connection_are_judged_one_by_one(heard: bytes, wrong: list
     assert faults(heard) == wrong
 
 
-class _Asked:
-    """What became of a good client's questions."""
-
-    def turn(self) -> Tally:
-        return Tally(sent=1, answered=1, seconds=[0.1])
-
-
-class _Watched:
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-
-
 def judged(seen: Seen, said: str = "400 invalid_json", *, whole: bool = False) -> Finding:
     """What the judge says of it, with a process of each role that had 100 MB idle."""
-    server = type("Server", (), {"url": "a"})()
+    server: Any = SimpleNamespace(url="a")
     target = Target(server, long=False, seconds=1.0)
     target.said[said] += 1
     stage, finding = Stage(long=True), Finding(long=True)
     stage.idle["a"] = {1: 100.0, 2: 100.0}
-    beside = Beside(target, _Asked(), _Asked(), _Watched(seen))  # type: ignore[arg-type]
+    asked: Any = SimpleNamespace(turn=lambda: Tally(sent=1, answered=1, seconds=[0.1]))
+    watched: Any = SimpleNamespace(seen=seen)
+    beside = Beside(target, asked, asked, watched)
     judge(stage, finding, beside, whole=whole)
     return finding
 
@@ -154,47 +144,17 @@ def test_a_500_to_the_attacker_does_not_hold() -> None:
     assert judged(seen(), "500 internal").broken != []
 
 
-def test_the_watcher_sees_what_a_process_holds_and_who_answers() -> None:
-    """A server that grows by 100 MB with the first answer, and says when it has given five."""
-    code = (
-        "import http.server as h, os\n"
-        "class A(h.BaseHTTPRequestHandler):\n"
-        "    held, protocol_version, answers = [], 'HTTP/1.1', 0\n"
-        "    def do_GET(self):\n"
-        "        A.held = A.held or [bytearray(os.urandom(1)) * 100_000_000]\n"
-        "        self.send_response(200); self.end_headers(); self.close_connection = True\n"
-        "        A.answers += 1; A.answers == 5 and print('five', flush=True)\n"
-        "    def log_message(self, *_): pass\n"
-        "s = h.ThreadingHTTPServer(('127.0.0.1', 0), A)\n"
-        "print(s.server_address[1], flush=True)\n"
-        "s.serve_forever()\n"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        f"import os\nif os.fork() == 0:\n  os.setsid()\n  exec({code!r})",
-    ]
-    root = subprocess.Popen(
-        [*command[:2], f"{command[2]}\nos.wait()", "litapi serve"], stdout=subprocess.PIPE
-    )
-    assert root.stdout is not None
-    out = root.stdout
-    port = int(out.readline())
-    server = type("Server", (), {"url": f"http://127.0.0.1:{port}", "pid": root.pid})()
+def test_the_watcher_sees_what_processes_hold_and_who_answers(server: ServerProcess) -> None:
+    """Both kinds of process of a real server, which answers all the time."""
 
     async def watched() -> Seen:
         async with Watch(server) as watch:
-            await asyncio.to_thread(out.readline)
+            await post(server.url, "/livez", b"", {}, "GET")
         return watch.seen
 
-    try:
-        found = asyncio.run(watched())
-    finally:
-        for pid in found.roles:
-            os.kill(pid, 9)
-        root.wait()
-    assert set(found.roles.values()) == {"http"}
-    assert found.asked > 0
+    found = asyncio.run(watched())
+    assert set(found.roles.values()) == {"http", "worker"}
     assert found.failed == 0
-    [pid] = found.roles
-    assert found.peak[pid] > 90
+    assert found.roles.keys() == found.first.keys() == found.last.keys()
+    assert all(0 < found.first[pid] <= found.peak[pid] for pid in found.roles)
+    assert not found.ended

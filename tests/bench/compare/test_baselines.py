@@ -130,11 +130,6 @@ def test_infinity_that_cannot_serve_a_checkpoint_is_absent(installed: Path, tmp_
     assert "GemmaTokenizerFast" not in (DEMO / name).read_text()
 
 
-def test_cores_are_shared_among_processes_that_compute() -> None:
-    """At least one for each."""
-    assert [Ground(DEMO, 4).threads(many) for many in (1, 2, 4, 8)] == [4, 2, 1, 1]
-
-
 def test_on_a_gpu_all_compute_in_bfloat16_on_that_card() -> None:
     """The same arithmetic and the same place for each; the cores stay to decode with."""
     ground = Ground(DEMO, cores=4, device="cuda:1")

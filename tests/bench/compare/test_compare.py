@@ -18,12 +18,11 @@ from bench.compare.baselines.system import Ground, Served, System
 from bench.compare.contest import Contest
 from bench.compare.contestant import Turn
 from bench.compare.part import Part
-from bench.compare.point import Missing, Point, Points, latency, throughput
+from bench.compare.point import Point, Points
 from bench.compare.proof import Proof
 from bench.compare.report import report
 from bench.compare.result import Remark, Result
 from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
-from bench.compare.siglit import of_ground
 from bench.load.summary import Summary
 from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO
@@ -140,21 +139,6 @@ ONE = ("1-instance", 10, "64", 9)
 def test_each_kind_of_target_is_met_or_missed(points: list[Point], met: bool) -> None:
     """Just within its limit, and just beyond."""
     assert all(verdicts(points).values()) is met
-
-
-def test_a_figure_of_a_missing_round_is_missing() -> None:
-    """Rounds are compared one by one."""
-    points = Points([point("siglit", 1), point("siglit", 2, number=1), point(BASELINE, 1)])
-    assert [throughput(one) for one in points.at("text", "siglit", "50")] == [1, 2]
-    with pytest.raises(Missing, match="litserve"):
-        points.at("text", BASELINE, "50")
-
-
-def test_a_percentile_of_no_answers_meets_no_target() -> None:
-    """Whichever way the limit lies."""
-    nothing = latency("p99")(replace(point("siglit", 1), summary=Summary.of(stage())))
-    assert not nothing <= 1e9
-    assert not nothing >= 0
 
 
 def test_options_change_sweeps_and_bounds() -> None:
@@ -352,13 +336,6 @@ def test_what_there_is_not_is_named(arguments: str, capsys: pytest.CaptureFixtur
     assert main(arguments.split()) == 2
     error = capsys.readouterr().err
     assert any(word in error for word in ("such", "name scenarios", "does not have it"))
-
-
-def test_siglit_is_asked_for_the_device_and_precision_of_its_ground() -> None:
-    """What a scenario's own flags say comes after, and counts."""
-    assert of_ground(Ground(DEMO, 2))[2:] == ["--precision", "float32", "--devices", "cpu"]
-    on_gpu = of_ground(Ground(DEMO, 2, "cuda:0"))
-    assert on_gpu[2:] == ["--precision", "bfloat16", "--devices", "cuda:0"]
 
 
 def test_the_bare_towers_compute_in_what_the_servers_beside_them_do() -> None:

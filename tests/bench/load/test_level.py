@@ -7,16 +7,6 @@ from bench.load.level import PLACES_EACH, RATE_EACH, Level
 MANY = 100 * PLACES_EACH
 
 
-@pytest.mark.parametrize("processes", range(1, 9))
-@pytest.mark.parametrize("width", [1, 7, 8, 100])
-def test_the_shares_of_the_processes_add_up(width: int, processes: int) -> None:
-    """No place is lost, none is held twice, and no process has two more than another."""
-    for level in (Level(1, concurrency=width), Level(1, rate=10, connections=width)):
-        shares = [level.share(i, processes) for i in range(processes)]
-        assert sum(shares) == width
-        assert max(shares) - min(shares) <= 1
-
-
 @pytest.mark.parametrize(
     ("level", "asked", "cores", "processes"),
     [

@@ -37,8 +37,3 @@ def test_a_full_shelf_keeps_an_even_part(room: int) -> None:
     assert shelf.stride > 1
     assert kept == list(range(0, 500, shelf.stride))
     assert len(shelf) == len(kept)
-
-
-def test_a_body_larger_than_the_room_is_still_judged() -> None:
-    """The first is always looked at."""
-    assert judged(1, 10)[1][0].checked

@@ -70,13 +70,6 @@ def test_throughput_counts_good_answers_over_the_window(
     assert summary.items_per_s == pytest.approx(items)
 
 
-def test_latencies_are_those_of_good_answers() -> None:
-    """A quick refusal does not make a server quick."""
-    latency = summed(sample(0, 0.5), refused(1, 429), refused(2, 500)).latency_ms
-    assert latency is not None
-    assert latency["min"] == pytest.approx(500)
-
-
 def test_errors_are_counted_by_what_they_are() -> None:
     """The most frequent first."""
     timeout = sample(3, status=0, error="timeout")
