@@ -132,7 +132,6 @@ class Towers:
         command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
         command += ["--precision", turn.precision, "--device", turn.ground.device]
-        command += [*(["--compile"] if part.compiled else [])]
         command += ["--seed", str(turn.seed), *(["--ready"] if self._ready else [])]
         with tempfile.TemporaryDirectory() as home:
             path = Path(home) / "bare.jsonl"

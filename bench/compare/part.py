@@ -28,7 +28,6 @@ class Part:
     bare: tuple[int, ...] = ()  # sizes of the bare towers' batches
     bare_seconds: float = 5.0  # for each of them
     precision: str = ""  # of the bare towers where it is not the ground's; systems choose their own
-    compiled: bool = False  # likewise
 
     def level_requests(self, level: int) -> int:
         """Requests of a closed level, so that each client gets an answer."""

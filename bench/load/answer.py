@@ -26,8 +26,8 @@ class Wrong(Exception):
 class Judge:
     """Judges bodies one after another; the first good one settles the dimension."""
 
-    def __init__(self, dimension: int = 0, unit: bool = True) -> None:
-        self.dimension = dimension
+    def __init__(self, unit: bool = True) -> None:
+        self.dimension = 0
         self._unit = unit
 
     def fault(self, head: bytes, body: bytes, items: int) -> str | None:

@@ -2,36 +2,8 @@
 
 import pytest
 
-from bench.interface import documented, exposed, facts, lost
+from bench.interface import facts, lost
 from bench.rig.server_process import ROOT
-
-SCHEMAS = {
-    "Row": {"properties": {"embedding": {"type": "string"}, "row": {"$ref": "#/schemas/Row"}}},
-    "Rows": {"properties": {"data": {"type": "array", "items": {"$ref": "#/schemas/Row"}}}},
-}
-ROUTE = {
-    "parameters": [{"in": "path", "name": "model"}],
-    "responses": {"200": {"content": {"application/json": {"schema": {"$ref": "#/schemas/Rows"}}}}},
-}
-
-
-def test_a_document_is_its_routes_fields_and_statuses() -> None:
-    """By the names that a client sees; a schema that holds itself has an end."""
-    found = set(documented({"paths": {"/a": {"get": ROUTE}}, "components": {"schemas": SCHEMAS}}))
-    assert {
-        "route GET /a",
-        "parameter GET /a path model",
-        "status GET /a 200",
-        "content GET /a 200 application/json",
-        "field GET /a 200 data.embedding",
-        "field GET /a 200 data.row.embedding",
-    } <= found
-
-
-def test_a_metric_is_known_by_its_labels() -> None:
-    """Whatever their values are."""
-    text = '# HELP a_total b\na_total{y="1",x="2"} 3.0\nplain 1\n'
-    assert list(exposed(text)) == ["metric a_total x,y", "metric plain "]
 
 
 def test_what_is_missing_is_named() -> None:
@@ -51,5 +23,6 @@ def test_this_tree_has_facts_of_every_kind() -> None:
         "name cache.VectorCache", "option litapi serve --redis-url", "default port 8080",
         "variable SIGLIT_REDIS_URL", "variable REDIS_URL", "error body_too_large 413",
         "route POST /embed_text", "header POST /embed_text 200 x-cache",
-        "metric siglit_requests_total route,status",
+        "metric siglit_requests_total route,status", "status POST /embed_text 200",
+        "field POST /v1/embeddings 200 data.embedding",
     } <= found, sorted(found)  # fmt: skip
