@@ -13,7 +13,7 @@ def test_a_short_run_compares_both_ways(tmp_path: Path) -> None:
     assert main([*options, "--out", str(tmp_path)]) in (0, 1)
     (path,) = tmp_path.iterdir()
     whole = orjson.loads(path.read_bytes())
-    texts, sent, _ = whole["targets"]
+    texts, sent, *_ = whole["targets"]
     assert sent["met"]
     assert sent["ratio"] < 0.2
     assert texts["ratio"] > 0
