@@ -16,7 +16,7 @@ from aiohttp import web
 
 from bench.faults.answer_key import AnswerKey
 from bench.faults.bad_requests import Bad, Verdicts, bad_requests
-from bench.faults.mutation import FORMATS, mutated, originals
+from bench.faults.hostile import FORMATS, mutated, originals
 from bench.faults.question import Question, Thing, as_floats, asked, drawn_pictures, mixed
 from bench.faults.row import Finding, Row
 from bench.faults.stage import Stage

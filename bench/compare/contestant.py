@@ -58,16 +58,19 @@ class Turn:
         self.note(point)
 
 
+@dataclass(frozen=True, slots=True)
 class Server:
     """A system that is asked over HTTP."""
 
-    def __init__(self, system: System) -> None:
-        self.name = system.name
-        self._system = system
+    system: System
+
+    @property
+    def name(self) -> str:
+        return self.system.name
 
     def look(self) -> None:
-        """As the system's own."""
-        self._system.look()
+        """Raises Absent where it cannot run here."""
+        self.system.look()
 
     def take(self, turn: Turn) -> Finding:
         """Look at the vectors where the turn has a proof, then measure all levels.
@@ -77,7 +80,7 @@ class Server:
             Failed: it could not be measured to the end.
         """
         finding = Finding()
-        with self._system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
+        with self.system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
             try:
                 if turn.proof:
                     least = SAME if turn.precision == "float32" else NEAR
@@ -110,12 +113,12 @@ class Server:
         return report
 
 
+@dataclass(frozen=True, slots=True)
 class Towers:
     """The towers without a server: `ready` times the forward passes alone."""
 
-    def __init__(self, name: str, ready: bool) -> None:
-        self.name = name
-        self._ready = ready
+    name: str
+    ready: bool
 
     def look(self) -> None:
         """They are always there."""
@@ -132,7 +135,7 @@ class Towers:
         command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
         command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
         command += ["--precision", turn.precision, "--device", turn.ground.device]
-        command += ["--seed", str(turn.seed), *(["--ready"] if self._ready else [])]
+        command += ["--seed", str(turn.seed), *(["--ready"] if self.ready else [])]
         with tempfile.TemporaryDirectory() as home:
             path = Path(home) / "bare.jsonl"
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What one system did at one level in one round; and all of that, to be asked for figures."""
+"""What one system did at one level in one round, and all points of a scenario."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Are a system's vectors right? Asked alone and all together, before anybody times it.
 
-Being wrong is cheap, so a system that is wrong is shown and counts for nothing. The words of the
-questions are those that known mistakes trip over: capitals, more than 64 tokens, very short beside
-very long; the pictures are those of the workload.
+A system that is wrong may be fast, so it is shown and no other is compared with it. The texts are
+such that known mistakes show: capitals, more than 64 tokens, very short beside very long. The
+pictures are those of the workload.
 """
 
 from __future__ import annotations

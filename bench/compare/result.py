@@ -1,4 +1,4 @@
-"""All that a run found, on its way to a file and back; judged anew each time it is read."""
+"""The points and remarks of a run, as a file holds them; judged anew each time it is read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The right vectors, computed by the server itself before the fault, with nothing kept.
+"""The right vectors, computed by the server itself before the fault.
 
-`Cache-Control: no-store` goes past every cache on both ways, so what is compared later was
-computed, and not stored, at least once. An answer is right when each of its vectors has a cosine
-of at least 0.9999 with the right one: what a batch of other size may shift, and no more.
+With `Cache-Control: no-store` they are neither read from a cache nor written to one. An answer is
+right when each of its vectors has a cosine of at least 0.9999 with the right one: batches of
+another size may change a vector by that much, and no more.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from bench.faults.mutation import huge_bmp, huge_gif, huge_png, mutated, originals
+from bench.faults.hostile import huge_bmp, huge_gif, huge_png, mutated, originals
 from bench.faults.question import IMAGE, JSON, OPENAI, TEXT
 from bench.faults.row import Finding
 from bench.faults.stage import Stage

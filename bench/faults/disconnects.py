@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from random import Random
 
 from bench.faults.question import as_floats
@@ -36,7 +37,7 @@ async def disconnects(stage: Stage, finding: Finding) -> None:
         before = Vitals.of(server.family())
         async with finding.under(traffic, CLIENTS):
             left = await _leave(leaving, stage.of(30.0, 4.0))
-    in_flight = await _settled(server)
+    in_flight = await _in_flight(server, lambda n: n == 0, SETTLED_WITHIN)
     await asyncio.sleep(1.0)
     files = Vitals.of(server.family()).files - before.files
     finding.must(in_flight == 0, f"no item is left in flight: {in_flight:.0f}")
@@ -67,7 +68,7 @@ async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
     """What still waits when its clients leave is dropped; what was begun is done and kept."""
     before = await _texts(server)
     waiting = await _crowd(server)
-    in_flight = await _settled(server)
+    in_flight = await _in_flight(server, lambda n: n == 0, SETTLED_WITHIN)
     dropped, computed = (now - then for now, then in zip(await _texts(server), before, strict=True))
     asked = CROWD * ITEMS
     finding.must(in_flight == 0, f"no item of the crowd is left in flight: {in_flight:.0f}")
@@ -79,11 +80,12 @@ async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
 async def _crowd(server: ServerProcess) -> float:
     """Clients that leave when all of them wait, or else when time is up; how many texts wait."""
     clients = [asyncio.create_task(_waits(server, SLOW))]
-    await _in_flight(server, len(SLOW))
+    await _in_flight(server, lambda n: n >= len(SLOW), GATHERED_WITHIN)
     for number in range(CROWD):
         texts = [f"impatient {number} {text}" for text in range(ITEMS)]
         clients.append(asyncio.create_task(_waits(server, texts)))
-    waiting = await _in_flight(server, len(SLOW) + CROWD * ITEMS)
+    everything = len(SLOW) + CROWD * ITEMS
+    waiting = await _in_flight(server, lambda n: n >= everything, GATHERED_WITHIN)
     for client in clients:
         client.cancel()
     await asyncio.wait(clients)
@@ -95,13 +97,13 @@ async def _waits(server: ServerProcess, texts: list[str]) -> None:
     await post(server.url, asked.path, asked.body, asked.headers)
 
 
-async def _in_flight(server: ServerProcess, least: int) -> float:
-    """How many items are under way, once they are that many or time is up."""
+async def _in_flight(server: ServerProcess, holds: Callable[[float], bool], within: float) -> float:
+    """How many items are under way, once that holds or time is up."""
 
-    async def enough() -> bool:
-        return await counter(server.url, IN_FLIGHT) >= least
+    async def held() -> bool:
+        return holds(await counter(server.url, IN_FLIGHT))
 
-    await until(enough, GATHERED_WITHIN, every=0.02)
+    await until(held, within, every=0.02)
     return await counter(server.url, IN_FLIGHT)
 
 
@@ -109,13 +111,3 @@ async def _texts(server: ServerProcess) -> tuple[float, float]:
     names = ("siglit_items_given_up_total", "siglit_batch_items_sum")
     given_up, computed = [await counter(server.url, name, 'kind="text"') for name in names]
     return given_up, computed
-
-
-async def _settled(server: ServerProcess) -> float:
-    """How many items are under way once there are none, or time is up."""
-
-    async def none() -> bool:
-        return await counter(server.url, IN_FLIGHT) == 0
-
-    await until(none, SETTLED_WITHIN, every=0.2)
-    return await counter(server.url, IN_FLIGHT)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -31,14 +32,14 @@ BACK_WITHIN = 30.0  # seconds
 BREAKER_WAIT = 12.0
 
 
+@dataclass(slots=True)
 class Outage:
     """Load on a server behind a Redis, with what each fault added to its slowest answers."""
 
-    def __init__(self, stage: Stage, finding: Finding, traffic: Traffic) -> None:
-        self._stage = stage
-        self._finding = finding
-        self._traffic = traffic
-        self._quiet = 0.0
+    stage: Stage
+    finding: Finding
+    traffic: Traffic
+    quiet: float = 0.0  # ms, p99 before
 
     @classmethod
     @asynccontextmanager
@@ -61,26 +62,26 @@ class Outage:
     async def settle(self) -> None:
         """Wait for hits, then measure without a fault."""
         await self.back()
-        self._traffic.turn()
-        await asyncio.sleep(self._stage.of(5.0, 1.0))
-        self._quiet = self._traffic.turn().p99_ms
+        self.traffic.turn()
+        await asyncio.sleep(self.stage.of(5.0, 1.0))
+        self.quiet = self.traffic.turn().p99_ms
 
     async def lasts(self, name: str, seconds: float, judged: bool = True) -> None:
         """Let a fault last, and note what it cost."""
-        self._traffic.turn()
+        self.traffic.turn()
         await asyncio.sleep(seconds)
-        tally = self._traffic.turn()
-        added, waited = tally.p99_ms - self._quiet, tally.cache_p99_ms
-        self._finding.note(
-            f"{name}: p99 {added:+.0f} ms on {self._quiet:.0f} ms, for Redis {waited:.0f} ms"
+        tally = self.traffic.turn()
+        added, waited = tally.p99_ms - self.quiet, tally.cache_p99_ms
+        self.finding.note(
+            f"{name}: p99 {added:+.0f} ms on {self.quiet:.0f} ms, for Redis {waited:.0f} ms"
         )
-        self._finding.timely(waited <= 25 or not judged, f"{name}: p99 of the wait for Redis 25 ms")
+        self.finding.timely(waited <= 25 or not judged, f"{name}: p99 of the wait for Redis 25 ms")
 
     async def back(self) -> float:
         """Seconds until answers come from Redis again."""
 
         async def hit() -> bool:
-            return self._traffic.tally.states["hit-l2"] > 0
+            return self.traffic.tally.states["hit-l2"] > 0
 
         seconds = await until(hit, BACK_WITHIN, every=0.02)
         if seconds is None:
@@ -89,10 +90,10 @@ class Outage:
 
     async def returned(self, name: str, within: float = 1.0) -> None:
         """Note how long hits took to come back."""
-        self._traffic.turn()
+        self.traffic.turn()
         seconds = await self.back()
-        self._finding.note(f"{name}: hits back after {seconds:.1f} s")
-        self._finding.timely(seconds <= within, f"{name}: hits back within {within:.0f} s")
+        self.finding.note(f"{name}: hits back after {seconds:.1f} s")
+        self.finding.timely(seconds <= within, f"{name}: hits back within {within:.0f} s")
 
 
 async def killed_redis(stage: Stage, finding: Finding) -> None:

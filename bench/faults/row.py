@@ -1,7 +1,7 @@
-"""A row of the table, and what was found when it was played.
+"""A row of the fault table, and the findings of playing it.
 
-What must hold is put down as it is found. Counts always count. Speed is judged only in the long
-form: the short one runs among other work, where a stopwatch says little.
+Counts are judged in both forms. Speed is judged only in the long form: the short one shares the
+machine with other work.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ class Finding:
     def holds(self) -> bool:
         return not self.broken
 
-    def take(self, tally: Tally, wrong: int = 0, lost: int = 0) -> None:
-        """Count a run in, of which no answer may be wrong and no question lost."""
+    def take(self, tally: Tally) -> None:
+        """Add a run's counts; none of its answers may be wrong and no question lost."""
         self.tally.add(tally)
         told = tally.answered + tally.refused + tally.lost
         self.must(tally.sent == told, f"sent {tally.sent} is the sum of the rest, {told}")
         self.must(tally.answered > 0, "something is answered")
-        self.must(tally.wrong <= wrong, f"0 wrong: {dict(tally.reasons)}")
-        self.must(tally.lost <= lost, f"0 lost: {dict(tally.reasons)}")
+        self.must(tally.wrong == 0, f"0 wrong: {dict(tally.reasons)}")
+        self.must(tally.lost == 0, f"0 lost: {dict(tally.reasons)}")
 
     @asynccontextmanager
     async def under(self, traffic: Traffic, clients: int) -> AsyncIterator[None]:
-        """Load in the background, which is counted in when the last answers are there."""
+        """Load in the background, whose counts are added when the last answers are there."""
         async with traffic.flowing(clients):
             yield
         self.take(traffic.turn())
 
     def must(self, held: bool, what: str) -> None:
-        """Put down that something has to be so."""
+        """Note as broken what does not hold."""
         if not held:
             self.broken.append(what)
 

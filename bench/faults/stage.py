@@ -1,7 +1,7 @@
-"""The servers that rows are played on, started when first asked for and shared where that is fair.
+"""The servers that the rows of the fault table are played on, each started when first needed.
 
-Rows that leave a server as it was share one. A row that ends its server takes it off the stage.
-One event loop plays all rows, so that the proxy before Redis lives as long as they need it.
+Rows that leave a server as it was share it; a row that ends its server takes it out of the shared
+ones. One event loop plays all rows, so that the proxy before Redis lives as long as they need it.
 """
 
 from __future__ import annotations
@@ -76,20 +76,20 @@ class Stage:
         return self._servers[flags]
 
     async def spent(self, *flags: str) -> ServerProcess:
-        """The same for a row that ends it: nobody else gets it afterwards."""
+        """The same for a row that ends it: no other row gets it afterwards."""
         server = await self.server(*flags)
         del self._servers[flags]
         return server
 
     async def redis(self) -> RedisServer:
-        """A Redis that can be hurt."""
+        """A Redis that can be killed, paused and filled."""
         if self._redis is None:
             self._redis = await asyncio.to_thread(RedisServer)
             self._stack.callback(self._redis.close)
         return self._redis
 
     async def proxy(self) -> FaultProxy:
-        """A connection to it that can be hurt."""
+        """A proxy before it that can misbehave."""
         if self._proxy is None:
             redis = await self.redis()
             self._proxy = await self._stack.enter_async_context(FaultProxy(redis.url))

@@ -1,9 +1,9 @@
-"""What an attack does to the server's memory and to its health route, seen from a process apart.
+"""Watches the server's memory and its health route during an attack, from a process of its own.
 
-The process that attacks has its hands full: what it measured itself would be its own delays. So a
-child asks `/livez` over new connections all the time, as a liveness probe does, and reads from the
-kernel twenty times a second what each process of the server holds. It also ends a process that
-grows beyond all bounds, so that an attack that gets through does not take the machine along.
+The attacking process is busy, so its own delays would be part of what it measures. The child asks
+`/livez` over new connections all the time, as a liveness probe does, and reads twenty times a
+second how much memory each process of the server has. It kills a process that grows beyond
+`TOO_MUCH_MB`, so that an attack that succeeds does not exhaust the machine.
 """
 
 from __future__ import annotations

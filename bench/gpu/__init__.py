@@ -1,1 +1,1 @@
-"""What a GPU that is rented by the minute has to say of the service, asked in nine of them."""
+"""Measures the service on a GPU in nine minutes, for machines that are rented by the minute."""

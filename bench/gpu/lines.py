@@ -1,4 +1,4 @@
-"""What the steps' figures say together: the lines that decisions hang on (docs/gpu.md).
+"""Ratios of figures from several steps, on which decisions depend (docs/gpu.md).
 
 A line whose figures were not measured is left out.
 """

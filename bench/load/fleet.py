@@ -1,4 +1,4 @@
-"""The generator processes of a level: started together, listened to, written down.
+"""The generator processes of a level. The parent starts them together and writes what they report.
 
 Each runs its own event loop and is told only when to start and when to stop. The parent draws the
 progress bar and writes the recording, so that neither costs a generator anything.
@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from typing import Any
@@ -34,15 +34,13 @@ class FleetError(Exception):
     """A generator process ended without its report."""
 
 
+@dataclass(frozen=True, slots=True)
 class Fleet:
-    """Runs levels."""
+    """Runs levels; `progress` is called with the number of requests that were answered since."""
 
-    def __init__(
-        self, recorder: Recorder, interrupt: Interrupt, progress: Callable[[int], object]
-    ) -> None:
-        self._recorder = recorder
-        self._interrupt = interrupt
-        self._progress = progress
+    recorder: Recorder
+    interrupt: Interrupt
+    progress: Callable[[int], object]
 
     def run(self, order: Order, processes: int) -> None:
         """Run one level to its end, or to the interrupt's.
@@ -50,7 +48,7 @@ class Fleet:
         Raises:
             FleetError: a process died.
         """
-        self._recorder.level(order.level)
+        self.recorder.level(order.level)
         orders = [replace(order, process=i, processes=processes) for i in range(processes)]
         children = [_Child(one) for one in orders]
         try:
@@ -61,12 +59,12 @@ class Fleet:
                 child.orders.send(start)
             self._listen(children)
         except (EOFError, OSError):
-            if not self._interrupt.asked:
+            if not self.interrupt.asked:
                 raise FleetError("a generator process died") from None
         finally:
             for child in children:
                 child.end()
-        self._recorder.gauges(child.gauge for child in children if child.gauge)
+        self.recorder.gauges(child.gauge for child in children if child.gauge)
 
     def _listen(self, children: list[_Child]) -> None:
         told = False
@@ -75,7 +73,7 @@ class Fleet:
             for child in under_way:
                 if child.reports in ready:
                     self._take(child, child.reports.recv())
-            if self._interrupt.asked and not told:
+            if self.interrupt.asked and not told:
                 told = True
                 for child in under_way:
                     if not child.gauge:
@@ -83,11 +81,11 @@ class Fleet:
 
     def _take(self, child: _Child, message: Any) -> None:
         if isinstance(message, bytes):
-            self._recorder.samples(message)
+            self.recorder.samples(message)
         elif isinstance(message, Gauge):
             child.gauge = message
         else:
-            self._progress(message - child.sent)
+            self.progress(message - child.sent)
             child.sent = message
 
 

@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from bench.load.answer import Judge
+from bench.load.answer import Judge, Shelf
 from bench.load.connection import Fault, Pool, header
-from bench.load.level import WARMUP, Level
-from bench.load.pacer import Pacer, Turn
+from bench.load.level import WARMUP, Level, Pacer, Turn
 from bench.load.recording import Gauge
 from bench.load.route import Route
 from bench.load.sample import BUSY, STOPPED, Sample, states, timings
-from bench.load.shelf import ROOM, Shelf
 from bench.load.summary import percentile
 from bench.load.workload import Job, Workload
 
@@ -42,7 +40,6 @@ class Order:
     timeout: float = 30.0
     prime: bool = False  # a warm-up that sends the popular universe
     unit: bool = True  # vectors must have length 1
-    room: int = ROOM
 
 
 class Generator:
@@ -57,7 +54,7 @@ class Generator:
         self._places = level.share(order.process, order.processes)
         self._pool = Pool(order.route.address, self._places)
         self._turns = Pacer(level, order.workload.seed).turns(order.process, order.processes)
-        self._shelf = Shelf(order.room)
+        self._shelf = Shelf()
         self._heads: list[tuple[Sample, bytes]] = []
         self._lags: list[float] = []
         self._start = 0.0

@@ -3,12 +3,21 @@
 A closed loop keeps `concurrency` requests in flight, as that many patient clients would. An open
 loop sends at `rate` whatever the server does, as the world would. Level 0 is the warm-up; its
 requests are recorded like all others and never counted.
+
+The schedule is fixed before the first request leaves, and latency counts from it. A server that
+stalls therefore cannot hide the requests it held up: they are late from the moment they were due,
+not from the moment the generator got round to them ("coordinated omission"). Every process walks
+the same schedule and takes every n-th turn, so the traffic as a whole does not depend on how many
+processes send it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice, repeat, takewhile
+from random import Random
 from typing import Literal
 
 Arrivals = Literal["constant", "poisson"]
@@ -49,3 +58,43 @@ class Level:
         many = asked or max(1, min(cores // 2, math.ceil(need)))
         bounds = [bound for bound in (self.width, self.requests) if bound]
         return min([many, *bounds])
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request to come: its number in the level, and when it is due, seconds from the start."""
+
+    number: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pacer:
+    """The turns of a level. In a closed loop all are due at once and wait for a free place."""
+
+    level: Level
+    seed: int = 0
+
+    def turns(self, process: int = 0, processes: int = 1) -> Iterator[Turn]:
+        """One process's share of the turns, in order."""
+        level = self.level
+        turns: Iterator[Turn] = map(Turn, count(), self._times())
+        if level.rate and level.duration:
+            turns = takewhile(lambda turn: turn.due < level.duration, turns)
+        return islice(islice(turns, level.requests or None), process, None, processes)
+
+    def _times(self) -> Iterator[float]:
+        if not self.level.rate:
+            return repeat(0.0)
+        return self._poisson() if self.level.arrivals == "poisson" else self._constant()
+
+    def _constant(self) -> Iterator[float]:
+        rate = self.level.rate
+        return (number / rate for number in count())  # divided, not added up: no drift
+
+    def _poisson(self) -> Iterator[float]:
+        rng = Random(f"arrivals {self.seed} {self.level.number}")
+        due = 0.0
+        while True:
+            yield due
+            due += rng.expovariate(self.level.rate)

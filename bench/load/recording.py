@@ -110,11 +110,11 @@ class Recording:
                 raise ValueError
 
 
+@dataclass(frozen=True, slots=True)
 class Recorder:
     """Writes a recording, line by line."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    file: IO[bytes]
 
     def run(self, fields: dict[str, Any]) -> None:
         self._write("run", {"format": FORMAT, **fields})
@@ -124,17 +124,17 @@ class Recorder:
 
     def samples(self, lines: bytes) -> None:
         """Samples, encoded by the process that took them."""
-        self._file.write(lines)
+        self.file.write(lines)
 
     def gauges(self, gauges: Iterable[Gauge]) -> None:
         for gauge in gauges:
             self._write("generator", asdict(gauge))
-        self._file.flush()
+        self.file.flush()
 
     def end(self, partial: bool) -> None:
         self._write("end", {"partial": partial})
-        self._file.flush()
+        self.file.flush()
 
     def _write(self, record: str, fields: dict[str, Any]) -> None:
         line = {"record": record, **fields}
-        self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        self.file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

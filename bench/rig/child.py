@@ -1,4 +1,4 @@
-"""A process that serves, from its start to the end of its whole family."""
+"""Start a server process, wait until it is ready, and end it with its whole process group."""
 
 from __future__ import annotations
 

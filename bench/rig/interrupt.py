@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish: the first one asks the run to end, the second one insists."""
+"""The first Ctrl-C (or SIGTERM) asks the run to end, the second one interrupts it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import Any, Self
 
-WISHES = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
@@ -17,12 +17,12 @@ class Interrupt:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {wish: signal.signal(wish, self._take) for wish in WISHES}
+        self._before = {one: signal.signal(one, self._take) for one in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for wish, handler in self._before.items():
-            signal.signal(wish, handler)
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         if self.asked:

@@ -1,4 +1,4 @@
-"""On what a result was measured. Stands in every result file; holds no host name and no path."""
+"""The machine and the software of a measurement, for result files; no host name and no path."""
 
 from __future__ import annotations
 

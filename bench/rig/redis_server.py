@@ -1,4 +1,4 @@
-"""A real Redis for one test: private, on a free port or a Unix socket, and easy to hurt."""
+"""A private Redis on a free port or a Unix socket, which can be killed, paused and restarted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RedisServer:
         return self._process.pid
 
     def client(self) -> redis.Redis:
-        """A patient client of the test's own, to look behind the cache's back."""
+        """A client without time limits, to read and change what the cache has written."""
         if self.unix:
             return redis.Redis(unix_socket_path=str(self.socket), protocol=2)
         return redis.Redis(port=self.port, protocol=2)

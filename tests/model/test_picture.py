@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 from transformers.image_transforms import convert_to_rgb
 
-from bench.faults.mutation import mutated
+from bench.faults.hostile import mutated
 from litapi.errors import (
     ImageEmpty,
     ImageFormatUnsupported,

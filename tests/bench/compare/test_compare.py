@@ -16,7 +16,6 @@ import pytest
 from bench.compare.__main__ import main
 from bench.compare.baselines.system import Ground, Served, System
 from bench.compare.contest import Contest
-from bench.compare.contestant import Turn
 from bench.compare.part import Part
 from bench.compare.point import Point, Points
 from bench.compare.proof import Proof
@@ -336,14 +335,3 @@ def test_what_there_is_not_is_named(arguments: str, capsys: pytest.CaptureFixtur
     assert main(arguments.split()) == 2
     error = capsys.readouterr().err
     assert any(word in error for word in ("such", "name scenarios", "does not have it"))
-
-
-def test_the_bare_towers_compute_in_what_the_servers_beside_them_do() -> None:
-    """Unless the part names another precision."""
-    gpu, part = Ground(DEMO, 2, "cuda:0"), Part("a", "text")
-    for ground, one, expected in (
-        (gpu, part, "bfloat16"),
-        (Ground(DEMO, 2), part, "float32"),
-        (gpu, replace(part, precision="int8"), "int8"),
-    ):
-        assert Turn("s", one, 0, 0, ground, print).precision == expected

@@ -168,16 +168,6 @@ def test_cache_states_and_timings_are_in_the_samples(behaviour: Behaviour) -> No
         assert one.timings == {"cache": 0.25, "infer": 2.5}
 
 
-def test_a_full_shelf_is_stated() -> None:
-    """Then one in so many bodies was checked."""
-    with EchoServer() as server:
-        given = order(server, Level(1, concurrency=2, requests=40))
-        generator = carried_out(replace(given, room=500))
-    gauge = generator.gauge
-    assert gauge.check_stride > 1
-    assert gauge.checked == sum(one.checked for one in generator.samples) < 40
-
-
 ENDLESS = pytest.mark.parametrize(
     "level", [Level(1, concurrency=3, duration=60.0), Level(1, rate=50.0, duration=60.0)]
 )

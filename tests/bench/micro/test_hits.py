@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bench.micro.hits import BASE, LIMITS, SIZES, System, batches, main, share, singles, targets
+from bench.micro.hits import BASE, LIMITS, SIZES, System, batches, main, singles, targets
 from bench.micro.sender import Request
 
 NAMES = [BASE, "hello POST", *LIMITS]
@@ -31,12 +31,6 @@ def test_no_two_requests_under_way_are_equal() -> None:
     assert len(set(singles("base64"))) == len(singles("base64"))
     texts = [text for body in batches("float") for text in orjson.loads(body)["input"]]
     assert len(set(texts)) == len(texts)
-
-
-def test_the_share_of_hits_is_of_the_look_ups_between() -> None:
-    """Whatever was before."""
-    assert share({"miss": 512.0}, {"miss": 513.0, "hit": 99.0}) == 99.0
-    assert share({}, {}) == 0.0
 
 
 def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

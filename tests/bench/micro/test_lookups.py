@@ -38,15 +38,6 @@ def test_what_was_lost_is_not_counted_as_found() -> None:
         asyncio.run(system.measure([b"a", b"b", b"c", b"d"], 0.05))
 
 
-def test_a_slice_is_measured() -> None:
-    """By as many workers as were asked for."""
-    system = System(STORE, 3, found)
-    asyncio.run(system.measure([b"%d" % n for n in range(100)], 0.05))
-    assert system.lost == 0 < system.found
-    assert sorted(system.figures) == ["cpu_us", "p50_us", "p99_us", "per_s"]
-    assert all(figure > 0 for (figure,) in system.figures.values())
-
-
 def test_a_short_run_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On a real Redis; how quick it is does not matter here."""
     arguments = ["--workers", "4", "--rounds", "2", "--seconds", "0.1", "--out", str(tmp_path)]

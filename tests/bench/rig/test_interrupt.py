@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.rig.interrupt import WISHES, Interrupt
+from bench.rig.interrupt import SIGNALS, Interrupt
 from bench.rig.server_process import ROOT
 
 ASKED_TWICE = """
@@ -26,7 +26,7 @@ with Interrupt() as interrupt:
 """
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("wish", SIGNALS)
 def test_the_first_signal_asks_and_the_second_one_insists(wish: signal.Signals) -> None:
     """In a process of its own, as a signal that is late would end this one."""
     command = [sys.executable, "-c", ASKED_TWICE, str(int(wish))]
@@ -36,7 +36,7 @@ def test_the_first_signal_asks_and_the_second_one_insists(wish: signal.Signals) 
 
 def test_afterwards_signals_mean_what_they_meant() -> None:
     """The handlers are put back, also after a failure."""
-    before = [signal.getsignal(wish) for wish in WISHES]
+    before = [signal.getsignal(wish) for wish in SIGNALS]
     with pytest.raises(ZeroDivisionError), Interrupt():
         print(1 / 0)
-    assert [signal.getsignal(wish) for wish in WISHES] == before
+    assert [signal.getsignal(wish) for wish in SIGNALS] == before
