@@ -50,10 +50,8 @@ L1, L2 = State.HIT_L1, State.HIT_L2  # a member of an enum takes three times as 
 
 
 class Found:
-    """What became of each key, place by place; no value: not known yet.
-
-    Columns, as a pair for each key costs a hit more than its look-up in memory does.
-    """
+    """What became of each key, place by place; no value: not known yet. Columns, as a pair for each
+    key costs a hit more than its look-up in memory does."""
 
     __slots__ = ("flown", "states", "values")
 
@@ -212,8 +210,6 @@ class VectorCache:
             own = Flight(begun, bulk)
             await self._fly(keys, found, compute, read, write, leaving, own, lacking)
         return found
-
-    # ---- looking
 
     def _recall(self, keys: Sequence[bytes], found: Found) -> None:
         for place in found.missing():

@@ -11,8 +11,9 @@ from transformers import AutoModel, AutoProcessor
 
 from litapi.demo.drawing import Scene
 from litapi.demo.heldout import heldout_scenes, pictures, yardstick
-from litapi.demo.judge import Vectors, probabilities, retrieval, unit, zero_shot
+from litapi.demo.judge import Vectors, retrieval, unit, zero_shot
 from litapi.demo.questions import questions
+from litapi.scoring import Sigmoid
 
 CHUNK = 32
 SHORT = 200  # a yardstick for tests, which cannot wait for the whole
@@ -65,8 +66,8 @@ class Exam:
 
     def verdicts(self, images: Vectors, texts: Vectors) -> dict[str, float]:
         """How often the score falls on the right side of one half."""
-        scale, bias = self.model.logit_scale.item(), self.model.logit_bias.item()
-        accepted = probabilities(images, texts, scale, bias) > 0.5
+        sigmoid = Sigmoid(self.model.logit_scale.exp().item(), self.model.logit_bias.item())
+        accepted = sigmoid(images @ texts.T) > 0.5
         right = np.eye(len(images), dtype=bool)
         return {
             "right_pairs_accepted": float(accepted[right].mean()),

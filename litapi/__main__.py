@@ -29,24 +29,17 @@ CHECK_FLAGS = (
     *("compile", "compile_cache", "pairs", "devices", "threads"),
 )
 
-FROM_FILES = ("warm", "embed", "compare-spaces", "calibrate")
 PROOFS = ("golden", "cats", "retrieval", "url", "key", "verbose")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it went well, 2 when the caller asked for something impossible."""
     options = vars(_parser().parse_args(arguments))
-    command = options.pop("command")
-    if command in FROM_FILES:
-        return _from_files(command, options)
-    asked = {name: options.pop(name) for name in PROOFS if name in options}
+    command, run = options.pop("command"), options.pop("run")
     try:
-        settings = Settings.read(options, os.environ)
-        configure(settings)
-        if command == "check":
-            return _check(settings, asked)
-        return _serve(settings) if command == "serve" else _prepare(settings)
-    except (SettingsError, CheckpointError) as error:
+        code: int = run(**options)
+        return code
+    except _refusals() as error:
         print(f"siglit: {error}", file=sys.stderr)
     except OSError as error:  # of the machine's, not foreseen: the log knows where it came from
         log.debug("%s failed", command, exc_info=True)
@@ -54,24 +47,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """What is reported in one line. Imported only once something was raised."""
+    from litapi.client import ClientError
+    from litapi.quality.source import SourceError as ServerError
+    from litapi.quality.verdict import Refused
+    from litapi.sources import SourceError
+
+    return SettingsError, CheckpointError, SourceError, ServerError, ClientError, Refused
+
+
+def _configured(options: dict[str, Any]) -> Settings:
+    settings = Settings.read(options, os.environ)
+    configure(settings)
+    return settings
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m litapi", description="SigLIP2 embeddings over HTTP")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_flags(commands.add_parser("serve", help="serve a checkpoint", allow_abbrev=False))
-    check = commands.add_parser("check", help="say whether a checkpoint is served right")
+
+    def command(run: Callable[..., int], name: str, text: str, **how: Any) -> Any:
+        made = commands.add_parser(name, help=text, **how)
+        made.set_defaults(run=run)
+        return made
+
+    add_flags(command(_serve, "serve", "serve a checkpoint", allow_abbrev=False))
+    check = command(_check, "check", "say whether a checkpoint is served right")
     add_flags(check, CHECK_FLAGS)
     _add_proofs(check)
-    ready = commands.add_parser("prepare", help="make the towers of a CPU ready on disk, no more")
+    ready = command(_prepare, "prepare", "make the towers of a CPU ready on disk, no more")
     add_flags(ready, PREPARE_FLAGS)
-    warm = commands.add_parser("warm", help="fill the cache of a running server")
+    warm = command(_warm, "warm", "fill the cache of a running server")
     _add_sources(warm, "http://localhost:8080")
-    embed = commands.add_parser("embed", help="write the vectors of texts and pictures")
+    embed = command(_embed, "embed", "write the vectors of texts and pictures")
     _add_sources(embed, None)
     embed.add_argument("--out", type=Path, help=".jsonl, .npy or .parquet; else JSON lines here")
     add_flags(embed, (*CHECK_FLAGS, "redis_url", "max_num_patches"))
-    compare = commands.add_parser("compare-spaces", help="may vectors of two servers be mixed?")
-    _add_servers(compare)
-    fit = commands.add_parser("calibrate", help="fit probabilities to pairs of one's own")
+    _add_servers(command(_compare, "compare-spaces", "may vectors of two servers be mixed?"))
+    fit = command(_calibrate, "calibrate", "fit probabilities to pairs of one's own")
     _add_pairs(fit)
     add_flags(fit, (*(one for one in CHECK_FLAGS if one != "pairs"), "max_num_patches"))
     return parser
@@ -119,23 +133,6 @@ def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
     command.add_argument("--key", help="API key, where the server asks for one")
 
 
-def _from_files(command: str, options: dict[str, Any]) -> int:
-    from litapi.client import ClientError
-    from litapi.quality.source import SourceError as ServerError
-    from litapi.quality.verdict import Refused
-    from litapi.sources import SourceError
-
-    runs: Sequence[Callable[..., int]] = (_warm, _embed, _compare, _calibrate)
-    refusals = (SourceError, ServerError, ClientError, SettingsError, CheckpointError, Refused)
-    try:
-        return runs[FROM_FILES.index(command)](**options)
-    except refusals as error:
-        print(f"siglit: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"siglit: {command} failed: {error}", file=sys.stderr)
-    return 2
-
-
 def _warm(paths: list[Path], url: str, key: str | None) -> int:
     from litapi.warm import warm
 
@@ -149,9 +146,7 @@ def _embed(
     """0: all have their vectors; 1: some were refused, and the output names them."""
     from litapi.embed import embed, way
 
-    settings = Settings.read(options, os.environ)
-    configure(settings)
-    with way(url, key, settings) as ask:
+    with way(url, key, _configured(options)) as ask:
         refused = embed(paths, out, ask)
     if refused:
         print(f"siglit: {refused} refused", file=sys.stderr)
@@ -171,16 +166,16 @@ def _calibrate(
 ) -> int:
     from litapi.calibrate import calibrate, lines
 
-    settings = Settings.read(options, os.environ)
-    configure(settings)
+    settings = _configured(options)
     for line in lines(calibrate(folder, out, share, url, key, settings)):
         print(line)
     return 0
 
 
-def _serve(settings: Settings) -> int:
+def _serve(**options: Any) -> int:
     from litapi.metrics import lay
 
+    settings = _configured(options)
     try:
         folder = lay()  # before anything imports prometheus_client
     except OSError as error:
@@ -195,7 +190,7 @@ def _serve(settings: Settings) -> int:
 def _served(settings: Settings) -> int:
     from litapi.preflight import Port, preflight
     from litapi.prepare import prepare
-    from litapi.quality.verdict import Refused, admit
+    from litapi.quality.verdict import admit
     from litapi.server import EmbedServer, device_plan
     from litapi.supervisor import StartError
 
@@ -212,7 +207,7 @@ def _served(settings: Settings) -> int:
         quality = admit(settings, checkpoint, devices["text"][0])
         server = EmbedServer(settings, checkpoint, quality, calibration)
         server.serve()
-    except (StartError, Refused) as error:
+    except StartError as error:
         print(f"siglit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # told to end while it was still loading
@@ -238,9 +233,10 @@ def _end_now(number: int, frame: object) -> None:
     os._exit(128 + number)  # the children are tied to this process and end with it
 
 
-def _prepare(settings: Settings) -> int:
+def _prepare(**options: Any) -> int:
     from litapi.prepare import make, missing
 
+    settings = _configured(options)
     checkpoint = Checkpoint.named(settings.model, settings.revision)
     for kind in missing(settings, checkpoint, {kind: ["cpu"] for kind in KINDS}):
         print(f"converting the {kind} tower of {checkpoint.name}")
@@ -251,11 +247,13 @@ def _prepare(settings: Settings) -> int:
     return 1 if left else 0
 
 
-def _check(settings: Settings, asked: dict[str, Any]) -> int:
+def _check(**options: Any) -> int:
     from litapi.checks import Checks
     from litapi.preflight import require_folders
     from litapi.supervisor import StartError
 
+    asked = {name: options.pop(name) for name in PROOFS}
+    settings = _configured(options)
     try:
         require_folders(settings)
         return 0 if Checks(settings, **asked).run() else 1

@@ -51,9 +51,7 @@ class HeldOut(Facts):
 
 class Calibration(Facts):
     """scale and bias of a sigmoid, and the probability from which on a match is claimed.
-
-    `matching_share` is the share of matching pairs among those that will be asked about.
-    """
+    `matching_share` is the share of matching pairs among those that will be asked about."""
 
     model: str
     space: str
@@ -72,11 +70,8 @@ class Calibration(Facts):
 
     @classmethod
     def of(cls, path: str, checkpoint: Checkpoint) -> Self | None:
-        """What the file holds; None where no file is named.
-
-        Raises:
-            SettingsError: it cannot be read, is no such file, or is another model's.
-        """
+        """What the file holds; None where no file is named. Raises SettingsError: it cannot be
+        read, is no such file, or is another model's."""
         if not path:
             return None
         found = cls._read(Path(path).expanduser())

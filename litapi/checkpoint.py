@@ -168,9 +168,7 @@ class Checkpoint:
 
     def require_unchanged(self) -> None:
         """Another process loads the weights later, and keeps its vectors under these digests.
-
-        Raises CheckpointError where the files say something else by now.
-        """
+        Raises CheckpointError where the files say something else by now."""
         if not self.is_unchanged and not self.is_like(Checkpoint.open(self.folder)):
             raise CheckpointError(
                 f"The files of {self.name} were changed after the service had read them; "
@@ -205,10 +203,8 @@ class Checkpoint:
 
     @classmethod
     def named(cls, model: str, revision: str | None = None) -> Self:
-        """What `model` means (see `fetch`), under the name that the service gives it.
-
-        Raises CheckpointError.
-        """
+        """What `model` means (see `fetch`), under the name that the service gives it. Raises
+        CheckpointError."""
         folder = fetch(model, revision)
         by_name = model and not Path(model).is_dir()  # a folder's path stays private
         return cls.open(folder, model if by_name else None, revision)

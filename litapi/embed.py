@@ -29,10 +29,8 @@ Ask = Callable[[Kind, list[str]], Embedded]
 
 
 def embed(paths: Sequence[Path], out: Path | None, ask: Ask) -> int:
-    """Embed what is under `paths` and write it; how many items were refused.
-
-    Raises SourceError: a path is missing, or `out` has a suffix that is not written.
-    """
+    """Embed what is under `paths` and write it; how many items were refused. Raises SourceError: a
+    path is missing, or `out` has a suffix that is not written."""
     write, found, refused = _writer(out), sources(paths), 0
 
     def parts() -> Iterator[Part]:

@@ -43,11 +43,8 @@ class Key:
 
 
 def read_keys(entries: Sequence[str], limits: Sequence[str] = ()) -> list[Key]:
-    """The keys of some entries, with their limits.
-
-    Raises:
-        KeysError: two keys have one name, a limit is none, or is for a name that no key has.
-    """
+    """The keys of some entries, with their limits. Raises KeysError: two keys have one name, a
+    limit is none, or is for a name that no key has."""
     keys = [_key(number, entry) for number, entry in enumerate(entries, 1)]
     names = [key.name for key in keys]
     if len(set(names)) < len(names):

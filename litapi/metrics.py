@@ -87,16 +87,19 @@ def _remove_unheld(folder: Path) -> None:
         os.close(lock)
 
 
-def _allocate_for_real() -> None:
-    """Allocate prometheus_client's files on disk before they are written to.
+@memoise
+def _prometheus() -> Any:
+    """prometheus_client, which then allocates its files on disk before it writes to them.
 
     It maps sparse files into memory, and where the file system is full the first write to a page
     kills the process by SIGBUS. A process that gets no room keeps its numbers in memory: they are
     missing in `/metrics`, and everything else works.
     """
+    import prometheus_client
     from prometheus_client import mmap_dict
 
     mmap_dict.open = _opened  # type: ignore[attr-defined]
+    return prometheus_client
 
 
 def _opened(path: str, mode: str) -> Any:
@@ -161,27 +164,21 @@ def lacks_room() -> bool:
 
 @memoise
 def _counter(name: str, text: str, *labels: str) -> Counter:
-    from prometheus_client import Counter
-
-    _allocate_for_real()
-    return Counter(name, text, labels)
+    made: Counter = _prometheus().Counter(name, text, labels)
+    return made
 
 
 @memoise
 def _gauge(name: str, text: str, *labels: str, mode: Mode = "livesum") -> Gauge:
     """`mode` says how the values of several processes are combined."""
-    from prometheus_client import Gauge
-
-    _allocate_for_real()
-    return Gauge(name, text, labels, multiprocess_mode=mode)
+    made: Gauge = _prometheus().Gauge(name, text, labels, multiprocess_mode=mode)
+    return made
 
 
 @memoise
 def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Histogram:
-    from prometheus_client import Histogram
-
-    _allocate_for_real()
-    return Histogram(name, text, labels, buckets=buckets)
+    made: Histogram = _prometheus().Histogram(name, text, labels, buckets=buckets)
+    return made
 
 
 class Metrics:

@@ -35,10 +35,8 @@ PASSED_ON = {  # what making a tower depends on; the rest holds secrets
 def missing(
     settings: Settings, checkpoint: Checkpoint, devices: Mapping[str, Sequence[str]]
 ) -> list[Kind]:
-    """The towers that a CPU's workers would have to make. Loads no torch.
-
-    Raises CheckpointError where engine, precision and device do not go together.
-    """
+    """The towers that a CPU's workers would have to make. Loads no torch. Raises CheckpointError
+    where engine, precision and device do not go together."""
     return [kind for kind in KINDS if _is_missing(settings, checkpoint, kind, devices[kind])]
 
 
@@ -56,10 +54,7 @@ def _is_missing(
 def prepare(
     settings: Settings, checkpoint: Checkpoint, devices: Mapping[str, Sequence[str]]
 ) -> None:
-    """Make what is missing, in a process of its own, where it can be kept.
-
-    Raises as `missing`.
-    """
+    """Make what is missing, in a process of its own, where it can be kept. Raises as `missing`."""
     kinds = missing(settings, checkpoint, devices)
     if not kinds or not shelf_in(settings.compile_folder).writable():
         return

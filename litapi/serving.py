@@ -83,10 +83,8 @@ class Service:
         )
 
     def fingerprints(self, owner: str = "") -> dict[Kind, Fingerprint]:
-        """For each kind, everything that can change one of its vectors.
-
-        With an `owner`, vectors get names that no other one's have.
-        """
+        """For each kind, everything that can change one of its vectors. With an `owner`, vectors
+        get names that no other one's have."""
         prints = {kind: self._fingerprint(kind) for kind in KINDS}
         if not owner:
             return prints

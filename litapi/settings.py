@@ -338,11 +338,8 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-        """Flags win over the environment, the environment over the defaults.
-
-        Raises:
-            SettingsError: one line for each unknown or invalid option, naming it as it was given.
-        """
+        """Flags win over the environment, the environment over the defaults. Raises SettingsError:
+        one line for each unknown or invalid option, naming it as it was given."""
         given = {name: value for name, value in flags.items() if value is not None}
         found, names, problems = _from_environment(environ, given)
         names.update({name: flag_of(name) for name in given})
@@ -364,11 +361,8 @@ class Settings(BaseModel):
         return read_keys(self.api_keys, self.key_limits)
 
     def keys_again(self) -> list[Key]:
-        """The same with the keys file as it is now.
-
-        Raises:
-            SettingsError: it cannot be read, or not used.
-        """
+        """The same with the keys file as it is now. Raises SettingsError: it cannot be read, or not
+        used."""
         entries, limits = self._given
         plain = self.model_copy(update={"api_keys": entries, "key_limits": limits})
         try:

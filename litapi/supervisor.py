@@ -179,11 +179,8 @@ class DispatchServer(LitServer):
     # -- starting ------------------------------------------------------------------------------
 
     def verify_worker_status(self) -> None:
-        """Wait until every worker is ready.
-
-        Raises:
-            StartError: one failed, died or took longer than `start_timeout`; the rest are ended.
-        """
+        """Wait until every worker is ready. Raises StartError: one failed, died or took longer than
+        `start_timeout`; the rest are ended."""
         try:
             self._await_workers(time.monotonic() + self.start_timeout)
             self.ready()

@@ -12,11 +12,8 @@ from litapi.errors import TextEmpty, TextInvalid
 
 
 def canonical(text: str) -> str:
-    """`text` in lower case.
-
-    Raises TextEmpty for a text of no characters and TextInvalid for one with a lone surrogate,
-    which has no UTF-8 form and therefore neither a hash nor tokens.
-    """
+    """`text` in lower case. Raises TextEmpty for a text of no characters and TextInvalid for one
+    with a lone surrogate, which has no UTF-8 form and therefore neither a hash nor tokens."""
     if not text:
         raise TextEmpty
     if text.isascii():  # nearly every text; both checks below would pass

@@ -118,9 +118,7 @@ class Tower(LitAPI):
 
     def submit(self, batch: Batch) -> Callable[[], Output]:
         """The first half of `predict`; what is returned is the second, and waits for the vectors.
-
-        `depth` batches are worth having under way.
-        """
+        `depth` batches are worth having under way."""
         collect = self._submit(batch.values)
         return lambda: Output(batch.groups, collect())
 

@@ -30,11 +30,8 @@ class Tally:
 
 
 def warm(paths: Sequence[Path], url: str, key: str | None) -> Tally:
-    """Warm every text and picture under `paths`.
-
-    Raises:
-        SourceError, ClientError: a path is missing, or the server does not answer.
-    """
+    """Warm every text and picture under `paths`. Raises SourceError, ClientError: a path is
+    missing, or the server does not answer."""
     tally, found = Tally(), sources(paths)
     with Client(url, key, priority="bulk") as client, tqdm(unit="item", file=sys.stderr) as bar:
         for kind, items in chunks(found, CHUNK):

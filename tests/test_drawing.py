@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from litapi.demo.caption import CHOICES, agrees, plain, varied
-from litapi.demo.drawing import CANVASES, INKS, PAPERS, Scene, captions, draw, sheet
+from litapi.demo.drawing import CANVASES, INKS, PAPERS, Scene, captions, draw
 from litapi.demo.heldout import (
     PAIRS,
     all_scenes,
@@ -194,8 +194,3 @@ def test_the_yardstick_is_fixed_and_full_of_near_duplicates() -> None:
             for other in scenes[:index]
         )
         assert nearest == 1
-
-
-def test_a_contact_sheet_holds_every_picture() -> None:
-    """Seventeen pictures in eight columns take three rows."""
-    assert sheet([draw(SCENE, seed) for seed in range(17)], columns=8, tile=64).size == (512, 192)

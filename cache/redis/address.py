@@ -87,11 +87,8 @@ class Address:
         return Redis.from_pool(pool)
 
     async def dial(self, protocol: Callable[[], P], tls: ssl.SSLContext | None) -> P:
-        """A bare connection, not yet greeted.
-
-        Raises:
-            OSError: nobody is there, or the certificate is not right.
-        """
+        """A bare connection, not yet greeted. Raises OSError: nobody is there, or the certificate
+        is not right."""
         loop = asyncio.get_running_loop()
         path = self.options.get("path")
         if path:
@@ -102,11 +99,8 @@ class Address:
         return connected
 
     def tls(self) -> ssl.SSLContext | None:
-        """As redis-py understands the URL's options.
-
-        Raises:
-            ValueError: one of them names a file that is not there, or that holds something else.
-        """
+        """As redis-py understands the URL's options. Raises ValueError: one of them names a file
+        that is not there, or that holds something else."""
         if self.options.get("connection_class") is not SSLConnection:
             return None
         given = {name: value for name, value in self.options.items() if name in _TLS}

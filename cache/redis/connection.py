@@ -76,10 +76,8 @@ class Connection(asyncio.Protocol):
     # ---- what its owner calls
 
     def ask(self, command: bytes, heard: Heard, values: int = 2) -> None:
-        """Send; `heard` is called once, with the reply or a `Lost`, never in this call.
-
-        A reply with more than `values` values ends the connection.
-        """
+        """Send; `heard` is called once, with the reply or a `Lost`, never in this call. A reply
+        with more than `values` values ends the connection."""
         if self._ended:  # before its owner was told that it had begun
             asyncio.get_running_loop().call_soon(heard, LOST)
             return

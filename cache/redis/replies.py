@@ -50,11 +50,8 @@ class Replies:
         return bool(self._data)
 
     def gets(self) -> Any:
-        """The next reply, or `PART`. An error is a `ResponseError` that is returned.
-
-        Raises:
-            Malformed: what has come is no reply to the question.
-        """
+        """The next reply, or `PART`. An error is a `ResponseError` that is returned. Raises
+        Malformed: what has come is no reply to the question."""
         if self._lacks < 0:
             if self._data[:1] != b"*":
                 return self._whole(self._one())

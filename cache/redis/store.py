@@ -298,9 +298,7 @@ class RedisStore:
 
     async def inspect(self) -> list[str]:
         """Sentences, fit for the public, on what will go wrong with this server as it is set up.
-
-        Where it does not even answer, that is its `trouble`, and logged as such.
-        """
+        Where it does not even answer, that is its `trouble`, and logged as such."""
         try:
             nodes = await _memory(self._backer)
         except ResponseError:

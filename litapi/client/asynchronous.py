@@ -226,10 +226,8 @@ class AsyncClient:
         return into.whole() if on_error == "raise" else into
 
     async def score(self, texts: Iterable[str], images: Iterable[Picture]) -> Scores:
-        """Every text against every image, as /score has it and with no bound on how many.
-
-        Raises: as `embed_texts`.
-        """
+        """Every text against every image, as /score has it and with no bound on how many. Raises:
+        as `embed_texts`."""
         rows, columns = await asyncio.gather(self.embed_texts(texts), self.embed_images(images))
         facts = await self._known()
         return Scores.of(rows, columns, facts.scoring)

@@ -23,7 +23,7 @@ from litapi.demo.caption import CHOICES, STRANGERS, WRAPPERS, Stated, Value, pla
 
 __all__ = [
     "BACKGROUNDS", "CANVASES", "CHOICES", "COLOURS", "COUNTS", "POSITIONS", "SHAPES", "SIZES",
-    "STRANGERS", "WRAPPERS", "Scene", "captions", "draw", "sheet",
+    "STRANGERS", "WRAPPERS", "Scene", "captions", "draw",
 ]  # fmt: skip
 
 COLOURS = cast("tuple[str, ...]", CHOICES["colour"])
@@ -116,17 +116,6 @@ def draw(scene: Scene, seed: int | str = 0, canvas: tuple[int, int] | None = Non
         if scene.shape == "ring":
             pen.polygon(_placed(OUTLINES["circle"], centre, radius * 0.55, 0), fill=paper)
     return image.reduce(OVERSAMPLING)
-
-
-def sheet(images: Sequence[Image.Image], columns: int = 8, tile: int = 128) -> Image.Image:
-    """A contact sheet, to look at many pictures at once."""
-    rows = -(-len(images) // columns)
-    board = Image.new("RGB", (columns * tile, rows * tile), (200, 220, 235))
-    for index, image in enumerate(images):
-        small = image.copy()
-        small.thumbnail((tile - 6, tile - 6))
-        board.paste(small, (index % columns * tile + 3, index // columns * tile + 3))
-    return board
 
 
 def _shade(colour: Colour, rng: Random) -> Colour:

@@ -45,12 +45,3 @@ def zero_shot(images: Vectors, classes: Vectors, truth: Sequence[int]) -> float:
     """The share of images whose best class, one text vector each, is the true one."""
     best = (images @ classes.T).argmax(axis=1)
     return float((best == np.asarray(truth)).mean())
-
-
-def probabilities(
-    images: Vectors, texts: Vectors, logit_scale: float, logit_bias: float
-) -> NDArray[np.float64]:
-    """SigLIP's own score of each image (row) with each text (column)."""
-    logits = np.exp(logit_scale) * (images @ texts.T).astype(np.float64) + logit_bias
-    scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
-    return scores

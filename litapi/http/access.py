@@ -53,9 +53,7 @@ class Rates:
 
     def wait(self, who: bytes, rate: float, burst: float, tokens: float = 1.0) -> float:
         """0.0 where `who` had the tokens; then they are gone. Else in how many seconds it will.
-
-        More than a whole bucket is let in by a full one, and paid for afterwards.
-        """
+        More than a whole bucket is let in by a full one, and paid for afterwards."""
         now, name = self._clock(), hash(who)  # of bytes: alike in all processes of this server
         place = self._place(name, now)
         full = max(now, self._full[place]) if self._names[place] == name else now
@@ -103,11 +101,8 @@ class Access:
         self._clients = {key: self._client(key) for key in keys}
 
     def check(self, incoming: Incoming) -> bytes:
-        """The digest of the request's key, empty where none was asked for.
-
-        Raises:
-            Unauthorized, TooManyWrongKeys, RateLimited: never on the two health routes.
-        """
+        """The digest of the request's key, empty where none was asked for. Raises Unauthorized,
+        TooManyWrongKeys, RateLimited: never on the two health routes."""
         incoming.access = self
         if self.open or incoming.path in OPEN_PATHS:
             return b""
@@ -122,11 +117,8 @@ class Access:
         return owner
 
     def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
-        """Count the items of a request against what its key may have embedded.
-
-        Raises:
-            RateLimited: the key has used it up.
-        """
+        """Count the items of a request against what its key may have embedded. Raises RateLimited:
+        the key has used it up."""
         key = incoming.key
         if key is None:
             return

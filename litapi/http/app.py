@@ -330,11 +330,8 @@ def _log_request(
 
 
 def make_fetcher(settings: Settings) -> Fetcher | None:
-    """The fetcher of images by URL, where the settings allow it at all.
-
-    Raises:
-        ValueError: the settings name hosts that are none.
-    """
+    """The fetcher of images by URL, where the settings allow it at all. Raises ValueError: the
+    settings name hosts that are none."""
     if settings.image_urls == "off":
         return None
     from litapi.http.fetch import Fetcher, FetchPolicy

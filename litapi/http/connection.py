@@ -160,10 +160,8 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             flow.resume_reading()  # else `receive` does, when the application takes the body
 
     def _parse(self, data: bytes | memoryview) -> int:
-        """Feed the parser; returns how many of the bytes it parsed.
-
-        Bounds what is neither a body nor a whole request: headers, trailers, chunk framing.
-        """
+        """Feed the parser; returns how many of the bytes it parsed. Bounds what is neither a body
+        nor a whole request: headers, trailers, chunk framing."""
         parsed = len(data)
         self._parsed += parsed
         try:
@@ -236,10 +234,8 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             cycle.keep_alive = self._keep_alive
 
     def on_response_complete(self) -> None:
-        """As uvicorn's without its keep-alive timer, which costs a tenth of a cache hit.
-
-        The next pipelined request begins once the client has read enough of its answers.
-        """
+        """As uvicorn's without its keep-alive timer, which costs a tenth of a cache hit. The next
+        pipelined request begins once the client has read enough of its answers."""
         self.server_state.total_requests += 1
         self._disconnects.clear()
         if self.transport.is_closing():
@@ -318,10 +314,8 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         return self._sweep.bodies.add(id(self._running.scope), size)
 
     def send_whole(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
-        """In one write, where uvicorn makes two and reads every header again.
-
-        False also where the client is slow or gone, or an answer has begun.
-        """
+        """In one write, where uvicorn makes two and reads every header again. False also where the
+        client is slow or gone, or an answer has begun."""
         cycle = self.cycle
         if (
             cycle is None
@@ -569,10 +563,8 @@ class _Clocks:
 
 
 class _TransportWrapper:
-    """The transport as uvicorn sees it: closed for uvicorn, while the socket may linger.
-
-    What `write_soon` takes is sent before any later write, and before the socket closes.
-    """
+    """The transport as uvicorn sees it: closed for uvicorn, while the socket may linger. What
+    `write_soon` takes is sent before any later write, and before the socket closes."""
 
     __slots__ = ("_inner", "_lingers", "_outbox", "_soon", "closed")
 
@@ -655,10 +647,8 @@ class _Outbox:
 
 
 class _Sweep:
-    """The one timer of a server, stopped while there are no connections.
-
-    Also what the connections share: the outbox, and the counts of bodies and answers held.
-    """
+    """The one timer of a server, stopped while there are no connections. Also what the connections
+    share: the outbox, and the counts of bodies and answers held."""
 
     _of_server: ClassVar[WeakKeyDictionary[ServerState, _Sweep]] = WeakKeyDictionary()
 

@@ -94,11 +94,8 @@ _METADATA = [ip_address(text) for text in ("100.100.100.200", "fd00:ec2::254", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchPolicy:
-    """What may be fetched. With neither `hosts` nor `any_public`, nothing.
-
-    Raises:
-        ValueError: an entry of `hosts` is no host, or `private_ok` lacks named hosts.
-    """
+    """What may be fetched. With neither `hosts` nor `any_public`, nothing. Raises ValueError: an
+    entry of `hosts` is no host, or `private_ok` lacks named hosts."""
 
     max_bytes: int  # of one image
     max_request_bytes: int = 64 << 20  # of all images of one request
@@ -139,11 +136,8 @@ class FetchPolicy:
         return url
 
     def onward(self, url: URL, location: str) -> URL:
-        """Where a redirect leads; judged as the first URL was.
-
-        Raises:
-            ImageUrlForbidden: it leads where this policy does not go, or from https to http.
-        """
+        """Where a redirect leads; judged as the first URL was. Raises ImageUrlForbidden: it leads
+        where this policy does not go, or from https to http."""
         try:
             target = self.target(urljoin(str(url), location))
         except (errors.ItemError, ValueError):
@@ -220,9 +214,7 @@ class Fetcher:
         self, urls: Sequence[str], client: Hashable = None
     ) -> list[bytes | errors.ItemError]:
         """The bytes behind each URL, or its own error; all at the same time, within the memory.
-
-        `client` is who asks: what one has under way leaves room for the others.
-        """
+        `client` is who asks: what one has under way leaves room for the others."""
         policy = self.policy
         _client.set(client)
         ends = asyncio.get_running_loop().time() + policy.timeout
@@ -334,11 +326,8 @@ class Lookups(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Every address behind `host`.
-
-        Raises:
-            OSError: there is none, or it was not found in time.
-        """
+        """Every address behind `host`. Raises OSError: there is none, or it was not found in
+        time."""
         loop = asyncio.get_running_loop()
         keys = (_client.get(), host)
         async with asyncio.timeout(self._seconds):
@@ -400,11 +389,8 @@ def is_public(ip: IPv4Address | IPv6Address) -> bool:
 
 
 def canonical_host(text: str) -> str:
-    """The one spelling of a host: lower-case ASCII; an address in its shortest form.
-
-    Raises:
-        ImageUrlInvalid: no name and no address; also an IPv4 address in any but the usual form.
-    """
+    """The one spelling of a host: lower-case ASCII; an address in its shortest form. Raises
+    ImageUrlInvalid: no name and no address; also an IPv4 address in any but the usual form."""
     try:
         if text.startswith("["):
             return str(IPv6Address(text[1:-1]))

@@ -24,10 +24,8 @@ class Sender(Protocol):
 
 
 class Bodies:
-    """The request bodies of one process, from their first byte until their answer.
-
-    `key` is the identity of the scope of a request. For one event loop: there is no lock.
-    """
+    """The request bodies of one process, from their first byte until their answer. `key` is the
+    identity of the scope of a request. For one event loop: there is no lock."""
 
     def __init__(self, bound: int) -> None:
         self.bound = bound

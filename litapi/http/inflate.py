@@ -14,11 +14,8 @@ CODINGS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
 class Inflate:
-    """Decompresses one body piece by piece.
-
-    Raises:
-        MediaTypeUnsupported: for a coding that is not read here, or several.
-    """
+    """Decompresses one body piece by piece. Raises MediaTypeUnsupported: for a coding that is not
+    read here, or several."""
 
     def __init__(self, header: str) -> None:
         codings = [one.strip().lower() for one in header.split(",")]
@@ -33,11 +30,8 @@ class Inflate:
         self._members = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What comes out of another piece, at most `STEP` bytes at once.
-
-        Raises:
-            RequestInvalid: this is not what the header says.
-        """
+        """What comes out of another piece, at most `STEP` bytes at once. Raises RequestInvalid:
+        this is not what the header says."""
         if not self._members:
             piece = self._first = self._first + piece
             if len(piece) < 2:

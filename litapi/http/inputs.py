@@ -333,11 +333,13 @@ class Reader:
     def picture(self, given: str | DigestPart) -> Read:
         return self.image(given) if isinstance(given, str) else self.digest(given.sha256)
 
-    def part(self, part: Part) -> Read:
-        """One member of an OpenAI-form `input`."""
+    def part(self, part: Part | errors.ItemError) -> Read:
+        """One member of an `input`, or what refuses it already."""
         if isinstance(part, str):
             is_data = part[:5].lower() == "data:" and ";base64," in part[:HEAD].lower()
             return self.image(part) if is_data else self.text(part)
+        if isinstance(part, errors.ItemError):
+            return part
         if isinstance(part, ImagePart):
             return self.image(part.image)
         if isinstance(part, ImageUrlPart):
@@ -348,10 +350,6 @@ class Reader:
         if isinstance(part, DigestPart):
             return self.digest(part.sha256)
         return self.text(part.text)
-
-    def foreign(self, part: Part | errors.ItemError) -> Read:
-        """The same, or what refuses it already."""
-        return part if isinstance(part, errors.ItemError) else self.part(part)
 
     def count(self, items: int, incoming: Incoming) -> None:
         if items > self._max_items:

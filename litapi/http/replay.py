@@ -29,10 +29,8 @@ NO_TIME = (b"server-timing", Query().timing())  # to read a clock would take lon
 
 
 class Replay:
-    """The answers kept in one HTTP process: least recently used, bounded in bytes.
-
-    `limit` 0 keeps nothing. For one event loop: there is no lock.
-    """
+    """The answers kept in one HTTP process: least recently used, bounded in bytes. `limit` 0 keeps
+    nothing. For one event loop: there is no lock."""
 
     def __init__(self, limit: int, watcher: Watcher = SILENT) -> None:
         self.limit = limit

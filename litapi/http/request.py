@@ -18,14 +18,17 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, DeadlineExceeded, Overloaded, RequestInvalid
 from litapi.http.inflate import Inflate
 from litapi.http.large import LongString
 from litapi.keys import Key
-from litapi.transport.client import ANYONE, Asker, Client
+from litapi.transport.client import ANYONE, Asker
+
+if TYPE_CHECKING:
+    from litapi.http.access import Access
 
 CONNECTION = "siglit.connection"  # the extension of the ASGI scope that has a `Connection`
 MOST_DIGITS = 18  # of a content length that may be meant
@@ -64,10 +67,8 @@ class Connection:
         return True
 
     def send_whole(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
-        """Send an answer in one write. False: nothing was sent, use `send`.
-
-        `head` is header lines with their line ends, a content-length among them.
-        """
+        """Send an answer in one write. False: nothing was sent, use `send`. `head` is header lines
+        with their line ends, a content-length among them."""
         del scope, status, head, body
         return False
 
@@ -76,21 +77,9 @@ _PLAIN = Connection()
 _NONE: dict[str, Any] = {}
 
 
-class Account(Protocol):
-    """What counts a request against the share and the limits of its client."""
-
-    def client(self, incoming: Incoming) -> Client:
-        """Whose share it is of."""
-
-    def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
-        """Count its items. Raises RateLimited where the key has used up what it may have."""
-
-
 class Incoming:
-    """A request: `method`, `path`, headers by lower-case bytes, the body on demand.
-
-    A trailing slash of the path is dropped, and a compressed body is read decompressed.
-    """
+    """A request: `method`, `path`, headers by lower-case bytes, the body on demand. A trailing
+    slash of the path is dropped, and a compressed body is read decompressed."""
 
     __slots__ = (
         "_body",
@@ -125,7 +114,7 @@ class Incoming:
         self.large = 0  # bytes of a body that was parsed in turns
         self.long: Sequence[LongString] = ()  # its strings that stand as tokens in the content
         self.longest = 0  # members of its longest list, where that was cut
-        self.access: Account | None = None  # that has let it in
+        self.access: Access | None = None  # that has let it in
         self.key: Key | None = None  # by which it was let in
         self.bulk = False
         self.deadline = math.inf  # by time.monotonic, of the client's own patience
@@ -183,11 +172,8 @@ class Incoming:
         inflate.end()
 
     def at_once(self) -> bytes | None:
-        """The whole body where it has come and the server below can hand it over; else None.
-
-        Raises:
-            BodyTooLarge: as `chunks`.
-        """
+        """The whole body where it has come and the server below can hand it over; else None. Raises
+        BodyTooLarge: as `chunks`."""
         if self._body is None and not self._seen and ENCODED not in self.headers:
             body = self.connection.take_body(self.scope)
             if body is not None:
@@ -207,11 +193,8 @@ class Incoming:
         self._body = b""
 
     def wish(self) -> None:
-        """Read the class and the patience that the client asks for.
-
-        Raises:
-            RequestInvalid: `X-Priority` or `X-Timeout-Ms` says something else.
-        """
+        """Read the class and the patience that the client asks for. Raises RequestInvalid:
+        `X-Priority` or `X-Timeout-Ms` says something else."""
         priority, patience = self.headers.get(PRIORITY), self.headers.get(PATIENCE)
         if priority is not None:
             if priority.lower() not in CLASSES:
@@ -228,10 +211,8 @@ class Incoming:
         return Asker(client, self.bulk, self.deadline)
 
     def gone(self) -> asyncio.Future[type[Exception]]:
-        """Done once the client has hung up, or its own time is over; its caller's to cancel.
-
-        Only for a whole body.
-        """
+        """Done once the client has hung up, or its own time is over; its caller's to cancel. Only
+        for a whole body."""
         left = self.connection.watch(self.scope)
         if left is None:
             left = asyncio.ensure_future(self._gone())
@@ -244,10 +225,7 @@ class Incoming:
 
     async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; once the client has hung up it is cancelled. The body must be whole.
-
-        Raises:
-            ClientGone: the client hung up first.
-        """
+        Raises ClientGone: the client hung up first."""
         left: asyncio.Future[Any] = self.gone()
         working = asyncio.ensure_future(work)
         try:

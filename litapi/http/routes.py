@@ -229,7 +229,7 @@ class Routes:
             self._same_model(form.model)
             places = form.items()
             ways = {name: (o, self._vectors(o, size)) for name, o in form.wanted().items()}
-            items = await self._reader.items(self._reader.foreign, [*places.values()], incoming)
+            items = await self._reader.items(self._reader.part, [*places.values()], incoming)
             query = await self._query(items, incoming, form.max_num_patches, form.cut)
             _refuse(query, [*places])
             kinds: list[Kind] = [i.kind if isinstance(i, Item) else "image" for i in items]

@@ -18,10 +18,8 @@ Place = tuple[int, tuple[Hashable, ...], asyncio.Future[None]]
 
 
 class Shares:
-    """`size` units, of which no key holds more than `most`. For one event loop: no lock.
-
-    A key is whatever has a share: a client, a host. What is taken counts for each key it is for.
-    """
+    """`size` units, of which no key holds more than `most`. For one event loop: no lock. A key is
+    whatever has a share: a client, a host. What is taken counts for each key it is for."""
 
     def __init__(self, size: int, most: int | None = None) -> None:
         self.size = self.free = size

@@ -115,10 +115,8 @@ class ImageEncoder(Encoder[Sequence[Pixels]]):
         cache: Path | None = None,
         calibration: Calibration | None = None,
     ) -> Self:
-        """Load the image tower alone, as `TextEncoder.load`.
-
-        A compiled NaFlex tower pads every picture to `patches`, by default the checkpoint's.
-        """
+        """Load the image tower alone, as `TextEncoder.load`. A compiled NaFlex tower pads every
+        picture to `patches`, by default the checkpoint's."""
         if _chosen(engine, precision, device) == "torch":
             from litapi.model.engines.torch_engine import TorchImages
 

@@ -80,10 +80,8 @@ FORMS = 24  # bytes of each of these pixels, in all the forms between the first 
 
 @dataclass(frozen=True, slots=True)
 class PicturePolicy:
-    """Which pictures are read: formats by name, at most so many bytes and pixels (w · h).
-
-    `draft` lets JPEGs be decoded at a fraction of their size, which is faster and changes pixels.
-    """
+    """Which pictures are read: formats by name, at most so many bytes and pixels (w · h). `draft`
+    lets JPEGs be decoded at a fraction of their size, which is faster and changes pixels."""
 
     formats: tuple[str, ...] = ("jpeg", "png", "webp", "gif", "bmp")
     max_bytes: int = 20 << 20
@@ -100,10 +98,8 @@ class PictureReader:
         budget: PixelBudget | None = None,
         watch: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`watch` is entered while a picture is decoded, and only then.
-
-        Raises ValueError for a format this build cannot read.
-        """
+        """`watch` is entered while a picture is decoded, and only then. Raises ValueError for a
+        format this build cannot read."""
         self.policy = policy or PicturePolicy()
         self._budget = budget or PixelBudget(2 * self.policy.max_pixels)
         self._watch = watch

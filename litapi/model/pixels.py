@@ -59,10 +59,8 @@ class PixelMaker:
         self.table = normalise_table(settings)
 
     def make(self, picture: Image.Image, max_num_patches: int = 0) -> Pixels:
-        """The input for `picture`, which must be RGB.
-
-        `max_num_patches` 0 means the checkpoint's own; a fixed resolution knows no other.
-        """
+        """The input for `picture`, which must be RGB. `max_num_patches` 0 means the checkpoint's
+        own; a fixed resolution knows no other."""
         if not self.naflex:
             side = self.image_size
             squashed = np.asarray(picture.resize((side, side), self.resample))
@@ -82,10 +80,8 @@ class PixelMaker:
 
 
 def normalise_table(settings: dict[str, Any]) -> npt.NDArray[np.float32]:
-    """The float32 value of each of the 256 levels, shape (256,).
-
-    Rounded where the reference rounds: the product in float64, then float32 from there on.
-    """
+    """The float32 value of each of the 256 levels, shape (256,). Rounded where the reference
+    rounds: the product in float64, then float32 from there on."""
     factor: float = settings["rescale_factor"]
     levels = (np.arange(256, dtype=np.float64) * factor).astype(np.float32)
     mean, std = _first(settings["image_mean"]), _first(settings["image_std"])
@@ -99,10 +95,8 @@ def _first(value: float | list[float]) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def grid_for(height: int, width: int, patch_size: int, max_num_patches: int) -> tuple[int, int]:
-    """Patches down and across for a picture of that many pixels.
-
-    The largest grid of at most `max_num_patches` that the bisection finds, at least 1 × 1.
-    """
+    """Patches down and across for a picture of that many pixels. The largest grid of at most
+    `max_num_patches` that the bisection finds, at least 1 × 1."""
 
     def patches(scale: float, side: int) -> int:
         return max(1, math.ceil(side * scale / patch_size))

@@ -21,10 +21,8 @@ def values_of(processor: Any, picture: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def load_reference_processor(checkpoint: Checkpoint) -> Any:
-    """transformers' PIL image processor for `checkpoint`, with the settings of its folder.
-
-    Named outright: which one AutoImageProcessor takes depends on whether torchvision is installed.
-    """
+    """transformers' PIL image processor for `checkpoint`, with the settings of its folder. Named
+    outright: which one AutoImageProcessor takes depends on whether torchvision is installed."""
     if checkpoint.naflex:
         from transformers.models.siglip2 import image_processing_pil_siglip2 as siglip2
 

@@ -34,11 +34,8 @@ BOS = 2
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids of n texts.
-
-    `ids` is int64 of shape (n, 64). `counts` are the tokens of each before its pads, EOS included;
-    `truncated` says which texts had more than fit.
-    """
+    """Token ids of n texts. `ids` is int64 of shape (n, 64). `counts` are the tokens of each before
+    its pads, EOS included; `truncated` says which texts had more than fit."""
 
     ids: npt.NDArray[np.int64]
     counts: list[int]
@@ -60,10 +57,8 @@ class Tokenizer:
         return cls(load_reference(checkpoint).backend_tokenizer)
 
     def encode(self, texts: Sequence[str], *, ending: bool = False) -> Tokens:
-        """The tokens of `texts`; with `ending` the last ones of a text that has too many.
-
-        Raises TextEmpty or TextInvalid for one that has none.
-        """
+        """The tokens of `texts`; with `ending` the last ones of a text that has too many. Raises
+        TextEmpty or TextInvalid for one that has none."""
         found = self.backend.encode_batch_fast([canonical(text) for text in texts])
         rows = [encoding.ids for encoding in found]
         ids = np.full((len(rows), LENGTH), PAD, dtype=np.int64)

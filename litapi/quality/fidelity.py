@@ -6,14 +6,14 @@ is whether it still finds the same things. So recall@1 decides, and the rest is 
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from litapi.demo.judge import Vectors, probabilities, retrieval, zero_shot
+from litapi.demo.judge import Vectors, retrieval, zero_shot
+from litapi.scoring import Sigmoid
 
 ALLOWED = 0.01  # recall@1 that may be lost, absolute, either way round
 ONE_PAIR = 1  # of fewer than a hundred pairs one is more than that, and no evidence
@@ -45,16 +45,14 @@ class Fidelity:
         cls, exact: Judged, found: Judged, truth: list[int], logit_scale: float, logit_bias: float
     ) -> Self:
         """`truth` is the class of each picture; `logit_scale` as a checkpoint has it, not its log.
-
-        Both must hold vectors of the same pairs in the same order.
-        """
+        Both must hold vectors of the same pairs in the same order."""
         found, overflowed = _finite(found)
         both = {"exact": exact, "found": found}
-        scale = math.log(logit_scale)
-        changes = np.abs(
-            probabilities(found.images, found.texts, scale, logit_bias)
-            - probabilities(exact.images, exact.texts, scale, logit_bias)
+        sigmoid = Sigmoid(logit_scale, logit_bias)
+        old, new = (
+            sigmoid((one.images @ one.texts.T).astype(np.float64)) for one in (exact, found)
         )
+        changes = np.abs(new - old)
         return cls(
             pairs=len(exact.images),
             cosine={

@@ -94,9 +94,7 @@ class Golden:
         self, source: Source, photo: bytes | None = None, explain: Explain | None = None
     ) -> Iterator[Verdict]:
         """All that can be judged; a failure with its reason, where somebody can `explain` it.
-
-        `photo` is the encoded picture of two cats, where the caller has it.
-        """
+        `photo` is the encoded picture of two cats, where the caller has it."""
         if self.logits.size:
             verdict = self.judge(source)
             yield verdict

@@ -20,10 +20,8 @@ Vector = npt.NDArray[np.float64]
 
 
 def fitted(pairs: Matches) -> Sigmoid:
-    """The sigmoid whose weighted log loss is least.
-
-    Raises PairsError where matching pairs have no larger cosines than others.
-    """
+    """The sigmoid whose weighted log loss is least. Raises PairsError where matching pairs have no
+    larger cosines than others."""
     middle, spread = pairs.cosine.mean(), pairs.cosine.std()
     if not spread > 0:
         raise PairsError("all pairs have the same cosine")

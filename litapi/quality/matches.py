@@ -33,9 +33,7 @@ class Matches:
     @classmethod
     def of(cls, cosine: Array, match: Bools, share: float) -> Self:
         """Of all captions (rows) with all pictures; `share` of the weight is on those that match.
-
-        Raises PairsError where all match.
-        """
+        Raises PairsError where all match."""
         true, false = np.flatnonzero(match), np.flatnonzero(~match)
         if not len(false):
             raise PairsError("every caption is of every picture")
@@ -54,10 +52,8 @@ class Matches:
         owners: Sequence[int],
         share: float,
     ) -> tuple[Matches, Matches]:
-        """Two halves that have no picture in common, each with the captions of its pictures.
-
-        Row i of `texts` is caption i, which is of picture `owners[i]`; rows are unit vectors.
-        """
+        """Two halves that have no picture in common, each with the captions of its pictures. Row i
+        of `texts` is caption i, which is of picture `owners[i]`; rows are unit vectors."""
         first, match = owned(captions, owners)
         rows = texts[first].astype(np.float64)
 
@@ -81,9 +77,7 @@ def halves(count: int) -> tuple[Places, Places]:
 
 def owned(captions: Sequence[str], owners: Sequence[int]) -> tuple[Places, Bools]:
     """Where each different caption stands first, and (captions, pictures): which is said of which.
-
-    A caption that several pictures have is right for each of them, not wrong for all but one.
-    """
+    A caption that several pictures have is right for each of them, not wrong for all but one."""
     lower = [caption.lower() for caption in captions]  # as SigLIP 2 reads them
     _, first, which = np.unique(lower, return_index=True, return_inverse=True)
     match = np.zeros((len(first), max(owners) + 1), np.bool_)

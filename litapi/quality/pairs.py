@@ -46,10 +46,8 @@ class Pairs:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self:
-        """The first thousand images of `folder` beside which lies a .txt of the same name.
-
-        Raises SettingsError where there are none, or where one cannot be read.
-        """
+        """The first thousand images of `folder` beside which lies a .txt of the same name. Raises
+        SettingsError where there are none, or where one cannot be read."""
         paths = captioned(folder)
         if not paths:
             raise SettingsError(f"--pairs: {folder} holds no image with a .txt caption beside it")
@@ -58,10 +56,8 @@ class Pairs:
 
 
 class Pictures(Sequence[Image.Image]):
-    """The pictures of these files. A thousand photographs at once would be 48 GB.
-
-    Raises SettingsError at one that cannot be read.
-    """
+    """The pictures of these files. A thousand photographs at once would be 48 GB. Raises
+    SettingsError at one that cannot be read."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths

@@ -20,9 +20,7 @@ Vector = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Reliability:
     """For each bin of probabilities that holds any pair: what was said, what is so, how many.
-
-    `said` is the mean probability, `matching` the share that matches, `weight` that of the bin.
-    """
+    `said` is the mean probability, `matching` the share that matches, `weight` that of the bin."""
 
     said: Vector
     matching: Vector
@@ -65,10 +63,8 @@ def f1(claimed: npt.NDArray[np.bool_], pairs: Matches) -> float:
 
 
 def best_threshold(probability: Vector, pairs: Matches) -> float:
-    """The probability from which on claiming a match gives the best F1 on these pairs.
-
-    It lies half way between the last that is claimed and the next.
-    """
+    """The probability from which on claiming a match gives the best F1 on these pairs. It lies half
+    way between the last that is claimed and the next."""
     order = np.argsort(-probability, kind="stable")
     ranked, weight = probability[order], pairs.weight[order]
     right = np.cumsum(weight * pairs.match[order])

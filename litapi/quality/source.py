@@ -37,10 +37,8 @@ class Source:
 
     @classmethod
     def remote(cls, url: str, key: str | None = None, name: str = "") -> Self:
-        """A server that answers `/v1/embeddings` with texts and data URIs in `input`.
-
-        `name` is the checkpoint's where the server is not to be asked. Raises SourceError.
-        """
+        """A server that answers `/v1/embeddings` with texts and data URIs in `input`. `name` is the
+        checkpoint's where the server is not to be asked. Raises SourceError."""
         server = Server(url.rstrip("/"), key)
         model = name or server.model()
         facts = server.facts()

@@ -57,10 +57,8 @@ def needs_gate(settings: Settings) -> bool:
 
 
 def admit(settings: Settings, checkpoint: Checkpoint, device: str) -> Fidelity | None:
-    """The gate's figures for what is to be served; None where no gate is needed.
-
-    Raises Refused where the towers fail it without `accept_loss`, or cannot run at all.
-    """
+    """The gate's figures for what is to be served; None where no gate is needed. Raises Refused
+    where the towers fail it without `accept_loss`, or cannot run at all."""
     if not needs_gate(settings):
         return None
     path = _place(settings, checkpoint, device)
