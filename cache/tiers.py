@@ -71,7 +71,6 @@ class Found:
         self.states[place] = state
 
     def fill(self, places: Sequence[int], rest: Found) -> None:
-        """Take over what another look-up found for these places."""
         for place, value, state in zip(places, rest.values, rest.states, strict=True):
             self.values[place] = value
             self.states[place] = state
@@ -276,7 +275,6 @@ class VectorCache:
         own: Flight,
         lacking: Mapping[int, Exception],
     ) -> None:
-        """Join what is under way, compute the rest, and return when all of it has landed."""
         seats = self._board(keys, found, own, read, write, lacking)
         joined = len(seats) - len(own.keys)
         if joined:
@@ -334,7 +332,6 @@ class VectorCache:
         return seats
 
     def _leave(self, flights: set[Flight]) -> None:
-        """A client has left; cancel what nobody waits for any more."""
         for flight in flights:
             flight.waiting -= 1
             if flight.task is not None and not flight.waiting and not flight.begun():

@@ -25,8 +25,6 @@ LEAST = 20  # pictures; of fewer a half says nothing
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where vectors come from, and what the model itself makes of their cosines."""
-
     model: str
     space: str
     sigmoid: Sigmoid

@@ -154,7 +154,6 @@ class Checkpoint:
     stamp: tuple[tuple[str, int, int], ...]
 
     def is_like(self, other: Checkpoint) -> bool:
-        """Whether the other's vectors are these."""
         return self._digests == other._digests
 
     @property
@@ -323,8 +322,6 @@ def _is_second(folder: Path, config: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """Where one tensor lies: its file, dtype, shape and first byte."""
-
     file: Path
     dtype: str
     shape: tuple[int, ...]

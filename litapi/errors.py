@@ -45,7 +45,6 @@ class ServiceError(Exception):
 
     @property
     def type(self) -> str:
-        """The OpenAI-form error type that belongs to the status."""
         if self.status == 429:
             return "rate_limit_error"
         return "invalid_request_error" if self.status < 500 else "server_error"
@@ -159,7 +158,6 @@ class ItemError(ServiceError):
 
     @staticmethod
     def own(code: str) -> bool:
-        """Whether it is the item's own fault, and not the server's."""
         return ItemError.from_code(code).status < 500
 
 

@@ -25,7 +25,6 @@ ANYBODYS = (
 
 
 def configure(settings: Settings) -> None:
-    """Set up the root logger of this process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(settings.log_format))
     handler.addFilter(_without_expected_traces)

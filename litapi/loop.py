@@ -236,8 +236,6 @@ def _close() -> None:
 
 
 class Decoders:
-    """Threads that decode, interactive work first."""
-
     def __init__(self, threads: int) -> None:
         self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None]]]
         self._work = queue.PriorityQueue()
@@ -411,7 +409,6 @@ class Pipeline:
         return rows[0] if rows else ItemInternal()
 
     def _finish(self, rows: Sequence[tuple[Ticket, int, Embedded | ItemError]]) -> None:
-        """Tickets that are whole with these rows are answered together."""
         whole = []
         with self._shelf.changed:  # decode threads and the model finish rows of one ticket
             for ticket, index, row in rows:

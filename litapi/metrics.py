@@ -247,7 +247,6 @@ class Metrics:
         oldest.labels(*labels).set(age)
 
     def _named(self, client: str) -> str:
-        """The client's name, or what stands for all beyond the first ones."""
         if client not in self._clients:
             if len(self._clients) >= MOST_CLIENTS:
                 return "other"

@@ -85,7 +85,6 @@ def main() -> int:
 
 
 def make(settings: Settings, checkpoint: Checkpoint, kind: Kind) -> None:
-    """Make one tower and keep it."""
     precision = precision_of(settings, kind, "cpu")
     folder = settings.compile_folder
     prepare_tower(checkpoint, kind, precision, folder, calibration_of(settings))

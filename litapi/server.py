@@ -90,7 +90,6 @@ class EmbedServer(DispatchServer):
         self.service.notices.append(why)
 
     def serve(self) -> None:
-        """Bind, load, serve; returns when the server has shut down."""
         settings = self.service.settings
         sleep_soon()
         raise_limit()
@@ -253,7 +252,6 @@ def device_plan(settings: Settings) -> dict[str, list[str]]:
 
 
 def banner(service: Service) -> str:
-    """What a person who started the server wants to know, in a few lines."""
     settings, checkpoint = service.settings, service.checkpoint
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     scheme = "https" if settings.tls_cert else "http"

@@ -70,7 +70,6 @@ class Service:
 
     @property
     def scoring(self) -> Scoring:
-        """How a cosine becomes a probability."""
         own = Sigmoid(self.checkpoint.logit_scale, self.checkpoint.logit_bias)
         found = self.calibration
         return Scoring(own, found.sigmoid, found.threshold) if found else Scoring(own)

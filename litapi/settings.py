@@ -324,7 +324,6 @@ class Settings(BaseModel):
         return own or self.precision
 
     def precision_option(self, kind: str) -> str:
-        """The flag that `precision_of` was given by."""
         own = self.text_precision if kind == "text" else self.image_precision
         return f"--{kind}-precision" if own else "--precision"
 

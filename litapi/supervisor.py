@@ -169,7 +169,6 @@ class DispatchServer(LitServer):
         ]
 
     def dispatcher(self, consumer: int) -> Dispatcher:
-        """The dispatcher of the HTTP process with that number; call it in that process."""
         queues = {
             api.api_path.strip("/"): (self.litapi_request_queues[api.api_path], api.bulk_jobs)
             for api in self.litapi_connector
@@ -288,7 +287,6 @@ class DispatchServer(LitServer):
             self._tell_live()
 
     def _complaint(self, seat: Seat, pid: int) -> str:
-        """Why that worker must be ended; empty where it is well."""
         seat.slow = seat.slow or seat.watcher.slow(pid, self.decode_timeout)
         if seat.slow:
             return f"decodes one image for more than {self.decode_timeout:g} s of CPU time"

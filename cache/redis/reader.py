@@ -63,8 +63,6 @@ def reader(
 
 
 class Question:
-    """One MGET on its way."""
-
     __slots__ = ("again", "command", "connection", "keys", "late", "timer", "told")
 
     def __init__(self, keys: Sequence[bytes], told: Told) -> None:
@@ -180,8 +178,6 @@ class PooledReader:
 
 
 class ClusterReader:
-    """redis-py's, a task for each question."""
-
     def __init__(self, client: RedisCluster, why: Why = _unheard) -> None:
         self._client = client
         self._why = why

@@ -120,7 +120,6 @@ class Replies:
         return [data[at : at + size] for at in range(start, len(data), step)]
 
     def _one(self) -> Any:
-        """A value that is no list."""
         kind = self._data[self._at : self._at + 1]
         if kind == b"$":
             return self._bulk()

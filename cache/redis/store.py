@@ -184,7 +184,6 @@ class RedisStore:
         return replies
 
     def _chunk_of(self, key: bytes) -> tuple[Chunk, int]:
-        """The chunk that takes a key along, and its place there."""
         chunk = self._pending[-1] if self._pending else None
         if chunk is None or chunk.replies is not None or len(chunk.places) >= CHUNK:
             chunk = self._open_chunk()

@@ -129,7 +129,6 @@ class Access:
             self._spend(who + b" megapixels", limits.megapixels, size)
 
     def client(self, incoming: Incoming) -> Client:
-        """Whose share the request is of: its key's, or its address's where there are no keys."""
         if incoming.key is None:
             return Client(_whole(self._true_address(incoming)))
         return self._clients.get(incoming.key, ANYONE.client)

@@ -55,7 +55,6 @@ class Answer:
 
     @classmethod
     def error(cls, error: ServiceError, items: list[dict[str, Any]] | None = None) -> Answer:
-        """The error form that every route shares."""
         body = {
             "message": error.message,
             "type": error.type,

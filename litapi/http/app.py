@@ -164,7 +164,6 @@ class App:
             self._tables = {b"": self._table}
 
     def _table_of(self, owner: bytes) -> Table:
-        """The routes of one key; its table is laid when it first asks."""
         if owner not in self._tables and self._make_table is not None:
             self._tables[owner] = self._make_table(owner)
         return self._tables[owner]

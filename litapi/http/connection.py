@@ -146,7 +146,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
                 self._read_on()
 
     def _read_on(self) -> None:
-        """Parse what is pending, unless a request waits for its turn; then read more."""
         flow = self.flow
         while self._pending and not (self.pipeline or flow.write_paused or self._discarding):
             awaited = self._in_flight and self.cycle.more_body
@@ -287,7 +286,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
     # -- what a request may ask for beyond ASGI ------------------------------------------------
 
     def take_body(self, scope: Scope) -> bytes | None:
-        """What the first `receive` would give, where that is the whole body."""
         cycle = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
@@ -370,7 +368,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             raise ValueError  # the parser stops
 
     def _refuse(self, error: errors.ServiceError) -> None:
-        """Drop further bytes; answer with `error` in turn, and close."""
         if not self._discarding:
             self._discarding = True
             self._error = error

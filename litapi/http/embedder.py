@@ -78,7 +78,6 @@ class Query:
 
     @property
     def faults(self) -> dict[int, ItemError]:
-        """Index → error of the refused items."""
         return {i: one for i, one in enumerate(self.found.values) if isinstance(one, ItemError)}
 
     def looked_up(self, began: float) -> float:
@@ -154,7 +153,6 @@ class Embedder:
         query: Query,
         began: float,
     ) -> None:
-        """The rest from the cache's other tiers and the tower, with errors as item errors."""
         job: Job | None = None
 
         async def compute(positions: list[int]) -> Sequence[Entry | Exception]:

@@ -174,7 +174,6 @@ class Allowance:
             raise errors.ImageTooLarge(TOGETHER)
 
     def give_back(self, received: int) -> None:
-        """What an image had brought that failed after all."""
         self._left += received
 
 

@@ -23,8 +23,6 @@ log = logging.getLogger("siglit.health")
 
 
 class Health:
-    """Watches both towers from one HTTP process."""
-
     def __init__(
         self, settings: Settings, dispatcher: Dispatcher, served: Mapping[Kind, float]
     ) -> None:

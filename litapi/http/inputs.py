@@ -83,7 +83,6 @@ class Tail:
             yield piece
 
     def closes(self, content_type: str) -> bool:
-        """Whether the closing mark of a multipart body was there."""
         _, options = parse_options_header(content_type)
         return b"--" + options.get(b"boundary", b"") + b"--" in self._end
 
@@ -325,7 +324,6 @@ class Reader:
         return errors.ImageBase64Invalid() if data is None else self.image_bytes(data)
 
     def digest(self, digits: str) -> Read:
-        """An image that did not come, by the sha256 of its bytes."""
         if not self._digests:
             return errors.DigestDisabled()
         return Item("image", Digest.fromhex(digits)) if HEX(digits) else errors.DigestInvalid()
@@ -334,7 +332,6 @@ class Reader:
         return self.image(given) if isinstance(given, str) else self.digest(given.sha256)
 
     def part(self, part: Part | errors.ItemError) -> Read:
-        """One member of an `input`, or what refuses it already."""
         if isinstance(part, str):
             is_data = part[:5].lower() == "data:" and ";base64," in part[:HEAD].lower()
             return self.image(part) if is_data else self.text(part)

@@ -127,7 +127,6 @@ class Skim:
 
     @property
     def open(self) -> bool:
-        """Whether a string has begun and not ended yet."""
         return self._opened >= 0
 
     def _quotes(self, octets: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:

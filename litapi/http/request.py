@@ -128,7 +128,6 @@ class Incoming:
 
     @property
     def media_type(self) -> str:
-        """The content type without its parameters, lower-cased."""
         return self.header(b"content-type").partition(";")[0].strip().lower()
 
     @property

@@ -192,7 +192,6 @@ class Routes:
         return scores
 
     async def classify(self, incoming: Incoming) -> Answer:
-        """Labels ranked for an image, and which of them hold."""
         form = validate(ClassifyRequest, await self._reader.json(incoming))
         self._same_model(form.model)
         templates = _templates(form)
@@ -209,7 +208,6 @@ class Routes:
         return _with_headers(Answer.json({**content, "model": self._model}), query)
 
     def _ranked(self, form: ClassifyRequest, cosine: Array) -> dict[str, Any]:
-        """The labels with their scores, the most probable first."""
         scoring = self._service.scoring
         scores: dict[str, Any] = {**scoring.probabilities(cosine), "cosine": cosine}
         threshold = scoring.threshold if form.threshold is None else form.threshold
@@ -221,7 +219,6 @@ class Routes:
         return {"labels": ranked, "threshold": threshold}
 
     def _foreign(self, kind: type[ForeignRequest]) -> Route:
-        """The route of another maker's form: any refused item refuses the request."""
         size = "output_dimension" if "output_dimension" in kind.model_fields else "dimensions"
 
         async def foreign(incoming: Incoming) -> Answer:
@@ -436,7 +433,6 @@ class ItemsRefused(errors.ServiceError):
 
 
 def _refuse(query: Query, names: str | Sequence[str]) -> None:
-    """Refuse the request for its items, if there are any refused ones."""
     if len(query.entries) == len(query.found):
         return
     faults = query.faults

@@ -43,7 +43,6 @@ class Encoder(Generic[Items]):
         self.depth: int = engine.depth
 
     def probes(self) -> Probes:
-        """Probes of this tower, and the vectors that transformers makes of them."""
         found: Probes = self.engine.probes()
         return found
 

@@ -38,14 +38,12 @@ class PixelBudget:
 
     @classmethod
     def of(cls, settings: Settings, threads: int) -> Self:
-        """As the options say, for so many decoding threads."""
         pixels = settings.max_pixels_in_flight or max(PIXELS, threads * THREAD_PIXELS)
         megabytes = settings.decode_mb or max(MB, threads * THREAD_MB)
         return cls(pixels, megabytes << 20, (settings.decode_mb or MB) << 20)
 
     @property
     def held(self) -> int:
-        """Pixels under way now."""
         return self._held
 
     @property
@@ -54,7 +52,6 @@ class PixelBudget:
         return self._held_bytes
 
     def has_room_for(self, size: int) -> bool:
-        """Whether a picture that takes so many bytes may be decoded at all."""
         return not self._largest or size <= self._largest
 
     @contextmanager

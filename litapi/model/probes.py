@@ -32,7 +32,6 @@ class Probes:
     values: list[Vectors] = field(default_factory=list)  # of `probe_pictures`, by its processor
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """As a file holds it."""
         values = {f"values_{n}": one for n, one in enumerate(self.values)}
         if isinstance(self.items, np.ndarray):
             return {"ids": self.items, "vectors": self.vectors}

@@ -56,8 +56,6 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Cat:
-    """A probability published for the COCO picture 000000039769."""
-
     text: str
     probability: float
 
@@ -124,7 +122,6 @@ class Golden:
         return int(np.isclose(found, self.logits, rtol=tolerance, atol=tolerance).sum())
 
     def _scale_and_bias(self, source: Source, cosines: Array) -> tuple[float, float, str]:
-        """Those of the model, or a line fitted through the logits where a server keeps them."""
         if source.scale is not None and source.bias is not None:
             return source.scale, source.bias, ""
         scale, bias = np.polyfit(cosines.ravel(), self.logits.ravel(), 1)

@@ -50,7 +50,6 @@ UNKNOWN = "No single mistake that is known here gives these numbers."
 
 
 def reason(checkpoint: Checkpoint, golden: Golden, found: Array) -> str:
-    """The sentence of the mistake that gives these logits, texts × pictures."""
     near = [
         (float(np.abs(logits - found).max()), sentence)
         for sentence, logits in _candidates(checkpoint, golden)

@@ -40,12 +40,10 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: how far off on average."""
         return float(self.weight @ np.abs(self.said - self.matching))
 
 
 def figures(sigmoid: Sigmoid, threshold: float, pairs: Matches) -> Figures:
-    """How good this sigmoid with this threshold is on these pairs."""
     logit, probability = sigmoid.logit(pairs.cosine), sigmoid(pairs.cosine)
     loss = np.logaddexp(0, np.where(pairs.match, -logit, logit))
     return Figures(
@@ -57,7 +55,6 @@ def figures(sigmoid: Sigmoid, threshold: float, pairs: Matches) -> Figures:
 
 
 def f1(claimed: npt.NDArray[np.bool_], pairs: Matches) -> float:
-    """The harmonic mean of precision and recall of what is claimed to match."""
     right = pairs.weight[claimed & pairs.match].sum()
     return float(2 * right / (pairs.weight[claimed].sum() + pairs.weight[pairs.match].sum()))
 

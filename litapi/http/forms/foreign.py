@@ -74,8 +74,6 @@ class Cutting(Form):
 
 
 class ForeignRequest(Cutting):
-    """A request in the form of another maker."""
-
     compares: ClassVar[bool] = False  # the first item with each of the others
 
     model: Model = None
@@ -99,7 +97,6 @@ def listed(name: str, parts: Sequence[Part | ItemError]) -> dict[str, Part | Ite
 
 
 def written(type_: str, dimensions: int | None, *, base64: bool = False) -> Options:
-    """The options by which a type of another maker is written."""
     how: dict[str, Any] = {
         "embedding_type": TYPES.get(type_, type_),
         "encoding_format": "base64" if base64 else "float",
