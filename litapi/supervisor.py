@@ -119,7 +119,7 @@ class DispatchServer(LitServer):
         self.decode_threads = THREADS  # of a worker, at most
         self.linger = 1.0  # seconds in which /readyz says 503 before anything closes
         self.draining = multiprocessing.RawValue("b", 0)
-        self._busy: Any = []  # requests being answered, by HTTP process
+        self.busy: Any = []  # requests being answered, by HTTP process
         self.slots = SLOTS  # jobs of one HTTP process that may be under way
         self._ledger = Ledger()
         self._urgency = Urgency([])
@@ -143,7 +143,7 @@ class DispatchServer(LitServer):
         self.workers_setup_status = manager.dict()
         self._shutdown_event = manager.Event()
         self.board = manager.dict()
-        self._busy = multiprocessing.RawArray("i", num_api_servers)
+        self.busy = multiprocessing.RawArray("i", num_api_servers)
         self._ledger = Ledger(num_api_servers, self.slots)
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path], api.bulk_jobs = Channel(), Channel()
@@ -303,14 +303,11 @@ class DispatchServer(LitServer):
                 how = ended(process.exitcode)
                 log.error("HTTP process %d ended (%s); starting %s", consumer, how, told)
                 self.child_ended(process.pid)
-                self._busy[consumer] = 0  # what it was answering will never end
+                self.busy[consumer] = 0  # what it was answering will never end
             if time.monotonic() >= revival.not_before:
                 revival.born = time.monotonic()
                 self._fronts[consumer] = self._fork_front(consumer)
             self._tell_live()
-
-    def busy(self) -> Any:
-        return self._busy
 
     def children(self) -> dict[str, int]:
         fronts = {f"http-{consumer}": process.pid for consumer, process in self._fronts.items()}
@@ -394,7 +391,7 @@ class DispatchServer(LitServer):
         deadline = time.monotonic() + self.uvicorn_graceful_timeout
         self.draining.value = 1
         time.sleep(min(self.linger, self.uvicorn_graceful_timeout / 2))  # balancers look away
-        while any(self._busy) and time.monotonic() < deadline - 1.0:
+        while any(self.busy) and time.monotonic() < deadline - 1.0:
             time.sleep(0.05)
         for listener in self._sockets:  # or new clients would wait in its backlog for nothing
             listener.close()

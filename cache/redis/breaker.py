@@ -35,43 +35,39 @@ class Breaker:
         self._first = first
         self._longest = longest
         self._clock = clock
-        self._state = Circuit.CLOSED
+        self.state = Circuit.CLOSED
         self._run = 0
         self._wait = first
         self._until = 0.0
 
-    @property
-    def state(self) -> Circuit:
-        return self._state
-
     def allow(self) -> bool:
         """Whether to ask now. While not closed, a True is the one trial: report how it went."""
-        if self._state is Circuit.CLOSED:
+        if self.state is Circuit.CLOSED:
             return True
         now = self._clock()
         if now < self._until:
             return False
         self._until = now + self._wait
-        self._state = Circuit.HALF_OPEN
+        self.state = Circuit.HALF_OPEN
         return True
 
     def succeeded(self) -> None:
-        self._state = Circuit.CLOSED
+        self.state = Circuit.CLOSED
         self._run = 0
         self._wait = self._first
 
     def failed(self) -> None:
         self._run += 1
-        if self._state is Circuit.HALF_OPEN:
+        if self.state is Circuit.HALF_OPEN:
             self._open(min(2 * self._wait, self._longest))
-        elif self._state is Circuit.CLOSED and self._run >= self._failures:
+        elif self.state is Circuit.CLOSED and self._run >= self._failures:
             self._open(self._first)
 
     def _open(self, wait: float) -> None:
-        self._state = Circuit.OPEN
+        self.state = Circuit.OPEN
         self._wait = wait
         self._until = self._clock() + wait
 
     def invite(self) -> None:
-        if self._state is Circuit.OPEN:
+        if self.state is Circuit.OPEN:
             self._until = self._clock()

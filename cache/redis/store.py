@@ -130,10 +130,6 @@ class RedisStore:
     def state(self) -> Circuit:
         return self._breaker.state
 
-    @property
-    def queued(self) -> int:
-        return len(self._writer)
-
     async def start(self) -> bool:
         """Open a first connection in this process's event loop and say whether Redis answered."""
         self._loop = asyncio.get_running_loop()
@@ -304,14 +300,11 @@ class RedisStore:
             return ["Redis does not let this user read its memory limit and eviction policy."]
         except Exception as error:  # of any kind: the sentence is the effect
             if not self.trouble.now:
-                self.trouble.begin("read", _likely(reason_of(error)))
+                reason = reason_of(error)
+                # of no known kind: nothing was asked that can be refused, so it is the connection
+                self.trouble.begin("read", NO_ANSWER if reason == "refused" else reason)
             return self.trouble.sentences
         return _advice(nodes)
-
-
-def _likely(reason: str) -> str:
-    """An error of no known kind is one of the connection: nothing was asked that can be refused."""
-    return NO_ANSWER if reason == "refused" else reason
 
 
 def _end(future: asyncio.Future[bool], well: bool) -> None:

@@ -113,7 +113,7 @@ class Access:
             incoming.bulk = incoming.bulk or key.bulk
             rate = key.limits.requests or rate
         if rate > 0:
-            self._spend(owner or _network(incoming), rate)
+            self._spend(owner or _whole(_address(incoming)), rate)
         return owner
 
     def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
@@ -210,10 +210,6 @@ def _password(pair: bytes) -> bytes:
 def _address(incoming: Incoming) -> bytes:
     client = incoming.scope.get("client")
     return str(client[0]).encode() if client else b""
-
-
-def _network(incoming: Incoming) -> bytes:
-    return _whole(_address(incoming))
 
 
 def _whole(address: bytes) -> bytes:

@@ -55,9 +55,7 @@ class Shared(Protocol):
     """What the main process shares with every HTTP process."""
 
     draining: Any  # its `value` is 1 once the server was told to end
-
-    def busy(self) -> Any:
-        """An array: how many requests each HTTP process is answering."""
+    busy: Any  # an array: how many requests each HTTP process is answering
 
 
 class App:
@@ -103,7 +101,7 @@ class App:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         self._consumer = self.response_queue_id or 0
-        self._busy = self._shared.busy()
+        self._busy = self._shared.busy
         self._fresh = _fresh_ids()
         self._metrics = Metrics()
         self._metrics.tiers("+".join(self._service.cache_tiers))

@@ -37,10 +37,6 @@ def _finished(job: Job) -> bool:
     return True
 
 
-def _anyone() -> Asker:
-    return ANYONE
-
-
 @dataclass(slots=True)
 class Query:
     """How a request wants its items embedded, and what became of them.
@@ -56,7 +52,7 @@ class Query:
     write: bool = True  # False: Cache-Control: no-store
     leaving: Leaving | None = None  # its future is done once the client hung up
     bulk: bool = False
-    asker: Callable[[], Asker] = _anyone  # asked only when something is computed
+    asker: Callable[[], Asker] = lambda: ANYONE  # asked only when something is computed
     fetched: bool = False  # by URL, so that the same request may mean others the next time
     space: tuple[bytes, bytes] = (b"x-embedding-space", b"")
     found: Found = field(default_factory=lambda: Found([], []))

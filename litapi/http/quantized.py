@@ -64,10 +64,6 @@ def _placed(found: Sequence[Entry | None], values: Sequence[Any]) -> list[Any]:
     return [None if entry is None else next(following) for entry in found]
 
 
-def _float16(rows: Rows) -> tuple[Codes, None]:
-    return rows.astype("<f2"), None
-
-
 def _int8(rows: Rows) -> tuple[Codes, Scales]:
     greatest = np.abs(rows).max(axis=1)
     scales = (greatest / GREATEST).astype("<f4")
@@ -80,19 +76,11 @@ def _binary(rows: Rows) -> tuple[Codes, None]:
     return np.packbits(rows > 0, axis=1), None
 
 
-def _uint8(rows: Rows) -> tuple[Codes, None]:
-    return _int8(rows)[0].view(np.uint8) ^ 0x80, None
-
-
-def _signed_binary(rows: Rows) -> tuple[Codes, None]:
-    return (_binary(rows)[0] ^ 0x80).view(np.int8), None
-
-
 _TURN: Final[dict[str, Callable[[Rows], tuple[Codes, Scales | None]]]] = {
-    "float16": _float16,
+    "float16": lambda rows: (rows.astype("<f2"), None),
     "int8": _int8,
     "binary": _binary,
-    "uint8": _uint8,
-    "signed_binary": _signed_binary,
+    "uint8": lambda rows: (_int8(rows)[0].view(np.uint8) ^ 0x80, None),
+    "signed_binary": lambda rows: ((_binary(rows)[0] ^ 0x80).view(np.int8), None),
 }
 _WIRE: Final = {"float16": b"float16-le", "int8": b"int8", "binary": b"binary"}

@@ -30,8 +30,7 @@ class PixelBudget:
 
     def __init__(self, pixels: int, most_bytes: int = 0, largest: int = 0) -> None:
         self._pixels = pixels
-        self._held = 0
-        self._held_bytes = 0
+        self.held = self.held_bytes = 0  # pixels under way, and what they take
         self._changed = threading.Condition()
         self.most_bytes = most_bytes
         self._largest = largest or most_bytes
@@ -42,15 +41,6 @@ class PixelBudget:
         megabytes = settings.decode_mb or max(MB, threads * THREAD_MB)
         return cls(pixels, megabytes << 20, (settings.decode_mb or MB) << 20)
 
-    @property
-    def held(self) -> int:
-        return self._held
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that those pixels take."""
-        return self._held_bytes
-
     def has_room_for(self, size: int) -> bool:
         return not self._largest or size <= self._largest
 
@@ -58,19 +48,19 @@ class PixelBudget:
     def hold(self, pixels: int, size: int = 0) -> Iterator[None]:
         """Wait for room, and keep it while a picture is decoded."""
         with self._changed:
-            self._changed.wait_for(lambda: self._held == 0 or self._fits(pixels, size))
-            self._held += pixels
-            self._held_bytes += size
+            self._changed.wait_for(lambda: self.held == 0 or self._fits(pixels, size))
+            self.held += pixels
+            self.held_bytes += size
         try:
             yield
         finally:
             if size > LARGE:
                 give_back()
             with self._changed:
-                self._held -= pixels
-                self._held_bytes -= size
+                self.held -= pixels
+                self.held_bytes -= size
                 self._changed.notify_all()
 
     def _fits(self, pixels: int, size: int) -> bool:
-        within = self._held + pixels <= self._pixels
-        return within and (not self.most_bytes or self._held_bytes + size <= self.most_bytes)
+        within = self.held + pixels <= self._pixels
+        return within and (not self.most_bytes or self.held_bytes + size <= self.most_bytes)
