@@ -41,7 +41,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 
 
 def _without_expected_traces(record: logging.LogRecord) -> bool:
-    """LitServe traces whatever a worker raises; what was foreseen is told in one line elsewhere."""
+    """LitServe logs a trace of all that a worker raises; expected errors are one line elsewhere."""
     raised = record.exc_info and record.exc_info[1]
     return not isinstance(raised, CheckpointError)
 

@@ -4,23 +4,21 @@
          ▲                                  │
          └── wait while enough is ready ────┘   so that idle workers get the rest of the queue
 
-Interactive work and bulk have a fetch thread each. Interactive goes first wherever both wait, to
-the decode threads and to the model, so it waits for no more than the batch that is being computed;
-while there is interactive work, bulk batches are short, and none begins while a neighbour on the
-device has some. Bulk that has waited for `STARVING` seconds goes first once.
+Interactive work and bulk have a fetch thread each. Interactive goes first at the decode threads and
+at the model, so it waits for no more than the running batch. While there is interactive work, bulk
+batches are short, and none begins while a neighbour on the device has some. Bulk that has waited
+for `STARVING` seconds goes first once.
 
-Each arrow costs a change of threads, so the short ways are taken where nothing waits behind: a
-fetch thread decodes a single text itself, and an idle model's thread sends its reply itself.
-A job that nobody waits for any more is dropped until its decoding begins, and finished after that.
-What is begun is finished first: where cores are scarce the model goes before the decoding of what
-comes after, or all that is under way would be late.
-A batch takes items of any request, up to a budget of cost (tokens or patches): the first that is
-ready, and those of like cost. It never waits for more while the device is idle. Where a device
-works by itself, the next batch is begun before the last one is read back, if as much is ready for
-it. What a batch makes whole is answered in one message to each HTTP process. An item that fails, in
-decoding or in the model, fails alone: a batch that raised is computed again item by item. A thread
-that dies ends the process, because a worker that hangs in silence is worse than one that is
-replaced.
+A change of threads costs time, so short ways are taken where nothing waits behind: a fetch thread
+decodes a single text itself, and an idle model's thread sends its reply itself. A job that nobody
+waits for is dropped until its decoding begins. Where cores are scarce the model goes before
+decoding, or everything under way would be late.
+A batch takes items of any request up to a budget of cost (tokens or patches): the first ready one,
+and those of similar cost. It never waits for more while the device is idle. On a device that works
+asynchronously the next batch is begun before the last one is read back, if as much is ready. An
+item that fails in decoding or in the model fails alone: a batch that raised is computed again item
+by item. A thread that dies ends the process: a silently hanging worker is worse than a replaced
+one.
 """
 
 from __future__ import annotations

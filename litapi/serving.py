@@ -120,7 +120,7 @@ class Service:
         return Fingerprint.of({**shared, **image})
 
     def _arithmetic(self, kind: Kind) -> str:
-        """As a worker told it; before that as it was asked for."""
+        """As a worker reported it; before that, as the options ask for it."""
         compiled = ", compiled" if self.settings.compile == "on" else ""
         asked = self.precision.get(kind, self.settings.precision_of(kind)) + compiled
         return self.arithmetic.get(kind, asked)

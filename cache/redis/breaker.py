@@ -6,8 +6,8 @@
 
 Half-open lets one trial through at a time. A trial that never reports (its task was cancelled)
 does not hold the door: after another wait the next one may go. `invite` ends the wait at once, for
-somebody who has learnt by other means that the service is back; it shortens no later wait, so an
-invitation that proves wrong costs one trial.
+a caller that learnt by other means that the service is back. It shortens no later wait, so a wrong
+invitation costs one trial.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Keys to Redis, values back: the client's side of a look-up, without its budget.
 
-`ask` returns at once and calls `told` once and later, with one value or `None` for each key, or
-with nothing at all after a failure of any kind. `PooledReader` keeps connections of its own to one
-Redis and uses the one last used, as that is the least likely to have gone stale; one that was lost
-is replaced, and its question asked once more, as most are lost by a Redis that restarted since. A
-reply that is late is not asked for again: that would double the wait. `ClusterReader` leaves slots,
+`ask` returns at once and calls `done` once and later, with one value or `None` for each key, or
+with `None` alone after any failure. `PooledReader` keeps connections to one Redis and takes the one
+used last, the least likely to be stale. A lost connection is replaced and its question asked once
+more, as most are lost by a restart of Redis. A late reply is not asked for again: that would double
+the wait. `ClusterReader` leaves slots,
 redirections and fail-over to redis-py.
 """
 
@@ -27,8 +27,8 @@ from cache.redis.connection import LOST, NOT_REDIS, Connection, Lost, Refused, p
 from cache.trouble import SILENT, reason_of
 
 Values = list[bytes | None]
-Told = Callable[[Values | None], None]
-Why = Callable[[str], None]  # hears the reason, before `told` hears of a failure
+Done = Callable[[Values | None], None]
+Why = Callable[[str], None]  # gets the reason, before `done` gets a failure
 PLAIN = {bytes, type(None)}
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def _unheard(reason: str) -> None:
 
 
 class Reader(Protocol):
-    def ask(self, keys: Sequence[bytes], told: Told) -> None: ...
+    def ask(self, keys: Sequence[bytes], done: Done) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -63,12 +63,12 @@ def reader(
 
 
 class Question:
-    __slots__ = ("again", "command", "connection", "keys", "late", "timer", "told")
+    __slots__ = ("again", "command", "connection", "done", "keys", "late", "timer")
 
-    def __init__(self, keys: Sequence[bytes], told: Told) -> None:
+    def __init__(self, keys: Sequence[bytes], done: Done) -> None:
         self.command = packed(b"MGET", *keys)
         self.keys = len(keys)
-        self.told = told
+        self.done = done
         self.again = True  # whether a lost connection may be made good
         self.late = False
         self.connection: Connection | None = None
@@ -77,7 +77,7 @@ class Question:
     def answer(self, values: Values | None) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        self.told(values)
+        self.done(values)
 
     def give_up(self) -> None:
         self.again, self.late = False, True
@@ -103,8 +103,8 @@ class PooledReader:
         self._opening: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def ask(self, keys: Sequence[bytes], told: Told) -> None:
-        question = Question(keys, told)
+    def ask(self, keys: Sequence[bytes], done: Done) -> None:
+        question = Question(keys, done)
         question.timer = self._loop.call_later(self._timeout, question.give_up)
         if self._idle:
             self._send(question, self._idle.pop())
@@ -183,12 +183,12 @@ class ClusterReader:
         self._why = why
         self._asking: set[asyncio.Task[None]] = set()
 
-    def ask(self, keys: Sequence[bytes], told: Told) -> None:
-        task = asyncio.get_running_loop().create_task(self._ask(list(keys), told))
+    def ask(self, keys: Sequence[bytes], done: Done) -> None:
+        task = asyncio.get_running_loop().create_task(self._ask(list(keys), done))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
-    async def _ask(self, keys: list[bytes], told: Told) -> None:
+    async def _ask(self, keys: list[bytes], done: Done) -> None:
         values: Values | None = None
         try:
             replies = await self._client.mget_nonatomic(keys)
@@ -196,7 +196,7 @@ class ClusterReader:
         except Exception as error:  # of any kind: a failure is all that is asked
             log.debug("a look-up failed: %s", type(error).__name__)
             self._why(_reason_of_none(error))
-        told(values)
+        done(values)
 
     async def close(self) -> None:
         await _cancelled(self._asking)

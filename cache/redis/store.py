@@ -1,27 +1,24 @@
-"""Redis, as something that may help and can do no harm.
+"""Redis as a tier that may help and can do no harm.
 
 `get` and `put` never raise and never wait longer than the budget (20 ms): an outage is a miss.
 
-Reading. All look-ups that arrive in one tick of the event loop leave as one MGET, at most 128 keys
-each and at most `connections` in flight; when all are busy the next ones keep gathering keys, so
-load makes batches larger instead of queues longer. The budget runs from the chunk's first key.
-When it is spent the callers are told so and the command is left to its own, longer time-out instead
-of being cancelled: no half-read reply stays on a connection, and a connection that needs longer
-than 20 ms to open (TLS, another zone) still gets opened for the next look-up.
+Reading. All look-ups of one tick of the event loop go out as one MGET, at most 128 keys each and at
+most `connections` in flight. While all are busy, further look-ups gather keys, so load makes
+batches larger and not queues longer. The budget runs from a chunk's first key. When it is spent the
+callers get `Lost.FAILED`, and the command runs on until its own, longer time-out: no half-read
+reply is left on a connection, and a connection that takes more than 20 ms to open (TLS, another
+zone) still opens for the next look-up.
 
-A busy service must not take itself for a broken Redis. So the budget is spent in `TURNS` parts,
-each timed anew: a turn of the event loop that took long for other work counts as one part, however
-long it was, and so many turns are enough to read the reply if it is there. And it starts afresh
-with every reply that came in time: a Redis that answers is not broken, only much is asked of it,
-and to compute those vectors would take longer. On an idle loop, for a Redis that does not answer,
-the parts add up to the budget; in all there are `MOST_TURNS`.
+A busy event loop must not look like a broken Redis. So the budget is spent in `TURNS` timed parts:
+a slow turn of the loop costs one part, however long it was, and the parts are enough turns to read
+a reply that is there. Every reply that comes in time starts the budget afresh, up to `MOST_TURNS`
+in all: a Redis that answers is only loaded, and computing those vectors would take longer.
 
-Coming back. The breaker doubles its wait up to 10 s, yet hits should be back within a second of
-Redis itself. Both hold: while a breaker is open, a probe in the background asks for one key every
-quarter of a second, which costs no request anything. One that failed or was late, and then is in
-time, is news and lets the next look-up try at once. One that was never late is no news (it is
-answered, yet real look-ups time out), and then the doubling wait stands. In a Cluster one lost
-shard opens the breaker for all of it until the fail-over is done.
+Recovery. The breaker doubles its wait up to 10 s, yet hits should be back within a second. So while
+it is open, a background probe asks for one key every quarter of a second. A probe that failed or
+was late, and then is in time, lets the next look-up try at once. A probe that was never late
+changes nothing: Redis answers it, yet real look-ups time out. In a Cluster one lost shard opens the
+breaker for all of it until the fail-over is done.
 """
 
 from __future__ import annotations
@@ -198,9 +195,9 @@ class RedisStore:
             chunk = self._pending.pop(0)
             if chunk.replies is None:
                 self._in_flight += 1
-                self._reader.ask(list(chunk.places), partial(self._told, chunk))
+                self._reader.ask(list(chunk.places), partial(self._arrived, chunk))
 
-    def _told(self, chunk: Chunk, values: Values | None) -> None:
+    def _arrived(self, chunk: Chunk, values: Values | None) -> None:
         self._in_flight -= 1
         self._settle(chunk, values)
         self._dispatch()

@@ -1,12 +1,11 @@
-"""Write-behind: a request hands its vectors over and goes; Redis gets them when it gets them.
+"""Write-behind: requests queue their vectors and do not wait for Redis.
 
-The queue is bounded (4 096) and drops its oldest: under pressure the newest vectors are the likely
-ones to be asked for. A batch goes out at 64 entries or 50 ms after the first, as one pipeline of
-SET EX. Lives are 30 days give or take a tenth, so what was written together does not expire
-together. A batch that met an outage goes back to the head of the queue (writing twice is harmless);
-one that Redis refused (full, not permitted) is dropped and counted, as it would be refused again.
-The writer has a breaker of its own: a write may take 10 times as long as a look-up, so a write that
-succeeds says nothing about look-ups being quick again.
+The queue is bounded (4 096) and drops its oldest: the newest vectors are the likeliest to be asked
+for. A batch goes out at 64 entries or 50 ms after the first, as one pipeline of SET EX. Lives are
+30 days ± 10 %, so what was written together does not expire together. A batch that met an outage
+returns to the head of the queue (writing twice is harmless); one that Redis refused (full, not
+permitted) is dropped and counted. The writer has its own breaker: a write may take 10 times as long
+as a look-up, so a write that succeeds does not show that look-ups are quick again.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Who may ask, and how much: API keys, with a class, a share and rates for each of them.
+"""API keys and rates: who may ask, how much, with which class and share.
 
-A key comes as `Authorization: Bearer` or `X-API-Key`, or as the password of `Authorization: Basic`,
-whatever the user: that is what a browser asks for when it is sent to `/docs`.
+A key comes as `Authorization: Bearer` or `X-API-Key`, or as the password of `Authorization: Basic`
+with any user: that is what a browser asks for on `/docs`.
 
-Keys are compared by their digests, all of them every time, in constant time: neither how long a
-comparison takes nor how far a guess got tells anything. A rate is one budget of the whole server
-for each key, or for each client address where there are no keys. Wrong keys have a rate by address;
-a right one passes whatever its neighbours at that address guess.
+Keys are compared by their digests, all of them every time, in constant time, so timing tells
+nothing. A rate is one budget of the whole server for each key, or for each client address where
+there are no keys. Wrong keys are limited by address; a right key passes regardless.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Submit = Callable[[Kind, Job, Asker], Awaitable[Reply]]
 
 
 def _finished(job: Job) -> bool:
-    """Whatever was sent is waited for, whoever leaves."""
+    """Every job is waited for, also when its clients have left."""
     del job
     return True
 

@@ -5,12 +5,12 @@
      ImageUrlInvalid                         ImageUrlForbidden
      ImageUrlForbidden
 
-A check of the URL alone can be walked around: a name answers with another address the second time,
-a redirect leads inside. So redirects are followed here, hop by hop, and no socket is opened before
-its final address was judged. One parser reads the URL; what it read is what is dialled.
+Checking the URL alone is not enough: a name may resolve to another address the second time, and a
+redirect may lead inside. So redirects are followed here, hop by hop, and every address is judged
+before its socket is opened. One parser reads the URL; what it read is what is dialled.
 
-Bytes, connections and look-ups are shared by client and by host, as `Shares` says: a host that
-never answers, and a name that nobody knows, keep waiting only those who asked for them.
+Bytes, connections and look-ups are shared by client and by host (see `Shares`): a host that never
+answers, or a name that does not resolve, delays only the clients that asked for it.
 """
 
 from __future__ import annotations

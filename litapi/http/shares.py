@@ -1,10 +1,9 @@
-"""Something that clients share in one process: bytes of fetched images, connections, look-ups.
+"""Fair shares of what one process has: bytes of fetched images, connections, look-ups.
 
-One client that asks slow hosts could take all there is, and everybody else would wait until its
-time is up. So whoever holds something takes more only while it then holds no more than it leaves
-free: one client gets half, the next one half of the rest, and a newcomer finds room. Those that
-could have more room are served in turn, so that small ones do not pass a large one again and again;
-those that are over their share are passed.
+One client that asks slow hosts could take all of it, and everyone else would time out. So a client
+that holds something may take more only while it then holds no more than it leaves free: one client
+gets half, the next half of the rest, and a newcomer finds room. Clients within their share are
+served in turn, so small requests do not pass a large one again and again; others are skipped.
 """
 
 from __future__ import annotations
