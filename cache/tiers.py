@@ -159,8 +159,6 @@ class VectorCache:
         if self.store is not None:
             await self.store.close(timeout)
 
-    # ---- looking
-
     def peek(self, keys: Sequence[bytes], read: bool = True) -> Found:
         """What this process's memory has, without a task or an await; nothing for read=False."""
         if not read:
@@ -261,8 +259,6 @@ class VectorCache:
             return opened(key, reply, self.dim, self._secret)
         except Corrupt:
             return "corrupt"
-
-    # ---- computing
 
     async def _fly(
         self,

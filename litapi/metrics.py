@@ -288,8 +288,6 @@ class Metrics:
     def written(self, n: int) -> None:
         _counter("cache_written", "Vectors written to Redis").inc(n)
 
-    # -- passing on ----------------------------------------------------------------------------
-
     def tell(self) -> None:
         requests = _counter("siglit_requests", "Answers by route and status", "route", "status")
         answers = _histogram("siglit_request_seconds", "Request to answer", "route")

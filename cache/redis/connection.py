@@ -49,8 +49,6 @@ class Connection(asyncio.Protocol):
         self._heard: Heard | None = None
         self._ended = False
 
-    # ---- what asyncio calls
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
@@ -72,8 +70,6 @@ class Connection(asyncio.Protocol):
         heard, self._heard = self._heard, None
         if heard is not None:
             heard(self._end)
-
-    # ---- what its owner calls
 
     def ask(self, command: bytes, heard: Heard, values: int = 2) -> None:
         """Send; `heard` is called once, with the reply or a `Lost`, never in this call. A reply

@@ -252,8 +252,6 @@ class AsyncClient:
         means = ensemble(columns, len(listed(template)))
         return Scores.of(rows, means, facts.scoring, threshold)
 
-    # -- parts ---------------------------------------------------------------------------------
-
     async def _known(self) -> Facts:
         if self._facts is None:
             self._facts = Facts.of(await self.info())

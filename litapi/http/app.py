@@ -92,8 +92,6 @@ class App:
         self._in_flight = 0
         self._wrapped = False  # a middleware must see every message
 
-    # -- life ----------------------------------------------------------------------------------
-
     def wrapped(self) -> ASGIApp:
         app = wrap(self, self._service.settings)
         self._wrapped = app is not self
@@ -182,8 +180,6 @@ class App:
         await receive()
         await stack.aclose()
         await send({"type": "lifespan.shutdown.complete"})
-
-    # -- requests ------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -75,8 +75,6 @@ class Routes:
             **{("POST", path): self._foreign(form) for path, form in FOREIGN.items()},
         }
 
-    # -- routes --------------------------------------------------------------------------------
-
     async def embeddings(self, incoming: Incoming) -> Answer:
         """OpenAI form: any refused item refuses the request, naming every one; good ones stay."""
         form = validate(EmbeddingsRequest, await self._reader.json(incoming))
@@ -243,8 +241,6 @@ class Routes:
             return _with_headers(await _written(form.answer(embedded), len(items)), query)
 
         return foreign
-
-    # -- parts of routes -----------------------------------------------------------------------
 
     async def _query(
         self, items: list[Read], incoming: Incoming, patches: int | None, cut: Cut = "END"
