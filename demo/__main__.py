@@ -22,9 +22,10 @@ from demo.card import card
 from demo.exam import examine
 from demo.lesson import Lesson
 from demo.network import build
+from demo.scenes import all_scenes, trained_scenes
 from litapi.demo.caption import CHOICES, STRANGERS, WRAPPERS, varied
 from litapi.demo.drawing import Scene
-from litapi.demo.heldout import PAIRS, all_scenes, trained_scenes
+from litapi.demo.heldout import PAIRS
 
 FOLDER = Path(__file__).parent.parent / "litapi" / "demo" / "checkpoint"
 FIGURES = "heldout.json"

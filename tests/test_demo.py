@@ -25,8 +25,9 @@ from demo.batch import batch, families, grid_of, patchify
 from demo.card import card
 from demo.exam import Exam
 from demo.network import image_vectors, text_vectors
+from demo.scenes import trained_scenes
 from litapi.demo.drawing import Scene, draw
-from litapi.demo.heldout import PAIRS, heldout_scenes, trained_scenes
+from litapi.demo.heldout import PAIRS, heldout_scenes
 from litapi.demo.judge import recall, retrieval, unit, zero_shot
 
 TOLERANCE = 0.025  # one scene of 48: kernels differ between machines

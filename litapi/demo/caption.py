@@ -3,7 +3,7 @@
 A caption may state all attributes of a scene or only some. What it leaves out it leaves open:
 "a red circle" is true of every picture of red circles, however many, wherever they lie (the article
 does not count; "one" and "a single" do). Training relies on that, because a caption is then right
-for each picture that `agrees` with it and wrong for all others.
+for each picture that agrees with it and wrong for all others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -58,10 +58,6 @@ STRANGERS = (
 
 
 Choose = Callable[[Sequence[str]], str]
-
-
-def agrees(stated: Stated, scene: Stated) -> bool:
-    return all(scene[name] == value for name, value in stated.items())
 
 
 def plain(stated: Stated) -> str:

@@ -19,12 +19,7 @@ from typing import cast
 
 from PIL import Image, ImageDraw
 
-from litapi.demo.caption import CHOICES, STRANGERS, WRAPPERS, Stated, Value, plain, varied
-
-__all__ = [
-    "BACKGROUNDS", "CANVASES", "CHOICES", "COLOURS", "COUNTS", "POSITIONS", "SHAPES", "SIZES",
-    "STRANGERS", "WRAPPERS", "Scene", "captions", "draw",
-]  # fmt: skip
+from litapi.demo.caption import CHOICES, Stated, Value, plain, varied
 
 COLOURS = cast("tuple[str, ...]", CHOICES["colour"])
 SHAPES = cast("tuple[str, ...]", CHOICES["shape"])

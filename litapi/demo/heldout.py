@@ -9,15 +9,15 @@
 Pictures of both are drawn with seeds that training does not use.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from random import Random
 
 from PIL import Image
 
+from litapi.demo.caption import CHOICES
 from litapi.demo.drawing import (
     BACKGROUNDS,
-    CHOICES,
     COLOURS,
     COUNTS,
     POSITIONS,
@@ -30,15 +30,6 @@ from litapi.demo.drawing import (
 # 5 has no factor in common with 8, so every colour and every shape is held out once.
 PAIRS = tuple((colour, SHAPES[(5 * i + 2) % len(SHAPES)]) for i, colour in enumerate(COLOURS))
 YARDSTICK = 800
-
-
-def all_scenes() -> Iterator[Scene]:
-    for values in product(*CHOICES.values()):
-        yield Scene.of(dict(zip(CHOICES, values, strict=True)))
-
-
-def is_held_out(scene: Scene) -> bool:
-    return (scene.colour, scene.shape) in PAIRS
 
 
 def heldout_scenes() -> list[Scene]:
@@ -61,11 +52,6 @@ def yardstick(n: int = YARDSTICK) -> list[Scene]:
             seen.add(scene)
             grown.append(scene)
     return grown
-
-
-def trained_scenes() -> list[Scene]:
-    kept_back = set(yardstick())
-    return [scene for scene in all_scenes() if not is_held_out(scene) and scene not in kept_back]
 
 
 def pictures(scenes: Sequence[Scene], name: str) -> list[Image.Image]:

@@ -306,30 +306,20 @@ class Routes:
 class Facts:
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._created = int(time.time())
+        card = {"id": service.name, "object": "model", "created": int(time.time())}
+        self._card = {**card, "owned_by": "siglit"}
 
     def table(self) -> dict[tuple[str, str], Route]:
-        return {
-            ("GET", "/v1/models"): self.models,
-            ("GET", "/info"): self.info,
-        }
+        return {("GET", "/v1/models"): self.models, ("GET", "/info"): self.info}
 
     async def models(self, incoming: Incoming) -> Answer:
         del incoming
-        return Answer.json({"object": "list", "data": [self._card()]})
+        return Answer.json({"object": "list", "data": [self._card]})
 
     async def model(self, incoming: Incoming) -> Answer:
         if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
             raise errors.ModelUnknown
-        return Answer.json(self._card())
-
-    def _card(self) -> dict[str, Any]:
-        return {
-            "id": self._service.name,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "siglit",
-        }
+        return Answer.json(self._card)
 
     async def info(self, incoming: Incoming) -> Answer:
         del incoming
