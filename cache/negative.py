@@ -14,10 +14,7 @@ from collections.abc import Callable
 
 class NegativeTier:
     def __init__(
-        self,
-        seconds: float = 60.0,
-        limit: int = 1024,
-        clock: Callable[[], float] = time.monotonic,
+        self, seconds: float = 60.0, limit: int = 1024, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._seconds = seconds
         self._limit = limit

@@ -383,10 +383,7 @@ class Settings(BaseModel):
             raise SettingsError(f"{option}: {error}") from None
         if not entries:
             raise SettingsError(f"{option}: the file holds no key")
-        both = {
-            "api_keys": (*self.api_keys, *entries),
-            "key_limits": (*self.key_limits, *limits),
-        }
+        both = {"api_keys": (*self.api_keys, *entries), "key_limits": (*self.key_limits, *limits)}
         settings = self.model_copy(update=both)
         settings._given = self.api_keys, self.key_limits
         return settings

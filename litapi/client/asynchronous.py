@@ -304,11 +304,7 @@ class AsyncClient:
             await self._settle(ask, into, list(held))
 
     async def _by_digest(
-        self,
-        held: dict[int, bytes],
-        places: Sequence[int],
-        into: Embedded,
-        asked: dict[str, Any],
+        self, held: dict[int, bytes], places: Sequence[int], into: Embedded, asked: dict[str, Any]
     ) -> dict[int, ItemRefused]:
         """Fill in what the server knows; the rest, by place. It is asked once: what cannot be
         answered by digest now is sent."""

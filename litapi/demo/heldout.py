@@ -16,16 +16,7 @@ from random import Random
 from PIL import Image
 
 from litapi.demo.caption import CHOICES
-from litapi.demo.drawing import (
-    BACKGROUNDS,
-    COLOURS,
-    COUNTS,
-    POSITIONS,
-    SHAPES,
-    SIZES,
-    Scene,
-    draw,
-)
+from litapi.demo.drawing import BACKGROUNDS, COLOURS, COUNTS, POSITIONS, SHAPES, SIZES, Scene, draw
 
 # 5 has no factor in common with 8, so every colour and every shape is held out once.
 PAIRS = tuple((colour, SHAPES[(5 * i + 2) % len(SHAPES)]) for i, colour in enumerate(COLOURS))

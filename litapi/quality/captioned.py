@@ -49,9 +49,7 @@ class Captioned:
         return cls([path for path, _ in found], flat, owners)
 
     def embedded(
-        self,
-        texts: Callable[[Sequence[str]], Array],
-        pictures: Callable[[Sequence[bytes]], Array],
+        self, texts: Callable[[Sequence[str]], Array], pictures: Callable[[Sequence[bytes]], Array]
     ) -> tuple[Array, Array]:
         """Captions and pictures as vectors, with a progress bar for each. Raises PairsError."""
         rows = _embedded(texts, self.captions, "captions")

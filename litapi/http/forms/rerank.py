@@ -35,10 +35,7 @@ class RerankRequest(ForeignRequest):
             "id": embedded.id,
             "model": embedded.model,
             "results": [self._result(i, embedded) for i in order[: self.top_n].tolist()],
-            "usage": {
-                "prompt_tokens": sum(embedded.tokens),
-                "total_tokens": sum(embedded.tokens),
-            },
+            "usage": {"prompt_tokens": sum(embedded.tokens), "total_tokens": sum(embedded.tokens)},
         }
 
     def _result(self, index: int, embedded: Embedded) -> dict[str, Any]:
