@@ -44,11 +44,9 @@ class Service:
     settings: Settings
     checkpoint: Checkpoint
     precision: dict[Kind, str] = default(default_factory=dict)
-    arithmetic: dict[Kind, str] = default(
-        default_factory=dict
-    )  # whatever decides the bits of a vector
+    arithmetic: dict[Kind, str] = default(default_factory=dict)  # what decides a vector's bits
     quality: Fidelity | None = None  # beside float32, where the precision must show it
-    calibration: Calibration | None = None  # of the probabilities, on somebody's own pairs
+    calibration: Calibration | None = None  # of the probabilities
     workers: list[dict[str, Any]] = default(default_factory=list)
     cache_tiers: tuple[str, ...] = ()
     cache_problems: Callable[[], list[str]] = list  # of this process's connections, at present

@@ -503,15 +503,8 @@ class Awaited(Enum):
 
 class _Clocks:
     __slots__ = (
-        "_awaited",
-        "_base",
-        "_heard",
-        "_parsed",
-        "_requests",
-        "_since",
-        "_unsent",
-        "_written",
-    )
+        "_awaited", "_base", "_heard", "_parsed", "_requests", "_since", "_unsent", "_written",
+    )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self._awaited = Awaited.HEAD

@@ -12,15 +12,9 @@ from litapi.settings import Settings
 
 PRIVATE_NETWORK = b"access-control-request-private-network"
 SEEN = [
-    "X-Cache",
-    "X-Truncated",
-    "X-Request-Id",
-    "X-Embedding-Space",
-    "X-Embedding-Shape",
-    "X-Embedding-Dtype",
-    "X-Embedding-Scales",
-    "Server-Timing",
-]
+    "X-Cache", "X-Truncated", "X-Request-Id", "X-Embedding-Space", "X-Embedding-Shape",
+    "X-Embedding-Dtype", "X-Embedding-Scales", "Server-Timing",
+]  # fmt: skip
 
 
 def wrap(app: ASGIApp, settings: Settings) -> ASGIApp:

@@ -75,24 +75,9 @@ class Incoming:
     slash of the path is dropped, and a compressed body is read decompressed."""
 
     __slots__ = (
-        "_body",
-        "_receive",
-        "_seen",
-        "access",
-        "bulk",
-        "connection",
-        "deadline",
-        "headers",
-        "key",
-        "large",
-        "limit",
-        "long",
-        "longest",
-        "method",
-        "path",
-        "scope",
-        "whole",
-    )
+        "_body", "_receive", "_seen", "access", "bulk", "connection", "deadline", "headers", "key",
+        "large", "limit", "long", "longest", "method", "path", "scope", "whole",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         self.scope = scope

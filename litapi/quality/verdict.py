@@ -33,18 +33,9 @@ GATED = ("float16", "int8", "int8-weights", "float8")  # float32 and bfloat16 ne
 PACKAGES = ("torch", "torchao", "openvino", "nncf")
 GATE_VERSION = 3  # raised when the gate asks for something else
 PASSED_ON = {  # what the gate must know; the rest holds secrets and is none of its business
-    "precision",
-    "text_precision",
-    "image_precision",
-    "engine",
-    "compile",
-    "compile_cache",
-    "pairs",
-    "threads",
-    "max_num_patches",
-    "log_level",
-    "log_format",
-}
+    "precision", "text_precision", "image_precision", "engine", "compile", "compile_cache", "pairs",
+    "threads", "max_num_patches", "log_level", "log_format",
+}  # fmt: skip
 
 
 class Refused(Exception):
