@@ -3,19 +3,19 @@
     peek ─► memory      resolve ─► negative ─► Redis ─► join, or one task: compute ─► keep, answer
 
 `peek` is synchronous: a request that memory answers in full needs no task. `resolve` decides about
-every miss. A look-up in Redis belongs to its caller; equal keys of one moment share one place in an
-MGET. The misses of a request are one `Flight`, a call of `compute`: everybody who wants one of its
-keys joins it and gets its vector or its exception. It runs in a task of its own, so a client that
-disconnects takes nothing from those who joined. If all of them leave, a computation that a worker
-has begun still lands and is kept, and one that has not begun is cancelled.
+every miss. A Redis look-up belongs to its caller; look-ups of one moment share an MGET. The misses
+of a request are one `Flight`, one call of `compute`: other requests for its keys join it and get
+its vectors or exceptions. It runs in its own task, so a client that disconnects takes nothing from
+the others. When all have left, a computation that a worker has begun still lands and is kept; one
+that has not begun is cancelled.
 
 read=False (no-cache) computes afresh: it neither looks up, nor joins, nor is joined; its state is
 BYPASS, and its vector replaces the kept one. write=False (no-store) keeps nothing, unless another
-request that does store joins the flight. A key twice in one request is computed once: it is MISS
-for the first and JOIN for the others.
+request that does store joins the flight. A key twice in one request is computed once: MISS for the
+first, JOIN for the others.
 
 A vector of the wrong length or with a NaN is never kept or served: it becomes `Unsound`. Exceptions
-are not kept, except those that call themselves `deterministic`, which the negative tier remembers.
+are not kept, except `deterministic` ones, which the negative tier remembers.
 """
 
 from __future__ import annotations

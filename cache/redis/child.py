@@ -1,16 +1,16 @@
 """A private Redis for a service that was given none.
 
 A `redis-server` (or `valkey-server`) child on a Unix socket in a directory only this user may
-enter: no port, nothing written to disk, 32 MB with least frequently used eviction, and one user
-who may get and set keys that begin with `sl2:` and little else. That shuts EVAL, FLUSHALL, KEYS and
-CONFIG, and with EVAL the Lua holes of older servers. The settings, password among them, go in
-through standard input: neither the process list nor the disk shows it.
+enter: no port, nothing on disk, 32 MB with least-frequently-used eviction, and one user who may get
+and set keys that begin with `sl2:` and little else. That shuts EVAL, FLUSHALL, KEYS and CONFIG. The
+settings, password among them, go in through standard input, so neither process list nor disk shows
+them.
 
-The child dies with its parent, kill -9 included: the kernel sends the signal when the *thread* that
-started the child ends, so start it from the main thread, once, before any fork. A small Python
-ties the knot and then becomes the server; a hook between fork and exec would not be safe in a
-process with threads. Terminal signals do not reach it: a service that drains on Ctrl-C still needs
-its cache. Ready means that it answers PING; the socket file appears earlier.
+The child dies with its parent, also on kill -9: the kernel signals it when the *thread* that
+started it ends, so start it once, from the main thread, before any fork. A small Python asks the
+kernel for that and then becomes the server; a hook between fork and exec would not be safe in a
+process with threads. Terminal signals do not reach the child: a service that drains on Ctrl-C still
+needs its cache. It is ready when it answers PING; the socket file appears earlier.
 """
 
 from __future__ import annotations

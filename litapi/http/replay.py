@@ -1,12 +1,11 @@
-"""Whole answers, for requests that come again to the byte: the shortest way to a vector.
+"""Whole answers, for requests that are repeated to the byte: the shortest way to a vector.
 
-Services that look the same things up again and again send the same bytes again and again. An
-answer made wholly of vectors that memory held is kept under everything it depends on: path,
-`Accept`, content type and body. A vector never changes under its fingerprint, and the fingerprint
-never changes in a process, so what is kept here goes no staler than the vectors themselves; an
-answer about images that came by URL is not kept, as a URL may bring another one next time. A
-request with a query string or a `Cache-Control` is not for this tier, nor is one that is large:
-a look-up by content costs little there beside the rest.
+An answer made only of vectors from memory is kept under everything it depends on: path, `Accept`,
+content type and body. A vector never changes under its fingerprint, and a process never changes its
+fingerprint, so a kept answer is never staler than the vectors. Answers about images by URL are not
+kept, as a URL may bring another image next time. Requests with a query string, with
+`Cache-Control` or with a large body do not come here: a look-up by content costs little beside the
+rest of a large request.
 """
 
 from __future__ import annotations

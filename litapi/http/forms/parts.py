@@ -79,23 +79,15 @@ Part = Annotated[
 ]
 
 
-def _picture_tag(value: Any) -> str:
-    return "sha256" if isinstance(value, dict) else "string"
-
-
 Picture = Annotated[
     Annotated[str, Tag("string")] | Annotated[DigestPart, Tag("sha256")],
-    Discriminator(_picture_tag),
+    Discriminator(lambda value: "sha256" if isinstance(value, dict) else "string"),
 ]
-
-
-def _input_tag(value: Any) -> str:
-    return "list" if isinstance(value, list) else "string"
 
 
 Input = Annotated[
     Annotated[str, Tag("string")] | Annotated[list[Part], Tag("list"), Field(min_length=1)],
-    Discriminator(_input_tag),
+    Discriminator(lambda value: "list" if isinstance(value, list) else "string"),
 ]
 
 
