@@ -21,6 +21,7 @@ from litapi.http.pace import Pace
 Row = np.ndarray[Any, np.dtype[np.float32]]
 JSON = (b"content-type", b"application/json")
 OCTETS = (b"content-type", b"application/octet-stream")
+USUAL = {b"": False, b"*/*": False, JSON[1]: False, OCTETS[1]: True}
 MANY = 64  # rows of numbers that are written in one turn
 
 
@@ -137,3 +138,35 @@ class Vectors:
         if self.base64:
             return pybase64.b64encode_as_string(self.octets(entry) if self.cut else entry.vector)
         return self.row(entry)
+
+
+def wants_octets(accept: bytes) -> bool:
+    """Whether raw rows are preferred to JSON, by the value of `Accept`."""
+    if accept in USUAL:
+        return USUAL[accept]
+    accept = accept.lower()
+    return OCTETS[1] in accept and _prefers_octets(accept.decode("latin-1"))
+
+
+def _prefers_octets(accept: str) -> bool:
+    """By the weights of the two forms, and where they weigh the same by what is named first."""
+    weights: dict[str, float] = {}
+    for entry in accept.split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        weights.setdefault(name, _weight(weight))
+    octets = weights.get("application/octet-stream", 0.0)
+    if "application/json" not in weights:
+        wide = weights.get("application/*", weights.get("*/*", 0.0))
+        return octets > 0 and octets >= wide
+    json = weights["application/json"]
+    named = list(weights)
+    first = named.index("application/octet-stream") < named.index("application/json")
+    return octets > json or (octets == json > 0 and first)
+
+
+def _weight(text: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(text)))
+    except ValueError:
+        return 1.0

@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cache import VectorCache
-from litapi.errors import MethodNotAllowed, NotReady, RouteUnknown, ServiceError
+from litapi.errors import MethodNotAllowed, ModelUnknown, NotReady, RouteUnknown, ServiceError
 from litapi.http.access import Access
 from litapi.http.answer import Answer
 from litapi.http.embedder import Embedder
@@ -30,7 +30,7 @@ from litapi.http.middleware import wrap
 from litapi.http.openapi import describe
 from litapi.http.replay import Replay
 from litapi.http.request import ASGIApp, ClientGone, Incoming, Receive, Scope, Send
-from litapi.http.routes import Facts, ItemsRefused, Route, Routes
+from litapi.http.routes import ItemsRefused, Route, Routes
 from litapi.keys import Key
 from litapi.metrics import Metrics, exposition
 from litapi.serving import Service
@@ -269,6 +269,31 @@ class App:
             await asyncio.sleep(TELL_EVERY)
             pool.observe()
             self._metrics.tell()
+
+
+class Facts:
+    """The routes that describe the model and the server."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        card = {"id": service.name, "object": "model", "created": int(time.time())}
+        self._card = {**card, "owned_by": "siglit"}
+
+    def table(self) -> dict[tuple[str, str], Route]:
+        return {("GET", "/v1/models"): self.models, ("GET", "/info"): self.info}
+
+    async def models(self, incoming: Incoming) -> Answer:
+        del incoming
+        return Answer.json({"object": "list", "data": [self._card]})
+
+    async def model(self, incoming: Incoming) -> Answer:
+        if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
+            raise ModelUnknown
+        return Answer.json(self._card)
+
+    async def info(self, incoming: Incoming) -> Answer:
+        del incoming
+        return Answer.json(self._service.info())
 
 
 async def _alive(incoming: Incoming) -> Answer:

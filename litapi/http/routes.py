@@ -6,7 +6,6 @@ raises a `ServiceError`.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import attrgetter
@@ -17,7 +16,7 @@ import numpy as np
 
 from cache import Entry, State
 from litapi import errors
-from litapi.http.answer import MANY, Answer, Vectors
+from litapi.http.answer import MANY, Answer, Vectors, wants_octets
 from litapi.http.embedder import Embedder, Query
 from litapi.http.forms.cohere import CohereRequest
 from litapi.http.forms.embeddings import EmbeddingsRequest
@@ -44,7 +43,6 @@ TOKENS = attrgetter("tokens")
 HIT = State.HIT_L1
 TOLD = 256  # items that a header tells of: aiohttp takes 8 KB of one, Node 16 KB of all
 PAIRS = 1 << 15  # of texts and images that are scored in one turn
-OCTETS = b"application/octet-stream"
 FOREIGN: Mapping[str, type[ForeignRequest]] = {
     "/v2/embed": CohereRequest,
     "/v1/multimodalembeddings": VoyageRequest,
@@ -53,7 +51,6 @@ FOREIGN: Mapping[str, type[ForeignRequest]] = {
     **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RerankRequest),
 }
 NOT_WHOLE = "The text has more tokens than the model reads, and truncate says not to cut it."
-USUAL = {b"": False, b"*/*": False, b"application/json": False, OCTETS: True}
 
 
 class Routes:
@@ -83,7 +80,7 @@ class Routes:
         items = await self._reader.items(self._reader.part, parts, incoming)
         query = await self._query(items, incoming, form.max_num_patches)
         _refuse(query, "input" if isinstance(form.input, str) else "input[{}]")
-        if _wants_octets(incoming):
+        if wants_octets(incoming.headers.get(b"accept", b"")):
             return _with_headers(_raw(form, query.entries, vectors), query)
         rows, scales = await _rows(form, query.entries, vectors)
         data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
@@ -132,7 +129,7 @@ class Routes:
     ) -> Answer:
         vectors = self._vectors(form)
         query = await self._query(items, incoming, form.max_num_patches)
-        if not query.entries or _wants_octets(incoming):
+        if not query.entries or wants_octets(incoming.headers.get(b"accept", b"")):
             _refuse(query, name if single else name + "[{}]")
             return _with_headers(_raw(form, query.entries, vectors), query)
         found = [one if isinstance(one, Entry) else None for one in query.found.values]
@@ -303,29 +300,6 @@ class Routes:
         return query
 
 
-class Facts:
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        card = {"id": service.name, "object": "model", "created": int(time.time())}
-        self._card = {**card, "owned_by": "siglit"}
-
-    def table(self) -> dict[tuple[str, str], Route]:
-        return {("GET", "/v1/models"): self.models, ("GET", "/info"): self.info}
-
-    async def models(self, incoming: Incoming) -> Answer:
-        del incoming
-        return Answer.json({"object": "list", "data": [self._card]})
-
-    async def model(self, incoming: Incoming) -> Answer:
-        if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
-            raise errors.ModelUnknown
-        return Answer.json(self._card)
-
-    async def info(self, incoming: Incoming) -> Answer:
-        del incoming
-        return Answer.json(self._service.info())
-
-
 def _templates(form: ClassifyRequest) -> list[str]:
     if form.templates is None:
         templates, names = [form.template], ["template"]
@@ -368,38 +342,6 @@ async def _rows(
 async def _written(content: Any, rows: int) -> Answer:
     """`content` as JSON; one of many rows in turns with other requests."""
     return Answer.json(content) if rows <= MANY else await Answer.json_in_turns(content)
-
-
-def _wants_octets(incoming: Incoming) -> bool:
-    accept = incoming.headers.get(b"accept", b"")
-    if accept in USUAL:
-        return USUAL[accept]
-    accept = accept.lower()
-    return OCTETS in accept and _prefers_octets(accept.decode("latin-1"))
-
-
-def _prefers_octets(accept: str) -> bool:
-    """By the weights of the two forms, and where they weigh the same by what is named first."""
-    weights: dict[str, float] = {}
-    for entry in accept.split(","):
-        name, *parameters = (part.strip() for part in entry.split(";"))
-        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        weights.setdefault(name, _weight(weight))
-    octets = weights.get("application/octet-stream", 0.0)
-    if "application/json" not in weights:
-        wide = weights.get("application/*", weights.get("*/*", 0.0))
-        return octets > 0 and octets >= wide
-    json = weights["application/json"]
-    named = list(weights)
-    first = named.index("application/octet-stream") < named.index("application/json")
-    return octets > json or (octets == json > 0 and first)
-
-
-def _weight(text: str) -> float:
-    try:
-        return min(1.0, max(0.0, float(text)))
-    except ValueError:
-        return 1.0
 
 
 def _faults(faults: dict[int, errors.ItemError]) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ from cache import MemoryTier, VectorCache
 from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.http.answer import Answer
+from litapi.http.app import Facts
 from litapi.http.embedder import Embedder
 from litapi.http.fetch import Fetcher
 from litapi.http.inputs import Reader
-from litapi.http.routes import Facts, ItemsRefused, Routes
+from litapi.http.routes import ItemsRefused, Routes
 from litapi.messages import Kind
 from litapi.serving import Service
 from litapi.settings import Settings
