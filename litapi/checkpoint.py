@@ -39,19 +39,14 @@ SPACE_KEY = b"siglit.space"  # of the space in the metadata of a Parquet file
 DOWNLOADED = ["*.json", "*.safetensors", "tokenizer.model", "spiece.model"]
 GEMMA_CLASSES = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer")
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 
 # The defaults of transformers' Siglip(2)TextConfig, VisionConfig and image processors.
 TOWER_DEFAULTS = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
     "num_attention_heads": 12,
-}
+}  # fmt: skip
 TEXT_DEFAULTS = TOWER_DEFAULTS | {"vocab_size": 32000, "max_position_embeddings": 64}
 VISION_DEFAULTS = TOWER_DEFAULTS | {"patch_size": 16, "image_size": 224, "num_patches": 256}
 PROCESSOR_DEFAULTS: dict[str, dict[str, Any]] = {

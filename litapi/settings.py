@@ -67,9 +67,7 @@ class Settings(BaseModel):
     revision: str | None = _option(None, "hub revision (commit, tag or branch)")
     served_name: str | None = _option(None, "name in /v1/models; default: the model's")
 
-    host: Literal["0.0.0.0", "127.0.0.1", "::"] = _option(
-        "0.0.0.0", "address to bind: 0.0.0.0, 127.0.0.1 or ::"
-    )
+    host: Literal["0.0.0.0", "127.0.0.1", "::"] = _option("0.0.0.0", "address to bind")
     port: int = _option(8080, "port to bind", ge=1024, le=65535)
     http_workers: int = _option(0, "HTTP processes; 0: one per 4 cores", ge=0, le=64)
 
@@ -105,9 +103,7 @@ class Settings(BaseModel):
     text_batch_tokens: int = _option(0, "token budget of a batch; 0: auto", ge=0)
     image_batch_patches: int = _option(0, "patch budget of a batch; 0: auto", ge=0)
 
-    calibration: str = _option(
-        "", "file of `python -m litapi calibrate`: what it fitted gives the probabilities"
-    )
+    calibration: str = _option("", "file of `python -m litapi calibrate`, for the probabilities")
 
     max_num_patches: int = _option(0, "patches of a NaFlex image; 0: model's", ge=0, le=4096)
     max_num_patches_asked: int = _option(
@@ -131,9 +127,7 @@ class Settings(BaseModel):
         " each decoding thread, at least 500, and 500 alone",
         ge=0,
     )
-    decode_timeout: float = _option(
-        10.0, "CPU seconds to decode an image; then it is refused: 422", gt=0
-    )
+    decode_timeout: float = _option(10.0, "CPU seconds to decode an image; beyond: 422", gt=0)
     image_formats: tuple[str, ...] = _option(
         ("jpeg", "png", "webp", "gif", "bmp"),
         "formats that are decoded; avif and tiff can be added",
@@ -171,7 +165,7 @@ class Settings(BaseModel):
     image_url_private: Switch = _option("off", "allow image_url_hosts to lie in a private network")
     image_url_timeout: float = _option(10.0, "seconds to fetch an image", gt=0, le=300)
     image_url_mb: int = _option(
-        256, "megabytes fetched at once in each HTTP process; beyond: waits", ge=1
+        256, "megabytes fetched at once by an HTTP process; beyond: waits", ge=1
     )
 
     max_queue: int = _option(4096, "items in flight for each tower; beyond: 429", ge=1)
@@ -179,20 +173,18 @@ class Settings(BaseModel):
     max_wait: float = _option(10.0, "seconds of work in flight; beyond: 429", gt=0)
     timeout: float = _option(30.0, "seconds until an item is given up", gt=0, le=3600)
     hang_timeout: float = _option(
-        60.0, "seconds in which a worker may stand still; then it is replaced", gt=0
+        60.0, "seconds a worker may stand still before it is replaced", gt=0
     )
     probe_interval: float = _option(30.0, "seconds between probes of an idle tower", gt=0)
     header_timeout: float = _option(5.0, "seconds for the head of a request", gt=0)
     body_timeout: float = _option(4.0, "seconds in which a body may stand still", gt=0)
     max_header_bytes: int = _option(32 << 10, "bytes of the head of a request", ge=1024)
-    keep_alive: int = _option(
-        75, "seconds that a connection without requests is kept", ge=1, le=86_400
-    )
+    keep_alive: int = _option(75, "seconds that an idle connection is kept", ge=1, le=86_400)
     max_bodies_mb: int = _option(
         128, "megabytes of request bodies held at the same time; beyond: 429", ge=1
     )
     max_answers_mb: int = _option(
-        64, "megabytes of answers not yet taken; beyond: slow readers are cut", ge=1
+        64, "megabytes of unread answers; beyond: slow readers are cut", ge=1
     )
     start_timeout: float = _option(600.0, "seconds for all workers to load", gt=0)
     drain_timeout: int = _option(30, "seconds to finish work at shutdown", ge=1, le=3600)
@@ -221,7 +213,7 @@ class Settings(BaseModel):
     access_log: Switch = _option("off", "a log line for each request")
     otlp_endpoint: str | None = _option(None, "where OpenTelemetry traces go, over HTTP")
     log_level: Literal["debug", "info", "warning", "error"] = _option(
-        "info", "debug, info, warning or error"
+        "info", "the least severe lines that are logged"
     )
 
     test_hooks: Switch = _option("off", "faults on demand; for tests only")
