@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
-from litapi.devices import require_devices
+from litapi.devices import planned, require_devices
 from litapi.messages import KINDS
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
@@ -69,9 +69,8 @@ class Checks:
         if settings.compile == "off" and exact:
             return True
         from litapi.quality.gate import Gate
-        from litapi.server import device_plan
 
-        device = device_plan(settings)["text"][0]
+        device = planned(settings)[0]
         gate = Gate(settings, checkpoint, device)
         shown = ", ".join(f"{kind} {precision}" for kind, precision in gate.arithmetic().items())
         compiled = " compiled" if settings.compile == "on" else ""

@@ -11,7 +11,7 @@ keeps what transformers made of the probes, it is not made again at each start.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,29 +52,23 @@ class Finding:
 def check(checkpoint: Checkpoint, engine: str = "auto", cache: Path | None = None) -> list[Finding]:
     """All findings on the CPU in float32, loading one tower after the other.
 
-    `cache` is the folder of converted towers.
+    `cache` is the folder of converted towers. The encoders stand alone: an engine says no word of
+    what passed, and refuses to load what failed.
     """
-    return _check_text_alone(checkpoint, engine, cache) + _check_image_alone(
-        checkpoint, engine, cache
-    )
+    from litapi.model.encoder import ImageEncoder, TextEncoder
+
+    how: Any = {"engine": engine, "cache": cache}
+    return [
+        *_alone("text", lambda: check_text(checkpoint, TextEncoder.load(checkpoint, **how))),
+        *_alone("image", lambda: check_image(checkpoint, ImageEncoder.load(checkpoint, **how))),
+    ]
 
 
-def _check_text_alone(checkpoint: Checkpoint, engine: str, cache: Path | None) -> list[Finding]:
-    from litapi.model.encoder import TextEncoder
-
+def _alone(tower: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     try:
-        return check_text(checkpoint, TextEncoder.load(checkpoint, engine=engine, cache=cache))
+        return look()
     except Exception as error:
-        return [Finding("text_tower", False, _reason(error))]
-
-
-def _check_image_alone(checkpoint: Checkpoint, engine: str, cache: Path | None) -> list[Finding]:
-    from litapi.model.encoder import ImageEncoder
-
-    try:
-        return check_image(checkpoint, ImageEncoder.load(checkpoint, engine=engine, cache=cache))
-    except Exception as error:
-        return [Finding("image_tower", False, _reason(error))]
+        return [Finding(f"{tower}_tower", False, _reason(error))]
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from PIL import Image
 
+from litapi.client.pictures import Picture
 from litapi.errors import ItemError
 from litapi.model.picture import PicturePolicy, PictureReader
 from litapi.model.pixel_budget import PixelBudget
@@ -32,6 +33,11 @@ class Pairs:
     captions: list[str]
     prompts: list[str] = field(default_factory=list)
     truth: list[int] = field(default_factory=list)
+
+    @property
+    def sources(self) -> Sequence[Picture]:
+        """As an engine or a client takes them: the files of a folder, or what was drawn."""
+        return self.pictures.paths if isinstance(self.pictures, Pictures) else self.pictures
 
     @classmethod
     def drawn(cls, count: int) -> Self:
@@ -60,15 +66,15 @@ class Pictures(Sequence[Image.Image]):
     SettingsError at one that cannot be read."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+        self.paths = paths
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            return Pictures(self._paths[number])
-        return _read(self._paths[number])
+            return Pictures(self.paths[number])
+        return _read(self.paths[number])
 
 
 def _caption(path: Path) -> str:

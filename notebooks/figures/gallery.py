@@ -20,7 +20,8 @@ Noted = tuple[Image.Image, str]
 def rows(shown: Mapping[str, Sequence[Noted]], title: str) -> Chart:
     """A row of pictures under each name, as many of each as the longest has."""
     across = max(len(pictures) for pictures in shown.values())
-    size = (max(4.0, 1.35 * across), 0.5 + 1.8 * len(shown))
+    longest = max(len(note) for pictures in shown.values() for _, note in pictures)
+    size = (max(4.0, max(1.35, 0.08 * longest) * across), 0.5 + 1.8 * len(shown))
     chart = Chart(figsize=size, dpi=130, facecolor="white", layout="constrained")
     chart.shades = SHADES
     chart.suptitle(title)

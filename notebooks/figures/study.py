@@ -7,24 +7,22 @@ moved and whose neighbours changed. `litapi.quality.fidelity` and `litapi.demo.j
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.load.summary import NOTHING
+from litapi import Engine
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.demo.judge import Vectors, ranks
-from litapi.model.encoder import PRECISIONS, ImageEncoder, TextEncoder
-from litapi.model.pixels import PixelMaker
-from litapi.model.tokens import Tokenizer
+from litapi.demo.judge import ranks
+from litapi.model.precision import PRECISIONS
 from litapi.quality.fidelity import Fidelity, Judged
 from litapi.quality.pairs import Pairs
+from litapi.settings import Settings
 from notebooks.figures.gallery import Noted
 from notebooks.figures.table import Table
 
 EXACT = "float32"
-BATCH = 8
 CUTS = (1, 2, 3, 5, 10, 20)
 COLUMNS = (
     "precision", "cosine text, worst", "cosine image, worst", "recall@1 text → image",
@@ -42,23 +40,18 @@ class Study:
     refused: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, checkpoint: Checkpoint, pairs: Pairs, device: str = "cpu", threads: int = 1
-    ) -> Study:
-        """Embed all pairs in all precisions, one tower after the other."""
-        study = cls(checkpoint, pairs)
-        tokenizer, maker = Tokenizer.load(checkpoint), PixelMaker(checkpoint)
-        ids = tokenizer.encode([*pairs.captions, *pairs.prompts]).ids
-        pixels = [maker.make(one) for one in pairs.pictures]
+    def of(cls, checkpoint: Checkpoint, pairs: Pairs) -> Study:
+        """Embed all pairs in all precisions, one engine after the other."""
+        study, cut = cls(checkpoint, pairs), len(pairs.captions)
         for precision in PRECISIONS:
             try:
-                texts = _rows(TextEncoder.load(checkpoint, device, precision, threads), ids)
-                images = _rows(ImageEncoder.load(checkpoint, device, precision, threads), pixels)
+                with opened(checkpoint, precision) as engine:
+                    texts = engine.texts([*pairs.captions, *pairs.prompts])
+                    images = engine.images(pairs.sources)
             except CheckpointError as error:
                 study.refused[precision] = str(error)
-                continue
-            cut = len(pairs.captions)
-            study.vectors[precision] = Judged(images, texts[:cut], texts[cut:])
+            else:
+                study.vectors[precision] = Judged(images, texts[:cut], texts[cut:])
         return study
 
     def fidelity(self, precision: str) -> Fidelity:
@@ -108,10 +101,10 @@ class Study:
         return noted
 
 
-def _rows(encoder: Any, items: Any) -> Vectors:
-    """In batches: a CPU gains nothing from larger ones."""
-    starts = range(0, len(items), BATCH)
-    return np.concatenate([encoder.embed(items[at : at + BATCH]) for at in starts])
+def opened(checkpoint: Checkpoint, precision: str) -> Engine:
+    """What a server on the CPU would serve, but for its quality gate: its verdict is shown here."""
+    asked = {"precision": precision, "devices": "cpu", "cache": "off"}
+    return Engine(Settings.read(asked, {}), checkpoint)
 
 
 def _row(name: str, judged: Fidelity) -> list[str]:

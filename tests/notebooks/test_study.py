@@ -5,7 +5,7 @@ import pytest
 
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.demo.judge import retrieval
-from litapi.model.encoder import PRECISIONS
+from litapi.model.precision import PRECISIONS
 from litapi.quality.pairs import Pairs
 from notebooks.figures.study import CUTS, EXACT, Study
 
@@ -39,17 +39,17 @@ def test_a_shift_is_the_distance_from_float32(study: Study) -> None:
     for kind in ("images", "texts"):
         shifts = study.shifts(kind)
         assert EXACT not in shifts
-        assert shifts["bfloat16"].shape == (24,)
-        assert 0 < float(np.median(shifts["bfloat16"])) < 0.01
+        assert shifts["int8"].shape == (24,)
+        assert 0 < float(np.median(shifts["int8"])) < 0.01
     assert study.fidelity(EXACT).lost == 0
 
 
 def test_the_worst_items_are_shown_with_what_both_find_first(study: Study) -> None:
     """The right picture, two by float32, two by the other."""
-    worst = study.worst("bfloat16", many=2)
+    worst = study.worst("int8", many=2)
     assert len(worst) == 2
     for caption, noted in worst.items():
         assert caption.strip("“”") in study.pairs.captions
         assert [note.partition(":")[0] for _, note in noted] == [
-            "the right one", EXACT, EXACT, "bfloat16", "bfloat16",
+            "the right one", EXACT, EXACT, "int8", "int8",
         ]  # fmt: skip

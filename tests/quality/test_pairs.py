@@ -39,6 +39,7 @@ def test_a_folder_is_read_by_name_and_only_where_a_caption_lies(tmp_path: Path) 
     pairs = Pairs.of_folder(tmp_path)
     assert pairs.captions == ["another", "a teal thing"]
     assert [(one.mode, one.size) for one in pairs.pictures] == [("RGB", (20, 10))] * 2
+    assert pairs.sources == [tmp_path / "a.PNG", tmp_path / "b.png"]
     assert (pairs.prompts, pairs.truth) == ([], [])
 
 
