@@ -175,13 +175,35 @@ class RerankResult(BaseModel):
     document: dict[str, str] | None = None
 
 
-class RerankResponse(BaseModel):
-    """The documents, best first."""
+class VoyageRank(BaseModel):
+    """The same in Voyage's words."""
+
+    index: int
+    relevance_score: float
+    document: str | None = None
+
+
+class TeiRank(BaseModel):
+    """The same in those of text-embeddings-inference."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+class Ranking(BaseModel):
+    """The documents, best first; `data` for Voyage's request."""
 
     id: str
     model: str
     results: list[RerankResult]
     usage: Usage
+    object: Literal["list"] | None = None
+    data: list[VoyageRank] | None = None
+
+
+class RerankResponse(RootModel[Ranking | list[TeiRank]]):
+    """A list for `texts`."""
 
 
 class ModelCard(BaseModel):

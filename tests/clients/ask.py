@@ -57,7 +57,9 @@ def voyageai(url: str, texts: list[str], images: list[str]) -> Asked:
     drawn = client.multimodal_embed([[Image.open(file)] for file in files], MODEL).embeddings
     together = client.multimodal_embed([[text] for text in texts], MODEL, input_type="query")
     assert together.embeddings == client.embed(texts, MODEL, input_type="query").embeddings
+    ranked = client.rerank(texts[0], images, MODEL).results
     return {
+        "ranks": [[(one.index, one.relevance_score) for one in ranked]],
         "texts": together.embeddings,
         "images": client.multimodal_embed(parts, MODEL).embeddings,
         "redrawn": drawn,  # sent as another file of the same pixels

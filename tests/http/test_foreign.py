@@ -246,6 +246,8 @@ def test_every_refused_item_is_named_by_its_place(desk: Desk) -> None:
         ("/embed", {"inputs": "a", "prompt_name": "query"}, "prompt_name"),
         ("/rerank", {"query": "a", "documents": ["a"], "rank_fields": ["b"]}, "rank_fields"),
         ("/rerank", {"query": "a", "documents": ["a"], "top_n": 0}, "top_n"),
+        ("/rerank", {"query": "a", "documents": ["a"], "texts": ["a"]}, "documents"),
+        ("/rerank", {"query": "a"}, "documents"),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "inputs.sentences"),
     ],
 )
@@ -318,6 +320,32 @@ def test_only_the_best_come_back_and_texts_with_them(desk: Desk) -> None:
     assert told == {0: {"text": "first"}, 1: {"text": "second"}, 2: None}
     assert ask(desk, "/rerank", {**body, "top_n": 2.0})["results"] == whole[:2]
     assert "document" not in ask(desk, "/rerank", {**body, "return_documents": None})["results"][0]
+
+
+@pytest.mark.parametrize("path", RERANKS)
+def test_voyage_and_tei_are_ranked_alike_in_their_own_words(desk: Desk, path: str) -> None:
+    """The same order and scores; texts come back as strings, and images never."""
+    items = [uri(RED), "one", {"text": "two"}, "three", {"image": b64(BLUE)}]
+    results = ask(desk, path, {"query": "a", "documents": items})["results"]
+    ranks = [(one["index"], one["relevance_score"]) for one in results]
+    voyage = {"query": "a", "documents": items, "top_k": None, "truncation": True}
+    answer = ask(desk, path, {**voyage, "return_documents": True})
+    assert [(one["index"], one["relevance_score"]) for one in answer["data"]] == ranks
+    assert answer["object"] == "list"
+    assert {one["index"]: one.get("document") for one in answer["data"]} == dict(
+        enumerate((None, "one", "two", "three", None))
+    )
+    best = ask(desk, path, {**voyage, "top_k": 2})
+    assert [one["index"] for one in best["data"]] == [index for index, _ in ranks[:2]]
+    tei = {"query": "a", "texts": items, "return_text": True}
+    found = ask(desk, path, tei)
+    assert [(one["index"], one["score"]) for one in found] == ranks
+    assert {one.get("text") for one in found} == {None, "one", "two", "three"}
+    raw = ask(desk, path, {**tei, "raw_scores": True})
+    assert [one["index"] for one in raw] == [index for index, _ in ranks]
+    (cosine,) = [one["score"] for one in raw if one["index"] == 1]
+    assert cosine == pytest.approx(dot(row_of("text", "a"), row_of("text", "one")), abs=1e-6)
+    assert desk.refusal(path, {"query": "a", "texts": ["a", ""]}).error.param == "texts[1]"
 
 
 def test_an_answer_in_any_form_is_kept_and_replayed(desk: Desk) -> None:
