@@ -1,22 +1,26 @@
-"""What bulk embedding loses on the way: its rate ÷ that of the bare tower on ready batches.
+"""What bulk embedding and an engine lose on the way: their rates ÷ that of the bare tower.
 
     python -m bench.micro.bulk                           # two towers of base size, random weights
+    python -m bench.micro.bulk --ways engine --rounds 7  # the engine alone: without Ray
     python -m bench.micro.bulk --size demo --rounds 1 --seconds 2
 
 The bare tower is `bench.compare.baselines.bare --ready`: model input is made before, nothing is
-read, looked up or written. The other side is the command itself: rows from a disk, decoded or
-tokenized, looked up in a Redis that knows none of them, computed, kept there, and written as
-Parquet. Both have as many torch threads, and batches of the same size. They take turns and are
-compared within each round. Starting Ray and loading the tower is not in the rate; it stands beside.
-Exit code 0: all targets met; 1: not.
+read, looked up or written. "bulk" is the command itself: rows from a disk, decoded or tokenized,
+looked up in a Redis that knows none of them, computed, kept there, and written as Parquet. "engine"
+is `litapi.Engine` in this process, given the same rows as texts or encoded pictures, without a
+cache. All have the same precision, as many threads, and batches of the same size. They take turns
+and are compared within each round. Starting Ray and loading the tower is not in the rate; the
+former stands beside. Exit code 0: all targets met; 1: not.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -28,49 +32,79 @@ from bench.compare.baselines.system import Ground
 from bench.compare.contestant import Towers, Turn
 from bench.compare.part import Part
 from bench.compare.point import Point, throughput
-from bench.load.item import MEDIA, Kind
+from bench.load.item import MEDIA, Item, Kind
+from bench.load.summary import NOTHING
 from bench.load.workload import Workload
 from bench.rig.command import concluded, measuring
 from bench.rig.machine import ROOT, cores
 from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
 from bench.rig.rounds import Spread, Target, ratio
-from litapi.checkpoint import Checkpoint
+from litapi import Engine
 from litapi.model.plan import batch_items
+from litapi.model.precision import choose_precision
 
-LEAST = 0.85
+LEAST = {"bulk": 0.85, "engine": 0.97}  # ÷ bare
 BLOCKS = 8  # of a run: enough that reading and writing go on beside the tower
-COLUMNS = ("tower", "rows", "bare /s", "least", "most", "bulk /s", "least", "most", "÷", "start s")
+COLUMNS = ("tower", "way", "rows", "rows/s", "least", "most", "÷ bare", "start s")
 
 
 @dataclass(slots=True)
 class Contest:
-    """One tower: rows a second, bare and in bulk."""
+    """One tower: rows a second, bare and in other ways."""
 
     kind: Kind
-    checkpoint: Path
-    batch: int
+    engine: Engine
+    ways: Sequence[str]
     seconds: float
     redis: RedisServer
     rows: int = 0
-    bare: list[float] = field(default_factory=list)
-    bulk: list[float] = field(default_factory=list)
+    rates: dict[str, list[float]] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
 
     def measure(self, number: int) -> None:
         """One round. The first tells how many rows are enough."""
-        sides = [self._bare, self._bulk]
-        for side in sides[::-1] if number % 2 else sides:
-            side(number)
+        sides: dict[str, Callable[[int], float]]
+        sides = {"bare": self._bare, "bulk": self._bulk, "engine": self._engine}
+        order = ["bare", *self.ways]
+        for way in reversed(order) if number % 2 else order:
+            self.rates.setdefault(way, []).append(sides[way](number))
 
-    def _bare(self, number: int) -> None:
-        part = Part(self.kind, self.kind, bare=(self.batch,), bare_seconds=self.seconds)
-        ground, found = Ground(self.checkpoint, cores()), list[Point]()
+    @property
+    def batch(self) -> int:
+        """Items of a batch, as the tower itself would choose on a CPU."""
+        facts = self.engine.checkpoint
+        gflop = {"text": facts.text_gflop, "image": facts.image_gflop}
+        return batch_items(self.kind, gflop[self.kind])
+
+    @property
+    def precision(self) -> str:
+        return self.engine.settings.precision
+
+    def _bare(self, number: int) -> float:
+        how: Any = {"bare": (self.batch,), "bare_seconds": self.seconds}
+        part = Part(self.kind, self.kind, precision=self.precision, **how)
+        ground, found = Ground(self.engine.checkpoint.folder, cores()), list[Point]()
         Towers("bare", ready=True).take(Turn("bulk", part, number, 0, ground, found.append))
-        self.bare.append(throughput(found[0]))
-        self.rows = self.rows or max(4 * BLOCKS, round(self.bare[0] * self.seconds))
+        rate = throughput(found[0])
+        self.rows = self.rows or max(4 * BLOCKS, round(rate * self.seconds))
+        return rate
 
-    def _bulk(self, number: int) -> None:
+    def _engine(self, number: int) -> float:
+        """Items that it has not seen, all in one call."""
+        items: list[Any] = [item.data for item in self._items(number)]
+        if self.kind == "text":
+            items = [item.decode() for item in items]
+        embed = self.engine.texts if self.kind == "text" else self.engine.images
+        embed(items[:1])  # the tower is loaded, and what is made once, is made
+        began = time.perf_counter()
+        embed(items)
+        return len(items) / (time.perf_counter() - began)
+
+    def _items(self, number: int) -> Sequence[Item]:
+        return Workload(self.kind, self.rows).job(number + 1, 0).items
+
+    def _bulk(self, number: int) -> float:
         """Fresh items and an empty Redis each time, so that no row is known."""
         self.redis.command("FLUSHALL")
         with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +112,8 @@ class Contest:
             source.mkdir()
             self._lay(source, number)
             command = [sys.executable, "-m", "deploy.bulk", source, output, "--devices", "cpu"]
-            command += ["--model", self.checkpoint, "--redis-url", self.redis.url]
+            command += ["--model", self.engine.checkpoint.folder, "--redis-url", self.redis.url]
+            command += ["--precision", self.precision, "--threads", cores()]
             command += ["--block-rows", str(max(1, self.rows // BLOCKS))]
             done = subprocess.run(
                 [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -88,12 +123,12 @@ class Contest:
         report = orjson.loads(done.stdout.splitlines()[-1])
         if (report["rows"], report["refused"], report["known"]) != (self.rows, 0, 0):
             raise RuntimeError(f"the rows were not computed: {report}")
-        self.bulk.append(report["rows_per_second"])
         self.starts.append(report["start_seconds"])
+        return float(report["rows_per_second"])
 
     def _lay(self, folder: Path, number: int) -> None:
         """The items of `bench.load` as a table or a folder."""
-        items = Workload(self.kind, self.rows).job(number + 1, 0).items
+        items = self._items(number)
         if self.kind == "text":
             lines = [orjson.dumps({"text": item.data.decode()}) for item in items]
             (folder / "texts.jsonl").write_bytes(b"\n".join(lines))
@@ -102,39 +137,61 @@ class Contest:
             suffix = MEDIA[item.data[:2]].removeprefix("image/")
             (folder / f"{place:06d}.{suffix}").write_bytes(item.data)
 
-    def target(self) -> Target:
-        return Target(f"{self.kind}, bulk ÷ bare", ratio(self.bulk, self.bare), at_least=LEAST)
+    def ratio(self, way: str) -> float:
+        """A way ÷ bare."""
+        return ratio(self.rates[way], self.rates["bare"])
 
-    def cells(self) -> list[str]:
-        rates = [cell for side in (self.bare, self.bulk) for cell in Spread.of(side).cells()]
-        start = f"{Spread.of(self.starts).median:.0f}"
-        return [self.kind, str(self.rows), *rates, f"{self.target().ratio:.2f}", start]
+    def targets(self) -> list[Target]:
+        """What they were meant to be."""
+        return [
+            Target(f"{self.kind}, {way} ÷ bare", self.ratio(way), at_least=LEAST[way])
+            for way in self.ways
+        ]
+
+    def cells(self) -> list[list[str]]:
+        return [self._cells(way, Spread.of(rates)) for way, rates in self.rates.items()]
+
+    def _cells(self, way: str, rates: Spread) -> list[str]:
+        start = f"{Spread.of(self.starts).median:.0f}" if way == "bulk" else NOTHING
+        return [self.kind, way, str(self.rows), *rates.cells(), f"{self.ratio(way):.3f}", start]
 
     def fields(self) -> dict[str, Any]:
+        rates = {f"{way}_rows_per_second": found for way, found in self.rates.items()}
+        if self.starts:
+            rates["start_seconds"] = self.starts
         return {
             "kind": self.kind,
             "rows": self.rows,
             "batch": self.batch,
-            "bare_rows_per_second": Spread.of(self.bare).fields(),
-            "bulk_rows_per_second": Spread.of(self.bulk).fields(),
-            "start_seconds": Spread.of(self.starts).fields(),
-            "ratio": round(self.target().ratio, 3),
+            **{name: Spread.of(found).fields() for name, found in rates.items()},
+            "ratios": {way: round(self.ratio(way), 3) for way in self.ways},
         }
 
 
-def compare(size: str, kinds: Sequence[Kind], rounds: int, seconds: float) -> list[Contest]:
+def _run(module: str, *arguments: object) -> str:
+    """What a command of this project says."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module} failed: {done.stderr}")
+    return done.stdout
+
+
+def compare(options: argparse.Namespace) -> list[Contest]:
     """Measure on a checkpoint of that size, or on the demo's."""
     with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
+        size = options.size
         checkpoint = DEMO if size == "demo" else write_size(Path(folder, size), size)
-        facts = Checkpoint.open(checkpoint)
-        gflop: dict[Kind, float] = {"text": facts.text_gflop, "image": facts.image_gflop}
-        contests = [  # of batches as the tower itself would choose them on a CPU
-            Contest(kind, checkpoint, batch_items(kind, gflop[kind]), seconds, redis)
-            for kind in kinds
-        ]
-        turns = [(one, number) for number in range(rounds) for one in contests]
-        for contest, number in tqdm(turns, desc="bulk", unit="pair", leave=False, disable=None):
-            contest.measure(number)
+        precision = choose_precision(options.precision, "cpu")
+        how = {"precision": precision, "threads": cores(), "devices": "cpu", "cache": "off"}
+        with Engine.open(str(checkpoint), **how) as engine:
+            contests = [
+                Contest(kind, engine, options.ways, options.seconds, redis)
+                for kind in options.kinds
+            ]
+            turns = [(one, number) for number in range(options.rounds) for one in contests]
+            for contest, number in tqdm(turns, desc="bulk", unit="turn", leave=False, disable=None):
+                contest.measure(number)
     return contests
 
 
@@ -142,12 +199,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.bulk", __doc__, 3, 6.0, "of each side in a round")
     parser.add_argument("--size", choices=("demo", *SIZES), default="base-patch16-224")
     parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=get_args(Kind))
+    parser.add_argument("--ways", nargs="+", choices=LEAST, default=tuple(LEAST))
+    parser.add_argument("--precision", default="auto", help="of all sides")
     options = parser.parse_args(arguments)
-    contests = compare(options.size, options.kinds, options.rounds, options.seconds)
+    contests = compare(options)
     towers = [contest.fields() for contest in contests]
     fields = {"size": options.size, "threads": cores(), "towers": towers}
-    rows = [COLUMNS, *(contest.cells() for contest in contests)]
-    targets = [contest.target() for contest in contests]
+    rows = [COLUMNS, *(row for contest in contests for row in contest.cells())]
+    targets = [target for contest in contests for target in contest.targets()]
     return concluded("bulk", options, rows, targets, fields, measured_on="cpu")
 
 

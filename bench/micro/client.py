@@ -1,4 +1,4 @@
-"""siglit's client beside the official openai client, and what asking by digest saves.
+"""siglit's client beside the official one, what asking by digest saves, and one large request.
 
     python -m bench.micro.client
     python -m bench.micro.client --dim 1152 --rounds 3
@@ -7,7 +7,9 @@ Texts: requests of 32 that the server answers from memory, so that the clients a
 each client in the setting that is fastest for it, found in the first round. Pictures: a thousand
 of about 150 KB of which nine tenths are known, embedded again with digests and without, on the demo
 checkpoint. The new tenth is decoded and computed in both and is most of what digests leave, so the
-same pictures are asked for once more when all are known.
+same pictures are asked for once more when all are known. A large request: 2,048 texts that no cache
+has, of one worker and of two, each of one thread, and the most memory that its HTTP process ever
+held; on two cores the second worker shares its core with the HTTP process.
 Exit code 0: all targets met; 1: not.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 import tempfile
 import time
@@ -29,6 +32,7 @@ from openai import OpenAI
 from PIL import Image
 from tqdm import tqdm
 
+from bench.micro.hits import answering
 from bench.rig.command import concluded, measuring
 from bench.rig.random_checkpoint import write
 from bench.rig.rounds import Spread, Target, ratio
@@ -40,6 +44,8 @@ TEXTS = 64 * REQUEST
 LANES = (2, 4, 8)
 SIDE = 224  # pixels; noise of that size is a PNG of some 150 KB
 MODEL = "bench"
+MANY = 2048
+ALONE = ("--http-workers", "1", "--threads", "1")
 DIGEST, BYTES = "by digest", "by bytes"
 ORDER = (DIGEST, f"{DIGEST}, all known", BYTES, f"{BYTES}, all known")
 
@@ -106,6 +112,26 @@ def again(url: str, images: list[bytes], digests: bool) -> tuple[int, float]:
         return counting.sent, time.perf_counter() - began
 
 
+def whole(url: str, number: int) -> float:
+    """Texts a second of one request; each `number` has texts of its own."""
+    texts = [f"text {n} of request {number}" for n in range(MANY)]
+    body = {"input": texts, "encoding_format": "base64"}
+    began = time.perf_counter()
+    answer = httpx.post(f"{url}/v1/embeddings", json=body, timeout=600)
+    spent = time.perf_counter() - began
+    if len(answer.raise_for_status().json()["data"]) != MANY:
+        raise RuntimeError("the answer is not whole")
+    return MANY / spent
+
+
+def most_memory(server: ServerProcess) -> float:
+    """Megabytes that its HTTP process held at most, ever."""
+    with httpx.Client() as client:
+        client.get(f"{server.url}/livez")
+        status = Path(f"/proc/{answering(server)}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.client", __doc__, rounds=5, seconds=3)
     parser.add_argument("--dim", type=int, default=768)
@@ -114,10 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     texts = [f"a photo of a red fox in the snow, number {n}" for n in range(TEXTS)]
     rates: dict[str, list[float]] = {"siglit": [], "openai": []}
     costs: dict[str, list[tuple[int, float]]] = {name: [] for name in ORDER}
+    large: dict[str, list[float]] = {"one worker": [], "two workers": []}
+    memory: dict[str, list[float]] = {name: [] for name in large}
     with ExitStack() as stack:
         folder = write(Path(stack.enter_context(tempfile.TemporaryDirectory())), options.dim)
         wide = stack.enter_context(ServerProcess("--model", str(folder), "--served-name", MODEL))
         demo = stack.enter_context(ServerProcess())
+        workers = [
+            stack.enter_context(ServerProcess(*ALONE, "--text-workers", str(n))) for n in (1, 2)
+        ]
         own = {n: stack.enter_context(Client(wide.url, in_flight=n, batch=REQUEST)) for n in LANES}
         ways: dict[str, dict[int, Embed]] = {
             "siglit": {n: one.embed_texts for n, one in own.items()},
@@ -135,7 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     for place in range(0, len(images), 10):
                         images[place], made = noise(made), made + 1
                 costs[name].append(again(demo.url, images, digests="digest" in name))
-    return _concluded(options, best, rates, costs)
+            for name, server in zip(large, workers, strict=True):
+                large[name].append(whole(server.url, len(large[name])))
+                memory[name].append(most_memory(server))
+    return _concluded(options, best, rates, costs, large, memory)
 
 
 def _concluded(
@@ -143,6 +177,8 @@ def _concluded(
     best: dict[str, int],
     rates: dict[str, list[float]],
     costs: dict[str, list[tuple[int, float]]],
+    large: dict[str, list[float]],
+    memory: dict[str, list[float]],
 ) -> int:
     sent = {name: [float(one) for one, _ in found] for name, found in costs.items()}
     took = {name: [one for _, one in found] for name, found in costs.items()}
@@ -150,6 +186,8 @@ def _concluded(
     measured = {f"{name}, {best[name]} in flight, texts/s": rates[name] for name in rates}
     measured |= {f"{name}, bytes": found for name, found in sent.items()}
     measured |= {f"{name}, seconds": found for name, found in took.items()}
+    measured |= {f"{MANY} texts in a request, {name}, texts/s": large[name] for name in large}
+    measured |= {f"{MANY} texts in a request, {name}, HTTP MB": memory[name] for name in memory}
     spreads = {name: Spread.of(found) for name, found in measured.items()}
     rows += [[n, f"{s.median:.4g}", f"{s.low:.4g}", f"{s.high:.4g}"] for n, s in spreads.items()]
     targets = [
@@ -157,6 +195,7 @@ def _concluded(
         Target("bytes ÷ without digests", ratio(sent[DIGEST], sent[BYTES]), at_most=0.15),
         Target("seconds ÷ without digests", ratio(took[DIGEST], took[BYTES]), at_most=0.35),
         Target("seconds, all known", ratio(took[ORDER[1]], took[ORDER[3]]), at_most=0.35),
+        Target("two workers ÷ one", ratio(*reversed(large.values())), at_least=1.8),
     ]
     fields = {"dim": options.dim, "pictures": options.pictures}
     figures = {name: spread.fields() for name, spread in spreads.items()}

@@ -13,7 +13,9 @@ def test_a_short_run_compares_both_ways(tmp_path: Path) -> None:
     assert main([*options, "--out", str(tmp_path)]) in (0, 1)
     (path,) = tmp_path.iterdir()
     whole = orjson.loads(path.read_bytes())
-    texts, sent, *_ = whole["targets"]
+    texts, sent, *_, workers = whole["targets"]
     assert sent["met"]
     assert sent["ratio"] < 0.2
-    assert texts["ratio"] > 0
+    assert min(texts["ratio"], workers["ratio"]) > 0
+    held = [spread for name, spread in whole["figures"].items() if name.endswith("HTTP MB")]
+    assert [0 < one["median"] < 1000 for one in held] == [True, True]
