@@ -27,6 +27,7 @@ VERIFY = frozenset(
         "bench/micro/test_client.py",
         "bench/micro/test_hits.py",
         "bench/offline/test_precision.py",
+        "bench/offline/test_starts.py",
         "bench/test_interface.py",
         "bench/test_scripts.py",
         "client/test_faulty_network.py",
