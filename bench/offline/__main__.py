@@ -2,6 +2,7 @@
 
     python -m bench.offline                              # the one command for any machine
     python -m bench.offline --model demo --batches 1,64 --precisions float32
+    python -m bench.offline --gflop 80,160,320 --rounds 5   # how much a batch of a CPU should hold
     python -m bench.offline --report bench/results/offline-cpu.json
 
 On a GPU the model is so400m-naflex in bfloat16 and float32, on a CPU base in every precision there
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
@@ -31,7 +32,9 @@ from bench.rig.machine import cores
 from bench.rig.random_checkpoint import SIZES, write_size
 from bench.rig.result_file import RESULTS, save, slug
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
+from litapi.messages import Kind
 from litapi.model.encoder import PRECISIONS, choose_precision
+from litapi.model.plan import batch_items
 
 SHORT = {"base": "base-patch16-224", "so400m-naflex": "so400m-patch16-naflex"}
 MODELS = {"cpu": "base", "cuda": "so400m-naflex"}
@@ -86,8 +89,8 @@ class NothingMeasured(Exception):
     """The machine refused everything; a result that was there is left as it was."""
 
 
-def measure(model: str, plan: Plan, out: Path) -> Path:
-    """Run a plan and keep the result.
+def measure(model: str, plan: Plan, out: Path, gflop: Sequence[float] = ()) -> Path:
+    """Run a plan and keep the result; `gflop`, where there are any, decide the batches.
 
     Raises:
         CheckpointError: there is no such checkpoint or device.
@@ -95,6 +98,8 @@ def measure(model: str, plan: Plan, out: Path) -> Path:
     """
     choose_precision("float32", plan.device)  # before gigabytes are written for nothing
     with opened(model) as checkpoint:
+        if gflop:
+            plan = replace(plan, batches=batches_of(checkpoint, plan, gflop))
         rows = sweep(checkpoint, plan)
         name = checkpoint.name
     if all("refused" in row for row in rows):
@@ -102,6 +107,18 @@ def measure(model: str, plan: Plan, out: Path) -> Path:
     kind = "offline-compiled" if plan.compiled else "offline"
     fields = {"model": name, **asdict(plan), "device_name": device_name(plan.device), "rows": rows}
     return save(kind, fields, out, measured_on=slug(fields["device_name"]))
+
+
+def batches_of(
+    checkpoint: Checkpoint, plan: Plan, gflop: Sequence[float]
+) -> dict[str, Sequence[int]]:
+    """As large as a worker on a CPU would make them, were its rule so many GFLOP."""
+    costs: dict[Kind, float] = {"text": checkpoint.text_gflop, "image": checkpoint.image_gflop}
+    return {
+        kind: sorted({batch_items(kind, cost, budget=one) for one in gflop})
+        for kind, cost in costs.items()
+        if kind in plan.batches
+    }
 
 
 def device_name(device: str) -> str:
@@ -123,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", metavar="NAME", help=f"folder, demo, {', '.join(SHORT)}, {', '.join(SIZES)}")
     add("--towers", type=listed(str), default=TOWERS, metavar="NAME,…")
     add("--batches", type=listed(int), metavar="N,…", help="of both towers")
+    add("--gflop", type=listed(float), metavar="N,…", help="of a batch, in place of --batches")
     add("--precisions", type=listed(str), metavar="NAME,…", help=", ".join(PRECISIONS))
     add("--threads", type=listed(int), metavar="N,…", help="of torch; default on a CPU: 1 and all")
     add("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
@@ -146,7 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not path:
         try:
             plan = planned(options)
-            path = measure(options.model or MODELS[kind_of(plan.device)], plan, options.out)
+            path = measure(
+                options.model or MODELS[kind_of(plan.device)],
+                plan,
+                options.out,
+                options.gflop or (),
+            )
         except (CheckpointError, NothingMeasured) as error:
             print(f"bench: {error}", file=sys.stderr)
             return 2

@@ -43,11 +43,13 @@ def default_patches(settings: Settings, checkpoint: Checkpoint) -> int:
     return settings.max_num_patches or checkpoint.max_num_patches
 
 
-def batch_items(kind: Kind, gflop: float, device: str = "cpu") -> int:
-    """Items of a batch, where one of them costs so many GFLOP."""
+def batch_items(
+    kind: Kind, gflop: float, device: str = "cpu", budget: float = CPU_BATCH_GFLOP
+) -> int:
+    """Items of a batch, where one of them costs so many GFLOP; `budget` is that of a CPU."""
     if device != "cpu":
         return GPU_BATCH_ITEMS[kind]
-    return max(1, min(CPU_BATCH_ITEMS, round(CPU_BATCH_GFLOP / max(gflop, 1e-9))))
+    return max(1, min(CPU_BATCH_ITEMS, round(budget / max(gflop, 1e-9))))
 
 
 def _gflop(checkpoint: Checkpoint, kind: Kind) -> float:

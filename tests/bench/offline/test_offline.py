@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.offline.__main__ import main, opened, parser, planned
+from bench.offline.__main__ import batches_of, main, opened, parser, planned
 from bench.offline.ceiling import SIDES, Ceiling, multiplied, product
 from bench.offline.energy import EnergyMeter
 from bench.offline.flop import image_flop, text_flop
@@ -286,6 +286,15 @@ def test_defaults_suit_the_device() -> None:
     assert planned(options).precisions == ("bfloat16", "float32")
     assert planned(options).batches == {"image": (1, 8, 32, 128, 256)}
     assert planned(options).threads == (0,)
+
+
+def test_batches_may_be_given_as_work(one: Checkpoint) -> None:
+    """By the rule of a worker, for the towers of the plan; equal ones are measured once."""
+    costs = replace(one, text_gflop=10.3, image_gflop=35.4)
+    wanted = plan(batches={"image": (1,), "text": (1,)})
+    found = batches_of(costs, wanted, [320.0, 80.0, 160.0, 81.0])
+    assert found == {"text": [8, 16, 31], "image": [2, 5, 9]}
+    assert list(batches_of(costs, plan(), [80.0])) == ["text"]
 
 
 def test_a_named_size_is_made_and_taken_away_and_a_folder_stays(
