@@ -15,11 +15,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-from bench.offline.stock import StockTower
+from bench.offline.stock import OnnxTower, Rival, StockTower
 from bench.offline.tower import BASELINE, PlainTower, Tower, Vectors, load
 from litapi.checkpoint import Checkpoint, CheckpointError
 
 STOCK = "stock OpenVINO"
+ONNX = "ONNX Runtime"
 GRACE = 10.0  # seconds for a process to end by itself
 
 
@@ -31,7 +32,7 @@ class SystemFailed(Exception):
 class System:
     """What is measured. `precision` BASELINE is transformers' own model, both towers, float32.
 
-    `engine` is "" for siglit as it comes, "torch" for siglit in torch, STOCK for stock OpenVINO.
+    `engine` is "" for siglit as it comes, "torch" for siglit in torch, STOCK or ONNX for a rival.
     """
 
     tower: str
@@ -125,9 +126,7 @@ def _work(
         pipe.send(batch * per_second(ready[batch], torch.device("cpu"), seconds))
 
 
-def _loaded(
-    system: System, checkpoint: Checkpoint, threads: int
-) -> Tower | PlainTower | StockTower:
+def _loaded(system: System, checkpoint: Checkpoint, threads: int) -> Tower | PlainTower | Rival:
     from litapi.model.precision import choose_precision
 
     if system.precision == BASELINE:
@@ -135,5 +134,7 @@ def _loaded(
     engine = system.engine or "auto"
     if engine == STOCK:
         return StockTower(checkpoint, system.tower, choose_precision(system.precision, "cpu"))
+    if engine == ONNX:
+        return OnnxTower(checkpoint, system.tower, threads)
     precision = choose_precision(system.precision, "cpu", engine)
     return load(checkpoint, system.tower, "cpu", precision, threads, engine=engine)

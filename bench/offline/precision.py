@@ -25,7 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.offline.__main__ import opened
-from bench.offline.isolated import STOCK, Running, System, SystemFailed
+from bench.offline.isolated import ONNX, STOCK, Running, System, SystemFailed
 from bench.offline.report import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
 from bench.rig.command import concluded, measuring
@@ -40,6 +40,7 @@ Row = dict[str, Any]
 BATCHES = (1, 8)
 BAR: dict[str, Any] = {"unit": "system", "leave": False, "disable": None}
 RIVALS = tuple((one, engine) for engine in ("torch", STOCK) for one in ("float32", "bfloat16"))
+RIVALS += (("float32", ONNX),)
 # (system, what it is compared with) → how many times as many items a second, by tower and batch
 Which = tuple[str, str]  # precision and engine, as of a System
 WANTED: dict[tuple[Which, Which], dict[str, tuple[float, float]]] = {

@@ -1,5 +1,6 @@
 """The comparison of precisions: processes that take turns, rows, and targets that can be missed."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from bench.offline.isolated import STOCK, Loaded, Running, System, SystemFailed
 from bench.offline.precision import Measured, baseline_of, judged
 from bench.offline.report import table
+from bench.offline.stock import OnnxTower
 from bench.offline.tower import BASELINE
-from litapi.checkpoint import DEMO
+from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 
 QUALITY: dict[str, Any] = {
     "recall": {"found": {"text_to_image": {"recall@1": 0.5}, "image_to_text": {"recall@1": 0.25}}}
@@ -50,6 +52,16 @@ def test_systems_in_processes_make_the_vectors_of_the_baseline() -> None:
     cosines = (vectors[0] * vectors[1]).sum(axis=1)
     assert 0.99 <= cosines.min() < 1 - 1e-7
     assert (vectors[0] * vectors[2]).sum(axis=1).min() >= 0.99999
+
+
+@pytest.mark.parametrize(("tower", "why"), [("text", "pip install"), ("image", "NaFlex")])
+def test_a_rival_that_does_not_run_says_why(
+    monkeypatch: pytest.MonkeyPatch, tower: str, why: str
+) -> None:
+    """In one line, which a process hands on: not installed, or no such tower."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(CheckpointError, match=why):
+        OnnxTower(Checkpoint.open(DEMO), tower, 1)
 
 
 def test_what_the_machine_refuses_is_a_reason_and_no_failure() -> None:
