@@ -168,8 +168,12 @@ class Settings(BaseModel):
         256, "megabytes fetched at once by an HTTP process; beyond: waits", ge=1
     )
 
-    max_queue: int = _option(4096, "items in flight for each tower; beyond: 429", ge=1)
-    max_queue_mb: int = _option(256, "megabytes in flight for each tower", ge=1)
+    max_queue: int = _option(
+        4096, "items in flight for each tower, and half as many in bulk; beyond: 429", ge=1
+    )
+    max_queue_mb: int = _option(
+        256, "megabytes in flight for each tower, and half as many in bulk", ge=1
+    )
     max_wait: float = _option(10.0, "seconds of work in flight; beyond: 429", gt=0)
     timeout: float = _option(30.0, "seconds until an item is given up", gt=0, le=3600)
     hang_timeout: float = _option(

@@ -21,6 +21,7 @@ VERIFY = frozenset(
         "bench/compare/test_baselines.py",
         "bench/compare/test_compare.py",
         "bench/compare/test_proof.py",
+        "bench/faults/test_classes.py",
         "bench/faults/test_rollout.py",
         "bench/gpu/test_dry_run.py",
         "bench/micro/test_bulk.py",

@@ -12,11 +12,9 @@ SIGTERM, with the scenarios before in the file.
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,37 +25,17 @@ from bench.compare.proof import Proof
 from bench.compare.report import report
 from bench.compare.result import Result
 from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
+from bench.rig.checkpoints import checkpoint
 from bench.rig.command import described, listed, positive
 from bench.rig.machine import cores, installed
-from bench.rig.random_checkpoint import DEMO
 from bench.rig.result_file import RESULTS, save
-from bench.rig.server_process import ROOT
 from litapi.process import raise_limit
 
-SIZES = {"base": "base-patch16-224", "so400m": "so400m-patch16-naflex"}
-RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB of base, 4.5 GB of so400m
 PACKAGES = ["torch", "transformers", "litserve", "flask", "gunicorn", "gevent"]
 
 
 class UsageError(Exception):
     """Options that name what there is not."""
-
-
-def checkpoint(name: str) -> Path:
-    """The folder of `demo`, of a size (random weights, made where they are missing), or itself."""
-    if name not in SIZES:
-        return DEMO if name == "demo" else Path(name)
-    size = SIZES[name]
-    folder = RANDOM / size
-    if not folder.exists():
-        RANDOM.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=RANDOM) as home:
-            made = Path(home) / size
-            make = [sys.executable, "-m", "bench.rig.random_checkpoint"]
-            command = [*make, str(made), "--size", size]
-            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-            shutil.move(made, folder)
-    return folder
 
 
 class Comparison:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bench.load.summary import Report, Summary
 from bench.rig.process_clock import cpu_seconds
 from bench.rig.server_process import ROOT, family
 
+FILLING = 3.0  # seconds in which the process of a flood starts and fills the system
 TIMEOUT = "900"  # seconds; with 500 in flight the last answer is minutes away
 
 
@@ -91,9 +93,21 @@ class Server:
                 more = ["--seed", str(turn.seed + place)]
                 more += ["--any-length"] if finding.wrong else []
                 path = Path(home) / f"{place}.jsonl"
-                report = self._load(turn, served, [*arguments, *more], path)
+                if turn.part.flood:
+                    report = self._beside(turn, served, [*arguments, *more], path)
+                else:
+                    report = self._load(turn, served, [*arguments, *more], path)
                 finding.failures += report.failures
         return finding
+
+    def _beside(self, turn: Turn, served: Served, arguments: list[str], path: Path) -> Report:
+        """The same beside a flood, which has a point too."""
+        other = path.with_suffix(".flood")
+        with _flooded(turn, served, other):
+            report = self._load(turn, served, arguments, path)
+        (summary,) = Report.of(Recording.read(other)).summaries
+        turn.point(f"{self.name}, its flood", turn.part.flood_items, summary)
+        return report
 
     def _load(self, turn: Turn, served: Served, arguments: list[str], path: Path) -> Report:
         whole = [*_address(served), *arguments, "--batch", str(turn.part.items)]
@@ -162,6 +176,23 @@ def _address(served: Served) -> list[str]:
         "--model": served.model,
     }
     return [word for name, value in options.items() if value for word in (name, value)]
+
+
+@contextmanager
+def _flooded(turn: Turn, served: Served, path: Path) -> Iterator[None]:
+    """Clients with larger requests, from a process of their own; they end with the load or soon."""
+    part, level = turn.part, ["--concurrency", str(turn.part.flood)]
+    command = [sys.executable, "-m", "bench.load", *_address(served), "--target", part.kind, *level]
+    command += ["--batch", str(part.flood_items), "--duration", str(part.seconds + FILLING)]
+    command += ["--header", "X-Priority: bulk", "--timeout", TIMEOUT, "--warmup", "0", "--quiet"]
+    command += ["--seed", str(turn.seed + len(part.rates)), "--out", str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(FILLING)
+            yield
+        except BaseException:
+            process.terminate()
+            raise
 
 
 def _loads(part: Part) -> Iterator[list[str]]:

@@ -24,6 +24,8 @@ class Part:
     seconds: float = 0.0  # of a level; 0: no such bound
     repeat: float = 0.0  # share of items out of a universe that is sent before
     universe: int = 256  # how many items are in it
+    flood: int = 0  # requests in flight beside, in bulk where a system has classes
+    flood_items: int = 8  # in each of them
     warmup: int = 10
     bare: tuple[int, ...] = ()  # sizes of the bare towers' batches
     bare_seconds: float = 5.0  # for each of them

@@ -9,6 +9,7 @@
     zipf                   nine of ten items repeat, base size: what does the cache bring?
     crowd                  500 clients for a minute: is anybody lost?
     rates                  an open loop: at which rate does the latency break away?
+    classes                base size: what does a flood of larger requests cost single texts?
     gpu-text, gpu-image    so400m-naflex, with `--device cuda:0`: what is a GPU's server worth?
     scale-out              two instances in place of one: what does that bring, do they share?
 
@@ -45,6 +46,7 @@ INT8 = siglit("siglit-int8", "--cache", "off", *PATIENT, *_INT8)
 BFLOAT16 = siglit("siglit-bfloat16", "--cache", "off", *PATIENT, "--precision", "bfloat16")
 DEFAULT = siglit("siglit-default", "--cache", "off", *PATIENT, "--precision", "auto")
 AS_IT_COMES = siglit("siglit", cores="own")
+CLASSES = siglit("siglit", "--cache", "off", *PATIENT, cores="own")
 ONE, TWO = instances("1-instance", 1), instances("2-instances", 2)
 LITSERVE = SYSTEMS["litserve"]
 THREADED = SYSTEMS["gunicorn-threads"]  # of the baselines with right vectors the best, or nearly
@@ -137,6 +139,24 @@ def _against(
     leader = next(name for name in rivals if medians[name] == best([*medians.values()]))
     rounds = [best(list(values)) for values in zip(*theirs.values(), strict=True)]
     return leader, ratio(own, rounds)
+
+
+def shields(limit: float, quiet: str, beside: str, rivals: Sequence[System]) -> Judge:
+    """p99 beside a flood against that without, and against the best rival's beside it."""
+
+    def judge(points: Points) -> Iterator[Target]:
+        for level in points.levels(quiet, SIGLIT.name):
+            alone, flooded = (
+                [latency("p99")(one) for one in points.at(part, SIGLIT.name, level)]
+                for part in (quiet, beside)
+            )
+            title = f"{beside} at {level}: p99"
+            yield Target(f"{title} ÷ without it", ratio(flooded, alone), at_most=limit)
+            right = points.right(beside, level, [one.name for one in rivals])
+            name, less = _against(points, SIGLIT.name, beside, level, right, latency("p99"), min)
+            yield Target(f"{title} ÷ best baseline ({name})", less, at_most=1)
+
+    return judge
 
 
 def adds_at_most(limit: float, part: str) -> Judge:
@@ -268,6 +288,11 @@ def _scenarios() -> Iterator[Scenario]:
     rates = (50, 100, 200, 400, 800)
     offered = _part("text", ", offered", (SIGLIT, LITSERVE), rates=rates, seconds=8)
     yield Scenario("rates", "demo", (offered,))
+    rivals, single = (THREADED, RIVALS[1]), {"rates": (2,), "seconds": 30, "warmup": 4}
+    calm = _part("text", ", no flood", (CLASSES, *rivals), **single)
+    beside = _part("text", ", flood", (CLASSES, *rivals), flood=8, **single)
+    judge = shields(1.5, calm.name, beside.name, rivals)
+    yield Scenario("classes", "base", (calm, beside), (judge,))
     yield _gpu("text", (1, 32, 256))
     yield _gpu("image", (1, 32, 64))
     hits = _part("text", ", hits", (ONE, TWO), 64, seconds=8, repeat=1.0)

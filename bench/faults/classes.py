@@ -1,26 +1,30 @@
 """Row 29: a bulk flood beside interactive clients, and shares among bulk clients.
 
-    python -m bench.faults.classes [--flood interactive] [--model FOLDER] [--seconds 20]
+    python -m bench.faults.classes [--model base] [--seconds 20] [--only shares]
+    python -m bench.faults.classes --model base --name classes-base      # keeps a result
 
-plays it on any checkpoint; `--flood interactive` sends the flood in the class of everybody else,
-which is what a server without classes does. The floods come from processes of their own, so that
-reading their answers does not delay what the interactive clients measure. Rounds measure quiet and
-flooded stretches in turn and are judged by their medians.
+plays it on any checkpoint. With `--name` the flood comes in the class of everybody else too, which
+is what a server without classes does; both are kept. The floods come from processes of their own,
+so that reading their answers does not delay what the interactive clients measure. Rounds measure
+quiet and flooded stretches in turn and are judged by their medians.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import functools
 import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import median
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -31,13 +35,16 @@ from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
+from bench.rig.checkpoints import checkpoint
+from bench.rig.command import described
+from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ServerProcess
 
+T = TypeVar("T")
 SHARE = 0.3  # of what the server can do, asked by interactive clients
-TEXTS, PICTURES = 64, 16  # of one question of a flood
+TEXTS = 64  # of one question of a flood, or a quarter as many pictures
 KEYS = "even:e:bulk,rival:r:bulk,one:o:bulk,three:t:bulk"
 LIMITS = "three weight=3"
-LEAD = 5.0  # seconds in which the processes of floods start
 FILLING = 1.0  # seconds in which they fill the server
 PAUSE = 1.0  # seconds before a client of a flood comes back: the least `Retry-After`
 SERVER = ("--http-workers", "1", "--timeout", "120")  # a base size takes seconds on a few cores
@@ -48,41 +55,37 @@ WIDE = ("--max-queue", "16384")
 class Flood:
     """Clients of one process, each with one question at a time.
 
-    They begin a little before `begin`, on the clock that processes share, so that the server is
-    full by then; what is counted are the items answered in the `seconds` from then on.
+    They begin at once, so that the server is full by `begin`, on the clock that processes share;
+    what is counted are the items answered in the `seconds` from then on.
     """
 
     url: str
     clients: int
     seconds: float
     headers: dict[str, str] = field(default_factory=dict)
-    begin: float = 0.0
-    seed: int = 0
     texts: int = TEXTS  # of a question
-    pictures: bool = True
+    pictures: int = 0  # of another one
 
-    def run(self) -> Tally:
-        """What became of it; items are counted in `compared`."""
+    def draw(self) -> None:
+        """Have what it asks ready in this process, before it begins."""
         os.nice(10)  # other machines' clients would take no time from the server
-        return asyncio.run(self._run())
+        _drawn(self.texts, self.pictures)
 
-    async def _run(self) -> Tally:
-        drawn, n = drawn_texts(8 * self.texts, self.seed), self.texts
-        groups: list[Sequence[Thing]] = [drawn[at : at + n] for at in range(0, 8 * n, n)]
-        if self.pictures:
-            groups += [drawn_pictures(PICTURES)] * len(groups)
-        asked = [in_octets(group) for group in groups]
+    def run(self, begin: float) -> Tally:
+        """What became of it; items are counted in `compared`."""
+        return asyncio.run(self._run(begin))
+
+    async def _run(self, begin: float) -> Tally:
+        asked = _drawn(self.texts, self.pictures)
         questions = [replace(one, headers={**one.headers, **self.headers}) for one in asked]
-        key = Unjudged()
-        async with Traffic(self.url, questions, key, fresh=1.0) as traffic:
-            await _until(self.begin - FILLING)
-            async with asyncio.TaskGroup() as group:
-                for number in range(self.clients):
-                    group.create_task(self._client(traffic, number, self.begin + self.seconds))
-                await _until(self.begin)
-                before = traffic.tally.compared
-                await _until(self.begin + self.seconds)
-                done = traffic.tally.compared - before
+        crowd = Traffic(self.url, questions, Unjudged(), fresh=1.0)
+        async with crowd as traffic, asyncio.TaskGroup() as group:
+            for number in range(self.clients):
+                group.create_task(self._client(traffic, number, begin + self.seconds))
+            await _until(begin)
+            before = traffic.tally.compared
+            await _until(begin + self.seconds)
+            done = traffic.tally.compared - before
         traffic.tally.compared = done
         return traffic.tally
 
@@ -92,6 +95,15 @@ class Flood:
             number += self.clients
             if not await traffic.ask(asked):
                 await asyncio.sleep(PAUSE)
+
+
+@functools.cache
+def _drawn(texts: int, pictures: int) -> list[Question]:
+    drawn = drawn_texts(8 * texts)
+    groups: list[Sequence[Thing]] = [drawn[at : at + texts] for at in range(0, len(drawn), texts)]
+    if pictures:
+        groups += [drawn_pictures(pictures)] * len(groups)
+    return [in_octets(group) for group in groups]
 
 
 async def _until(when: float) -> None:
@@ -113,19 +125,24 @@ class Plan:
     seconds: float = 15.0
     rounds: int = 5
     clients: int = 32  # of a flood
+    group: int = TEXTS
     texts: int = 32  # of a question where shares are compared
     few: int = 16  # questions under way there, and ten times as many of the other client
-    flood: str = "bulk"
+    floods: tuple[str, ...] = ("bulk",)  # classes
     flags: tuple[str, ...] = ()
 
 
 SHORT = Plan(2.0, 1, 8, few=4)
+PLANS = {"base": Plan(40.0, 3, 16, 8, 4, 4)}  # a few items a second; of other models `Plan()`
 
 
 @dataclass(slots=True)
 class Round:
     """Interactive clients without a flood and with one, and the flood without them."""
 
+    flooded: str  # the flood's class
+    rate: float  # of interactive questions
+    seconds: float
     quiet: Tally
     mixed: Tally
     flood: Tally
@@ -139,42 +156,59 @@ class Round:
     @property
     def left(self) -> float:
         """Items of the flood beside the others ÷ what they leave of it."""
-        return self.flood.compared / self.alone.compared / (1 - SHARE)
+        return self.flood.compared / max(1, self.alone.compared) / (1 - SHARE)
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it: milliseconds, questions and items a second."""
+        stretches = {"quiet": self.quiet, "mixed": self.mixed}
+        return {
+            "flood": self.flooded,
+            "rate": self.rate,
+            **{f"{n}_p50_ms": 1e3 * one.quantile(0.5) for n, one in stretches.items()},
+            **{f"{n}_p99_ms": one.p99_ms for n, one in stretches.items()},
+            **{f"{n}_refused": one.refused for n, one in stretches.items()},
+            "flood_items_per_s": self.flood.compared / self.seconds,
+            "alone_items_per_s": self.alone.compared / self.seconds,
+        }
 
 
 async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
-    """Rounds on a running server."""
+    """Rounds on a running server, for each class of flood in turn."""
     seconds = plan.seconds
     things: list[Thing] = [*drawn_texts(60), *drawn_pictures(20)]
     questions = [alone([thing]) for thing in things]
     key, found = AnswerKey(), list[Round]()
     await key.learn(server.url, [question.things[0] for question in questions])
-    flood = Flood(server.url, plan.clients, seconds, {"x-priority": plan.flood})
+    size = {"texts": plan.group, "pictures": plan.group // 4}
     stage = Stage(long=False)
     async with Traffic(server.url, questions, key, fresh=1.0) as traffic:
         rate = SHARE * await capacity(stage, traffic, max(2.0, seconds / 4))
-        for _ in range(plan.rounds):
+        for name in plan.floods * plan.rounds:
+            flood = Flood(server.url, plan.clients, seconds, {"x-priority": name}, **size)
             quiet = await traffic.paced(rate, seconds)
-            (only,) = await floods(flood)
-            begin = time.monotonic() + LEAD
-            under_way = asyncio.ensure_future(floods(flood, begin=begin))
-            await _until(begin)
-            mixed = await traffic.paced(rate, seconds)
-            (beside,) = await under_way
-            found.append(Round(quiet, mixed, beside, only))
+            async with floods(flood) as run:
+                (only,) = await run()
+                under_way = asyncio.ensure_future(run())
+                await asyncio.sleep(FILLING)
+                mixed = await traffic.paced(rate, seconds)
+                (beside,) = await under_way
+            found.append(Round(name, rate, seconds, quiet, mixed, beside, only))
     return found
 
 
-async def floods(*several: Flood, begin: float = 0.0) -> list[Tally]:
-    """Each in a process of its own, all at the same moment."""
-    begin = begin or time.monotonic() + LEAD
+@asynccontextmanager
+async def floods(*several: Flood) -> AsyncIterator[Callable[[], Awaitable[list[Tally]]]]:
+    """Each in a process of its own. Call what is yielded to let them all begin."""
     loop, context = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(several), mp_context=context) as pool:
-        return list(
-            await asyncio.gather(
-                *(loop.run_in_executor(pool, replace(f, begin=begin).run) for f in several)
-            )
-        )
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in several]
+
+        async def each(work: Callable[[Flood], T]) -> list[T]:
+            ran = (loop.run_in_executor(p, work, f) for p, f in zip(pools, several, strict=True))
+            return await asyncio.gather(*ran)
+
+        await each(Flood.draw)
+        yield lambda: each(functools.partial(Flood.run, begin=time.monotonic() + FILLING))
 
 
 async def classes(stage: Stage, finding: Finding) -> None:
@@ -208,10 +242,11 @@ async def shares(stage: Stage, finding: Finding, plan: Plan) -> None:
 
     def flood(key: str, clients: int) -> Flood:
         headers = {"x-api-key": key}
-        return Flood(server.url, clients, plan.seconds, headers, texts=plan.texts, pictures=False)
+        return Flood(server.url, clients, plan.seconds, headers, texts=plan.texts)
 
     for few, many, wanted, slack in (("e", "r", 1.0, 0.10), ("t", "o", 3.0, 0.15)):
-        one, other = await floods(flood(few, plan.few), flood(many, 10 * plan.few))
+        async with floods(flood(few, plan.few), flood(many, 10 * plan.few)) as run:
+            one, other = await run()
         for tally in (one, other):
             finding.must(tally.lost == 0, f"0 lost: {dict(tally.reasons)}")
             finding.must(tally.answered > 0, "every client gets something")
@@ -223,7 +258,7 @@ async def shares(stage: Stage, finding: Finding, plan: Plan) -> None:
 async def starving(stage: Stage, finding: Finding, plan: Plan) -> None:
     """A bulk item under full interactive load is done within the server's deadline."""
     server = await stage.server(*SERVER, *plan.flags)
-    questions = [alone([thing]) for thing in drawn_texts(200)]
+    questions = [alone([thing]) for thing in drawn_texts(64)]
     key = AnswerKey()
     await key.learn(server.url, [question.things[0] for question in questions])
     async with Traffic(server.url, questions, key, fresh=1.0) as traffic, traffic.flowing(32):
@@ -231,10 +266,12 @@ async def starving(stage: Stage, finding: Finding, plan: Plan) -> None:
         began = time.monotonic()
         async with aiohttp.ClientSession(server.url) as session:
             headers = {"x-priority": "bulk", "cache-control": "no-store"}
-            body = {"texts": drawn_texts(TEXTS, 9)}
+            body = {"texts": drawn_texts(plan.group, 9)}
             async with session.post("/embed_text", json=body, headers=headers) as reply:
                 finding.must(reply.status == 200, f"a bulk request is answered: {reply.status}")
-        finding.note(f"{TEXTS} bulk texts beside 32 busy clients: {time.monotonic() - began:.1f} s")
+        finding.note(
+            f"{plan.group} bulk texts beside 32 busy clients: {time.monotonic() - began:.1f} s"
+        )
     finding.take(traffic.turn())
 
 
@@ -243,21 +280,35 @@ PARTS = {"beside": beside, "shares": shares, "starving": starving}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was found as one JSON object; 0 when it holds."""
-    parser = argparse.ArgumentParser("python -m bench.faults.classes", description=__doc__)
-    parser.add_argument("--flood", choices=("bulk", "interactive"), default="bulk")
-    parser.add_argument("--model", help="checkpoint folder; without: the demo")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each stretch")
-    parser.add_argument("--rounds", type=int, default=5, help="the medians of which are judged")
-    parser.add_argument("--texts", type=int, default=32, help="of a question about shares")
+    parser = described("bench.faults.classes", __doc__)
+    parser.add_argument("--model", default="demo", metavar="demo|base|FOLDER")
+    parser.add_argument("--seconds", type=float, help="of each stretch")
+    parser.add_argument("--rounds", type=int, help="the medians of which are judged")
     parser.add_argument("--only", choices=list(PARTS))
+    parser.add_argument("--name", help="of the result: the flood in either class, nothing judged")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
-    flags = ("--model", options.model) if options.model else ()
-    plan = Plan(
-        options.seconds, options.rounds, 32, options.texts, flood=options.flood, flags=flags
+    plan = PLANS.get(options.model, Plan())
+    plan = replace(
+        plan,
+        seconds=options.seconds or plan.seconds,
+        rounds=options.rounds or plan.rounds,
+        flags=("--model", str(checkpoint(options.model))),
     )
+    if options.name:
+        rounds = asyncio.run(_kept(replace(plan, floods=("bulk", "interactive"))))
+        fields = {"model": Path(options.model).name, "seconds": plan.seconds, "rounds": rounds}
+        print(save(options.name, fields, options.out, "cpu"))
+        return 0
     finding = asyncio.run(_played(plan, [options.only] if options.only else list(PARTS)))
     print(json.dumps({"holds": finding.holds, "broken": finding.broken, "notes": finding.notes}))
     return 0 if finding.holds else 1
+
+
+async def _kept(plan: Plan) -> list[dict[str, Any]]:
+    async with Stage(long=True) as stage:
+        found = await measured(await stage.server(*SERVER, *plan.flags), plan)
+    return [one.fields() for one in found]
 
 
 async def _played(plan: Plan, parts: Sequence[str]) -> Finding:

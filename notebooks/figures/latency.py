@@ -7,6 +7,8 @@ is HTTP, JSON, the network and the client itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
 
 from bench.load.summary import NOTHING, Summary
 from notebooks.figures.table import Table
@@ -34,6 +36,15 @@ def little(summaries: Sequence[Summary]) -> Table:
         for s in summaries
     ]
     return Table(["in flight", "RPS", "mean ms", "RPS × mean", "of those asked for"], rows)
+
+
+def flooded(fields: Mapping[str, Any]) -> dict[str, float]:
+    """P99 in ms of single items without a flood and beside one, from `bench.faults.classes`."""
+    rounds = fields["rounds"]
+    found = {"no flood": median(one["quiet_p99_ms"] for one in rounds)}
+    for flood, name in (("bulk", "flood in bulk"), ("interactive", "flood in the same class")):
+        found[name] = median(one["mixed_p99_ms"] for one in rounds if one["flood"] == flood)
+    return found
 
 
 def level_table(systems: Mapping[str, Sequence[Summary]]) -> Table:

@@ -4,7 +4,7 @@ import pytest
 
 from bench.load.level import Level
 from bench.load.summary import Summary
-from notebooks.figures.latency import REST, in_flight, level_table, little, parts
+from notebooks.figures.latency import REST, flooded, in_flight, level_table, little, parts
 from tests.support.recordings import refused, sample, stage
 
 TIMES = {"cache": 1.0, "queue": 20.0, "decode": 2.0, "infer": 50.0}
@@ -25,6 +25,16 @@ def test_a_level_without_an_answer_has_no_parts() -> None:
     """And is not a division by nought."""
     assert set(parts(NOBODY).values()) == {0.0}
     assert in_flight(NOBODY) == 0
+
+
+def test_single_items_without_a_flood_and_beside_each() -> None:
+    """Medians of the rounds; those without a flood are of all rounds."""
+    rounds = [
+        {"flood": flood, "quiet_p99_ms": 10 * n, "mixed_p99_ms": slower * n}
+        for n in (1, 2, 3)
+        for flood, slower in (("bulk", 15), ("interactive", 90))
+    ]
+    assert [*flooded({"rounds": rounds}).values()] == [20, 30, 180]
 
 
 def test_littles_law_finds_how_many_were_in_flight() -> None:

@@ -31,6 +31,7 @@ from tests.support.patience import awaited
 from tests.support.recordings import sample, stage
 
 BASELINE = "litserve"
+FLOODED = "siglit, its flood"
 
 
 def point(
@@ -116,6 +117,9 @@ BARE = (("bare", 90, "batch 8", 9), ("bare", 100, "batch 64", 9), ("bare-ready",
 CROWD = ("crowd", "text, 500 clients")
 SCALE = ("scale-out", "text, hits")
 ONE = ("1-instance", 10, "64", 9)
+CALM, FLOOD = ("classes", "text, no flood"), ("classes", "text, flood")
+SINGLE = ("siglit", 2, "2/s", 10)
+THREADS, SINGLE_THREADS = ("gunicorn-threads", 2, "2/s", 90), ("gunicorn-threads", 2, "2/s", 13)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,10 @@ ONE = ("1-instance", 10, "64", 9)
         # a crowd may be told to come later but not be lost
         (made(*CROWD, ("siglit", 1, "500", 9), busy_pct=90.0), True),
         (made(*CROWD, ("siglit", 1, "500", 9), errors_pct=0.1), False),
+        # a flood may cost single texts half as much again, and others more
+        (made(*CALM, SINGLE) + made(*FLOOD, ("siglit", 2, "2/s", 15), THREADS), True),
+        (made(*CALM, SINGLE) + made(*FLOOD, ("siglit", 2, "2/s", 16), THREADS), False),
+        (made(*CALM, SINGLE) + made(*FLOOD, ("siglit", 2, "2/s", 14), SINGLE_THREADS), False),
         # instances share where one serves from Redis what the other computed
         (made(*SCALE, ONE, ("2-instances", 9, "64", 9, {"cache": {"hit-l2": 5}})), True),
         (made(*SCALE, ONE, ("2-instances", 9, "64", 9, {"cache": {"hit-l1": 5}})), False),
@@ -230,6 +238,21 @@ def test_a_run_has_a_point_for_each_level_and_round() -> None:
     assert all(one.summary.good == 8 for one in found.points)
     assert len(set(server.items)) == len(server.items)
     assert found.code == 0
+
+
+def test_a_flood_beside_a_load_is_in_bulk_and_has_a_point() -> None:
+    """Single items at a rate, and larger requests from another process at the same time."""
+    with EchoServer() as server:
+        system = stand(server.url)
+        part = Part("text", "text", (system,), rates=(20,), seconds=1, flood=2, flood_items=4)
+        made = Result({})
+        scenario = Scenario("classes", "demo", (part,))
+        Contest(scenario, Ground(DEMO, 1), made, lambda _: None).run([part], 1, None)
+    assert [(one.system, one.items) for one in made.points] == [("siglit", 1), (FLOODED, 4)]
+    assert all(one.summary.good and not one.summary.errors for one in made.points)
+    bulk = sum("x-priority: bulk" in head for head in server.heads)
+    assert 0 < bulk < len(server.heads)
+    assert not made.failed
 
 
 def test_a_target_that_could_not_be_judged_is_not_met() -> None:
