@@ -23,6 +23,7 @@ from litapi.model.engines.positions import PositionBank, resized
 from litapi.model.engines.runtime import compiled
 from litapi.model.engines.slots import Collect, Slot, Slots, sequences, squares
 from litapi.model.pixels import Pixels
+from litapi.model.precision import choose_precision
 from litapi.model.probes import Probes
 from litapi.process import core_kind, processor, version
 
@@ -52,7 +53,7 @@ class OpenVinoTower(Generic[Items]):
         self.parameters = made.parameters
         self.dim = made.dim
         self._probes = made.probes
-        model = compiled(made.model, precision, threads)
+        model = compiled(made.model, unquantized(precision), threads)
         self.slots = Slots(functools.partial(RequestSlot, model))
 
     def probes(self) -> Probes:
@@ -136,8 +137,13 @@ def _bank(square: Rows) -> PositionBank[Rows]:
     return PositionBank(lambda grid: resized(square, grid), empty)
 
 
+def unquantized(precision: str) -> str:
+    """What a tower of that precision computes in where nothing is quantized."""
+    return choose_precision("auto", "cpu") if precision == "int8" else precision
+
+
 def arithmetic(precision: str, scales: str = "") -> str:
     """What can change the bits of a row, in words: precision, engine, instructions, scales."""
-    words = [precision, f"openvino {version('openvino')}"]
+    words = [*dict.fromkeys((precision, unquantized(precision))), f"openvino {version('openvino')}"]
     words += [core_kind(), "+".join(processor("cpu"))]
     return ", ".join([*words, *([f"scales {scales[:16]}"] if scales else [])])
