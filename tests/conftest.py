@@ -7,11 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from bench.rig.server_process import ServerProcess
 
 # Converted towers of tests, kept from run to run; servers that tests start have it from here.
 os.environ["XDG_CACHE_HOME"] = f"{tempfile.gettempdir()}/siglit-tests-{os.getuid()}"
+
+# No time limit for an example, and the same examples each time: a run that fails is no accident.
+settings.load_profile("ci")
 
 # What `make verify` runs and `make test` leaves out: faults, notebooks, Ray, balancers, requests
 # made from the OpenAPI document, compiled and converted towers, mistakes by name, training, and the

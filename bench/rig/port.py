@@ -2,7 +2,8 @@
 
 The kernel hands out the upper ports (from 32768 on Linux) to every outgoing connection, so one of
 those that is free now may be taken before the server listens on it. These lie below, and so does
-the second port of a Redis Cluster node, 10 000 above its first.
+the second port of a Redis Cluster node, 10 000 above its first. A port is given once: as long as
+this process lives it holds the UDP port of the same number, which keeps others from it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import socket
 
 LOWEST, PORTS = 10_000, 10_000
 _any = random.SystemRandom()  # two test workers that were seeded alike must not meet
+_given: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now, and that no client will be given."""
+    """A port of this machine that nobody listens on, and that nobody else will be given."""
     while True:
-        port = LOWEST + _any.randrange(PORTS)
+        place = "127.0.0.1", LOWEST + _any.randrange(PORTS)
+        mark = socket.socket(type=socket.SOCK_DGRAM)
         with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
+            mark.bind(place)
+            probe.bind(place)
+            _given.append(mark)
+            return place[1]
+        mark.close()

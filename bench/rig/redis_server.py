@@ -67,7 +67,7 @@ class RedisServer:
         self._await_pong()
 
     def _await_pong(self) -> None:
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 60
         with self.client() as client:
             while True:
                 try:

@@ -26,7 +26,7 @@ class ServerProcess:
     In float32 where no option says otherwise: "auto" gives each machine vectors of its own.
     """
 
-    def __init__(self, *flags: str, ready_within: float = 120.0, **environment: str) -> None:
+    def __init__(self, *flags: str, ready_within: float = 240.0, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._flags = flags
@@ -93,7 +93,7 @@ class ServerProcess:
     def family(self) -> dict[int, str]:
         return family(self.pid)
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 40.0) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 120.0) -> int:
         """End it and return its exit code."""
         if self.process is None:
             return 0

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def until(
-    true: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 10.0
+    true: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 60.0
 ) -> float:
     """Wait for something to become true, and say how long it took."""
     began = time.monotonic()

@@ -62,7 +62,9 @@ class PrometheusProcess:
     def ask(self, expression: str) -> dict[str, Any]:
         """The answer to one question, now."""
         asked = {"query": expression}
-        found: dict[str, Any] = httpx.get(f"{self.url}/api/v1/query", params=asked).json()
+        found: dict[str, Any] = httpx.get(
+            f"{self.url}/api/v1/query", params=asked, timeout=60
+        ).json()
         return found
 
     def await_value(self, expression: str, least: float) -> None:
@@ -75,5 +77,5 @@ class PrometheusProcess:
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules with what became of their last evaluation."""
-        groups = httpx.get(f"{self.url}/api/v1/rules").json()["data"]["groups"]
+        groups = httpx.get(f"{self.url}/api/v1/rules", timeout=60).json()["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
