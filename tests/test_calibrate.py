@@ -1,8 +1,6 @@
 """`python -m litapi calibrate`, and a server that gives probabilities by what it wrote."""
 
 import base64
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bench.rig.server_process import ROOT, ServerProcess
+from bench.rig.server_process import ServerProcess
 from litapi import Engine
 from litapi.__main__ import main
 from litapi.calibrate import LEAST, Origin, calibrate, fit
@@ -22,7 +20,6 @@ from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.source import Array
 from litapi.scoring import Sigmoid
 from litapi.settings import Settings
-from tests.support.calibration import calibration
 from tests.support.picture import picture
 from tests.support.verdicts import write_pairs
 
@@ -225,26 +222,3 @@ def test_labels_in_templates_are_computed_once_and_equal_their_mean(
             expected = mean / np.linalg.norm(mean) @ np.array(image)
             assert one["cosine"] == pytest.approx(expected, abs=1e-6)
             assert one["holds"] is (one["probability"] >= 0.5)
-
-
-@pytest.mark.parametrize("fault", ["gone", "broken", "another model's"])
-def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, fault: str) -> None:
-    """Before any tower is loaded, in a line that names the option and the file."""
-    path = tmp_path / "mine.json"
-    if fault == "broken":
-        path.write_text("{}")
-    elif fault != "gone":
-        calibration().model_copy(update={"space": "0" * 16}).write(path)
-    command = [
-        sys.executable,
-        "-m",
-        "litapi",
-        "serve",
-        "--calibration",
-        str(path),
-        "--port",
-        "18080",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"siglit: --calibration: {path} ")

@@ -16,16 +16,12 @@ CHECKPOINT = Checkpoint.open(DEMO)
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    """To the last digit, and no other file is left."""
+    """To the last digit, and no other file is left; no file is no calibration."""
+    assert Calibration.of("", CHECKPOINT) is None
     path = tmp_path / "mine.json"
     calibration(1 / 3).write(path)
     assert Calibration.of(str(path), CHECKPOINT) == calibration(1 / 3)
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_no_file_is_no_calibration() -> None:
-    """The option is empty unless somebody sets it."""
-    assert Calibration.of("", CHECKPOINT) is None
 
 
 @pytest.mark.parametrize(
@@ -55,17 +51,13 @@ def test_a_malformed_file_names_itself_and_the_field(
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b'{"scale": NaN}'])
 def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Whatever it holds."""
+    """Whatever it holds; one that is not there has the machine's own reason."""
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        Calibration.of(str(tmp_path / "gone.json"), CHECKPOINT)
     path = tmp_path / "other.json"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match="is no file of"):
         Calibration.of(str(path), CHECKPOINT)
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """With the machine's own reason."""
-    with pytest.raises(SettingsError, match="cannot be read: No such file"):
-        Calibration.of(str(tmp_path / "gone.json"), CHECKPOINT)
 
 
 def test_the_calibration_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -207,20 +207,14 @@ def write_true_size(
     return folder
 
 
-def test_a_naflex_checkpoint_tells_what_the_front_must_know(naflex: Path) -> None:
-    """Dimension, geometry, vocabulary and text length come from config and processor."""
+def test_a_checkpoint_tells_what_the_front_must_know(naflex: Path, fixed: Path) -> None:
+    """Geometry, vocabulary and text length; a fixed resolution counts what its square holds."""
     checkpoint = Checkpoint.open(naflex)
-    assert checkpoint.model_type == "siglip2"
-    assert checkpoint.naflex
+    assert (checkpoint.model_type, checkpoint.naflex) == ("siglip2", True)
     assert (checkpoint.dim, checkpoint.vocabulary, checkpoint.text_length) == (32, 400, 64)
     assert (checkpoint.patch_size, checkpoint.max_num_patches, checkpoint.image_size) == (4, 16, 16)
-
-
-def test_a_fixed_checkpoint_counts_the_patches_of_its_square(fixed: Path) -> None:
-    """A fixed resolution has as many patches as its square holds."""
-    checkpoint = Checkpoint.open(fixed)
-    assert not checkpoint.naflex
-    assert (checkpoint.image_size, checkpoint.max_num_patches) == (24, 36)
+    square = Checkpoint.open(fixed)
+    assert (square.naflex, square.image_size, square.max_num_patches) == (False, 24, 36)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -306,35 +300,27 @@ def test_the_work_of_an_item_is_that_of_the_published_sizes(
     assert checkpoint.dim == vision.get("hidden_size", 768)
 
 
-def digests(checkpoint: Checkpoint) -> tuple[str, str, str]:
-    return (
-        checkpoint.weights_digest,
-        checkpoint.tokenizer_digest,
-        checkpoint.preprocessing_digest,
-    )
-
-
 def test_each_digest_follows_its_own_files_and_no_others(naflex: Path) -> None:
-    """A changed tokenizer, processor or weight changes one digest of the three."""
-    before = digests(Checkpoint.open(naflex))
-    edit_json(naflex / "preprocessor_config.json", max_num_patches=25)
-    after = digests(Checkpoint.open(naflex))
-    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False]
-    edit_json(naflex / "tokenizer_config.json", padding_side="left")
-    last = digests(Checkpoint.open(naflex))
-    assert [a == b for a, b in zip(after, last, strict=True)] == [True, False, True]
+    """A changed tokenizer or processor changes one of three; a default spelt out changes none."""
 
+    def digests() -> tuple[str, str, str]:
+        found = Checkpoint.open(naflex)
+        return found.weights_digest, found.tokenizer_digest, found.preprocessing_digest
 
-def test_settings_that_change_no_pixel_leave_the_preprocessing_digest(naflex: Path) -> None:
-    """Spelling out a default, or naming the processor's class, invalidates no cached vector."""
-    before = Checkpoint.open(naflex).preprocessing_digest
+    processor, (weights, tokenizer, pixels) = naflex / "preprocessor_config.json", digests()
     edit_json(
-        naflex / "preprocessor_config.json",
+        processor,
         image_processor_type="Siglip2ImageProcessorFast",
         do_rescale=True,
         processor_class="Siglip2Processor",
     )
-    assert Checkpoint.open(naflex).preprocessing_digest == before
+    assert digests() == (weights, tokenizer, pixels)
+    edit_json(processor, max_num_patches=25)
+    assert digests()[:2] == (weights, tokenizer)
+    assert (other := digests()[2]) != pixels
+    edit_json(naflex / "tokenizer_config.json", padding_side="left")
+    assert digests()[1] != tokenizer
+    assert digests()[::2] == (weights, other)
 
 
 def another_seed(file: Path) -> None:
@@ -377,13 +363,6 @@ def test_a_copy_asked_for_other_patches_is_of_the_same_space(naflex: Path, tmp_p
     assert [len(space) for space in spaces] == [16]
 
 
-def test_a_rewritten_weights_file_is_hashed_again(naflex: Path) -> None:
-    """The digest is kept for a file that did not change, not for its name."""
-    before = Checkpoint.open(naflex).weights_digest
-    another_seed(naflex / "model.safetensors")
-    assert Checkpoint.open(naflex).weights_digest != before
-
-
 def into_hub_cache(folder: Path, home: Path) -> Path:
     """Move a checkpoint into a hub cache, laid out as the hub's client does; gives its snapshot."""
     repository = home / "hub" / "models--google--tiny"
@@ -408,21 +387,19 @@ def test_in_the_hub_cache_a_snapshot_says_model_commit_and_digest(
     assert checkpoint.weights_digest == "ab" * 32
 
 
-def test_a_folder_is_named_after_itself_unless_told_otherwise(naflex: Path) -> None:
-    """Name and revision of a plain folder: its own name and the start of its weights digest."""
+def test_a_folder_is_named_after_itself_unless_told_otherwise_and_the_demo_is_known(
+    naflex: Path,
+) -> None:
+    """A plain folder's name and the start of its weights digest; the start-up line names a demo."""
     checkpoint = Checkpoint.open(naflex)
     assert checkpoint.name == "naflex"
     assert checkpoint.revision == checkpoint.weights_digest[:12]
     told = Checkpoint.open(naflex, name="mine", revision="v2")
     assert (told.name, told.revision) == ("mine", "v2")
-
-
-def test_the_demo_knows_that_it_is_the_demo(naflex: Path) -> None:
-    """The start-up line can say that the small checkpoint is served."""
     demo = Checkpoint.open(DEMO)
     assert demo.is_demo
     assert demo.name == DEMO_NAME
-    assert not Checkpoint.open(naflex).is_demo
+    assert not checkpoint.is_demo
 
 
 def test_a_processor_saved_inside_processor_config_is_found(naflex: Path) -> None:

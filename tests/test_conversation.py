@@ -61,13 +61,7 @@ def test_every_answer_is_one_that_the_document_describes(
     """Whatever is asked, the server keeps to its own word."""
     operation = schema[path][method.upper()]
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def converse(case: Case[Any]) -> None:
         case.call_and_validate(checks=CHECKS)

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from PIL import Image
 
 from bench.conformance import Server, run
 from bench.reference import Reference
@@ -78,40 +79,10 @@ def test_the_official_client_gets_texts_and_images(
         else np.asarray(row.embedding)
         for row in answer.data
     ]
-    from PIL import Image
-
     image = Image.open(io.BytesIO(picture(2))).convert("RGB")
     assert _cosine(rows[0], reference.text("a red circle")) >= 0.99999
     assert _cosine(rows[1], reference.image(image)) >= 0.99999
     assert answer.usage.prompt_tokens > 0
-
-
-def test_the_official_client_gets_smaller_types(server: ServerProcess) -> None:
-    """`extra_body` asks, the scale stands beside the numbers; `float` keeps it from decoding."""
-    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
-    whole = client.embeddings.create(model="siglit-demo", input="a red circle").data[0]
-    small = client.embeddings.create(
-        model="siglit-demo",
-        input="a red circle",
-        encoding_format="float",
-        extra_body={"embedding_type": "int8"},
-    ).data[0]
-    scale = (small.model_extra or {})["scale"]
-    assert np.allclose(np.asarray(small.embedding) * scale, whole.embedding, atol=scale * 0.51)
-
-
-@pytest.mark.parametrize("way", ["raw", "form"])
-def test_a_type_can_be_asked_for_beside_bytes(client: httpx.Client, way: str) -> None:
-    """In the query of a raw image, or as a field of a form."""
-    options = {"embedding_type": "binary", "dimensions": "16"}
-    if way == "raw":
-        headers = {"content-type": "image/png"}
-        answer = client.post("/embed_image", content=picture(3), headers=headers, params=options)
-    else:
-        files = {"images": ("a.png", picture(3))}
-        answer = client.post("/embed_image", files=files, data=options)
-    whole = client.post("/embed_image", json={"image": _b64(picture(3)), "dimensions": 16}).json()
-    assert answer.json()["embedding"] == np.packbits(np.asarray(whole["embedding"]) > 0).tolist()
 
 
 def test_the_official_client_lists_the_model_and_gets_its_own_error(server: ServerProcess) -> None:
@@ -201,34 +172,6 @@ def test_a_long_text_is_cut_and_says_so(client: httpx.Client) -> None:
         assert answer.headers["x-truncated"] == "1"
     body = client.post("/v1/embeddings", json={"input": texts}).json()
     assert [row.get("truncated") for row in body["data"]] == [None, True]
-
-
-def test_scores_are_the_models_own_probabilities(client: httpx.Client) -> None:
-    """`/score` is sigmoid(scale · cosine + bias) and knows right from wrong."""
-    scene, other = (Scene.random(Random(seed)) for seed in (1, 99))
-    texts, images = [scene.caption(), other.caption()], [_b64(_encoded(scene, 3))]
-    body = {"texts": texts, "images": images}
-    answer = client.post("/score", json=body).json()
-    cosine = np.asarray(answer["cosine"])
-    logit = answer["logit_scale"] * cosine + answer["logit_bias"]
-    assert np.allclose(answer["probability"], 1 / (1 + np.exp(-logit)))
-    assert answer["probability"][0][0] > answer["probability"][1][0]
-
-
-def test_labels_are_ranked_for_an_image(client: httpx.Client) -> None:
-    """`/classify` puts the right colour first for most drawn pictures."""
-    from litapi.demo.drawing import COLOURS
-
-    right = 0
-    for number in range(10):
-        scene = Scene.random(Random(number))
-        body = {"image": _b64(_encoded(scene, number)), "labels": list(COLOURS)}
-        labels = client.post("/classify", json=body).json()["labels"]
-        assert [one["probability"] for one in labels] == sorted(
-            (one["probability"] for one in labels), reverse=True
-        )
-        right += labels[0]["label"] == scene.colour
-    assert right >= 8
 
 
 def test_the_http_process_is_small_and_knows_no_torch(server: ServerProcess) -> None:

@@ -102,7 +102,7 @@ def test_closing_ends_the_threads_and_frees_the_towers() -> None:
     gc.collect()
     left = [t for t in set(threading.enumerate()) - before if t.name != "tqdm_monitor"]
     for thread in left:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in left)
     assert [room() for room in rooms] == [None]
 

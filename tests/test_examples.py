@@ -73,13 +73,6 @@ def test_every_example_says_how_it_is_run() -> None:
         assert f"python -m examples.{name} [http://localhost:8080]" in text
 
 
-def test_token_ids_are_refused_with_a_sentence_that_helps(server: ServerProcess) -> None:
-    """What OpenAIEmbeddings sends unless it is told to send texts."""
-    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
-    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
-        client.embeddings.create(model="siglit-demo", input=[[64, 2579, 12960], [15]])
-
-
 def test_langchain_embeds_a_text_as_everybody_else(server: ServerProcess) -> None:
     """The vectors are those of the plain client, number by number."""
     url = f"{server.url}/v1"

@@ -60,11 +60,6 @@ def test_each_row_has_its_number_and_a_sentence() -> None:
 RIGHT = [1.0, 0.0, 0.0]
 
 
-def told(*rows: list[float]) -> web.Response:
-    """An answer with these vectors."""
-    return web.json_response({"embeddings": list(rows)})
-
-
 def judged(handler: Handler, *, retry: bool = False) -> Tally:
     """What becomes of one question about two texts whose right vector is `RIGHT`."""
 
@@ -94,40 +89,9 @@ def key_of(*things: Thing) -> AnswerKey:
     return key
 
 
-async def _right(_: web.Request) -> web.Response:
-    return told(RIGHT, RIGHT)
-
-
-async def _almost(_: web.Request) -> web.Response:
-    return told(RIGHT, [1.0, 0.02, 0.0])  # a cosine of 0.9998
-
-
-async def _one_short(_: web.Request) -> web.Response:
-    return told(RIGHT)
-
-
-async def _not_a_number(_: web.Request) -> web.Response:
-    return web.Response(text='{"embeddings": [[1, 0, 0], [NaN, 0, 0]]}')
-
-
-async def _nothing_inside(_: web.Request) -> web.Response:
-    return told([0.0, 0.0, 0.0], RIGHT)
-
-
-async def _refused(_: web.Request) -> web.Response:
-    return web.Response(status=400, text="{}")
-
-
-async def _later(_: web.Request) -> web.Response:
-    return web.Response(status=429, headers={"retry-after": "1"})
-
-
-async def _later_some_day(_: web.Request) -> web.Response:
-    return web.Response(status=429)
-
-
-async def _failed(_: web.Request) -> web.Response:
-    return web.Response(status=503, headers={"retry-after": "1"})
+def rows(*vectors: list[float]) -> dict[str, object]:
+    """An answer with these vectors."""
+    return {"text": json.dumps({"embeddings": vectors})}
 
 
 async def _hung_up(request: web.Request) -> web.Response:
@@ -136,29 +100,48 @@ async def _hung_up(request: web.Request) -> web.Response:
     return web.Response()
 
 
-@pytest.mark.parametrize(
-    ("handler", "answered", "refused", "lost", "wrong"),
-    [
-        *((_right, 1, 0, 0, 0), (_almost, 1, 0, 0, 1), (_one_short, 1, 0, 0, 1)),
-        *((_not_a_number, 1, 0, 0, 1), (_nothing_inside, 1, 0, 0, 1), (_refused, 1, 0, 0, 1)),
-        *((_later, 0, 1, 0, 0), (_later_some_day, 0, 0, 1, 0), (_failed, 0, 0, 1, 0)),
-        (_hung_up, 0, 0, 1, 0),
-    ],
-)
+LATER: dict[str, object] = {"headers": {"retry-after": "1"}}
+ANSWERS: list[tuple[str, dict[str, object], str]] = [
+    ("right", rows(RIGHT, RIGHT), "answered"),
+    ("almost", rows(RIGHT, [1.0, 0.02, 0.0]), "wrong"),  # a cosine of 0.9998
+    ("one short", rows(RIGHT), "wrong"),
+    ("not a number", {"text": '{"embeddings": [[1, 0, 0], [NaN, 0, 0]]}'}, "wrong"),
+    ("nothing inside", rows([0.0, 0.0, 0.0], RIGHT), "wrong"),
+    ("refused", {"status": 400, "text": "{}"}, "wrong"),
+    ("later", {"status": 429, **LATER}, "refused"),
+    ("later some day", {"status": 429}, "lost"),
+    ("failed", {"status": 503, **LATER}, "lost"),
+    ("hung up", {}, "lost"),
+]
+
+
+def handler(answer: dict[str, object]) -> Handler:
+    """Gives that answer, or none."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(**answer) if answer else await _hung_up(request)  # type: ignore[arg-type]
+
+    return handle
+
+
+@pytest.mark.parametrize(("name", "answer", "counted"), ANSWERS)
 def test_an_answer_is_counted_as_what_it_is(
-    handler: Handler, answered: int, refused: int, lost: int, wrong: int
+    name: str, answer: dict[str, object], counted: str
 ) -> None:
     """Wrong vectors, missing ones, failures and silence are all seen."""
-    tally = judged(handler)
-    counts = (tally.sent, tally.answered, tally.refused, tally.lost, tally.wrong)
-    assert counts == (1, answered, refused, lost, wrong)
+    tally = judged(handler(answer))
+    counts = {one: getattr(tally, one) for one in ("answered", "refused", "lost", "wrong")}
+    expected = (
+        dict.fromkeys(counts, 0) | {counted: 1} | ({"answered": 1} if counted == "wrong" else {})
+    )
+    assert (tally.sent, counts) == (1, expected), name
 
 
 def test_a_second_try_is_counted_and_only_after_a_broken_connection() -> None:
     """A client that may try again does so once."""
-    assert judged(_hung_up, retry=True).retried == 1
-    assert judged(_hung_up, retry=True).lost == 1
-    assert judged(_failed, retry=True).retried == 0
+    assert judged(handler({}), retry=True).retried == 1
+    assert judged(handler({}), retry=True).lost == 1
+    assert judged(handler({"status": 503, **LATER}), retry=True).retried == 0
 
 
 def test_a_row_that_loses_or_mistakes_an_answer_does_not_hold() -> None:

@@ -75,7 +75,8 @@ def test_the_file_is_read_again_on_sighup_by_every_process(tmp_path: Path) -> No
             """Of a request on a connection of its own, so that either process may get it."""
             body = {"texts": [f"{key} {n}" for n in range(items)]}
             headers = {"x-api-key": key}
-            return httpx.post(f"{server.url}/embed_text", json=body, headers=headers).status_code
+            answer = httpx.post(f"{server.url}/embed_text", json=body, headers=headers, timeout=60)
+            return answer.status_code
 
         assert [status("k1"), status("plain"), status("k2")] == [200, 200, 401]
         path.write_text("new:k2:interactive items=1\nplain\n")

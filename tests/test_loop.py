@@ -136,37 +136,22 @@ def test_every_job_gets_one_reply_with_its_own_rows(
 def test_batches_form_across_requests_and_keep_to_the_budget(
     text: tuple[RecordingTextTower, Port],
 ) -> None:
-    """64 jobs of one text: fewer batches than jobs, none over the budget of eight texts."""
-    tower, port = text
-    tower.sizes.clear()
-    port.ask(*(Job([f"text {n}"]) for n in range(64)))
-    assert sum(tower.sizes) == 64
-    assert max(tower.sizes) <= 8
-    assert len(tower.sizes) < 64
-
-
-def test_what_a_batch_makes_whole_is_answered_together(
-    text: tuple[RecordingTextTower, Port],
-) -> None:
-    """An answer for each job, and as many messages as batches: each wakes an HTTP process."""
+    """64 jobs of one text: what a batch makes whole is one message; a large job is spread."""
     tower, port = text
     tower.sizes.clear()
     port.together.clear()
-    port.ask(*(Job([f"whole {n}"]) for n in range(64)))
-    assert sum(port.together) == 64
+    port.ask(*(Job([f"text {n}"]) for n in range(64)))
+    assert sum(tower.sizes) == sum(port.together) == 64
     assert sorted(port.together) == sorted(tower.sizes)
-
-
-def test_a_job_larger_than_the_budget_is_spread_over_batches(
-    text: tuple[RecordingTextTower, Port],
-) -> None:
-    """100 texts in one job: batches of eight, one reply."""
-    tower, port = text
+    assert max(tower.sizes) <= 8
+    assert len(tower.sizes) < 64
     tower.sizes.clear()
     reply = port.ask(Job([f"text {n}" for n in range(100)]))[0]
     assert len(reply.tokens) == 100
     assert max(tower.sizes) <= 8
     assert np.allclose(np.linalg.norm(_rows(reply), axis=1), 1, atol=1e-5)
+    assert min(reply.infer_seconds, reply.decode_seconds) > 0
+    assert reply.queue_seconds >= 0
 
 
 def test_an_item_that_fails_in_the_model_fails_alone(
@@ -217,36 +202,23 @@ def test_a_batch_without_memory_holds_none_while_its_items_are_computed_alone(
     assert tower.free == ["yes"]
 
 
-def test_late_work_is_dropped_before_it_is_decoded(text: tuple[RecordingTextTower, Port]) -> None:
-    """A job past its deadline is answered as such, without the model."""
-    tower, port = text
-    tower.sizes.clear()
-    reply = port.ask(Job(["too", "late"], deadline=time.monotonic() - 1))[0]
-    assert reply.errors == {0: "deadline_exceeded", 1: "deadline_exceeded"}
-    assert tower.sizes == []
-
-
 def test_a_job_that_nobody_waits_for_is_dropped_before_it_is_decoded(
     text: tuple[RecordingTextTower, Port],
 ) -> None:
-    """The model is spared what the clients who left had asked for; the others are answered."""
+    """As are late ones, which are told so, and empty ones; the others are answered."""
     tower, port = text
     tower.sizes.clear()
     port.left = {(0, 1)}
+    late = Job(["too", "late"], deadline=time.monotonic() - 1)
     try:
-        replies = port.ask(Job(["a"]), Job(["nobody's"] * 9), Job(["c"]))
+        replies = port.ask(Job(["a"]), Job(["nobody's"] * 9), Job(["c"]), late, Job([]))
     finally:
         port.left = set()
     assert sum(tower.sizes) == 2
-    assert [replies[number].errors for number in (0, 2)] == [{}, {}]
+    assert [replies[number].errors for number in (0, 2, 4)] == [{}, {}, {}]
+    assert replies[3].errors == {0: "deadline_exceeded", 1: "deadline_exceeded"}
+    assert replies[4].vectors == b""
     assert np.allclose(np.linalg.norm(_rows(replies[2]), axis=1), 1, atol=1e-5)
-
-
-def test_an_empty_job_is_answered_at_once(text: tuple[RecordingTextTower, Port]) -> None:
-    """Probes need no model."""
-    reply = text[1].ask(Job([]))[0]
-    assert reply.vectors == b""
-    assert reply.errors == {}
 
 
 def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
@@ -287,14 +259,6 @@ def test_pictures_of_different_patch_counts_have_their_own_vectors(image: Port) 
     alone = [_rows(image.ask(Job([picture(1)], max_num_patches=n))[0])[0] for n in (0, 16, 64)]
     for number, row in enumerate(alone):
         assert float(_rows(mixed[number])[0] @ row) > 0.999999
-
-
-def test_a_reply_accounts_for_its_time(text: tuple[RecordingTextTower, Port]) -> None:
-    """Queue, decode and infer are there, and none is negative."""
-    reply = text[1].ask(Job(["x"] * 50))[0]
-    assert reply.infer_seconds > 0
-    assert reply.decode_seconds > 0
-    assert reply.queue_seconds >= 0
 
 
 class LateTower(RecordingTextTower):

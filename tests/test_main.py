@@ -120,6 +120,8 @@ def refused() -> Iterator[Callable[..., str]]:
         ("--otlp-endpoint collector:4318", "--otlp-endpoint: takes an http://"),
         ("--pairs /nowhere", "--pairs: there is no folder"),
         ("--pairs /etc/passwd", "--pairs: there is no folder"),
+        ("--calibration /nowhere", "--calibration: /nowhere cannot be read"),
+        ("--calibration /etc/passwd", "--calibration: /etc/passwd is no file of"),
         ("--devices cuda:97", "--devices: "),
         ("--devices cuda:0,cuda:97", "--devices: "),
         ("--tls-cert /etc/passwd", "tls_cert and tls_key go together"),

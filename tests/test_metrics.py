@@ -70,10 +70,12 @@ def show() -> None:
 def all_calls() -> None:
     """Every call once, in one process."""
     from cache import Watcher
-    from litapi.metrics import Metrics, connection_refused, held, lay
+    from litapi.metrics import Metrics, connection_refused, exposition, held, lay
 
     lay()
     metrics = Metrics()
+    first = exposition().splitlines()  # may come before the first request
+    assert [line for line in first if line[:1] != b"#" and not line.endswith(b" 0.0")] == []
     metrics.answered("/embed_text", 200, 0.004)
     metrics.answered("/embed_text", 200, 0.4)
     metrics.answered("/embed_text", 429, 0.001)
@@ -140,42 +142,20 @@ def two_processes() -> None:
     os.kill(alive, 9)
 
 
-def nothing_counted() -> None:
-    """A server that nobody has asked anything yet."""
-    from litapi.metrics import Metrics, lay
-
-    lay()
-    Metrics()
-    show()
-
-
-def two_folders() -> None:
-    """Two servers on one machine."""
-    from litapi.metrics import lay
-
-    first, second = lay(), lay()
-    assert first != second
-    assert first.is_dir()
-    assert not list(first.iterdir())
-    assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(second)
-
-
-def forgotten_without_a_folder() -> None:
-    """A process that has no metrics."""
-    from litapi.metrics import forget
-
-    forget(os.getpid())
-
-
 def full_batches() -> None:
-    """A worker's batches."""
-    from litapi.metrics import BatchMetrics, lay
+    """A worker's batches; then a second server on this machine, and a process without metrics."""
+    from litapi.metrics import BatchMetrics, forget, lay
 
-    lay()
+    first = lay()
     batches = BatchMetrics("image")
     batches.observe(8, 2048)
     batches.observe(1, 256)
     show()
+    second = lay()
+    assert first != second
+    assert not list(second.iterdir())
+    assert os.environ.pop("PROMETHEUS_MULTIPROC_DIR") == str(second)
+    forget(os.getpid())
 
 
 def own_processes() -> None:
@@ -244,6 +224,7 @@ def test_what_is_counted_is_on_the_page(
     calls: Samples, name: str, labels: dict[str, str], number: float
 ) -> None:
     """Every call has its metric, with the labels that a dashboard asks by, also if told twice."""
+    assert all(one.startswith(("siglit_", "cache_")) for one, _ in calls)  # no other program's
     assert value(calls, name, **labels) == pytest.approx(number)
 
 
@@ -258,13 +239,9 @@ def test_values_told_at_once_read_as_if_told_one_by_one() -> None:
     assert value(samples, "siglit_at_once_count") == 7
 
 
-def test_every_name_says_whose_it_is(calls: Samples) -> None:
-    """No metric of this service can meet another program's."""
-    assert {name for name, _ in calls if not name.startswith(("siglit_", "cache_"))} == set()
-
-
 def test_the_counts_of_all_processes_are_added_up(processes: Samples) -> None:
-    """An ended process keeps its share: a counter must never go back."""
+    """An ended process keeps its share, as a counter must never go back; no label is its id."""
+    assert [has for _, has in processes if "pid" in dict(has)] == []
     assert value(processes, "siglit_requests_total", route="/score") == 5
     assert value(processes, "siglit_request_seconds_count", route="/score") == 5
 
@@ -274,26 +251,6 @@ def test_what_an_ended_process_held_is_no_longer_held(processes: Samples) -> Non
     assert value(processes, "cache_bytes", tier="l1") == 300
     assert value(processes, "cache_write_queue") == 3
     assert value(processes, "cache_breaker_state") == 0
-
-
-def test_no_metric_has_a_label_for_the_process(processes: Samples) -> None:
-    """A process id as a label would make a new series at every restart."""
-    assert [has for _, has in processes if "pid" in dict(has)] == []
-
-
-def test_a_server_that_nobody_asked_has_a_readable_page() -> None:
-    """The first scrape may come before the first request."""
-    assert all(number == 0 for number in scenario("nothing_counted").values())
-
-
-def test_two_servers_on_one_machine_share_no_folder() -> None:
-    """Each counts for itself, also when both run as the same user."""
-    scenario("two_folders")
-
-
-def test_forgetting_without_a_folder_is_nothing() -> None:
-    """A server that was started without metrics ends its processes all the same."""
-    scenario("forgotten_without_a_folder")
 
 
 def test_a_worker_tells_how_full_its_batches_are() -> None:

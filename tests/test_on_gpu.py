@@ -250,7 +250,7 @@ def test_auto_is_bfloat16_on_a_card_that_has_it() -> None:
 def server() -> Iterator[ServerProcess]:
     """Devices and precision as siglit chooses them."""
     flags = ("--devices", "auto", "--precision", "auto")
-    with ServerProcess(*flags, ready_within=240) as running:
+    with ServerProcess(*flags) as running:
         yield running
 
 

@@ -48,12 +48,12 @@ def test_the_command_serves_from_any_folder(installed: Path, tmp_path: Path) -> 
         def ready() -> bool:
             assert process.poll() is None
             try:
-                return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code == 200
             except httpx.TransportError:
                 return False
 
         awaited(ready, 120)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             vector = http.post("/embed_text", json={"text": "a red circle"}).json()["embedding"]
             assert "/embed_image" in http.get("/openapi.json").json()["paths"]
     finally:

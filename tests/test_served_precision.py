@@ -27,7 +27,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("int8")
     pairs, cache = write_pairs(folder / "own", 64), folder / "cache"
     flags = ("--precision", "int8", "--pairs", str(pairs), "--compile-cache", str(cache))
-    with ServerProcess(*flags, ready_within=240) as running:
+    with ServerProcess(*flags) as running:
         yield running
 
 
@@ -122,7 +122,7 @@ def test_what_has_no_effect_or_no_sense_on_a_cpu_is_said(tmp_path: Path) -> None
     (tmp_path / "cache").write_text("no folder")
     compile_cache = ("--compile-cache", str(tmp_path / "cache"))
     with ServerProcess("--devices", "cpu", "--compile", "on", *compile_cache) as server:
-        info = httpx.get(f"{server.url}/info").json()
+        info = httpx.get(f"{server.url}/info", timeout=60).json()
     assert info["problems"] == [COMPILE_NOTE]
     assert not any(worker["compiled"] for worker in info["workers"])
 

@@ -40,7 +40,9 @@ def _missing(*_: Any, **__: Any) -> Any:
 
 
 def test_each_tower_gets_its_workers_on_every_device() -> None:
-    """Two devices, two text workers and one image worker on each."""
+    """Two devices, two text workers and one image worker on each; a CPU is one device."""
+    plan = device_plan(Settings(devices="cpu", image_workers=3))
+    assert plan == {"text": ["cpu"], "image": ["cpu"] * 3}
     settings = Settings(devices="cuda:0,cuda:1", text_workers=2)
     assert device_plan(settings) == {
         "text": ["cuda:0", "cuda:1", "cuda:0", "cuda:1"],
@@ -48,24 +50,13 @@ def test_each_tower_gets_its_workers_on_every_device() -> None:
     }
 
 
-def test_the_cpu_is_one_device() -> None:
-    """Worker counts are processes on it."""
-    plan = device_plan(Settings(devices="cpu", image_workers=3))
-    assert plan == {"text": ["cpu"], "image": ["cpu"] * 3}
-
-
 def test_devices_are_counted_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two lines that begin with GPU are two devices; MIG slices below them are not more."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    listed = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
-    assert visible_devices(_listed(listed)) == ["cuda:0", "cuda:1"]
-
-
-def test_without_a_driver_the_cpu_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No nvidia-smi, or one that lists nothing."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert visible_devices(_missing) == ["cpu"]
     assert visible_devices(_listed("No devices were found\n")) == ["cpu"]
+    listed = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
+    assert visible_devices(_listed(listed)) == ["cuda:0", "cuda:1"]
 
 
 @pytest.mark.parametrize(
@@ -128,11 +119,11 @@ def test_any_http_process_tells_what_is_in_flight_and_killed_ones_hold_up_no_end
     flags = ("--test-hooks", "on", "--http-workers", "2", "--redis-private", "off")
     with ServerProcess(*flags, "--drain-timeout", "600") as server:
         killed = set(http_processes(server))
-        with ThreadPoolExecutor(6) as clients, httpx.Client(base_url=server.url) as scraper:
+        with ThreadPoolExecutor(6) as clients, httpx.Client(timeout=60) as scraper:
             slow = [{"texts": [f"siglit-test: slow {n}{part}" for part in "abc"]} for n in range(3)]
             url = f"{server.url}/embed_text"
             asked = [clients.submit(httpx.post, url, json=body, timeout=60) for body in slow]
-            awaited(lambda: _in_flight(scraper.get("/metrics").text) == 9)
+            awaited(lambda: _in_flight(scraper.get(f"{server.url}/metrics").text) == 9)
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
             assert all(isinstance(one.exception(60), httpx.TransportError) for one in asked)

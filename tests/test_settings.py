@@ -66,21 +66,15 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
 
 @pytest.mark.parametrize("name", BARE)
 def test_a_bare_name_is_read_and_the_prefixed_one_wins(name: str) -> None:
-    """`PORT=9000 make serve` works, and `SIGLIT_PORT` is there for who must be precise."""
+    """`PORT=9000 make serve` works; Compose files pass an empty `MODEL=` on."""
+    assert set(BARE) == {"model", "revision", "port", "redis_url"}
+    assert Settings.read({}, {name.upper(): "" for name in BARE}) == DEFAULTS
     words = {"port": ("9000", "9001"), "redis_url": ("redis://bare", "redis://prefixed")}
     bare, prefixed = words.get(name, ("bare", "prefixed"))
     one = getattr(Settings.read({}, {name.upper(): bare}), name)
     both = Settings.read({}, {name.upper(): bare, PREFIX + name.upper(): prefixed})
     assert str(one) == bare
     assert str(getattr(both, name)) == prefixed
-
-
-def test_the_bare_names_are_exactly_these_four() -> None:
-    """Others belong to other programs; Compose files pass an empty `MODEL=` on."""
-    assert set(BARE) == {"model", "revision", "port", "redis_url"}
-    others = {name.upper(): "1" for name in OPTIONS if name not in BARE}
-    assert Settings.read({}, others) == DEFAULTS
-    assert Settings.read({}, {name.upper(): "" for name in BARE}) == DEFAULTS
 
 
 @pytest.mark.parametrize("name", WITH_DEFAULT)
@@ -105,7 +99,8 @@ def test_flag_and_variable_read_a_number_alike(port: int, timeout: float, thread
 
 def test_only_the_prefix_makes_a_variable_ours() -> None:
     """In capitals, before a name in any case; a misspelt one is not silently ignored."""
-    environ = {"PATH": "/bin", "siglit_port": "x", "MY_SIGLIT_PORT": "x", "TIMEOUT": "x"}
+    environ = {"PATH": "/bin", "siglit_port": "x", "MY_SIGLIT_PORT": "x"}
+    environ |= {name.upper(): "1" for name in OPTIONS if name not in BARE}
     assert Settings.read({}, environ) == DEFAULTS
     assert Settings.read({}, {"SIGLIT_port": "9000"}).port == 9000
     wrong = complaints({}, {"SIGLIT_TEXT_WORKER": "2"})
@@ -166,21 +161,13 @@ def test_a_complaint_shows_the_limit_and_what_was_given_unless_that_is_a_secret(
 
 
 WRONG = {
-    "port": ("80", "65536", "8080.5", ""),
-    "host": ("example.org",),
-    "precision": ("int4",),
-    "text_precision": ("float64",),
-    "compile": ("yes",),
-    "loop": ("stoic",),
-    "cache": ("maybe",),
-    "timeout": ("0", "nan", "inf"),
-    "max_items": ("0",),
-    "redis_budget_ms": ("1001",),
-    "jpeg_draft": ("perhaps",),
-    "log_level": ("loud",),
+    "port": ("80", "65536", "8080.5", ""), "host": ("example.org",), "precision": ("int4",),
+    "text_precision": ("float64",), "compile": ("yes",), "loop": ("stoic",), "cache": ("maybe",),
+    "timeout": ("0", "nan", "inf"), "max_items": ("0",), "redis_budget_ms": ("1001",),
+    "jpeg_draft": ("perhaps",), "log_level": ("loud",),
     "image_formats": ("", "png,exe", "png\nPORT: wrong"),
     "devices": ("", "gpu", "cpu,cuda:0", "cuda:0,cuda:0", "cuda:0,cuda:00", "cuda:²", "cuda:-1"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, one) for n, all_ in WRONG.items() for one in all_])
@@ -207,7 +194,8 @@ def test_any_environment_gives_settings_or_one_line_for_each_wrong_name(
 
 
 def test_settings_in_code_take_no_unknown_option_and_no_change() -> None:
-    """Tests and notebooks get no free pass; two processes never see two values of one option."""
+    """Tests and notebooks get no free pass; every process sees the same values."""
+    assert pickle.loads(pickle.dumps(DEFAULTS)) == DEFAULTS
     with pytest.raises(ValidationError):
         Settings.model_validate({"text_worker": 2})
     with pytest.raises(ValidationError):
@@ -233,7 +221,10 @@ def test_a_list_is_written_as_people_write_it(name: str, given_as: str, means: o
 
 @pytest.mark.parametrize("given", [",", " ", ", ,", "\n", ",\n,"])
 def test_keys_that_hold_no_key_do_not_open_the_door(given: str) -> None:
-    """Whoever gives the option wants it closed."""
+    """Whoever gives the option wants it closed; white space in a key no header brings whole."""
+    for key in ("a b", "a\tb", "a\nb", "a\x00b", "a\u2003b"):
+        (line,) = complaints({}, {"SIGLIT_API_KEYS": f"one,{key}"})
+        assert line == "SIGLIT_API_KEYS: a key holds white space, which no header brings whole"
     (line,) = complaints({}, {"SIGLIT_API_KEYS": given})
     assert line.startswith("SIGLIT_API_KEYS: holds no key")
     (line,) = complaints({"api_keys": given}, {})
@@ -247,13 +238,6 @@ def test_white_space_around_a_secret_is_none_of_it(name: str, space: str) -> Non
     plain = "redis://:word@cache:6379" if name == "redis_url" else "abc"
     environ = {PREFIX + name.upper(): f"{space}{plain}{space}"}
     assert Settings.read({}, environ) == Settings.read({name: plain}, {})
-
-
-@pytest.mark.parametrize("key", ["a b", "a\tb", "a\nb", "a\x00b", "a\u2003b"])
-def test_a_key_with_white_space_in_it_is_refused_and_not_shown(key: str) -> None:
-    """No header brings it whole, and each of its parts alone would be another key."""
-    (line,) = complaints({}, {"SIGLIT_API_KEYS": f"one,{key}"})
-    assert line == "SIGLIT_API_KEYS: a key holds white space, which no header brings whole"
 
 
 def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
@@ -280,26 +264,17 @@ def test_a_file_without_a_key_is_refused_by_name(tmp_path: Path, content: bytes 
 
 
 SERVICE = {
-    "SIGLIT_SERVICE_HOST": "10.0.0.1",
-    "SIGLIT_SERVICE_PORT": "8080",
-    "SIGLIT_SERVICE_PORT_HTTP": "8080",
-    "SIGLIT_PORT_8080_TCP": "tcp://10.0.0.1:8080",
-    "SIGLIT_PORT_8080_TCP_PROTO": "tcp",
-    "SIGLIT_PORT_8080_TCP_PORT": "8080",
-    "SIGLIT_PORT_8080_TCP_ADDR": "10.0.0.1",
-    "SIGLIT_REDIS_SERVICE_HOST": "10.0.0.2",
-    "SIGLIT_REDIS_PORT": "tcp://10.0.0.2:6379",
-    "SIGLIT_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
-}
+    "SIGLIT_SERVICE_HOST": "10.0.0.1", "SIGLIT_SERVICE_PORT": "8080",
+    "SIGLIT_SERVICE_PORT_HTTP": "8080", "SIGLIT_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "SIGLIT_PORT_8080_TCP_PROTO": "tcp", "SIGLIT_PORT_8080_TCP_PORT": "8080",
+    "SIGLIT_PORT_8080_TCP_ADDR": "10.0.0.1", "SIGLIT_REDIS_SERVICE_HOST": "10.0.0.2",
+    "SIGLIT_REDIS_PORT": "tcp://10.0.0.2:6379", "SIGLIT_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+}  # fmt: skip
 
 
-def test_what_kubernetes_sets_for_a_service_is_no_option() -> None:
-    """A Service named siglit, or siglit-redis, sets them in every pod of its namespace."""
+def test_what_kubernetes_sets_for_a_service_is_no_option_but_for_the_port() -> None:
+    """A Service named siglit sets them in every pod; the port could be the operator's own."""
     assert Settings.read({}, SERVICE) == DEFAULTS
-
-
-def test_the_one_that_looks_like_an_option_is_recognised() -> None:
-    """It cannot be told from the operator's own unless there is a port from elsewhere."""
     environ = {**SERVICE, "SIGLIT_PORT": "tcp://10.0.0.1:8080"}
     (line,) = complaints({}, environ)
     assert line.startswith("SIGLIT_PORT: Kubernetes set it")
@@ -327,14 +302,11 @@ def test_there_is_one_http_process_for_four_cores(
     assert Settings.read({"http_workers": 3}, {}).front_processes == 3
 
 
-def test_settings_travel_to_workers_whole() -> None:
-    """A worker process receives the same options that were validated here."""
-    settings = Settings.read({"text_workers": "2"}, {"REDIS_URL": "unix:///run/redis.sock"})
-    assert pickle.loads(pickle.dumps(settings)) == settings
-
-
 def test_the_help_lists_every_option_with_its_default_and_the_words_it_takes() -> None:
-    """--help is the complete list."""
+    """--help is the complete list; a command may offer some options only."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser, ("model", "threads"))
+    assert set(vars(parser.parse_args([]))) == {"model", "threads"}
     parser = argparse.ArgumentParser()
     add_flags(parser)
     text = " ".join(parser.format_help().split())
@@ -347,13 +319,6 @@ def test_the_help_lists_every_option_with_its_default_and_the_words_it_takes() -
         *("jpeg-draft true|false", "port N"),
     ):
         assert f"--{words}" in text
-
-
-def test_a_command_may_offer_some_options_only() -> None:
-    """`check` has no port."""
-    parser = argparse.ArgumentParser()
-    add_flags(parser, ("model", "threads"))
-    assert set(vars(parser.parse_args([]))) == {"model", "threads"}
 
 
 @pytest.mark.parametrize(("name", "alias"), [(n, a) for n, all_ in ALIASES.items() for a in all_])
@@ -371,13 +336,6 @@ def test_a_tower_has_the_shared_precision_unless_it_has_its_own() -> None:
     assert (one.precision_of("text"), one.precision_of("image")) == ("int8", "bfloat16")
     assert one.precision_option("text") == "--text-precision"
     assert one.precision_option("image") == "--precision"
-
-
-def test_compiled_towers_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless a folder is named."""
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somebody/cache")
-    assert Settings().compile_folder == Path("/somebody/cache/siglit")
-    assert Settings(compile_cache="/elsewhere").compile_folder == Path("/elsewhere")
 
 
 def test_only_the_settings_know_the_prefix() -> None:

@@ -2,8 +2,9 @@
 
 import base64
 import contextlib
+import io
+import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -14,12 +15,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
-from litapi.loop import PipelinedLoop
 from litapi.messages import Job
 from litapi.settings import Settings
 from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
@@ -62,14 +63,6 @@ def test_only_short_texts_are_decoded_where_they_are_fetched(
     assert not text.quick(Job(["a" * 513]))
     assert not text.quick(Job(["a red circle"] * 64))
     assert not image.quick(Job([b""]))
-
-
-def test_a_tower_travels_to_its_worker_before_it_is_loaded(checkpoint: Checkpoint) -> None:
-    """It pickles, with its loop, and weighs little."""
-    tower = TextTower(Settings(text_workers=3), checkpoint, PipelinedLoop())
-    raw = pickle.dumps(tower)
-    assert len(raw) < 10_000
-    assert pickle.loads(raw).settings == tower.settings
 
 
 def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
@@ -119,9 +112,6 @@ def test_a_checkpoint_that_fails_its_check_is_refused_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint
 ) -> None:
     """The start-up check stands between a wrong tokenizer and wrong vectors."""
-    import json
-    import shutil
-
     folder = tmp_path_factory.mktemp("wrong") / "checkpoint"
     shutil.copytree(checkpoint.folder, folder)
     path = folder / "preprocessor_config.json"
@@ -192,10 +182,6 @@ def test_the_same_apis_run_under_litserve_alone(stock: str, text: TextTower) -> 
 
 def test_draft_decoding_is_used_where_it_is_allowed_and_only_there(checkpoint: Checkpoint) -> None:
     """A large JPEG gets other pixels with `jpeg_draft`, and the same vector to 0.99."""
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.open(io.BytesIO(picture(6))).resize((2400, 1800)).save(buffer, "JPEG", quality=90)
     rows = []

@@ -31,17 +31,6 @@ def test_it_forgets_a_minute_after_the_last_trial() -> None:
     assert len(tier) == 0
 
 
-def test_looking_does_not_prolong_an_entry() -> None:
-    """Content that is asked for every second is still tried again after a minute."""
-    clock = Clock()
-    tier = NegativeTier(clock=clock)
-    tier.put(b"digest", First)
-    for _ in range(60):
-        assert isinstance(tier.get(b"digest"), First)
-        clock.now += 1.0
-    assert tier.get(b"digest") is None
-
-
 def test_it_holds_1024() -> None:
     """A flood of bad images costs a bounded amount of memory."""
     tier = NegativeTier()

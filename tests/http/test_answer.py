@@ -33,25 +33,16 @@ def headers_of(answer: Answer) -> dict[bytes, bytes]:
     return dict(answer.headers)
 
 
-@given(rows)
-def test_a_whole_vector_is_the_stored_one_in_every_form(row: Row) -> None:
-    """Row, raw bytes and base64 are the very float32 numbers of the cache."""
+@given(rows, st.integers(1, DIM) | st.none())
+def test_base64_and_octets_are_the_float_rows(row: Row, dimensions: int | None) -> None:
+    """The same numbers, cut or whole; a whole vector is the very bytes of the cache."""
     entry = entry_of(row)
-    floats, text = Vectors("float", None, DIM), Vectors("base64", None, DIM)
-    assert floats.row(entry).tobytes() == entry.vector
-    assert floats.octets(entry) == text.octets(entry) == entry.vector
-    assert base64.b64decode(str(text.form(entry))) == entry.vector
-
-
-@given(rows, st.integers(1, DIM))
-def test_base64_decodes_to_the_float_rows(row: Row, dimensions: int) -> None:
-    """Clients may switch the encoding and see the same numbers, cut or whole."""
-    entry = entry_of(row)
-    floats = Vectors("float", dimensions, DIM).form(entry)
-    text = Vectors("base64", dimensions, DIM).form(entry)
-    assert isinstance(text, str)
-    assert isinstance(floats, np.ndarray)
-    assert np.array_equal(np.frombuffer(base64.b64decode(text), "<f4"), floats)
+    vectors, text = Vectors("float", dimensions, DIM), Vectors("base64", dimensions, DIM)
+    octets = vectors.octets(entry)
+    assert base64.b64decode(str(text.form(entry))) == text.octets(entry) == octets
+    assert np.array_equal(np.frombuffer(octets, "<f4"), vectors.row(entry))
+    assert vectors.cut == (dimensions not in (None, DIM))
+    assert vectors.cut or octets is entry.vector
 
 
 @given(rows)
@@ -81,15 +72,6 @@ def test_a_cut_vector_is_unit_length_and_points_the_same_way(row: Row, dimension
     else:
         assert np.linalg.norm(cut.astype(np.float64)) == pytest.approx(1, abs=1e-6)
         assert cut.astype(np.float64) * norm == pytest.approx(head, abs=1e-6)
-
-
-@pytest.mark.parametrize("dimensions", [None, DIM])
-def test_asking_for_all_dimensions_cuts_nothing(dimensions: int | None) -> None:
-    """The stored bytes go out as they are, not renormalised."""
-    vectors = Vectors("float", dimensions, DIM)
-    entry = entry_of(np.full(DIM, 2, np.float32))
-    assert (vectors.dimension, vectors.cut) == (DIM, False)
-    assert vectors.octets(entry) is entry.vector
 
 
 @given(st.lists(rows, max_size=4), st.integers(1, DIM))

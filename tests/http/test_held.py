@@ -1,5 +1,7 @@
 """What clients make a process hold: who is refused, who is cut, and that nothing stays counted."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,23 +35,18 @@ def test_the_slowest_body_makes_room_first() -> None:
 
 
 def test_without_a_slow_one_the_newcomer_is_refused_unless_it_is_small() -> None:
-    """What is in work stays, and small requests pass in any case."""
+    """What is in work stays, and small requests pass; one that is the slowest itself is ended."""
     bodies = Bodies(MB)
     assert bodies.add(1, MB)
     assert not bodies.add(2, SMALL + 1)
     bodies.drop(2)
     assert bodies.add(3, SMALL)
-
-
-def test_a_body_may_be_the_slowest_itself() -> None:
-    """Then it was ended already, and is not refused a second time."""
     bodies = Bodies(MB)
     sender = Sender(bodies, 1)
     bodies.add(1, MB)
     bodies.pace(sender, 1, 10.0)
-    assert bodies.add(1, 1)
-    assert sender.ended
-    assert bodies.total == 0
+    assert bodies.add(1, 1)  # and not refused a second time
+    assert (sender.ended, bodies.total) == (True, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3 * MB))))
@@ -100,22 +97,16 @@ def test_the_slowest_reader_is_cut_and_the_others_are_not() -> None:
 
 
 def test_answers_of_one_moment_may_pass_the_bound_but_not_twice_of_it() -> None:
-    """Nobody can have taken them yet."""
+    """Nobody can have taken them yet; a single large one could not be given at all otherwise."""
+    alone = Answers(MB, itertools.count(0.0, 10 * GRACE).__next__)
+    reader = Reader()
+    reader.left = 40 * MB
+    for _ in range(2):
+        alone.wrote(reader, 20 * MB)
+    assert not reader.was_cut
     answers = Answers(10 * MB, lambda: 0.0)
     readers = [Reader() for _ in range(5)]
     for reader in readers:
         reader.left = 6 * MB
         answers.wrote(reader, 6 * MB)
     assert sum(reader.was_cut for reader in readers) == 2
-
-
-def test_a_single_large_answer_is_never_cut() -> None:
-    """It could not be given at all otherwise."""
-    now = [0.0]
-    answers = Answers(MB, lambda: now[0])
-    reader = Reader()
-    reader.left = 40 * MB
-    answers.wrote(reader, 20 * MB)
-    now[0] = 10 * GRACE
-    answers.wrote(reader, 20 * MB)
-    assert not reader.was_cut

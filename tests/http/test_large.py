@@ -36,7 +36,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "PIECE", 13)
 
 
-shared = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def parse(body: bytes, bounds: Bounds = AMPLE, shortest: int = 16) -> tuple[Any, list[LongString]]:

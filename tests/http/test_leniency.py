@@ -65,9 +65,8 @@ def without_cache(answer: Answer) -> Any:
 
 def test_null_is_no_required_field(desk: Desk) -> None:
     """There is no default to stand for."""
-    with pytest.raises(RequestInvalid) as refusal:
+    with pytest.raises(RequestInvalid, match="input: "):
         desk.post("/v1/embeddings", {"input": None, "encoding_format": None})
-    assert refusal.value.param == "input"
 
 
 def test_a_part_may_have_nulls_for_what_it_is_not(desk: Desk) -> None:
@@ -183,10 +182,8 @@ def test_half_an_emoji_among_many_texts_refuses_one_text(desk: Desk) -> None:
     """However large the body is, and however long the text that it is in."""
     texts = [f"fine {i}" + "." * 900 for i in range(2000)]
     texts[7] += "\ud83c"
-    content = orjson.loads(
-        desk.post("/embed_text", json.dumps({"texts": texts}).encode(), limit=64 * MB).body
-    )
-    assert [one["index"] for one in content["errors"]] == [7]
+    answer = desk.post("/embed_text", json.dumps({"texts": texts}).encode(), limit=64 * MB)
+    assert [one["index"] for one in orjson.loads(answer.body)["errors"]] == [7]
 
 
 def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
@@ -357,7 +354,7 @@ def test_images_of_many_patches_count_as_several_items() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"encoding_format": "base64"}, {"dimensions": 8}])
 def test_as_many_texts_as_openai_takes_are_answered(desk: Desk, more: dict[str, Any]) -> None:
-    """2,048, each with its own vector in its own place, in every form."""
+    """2,048, each with its own vector in its own place, in every form; null for a refused one."""
     texts = [f"text {i}" for i in range(2048)]
     openai = orjson.loads(desk.post("/v1/embeddings", {"input": texts, **more}).body)
     own = orjson.loads(desk.post("/embed_text", {"texts": texts, **more}).body)
@@ -371,6 +368,10 @@ def test_as_many_texts_as_openai_takes_are_answered(desk: Desk, more: dict[str, 
     raw = desk.post("/embed_text", {"texts": texts, **more}, OCTETS)
     assert header(raw, b"x-cache") == b",".join([b"hit-l1"] * 256)
     assert header(raw, b"x-embedding-shape").startswith(b"2048,")
+    holed = desk.post("/embed_text", {"texts": [*texts[:200], "", *texts[200:2047]], **more})
+    assert orjson.loads(holed.body)["embeddings"][199:202] == [
+        own["embeddings"][199], None, own["embeddings"][200],
+    ]  # fmt: skip
 
 
 def test_headers_stay_as_short_as_clients_take_them(desk: Desk) -> None:
@@ -380,16 +381,6 @@ def test_headers_stay_as_short_as_clients_take_them(desk: Desk) -> None:
     assert header(answer, b"x-truncated") == b",".join(b"%d" % i for i in range(256))
     assert sum(len(name) + len(value) + 4 for name, value in answer.headers) < 4096
     assert orjson.loads(answer.body)["truncated"] == [True] * 2048
-
-
-def test_a_refused_item_among_many_keeps_its_place(desk: Desk) -> None:
-    """A row of null in an answer that is written in turns."""
-    texts = [f"text {i}" for i in range(300)]
-    texts[200] = ""
-    content = orjson.loads(desk.post("/embed_text", {"texts": texts}).body)
-    assert content["embeddings"][200] is None
-    assert content["embeddings"][201] == row_of("text", "text 201")
-    assert [one["index"] for one in content["errors"]] == [200]
 
 
 def test_a_text_of_many_tokens_is_cut_and_told(desk: Desk) -> None:

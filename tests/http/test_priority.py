@@ -1,7 +1,6 @@
 """`X-Priority` and `X-Timeout-Ms`: what they say, what is refused, and what a real server does."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,7 @@ from tests.support.wire import Wire, arrive
 
 pytestmark = pytest.mark.anyio
 
-KEYS = ("--api-keys", "acme:k1:bulk,web:k2:interactive", "--key-limits", "* megapixels=0.1")
+KEYS = ("--api-keys", "acme:k1:bulk,web:k2:interactive", "--key-limits", "* megapixels=0.02")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ async def test_a_request_of_its_own_time_is_over_when_that_is() -> None:
     assert await late.gone() is DeadlineExceeded
     early = arrive(Wire([b""], gone_after=0), {"x-timeout-ms": "60000"})
     early.wish()
-    assert await asyncio.wait_for(early.gone(), 30) is ClientGone
+    assert await asyncio.wait_for(early.gone(), 60) is ClientGone
 
 
 async def test_interactive_work_does_not_wait_for_the_same_item_in_bulk() -> None:
@@ -104,9 +103,9 @@ def test_class_and_client_are_said_and_the_key_never(server: ServerProcess) -> N
     assert [one.status_code for one in said] == [200] * 3
     described = [one.headers["server-timing"].split('desc="')[1].split('"')[0] for one in said]
     assert described == ["bulk acme", "interactive web", "bulk web"]
-    metrics = httpx.get(f"{server.url}/metrics", headers={"x-api-key": "k1"}).text
-    for name, client, count in (("bulk", "acme", 1), ("interactive", "web", 1), ("bulk", "web", 1)):
-        line = f'siglit_client_items_total{{class="{name}",client="{client}"}} {count}.0'
+    metrics = httpx.get(f"{server.url}/metrics", headers={"x-api-key": "k1"}, timeout=60).text
+    for name, client in (("bulk", "acme"), ("interactive", "web"), ("bulk", "web")):
+        line = f'siglit_client_items_total{{class="{name}",client="{client}"}} 1.0'
         assert line in metrics
     assert "k1" not in metrics + server.log()
 
@@ -127,11 +126,9 @@ def test_megapixels_are_limited_by_what_images_say(server: ServerProcess) -> Non
     """A second's worth at once, then 429 with the time to come back."""
     headers = {"x-api-key": "k2", "content-type": "application/octet-stream"}
     found: list[int] = []
-    began = time.monotonic()
-    while 429 not in found and time.monotonic() - began < 30:
-        answer = httpx.post(
-            f"{server.url}/embed_image", content=picture(len(found)), headers=headers
-        )
+    while 429 not in found and len(found) < 100:
+        url, content = f"{server.url}/embed_image", picture(len(found))
+        answer = httpx.post(url, content=content, headers=headers, timeout=60)
         found.append(answer.status_code)
     assert found[0] == 200
     assert answer.status_code == 429

@@ -101,16 +101,13 @@ def test_the_captions_of_all_templates_are_bounded_together(desk: Desk) -> None:
     ("change", "param"),
     [
         ({"templates": ["{label}", "a photo"]}, "templates[1]"),
-        ({"template": "{label}"}, "templates"),
-        ({"templates": []}, "templates"),
-        ({"templates": ["{label}", 1]}, "templates[1]"),
-        ({"templates": "{label}"}, "templates"),
-        ({"threshold": 1.5}, "threshold"),
-        ({"threshold": -0.1}, "threshold"),
-        ({"threshold": "0.5"}, "threshold"),
-        ({"threshold": True}, "threshold"),
+        ({"template": "{label}"}, "templates"), ({"templates": []}, "templates"),
+        ({"template": "a photo", "templates": None}, "template"),
+        ({"templates": ["{label}", 1]}, "templates[1]"), ({"templates": "{label}"}, "templates"),
+        ({"threshold": 1.5}, "threshold"), ({"threshold": -0.1}, "threshold"),
+        ({"threshold": "0.5"}, "threshold"), ({"threshold": True}, "threshold"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_meant_is_refused_by_name(
     desk: Desk, change: dict[str, Any], param: str
 ) -> None:
@@ -133,7 +130,9 @@ def test_null_is_a_default(desk: Desk) -> None:
 
 
 def test_a_refused_caption_is_named_by_its_label(desk: Desk) -> None:
-    """In whichever template it is."""
+    """In whichever template it is, and in one alone."""
+    one = {"image": b64(RED), "labels": ["a", ""], "template": "{label}"}
+    assert desk.refusal("/classify", one).error.param == "labels[1]"
     body = {**BODY, "labels": ["a", ""], "templates": ["x {label}", "{label}"]}
     assert [one["param"] for one in desk.refusal("/classify", body).items] == ["labels[1]"]
 
@@ -152,7 +151,7 @@ def test_a_label_holds_from_the_threshold_on(desk: Desk) -> None:
 
 
 def test_a_calibration_gives_the_probabilities_of_labels(calibrated: Desk, desk: Desk) -> None:
-    """With its own threshold, and the model's own probability beside; cosines are as ever."""
+    """With its own threshold or the request's, and the model's own probability beside."""
     plain = classes_of(desk.post("/classify", BODY))
     answer = calibrated.post("/classify", BODY)
     assert orjson.loads(answer.body)["threshold"] == 0.2
@@ -163,10 +162,6 @@ def test_a_calibration_gives_the_probabilities_of_labels(calibrated: Desk, desk:
         assert one["model_probability"] == plain[label]["probability"]
         assert one["probability"] == pytest.approx(sigmoid(5.0, -1.0, one["cosine"]), abs=1e-12)
         assert one["holds"] is (one["probability"] >= 0.2)
-
-
-def test_a_request_may_have_another_threshold_than_the_calibration(calibrated: Desk) -> None:
-    """It is of the calibrated probability too."""
     found = classes_of(calibrated.post("/classify", {**BODY, "threshold": 0.4}))
     assert all(one["holds"] is (one["probability"] >= 0.4) for one in found.values())
 

@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint
 from tests.support.picture import picture
 
@@ -55,12 +54,3 @@ def test_an_answer_without_vectors_says_no_space(client: httpx.Client, path: str
     """By GET and by HEAD."""
     assert HEADER not in client.get(path).headers
     assert HEADER not in client.head(path).headers
-
-
-def test_another_engine_and_precision_is_of_the_same_space_in_another_run() -> None:
-    """A restart changes nothing, and bfloat16 in torch is stated apart."""
-    with ServerProcess("--engine", "torch", "--precision", "bfloat16") as running:
-        answer = httpx.post(f"{running.url}/embed_text", json={"text": "a space"}, timeout=60)
-        model = httpx.get(f"{running.url}/info", timeout=60).json()["model"]
-    assert answer.headers[HEADER] == model["space"] == SPACE
-    assert model["precision"] == {"text": "bfloat16", "image": "bfloat16"}

@@ -1,5 +1,7 @@
 import contextlib
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,11 @@ def sentence(findings: list[Finding], name: str) -> str:
 
 @pytest.mark.parametrize("name", ["tiny-naflex", "tiny-fixed"])
 def test_a_sound_checkpoint_passes_every_rule(tmp_path: Path, name: str) -> None:
-    """A folder with the hub's settings, of either type, both towers included."""
-    findings = check(Checkpoint.open(written(tmp_path, name)))
+    """A folder with the hub's settings; without an encoder only its files are looked at."""
+    checkpoint = Checkpoint.open(written(tmp_path, name))
+    assert [finding.name for finding in check_text(checkpoint, None)] == TEXT_NAMES
+    assert [finding.name for finding in check_image(checkpoint, None)] == IMAGE_NAMES
+    findings = check(checkpoint)
     assert [finding.name for finding in findings] == [
         *TEXT_NAMES,
         "text_tower",
@@ -43,13 +48,7 @@ def test_a_sound_checkpoint_passes_every_rule(tmp_path: Path, name: str) -> None
         "image_tower",
     ]
     assert failed(findings) == set()
-
-
-def test_without_an_encoder_only_the_files_are_looked_at(tmp_path: Path) -> None:
-    """The tokenizer and the processor can be checked before any weight is loaded."""
-    checkpoint = Checkpoint.open(written(tmp_path))
-    assert [finding.name for finding in check_text(checkpoint, None)] == TEXT_NAMES
-    assert [finding.name for finding in check_image(checkpoint, None)] == IMAGE_NAMES
+    assert all(re.fullmatch(r"[^\n]+\.", finding.sentence) for finding in findings)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -61,16 +60,6 @@ def test_an_encoder_is_checked_in_its_own_precision(tmp_path: Path, precision: s
     assert failed(text + image) == set()
     assert precision in sentence(text, "text_tower")
     assert precision in sentence(image, "image_tower")
-
-
-def test_every_sentence_is_one_line(tmp_path: Path) -> None:
-    """Findings are printed line by line, whether they pass or fail."""
-    folder = written(tmp_path)
-    edit_json(folder / "tokenizer_config.json", padding_side="left", do_lower_case=False)
-    edit_json(folder / "preprocessor_config.json", image_mean=[0.4, 0.5, 0.5], do_pad=True)
-    for finding in check(Checkpoint.open(folder)):
-        assert "\n" not in finding.sentence
-        assert finding.sentence.endswith(".")
 
 
 def text_failures(folder: Path) -> set[str]:
@@ -97,50 +86,38 @@ def test_a_tokenizer_that_does_otherwise_is_found(
     findings = check_text(Checkpoint.open(folder), None)
     assert failed(findings) == rules
     assert any(said in one.sentence for one in findings if not one.passed)
+    assert all(re.fullmatch(r"[^\n]+\.", finding.sentence) for finding in findings)
 
 
-def test_pad_id_1_is_found(tmp_path: Path) -> None:
-    """SigLIP 1 padded with 1; here the vocabulary has pad and EOS the other way round."""
-    maker = CheckpointMaker.named("tiny-naflex")
-    maker.specials = ("<eos>", "<pad>", "<bos>", "<unk>", "<mask>")
-    findings = check_text(Checkpoint.open(maker.write(tmp_path / "swapped")), None)
-    assert failed(findings) == {"pad_id", "end_kept", "tokens"}
-    assert "pads with id 1" in sentence(findings, "pad_id")
+SPECIALS: list[tuple[dict[str, Any], set[str]]] = [
+    # SigLIP 1 padded with 1; here pad and EOS are the other way round
+    (
+        {"specials": ("<eos>", "<pad>", "<bos>", "<unk>", "<mask>")},
+        {"pad_id", "end_kept", "tokens"},
+    ),
+    # without <pad> the library adds one at the end, and pads with that
+    ({"specials": ("<nothing>", "<eos>", "<bos>", "<unk>", "<mask>")}, {"pad_id"}),
+    ({"template": "$A"}, {"end_kept"}),
+    ({"template": "<bos> $A <eos>"}, {"no_bos"}),
+]
 
 
-def test_a_missing_pad_token_is_found(tmp_path: Path) -> None:
-    """A vocabulary without <pad>: the library adds one at its end, and pads with that."""
-    maker = CheckpointMaker.named("tiny-naflex")
-    maker.specials = ("<nothing>", "<eos>", "<bos>", "<unk>", "<mask>")
-    folder = maker.write(tmp_path / "padless")
-    assert "pad_id" in text_failures(folder)
+@pytest.mark.parametrize(("change", "rules"), SPECIALS)
+def test_special_tokens_that_are_other_or_missing_are_found(
+    tmp_path: Path, change: dict[str, Any], rules: set[str]
+) -> None:
+    """Padding by another id, no EOS at the end, a BOS at the beginning."""
+    maker = replace(CheckpointMaker.named("tiny-naflex"), **change)
+    maker.tokenizer_config["add_eos_token"] = maker.template != "$A"
+    assert rules <= text_failures(maker.write(tmp_path / "special"))
 
 
-def test_a_missing_end_is_found(tmp_path: Path) -> None:
-    """A tokenizer that appends no EOS."""
-    maker = CheckpointMaker.named("tiny-naflex")
-    maker.template = "$A"
-    maker.tokenizer_config["add_eos_token"] = False
-    assert "end_kept" in text_failures(maker.write(tmp_path / "endless"))
-
-
-def test_a_bos_is_found(tmp_path: Path) -> None:
-    """A tokenizer that puts a token before every text, as Gemma's own does."""
-    maker = CheckpointMaker.named("tiny-naflex")
-    maker.template = "<bos> $A <eos>"
-    assert text_failures(maker.write(tmp_path / "begun")) == {"no_bos"}
-
-
-def test_a_vocabulary_larger_than_the_table_is_found(tmp_path: Path) -> None:
-    """Ids beyond the last row would end in an index error, or in another token's row."""
+def test_a_tower_of_another_shape_than_the_tokenizers_is_found(tmp_path: Path) -> None:
+    """Ids beyond the last row would be another token's, and other than 64 positions pool others."""
     findings = check_text(Checkpoint.open(written(tmp_path, vocabulary=300)), None)
     assert failed(findings) == {"vocabulary"}
     assert "300 rows" in sentence(findings, "vocabulary")
-
-
-def test_another_text_length_is_found(tmp_path: Path) -> None:
-    """A tower of other than 64 positions pools another one."""
-    folder = written(tmp_path)
+    folder = written(tmp_path / "short")
     shorten_positions(folder, 32)
     findings = check_text(Checkpoint.open(folder), None)
     assert failed(findings) == {"text_length"}
@@ -186,29 +163,24 @@ def test_a_processor_that_does_otherwise_is_found(
 
 
 @pytest.mark.parametrize(
-    "size", [{"height": 32, "width": 32}, {"shortest_edge": 24}, {"height": 24, "width": 12}, 24]
+    ("name", "change", "rule"),
+    [
+        *(
+            ("tiny-fixed", {"size": size}, "size")
+            for size in ({"height": 32, "width": 32}, {"shortest_edge": 24}, 24)
+        ),
+        ("tiny-fixed", {"size": {"height": 24, "width": 12}}, "size"),
+        ("tiny-fixed", {"resample": None}, "resample"),  # the class resizes by a bicubic filter
+        ("tiny-naflex", {"patch_size": None}, "size"),  # the library's own default is 16 pixels
+    ],
 )
-def test_a_size_other_than_the_towers_is_found(tmp_path: Path, size: object) -> None:
-    """A fixed resolution squashes to the square that the tower takes."""
-    folder = written(tmp_path, "tiny-fixed")
-    edit_json(folder / "preprocessor_config.json", size=size)
-    assert failed(check_image(Checkpoint.open(folder), None)) == {"size"}
-
-
-def test_a_resample_left_out_of_a_fixed_processor_is_found(tmp_path: Path) -> None:
-    """SigLIP's class resizes by a bicubic filter unless told otherwise."""
-    folder = written(tmp_path, "tiny-fixed")
-    edit_json(folder / "preprocessor_config.json", resample=None)
-    assert failed(check_image(Checkpoint.open(folder), None)) == {"resample"}
-
-
-def test_a_patch_size_other_than_the_towers_is_found(tmp_path: Path) -> None:
-    """The library's own default of 16 does not fit a tower of 4-pixel patches."""
-    folder = written(tmp_path)
-    edit_json(folder / "preprocessor_config.json", patch_size=None)
-    findings = check_image(Checkpoint.open(folder), None)
-    assert failed(findings) == {"size"}
-    assert "16 pixels" in sentence(findings, "size")
+def test_a_processor_of_another_geometry_is_found(
+    tmp_path: Path, name: str, change: dict[str, Any], rule: str
+) -> None:
+    """A square that is not the tower's, or a default that would be the library's."""
+    folder = written(tmp_path, name)
+    edit_json(folder / "preprocessor_config.json", **change)
+    assert failed(check_image(Checkpoint.open(folder), None)) == {rule}
 
 
 def test_a_wrong_way_through_the_text_tower_is_found(tmp_path: Path) -> None:
@@ -245,17 +217,12 @@ def test_a_tower_that_cannot_be_loaded_is_a_finding(tmp_path: Path, tower: str) 
     assert "layer_norm1.weight" in sentence(findings, f"{tower}_tower")
 
 
-def nulled(file: Path, name: str) -> None:
-    """Let a file say null for a name."""
-    write_json(file, {**json.loads(file.read_text()), name: None})
-
-
 @pytest.mark.parametrize("name", ["image_mean", "image_std", "rescale_factor", "do_resize"])
 def test_null_in_the_processors_file_is_a_finding(tmp_path: Path, name: str) -> None:
     """transformers takes it for a value, and raises whatever it likes."""
-    folder = written(tmp_path)
-    nulled(folder / "preprocessor_config.json", name)
-    findings = check_image(Checkpoint.open(folder), None)
+    file = written(tmp_path) / "preprocessor_config.json"
+    write_json(file, {**json.loads(file.read_text()), name: None})
+    findings = check_image(Checkpoint.open(file.parent), None)
     assert failed(findings) == {"processor"}
     assert f"says null for {name}" in sentence(findings, "processor")
 

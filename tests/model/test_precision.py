@@ -62,7 +62,8 @@ def test_auto_is_bfloat16_where_the_cpu_says_it_multiplies_it(
 
 @pytest.mark.parametrize("precision", ["int8", "int8-weights", "float16"])
 def test_torch_computes_in_floats_alone_on_a_cpu(precision: str) -> None:
-    """int8 there is OpenVINO's; weights in 8 bits alone gain nothing."""
+    """int8 there is OpenVINO's, compiled by nobody; weights in 8 bits alone gain nothing."""
+    require_compiled("int8", "cpu", compiled=False)
     with pytest.raises(CheckpointError, match=r"cpu|CPU"):
         choose_precision(precision, "cpu", "torch")
     assert choose_precision("int8", "cpu") == "int8"
@@ -136,12 +137,6 @@ def test_int8_on_a_gpu_is_refused_where_it_is_not_compiled(
         kind.load(CHECKPOINT, "cuda:0", "int8")
 
 
-def test_int8_on_a_cpu_is_compiled_by_nobody() -> None:
-    """There OpenVINO computes in it."""
-    require_compiled("int8", "cpu", compiled=False)
-    require_compiled("float8", "cuda:0", compiled=False)
-
-
 def test_float8_says_what_stays_in_bfloat16(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,11 +181,12 @@ def test_whatever_decides_the_bits_is_part_of_the_arithmetic(
 
 @pytest.mark.parametrize("precision", [*ABLE, "int8"])
 def test_vectors_stay_near_float32(precision: str) -> None:
-    """Every row of either tower, on the trained checkpoint."""
+    """Every row of either tower, on the trained checkpoint; packed numbers are as many."""
     for exact, other, some in zip(both("float32"), both(precision), items(), strict=True):
         rows: Any = (exact.embed(some) * other.embed(some)).sum(axis=-1)
         assert rows.min() >= LEAST[precision]
         assert rows.min() < 1 - 1e-7, "nothing was rounded at all"
+        assert exact.parameters == other.parameters
 
 
 def test_only_matrices_that_see_every_token_are_quantized_on_a_gpu() -> None:
@@ -214,9 +210,3 @@ def test_only_matrices_that_see_every_token_are_quantized_on_a_gpu() -> None:
 def _changed(linear: nn.Module, before: torch.Tensor) -> bool:
     weight: Any = linear.weight
     return type(weight.data) is not torch.Tensor or not torch.equal(weight, before)
-
-
-def test_parameters_are_counted_before_they_are_packed() -> None:
-    """A tower in 8 bits has as many numbers as in 32."""
-    for exact, other in zip(both("float32"), both("int8"), strict=True):
-        assert exact.parameters == other.parameters

@@ -40,7 +40,8 @@ def names(chart: Chart) -> list[str]:
 
 @every
 def test_a_chart_has_a_title_and_names_its_axes(chart: Chart) -> None:
-    """Nobody has to guess."""
+    """Nobody has to guess; a long title is broken, or it would run into the legend."""
+    assert "\n" in canvas("word " * 30, "x", "y").axes[0].get_title()
     axes = chart.axes[0]
     assert axes.get_title() == "Title"
     assert axes.get_xlabel()
@@ -58,14 +59,13 @@ def test_a_notebook_shows_a_small_light_png_and_nothing_is_cut_off(chart: Chart)
     assert len(data) < 60_000
 
 
-def test_a_long_title_is_broken_into_lines() -> None:
-    """It would run into the legend."""
-    assert "\n" in canvas("word " * 30, "x", "y").axes[0].get_title()
-
-
 def test_curves_draw_each_series_in_a_colour_of_its_own() -> None:
-    """And the legend tells them apart."""
+    """The legend tells them apart, spans are named, and a cut axis has to be asked for."""
+    cut = curves(LINES, "Title", "x", "y", nought=False)
+    spans(cut.axes[0], {"outage": (2.0, 4.0)})
+    assert [text.get_text() for text in cut.axes[0].texts] == ["outage"]
     chart = ALL["curves"]
+    assert cut.axes[0].get_ylim()[0] > chart.axes[0].get_ylim()[0] == 0
     assert names(chart) == ["one", "two"]
     assert len({str(line.get_color()) for line in chart.axes[0].get_lines()}) == 2
     assert [list(np.asarray(line.get_ydata())) for line in chart.axes[0].get_lines()] == [
@@ -74,28 +74,10 @@ def test_curves_draw_each_series_in_a_colour_of_its_own() -> None:
     ]
 
 
-def test_a_curve_begins_at_nought_unless_told_otherwise() -> None:
-    """A cut axis makes a small difference look large."""
-    assert ALL["curves"].axes[0].get_ylim()[0] == 0
-    assert curves(LINES, "Title", "x", "y", nought=False).axes[0].get_ylim()[0] > 0
-
-
-def test_the_parts_of_a_stack_add_up() -> None:
-    """The top of a bar is the sum of its parts."""
+def test_the_parts_of_a_stack_add_up_and_cells_say_their_values() -> None:
+    """The top of a bar is the sum of its parts; a cell of a heat map says its value."""
+    texts = {text.get_position(): text.get_text() for text in ALL["heat"].axes[0].texts}
+    assert (texts[0, 0], texts[1, 0]) == ("1.00", "0.00")
     tops = [one.get_y() + one.get_height() for one in ALL["stack"].axes[0].patches]  # type: ignore[attr-defined]
     assert tops == [1.0, 3.0, 3.0, 7.0]
     assert names(ALL["stack"]) == ["x", "y"]
-
-
-def test_a_cell_of_a_heat_map_says_its_value() -> None:
-    """In its own row and column."""
-    texts = {text.get_position(): text.get_text() for text in ALL["heat"].axes[0].texts}
-    assert texts[0, 0] == "1.00"
-    assert texts[1, 0] == "0.00"
-
-
-def test_a_span_is_shaded_and_named() -> None:
-    """What happened when."""
-    chart = curves(LINES, "Title", "x", "y")
-    spans(chart.axes[0], {"outage": (2.0, 4.0)})
-    assert [text.get_text() for text in chart.axes[0].texts] == ["outage"]

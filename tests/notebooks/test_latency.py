@@ -13,18 +13,14 @@ NOBODY = Summary.of(stage(refused(0, 500), level=Level(1, concurrency=4, request
 
 
 def test_the_parts_are_what_the_server_told_and_the_rest() -> None:
-    """Together they are the latency that the client saw."""
+    """Together they are the latency that the client saw; no answer has none."""
+    assert set(parts(NOBODY).values()) == {0.0}
+    assert in_flight(NOBODY) == 0
     found = parts(MADE)
     assert found["queue"] == pytest.approx(20)
     assert found[REST] == pytest.approx(100 - 73)
     assert MADE.latency_ms is not None
     assert sum(found.values()) == pytest.approx(MADE.latency_ms["mean"])
-
-
-def test_a_level_without_an_answer_has_no_parts() -> None:
-    """And is not a division by nought."""
-    assert set(parts(NOBODY).values()) == {0.0}
-    assert in_flight(NOBODY) == 0
 
 
 def test_single_items_without_a_flood_and_beside_each() -> None:
@@ -38,12 +34,8 @@ def test_single_items_without_a_flood_and_beside_each() -> None:
 
 
 def test_littles_law_finds_how_many_were_in_flight() -> None:
-    """A request each tenth of a second that takes a tenth: one at a time."""
+    """A request each tenth of a second that takes a tenth: one at a time, where four could be."""
     assert in_flight(MADE) == pytest.approx(1.0, rel=0.06)
-
-
-def test_the_table_of_littles_law_compares_with_what_was_asked_for() -> None:
-    """Four places were there, one was used."""
     row = little([MADE]).rows[0]
     assert row[0] == "4"
     assert row[-1] in {"24%", "25%", "26%"}

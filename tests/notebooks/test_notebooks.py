@@ -57,46 +57,28 @@ def test_all_six_are_there_and_in_the_table() -> None:
 
 @every
 def test_a_notebook_was_executed_once_from_top_to_bottom(notebook: Notebook) -> None:
-    """Counts 1 to N: no cell was left out, repeated, or run in another order."""
+    """Counts 1 to N: no cell was left out, repeated, or run in another order; no noise is left."""
     counts = [cell.execution_count for cell in code(notebook)]
     assert counts == list(range(1, len(counts) + 1))
-
-
-@every
-def test_a_notebook_holds_no_error_and_no_noise(notebook: Notebook) -> None:
-    """Neither a traceback nor a warning."""
     kinds = {(one.output_type, one.get("name", "")) for one in outputs(notebook)}
-    assert kinds <= {
-        ("execute_result", ""),
-        ("display_data", ""),
-        ("stream", "stdout"),
-    }
-
-
-@every
-def test_a_notebook_is_valid_and_small(notebook: Notebook) -> None:
-    """In the format it claims, and quick to load."""
-    nbformat.validate(notebook.cells)
-    assert notebook.path.stat().st_size <= MOST_BYTES
-
-
-@every
-def test_a_cell_can_be_read_at_a_glance(notebook: Notebook) -> None:
-    """What needs more lines is a function with a test."""
-    lengths = {cell.id: len(cell.source.splitlines()) for cell in code(notebook)}
-    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+    assert kinds <= {("execute_result", ""), ("display_data", ""), ("stream", "stdout")}
 
 
 @every
 def test_a_notebook_names_no_place_of_a_machine(notebook: Notebook) -> None:
-    """Nor in its outputs, which were made somewhere."""
+    """Nor in its outputs, which were made somewhere; a search that finds nothing proves nothing."""
+    assert ELSEWHERE.search('File "/home/somebody/x.py"')
+    assert not ELSEWHERE.search("see ../bench/results and http://127.0.0.1/home/")
     assert ELSEWHERE.findall(notebook.path.read_text()) == []
 
 
-def test_the_search_for_places_finds_one() -> None:
-    """Or the test above would prove nothing."""
-    assert ELSEWHERE.search('File "/home/somebody/x.py"')
-    assert not ELSEWHERE.search("see ../bench/results and http://127.0.0.1/home/")
+@every
+def test_a_notebook_is_valid_small_and_read_at_a_glance(notebook: Notebook) -> None:
+    """In the format it claims; what needs more lines is a function with a test."""
+    nbformat.validate(notebook.cells)
+    assert notebook.path.stat().st_size <= MOST_BYTES
+    lengths = {cell.id: len(cell.source.splitlines()) for cell in code(notebook)}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 @every

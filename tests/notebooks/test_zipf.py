@@ -21,13 +21,9 @@ def test_where_all_are_equal_the_hits_are_the_room() -> None:
 
 
 def test_more_room_and_more_popularity_bring_more_hits() -> None:
-    """And room for all of them misses nothing that came before."""
+    """And room for all of them misses nothing that came before; no room is no hit."""
+    assert hit_ratio(1.0, 0.0, universe=50, draws=1000) == 0.0
     narrow, wide = (hit_ratio(1.0, room, universe=500, draws=10_000) for room in (0.05, 0.5))
     assert narrow < wide
     assert hit_ratio(1.2, 0.05, universe=500, draws=10_000) > narrow
     assert hit_ratio(0.5, 1.0, universe=50, draws=10_000) == 1.0
-
-
-def test_no_room_is_no_hit() -> None:
-    """The tier keeps nothing then."""
-    assert hit_ratio(1.0, 0.0, universe=50, draws=1000) == 0.0

@@ -95,23 +95,14 @@ def test_more_noise_is_seen_in_every_figure() -> None:
     assert little.score_change["mean"] < little.score_change["largest"]
 
 
-def test_without_classes_there_is_no_zero_shot_figure() -> None:
-    """A folder of pairs has no labels."""
-    found = compared(judged())
-    assert found.zero_shot is None
-    assert not any("zero-shot" in line for line in found.lines())
-
-
-def test_the_figures_survive_json() -> None:
-    """The verdict that is kept on disk is the one that was given."""
+def test_people_are_told_what_changed() -> None:
+    """Every figure has its line, the verdict says what is lost, and all of it survives JSON."""
     found = compared(swapped(5), [1] * PAIRS)
     fields: dict[str, Any] = orjson.loads(orjson.dumps(found.fields()))
     assert Fidelity(**fields) == found
-
-
-def test_people_are_told_what_changed() -> None:
-    """Every figure has its line, and the verdict says how much is lost and how much may be."""
-    found = compared(swapped(5), [1] * PAIRS)
+    unlabelled = compared(judged())
+    assert unlabelled.zero_shot is None
+    assert not any("zero-shot" in line for line in unlabelled.lines())
     text = "\n".join(found.lines())
     for word in ("cosine, text", "cosine, image", "rank", "text to image", "zero-shot", "/score"):
         assert word in text

@@ -22,16 +22,12 @@ NAFLEX = "google/siglip2-base-patch16-naflex"
 
 EXPLAIN = functools.partial(reason, Checkpoint.open(DEMO))
 MISTAKES = [
-    (Naive(pad=None), "not padded"),
-    (Naive(pad=1), "padded with id 1"),
-    (Naive(lower=False), "Capitals"),
-    (Naive(bos=True), "BOS"),
-    (Naive(upright=False), "EXIF"),
+    (Naive(pad=None), "not padded"), (Naive(pad=1), "padded with id 1"),
+    (Naive(lower=False), "Capitals"), (Naive(bos=True), "BOS"), (Naive(upright=False), "EXIF"),
     (Naive(resample=Image.Resampling.BICUBIC), "bicubic"),
-    (Naive(resample=Image.Resampling.NEAREST), "nearest"),
-    (Naive(aspect=False), "squashed"),
+    (Naive(resample=Image.Resampling.NEAREST), "nearest"), (Naive(aspect=False), "squashed"),
     (Naive(masked=False), "mask"),
-]
+]  # fmt: skip
 
 
 def test_a_right_script_around_transformers_holds_the_demo_s_numbers() -> None:

@@ -16,18 +16,14 @@ def add(folder: Path, name: str, caption: str | None) -> None:
 
 
 def test_drawn_pairs_come_with_prompts_and_the_truth() -> None:
-    """Every picture has one caption and one true prompt."""
+    """Every picture has one caption and one true prompt; fewer are the first of more."""
     pairs = Pairs.drawn(9)
+    assert pairs.captions == Pairs.drawn(20).captions[:9]
     assert len(list(pairs.pictures)) == len(pairs.captions) == len(pairs.truth) == 9
     for caption, truth in zip(pairs.captions, pairs.truth, strict=True):
         colour, shape = pairs.prompts[truth].removesuffix(".").split()[-2:]
         assert colour in caption
         assert shape.removesuffix("s") in caption
-
-
-def test_fewer_drawn_pairs_are_the_first_of_more() -> None:
-    """So figures on another number of pairs are of the same kind of pairs."""
-    assert Pairs.drawn(9).captions == Pairs.drawn(20).captions[:9]
 
 
 def test_a_folder_is_read_by_name_and_only_where_a_caption_lies(tmp_path: Path) -> None:

@@ -14,19 +14,15 @@ def asked(cosine: list[float], match: list[bool], weight: list[float] | None = N
 
 
 def test_bins_hold_what_was_said_and_what_is_so() -> None:
-    """By hand: two pairs near 0.7 of which one matches, one near 0.1 that does not."""
+    """By hand: two pairs near 0.7 of which one matches, one near 0.1 that does not; 1 has a bin."""
+    found = Reliability.of(np.array([1.0]), asked([1], [True]))
+    assert (found.said.tolist(), found.error) == ([1.0], 0.0)
     pairs = asked([0, 0, 0], [True, False, False], [0.25, 0.25, 0.5])
     found = Reliability.of(np.array([0.68, 0.72, 0.1]), pairs)
     assert found.said == pytest.approx([0.1, 0.7])
     assert found.matching == pytest.approx([0.0, 0.5])
     assert found.weight == pytest.approx([0.5, 0.5])
     assert found.error == pytest.approx(0.5 * 0.1 + 0.5 * 0.2)
-
-
-def test_a_probability_of_one_is_in_the_last_bin() -> None:
-    """It has no bin of its own beyond."""
-    found = Reliability.of(np.array([1.0]), asked([1], [True]))
-    assert (found.said.tolist(), found.error) == ([1.0], 0.0)
 
 
 def test_probabilities_that_mean_what_they_say_have_hardly_any_error() -> None:

@@ -41,12 +41,6 @@ def test_a_verdict_of_another_machine_does_not_count(
     assert verdict._place(chosen, CHECKPOINT, "cpu") != path
 
 
-def test_nothing_is_judged_where_no_gate_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process, no file."""
-    monkeypatch.setattr(subprocess, "run", None)
-    assert admit(Settings(), CHECKPOINT, "cpu") is None
-
-
 def test_a_verdict_is_given_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second start asks nobody; a broken file is as good as none."""
     chosen = settings(tmp_path, pairs=str(write_pairs(tmp_path / "own", 6)))
@@ -56,6 +50,7 @@ def test_a_verdict_is_given_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     (kept,) = (tmp_path / "cache" / "verdicts").iterdir()
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", None)
+        assert admit(Settings(), CHECKPOINT, "cpu") is None  # where no gate is needed
         assert admit(chosen, CHECKPOINT, "cpu") == first
         kept.write_text('{"pairs": 3}')
         with pytest.raises(TypeError):  # it would run the gate

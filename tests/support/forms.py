@@ -4,26 +4,11 @@ from copy import deepcopy
 from typing import Any
 
 from docs.examples import RED_DOT
-from litapi.http.forms.cohere import CohereRequest
-from litapi.http.forms.embeddings import EmbeddingsRequest
+from docs.openapi import document
 from litapi.http.forms.form import Form
-from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
-from litapi.http.forms.rerank import RerankRequest
-from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
-from litapi.http.forms.tei import SimilarityRequest, TeiRequest
-from litapi.http.forms.voyage import VoyageRequest
 
 FORMS: dict[str, type[Form]] = {
-    "/v1/embeddings": EmbeddingsRequest,
-    "/embed_text": EmbedTextRequest,
-    "/embed_image": EmbedImageRequest,
-    "/score": ScoreRequest,
-    "/classify": ClassifyRequest,
-    "/v2/embed": CohereRequest,
-    "/v1/multimodalembeddings": VoyageRequest,
-    "/embed": TeiRequest,
-    "/similarity": SimilarityRequest,
-    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RerankRequest),
+    path: form for path, (form, _) in document.FORMS.items() if issubclass(form, Form)
 }
 
 

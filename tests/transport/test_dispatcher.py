@@ -415,7 +415,7 @@ async def test_a_tower_is_whole_again_when_its_last_worker_is(bench: Bench) -> N
 
 async def test_a_suspect_that_runs_out_of_time_lets_the_next_one_go(bench: Bench) -> None:
     """The lane is not kept by somebody who has left."""
-    late, stays = bench.ask("a", seconds=1.0), bench.ask("bb")
+    late, stays = bench.ask("a", seconds=2.0), bench.ask("bb")
     for worker in range(2):  # two workers take both, and die
         for _ in range(2):
             await bench.fetch(worker)

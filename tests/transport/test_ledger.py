@@ -1,7 +1,5 @@
 """Ledger: workers see whether somebody waits for a job, HTTP processes whether it was begun."""
 
-import multiprocessing
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,58 +9,36 @@ from litapi.messages import JobId
 from litapi.transport.ledger import Ledger
 
 
-def test_a_begun_job_is_known_as_begun_until_its_worker_is_lost() -> None:
-    """Lost work waits in the queue again, and may be given up there."""
+def test_a_job_is_begun_and_with_the_worker_that_took_it_last_until_that_one_is_lost() -> None:
+    """Then it waits in the queue again, and may be given up there; number 0 is no nobody."""
     ledger = Ledger()
     slots = ledger.slots()
     name = slots.take()
-    assert not slots.begun(name)
-    assert ledger.begin(name)
-    assert slots.begun(name)
-    slots.again(name)
-    assert not slots.begun(name)
-    assert ledger.wanted(name)
-
-
-def test_a_job_is_with_the_worker_that_took_it_last_until_that_one_is_lost() -> None:
-    """The first worker's number is none that reads as nobody's."""
-    ledger = Ledger()
-    slots = ledger.slots()
-    name = slots.take()
-    assert slots.holder(name) is None
+    assert (slots.begun(name), slots.holder(name)) == (False, None)
     for worker in (0, 65_000, 3):
         ledger.hold(name, worker)
         assert slots.holder(name) == worker
+    assert ledger.begin(name)
+    assert slots.begun(name)
     slots.again(name)
-    assert slots.holder(name) is None
+    assert (slots.begun(name), slots.holder(name)) == (False, None)
     assert ledger.wanted(name)
 
 
-def test_a_worker_that_notes_a_job_too_late_does_not_note_the_next_one_of_its_place() -> None:
-    """Its client left in between, and another job has the place: nobody has that one yet."""
-    ledger = Ledger()
-    slots = ledger.slots()
-    old = slots.take()
-    slots.give_back(old)
-    new = slots.take()
-    ledger.hold(old, 2)
-    assert slots.holder(new) is None
-    ledger.hold(new, 1)
-    assert slots.holder(new) == 1
-
-
 def test_a_place_that_has_another_job_now_does_not_speak_for_the_one_before() -> None:
-    """A message that lies in the queue for long cannot be taken for a newer one."""
+    """A message that lies in the queue for long, or a worker too late, means no newer job."""
     ledger = Ledger()
     slots = ledger.slots()
     old = slots.take()
     slots.give_back(old)
     new = slots.take()
     assert old[0] == new[0]
-    assert ledger.wanted(new)
-    assert not ledger.wanted(old)
+    assert (ledger.wanted(old), ledger.wanted(new)) == (False, True)
+    ledger.hold(old, 2)
     assert not ledger.begin(old)
-    assert not slots.begun(new)
+    assert (slots.begun(new), slots.holder(new)) == (False, None)
+    ledger.hold(new, 1)
+    assert slots.holder(new) == 1
 
 
 def test_each_process_has_slots_of_its_own_and_a_job_beyond_them_is_refused() -> None:
@@ -88,24 +64,6 @@ def test_the_jobs_of_a_process_that_died_are_wanted_no_more() -> None:
     assert not ledger.wanted(orphan)
     assert ledger.wanted(kept)
     assert ledger.wanted(fresh)
-
-
-def _begin(ledger: Ledger, name: JobId) -> None:
-    ledger.hold(name, 7)
-    assert ledger.begin(name)
-
-
-def test_a_worker_in_another_process_writes_into_the_same_memory() -> None:
-    """As LitServe starts its workers: spawned, with the memory among the arguments."""
-    ledger = Ledger()
-    slots = ledger.slots()
-    name = slots.take()
-    worker = multiprocessing.get_context("spawn").Process(target=_begin, args=(ledger, name))
-    worker.start()
-    worker.join(60)
-    assert worker.exitcode == 0
-    assert slots.begun(name)
-    assert slots.holder(name) == 7
 
 
 @given(st.lists(st.sampled_from(["take", "give back", "begin", "again"]), max_size=60))

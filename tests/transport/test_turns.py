@@ -65,16 +65,6 @@ async def test_turns_are_shared_by_weight_and_cost() -> None:
     assert Counter((await line.run())[:25])["b"] == pytest.approx(5, abs=1)
 
 
-async def test_the_first_wait_is_for_a_full_window_and_no_longer_than_it() -> None:
-    """Below the window it is one's turn at once, above it nobody's."""
-    turns = Turns(10)
-    assert turns.free(6)
-    assert turns.free(6)
-    assert not turns.free(1)
-    turns.done(6)
-    assert turns.free(1)
-
-
 async def test_an_endless_line_of_new_clients_starves_nobody_and_is_forgotten() -> None:
     """The old one gets its turns, and what is kept is bounded by who waits, not who ever came."""
     turns = Turns(1)

@@ -1,10 +1,8 @@
-import asyncio
-import pickle
 import ssl
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import SSLConnection, UnixDomainSocketConnection
 
 from cache.redis.address import Address
 
@@ -18,6 +16,7 @@ from cache.redis.address import Address
         ("redis://:word@host", {"host": "host", "password": "word"}),
         ("redis://[::1]:7000", {"host": "::1", "port": 7000}),
         ("redis://host?db=2", {"host": "host", "db": 2}),
+        ("redis://:word@host\n", {"host": "host", "password": "word"}),  # as files end
     ],
 )
 def test_a_url_is_taken_apart(url: str, options: dict[str, object]) -> None:
@@ -27,20 +26,15 @@ def test_a_url_is_taken_apart(url: str, options: dict[str, object]) -> None:
     assert not address.cluster
 
 
-def test_tls_and_unix_sockets_have_schemes_of_their_own() -> None:
+def test_tls_unix_sockets_and_clusters_have_schemes_of_their_own() -> None:
     """The scheme decides how the connection is made."""
+    assert Address.of("redis+cluster://host:7000").cluster
+    tls = Address.of("rediss+cluster://host?ssl_cert_reqs=none")
+    assert (tls.cluster, tls.options["ssl_cert_reqs"]) == (True, "none")
     assert Address.of("rediss://host").options["connection_class"] is SSLConnection
     unix = Address.of("unix://user:word@/run/redis.sock").options
     assert unix["connection_class"] is UnixDomainSocketConnection
     assert (unix["path"], unix["username"]) == ("/run/redis.sock", "user")
-
-
-def test_a_cluster_is_named_by_the_scheme() -> None:
-    """Both with and without TLS."""
-    assert Address.of("redis+cluster://host:7000").cluster
-    tls = Address.of("rediss+cluster://host?ssl_cert_reqs=none")
-    assert tls.cluster
-    assert tls.options["ssl_cert_reqs"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -64,25 +58,6 @@ def test_a_url_that_would_not_do_what_it_says_is_refused(url: str) -> None:
     """At start-up and by name, never by ignoring a part of it."""
     with pytest.raises(ValueError, match="Redis"):
         Address.of(url)
-
-
-def test_an_address_can_be_sent_to_another_process() -> None:
-    """A server's workers may be spawned instead of forked."""
-    address = Address.of("rediss://user:word@host")
-    assert pickle.loads(pickle.dumps(address)) == address
-
-
-def test_the_scheme_decides_the_client() -> None:
-    """A Cluster needs a client that follows the slots."""
-
-    async def scenario() -> tuple[type, type]:
-        plain = Address.of("redis://host").connect(timeout=1, connect_timeout=1, connections=2)
-        cluster = Address.of("rediss+cluster://host").connect(
-            timeout=1, connect_timeout=1, connections=2
-        )
-        return type(plain), type(cluster)
-
-    assert asyncio.run(scenario()) == (Redis, RedisCluster)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +134,3 @@ def test_tls_files_that_cannot_be_used_are_named_by_their_option(
     url = f"rediss://host?{option}={tmp_path / place}"
     with pytest.raises(ValueError, match=f"{option} cannot be used"):
         Address.of(url).tls()
-
-
-def test_white_space_around_a_url_is_none_of_it() -> None:
-    """A secret that was read from a file ends with a line feed."""
-    assert Address.of("redis://:word@host:7000/2\n").options == {
-        "host": "host",
-        "port": 7000,
-        "db": 2,
-        "password": "word",
-    }

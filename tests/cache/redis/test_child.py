@@ -105,9 +105,9 @@ def child_of_module() -> Iterator[RedisChild]:
         yield child
 
 
-def test_nobody_enters_without_the_password(child: RedisChild) -> None:
+def test_nobody_enters_without_the_password(child_of_module: RedisChild) -> None:
     """Neither the default user nor a wrong password is let in."""
-    path = urlsplit(child.url).path
+    path = urlsplit(child_of_module.url).path
     for user, password in ((None, None), ("default", "guess"), ("cache", "guess")):
         stranger = redis.Redis(
             unix_socket_path=path,
@@ -120,22 +120,23 @@ def test_nobody_enters_without_the_password(child: RedisChild) -> None:
             stranger.get("sl2:a")
 
 
-def test_only_this_user_can_reach_the_socket(child: RedisChild) -> None:
-    """The directory is closed to others, and there is no port at all."""
-    home = home_of(child.url)
+def test_only_this_user_can_reach_it_and_no_signal_of_the_terminal(
+    child_of_module: RedisChild,
+) -> None:
+    """The directory is closed, there is no port, and the password came in through a pipe."""
+    child, home = child_of_module, home_of(child_of_module.url)
     assert home.stat().st_mode & 0o777 == 0o700
     assert (home / "redis.sock").stat().st_mode & 0o777 == 0o600
     assert client_of(child.url).info("server")["tcp_port"] == 0
-
-
-def test_the_password_is_neither_on_the_disk_nor_in_the_process_list(child: RedisChild) -> None:
-    """It goes in through a pipe."""
     password = urlsplit(child.url).password
     assert password is not None
     for name in ("cmdline", "environ"):
         assert password.encode() not in Path(f"/proc/{child.pid}/{name}").read_bytes()
-    for file in home_of(child.url).iterdir():
+    for file in home.iterdir():
         assert file.is_socket() or password not in file.read_text()
+    assert child.pid is not None
+    assert os.getsid(child.pid) != os.getsid(0)
+    assert child.start() == child.url  # a second start is none
 
 
 def test_it_holds_what_fits_and_evicts_the_rest() -> None:
@@ -165,13 +166,6 @@ def test_stopping_leaves_nothing_behind() -> None:
     child.stop()
     with pytest.raises(RuntimeError, match="not started"):
         _ = child.url
-
-
-def test_starting_twice_is_starting_once(child: RedisChild) -> None:
-    """The second call finds it alive."""
-    pid = child.pid
-    assert child.start() == child.url
-    assert child.pid == pid
 
 
 def test_a_child_that_died_is_started_anew_under_the_same_url(child: RedisChild) -> None:
@@ -253,12 +247,6 @@ def test_a_fork_of_the_parent_does_not_stop_it(child: RedisChild) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     assert client_of(child.url).ping()
-
-
-def test_ctrl_c_does_not_reach_it(child: RedisChild) -> None:
-    """It has a session of its own: a service that drains still has its cache."""
-    assert child.pid is not None
-    assert os.getsid(child.pid) != os.getsid(0)
 
 
 def test_a_long_temporary_directory_does_not_break_the_socket(

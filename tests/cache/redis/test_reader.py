@@ -97,7 +97,7 @@ async def test_a_connection_lost_with_a_question_is_made_good_once() -> None:
 async def test_a_late_reply_is_a_failure_and_not_asked_for_again(server: RedisServer) -> None:
     """The connection is given up with it, and the next question finds a healthy one."""
     fill(server)
-    async with FaultProxy(server.url) as proxy, opened(proxy.url, timeout=0.5) as it:
+    async with FaultProxy(server.url) as proxy, opened(proxy.url, timeout=1.0) as it:
         proxy.fault = Fault.BLACKHOLE
         assert await asked(it, KEYS[:1]) is None
         assert proxy.accepted == 1

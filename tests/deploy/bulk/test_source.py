@@ -46,14 +46,6 @@ def test_lines_are_read_from_the_middle_of_a_file(tmp_path: Path, rows: int) -> 
     assert _all(discover(path, None, None), rows) == values
 
 
-def test_a_damaged_line_is_a_row_of_its_own(tmp_path: Path) -> None:
-    """It is refused by its code, and its neighbours keep their places."""
-    path = write_lines(tmp_path / "a.jsonl", ["a", b"{damaged", b"[1]", "b"])
-    found = _all(discover(path, None, None), 2)
-    assert found[0::3] == ["a", "b"]
-    assert all(isinstance(one, RowUnreadable) for one in found[1:3])
-
-
 def test_a_folder_of_images_is_its_files_by_name(tmp_path: Path) -> None:
     """Those in folders too, and nothing that is no image."""
     (tmp_path / "deep").mkdir()
@@ -98,7 +90,11 @@ def test_the_kind_is_found_out_from_the_first_values_that_are_there(tmp_path: Pa
 
 
 def test_a_text_that_is_not_utf_8_is_a_row_of_its_own(tmp_path: Path) -> None:
-    """Parquet does not look at the bytes of its texts; the other rows are whole."""
+    """As a damaged line is; Parquet does not look at the bytes. The other rows are whole."""
+    lines = write_lines(tmp_path / "a.jsonl", ["a", b"{damaged", b"[1]", "b"])
+    found = _all(discover(lines, None, None), 2)
+    assert found[0::3] == ["a", "b"]
+    assert all(isinstance(one, RowUnreadable) for one in found[1:3])
     path = tmp_path / "a.parquet"
     raw = pa.array([b"one", b"caf\xe9", b"three"], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())

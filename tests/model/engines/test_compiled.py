@@ -48,51 +48,30 @@ def pieces(compiled: Compiled, items: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("items", "expected"),
+    ("kind", "items", "expected"),
     [
-        (1, [(1, 1)]),
-        (2, [(2, 8)]),
-        (9, [(8, 8), (1, 1)]),
-        (25, [(25, 32)]),
-        (300, [(256, 256), (32, 32), (8, 8), (4, 8)]),
+        *(("text", 1, [(1, 1)]), ("text", 2, [(2, 8)]), ("text", 9, [(8, 8), (1, 1)])),
+        *(("text", 25, [(25, 32)]), ("text", 300, [(256, 256), (32, 32), (8, 8), (4, 8)])),
+        *(("image", 2, [(1, 1), (1, 1)]), ("image", 3, [(3, 4)]), ("image", 15, [(15, 16)])),
+        *(("image", 17, [(16, 16), (1, 1)]), ("image", 50, [(50, 64)])),
     ],
 )
 def test_a_gpu_pads_what_is_near_a_size_and_cuts_the_rest(
-    items: int, expected: list[tuple[int, int]]
+    kind: str, items: int, expected: list[tuple[int, int]]
 ) -> None:
-    """A launch costs more than a few rows, and less than many."""
-    assert pieces(Compiled(nn.Identity(), "text"), items) == expected
-
-
-@pytest.mark.parametrize(
-    ("items", "expected"),
-    [
-        (2, [(1, 1), (1, 1)]),
-        (3, [(3, 4)]),
-        (15, [(15, 16)]),
-        (17, [(16, 16), (1, 1)]),
-        (50, [(50, 64)]),
-    ],
-)
-def test_pictures_are_padded_less(items: int, expected: list[tuple[int, int]]) -> None:
-    """One more of a large model is work for milliseconds."""
-    assert pieces(Compiled(nn.Identity(), "image"), items) == expected
+    """A launch costs more than a few texts, and less than one more picture of a large model."""
+    assert pieces(Compiled(nn.Identity(), kind), items) == expected
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-def test_a_gpu_never_computes_half_as_much_again(kind: str) -> None:
-    """But for a few rows."""
+def test_a_gpu_never_computes_half_as_much_again(kind: TowerName) -> None:
+    """But for a few rows; sizes rise from one, or some number of items could not be cut."""
+    assert SIZES[kind][0] == 1
+    assert list(SIZES[kind]) == sorted(set(SIZES[kind]))
     compiled = Compiled(nn.Identity(), kind)
     for items in range(1, 600):
         computed = sum(size for _, size in pieces(compiled, items))
         assert items <= computed <= max(items * 4 / 3, items + SPARE[kind])
-
-
-@pytest.mark.parametrize("sizes", SIZES.values())
-def test_every_tower_has_a_size_of_one_and_they_rise(sizes: tuple[int, ...]) -> None:
-    """Or some number of items could not be cut."""
-    assert sizes[0] == 1
-    assert list(sizes) == sorted(set(sizes))
 
 
 @pytest.fixture
