@@ -91,7 +91,10 @@ def _hold(server: ServerProcess, seconds: float, figures: Figures, name: str) ->
 
 def _images(pid: int) -> bool:
     """Whether a process is an image worker: it has mapped the tower's weights."""
-    return "/models/image-" in Path(f"/proc/{pid}/maps").read_text()
+    try:
+        return "/models/image-" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:  # it has ended since
+        return False
 
 
 def judged(figures: Figures) -> list[Target]:
