@@ -123,7 +123,8 @@ class Server:
         report = Report.of(recording)
         asked = [one.items for stage in recording.stages for one in stage.samples if one.good]
         for summary in report.summaries:
-            turn.point(self.name, turn.part.items, summary, used * 1e3 / max(1, sum(asked)))
+            each = None if turn.part.flood else used * 1e3 / max(1, sum(asked))  # else not its own
+            turn.point(self.name, turn.part.items, summary, each)
         return report
 
 
