@@ -18,9 +18,12 @@ _given: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on, and that nobody else will be given."""
-    while True:
-        place = "127.0.0.1", LOWEST + _any.randrange(PORTS)
+    """A port of this machine that nobody listens on, and that nobody else will be given.
+
+    Raises OSError where none is left.
+    """
+    for offset in _any.sample(range(PORTS), PORTS):
+        place = "127.0.0.1", LOWEST + offset
         mark = socket.socket(type=socket.SOCK_DGRAM)
         with contextlib.suppress(OSError), socket.socket() as probe:
             mark.bind(place)
@@ -28,3 +31,4 @@ def free_port() -> int:
             _given.append(mark)
             return place[1]
         mark.close()
+    raise OSError("no port is free")
