@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
-from litapi.client.pictures import Picture
 from litapi.errors import ItemError
 from litapi.model.picture import PicturePolicy, PictureReader
 from litapi.model.pixel_budget import PixelBudget
 from litapi.settings import SettingsError
+
+if TYPE_CHECKING:  # with httpx it is 4 MB that a server has no use for
+    from litapi.client.pictures import Picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 AT_MOST = 1000
