@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """What is reported in one line. Imported only once something was raised."""
+    from litapi.arguments import ArgumentError
     from litapi.client import ClientError
-    from litapi.quality.source import SourceError as ServerError
+    from litapi.quality.source import SourceError
     from litapi.quality.verdict import Refused
-    from litapi.sources import SourceError
 
-    return SettingsError, CheckpointError, SourceError, ServerError, ClientError, Refused
+    return SettingsError, CheckpointError, ArgumentError, SourceError, ClientError, Refused
 
 
 def _configured(options: dict[str, Any]) -> Settings:
@@ -200,7 +200,7 @@ def _served(settings: Settings) -> int:
     try:
         preflight(settings)
         port = Port(settings.host, settings.port)
-        checkpoint = Checkpoint.named(settings.model, settings.revision)
+        checkpoint = Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
         calibration = Calibration.of(settings.calibration, checkpoint)
         devices = device_plan(settings)
         prepare(settings, checkpoint, devices)
@@ -237,7 +237,7 @@ def _prepare(**options: Any) -> int:
     from litapi.prepare import make, missing
 
     settings = _configured(options)
-    checkpoint = Checkpoint.named(settings.model, settings.revision)
+    checkpoint = Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
     for kind in missing(settings, checkpoint, {kind: ["cpu"] for kind in KINDS}):
         print(f"converting the {kind} tower of {checkpoint.name}")
         make(settings, checkpoint, kind)

@@ -13,16 +13,16 @@ tokenizer names a Gemma or SigLIP 2 class, or, naming none, is a BPE; SigLIP 1's
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from litapi.digests import Digests
 
 DEMO = Path(__file__).parent / "demo" / "checkpoint"
 DEMO_NAME = "siglit-demo"
@@ -196,23 +196,30 @@ class Checkpoint:
         ]
 
     @classmethod
-    def named(cls, model: str, revision: str | None = None) -> Self:
+    def named(cls, model: str, revision: str | None = None, kept: Path | None = None) -> Self:
         """What `model` means (see `fetch`), under the name that the service gives it. Raises
         CheckpointError."""
         folder = fetch(model, revision)
         by_name = model and not Path(model).is_dir()  # a folder's path stays private
-        return cls.open(folder, model if by_name else None, revision)
+        return cls.open(folder, model if by_name else None, revision, kept)
 
     @classmethod
-    def open(cls, folder: str | Path, name: str | None = None, revision: str | None = None) -> Self:
+    def open(
+        cls,
+        folder: str | Path,
+        name: str | None = None,
+        revision: str | None = None,
+        kept: Path | None = None,
+    ) -> Self:
         """Read the checkpoint in `folder`.
 
         `name` and `revision` default to those of the hub cache the folder lies in, else to the
-        folder's name and the start of the weights digest. Raises CheckpointError in one line when
-        a file is missing or damaged, or when this is not SigLIP 2.
+        folder's name and the start of the weights digest. `kept` is the folder where digests of
+        large files are remembered. Raises CheckpointError in one line when a file is missing or
+        damaged, or when this is not SigLIP 2.
         """
         try:
-            return cls._open(Path(folder), name, revision)
+            return cls._open(Path(folder), name, revision, Digests(kept))
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             # a file of JSON may hold anything where a number or a section is expected
             raise CheckpointError(
@@ -220,7 +227,7 @@ class Checkpoint:
             ) from error
 
     @classmethod
-    def _open(cls, folder: Path, name: str | None, revision: str | None) -> Self:
+    def _open(cls, folder: Path, name: str | None, revision: str | None, digests: Digests) -> Self:
         stamp = _stamp(folder)
         config = _read_json(folder / "config.json")
         _require_files(folder)
@@ -232,8 +239,8 @@ class Checkpoint:
         processor = _preprocessing(folder, model_type)
         patch, patches, side = _geometry(folder, model_type, vision, processor)
         hub_name, hub_revision = _hub_identity(folder)
-        digest, config_digest = weights.digest(), _config_digest(config)
-        tokenizer_digest = _tokenizer_digest(folder)
+        digest, config_digest = weights.digest(digests), _config_digest(config)
+        tokenizer_digest = _tokenizer_digest(folder, digests)
         return cls(
             folder=folder,
             name=name or hub_name,
@@ -353,11 +360,11 @@ class _Weights:
             stream.seek(tensor.start)
             return _number(stream.read(4), tensor.dtype, name)
 
-    def digest(self) -> str:
+    def digest(self, digests: Digests) -> str:
         """The sha256 of the file, or over the names and digests of the shards."""
         if len(self.files) == 1:
-            return _file_digest(self.files[0])
-        lines = [f"{file.name}:{_file_digest(file)}\n" for file in self.files]
+            return digests.of(self.files[0])
+        lines = [f"{file.name}:{digests.of(file)}\n" for file in self.files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -405,28 +412,11 @@ def _number(raw: bytes, dtype: str, name: str) -> float:
     raise CheckpointError(f"{name} is stored as {dtype}; F32, F16 and BF16 are read.")
 
 
-@functools.lru_cache(maxsize=64)
-def _hashed(path: Path, size: int, changed: int) -> str:
-    """sha256 of a file; gigabytes take seconds, so one process hashes each only once."""
-    del size, changed  # they are in the cache's key, so that a rewritten file is hashed again
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    """The file's sha256; the hub's cache names a large file by it, and then nothing is read."""
-    real = path.resolve()
-    if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name):
-        return real.name
-    state = real.stat()
-    return _hashed(real, state.st_size, state.st_mtime_ns)
-
-
-def _tokenizer_digest(folder: Path) -> str:
+def _tokenizer_digest(folder: Path, digests: Digests) -> str:
     digest = hashlib.sha256(f"tokenizing {TOKENIZING_VERSION}\n".encode())
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
-            digest.update(f"{name}:{_file_digest(folder / name)}\n".encode())
+            digest.update(f"{name}:{digests.of(folder / name)}\n".encode())
     return digest.hexdigest()
 
 

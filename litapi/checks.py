@@ -141,7 +141,8 @@ class Checks:
             )
 
     def _checkpoint(self) -> Checkpoint:
-        return Checkpoint.named(self.settings.model, self.settings.revision)
+        settings = self.settings
+        return Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
 
 
 def _print(name: str, passed: bool, sentence: str) -> None:

@@ -17,11 +17,11 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
+from litapi.arguments import ArgumentError, arguments, chunks
 from litapi.checkpoint import SPACE_KEY
 from litapi.client import Client, Embedded
 from litapi.messages import Kind
 from litapi.settings import Settings
-from litapi.sources import SourceError, chunks, sources
 
 CHUNK = 1024
 Part = tuple[list[str], Embedded]
@@ -29,9 +29,9 @@ Ask = Callable[[Kind, list[str]], Embedded]
 
 
 def embed(paths: Sequence[Path], out: Path | None, ask: Ask) -> int:
-    """Embed what is under `paths` and write it; how many items were refused. Raises SourceError: a
-    path is missing, or `out` has a suffix that is not written."""
-    write, found, refused = _writer(out), sources(paths), 0
+    """Embed what is under `paths` and write it; how many items were refused. Raises ArgumentError:
+    a path is missing, or `out` has a suffix that is not written."""
+    write, found, refused = _writer(out), arguments(paths), 0
 
     def parts() -> Iterator[Part]:
         nonlocal refused
@@ -70,9 +70,9 @@ def _writer(out: Path | None) -> Callable[[Iterable[Part], Any], None]:
         return _json_lines
     writers = {".jsonl": _json_lines, ".npy": _matrix, ".parquet": _parquet}
     if out.suffix not in writers:
-        raise SourceError(f"{out.name}: only {', '.join(writers)} are written")
+        raise ArgumentError(f"{out.name}: only {', '.join(writers)} are written")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise SourceError("Parquet needs pyarrow: pip install -r requirements-bulk.txt")
+        raise ArgumentError("Parquet needs pyarrow: pip install -r requirements-bulk.txt")
     return writers[out.suffix]
 
 

@@ -108,7 +108,7 @@ class Engine:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The same from settings. Raises CheckpointError, Refused."""
-        checkpoint = Checkpoint.named(settings.model, settings.revision)
+        checkpoint = Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
         engine = cls(settings, checkpoint)
         admit(settings, checkpoint, engine.device)
         return engine

@@ -76,7 +76,7 @@ def main() -> int:
     settings = Settings.model_validate(asked["settings"])
     configure(settings)
     try:
-        checkpoint = Checkpoint.open(asked["folder"])
+        checkpoint = Checkpoint.open(asked["folder"], kept=settings.compile_folder)
         make(settings, checkpoint, asked["kind"])
     except (CheckpointError, SettingsError) as error:
         log.debug("a tower could not be made: %s", error)

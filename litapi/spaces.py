@@ -16,14 +16,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from litapi.arguments import ArgumentError, arguments
 from litapi.client import Client, Embedded, RequestRefused
 from litapi.demo.caption import STRANGERS
 from litapi.demo.heldout import pictures, yardstick
 from litapi.demo.judge import Vectors
 from litapi.messages import KINDS, Kind
 from litapi.quality.agreement import Agreement, shared
-from litapi.quality.source import Source
-from litapi.sources import SourceError, sources
+from litapi.quality.source import Source, SourceError
 
 MOST = 256  # items of a kind
 SCENES = 48
@@ -87,7 +87,7 @@ class Pair:
 
     @classmethod
     def of(cls, kind: Kind, items: Items, sides: Sequence[Side]) -> Self:
-        """Raises ClientError and both SourceErrors."""
+        """Raises ClientError, SourceError."""
         one, other = (side.embed(kind, items) for side in sides)
         refused = one.errors | other.errors
         good = [place for place in range(len(items)) if place not in refused]
@@ -163,11 +163,11 @@ def _sample(paths: Sequence[Path]) -> dict[Kind, list[str | bytes]]:
     if not paths:
         return _drawn()
     found: dict[Kind, dict[str | bytes, None]] = {kind: {} for kind in KINDS}
-    for source in sources(paths):
+    for source in arguments(paths):
         room = MOST - len(found[source.kind])
         found[source.kind] |= dict.fromkeys(islice(source.items(), room))
     if not any(found.values()):
-        raise SourceError("--sample: there are neither texts nor pictures")
+        raise ArgumentError("--sample: there are neither texts nor pictures")
     return {kind: list(items) for kind, items in found.items()}
 
 

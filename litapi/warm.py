@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from litapi.arguments import arguments, chunks
 from litapi.client import Client
-from litapi.sources import chunks, sources
 
 CHUNK = 1024
 
@@ -30,9 +30,9 @@ class Tally:
 
 
 def warm(paths: Sequence[Path], url: str, key: str | None) -> Tally:
-    """Warm every text and picture under `paths`. Raises SourceError, ClientError: a path is
+    """Warm every text and picture under `paths`. Raises ArgumentError, ClientError: a path is
     missing, or the server does not answer."""
-    tally, found = Tally(), sources(paths)
+    tally, found = Tally(), arguments(paths)
     with Client(url, key, priority="bulk") as client, tqdm(unit="item", file=sys.stderr) as bar:
         for kind, items in chunks(found, CHUNK):
             embed = client.embed_texts if kind == "text" else client.embed_images

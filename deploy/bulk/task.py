@@ -56,4 +56,4 @@ def open_checkpoint(settings: Settings, known: Checkpoint | None = None) -> Chec
     """
     if known is not None and known.is_unchanged:
         return known
-    return Checkpoint.named(settings.model, settings.revision)
+    return Checkpoint.named(settings.model, settings.revision, settings.compile_folder)

@@ -106,7 +106,8 @@ def main() -> int:
     settings = Settings.model_validate(asked["settings"])
     configure(settings)
     try:
-        checkpoint = Checkpoint.open(asked["folder"], asked["name"], asked["revision"])
+        folder, name, revision = asked["folder"], asked["name"], asked["revision"]
+        checkpoint = Checkpoint.open(folder, name, revision, settings.compile_folder)
         with contextlib.redirect_stdout(sys.stderr):  # libraries print progress; the answer is JSON
             fidelity = Gate(settings, checkpoint, asked["device"]).judge()
         answer: dict[str, Any] = fidelity.fields()

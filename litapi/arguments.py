@@ -14,12 +14,12 @@ from litapi.messages import Kind
 STDIN = Path("-")
 
 
-class SourceError(Exception):
+class ArgumentError(Exception):
     """There is nothing to read; its text is the line that says so."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Argument:
     kind: Kind
     paths: Sequence[Path]  # one file of texts, or any number of pictures
 
@@ -33,25 +33,25 @@ class Source:
                 yield from _lines(lines)
 
 
-def sources(paths: Iterable[Path]) -> list[Source]:
-    """Raises SourceError where a path is missing."""
-    return [_source(path) for path in paths]
+def arguments(paths: Iterable[Path]) -> list[Argument]:
+    """Raises ArgumentError where a path is missing."""
+    return [_argument(path) for path in paths]
 
 
-def _source(path: Path) -> Source:
+def _argument(path: Path) -> Argument:
     if path != STDIN and not path.exists():
-        raise SourceError(f"{path.name} does not exist")
+        raise ArgumentError(f"{path.name} does not exist")
     if path.is_dir():
-        return Source("image", found_in(path))
-    return Source("image" if path.suffix.lower() in SUFFIXES else "text", [path])
+        return Argument("image", found_in(path))
+    return Argument("image" if path.suffix.lower() in SUFFIXES else "text", [path])
 
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
     return (line.rstrip("\r\n") for line in stream if line.strip())
 
 
-def chunks(found: Iterable[Source], size: int) -> Iterator[tuple[Kind, list[str]]]:
-    for kind, group in itertools.groupby(found, lambda source: source.kind):
-        items = itertools.chain.from_iterable(source.items() for source in group)
+def chunks(found: Iterable[Argument], size: int) -> Iterator[tuple[Kind, list[str]]]:
+    for kind, group in itertools.groupby(found, lambda one: one.kind):
+        items = itertools.chain.from_iterable(one.items() for one in group)
         while chunk := list(itertools.islice(items, size)):
             yield kind, chunk

@@ -1,0 +1,82 @@
+"""The sha256 of files, remembered between starts: hashing a gigabyte takes two seconds.
+
+    digests/KEY    the sha256 in hex; KEY is the digest of path, inode, bytes and times of the file
+
+A file that is written to gets another time of change, which nobody can set back. One that was
+changed in the last seconds may be changed again within the clock's step: it is hashed each time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGE = 1 << 20  # bytes, from which a digest is worth a file
+SETTLED = 2.0  # seconds without a change
+KEPT = 100  # files
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """`folder` holds what is remembered; None: nothing is. One that cannot be used costs time."""
+
+    folder: Path | None = None
+
+    def of(self, path: Path) -> str:
+        """The file's sha256; the hub's cache names a large file by it, and then nothing is read."""
+        real = path.resolve()
+        if real.parent.name == "blobs" and DIGEST.fullmatch(real.name):
+            return real.name
+        key = _key(real)
+        if self.folder is None or real.stat().st_size < LARGE:
+            return _hashed(real, key)
+        return self._found(key) or self._kept(real, key)
+
+    def _found(self, key: str) -> str | None:
+        assert self.folder is not None
+        with suppress(OSError, ValueError):
+            said = (self.folder / "digests" / key).read_text()
+            return said if DIGEST.fullmatch(said) else None
+        return None
+
+    def _kept(self, real: Path, key: str) -> str:
+        assert self.folder is not None
+        digest, state = _hashed(real, key), real.stat()
+        settled = time.time() - max(state.st_mtime, state.st_ctime) > SETTLED
+        if settled and _key(real) == key:
+            with suppress(OSError):
+                _write(self.folder / "digests", key, digest)
+        return digest
+
+
+def _key(real: Path) -> str:
+    state = real.stat()
+    about = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return hashlib.sha256(f"{real}\0{about}".encode()).hexdigest()[:32]
+
+
+@functools.lru_cache(maxsize=64)
+def _hashed(path: Path, key: str) -> str:
+    """One process hashes each file only once."""
+    del key  # so that a rewritten file is hashed again
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(folder: Path, key: str, digest: str) -> None:
+    """Whole or not at all; the oldest ones make room."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in sorted(folder.iterdir(), key=lambda one: one.stat().st_mtime)[: 1 - KEPT]:
+        old.unlink()
+    handle, partial = tempfile.mkstemp(dir=folder)
+    with os.fdopen(handle, "w") as file:
+        file.write(digest)
+    os.replace(partial, folder / key)
