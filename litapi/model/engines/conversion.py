@@ -133,9 +133,15 @@ def _square_of(embeddings: Any) -> npt.NDArray[np.float32]:
 
 def _traced(graph: nn.Module, example: tuple[Tensor, ...], shapes: list[tuple[int, ...]]) -> Any:
     ov = openvino()
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     with _quiet(), torch.no_grad():
+        # Unchecked, for it would compute everything twice more; the probes check what is converted.
+        traced = TorchScriptPythonDecoder(
+            graph.eval(), example_input=example, trace_kwargs={"check_trace": False}
+        )
         return ov.convert_model(
-            graph.eval(), example_input=example, input=[ov.PartialShape(list(s)) for s in shapes]
+            traced, example_input=example, input=[ov.PartialShape(list(s)) for s in shapes]
         )
 
 
