@@ -87,7 +87,7 @@ class Settings(BaseModel):
         " Python's header files",
     )
     compile_cache: str = _option(
-        "", "folder of converted and compiled towers and quality verdicts; empty: ~/.cache/siglit"
+        "", "folder of converted and compiled towers, verdicts and digests; empty: ~/.cache/siglit"
     )
     accept_loss: Switch = _option("off", "serve a precision that fails its quality gate")
     pairs: str = _option(

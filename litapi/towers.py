@@ -22,7 +22,6 @@ import numpy as np
 import pybase64
 from litserve import LitAPI
 
-from litapi.allocator import Trim
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.errors import ImageBase64Invalid, ItemError
 from litapi.logs import configure
@@ -238,22 +237,28 @@ class TextTower(Tower):
 
     kind: Kind = "text"
     _encoder: "TextEncoder"
+    _reference: Any  # transformers' tokenizer, until it is checked
     _tokenizer: "Tokenizer"
 
     def _load_encoder(self, device: str, threads: int) -> "TextEncoder":
         from litapi.model.served import text_encoder
-        from litapi.model.tokens import Tokenizer
+        from litapi.model.tokens import load_reference
 
         # The decode threads are this worker's cores; the tokenizer would start as many again.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        self._tokenizer = Tokenizer.load(self.checkpoint)
+        self._reference = load_reference(self.checkpoint)
         self._encoder = text_encoder(self.settings, self.checkpoint, device, threads)
         return self._encoder
 
     def _check(self, encoder: "TextEncoder") -> Any:
         from litapi.model.check import check_text
+        from litapi.model.tokens import Tokenizer
 
-        return check_text(self.checkpoint, encoder)
+        findings = check_text(self.checkpoint, encoder, self._reference)
+        # The very one that was checked: loading Gemma's twice is slow.
+        self._tokenizer = Tokenizer(self._reference.backend_tokenizer)
+        del self._reference
+        return findings
 
     def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
         """One part for each batch's worth: the tokenizer is fast, and faster on many."""
@@ -306,7 +311,6 @@ class ImageTower(Tower):
 
         limits = self.settings
         self._thread, self._slots = threading.local(), itertools.count()
-        self._trim = Trim()
         self._decoding = PixelBudget.of(limits, self.decode_threads)
         self._reader = PictureReader(
             PicturePolicy(
@@ -347,7 +351,7 @@ class ImageTower(Tower):
     def _decode(self, item: str | bytes, patches: int) -> Decoded | ItemError:
         try:
             data = _from_base64(item) if isinstance(item, str) else item
-            self._trim.passed(len(data))
+            self._decoding.trim.passed(len(data))
             if self.settings.test_hooks == "on" and (fault := provoked(data)):
                 with self._watched():
                     provoke([fault])
@@ -380,7 +384,7 @@ class ImageTower(Tower):
         """And what the decode threads hold."""
         super().beat()
         held("decoding", self._decoding.held_bytes, self._decoding.most_bytes)
-        self._trim.tidy()
+        self._decoding.trim.tidy()
 
     def _draft_side(self, patches: int) -> int:
         """Twice the side that is needed: the least a JPEG may be decoded at, where allowed."""

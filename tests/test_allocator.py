@@ -37,12 +37,28 @@ def test_memory_goes_back_once_much_of_it_is_free() -> None:
 
 
 def test_what_passes_counts_as_much_as_what_is_held() -> None:
-    """Many that came and went leave as much behind as one large one."""
+    """Many that came and went leave as much behind as one large one, once they are over."""
     trim = Trim(after=16 * MB)
     blocks = [b"x" * BLOCK for _ in range(100 * MB // BLOCK)]
     full = resident()
     del blocks[:-1]
     for _ in range(20):
         trim.passed(MB)
+    trim.tidy()
+    assert resident() > full - 50 * MB
+    trim.tidy()
+    assert resident() < full - 50 * MB
+
+
+def test_what_is_freed_a_moment_later_goes_back_too() -> None:
+    """Text that was parsed outlives the body that it came in."""
+    trim = Trim(after=16 * MB)
+    blocks = [b"x" * BLOCK for _ in range(100 * MB // BLOCK)]
+    full = resident()
+    trim.holds(100 * MB)
+    trim.holds(0)
+    trim.tidy()
+    assert resident() > full - 50 * MB
+    del blocks[:-1]
     trim.tidy()
     assert resident() < full - 50 * MB

@@ -81,10 +81,15 @@ def _reason(error: Exception) -> str:
 # ---- text ----------------------------------------------------------------------------------------
 
 
-def check_text(checkpoint: Checkpoint, encoder: TextEncoder | None) -> list[Finding]:
-    """Findings on the tokenizer and, where `encoder` is given, on the text tower."""
+def check_text(
+    checkpoint: Checkpoint, encoder: TextEncoder | None, reference: Any = None
+) -> list[Finding]:
+    """Findings on the tokenizer and, where `encoder` is given, on the text tower. `reference` is
+    transformers' tokenizer where it is loaded already."""
     try:
-        return _check_text(checkpoint, encoder, load_reference(checkpoint))
+        if reference is None:
+            reference = load_reference(checkpoint)
+        return _check_text(checkpoint, encoder, reference)
     except WRONG as error:
         return [Finding("tokenizer", False, _reason(error))]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from litapi.allocator import LARGE, give_back
+from litapi.allocator import LARGE, Trim, give_back
 from litapi.settings import Settings
 
 PIXELS, MB = 100_000_000, 500  # of a worker; one picture may take no more megabytes
@@ -31,6 +31,7 @@ class PixelBudget:
     def __init__(self, pixels: int, most_bytes: int = 0, largest: int = 0) -> None:
         self._pixels = pixels
         self.held = self.held_bytes = 0  # pixels under way, and what they take
+        self.trim = Trim()  # of what was decoded here
         self._changed = threading.Condition()
         self.most_bytes = most_bytes
         self._largest = largest or most_bytes
@@ -59,6 +60,7 @@ class PixelBudget:
             with self._changed:
                 self.held -= pixels
                 self.held_bytes -= size
+                self.trim.passed(size)
                 self._changed.notify_all()
 
     def _fits(self, pixels: int, size: int) -> bool:
