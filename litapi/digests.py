@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,23 +36,24 @@ class Digests:
         key = _key(real)
         if self.folder is None or real.stat().st_size < LARGE:
             return _hashed(real, key)
-        return self._found(key) or self._kept(real, key)
+        file = self.folder / "digests" / key
+        return _found(file) or _kept(file, real)
 
-    def _found(self, key: str) -> str | None:
-        assert self.folder is not None
-        with suppress(OSError, ValueError):
-            said = (self.folder / "digests" / key).read_text()
-            return said if DIGEST.fullmatch(said) else None
-        return None
 
-    def _kept(self, real: Path, key: str) -> str:
-        assert self.folder is not None
-        digest, state = _hashed(real, key), real.stat()
-        settled = time.time() - max(state.st_mtime, state.st_ctime) > SETTLED
-        if settled and _key(real) == key:
-            with suppress(OSError):
-                _write(self.folder / "digests", key, digest)
-        return digest
+def _found(file: Path) -> str | None:
+    with suppress(OSError, ValueError):
+        said = file.read_text()
+        return said if DIGEST.fullmatch(said) else None
+    return None
+
+
+def _kept(file: Path, real: Path) -> str:
+    digest, state = _hashed(real, file.name), real.stat()
+    settled = time.time() - max(state.st_mtime, state.st_ctime) > SETTLED
+    if settled and _key(real) == file.name:
+        with suppress(OSError):
+            _write(file, digest)
+    return digest
 
 
 def _key(real: Path) -> str:
@@ -71,12 +70,10 @@ def _hashed(path: Path, key: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write(folder: Path, key: str, digest: str) -> None:
-    """Whole or not at all; the oldest ones make room."""
+def _write(file: Path, digest: str) -> None:
+    """The oldest ones make room. What is cut short is not believed."""
+    folder = file.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for old in sorted(folder.iterdir(), key=lambda one: one.stat().st_mtime)[: 1 - KEPT]:
         old.unlink()
-    handle, partial = tempfile.mkstemp(dir=folder)
-    with os.fdopen(handle, "w") as file:
-        file.write(digest)
-    os.replace(partial, folder / key)
+    file.write_text(digest)
