@@ -185,6 +185,7 @@ class DispatchServer(LitServer):
             self.ready()
         except BaseException:
             self._end(self.inference_workers, 5.0)
+            self._end_manager()
             raise
 
     def _await_workers(self, deadline: float) -> None:
@@ -386,7 +387,7 @@ class DispatchServer(LitServer):
     def _perform_graceful_shutdown(
         self, manager: Any, uvicorn_workers: dict[int, Any], shutdown_reason: str = "normal"
     ) -> None:
-        del shutdown_reason
+        del manager, shutdown_reason
         self._stopping.set()
         deadline = time.monotonic() + self.uvicorn_graceful_timeout
         self.draining.value = 1
@@ -397,8 +398,12 @@ class DispatchServer(LitServer):
             listener.close()
         self._end(list(uvicorn_workers.values()), max(1.0, deadline - time.monotonic()))
         self._end(self.inference_workers, 5.0)
+        self._end_manager()
+
+    def _end_manager(self) -> None:
+        """Before its socket's folder is removed, or it ends with a traceback."""
         with contextlib.suppress(EOFError, OSError):
-            manager.shutdown()
+            self.transport_config.manager.shutdown()
 
     @staticmethod
     def _end(processes: list[Any], grace: float) -> None:

@@ -10,6 +10,7 @@ make its routes, so they are real types here, not strings.
 import contextlib
 import functools
 import itertools
+import logging
 import math
 import os
 import threading
@@ -39,6 +40,8 @@ if TYPE_CHECKING:  # these import torch, and a tower is made where torch must st
     from litapi.model.pixel_budget import PixelBudget
     from litapi.model.pixels import PixelMaker
     from litapi.model.tokens import Tokenizer
+
+log = logging.getLogger("siglit.towers")
 
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
@@ -147,17 +150,20 @@ class Tower(LitAPI):
 
     def setup(self, device: str) -> None:
         """Load this tower on `device`, check it, and put what was loaded on the board."""
-        worker = os.environ.get("LITSERVE_WORKER_ID")
-        if worker is not None:  # in a worker process of LitServe's, not in somebody's notebook
+        worker = os.environ.get("LITSERVE_WORKER_ID", "0")
+        in_worker = "LITSERVE_WORKER_ID" in os.environ  # and not in somebody's notebook
+        if in_worker:
             die_with_parent()
             configure(self.settings)
-        worker = worker or "0"
         self._number = int(worker)
         try:
             facts = self._load(device)
         except Exception as error:
             if self.board is not None:
                 self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
+            if in_worker and isinstance(error, CheckpointError):  # LitServe logs a traceback else
+                log.error("the %s tower is not served: %s", self.kind, error)
+                raise SystemExit(1) from None
             raise
         if self.board is not None:
             self.board[f"{self.kind}_{worker}"] = {

@@ -310,8 +310,8 @@ def test_a_full_temporary_folder_costs_metrics_and_nothing_else(short_path: Path
         subprocess.run(["umount", "-l", str(short_path)], capture_output=True, check=False)
 
 
-def test_check_fails_for_a_checkpoint_that_would_be_served_wrong(tmp_path: Path) -> None:
-    """Left padding is found and named; exit code 1."""
+def test_a_checkpoint_that_would_be_served_wrong_is_named_and_not_served(tmp_path: Path) -> None:
+    """Left padding: `check` finds it, and a start ends without a traceback."""
     folder = tmp_path / "wrong"
     shutil.copytree(fetch("", None), folder)
     path = folder / "tokenizer_config.json"
@@ -319,6 +319,10 @@ def test_check_fails_for_a_checkpoint_that_would_be_served_wrong(tmp_path: Path)
     run = _run("check", "--model", str(folder))
     assert run.returncode == 1
     assert "FAIL" in run.stdout
+    start = _run("serve", "--port", str(free_port()), "--model", str(folder))
+    assert start.returncode == 2
+    assert start.stderr.splitlines()[-1].startswith("siglit: this checkpoint would be served wrong")
+    assert "Traceback" not in start.stdout + start.stderr
 
 
 def test_check_holds_the_demo_against_its_published_logits() -> None:

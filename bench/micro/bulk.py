@@ -41,7 +41,7 @@ from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
 from bench.rig.rounds import Spread, Target, ratio
 from litapi import Engine
-from litapi.model.plan import batch_items
+from litapi.model.plan import batch_gflop, batch_items
 from litapi.model.precision import choose_precision
 
 LEAST = {"bulk": 0.85, "engine": 0.97}  # ÷ bare
@@ -75,7 +75,7 @@ class Contest:
         """Items of a batch, as the tower itself would choose on a CPU."""
         facts = self.engine.checkpoint
         gflop = {"text": facts.text_gflop, "image": facts.image_gflop}
-        return batch_items(self.kind, gflop[self.kind])
+        return batch_items(gflop[self.kind], batch_gflop(self.kind, self.precision))
 
     @property
     def precision(self) -> str:

@@ -115,7 +115,7 @@ def batches_of(
     """As large as a worker on a CPU would make them, were its rule so many GFLOP."""
     costs: dict[Kind, float] = {"text": checkpoint.text_gflop, "image": checkpoint.image_gflop}
     return {
-        kind: sorted({batch_items(kind, cost, budget=one) for one in gflop})
+        kind: sorted({batch_items(cost, one) for one in gflop})
         for kind, cost in costs.items()
         if kind in plan.batches
     }

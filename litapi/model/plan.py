@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 from litapi.checkpoint import Checkpoint
 from litapi.messages import Kind
+from litapi.model.precision import choose_precision
 from litapi.process import cores
 from litapi.settings import Settings
 
-CPU_BATCH_GFLOP = 80.0  # a CPU gains nothing from larger batches, and they cost latency
+# A CPU gains nothing from larger batches of texts, and they cost latency. What each batch of images
+# costs beside the products weighs more where these are faster.
+TEXT_BATCH_GFLOP = 80.0
+IMAGE_BATCH_GFLOP = {"float32": 80.0, "bfloat16": 160.0, "int8": 320.0}
 CPU_BATCH_ITEMS = 64
 GPU_BATCH_ITEMS = {"text": 256, "image": 64}
 LIGHT_GFLOP = 1.0  # below, a second thread waits for the first longer than it computes
@@ -43,12 +47,13 @@ def default_patches(settings: Settings, checkpoint: Checkpoint) -> int:
     return settings.max_num_patches or checkpoint.max_num_patches
 
 
-def batch_items(
-    kind: Kind, gflop: float, device: str = "cpu", budget: float = CPU_BATCH_GFLOP
-) -> int:
-    """Items of a batch, where one of them costs so many GFLOP; `budget` is that of a CPU."""
-    if device != "cpu":
-        return GPU_BATCH_ITEMS[kind]
+def batch_gflop(kind: Kind, precision: str) -> float:
+    """What a batch may cost on a CPU."""
+    return TEXT_BATCH_GFLOP if kind == "text" else IMAGE_BATCH_GFLOP[precision]
+
+
+def batch_items(gflop: float, budget: float) -> int:
+    """Items of a batch on a CPU, where one costs `gflop` and a batch may cost `budget`."""
     return max(1, min(CPU_BATCH_ITEMS, round(budget / max(gflop, 1e-9))))
 
 
@@ -69,7 +74,12 @@ def _decode_threads(settings: Settings, device: str) -> int:
 
 
 def _budget(settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> int:
-    items = batch_items(kind, _gflop(checkpoint, kind), device)
+    gflop = _gflop(checkpoint, kind)
+    if device == "cpu":
+        chosen = choose_precision(settings.precision_of(kind), device, settings.engine)
+        items = batch_items(gflop, batch_gflop(kind, chosen))
+    else:
+        items = GPU_BATCH_ITEMS[kind]
     if kind == "text":
         return settings.text_batch_tokens or items * checkpoint.text_length
     return settings.image_batch_patches or items * default_patches(settings, checkpoint)

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from litapi.model.noise import random_ids
 from litapi.model.pixels import PixelMaker, Pixels
 
 Vectors = npt.NDArray[np.float32]
 TEXT_TOKENS = (2, 9, 30, 64)  # of the probe texts, EOS included
-EOS = 1
 PICTURE_SIZES = ((61, 97), (80, 40))  # width, height: a portrait and a landscape of unlike grids
 PATCHES = 16  # enough for two unlike grids, and cheap on the largest checkpoint
 
@@ -54,14 +54,8 @@ class Probes:
 
 
 def probe_ids(vocabulary: int, length: int) -> npt.NDArray[np.int64]:
-    """Texts of several lengths, without a tokenizer: tokens, EOS, pads."""
-    random = np.random.default_rng(3)
-    ids = np.zeros((len(TEXT_TOKENS), length), np.int64)
-    for row, tokens in zip(ids, TEXT_TOKENS, strict=True):
-        count = min(tokens, length)
-        row[: count - 1] = random.integers(min(5, vocabulary - 1), vocabulary, count - 1)
-        row[count - 1] = EOS
-    return ids
+    """Texts of several lengths, without a tokenizer."""
+    return random_ids(TEXT_TOKENS, vocabulary, length, seed=3)
 
 
 def probe_pictures() -> list[Image.Image]:

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from litapi.checkpoint import Checkpoint, fetch
-from litapi.model.plan import Plan, batch_items
-from litapi.settings import Settings
+from litapi.messages import Kind
+from litapi.model.plan import Plan
+from litapi.settings import Precision, Settings
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,21 @@ def test_a_tower_may_use_all_cores_of_a_cpu_unless_it_is_tiny(
 
 
 @pytest.mark.parametrize(
-    ("gflop", "items"),
-    [(10.3, 8), (35.4, 2), (670.0, 1), (0.05, 64)],  # texts and images of base size, so400m, demo
-)
-def test_a_cpu_takes_about_as_much_work_at_once(gflop: float, items: int) -> None:
-    """At least one item, and not so many tiny ones that they wait for each other."""
-    assert batch_items("text", gflop) == items
+    ("kind", "precision", "gflop", "items"),
+    [
+        ("text", "float32", 10.3, 8), ("text", "int8", 10.3, 8),  # base size
+        ("image", "float32", 35.4, 2), ("image", "int8", 35.4, 9),
+        ("image", "float32", 670.0, 1), ("text", "float32", 0.05, 64),  # so400m, demo
+    ],
+)  # fmt: skip
+def test_a_cpu_has_small_batches(
+    checkpoint: Checkpoint, kind: Kind, precision: Precision, gflop: float, items: int
+) -> None:
+    """Larger ones of images where the products are fast; at least one item, and not so many tiny
+    ones that they wait for each other."""
+    costs = dataclasses.replace(checkpoint, text_gflop=gflop, image_gflop=gflop)
+    each = checkpoint.text_length if kind == "text" else checkpoint.max_num_patches
+    assert Plan.of(Settings(precision=precision), costs, kind, "cpu").budget == items * each
 
 
 def test_options_win_over_every_rule(checkpoint: Checkpoint) -> None:

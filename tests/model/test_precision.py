@@ -3,8 +3,10 @@
 import functools
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
@@ -14,6 +16,7 @@ from litapi.model.engines import choose_engine
 from litapi.model.engines.openvino_engine import arithmetic as openvino_arithmetic
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.engines.torch_precision import arithmetic, float_type, quantize
+from litapi.model.noise import random_ids
 from litapi.model.pixels import PixelMaker
 from litapi.model.precision import PRECISIONS, choose_precision, require_compiled
 from litapi.model.tokens import Tokenizer
@@ -187,6 +190,15 @@ def test_vectors_stay_near_float32(precision: str) -> None:
         assert rows.min() >= LEAST[precision]
         assert rows.min() < 1 - 1e-7, "nothing was rounded at all"
         assert exact.parameters == other.parameters
+
+
+def test_int8_keeps_what_is_unlike_the_pairs_it_was_calibrated_on() -> None:
+    """Any tokens, and a picture of noise: scales that never saw their like cut them off."""
+    ids = random_ids((3, 20, 64, 64), CHECKPOINT.vocabulary, 64, seed=11)
+    static = np.random.default_rng(12).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    pixels = [PixelMaker(CHECKPOINT).make(Image.fromarray(static))]
+    for exact, small, some in zip(both("float32"), both("int8"), (ids, pixels), strict=True):
+        assert (exact.embed(some) * small.embed(some)).sum(axis=-1).min() >= 0.999
 
 
 def test_only_matrices_that_see_every_token_are_quantized_on_a_gpu() -> None:

@@ -1,16 +1,20 @@
 """int8 for OpenVINO: static scales, found by NNCF on pictures and texts.
 
 A scale that is fixed when the tower is made depends on no neighbour, so rows keep their bits in any
-company. What is calibrated on is the pairs of `--pairs`, else the drawn ones; their digest is in
-the tower's key, and the digest of the scales in what it says of its arithmetic.
+company. It also cuts off what it has not seen. So half of what is calibrated on is the pairs of
+`--pairs`, else the drawn ones, and half is noise. The digest of the pairs is in the tower's key,
+and the digest of the scales in what it says of its arithmetic.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import re
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,16 @@ from litapi.model.engines.converted import Converted
 from litapi.model.engines.openvino_engine import OpenVinoImages
 from litapi.model.engines.runtime import openvino
 from litapi.model.engines.slots import Slot
+from litapi.model.noise import clouds, random_ids
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
 from litapi.quality.pairs import Pairs, captioned
 
 log = logging.getLogger("siglit.calibration")
 
-GFLOP = 2_500.0  # of calibrating one tower, twice over: a minute or two
-FEWEST, MOST = 32, 128
+GFLOP = 1_250.0  # of the pairs, twice over; with the noise a minute or two
+FEWEST, MOST = 16, 64  # pairs, and as much noise
+SEED = 5
 DRAWN = 800  # the last of these: the gate judges the first, and should not judge what was seen here
 # What sees one pooled row an item gains nothing from int8 and loses most: heads, and of the last
 # text layer all but keys and values. Patches are few numbers, and every error of theirs stays.
@@ -43,7 +49,7 @@ MISSING = (
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The last pairs of a folder, or of the drawn ones."""
+    """The last pairs of a folder, or of the drawn ones, and as much noise as there may be pairs."""
 
     pairs: str = ""
     max_num_patches: int = 0
@@ -64,23 +70,29 @@ class Calibration:
         nncf = _nncf()
         inputs = self._inputs(checkpoint, kind, plain)
         log.info("calibrating the %s tower on %d items", kind, len(inputs))
-        model = nncf.quantize(
-            plain.model,
-            nncf.Dataset(inputs),
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(patterns=_kept(plain.model, kind), validate=False),
-        )
+        with redirect_stdout(StringIO()):  # where NNCF draws bars, and a command writes its output
+            model = nncf.quantize(
+                plain.model,
+                nncf.Dataset(inputs),
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(inputs),
+                ignored_scope=nncf.IgnoredScope(patterns=_kept(plain.model, kind), validate=False),
+            )
         return replace(plain, model=model, scales=scales_of(model))
 
     def _inputs(self, checkpoint: Checkpoint, kind: Kind, plain: Converted) -> list[Any]:
         """Of the graph, item by item."""
-        pairs = self._pairs(_count(checkpoint, kind))
+        count = _count(checkpoint, kind)
+        pairs = self._pairs(count)
         if kind == "text":
-            ids = Tokenizer.load(checkpoint).encode(pairs.captions).ids
-            return [ids[row : row + 1] for row in range(len(ids))]
+            own = Tokenizer.load(checkpoint).encode(pairs.captions).ids
+            length = checkpoint.text_length
+            tokens = np.linspace(2, length, count, dtype=int).tolist()
+            noise = random_ids(tokens, checkpoint.vocabulary, length, SEED)
+            return [row[np.newaxis] for row in np.concatenate([own, noise])]
         maker, tower = PixelMaker(checkpoint), OpenVinoImages(plain, "float32")
-        made = (maker.make(picture, self.max_num_patches) for picture in pairs.pictures)
+        pictures = itertools.chain(pairs.pictures, clouds(count, SEED))
+        made = (maker.make(picture, self.max_num_patches) for picture in pictures)
         return [dict(enumerate(tower.inputs([pixels], Slot()))) for pixels in made]
 
     def _pairs(self, count: int) -> Pairs:

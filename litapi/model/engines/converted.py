@@ -38,7 +38,7 @@ log = logging.getLogger("siglit.converted")
 
 CODE = (
     *("conversion.py", "converted.py", "layers.py", "calibration.py", "torch_engine.py"),
-    *("../probes.py", "../reference_processor.py"),
+    *("../noise.py", "../probes.py", "../reference_processor.py"),
 )
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # whole, as it reads them
 PACKAGES = ("openvino", "torch", "transformers")

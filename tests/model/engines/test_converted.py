@@ -211,6 +211,12 @@ def test_without_nncf_the_reason_is_given(
         TextEncoder.load(checkpoint, precision="int8", cache=cache)
 
 
+def test_calibrating_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A command may be writing its vectors there; NNCF draws bars."""
+    TextEncoder.load(Checkpoint.open(DEMO), precision="int8", cache=tmp_path)
+    assert capfd.readouterr().out == ""
+
+
 def test_a_shelf_without_the_tower_finds_none(tmp_path: Path) -> None:
     """No folder at all, or an empty one."""
     assert Shelf(tmp_path / "none").find("text-1") is None
