@@ -94,18 +94,16 @@ class Flight:
 
 class Shelf:
     """Decoded items between decode threads and the model, with the cost of all on its way. `depth`
-    batches may be under way in the model; `whole` says that each uses all of the device."""
+    batches may be under way in the model."""
 
-    def __init__(
-        self, budget: int, urgent: Urgent | None = None, depth: int = 1, whole: bool = False
-    ) -> None:
+    def __init__(self, budget: int, urgent: Urgent | None = None, depth: int = 1) -> None:
         self.changed = threading.Condition()
         self.items: tuple[deque[Ready], deque[Ready]] = deque(), deque()  # interactive, bulk
         self.held = [0, 0]  # cost of items fetched and not yet predicted, by class
         self.encoded = [0, 0]  # bytes of items fetched and not yet decoded, by class
         self.closed = False
         self._budget, self._depth = budget, depth
-        self._urgent, self._whole = urgent, whole
+        self._urgent = urgent
         self._pace = 0.0  # seconds a token or patch
         self._interactive = -RECENT  # when there was interactive work last
         self._bulk = 0.0  # since when no bulk batch was taken though bulk waits
@@ -153,11 +151,9 @@ class Shelf:
             now = time.monotonic()
             if bulk:
                 self._bulk = now
-                self._say_bulk(True)
                 return self._batch(self.items[1], self._bulk_budget())
             self._interactive = now
             self._say(True)
-            self._say_bulk(False)
             return self._batch(self.items[0], self._budget)
 
     def _is_due(self, under_way: int) -> bool:
@@ -181,7 +177,6 @@ class Shelf:
             if not bulk:
                 self._interactive = time.monotonic()
                 self._say(bool(self.items[0]))
-            self._say_bulk(False)
             if seconds and cost:
                 change = seconds / cost - self._pace
                 self._pace += (SMOOTHING if self._pace else 1.0) * change
@@ -196,12 +191,7 @@ class Shelf:
             return True
         if self.items[0]:
             return False
-        urgent = self._urgent
-        if urgent is not None and (
-            urgent.elsewhere() or (self._whole and not urgent.turn(self._bulk))
-        ):
-            return None
-        return True
+        return None if self._urgent is not None and self._urgent.elsewhere() else True
 
     def _bulk_budget(self) -> int:
         """Of a bulk batch: what takes a short time, so that interactive work may come between."""
@@ -234,10 +224,6 @@ class Shelf:
     def _say(self, urgent: bool) -> None:
         if self._urgent is not None:
             self._urgent.say(urgent)
-
-    def _say_bulk(self, begins: bool) -> None:
-        if self._urgent is not None and self._whole:
-            (self._urgent.begin if begins else self._urgent.end)()
 
 
 LAST = 2  # in the order of decoding, after interactive work and bulk
@@ -298,7 +284,7 @@ class Pipeline:
     def __init__(self, tower: Tower, port: WorkerPort, urgent: Urgent | None = None) -> None:
         self._tower = tower
         self._port = port
-        self._shelf = Shelf(tower.budget, urgent, tower.depth, tower.whole)
+        self._shelf = Shelf(tower.budget, urgent, tower.depth)
         self._flights: deque[Flight] = deque()
         self._free = 0.0  # since when the model has not been at the batch that ended last
         self._decoders = Decoders(tower.decode_threads)

@@ -29,7 +29,7 @@ from litapi.logs import configure
 from litapi.messages import Job, JobId, Kind, Reply
 from litapi.metrics import held
 from litapi.model.plan import Plan, default_patches
-from litapi.process import cores, die_with_parent
+from litapi.process import die_with_parent
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 
@@ -101,7 +101,6 @@ class Tower(LitAPI):
         self.urgency: Any = None  # set by the server: for each worker, who on its device is urgent
         self.budget = 0
         self.decode_threads = self.depth = 1
-        self.whole = False  # whether a batch uses all of the device
         self._number = 0
         self.dim = checkpoint.dim
 
@@ -181,7 +180,6 @@ class Tower(LitAPI):
     def _load(self, device: str) -> dict[str, Any]:
         plan = Plan.of(self.settings, self.checkpoint, self.kind, device)
         self.budget, self.decode_threads = plan.budget, plan.decode_threads
-        self.whole = device == "cpu" and plan.threads >= cores()
         encoder = self._load_encoder(device, plan.threads)
         self.checkpoint.require_unchanged()
         failed = [one.sentence for one in self._check(encoder) if not one.passed]

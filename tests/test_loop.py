@@ -430,32 +430,6 @@ def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> No
     assert not neighbour.elsewhere()
 
 
-def test_bulk_of_two_towers_takes_turns_where_each_uses_all_of_the_device() -> None:
-    """One batch at a time, and the tower that has waited longer is next; one alone never waits."""
-    urgency = Urgency(["cpu", "cpu"])
-    text, image = (Shelf(20, urgency.of(n), whole=True) for n in range(2))
-    for shelf in (text, image):
-        shelf.add([_ready(10, bulk=True) for _ in range(6)], 0, bulk=True)
-    began: queue.SimpleQueue[tuple[str, list[Ready]]] = queue.SimpleQueue()
-
-    def take(name: str, shelf: Shelf) -> None:
-        began.put((name, shelf.take()))
-
-    batch = text.take()
-    threading.Thread(target=take, args=("image", image), daemon=True).start()
-    with pytest.raises(queue.Empty):
-        began.get(timeout=0.1)
-    text.release(batch)
-    threading.Thread(target=take, args=("text", text), daemon=True).start()
-    for expected, shelf in (("image", image), ("text", text)):
-        name, batch = began.get(timeout=60)
-        assert name == expected
-        assert began.empty()
-        shelf.release(batch)
-    text.release(text.take())
-    assert _classes(image.take()) == "bulkbulk"
-
-
 @pytest.mark.parametrize(
     ("ready", "under_way", "taken"), [(2, 30, 0), (3, 30, 3), (9, 30, 4), (9, 500, 4), (0, 10, 0)]
 )
