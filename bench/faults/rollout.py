@@ -38,6 +38,7 @@ from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 
 CLIENTS = 6
+SEEN = 1.0  # seconds until a balancer knows that an instance is back: before, it has only the other
 OLD, NEW = "siglit-old", "siglit-new"
 ROWS = (
     "text_model.head.weight",
@@ -134,6 +135,7 @@ class Pair:
                 server.kill()
                 await asyncio.sleep(self._stage.of(2.0, 0.5))
                 await _start(server)
+                await asyncio.sleep(SEEN)
 
     async def restarted(self, url: str) -> None:
         """One after the other drains, ends and is started again."""
