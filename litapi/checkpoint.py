@@ -20,9 +20,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from litapi.digests import Digests
+
+if TYPE_CHECKING:
+    from litapi.messages import Kind
 
 DEMO = Path(__file__).parent / "demo" / "checkpoint"
 DEMO_NAME = "siglit-demo"
@@ -168,6 +171,10 @@ class Checkpoint:
                 f"The files of {self.name} were changed after the service had read them; "
                 "start it anew."
             )
+
+    def gflop(self, kind: Kind) -> float:
+        """The work for one item of a tower."""
+        return self.text_gflop if kind == "text" else self.image_gflop
 
     @property
     def naflex(self) -> bool:

@@ -161,7 +161,7 @@ class Tower(LitAPI):
         except Exception as error:
             if self.board is not None:
                 self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
-            if in_worker and isinstance(error, CheckpointError):  # LitServe logs a traceback else
+            if in_worker and isinstance(error, CheckpointError):  # or LitServe logs a traceback
                 log.error("the %s tower is not served: %s", self.kind, error)
                 raise SystemExit(1) from None
             raise

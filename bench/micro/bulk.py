@@ -73,9 +73,8 @@ class Contest:
     @property
     def batch(self) -> int:
         """Items of a batch, as the tower itself would choose on a CPU."""
-        facts = self.engine.checkpoint
-        gflop = {"text": facts.text_gflop, "image": facts.image_gflop}
-        return batch_items(gflop[self.kind], batch_gflop(self.kind, self.precision))
+        gflop = self.engine.checkpoint.gflop(self.kind)
+        return batch_items(gflop, batch_gflop(self.kind, self.precision))
 
     @property
     def precision(self) -> str:

@@ -32,7 +32,7 @@ from bench.rig.machine import cores
 from bench.rig.random_checkpoint import SIZES, write_size
 from bench.rig.result_file import RESULTS, save, slug
 from litapi.checkpoint import Checkpoint, CheckpointError, fetch
-from litapi.messages import Kind
+from litapi.messages import KINDS
 from litapi.model.encoder import PRECISIONS, choose_precision
 from litapi.model.plan import batch_items
 
@@ -113,10 +113,9 @@ def batches_of(
     checkpoint: Checkpoint, plan: Plan, gflop: Sequence[float]
 ) -> dict[str, Sequence[int]]:
     """As large as a worker on a CPU would make them, were its rule so many GFLOP."""
-    costs: dict[Kind, float] = {"text": checkpoint.text_gflop, "image": checkpoint.image_gflop}
     return {
-        kind: sorted({batch_items(cost, one) for one in gflop})
-        for kind, cost in costs.items()
+        kind: sorted({batch_items(checkpoint.gflop(kind), one) for one in gflop})
+        for kind in KINDS
         if kind in plan.batches
     }
 

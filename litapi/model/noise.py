@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-EOS = 1
+from litapi.model.tokens import EOS
+
 SHAPES = ((224, 224), (320, 180), (160, 288))  # width, height: unlike grids for NaFlex
 SCALES = (4, 8, 16, 32, 64, 128, 256)  # squares of one colour across a picture
 

@@ -57,12 +57,8 @@ def batch_items(gflop: float, budget: float) -> int:
     return max(1, min(CPU_BATCH_ITEMS, round(budget / max(gflop, 1e-9))))
 
 
-def _gflop(checkpoint: Checkpoint, kind: Kind) -> float:
-    return checkpoint.text_gflop if kind == "text" else checkpoint.image_gflop
-
-
 def _threads(settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> int:
-    if device != "cpu" or _gflop(checkpoint, kind) < LIGHT_GFLOP:
+    if device != "cpu" or checkpoint.gflop(kind) < LIGHT_GFLOP:
         return 1
     workers = settings.text_workers if kind == "text" else settings.image_workers
     return max(1, cores() // workers)
@@ -74,10 +70,9 @@ def _decode_threads(settings: Settings, device: str) -> int:
 
 
 def _budget(settings: Settings, checkpoint: Checkpoint, kind: Kind, device: str) -> int:
-    gflop = _gflop(checkpoint, kind)
     if device == "cpu":
         chosen = choose_precision(settings.precision_of(kind), device, settings.engine)
-        items = batch_items(gflop, batch_gflop(kind, chosen))
+        items = batch_items(checkpoint.gflop(kind), batch_gflop(kind, chosen))
     else:
         items = GPU_BATCH_ITEMS[kind]
     if kind == "text":

@@ -101,8 +101,7 @@ class Calibration:
 
 
 def _count(checkpoint: Checkpoint, kind: Kind) -> int:
-    gflop = checkpoint.text_gflop if kind == "text" else checkpoint.image_gflop
-    return min(max(int(GFLOP / gflop), FEWEST), MOST)
+    return min(max(int(GFLOP / checkpoint.gflop(kind)), FEWEST), MOST)
 
 
 def _kept(model: Any, kind: Kind) -> list[str]:
