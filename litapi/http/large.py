@@ -43,10 +43,11 @@ _STRUCTURE[list(b",:[{")] = True
 _UNSAFE = re.compile(r"[^0-9A-Za-z .:;,/_+=-]")
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # Whole escapes only, a pair of surrogates as one, so that a string can be cut where a match ends.
+# Not possessive as a whole: before Python 3.11.5 such a match ends within an escape.
 _WHOLE = re.compile(
     rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}"
     rb"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?=[^\\]|\\[^u]|\\u(?![dD][c-fC-F])[0-9a-fA-F]{4})))*+"
+    rb"|(?=[^\\]|\\[^u]|\\u(?![dD][c-fC-F])[0-9a-fA-F]{4})))*"
 )
 
 
