@@ -4,10 +4,11 @@
          ▲                                  │
          └── wait while enough is ready ────┘   so that idle workers get the rest of the queue
 
-Interactive work and bulk have a fetch thread each. Interactive goes first at the decode threads and
-at the model, so it waits for no more than the running batch. While there is interactive work, bulk
-batches are short, and none begins while a neighbour on the device has some. Bulk that has waited
-for `STARVING` seconds goes first once.
+On a CPU a worker serves interactive work or bulk, and the kernel puts the first kind before the
+second. Where one serves both, each class has a fetch thread, and interactive work goes first at the
+decode threads and at the model: it waits for no more than the running batch. While there is some,
+bulk batches are short, and none begins while a neighbour on the device has some. Bulk that has
+waited for `STARVING` seconds goes first once.
 
 A change of threads costs time, so short ways are taken where nothing waits behind: a fetch thread
 decodes a single text itself, and an idle model's thread sends its reply itself. A job that nobody
@@ -68,7 +69,7 @@ class Ticket:
     job_id: JobId
     deadline: float
     sent: float
-    bulk: bool
+    bulk: bool  # beside interactive work; in a worker for bulk alone there is none
     rows: list[Embedded | ItemError | None]
     missing: int
     decode_seconds: float = 0.0  # of the part that took longest: parts decode side by side
@@ -275,9 +276,10 @@ class PipelinedLoop(LitLoop):
         callback_runner: Any,
     ) -> None:
         del device, workers_setup_status, callback_runner
-        jobs = request_queue, lit_api.bulk_jobs
+        jobs = lit_api.channels(request_queue)
         port = WorkerPort(worker_id, jobs, transport, lit_api.ledger)
-        Pipeline(lit_api, port, lit_api.urgency[worker_id]).run()
+        alone = len(jobs) == 1  # in its class: the kernel decides between it and the others
+        Pipeline(lit_api, port, None if alone else lit_api.urgency[worker_id]).run()
 
 
 class Pipeline:
@@ -290,12 +292,12 @@ class Pipeline:
         self._decoders = Decoders(tower.decode_threads)
         self._done: queue.SimpleQueue[list[Ticket] | None] = queue.SimpleQueue()
         self._metrics = BatchMetrics(tower.kind)
-        self._fetching = 2  # threads
+        self._fetching = port.lanes  # threads
 
     def run(self) -> None:
         """Predict in this thread, everything else in others, until the port is closed."""
-        bulk = functools.partial(self._fetch, bulk=True)
-        for stage in (self._fetch, bulk, self._send, self._beat):
+        fetches = [functools.partial(self._fetch, lane) for lane in range(self._fetching)]
+        for stage in (*fetches, self._send, self._beat):
             threading.Thread(target=_or_die, args=(stage,), daemon=True).start()
         _or_die(self._predict)
         self._done.put(None)
@@ -305,10 +307,10 @@ class Pipeline:
             self._tower.beat()
             time.sleep(BEAT)
 
-    def _fetch(self, bulk: bool = False) -> None:
+    def _fetch(self, lane: int) -> None:
         try:
             while True:
-                self._take(self._port.fetch(bulk))  # no name keeps a job while the next is awaited
+                self._take(self._port.fetch(lane), lane > 0)  # no name keeps a job meanwhile
         except PortClosed:
             with self._shelf.changed:
                 self._fetching -= 1
@@ -317,19 +319,19 @@ class Pipeline:
                 self._decoders.close()
                 self._shelf.close()
 
-    def _take(self, job: Job) -> None:
+    def _take(self, job: Job, bulk: bool) -> None:
         count = len(job.items)
-        ticket = Ticket(job.id, job.deadline, job.sent, job.bulk, [None] * count, count)
+        ticket = Ticket(job.id, job.deadline, job.sent, bulk, [None] * count, count)
         if not count:
             self._done.put([ticket])
         for start, part in self._tower.parts(job):
             estimate = self._tower.estimate(part)
-            self._shelf.reserve(estimate, sum(map(len, part.items)), job.bulk)
+            self._shelf.reserve(estimate, sum(map(len, part.items)), bulk)
             if self._tower.quick(part):
                 self._decode(ticket, start, part, estimate)
             else:
                 work = functools.partial(self._decode, ticket, start, part, estimate)
-                self._decoders.submit(job.bulk, work)
+                self._decoders.submit(bulk, work)
 
     def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
         began = time.monotonic()

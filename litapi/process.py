@@ -54,6 +54,18 @@ def _quota(cgroup: Path) -> float:
     return int(limit) / max(1, int(period))
 
 
+def keeps_order(cgroup: Path = CGROUP) -> bool:
+    """Whether the kernel can put one process before another here. Under a quota that is less than
+    the cores it cannot: idle cores take the work of both, and both use the quota up."""
+    quota = _quota(cgroup)
+    return hasattr(os, "SCHED_IDLE") and (not quota or quota >= len(os.sched_getaffinity(0)))
+
+
+def give_way() -> None:
+    """Run this thread, and those that it starts, only when no other process wants the core."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def _words(path: Path) -> list[str]:
     try:
         return path.read_text().split()

@@ -29,7 +29,7 @@ from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
 from litapi.metrics import Metrics, ProcessMetrics, forget
 from litapi.preflight import taken, tls_options
-from litapi.process import raise_limit, sleep_soon
+from litapi.process import keeps_order, raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service, seal
 from litapi.settings import Settings, SettingsError
@@ -55,7 +55,8 @@ class EmbedServer(DispatchServer):
         calibration: Calibration | None = None,
     ) -> None:
         towers = [tower(settings, checkpoint, PipelinedLoop()) for tower in (TextTower, ImageTower)]
-        super().__init__(towers, device_plan(settings), settings.timeout)
+        plan = device_plan(settings)
+        super().__init__(towers, plan, settings.timeout, bulk_plan(settings, plan))
         self.service = Service(settings, checkpoint, quality=quality, calibration=calibration)
         self.start_timeout = settings.start_timeout
         self.uvicorn_graceful_timeout = settings.drain_timeout
@@ -74,7 +75,7 @@ class EmbedServer(DispatchServer):
         self._said = memoryview(mmap.mmap(-1, len(SIDES)))  # shared by the HTTP processes
         if settings.devices == "auto" and (why := automatic_devices()[1]):
             self._note(why)
-        if settings.compile == "on" and "cpu" in device_plan(settings)["text"]:
+        if settings.compile == "on" and "cpu" in plan["text"]:
             self._note(COMPILE_NOTE)
         self._bar = tqdm(
             total=0,
@@ -249,6 +250,14 @@ def _reads_forwarded(settings: Settings) -> bool:
 def device_plan(settings: Settings) -> dict[str, list[str]]:
     per_device = {"text": settings.text_workers, "image": settings.image_workers}
     return {kind: planned(settings) * count for kind, count in per_device.items()}
+
+
+def bulk_plan(settings: Settings, plan: dict[str, list[str]]) -> dict[str, list[str]]:
+    """On a CPU as many workers for bulk alone. A card cannot put one process before another, and
+    would hold the weights twice."""
+    if settings.bulk_workers == "off" or not keeps_order():
+        return {}
+    return {kind: devices for kind, devices in plan.items() if set(devices) == {"cpu"}}
 
 
 def banner(service: Service) -> str:

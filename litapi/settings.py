@@ -98,6 +98,11 @@ class Settings(BaseModel):
     devices: str = _option("auto", "auto, cpu, or a list such as cuda:0,cuda:1")
     text_workers: int = _option(1, "text workers on each device", ge=1, le=64)
     image_workers: int = _option(1, "image workers on each device", ge=1, le=64)
+    bulk_workers: Literal["auto", "off"] = _option(
+        "auto",
+        "auto: on a CPU bulk has workers of its own, as many, from the first bulk request on; the"
+        " kernel gives them the time that all others leave",
+    )
     threads: int = _option(0, "threads of a worker's engine; 0: all cores", ge=0, le=256)
     decode_threads: int = _option(0, "decoding threads of a worker; 0: auto", ge=0, le=64)
     text_batch_tokens: int = _option(0, "token budget of a batch; 0: auto", ge=0)

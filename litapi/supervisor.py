@@ -36,6 +36,7 @@ from litapi.transport.vitals import THREADS, Decoding, Vitals, Watcher
 log = logging.getLogger("siglit.dispatcher")
 
 TICK = 0.25  # seconds between two looks at the child processes
+STARVED = 10  # times as long may a worker stand still that gets only what others leave
 FAILURES = 3  # loads in a row that failed, after which a tower without other workers is given up
 YOUNG = 10.0  # seconds: an HTTP process that ends sooner may end again for the same reason
 LONGEST_PAUSE = 30.0  # seconds until one that ended again and again is started again
@@ -54,6 +55,7 @@ class Seat:
     kind: str
     worker: int
     born: float = 0.0
+    bulk: bool = False  # its worker serves bulk alone
     failures: int = 0  # loads in a row that failed
     not_before: float = 0.0
     slow: list[Decoding] = field(default_factory=list)  # for which its worker was ended
@@ -97,7 +99,15 @@ def ended(code: int | None) -> str:
 class DispatchServer(LitServer):
     """LitServe's server with a device plan, honest start-up, and supervision that loses nothing."""
 
-    def __init__(self, apis: list[LitAPI], plan: Mapping[str, list[str]], timeout: float) -> None:
+    def __init__(
+        self,
+        apis: list[LitAPI],
+        plan: Mapping[str, list[str]],
+        timeout: float,
+        bulk_plan: Mapping[str, list[str]] | None = None,
+    ) -> None:
+        """`plan`: the device of each worker, by tower. `bulk_plan`: of those for bulk alone, which
+        start with the first bulk job; without it all workers serve both."""
         # "cpu" here only keeps LitServe from importing torch to look for devices: `plan` decides.
         super().__init__(
             apis,
@@ -109,6 +119,7 @@ class DispatchServer(LitServer):
             disable_openapi_url=True,
         )
         self.plan = plan
+        self.bulk_plan = bulk_plan or {}
         self.start_timeout = 600.0
         self.board: Any = None
         self.inference_workers: list[Any] = []
@@ -124,6 +135,7 @@ class DispatchServer(LitServer):
         self._ledger = Ledger()
         self._urgency = Urgency([])
         self._seats: list[Seat] = []
+        self._unused: list[Seat] = []  # of workers that are not started yet
         self._sockets: list[Any] = []
         self._fronts: dict[int, Any] = {}
         self._revivals: dict[int, Revival] = {}
@@ -133,7 +145,12 @@ class DispatchServer(LitServer):
     # -- laying the queues ---------------------------------------------------------------------
 
     def _inference_workers_config_for_api(self, api_path: str) -> list[str]:
-        return self.plan[api_path.strip("/")]
+        kind = api_path.strip("/")
+        return [*self.plan[kind], *self.bulk_plan.get(kind, ())]
+
+    def launch_inference_worker(self, lit_api: LitAPI) -> list[Any]:
+        count = len(self.plan[lit_api.api_path.strip("/")])
+        return [self.launch_single_inference_worker(lit_api, number) for number in range(count)]
 
     def _init_manager(self, num_api_servers: int) -> Any:
         manager = SyncManager()
@@ -148,12 +165,16 @@ class DispatchServer(LitServer):
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path], api.bulk_jobs = Channel(), Channel()
             api.board = self.board
-            workers = len(self._inference_workers_config_for_api(api.api_path))
-            api.vitals = Vitals(workers, self.decode_threads)
+            workers = self._inference_workers_config_for_api(api.api_path)
+            first, count = len(self.plan[api.api_path.strip("/")]), len(workers)
+            api.vitals = Vitals(count, self.decode_threads)
             api.ledger = self._ledger
+            api.bulk_from = first if first < count else None
         inboxes = [Channel() for _ in range(num_api_servers)]
         self._transport = MPQueueTransport(manager, inboxes)
-        self._seats = self._lay_seats()
+        seats = self._lay_seats()
+        self._seats = [seat for seat in seats if not seat.bulk]
+        self._unused = [seat for seat in seats if seat.bulk]
         self._urgency = Urgency([self.plan[seat.kind][seat.worker] for seat in self._seats])
         for index, seat in enumerate(self._seats):
             mine = seat.api.urgency = seat.api.urgency or []
@@ -163,9 +184,10 @@ class DispatchServer(LitServer):
     def _lay_seats(self) -> list[Seat]:
         now = time.monotonic()
         return [
-            Seat(api, api.api_path.strip("/"), worker, now)
+            Seat(api, kind, worker, now, bulk=worker >= len(self.plan[kind]))
             for api in self.litapi_connector
-            for worker in range(len(self._inference_workers_config_for_api(api.api_path)))
+            for kind in [api.api_path.strip("/")]
+            for worker in range(len(self._inference_workers_config_for_api(kind)))
         ]
 
     def dispatcher(self, consumer: int) -> Dispatcher:
@@ -267,12 +289,24 @@ class DispatchServer(LitServer):
     def _supervise(self) -> None:
         while not self._stopping.wait(TICK):
             try:
+                self._start_bulk_workers()
                 self._look_after_workers()
                 self._look_after_fronts()
                 self.tend()
             except (EOFError, OSError):  # the manager is gone: nothing can be supervised
                 self._fail("the queues of the server were lost")
         threading.Event().wait()  # the children it started are tied to this thread's life
+
+    def _start_bulk_workers(self) -> None:
+        """Those of a tower, once a bulk job waits for them."""
+        wanted = [seat for seat in self._unused if not seat.api.bulk_jobs.empty()]
+        self._unused = [seat for seat in self._unused if seat not in wanted]
+        for seat in wanted:
+            log.info("starting %s worker %d, for bulk", seat.kind, seat.worker)
+            seat.born = time.monotonic()
+            process = self.launch_single_inference_worker(seat.api, seat.worker)
+            self._seats.append(seat)
+            self.inference_workers.append(process)
 
     def _look_after_workers(self) -> None:
         statuses = dict(self.workers_setup_status)
@@ -291,7 +325,8 @@ class DispatchServer(LitServer):
         seat.slow = seat.slow or seat.watcher.slow(pid, self.decode_timeout)
         if seat.slow:
             return f"decodes one image for more than {self.decode_timeout:g} s of CPU time"
-        return "hangs" if seat.watcher.hangs(pid, self.hang_timeout) else ""
+        patience = self.hang_timeout * (STARVED if seat.bulk else 1)
+        return "hangs" if seat.watcher.hangs(pid, patience) else ""
 
     def _look_after_fronts(self) -> None:
         for consumer, process in self._fronts.items():
@@ -337,7 +372,8 @@ class DispatchServer(LitServer):
                 self._fail(self._reason(seat))
                 return
         told = self._farewell(seat)
-        self._urgency.clear(index)
+        if not seat.bulk:
+            self._urgency.clear(index)
         self.child_ended(self.inference_workers[index].pid)
         pause = min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0
         seat.not_before = now + (RETRY_AFTER if seat.failures >= FAILURES else pause)
@@ -355,10 +391,12 @@ class DispatchServer(LitServer):
         return told
 
     def _served_by_others(self, lost: Seat) -> bool:
-        """Whether another worker of this tower is well: one lost card is not the end of seven."""
+        """Whether another worker of this tower is well: one lost card is not the end of seven, and
+        without its bulk a tower serves the others."""
         return any(
             seat.kind == lost.kind
             and seat is not lost
+            and seat.bulk <= lost.bulk
             and process.is_alive()
             and self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
             for seat, process in zip(self._seats, self.inference_workers, strict=True)
@@ -370,10 +408,12 @@ class DispatchServer(LitServer):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _tell_live(self) -> None:
-        live = dict.fromkeys((seat.kind for seat in self._seats), 0)
+        found: dict[str, tuple[int, bool]] = {}
         for seat in self._seats:
-            live[seat.kind] += self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
-        self._tell((LIVE, live, None))
+            ready = self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
+            live, whole = found.get(seat.kind, (0, True))
+            found[seat.kind] = live + (ready and not seat.bulk), whole and ready
+        self._tell((LIVE, found, None))
 
     def tell_keys(self, keys: Sequence[Key]) -> None:
         self._tell((KEYS, keys, None))

@@ -29,7 +29,7 @@ from litapi.logs import configure
 from litapi.messages import Job, JobId, Kind, Reply
 from litapi.metrics import held
 from litapi.model.plan import Plan, default_patches
-from litapi.process import die_with_parent
+from litapi.process import die_with_parent, give_way
 from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 
@@ -98,6 +98,7 @@ class Tower(LitAPI):
         self.vitals: Any = None  # set by the server: what each worker is at
         self.ledger: Any = None  # set by the server: which jobs somebody still waits for
         self.bulk_jobs: Any = None  # set by the server: the channel of bulk jobs
+        self.bulk_from: int | None = None  # the first worker for bulk alone; None: all do both
         self.urgency: Any = None  # set by the server: for each worker, who on its device is urgent
         self.budget = 0
         self.decode_threads = self.depth = 1
@@ -156,6 +157,8 @@ class Tower(LitAPI):
             die_with_parent()
             configure(self.settings)
         self._number = int(worker)
+        if in_worker and self.bulk_from is not None and self._number >= self.bulk_from:
+            give_way()
         try:
             facts = self._load(device)
         except Exception as error:
@@ -208,6 +211,12 @@ class Tower(LitAPI):
         """Say that this worker lives; called now and then by a thread of its own."""
         if self.vitals is not None:
             self.vitals.beat(self._number)
+
+    def channels(self, interactive: Any) -> tuple[Any, ...]:
+        """What this worker fetches from: what comes first goes first."""
+        if self.bulk_from is None:
+            return interactive, self.bulk_jobs
+        return (self.bulk_jobs if self._number >= self.bulk_from else interactive,)
 
     def relieve(self) -> None:
         self._encoder.relieve()

@@ -52,13 +52,14 @@ class Port:
 
     def __init__(self) -> None:
         self.jobs: tuple[queue.SimpleQueue[Job], ...] = queue.SimpleQueue(), queue.SimpleQueue()
+        self.lanes = len(self.jobs)
         self.replies: queue.SimpleQueue[tuple[JobId, Reply]] = queue.SimpleQueue()
         self.together: list[int] = []
         self.left: set[JobId] = set()  # the jobs that nobody waits for
 
-    def fetch(self, bulk: bool = False) -> Job:
+    def fetch(self, lane: int = 0) -> Job:
         """The next job."""
-        return self.jobs[bulk].get()
+        return self.jobs[lane].get()
 
     def begin(self, job_id: JobId) -> bool:
         """Whether somebody waits."""
@@ -350,9 +351,9 @@ CLOSE = (-1, -1)
 class ClosingPort(Port):
     """One whose jobs come to an end."""
 
-    def fetch(self, bulk: bool = False) -> Job:
+    def fetch(self, lane: int = 0) -> Job:
         """The next job, or the end."""
-        job = super().fetch(bulk)
+        job = super().fetch(lane)
         if job.id == CLOSE:
             raise PortClosed
         return job

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from litapi.process import ENOUGH, cores, die_with_parent, processor, raise_limit
+from litapi.process import (
+    ENOUGH,
+    cores,
+    die_with_parent,
+    keeps_order,
+    processor,
+    raise_limit,
+)
 from tests.support.python import ran
 
 
@@ -50,6 +57,17 @@ def test_a_quota_of_the_second_cgroup_bounds_the_cores(
     """Rounded up, never above the affinity, never below one; what cannot be read is no limit."""
     assert cores(tmp_path / "none") == 8
     assert cores(second(tmp_path, limit)) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [("max 100000\n", True), ("800000 100000\n", True), ("750000 100000\n", False)],
+)
+def test_the_kernel_keeps_an_order_where_no_quota_is_below_the_cores(
+    tmp_path: Path, limit: str, kept: bool
+) -> None:
+    """With 7.5 of 8 cores' worth of time, what idle cores do is taken from the others."""
+    assert keeps_order(second(tmp_path, limit)) is kept
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.devices import visible_devices
 from litapi.preflight import Port
-from litapi.server import _require_alike, banner, device_plan
+from litapi.server import _require_alike, banner, bulk_plan, device_plan
 from litapi.serving import Service
 from litapi.settings import Settings
 from litapi.supervisor import StartError
@@ -48,6 +48,17 @@ def test_each_tower_gets_its_workers_on_every_device() -> None:
         "text": ["cuda:0", "cuda:1", "cuda:0", "cuda:1"],
         "image": ["cuda:0", "cuda:1"],
     }
+
+
+def test_bulk_has_workers_of_its_own_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the others; a card, a quota of the CPU, or who declines them has none."""
+    plan = {"text": ["cpu", "cpu"], "image": ["cpu"]}
+    monkeypatch.setattr("litapi.server.keeps_order", lambda: True)
+    assert bulk_plan(Settings(), plan) == plan
+    assert bulk_plan(Settings(bulk_workers="off"), plan) == {}
+    assert bulk_plan(Settings(), {"text": ["cuda:0"], "image": ["cuda:0", "cpu"]}) == {}
+    monkeypatch.setattr("litapi.server.keeps_order", lambda: False)
+    assert bulk_plan(Settings(), plan) == {}
 
 
 def test_devices_are_counted_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,7 @@ CANNOT_CHANGE: dict[str, dict[str, Any]] = {
     "the same number format on another device; precision is walked": {"devices": "cuda:0"},
     "counts equal workers, or processes that compute nothing": {
         "text_workers": 2, "image_workers": 2, "decode_threads": 2, "http_workers": 2,
+        "bulk_workers": "off",
     },
     "splits the same sums": {"threads": 2},
     "is how much is fetched or decoded at once, and refuses": {

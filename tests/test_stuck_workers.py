@@ -11,9 +11,10 @@ from random import Random
 import httpx
 import pytest
 
-from bench.rig.server_process import ServerProcess, maps_torch
+from bench.rig.server_process import ServerProcess
 from tests.support.patience import awaited
 from tests.support.picture import picture
+from tests.support.workers import workers
 
 FLAGS = ("--test-hooks", "on", "--decode-timeout", "1", "--hang-timeout", "4", "--timeout", "240")
 SPIN = b"siglit-test: spin"
@@ -25,16 +26,6 @@ def impatient() -> Iterator[ServerProcess]:
     """A server that waits for nobody for long."""
     with ServerProcess(*FLAGS) as running:
         yield running
-
-
-def workers(server: ServerProcess) -> set[int]:
-    """Processes that have torch: those of both towers."""
-    found = set()
-    for pid in server.family():
-        with contextlib.suppress(OSError):
-            if maps_torch(pid):
-                found.add(pid)
-    return found
 
 
 def embed(server: ServerProcess, *images: bytes) -> httpx.Response:

@@ -21,6 +21,7 @@ from litapi.supervisor import (
     Seat,
     ended,
 )
+from litapi.transport.dispatcher import LIVE
 from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import Vitals
 
@@ -106,12 +107,14 @@ class Places(DispatchServer):
         self._urgency = Urgency(["cpu", "cpu"])
         self.restarts = 0
         self.failed: list[str] = []
+        self.told: list[dict[str, tuple[int, bool]]] = []
 
     def _fail(self, reason: str) -> None:
         self.failed.append(reason)
 
     def _tell(self, message: Any) -> None:
-        pass
+        if message[0] == LIVE:
+            self.told.append(message[1])
 
     def launch_single_inference_worker(self, *_: Any) -> Any:
         return self.inference_workers[0]
@@ -120,6 +123,27 @@ class Places(DispatchServer):
         for _ in range(times):
             self._seats[0].not_before = 0.0
             self._refill(0, self._seats[0], WorkerSetupStatus.ERROR)
+
+
+@pytest.mark.parametrize(("lost", "other", "ends"), [(True, False, False), (False, True, True)])
+def test_interactive_work_needs_a_worker_and_bulk_does_not(
+    lost: bool, other: bool, ends: bool
+) -> None:
+    """A worker for bulk alone is no help to the others, and its loss is not the end of them."""
+    places = Places(WorkerSetupStatus.READY)
+    places._seats[0].bulk, places._seats[1].bulk = lost, other
+    places.fail_to_load(5)
+    assert bool(places.failed) == ends
+
+
+def test_a_tower_is_live_by_its_interactive_workers_and_whole_with_all_of_them() -> None:
+    """`/readyz` goes by the first, and what is learnt of the pace by the second."""
+    places = Places(WorkerSetupStatus.READY)
+    places._seats[1].bulk = True
+    places._tell_live()
+    places.workers_setup_status["text_0"] = WorkerSetupStatus.READY
+    places._tell_live()
+    assert places.told == [{"text": (0, False)}, {"text": (1, True)}]
 
 
 def test_one_worker_that_no_longer_loads_is_not_the_end_of_the_others() -> None:

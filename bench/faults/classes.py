@@ -181,6 +181,8 @@ async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
     await key.learn(server.url, [question.things[0] for question in questions])
     size = {"texts": plan.group, "pictures": plan.group // 4}
     stage = Stage(long=False)
+    async with floods(Flood(server.url, 2, FILLING, {"x-priority": "bulk"}, **size)) as run:
+        await run()  # has the workers for bulk started
     async with Traffic(server.url, questions, key, fresh=1.0) as traffic:
         rate = SHARE * await capacity(stage, traffic, max(2.0, seconds / 4))
         for name in plan.floods * plan.rounds:

@@ -52,7 +52,7 @@ LOST = "LOST"  # control message: a worker died
 SLOW = "SLOW"  # control message: a worker was replaced, with the jobs and items that it was for
 KEYS = "KEYS"  # control message: the API keys, read again
 Lanes = tuple[Channel, Channel]  # to one tower: of interactive jobs, of bulk
-LIVE = "LIVE"  # control message: how many workers of each tower are ready
+LIVE = "LIVE"  # control message: each tower's ready workers, without bulk's; whether it lacks none
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +93,6 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds tasks only weakly
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
-        self._most: dict[str, int] = {}
         self.live: dict[str, int] = {}  # tower → workers that are ready, once told
         self.losses = 0
         self.on_keys: Callable[[Sequence[Key]], None] | None = None
@@ -217,11 +216,10 @@ class Dispatcher:
         if pending is not None and not pending.future.done():
             pending.future.set_result(reply)
 
-    def _told_live(self, live: dict[str, int]) -> None:
-        self.live.update(live)
-        for kind, count in live.items():
-            self._most[kind] = max(count, self._most.get(kind, 0))
-            if count < self._most[kind]:
+    def _told_live(self, found: dict[str, tuple[int, bool]]) -> None:
+        for kind, (live, whole) in found.items():
+            self.live[kind] = live
+            if not whole:
                 self._whole[kind] = math.inf
             elif self._whole[kind] == math.inf:
                 self._whole[kind] = time.monotonic()

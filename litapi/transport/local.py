@@ -19,9 +19,8 @@ class LocalPort(WorkerPort):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._events = loop
-        self._asked: dict[bool, queue.SimpleQueue[Job | None]] = {
-            bulk: queue.SimpleQueue() for bulk in (False, True)
-        }
+        self._asked: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.lanes = 1
         self._replies: dict[JobId, asyncio.Future[Reply]] = {}
         self._numbers = itertools.count()
 
@@ -29,20 +28,20 @@ class LocalPort(WorkerPort):
         """The reply to a job; call it in the event loop."""
         job.id = 0, next(self._numbers)
         self._replies[job.id] = self._events.create_future()
-        self._asked[job.bulk].put(job)
+        self._asked.put(job)
         return await self._replies[job.id]
 
-    def fetch(self, bulk: bool = False) -> Job:
+    def fetch(self, lane: int = 0) -> Job:
         """The next job; waits without using the CPU. Raises PortClosed."""
-        job = self._asked[bulk].get()
+        del lane
+        job = self._asked.get()
         if job is None:
             raise PortClosed
         return job
 
     def close(self) -> None:
         """No more jobs; the loop ends when it comes to this."""
-        for asked in self._asked.values():
-            asked.put(None)
+        self._asked.put(None)
 
     def begin(self, job_id: JobId) -> bool:
         """Always: nobody here leaves."""

@@ -32,14 +32,14 @@ class WorkerPort:
         self, worker: int, jobs: Sequence[Channel], transport: Transport, ledger: Ledger
     ) -> None:
         self._worker = worker
-        self._jobs = jobs  # of interactive jobs, of bulk
+        self._jobs, self.lanes = jobs, len(jobs)  # those of the first go first
         self._transport = transport
         self._ledger = ledger
 
-    def fetch(self, bulk: bool = False) -> Job:
+    def fetch(self, lane: int = 0) -> Job:
         """The next job that somebody waits for; waits without using the CPU, and notes it."""
         while True:
-            job = self._jobs[bulk].get()
+            job = self._jobs[lane].get()
             # anything else is LitServe's own stop signal: the process is about to be ended
             if isinstance(job, Job) and self._ledger.wanted(job.id):
                 self._ledger.hold(job.id, self._worker)

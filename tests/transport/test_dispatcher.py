@@ -398,17 +398,17 @@ async def test_a_job_says_whether_it_was_begun(bench: Bench) -> None:
 async def test_a_tower_is_whole_again_when_its_last_worker_is(bench: Bench) -> None:
     """From the loss of a worker until as many as before are ready, nothing is learnt."""
     dispatcher = bench.dispatcher
-    bench.inbox.put((LIVE, {"text": 2, "image": 0}, None))
+    bench.inbox.put((LIVE, {"text": (2, True), "image": (0, True)}, None))
     await until(lambda: dispatcher.live == {"text": 2, "image": 0})
     assert dispatcher.whole_since("text") == 0.0
     bench.lose(0)
     await until(lambda: dispatcher.whole_since("text") == math.inf)
-    bench.inbox.put((LIVE, {"text": 1, "image": 0}, None))
+    bench.inbox.put((LIVE, {"text": (1, False), "image": (0, True)}, None))
     await until(lambda: dispatcher.live["text"] == 1)
     assert dispatcher.whole_since("text") == math.inf
     assert dispatcher.whole_since("image") == 0.0
     before = time.monotonic()
-    bench.inbox.put((LIVE, {"text": 2, "image": 0}, None))
+    bench.inbox.put((LIVE, {"text": (2, True), "image": (0, True)}, None))
     await until(lambda: dispatcher.whole_since("text") < math.inf)
     assert dispatcher.whole_since("text") >= before
 

@@ -1,0 +1,65 @@
+"""Bulk has workers of its own on a CPU, which the kernel puts behind all others."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from bench.rig.server_process import ServerProcess
+from litapi.process import keeps_order
+from tests.support.patience import awaited
+from tests.support.workers import workers
+
+pytestmark = pytest.mark.skipif(not keeps_order(), reason="a quota below the cores of this machine")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """With nothing in front of the towers."""
+    with ServerProcess("--cache", "off", "--timeout", "240") as running:
+        yield running
+
+
+def texts(server: ServerProcess, name: str, *texts: str) -> httpx.Response:
+    """The answer to these texts in that class."""
+    headers, body = {"x-priority": name}, {"texts": list(texts)}
+    return httpx.post(f"{server.url}/embed_text", json=body, headers=headers, timeout=280)
+
+
+def policies(server: ServerProcess) -> list[int]:
+    """How the kernel schedules each worker that has loaded."""
+    return sorted(os.sched_getscheduler(pid) for pid in workers(server))
+
+
+def test_a_worker_for_bulk_comes_with_the_first_bulk_request_and_gives_the_same_vectors(
+    server: ServerProcess,
+) -> None:
+    """Only of that tower, of idle priority; who never asks in bulk pays for none."""
+    asked = "a red circle", "a blue square"
+    interactive = texts(server, "interactive", *asked)
+    assert policies(server) == [os.SCHED_OTHER] * 2
+    bulk = texts(server, "bulk", *asked)
+    assert bulk.json()["embeddings"] == interactive.json()["embeddings"]
+    assert policies(server) == [os.SCHED_OTHER] * 2 + [os.SCHED_IDLE]
+
+
+def test_a_worker_for_bulk_that_dies_is_replaced_and_the_others_serve_on(
+    server: ServerProcess,
+) -> None:
+    """The server stays ready, and the bulk that comes next is answered."""
+    assert texts(server, "bulk", "one that has it started").status_code == 200
+    (idle,) = (pid for pid in workers(server) if os.sched_getscheduler(pid) == os.SCHED_IDLE)
+    os.kill(idle, signal.SIGKILL)
+    assert texts(server, "interactive", "meanwhile").status_code == 200
+    assert httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
+    assert texts(server, "bulk", "afterwards").status_code == 200
+    awaited(lambda: policies(server) == [os.SCHED_OTHER] * 2 + [os.SCHED_IDLE])
+
+
+def test_without_them_both_classes_have_one_worker() -> None:
+    """What a GPU does, and a CPU whose memory is short."""
+    with ServerProcess("--cache", "off", "--bulk-workers", "off") as running:
+        assert texts(running, "bulk", "a text").status_code == 200
+        assert policies(running) == [os.SCHED_OTHER] * 2
