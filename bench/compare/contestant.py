@@ -184,9 +184,12 @@ def _flooded(turn: Turn, served: Served, path: Path) -> Iterator[None]:
     """Clients with larger requests, from a process of their own; they end with the load or soon."""
     part, level = turn.part, ["--concurrency", str(turn.part.flood)]
     command = [sys.executable, "-m", "bench.load", *_address(served), "--target", part.kind, *level]
-    command += ["--batch", str(part.flood_items), "--duration", str(part.seconds + FILLING)]
-    command += ["--header", "X-Priority: bulk", "--timeout", TIMEOUT, "--warmup", "0", "--quiet"]
-    command += ["--seed", str(turn.seed + len(part.rates)), "--out", str(path)]
+    command += ["--batch", str(part.flood_items), "--header", "X-Priority: bulk"]
+    command += ["--timeout", TIMEOUT, "--warmup", "0", "--quiet"]
+    command += ["--seed", str(turn.seed + len(part.rates))]
+    once = [*command, "--requests", "1"]  # a server may start workers for bulk when it comes
+    subprocess.run(once, cwd=ROOT, stdout=subprocess.DEVNULL)
+    command += ["--duration", str(part.seconds + FILLING), "--out", str(path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         try:
             time.sleep(FILLING)
