@@ -112,7 +112,8 @@ class Pool:
         except ServiceError as error:
             self._metrics.turned_away(asker.client.name, job.bulk, error.code)
             raise
-        if not reply.errors or _served(reply, len(job.items)):
+        # bulk's workers may answer while the tower's others stand still
+        if not job.bulk and (not reply.errors or _served(reply, len(job.items))):
             self.served[kind] = time.monotonic()
         self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
         self._metrics.waited(kind, job.bulk, asker.client.name, len(job.items), reply.queue_seconds)

@@ -114,6 +114,15 @@ async def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> Non
     await pool.submit("text", Job(["a"]))
     assert pool.admission("text").seconds_an_item > 0.0
     assert heard.seen == [("text", 0.25)] * 2
+
+
+async def test_what_bulk_is_answered_is_no_sign_of_life_of_the_others() -> None:
+    """It may have workers of its own, and `/readyz` speaks for interactive requests."""
+    slow = Slow()
+    slow.gate.set()
+    pool = _pool(slow, Heard())
+    await pool.submit("text", Job(["a"]))
+    await pool.submit("image", Job([b"x"]), Asker(Client("a", "acme"), bulk=True))
     assert set(pool.served) == {"text"}
 
 
