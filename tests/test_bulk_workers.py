@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not keeps_order(), reason="a quota below the cor
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     """With nothing in front of the towers."""
-    with ServerProcess("--cache", "off", "--timeout", "240") as running:
+    with ServerProcess("--cache", "off", "--timeout", "240", "--test-hooks", "on") as running:
         yield running
 
 
@@ -28,9 +28,14 @@ def texts(server: ServerProcess, name: str, *texts: str) -> httpx.Response:
     return httpx.post(f"{server.url}/embed_text", json=body, headers=headers, timeout=280)
 
 
-def policies(server: ServerProcess) -> list[int]:
-    """How the kernel schedules each worker that has loaded."""
-    return sorted(os.sched_getscheduler(pid) for pid in workers(server))
+def idle(pid: int) -> bool:
+    """Whether the kernel runs it only when nobody else wants the core."""
+    return os.sched_getscheduler(pid) == os.SCHED_IDLE
+
+
+def idlers(server: ServerProcess) -> list[bool]:
+    """Of each worker that has loaded, whether it is one of those."""
+    return sorted(map(idle, workers(server)))
 
 
 def test_a_worker_for_bulk_comes_with_the_first_bulk_request_and_gives_the_same_vectors(
@@ -39,10 +44,10 @@ def test_a_worker_for_bulk_comes_with_the_first_bulk_request_and_gives_the_same_
     """Only of that tower, of idle priority; who never asks in bulk pays for none."""
     asked = "a red circle", "a blue square"
     interactive = texts(server, "interactive", *asked)
-    assert policies(server) == [os.SCHED_OTHER] * 2
+    assert idlers(server) == [False, False]
     bulk = texts(server, "bulk", *asked)
     assert bulk.json()["embeddings"] == interactive.json()["embeddings"]
-    assert policies(server) == [os.SCHED_OTHER] * 2 + [os.SCHED_IDLE]
+    assert idlers(server) == [False, False, True]
 
 
 def test_a_worker_for_bulk_that_dies_is_replaced_and_the_others_serve_on(
@@ -50,16 +55,28 @@ def test_a_worker_for_bulk_that_dies_is_replaced_and_the_others_serve_on(
 ) -> None:
     """The server stays ready, and the bulk that comes next is answered."""
     assert texts(server, "bulk", "one that has it started").status_code == 200
-    (idle,) = (pid for pid in workers(server) if os.sched_getscheduler(pid) == os.SCHED_IDLE)
-    os.kill(idle, signal.SIGKILL)
+    (bulk,) = filter(idle, workers(server))
+    os.kill(bulk, signal.SIGKILL)
     assert texts(server, "interactive", "meanwhile").status_code == 200
     assert httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
     assert texts(server, "bulk", "afterwards").status_code == 200
-    awaited(lambda: policies(server) == [os.SCHED_OTHER] * 2 + [os.SCHED_IDLE])
+    awaited(lambda: idlers(server) == [False, False, True])
+
+
+def test_an_item_that_kills_bulk_workers_is_refused_alone_and_the_others_are_spared(
+    server: ServerProcess,
+) -> None:
+    """Its neighbours are answered, and no interactive request loses its worker."""
+    assert texts(server, "bulk", "one that has it started").status_code == 200
+    interactive = {pid for pid in workers(server) if not idle(pid)}
+    answer = texts(server, "bulk", "before", "siglit-test: exit", "after").json()
+    assert [(one["index"], one["code"]) for one in answer["errors"]] == [(1, "item_quarantined")]
+    assert [row is None for row in answer["embeddings"]] == [False, True, False]
+    assert interactive <= workers(server)
 
 
 def test_without_them_both_classes_have_one_worker() -> None:
     """What a GPU does, and a CPU whose memory is short."""
     with ServerProcess("--cache", "off", "--bulk-workers", "off") as running:
         assert texts(running, "bulk", "a text").status_code == 200
-        assert policies(running) == [os.SCHED_OTHER] * 2
+        assert idlers(running) == [False, False]
