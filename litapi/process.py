@@ -13,6 +13,7 @@ containers have a billion, and a program that walks over all of them stands stil
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import math
@@ -62,8 +63,10 @@ def keeps_order(cgroup: Path = CGROUP) -> bool:
 
 
 def give_way() -> None:
-    """Run this thread, and those that it starts, only when no other process wants the core."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    """Run this process from now on only when no other wants the core; also threads to come."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _words(path: Path) -> list[str]:

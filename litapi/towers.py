@@ -157,8 +157,6 @@ class Tower(LitAPI):
             die_with_parent()
             configure(self.settings)
         self._number = int(worker)
-        if in_worker and self.bulk_from is not None and self._number >= self.bulk_from:
-            give_way()
         try:
             facts = self._load(device)
         except Exception as error:
@@ -168,6 +166,8 @@ class Tower(LitAPI):
                 log.error("the %s tower is not served: %s", self.kind, error)
                 raise SystemExit(1) from None
             raise
+        if self._for_bulk:
+            give_way()  # not before: the first bulk job waits, and others may keep the cores busy
         if self.board is not None:
             self.board[f"{self.kind}_{worker}"] = {
                 "tower": self.kind,
@@ -216,7 +216,12 @@ class Tower(LitAPI):
         """What this worker fetches from: what comes first goes first."""
         if self.bulk_from is None:
             return interactive, self.bulk_jobs
-        return (self.bulk_jobs if self._number >= self.bulk_from else interactive,)
+        return (self.bulk_jobs if self._for_bulk else interactive,)
+
+    @property
+    def _for_bulk(self) -> bool:
+        """Whether this worker serves bulk alone."""
+        return self.bulk_from is not None and self._number >= self.bulk_from
 
     def relieve(self) -> None:
         self._encoder.relieve()

@@ -29,8 +29,9 @@ def texts(server: ServerProcess, name: str, *texts: str) -> httpx.Response:
 
 
 def idle(pid: int) -> bool:
-    """Whether the kernel runs it only when nobody else wants the core."""
-    return os.sched_getscheduler(pid) == os.SCHED_IDLE
+    """Whether the kernel runs all its threads only when nobody else wants the core."""
+    threads = map(int, os.listdir(f"/proc/{pid}/task"))
+    return all(os.sched_getscheduler(thread) == os.SCHED_IDLE for thread in threads)
 
 
 def idlers(server: ServerProcess) -> list[bool]:

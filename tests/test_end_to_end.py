@@ -175,7 +175,7 @@ def test_a_long_text_is_cut_and_says_so(client: httpx.Client) -> None:
 
 
 def test_the_http_process_is_small_and_knows_no_torch(server: ServerProcess) -> None:
-    """Only the two workers map torch; what answers HTTP stays under 90 MB."""
+    """Only workers map torch, two and perhaps two for bulk; what answers HTTP is below 90 MB."""
     httpx.get(f"{server.url}/info", timeout=60)
     serving = {pid: line for pid, line in server.family().items() if "litapi serve" in line}
     workers = [pid for pid, line in server.family().items() if "spawn_main" in line]
@@ -183,7 +183,7 @@ def test_the_http_process_is_small_and_knows_no_torch(server: ServerProcess) -> 
     for pid in serving:
         assert not maps_torch(pid)
         assert resident_mb(pid) < 90
-    assert sum(maps_torch(pid) for pid in workers) == 2
+    assert 2 <= sum(maps_torch(pid) for pid in workers) <= 4
 
 
 def test_many_clients_at_once_all_get_their_own_vectors(client: httpx.Client) -> None:

@@ -173,11 +173,15 @@ def _new_home() -> Path:
     for path in Path(folder).glob(f"{PREFIX}*/{SOCKET}"):
         if _abandoned(path):
             shutil.rmtree(path.parent, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
 
 
 def _abandoned(path: Path) -> bool:
-    """Whether nobody listens; a socket that cannot be tried at all is left alone."""
+    """Whether its parent is gone and nobody listens; a parent that lives is about to start another.
+    A socket that cannot be tried at all is left alone."""
+    parent = path.parent.name.removeprefix(PREFIX).partition("-")[0]
+    if parent.isdecimal() and Path("/proc", parent).exists():
+        return False
     with socket.socket(socket.AF_UNIX) as talk:
         talk.settimeout(0.5)
         try:

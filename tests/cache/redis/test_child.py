@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,10 +194,10 @@ def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
 
 
 def test_a_folder_that_was_swept_away_meanwhile_is_made_again(child: RedisChild) -> None:
-    """Another service that starts takes the folder of a dead server for nobody's."""
+    """By what clears old files from the temporary folder."""
     url = child.url
     kill(child)
-    awaited(lambda: swept(home_of(url)))
+    shutil.rmtree(home_of(url))
     assert child.start() == url
     assert client_of(url).ping()
     assert home_of(url).stat().st_mode & 0o777 == 0o700
@@ -231,6 +232,12 @@ def test_sweeping_leaves_the_living_alone(child: RedisChild) -> None:
         assert home_of(child.url) != home_of(other.url)
         assert client_of(child.url).ping()
         assert client_of(other.url).ping()
+
+
+def test_sweeping_leaves_the_dead_server_of_a_living_parent_alone(child: RedisChild) -> None:
+    """It is about to be started anew, in this folder."""
+    kill(child)
+    assert not swept(home_of(child.url))
 
 
 def test_sweeping_leaves_one_that_is_only_starting_alone() -> None:
