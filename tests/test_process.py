@@ -70,6 +70,18 @@ def test_the_kernel_keeps_an_order_where_no_quota_is_below_the_cores(
     assert keeps_order(second(tmp_path, limit)) is kept
 
 
+def test_the_kernel_keeps_no_order_where_a_process_may_not_give_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A sandbox may forbid it; then bulk has no workers of its own, rather than some that fail."""
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    assert not keeps_order(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("quota", "period", "expected"),
     [("-1\n", "100000\n", 8), ("400000\n", "100000\n", 4), ("1\n", "100000\n", 1), ("x", "y", 8)],
