@@ -412,7 +412,8 @@ class DispatchServer(LitServer):
         for seat in self._seats:
             ready = self.workers_setup_status.get(seat.key) == WorkerSetupStatus.READY
             live, whole = found.get(seat.kind, (0, True))
-            found[seat.kind] = live + (ready and not seat.bulk), whole and ready
+            failed = seat.bulk and seat.failures > 0  # or the pace would never be learnt again
+            found[seat.kind] = live + (ready and not seat.bulk), whole and (ready or failed)
         self._tell((LIVE, found, None))
 
     def tell_keys(self, keys: Sequence[Key]) -> None:
