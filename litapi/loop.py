@@ -69,7 +69,7 @@ class Ticket:
     job_id: JobId
     deadline: float
     sent: float
-    bulk: bool  # beside interactive work; in a worker for bulk alone there is none
+    bulk: bool  # it goes behind interactive work; false in a worker that serves bulk alone
     rows: list[Embedded | ItemError | None]
     missing: int
     decode_seconds: float = 0.0  # of the part that took longest: parts decode side by side

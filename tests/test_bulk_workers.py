@@ -10,7 +10,7 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from litapi.process import keeps_order
 from tests.support.patience import awaited
-from tests.support.workers import workers
+from tests.support.workers import idle, workers
 
 pytestmark = pytest.mark.skipif(not keeps_order(), reason="a quota below the cores of this machine")
 
@@ -26,12 +26,6 @@ def texts(server: ServerProcess, name: str, *texts: str) -> httpx.Response:
     """The answer to these texts in that class."""
     headers, body = {"x-priority": name}, {"texts": list(texts)}
     return httpx.post(f"{server.url}/embed_text", json=body, headers=headers, timeout=280)
-
-
-def idle(pid: int) -> bool:
-    """Whether the kernel runs all its threads only when nobody else wants the core."""
-    threads = map(int, os.listdir(f"/proc/{pid}/task"))
-    return all(os.sched_getscheduler(thread) == os.SCHED_IDLE for thread in threads)
 
 
 def idlers(server: ServerProcess) -> list[bool]:
