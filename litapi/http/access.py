@@ -11,11 +11,13 @@ there are no keys. Wrong keys are limited by address; a right key passes regardl
 from __future__ import annotations
 
 import hmac
+import io
 import logging
 import math
 import mmap
 import socket
 import time
+import warnings
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -25,8 +27,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
 from litapi.http.request import Incoming
 from litapi.keys import Key
+from litapi.messages import Item
 from litapi.metrics import wrong_key
-from litapi.transport.client import ANYONE, Client
+from litapi.transport.client import Client
 
 log = logging.getLogger("siglit.access")
 
@@ -97,7 +100,6 @@ class Access:
 
     def take_keys(self, keys: Sequence[Key]) -> None:
         self._keys = {sha256(key.secret.encode()).digest(): key for key in keys}
-        self._clients = {key: self._client(key) for key in keys}
 
     def check(self, incoming: Incoming) -> bytes:
         """The digest of the request's key, empty where none was asked for. Raises Unauthorized,
@@ -115,24 +117,23 @@ class Access:
             self._spend(owner or _whole(_address(incoming)), rate)
         return owner
 
-    def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
-        """Count the items of a request against what its key may have embedded. Raises RateLimited:
-        the key has used it up."""
+    def charge(self, incoming: Incoming, items: Sequence[object], formats: tuple[str, ...]) -> None:
+        """Count the items of a request, and the pixels of those that are images, against what its
+        key may have embedded. Raises RateLimited: the key has used it up."""
         key = incoming.key
         if key is None:
             return
         who, limits = key.name.encode(), key.limits
         if limits.items:
-            self._spend(who + b" items", limits.items, items)
-        if limits.megapixels and (size := megapixels()):
-            self._spend(who + b" megapixels", limits.megapixels, size)
+            self._spend(who + b" items", limits.items, len(items))
+        if limits.megapixels and (pixels := sum(_pixels(item, formats) for item in items)):
+            self._spend(who + b" megapixels", limits.megapixels, pixels / 1e6)
 
     def client(self, incoming: Incoming) -> Client:
-        if incoming.key is None:
+        """Whose share it is of."""
+        key = incoming.key
+        if key is None:
             return Client(_whole(self._true_address(incoming)))
-        return self._clients.get(incoming.key, ANYONE.client)
-
-    def _client(self, key: Key) -> Client:
         limits = key.limits
         most = max(1.0, limits.in_flight / self._processes) if limits.in_flight else 0.0
         return Client(key.name.encode(), key.name, limits.weight, most)
@@ -185,11 +186,18 @@ async def _nobody(*_: object) -> None:
     """The application behind a middleware that is asked only whom it trusts."""
 
 
-def client_of(incoming: Incoming, keyed: bool) -> bytes:
-    """Who asks: its key where the server has keys, which was checked before, else its address."""
-    if keyed:
-        return _authorized(incoming) or incoming.headers.get(b"x-api-key", b"")
-    return _address(incoming)
+def _pixels(item: object, formats: tuple[str, ...]) -> int:
+    """How many an image has, as its head says; 0 for a text, and where no head can be read."""
+    if not isinstance(item, Item) or isinstance(item.payload, str):
+        return 0
+    from PIL import Image  # only where a key has such a limit
+
+    try:
+        with warnings.catch_warnings(action="ignore"), io.BytesIO(item.payload) as file:
+            width, height = Image.open(file, formats=formats).size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0  # the tower refuses it by its own error
+    return width * height
 
 
 def _authorized(incoming: Incoming) -> bytes:

@@ -1,14 +1,24 @@
-"""Vectors → HTTP: JSON floats, base64, or raw bytes.
+"""Vectors → HTTP: JSON floats, base64, or raw bytes; float32, or in fewer bytes.
 
 JSON is written by orjson straight from the float32 rows; base64 of a stored vector needs no numpy
 at all. On a cache hit this is most of the work, so each path does as little as it can.
+
+The cache keeps float32, so every type is made of the same stored numbers; a vector that is cut to
+fewer dimensions is cut and renormalised first. All rows of an answer are turned at once.
+
+    float16   each number rounded to half precision
+    int8      round(number / scale); scale is the vector's greatest |number| / 127
+    binary    a bit for each number, 1 where it is above zero; eight a byte, the first one highest
+
+Other makers have two more: uint8 is int8 + 128, and their binary is ours - 128.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -16,13 +26,15 @@ import pybase64
 
 from cache import Entry
 from litapi.errors import ServiceError
-from litapi.http.pace import Pace
+from litapi.http.pace import Pace, paced
 
 Row = np.ndarray[Any, np.dtype[np.float32]]
+Codes = np.ndarray[Any, np.dtype[Any]]
 JSON = (b"content-type", b"application/json")
 OCTETS = (b"content-type", b"application/octet-stream")
 USUAL = {b"": False, b"*/*": False, JSON[1]: False, OCTETS[1]: True}
 MANY = 64  # rows of numbers that are written in one turn
+GREATEST: Final = 127  # -128 stays unused, so that a vector and its opposite have opposite codes
 
 
 @dataclass(slots=True)
@@ -66,21 +78,14 @@ class Answer:
         try:
             answer = cls.json(content, error.status)
         except TypeError:  # a name that the client chose is no text, such as half an emoji
-            answer = cls.json(_writable(content), error.status)
+            text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+            answer = cls(text.encode(errors="replace"), error.status, [JSON])
         if error.retry_after is not None:
             answer.headers.append((b"retry-after", b"%d" % error.retry_after))
         if error.allow:
             answer.headers.append((b"allow", ", ".join(error.allow).encode()))
         for challenge in error.challenges:  # a line each: Chromium reads no second one in a line
             answer.headers.append((b"www-authenticate", challenge.encode()))
-        return answer
-
-    @classmethod
-    def raw(cls, entries: Sequence[Entry], vectors: Vectors) -> Answer:
-        """Rows of little-endian float32, one after another, their shape in the headers."""
-        answer = cls(b"".join(vectors.octets(e) for e in entries), headers=[OCTETS])
-        shape = b"%d,%d" % (len(entries), vectors.dimension)
-        answer.headers += [(b"x-embedding-shape", shape), (b"x-embedding-dtype", b"float32-le")]
         return answer
 
 
@@ -100,24 +105,18 @@ async def _write(content: Any, parts: list[bytes], pace: Pace) -> None:
         parts.append(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _writable(content: Any) -> Any:
-    """The same with a question mark for each character that UTF-8 cannot write."""
-    if isinstance(content, dict):
-        return {name: _writable(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [_writable(one) for one in content]
-    return content.encode(errors="replace").decode() if isinstance(content, str) else content
-
-
 class Vectors:
     """Writes stored vectors in the form a request asked for, cut to its dimensions."""
 
-    __slots__ = ("base64", "cut", "dimension")
+    __slots__ = ("base64", "cut", "dimension", "type")
 
-    def __init__(self, encoding_format: str, dimensions: int | None, full: int) -> None:
+    def __init__(
+        self, encoding_format: str, dimensions: int | None, full: int, type_: str = "float32"
+    ) -> None:
         self.base64 = encoding_format == "base64"
         self.dimension = dimensions or full
         self.cut = self.dimension < full
+        self.type = type_
 
     def row(self, entry: Entry) -> Row:
         """The vector, unit length also after a cut."""
@@ -138,6 +137,65 @@ class Vectors:
         if self.base64:
             return pybase64.b64encode_as_string(self.octets(entry) if self.cut else entry.vector)
         return self.row(entry)
+
+    async def written(self, found: Sequence[Entry | None]) -> tuple[list[Any], list[Any]]:
+        """What stands for each vector in JSON, and the scale of each where the type has any; None
+        for each refused item."""
+        return (await paced(self.form, found), []) if self.type == "float32" else self.small(found)
+
+    def small(self, found: Sequence[Entry | None]) -> tuple[list[Any], list[Any]]:
+        """The same of a type with fewer bytes."""
+        codes, scales = self._coded([entry for entry in found if entry is not None])
+        forms = [pybase64.b64encode_as_string(c.tobytes()) for c in codes] if self.base64 else codes
+        placed = _placed(found, forms)
+        return placed, [] if scales is None else _placed(found, scales)
+
+    def raw(self, entries: Sequence[Entry]) -> Answer:
+        """The vectors one after another, then the scales as float32; headers say how to read it."""
+        answer = Answer(b"", headers=[OCTETS])
+        if self.type == "float32":
+            answer.body, width, scales = b"".join(map(self.octets, entries)), self.dimension, None
+        else:
+            codes, scales = self._coded(entries)
+            answer.body, width = codes.tobytes(), codes.shape[1]
+        shape = b"%d,%d" % (len(entries), width)
+        answer.headers += [(b"x-embedding-shape", shape), (b"x-embedding-dtype", WIRE[self.type])]
+        if scales is not None:
+            answer.body += scales.tobytes()
+            answer.headers.append((b"x-embedding-scales", b"float32-le"))
+        return answer
+
+    def _coded(self, entries: Sequence[Entry]) -> tuple[Codes, Row | None]:
+        return CODED[self.type](np.stack([self.row(entry) for entry in entries]))
+
+
+def _placed(found: Sequence[Entry | None], values: Iterable[Any]) -> list[Any]:
+    following = iter(values)
+    return [None if entry is None else next(following) for entry in found]
+
+
+def _int8(rows: Row) -> tuple[Codes, Row]:
+    greatest = np.abs(rows).max(axis=1)
+    scales = (greatest / GREATEST).astype("<f4")
+    scales[scales == 0] = 1  # a vector of zeros
+    codes = np.rint(rows / scales[:, None]).clip(-GREATEST, GREATEST)
+    return codes.astype(np.int8), scales
+
+
+def _binary(rows: Row) -> Codes:
+    return np.packbits(rows > 0, axis=1)
+
+
+CODED: Final[dict[str, Callable[[Row], tuple[Codes, Row | None]]]] = {
+    "float16": lambda rows: (rows.astype("<f2"), None),
+    "int8": _int8,
+    "binary": lambda rows: (_binary(rows), None),
+    "uint8": lambda rows: (_int8(rows)[0].view(np.uint8) ^ 0x80, None),
+    "signed_binary": lambda rows: ((_binary(rows) ^ 0x80).view(np.int8), None),
+}
+WIRE: Final = {
+    "float32": b"float32-le", "float16": b"float16-le", "int8": b"int8", "binary": b"binary",
+}  # fmt: skip
 
 
 def wants_octets(accept: bytes) -> bool:

@@ -31,12 +31,6 @@ TIMING = b"cache;dur=%.3f, queue;dur=%.3f%b, decode;dur=%.3f, infer;dur=%.3f"
 Submit = Callable[[Kind, Job, Asker], Awaitable[Reply]]
 
 
-def _finished(job: Job) -> bool:
-    """Every job is waited for, also when its clients have left."""
-    del job
-    return True
-
-
 @dataclass(slots=True)
 class Query:
     """How a request wants its items embedded, and what became of them.
@@ -54,7 +48,6 @@ class Query:
     bulk: bool = False
     asker: Callable[[], Asker] = lambda: ANYONE  # asked only when something is computed
     fetched: bool = False  # by URL, so that the same request may mean others the next time
-    space: tuple[bytes, bytes] = (b"x-embedding-space", b"")
     found: Found = field(default_factory=lambda: Found([], []))
     entries: list[Entry] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
@@ -102,7 +95,7 @@ class Embedder:
         cache: VectorCache,
         submit: Submit,
         timeout: float,
-        begun: Callable[[Job], bool] = _finished,
+        begun: Callable[[Job], bool] = bool,  # of any job: each is computed to its end
     ) -> None:
         self._fingerprints = fingerprints
         self._cache = cache

@@ -7,7 +7,7 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,6 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from litapi import errors
-from litapi.http.access import client_of
 from litapi.http.embedder import Query
 from litapi.http.forms.options import OPTION_FIELDS, Options
 from litapi.http.forms.parts import Base64Part, DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
@@ -91,7 +90,6 @@ class Reader:
     def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         self._fetcher = fetcher
         self._digests = settings.digests
-        self._keyed = bool(settings.api_keys)
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
@@ -281,7 +279,7 @@ class Reader:
         query.fetched = Link in map(type, short)
         if not query.fetched:
             return short  # type: ignore[return-value]
-        return await incoming.unless_gone(self._fetched(short, client_of(incoming, self._keyed)))
+        return await incoming.unless_gone(self._fetched(short, incoming.asker().client.who))
 
     async def _decoded(self, long: LongString) -> Short:
         pace, pieces, decoder = Pace(), long.pieces(), Decoder()
@@ -303,7 +301,7 @@ class Reader:
         except ValueError:
             return errors.ImageBase64Invalid()
 
-    async def _fetched(self, items: list[Short], client: bytes) -> list[Item | errors.ItemError]:
+    async def _fetched(self, items: list[Short], client: Hashable) -> list[Item | errors.ItemError]:
         urls = [item for item in items if isinstance(item, Link)]
         fetched = iter(await self._fetcher.fetch_all(urls, client)) if self._fetcher else iter(())
         settled: list[Item | errors.ItemError] = []

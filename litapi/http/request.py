@@ -11,17 +11,20 @@ import io
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from litapi.errors import BodyTooLarge, DeadlineExceeded, Overloaded, RequestInvalid
 from litapi.http.inflate import Inflate
 from litapi.http.large import LongString
 from litapi.keys import Key
-from litapi.transport.client import ANYONE, Asker, Client
+from litapi.transport.client import ANYONE, Asker
+
+if TYPE_CHECKING:  # which reads requests itself
+    from litapi.http.access import Access
 
 CONNECTION = "siglit.connection"  # the extension of the ASGI scope that has a `Connection`
-MOST_DIGITS = 18  # of a content length that may be meant
+DIGITS = 19  # of a content length that is beyond any limit
 ENCODED = b"content-encoding"
 PRIORITY, PATIENCE = b"x-priority", b"x-timeout-ms"
 CLASSES = (b"interactive", b"bulk")
@@ -67,16 +70,6 @@ _PLAIN = Connection()
 _NONE: dict[str, Any] = {}
 
 
-class Account(Protocol):
-    """What counts a request against the share and the limits of its client."""
-
-    def client(self, incoming: Incoming) -> Client:
-        """Whose share it is of."""
-
-    def charge(self, incoming: Incoming, items: int, megapixels: Callable[[], float]) -> None:
-        """Count its items. Raises RateLimited where the key has used up what it may have."""
-
-
 class Incoming:
     """A request: `method`, `path`, headers by lower-case bytes, the body on demand. A trailing
     slash of the path is dropped, and a compressed body is read decompressed."""
@@ -99,7 +92,7 @@ class Incoming:
         self.large = 0  # bytes of a body that was parsed in turns
         self.long: Sequence[LongString] = ()  # its strings that stand as tokens in the content
         self.longest = 0  # members of its longest list, where that was cut
-        self.access: Account | None = None  # that has let it in
+        self.access: Access | None = None  # that has let it in
         self.key: Key | None = None  # by which it was let in
         self.bulk = False
         self.deadline = math.inf  # by time.monotonic, of the client's own patience
@@ -200,7 +193,9 @@ class Incoming:
         left = self.connection.watch(self.scope)
         if left is None:
             left = asyncio.ensure_future(self._gone())
-        return left if self.deadline == math.inf else _or_late(left, self.deadline)
+        if self.deadline == math.inf:
+            return left
+        return asyncio.ensure_future(_or_late(left, self.deadline))
 
     async def _gone(self) -> type[Exception]:
         while (await self._receive())["type"] != "http.disconnect":
@@ -222,15 +217,8 @@ class Incoming:
             left.cancel()
 
     def _refuse_announced(self) -> None:
-        announced = self.headers.get(b"content-length", b"")
-        if len(announced) > MOST_DIGITS:
-            announced = announced.lstrip(b"0")
-        if announced.isdigit() and (len(announced) > MOST_DIGITS or int(announced) > self.limit):
-            raise BodyTooLarge
-
-    def _took(self, piece: bytes) -> None:
-        self._seen += len(piece)
-        if self._seen > self.limit:
+        announced = self.headers.get(b"content-length", b"").lstrip(b"0")
+        if announced.isdigit() and int(announced[:DIGITS]) > self.limit:
             raise BodyTooLarge
 
     async def _piece(self) -> bytes:
@@ -238,43 +226,28 @@ class Incoming:
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece: bytes = message.get("body", b"")
-        self._took(piece)
+        self._seen += len(piece)
+        if self._seen > self.limit:
+            raise BodyTooLarge
         self.whole = not message.get("more_body", False)
         return piece
 
 
-def _or_late(
-    left: asyncio.Future[type[Exception]], deadline: float
-) -> asyncio.Future[type[Exception]]:
-    """Done with `left`, or with `DeadlineExceeded` when the time is over; `left` goes with it."""
-    loop = asyncio.get_running_loop()
-    first: asyncio.Future[type[Exception]] = loop.create_future()
-
-    def end(error: type[Exception]) -> None:
-        if not first.done():
-            first.set_result(error)
-
-    timer = loop.call_later(max(0.0, deadline - time.monotonic()), end, DeadlineExceeded)
-    left.add_done_callback(lambda one: None if one.cancelled() else end(one.result()))
-
-    def tidy(_: object) -> None:
-        timer.cancel()
-        left.cancel()
-
-    first.add_done_callback(tidy)
-    return first
+async def _or_late(left: asyncio.Future[type[Exception]], deadline: float) -> type[Exception]:
+    """What `left` says, or `DeadlineExceeded` when the time is over; `left` ends with it."""
+    try:
+        return await asyncio.wait_for(left, max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        return DeadlineExceeded
 
 
 async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes:
     """All pieces; a single one as it is, and many without twice their memory."""
-    first = await anext(pieces, b"")
-    whole = None
+    whole = io.BytesIO(await anext(pieces, b""))  # copies neither what it gets nor what it gives
+    whole.seek(0, io.SEEK_END)
     async for piece in pieces:
-        if whole is None:
-            whole = io.BytesIO()  # grows in place, and hands over what it holds without a copy
-            whole.write(first)
         whole.write(piece)
-    return first if whole is None else whole.getvalue()
+    return whole.getvalue()
 
 
 def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

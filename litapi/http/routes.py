@@ -20,7 +20,7 @@ from litapi.http.answer import MANY, Answer, Vectors, wants_octets
 from litapi.http.embedder import Embedder, Query
 from litapi.http.forms.cohere import CohereRequest
 from litapi.http.forms.embeddings import EmbeddingsRequest
-from litapi.http.forms.foreign import Cut, Embedded, ForeignRequest
+from litapi.http.forms.foreign import Cut, Embedded, ForeignRequest, listed
 from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
 from litapi.http.forms.options import Options
 from litapi.http.forms.rerank import RerankRequest
@@ -29,9 +29,7 @@ from litapi.http.forms.tei import SimilarityRequest, TeiRequest
 from litapi.http.forms.validation import validate
 from litapi.http.forms.voyage import VoyageRequest
 from litapi.http.inputs import LABEL, Read, Reader
-from litapi.http.megapixels import megapixels
 from litapi.http.pace import Pace, paced
-from litapi.http.quantized import Quantized
 from litapi.http.request import Incoming
 from litapi.messages import Item, Kind
 from litapi.scoring import Array, ensemble
@@ -81,8 +79,8 @@ class Routes:
         query = await self._query(items, incoming, form.max_num_patches)
         _refuse(query, "input" if isinstance(form.input, str) else "input[{}]")
         if wants_octets(incoming.headers.get(b"accept", b"")):
-            return _with_headers(_raw(form, query.entries, vectors), query)
-        rows, scales = await _rows(form, query.entries, vectors)
+            return self._told(vectors.raw(query.entries), query)
+        rows, scales = await vectors.written(query.entries)
         data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
         for index in query.cut:
             data[index]["truncated"] = True
@@ -95,7 +93,7 @@ class Routes:
             "model": self._model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
-        return _with_headers(await _written(content, len(data)), query)
+        return self._told(await _written(content, len(data)), query)
 
     async def embed_text(self, incoming: Incoming) -> Answer:
         form = validate(EmbedTextRequest, await self._reader.json_of_texts(incoming))
@@ -131,9 +129,9 @@ class Routes:
         query = await self._query(items, incoming, form.max_num_patches)
         if not query.entries or wants_octets(incoming.headers.get(b"accept", b"")):
             _refuse(query, name if single else name + "[{}]")
-            return _with_headers(_raw(form, query.entries, vectors), query)
+            return self._told(vectors.raw(query.entries), query)
         found = [one if isinstance(one, Entry) else None for one in query.found.values]
-        rows, scales = await _rows(form, found, vectors)
+        rows, scales = await vectors.written(found)
         cached = [state in (State.HIT_L1, State.HIT_L2) for state in query.found.states]
         cut = [entry is not None and entry.truncated for entry in found]
         content: dict[str, Any] = {
@@ -146,9 +144,9 @@ class Routes:
         if scales:
             content["scale" if single else "scales"] = scales[0] if single else scales
         if single:
-            return _with_headers(Answer.json(content), query)
+            return self._told(Answer.json(content), query)
         content["errors"] = _faults(query.faults)
-        return _with_headers(await _written(content, len(rows)), query)
+        return self._told(await _written(content, len(rows)), query)
 
     async def score(self, incoming: Incoming) -> Answer:
         """Cosine and probability of every text against every image."""
@@ -159,8 +157,7 @@ class Routes:
         texts = await paced(self._reader.text, form.texts)
         images = await paced(self._reader.picture, form.images)
         query = await self._query([*texts, *images], incoming, form.max_num_patches)
-        names = [f"texts[{i}]" for i in range(len(texts))]
-        _refuse(query, [*names, *(f"images[{i}]" for i in range(len(images)))])
+        _refuse(query, [*listed("texts", form.texts), *listed("images", form.images)])
         scores = await self._pairs(query.entries, len(texts))
         content = {
             **scores,
@@ -168,9 +165,7 @@ class Routes:
             "logit_bias": self._service.checkpoint.logit_bias,
             "model": self._model,
         }
-        few = len(texts) * len(images) <= PAIRS
-        answer = Answer.json(content) if few else await Answer.json_in_turns(content)
-        return _with_headers(answer, query)
+        return self._told(await Answer.json_in_turns(content), query)
 
     async def _pairs(self, entries: list[Entry], texts: int) -> dict[str, list[Any]]:
         """Rows of cosines and of probabilities, a row for each text, some of them in one turn."""
@@ -194,13 +189,11 @@ class Routes:
         captions = await self._reader.captions(templates, form.labels)
         items = [self._reader.picture(form.image), *captions]
         query = await self._query(items, incoming, form.max_num_patches)
-        _refuse(
-            query, ["image", *[f"labels[{i}]" for i in range(len(form.labels))] * len(templates)]
-        )
+        _refuse(query, ["image", *[*listed("labels", form.labels)] * len(templates)])
         image, *rows = (np.frombuffer(entry.vector, "<f4") for entry in query.entries)
         cosine = ensemble(np.stack(rows), len(templates)).astype(np.float64) @ image
         content = self._ranked(form, cosine)
-        return _with_headers(Answer.json({**content, "model": self._model}), query)
+        return self._told(Answer.json({**content, "model": self._model}), query)
 
     def _ranked(self, form: ClassifyRequest, cosine: Array) -> dict[str, Any]:
         scoring = self._service.scoring
@@ -220,7 +213,7 @@ class Routes:
             form = validate(kind, await self._reader.json(incoming))
             self._same_model(form.model)
             places = form.items()
-            ways = {name: (o, self._vectors(o, size)) for name, o in form.wanted().items()}
+            ways = {name: self._vectors(how, size) for name, how in form.wanted().items()}
             items = await self._reader.items(self._reader.part, [*places.values()], incoming)
             query = await self._query(items, incoming, form.max_num_patches, form.cut)
             _refuse(query, [*places])
@@ -232,10 +225,10 @@ class Routes:
                 kinds,
                 list(map(TOKENS, query.entries)),
                 self._service.checkpoint.patch_size,
-                {name: (await _rows(o, query.entries, v))[0] for name, (o, v) in ways.items()},
+                {name: (await way.written(query.entries))[0] for name, way in ways.items()},
                 **compared,
             )
-            return _with_headers(await _written(form.answer(embedded), len(items)), query)
+            return self._told(await _written(form.answer(embedded), len(items)), query)
 
         return foreign
 
@@ -247,18 +240,14 @@ class Routes:
         if patches is not None:
             self._reader.bound_patches(items, patches, self._service.patches)
         settled = await self._reader.settled(items, incoming, query)
-        self._charge(incoming, settled)
+        if incoming.access is not None:
+            incoming.access.charge(incoming, settled, self._service.settings.image_formats)
         await self._embedder.embed(settled, query)
         if cut == "NONE" and query.cut:
             for index in query.cut:
                 query.found.values[index] = errors.TextTooLong(NOT_WHOLE)
             query.answered(query.found)
         return query
-
-    def _charge(self, incoming: Incoming, items: Sequence[Item | errors.ItemError]) -> None:
-        if incoming.key is not None and incoming.access is not None:
-            formats = self._service.settings.image_formats
-            incoming.access.charge(incoming, len(items), lambda: megapixels(items, formats))
 
     async def _compared(self, entries: list[Entry], kinds: list[Kind]) -> dict[str, list[float]]:
         """The first item with each other one: the cosine, and from 0 to 1 how well they fit.
@@ -283,7 +272,7 @@ class Routes:
         if form.embedding_type.endswith("binary") and (form.dimensions or self._dim) % 8:
             sentence = f"{size}: must be a multiple of 8, for binary packs eight into a byte"
             raise errors.RequestInvalid(sentence, param=size)
-        return Vectors(form.encoding_format, form.dimensions, self._dim)
+        return Vectors(form.encoding_format, form.dimensions, self._dim, form.embedding_type)
 
     def _asked(self, incoming: Incoming, patches: int | None) -> Query:
         if patches is not None and not self._service.checkpoint.naflex:
@@ -291,7 +280,6 @@ class Routes:
             raise errors.RequestInvalid(sentence, param="max_num_patches")
         control = incoming.headers.get(b"cache-control")
         query = Query(patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker)
-        query.space = self._space
         if control is not None:
             listed = control.decode("latin-1").lower().split(",")
             wishes = {wish.partition("=")[0].strip() for wish in listed}
@@ -299,20 +287,30 @@ class Routes:
             query.write = "no-store" not in wishes
         return query
 
+    def _told(self, answer: Answer, query: Query) -> Answer:
+        states = query.found.states
+        told = states if len(states) <= TOLD else states[:TOLD]
+        answer.headers.append((b"x-cache", b",".join(map(RENDERED, told))))
+        answer.headers += [(b"server-timing", query.timing()), self._space]
+        if states.count(HIT) == len(states) == len(query.entries) and not query.fetched:
+            answer.hits = len(states)
+        if query.cut:
+            answer.headers.append((b"x-truncated", ",".join(map(str, query.cut[:TOLD])).encode()))
+        return answer
+
 
 def _templates(form: ClassifyRequest) -> list[str]:
     if form.templates is None:
-        templates, names = [form.template], ["template"]
+        named = {"template": form.template}
     elif "template" in form.model_fields_set:
         sentence = "templates: exactly one of template and templates is expected"
         raise errors.RequestInvalid(sentence, param="templates")
     else:
-        templates = form.templates
-        names = [f"templates[{i}]" for i in range(len(templates))]
-    for name, template in zip(names, templates, strict=True):
+        named = {f"templates[{i}]": template for i, template in enumerate(form.templates)}
+    for name, template in named.items():
         if LABEL not in template:
             raise errors.RequestInvalid(f"{name}: must hold {LABEL}", param=name)
-    return templates
+    return [*named.values()]
 
 
 def _one_of(**given: Any) -> tuple[str, list[str], bool]:
@@ -323,22 +321,6 @@ def _one_of(**given: Any) -> tuple[str, list[str], bool]:
     return (name, value, False) if isinstance(value, list) else (name, [value], True)
 
 
-def _raw(form: Options, entries: Sequence[Entry], vectors: Vectors) -> Answer:
-    if form.embedding_type == "float32":
-        return Answer.raw(entries, vectors)
-    return Quantized(form.embedding_type, entries, vectors).raw()
-
-
-async def _rows(
-    form: Options, found: Sequence[Entry | None], vectors: Vectors
-) -> tuple[list[Any], list[Any]]:
-    """What stands for each vector in JSON, and the scale of each where the type has any."""
-    if form.embedding_type == "float32":
-        return await paced(vectors.form, found), []
-    small = Quantized(form.embedding_type, found, vectors)
-    return small.forms, small.scales or []
-
-
 async def _written(content: Any, rows: int) -> Answer:
     """`content` as JSON; one of many rows in turns with other requests."""
     return Answer.json(content) if rows <= MANY else await Answer.json_in_turns(content)
@@ -347,7 +329,7 @@ async def _written(content: Any, rows: int) -> Answer:
 def _faults(faults: dict[int, errors.ItemError]) -> list[dict[str, Any]]:
     return [
         {"index": index, "code": fault.code, "message": fault.message}
-        for index, fault in sorted(faults.items())
+        for index, fault in faults.items()
     ]
 
 
@@ -366,22 +348,8 @@ def _refuse(query: Query, names: str | Sequence[str]) -> None:
     faults = query.faults
     first = min(faults)
     kinds = {type(fault) for fault in faults.values()}
-    client = [fault for fault in faults.values() if fault.status < 500]
-    error: errors.ServiceError = faults[first]
-    if len(kinds) > 1 and client:
-        error = errors.ItemsInvalid()
+    several = len(kinds) > 1 and any(kind.status < 500 for kind in kinds)
+    error: errors.ServiceError = errors.ItemsInvalid() if several else faults[first]
     places = {i: names.format(i) if isinstance(names, str) else names[i] for i in faults}
     error.param = places[first]
     raise ItemsRefused(error, [{**one, "param": places[one["index"]]} for one in _faults(faults)])
-
-
-def _with_headers(answer: Answer, query: Query) -> Answer:
-    states = query.found.states
-    told = states if len(states) <= TOLD else states[:TOLD]
-    answer.headers.append((b"x-cache", b",".join(map(RENDERED, told))))
-    answer.headers += [(b"server-timing", query.timing()), query.space]
-    if states.count(HIT) == len(states) == len(query.entries) and not query.fetched:
-        answer.hits = len(states)
-    if query.cut:
-        answer.headers.append((b"x-truncated", ",".join(map(str, query.cut[:TOLD])).encode()))
-    return answer

@@ -10,7 +10,7 @@ import pytest
 
 from bench.rig.server_process import ServerProcess
 from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
-from litapi.http.access import MOST_SAID, SLOTS, Access, Rates, client_of
+from litapi.http.access import MOST_SAID, SLOTS, Access, Rates
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
 from litapi.keys import read_keys
@@ -234,5 +234,8 @@ def test_addresses_are_forgotten_before_they_fill_the_memory() -> None:
 )
 def test_a_client_is_its_key_however_it_is_written(headers: dict[str, str]) -> None:
     """One key has one share of what clients share, from every address; unchecked it is none."""
-    assert client_of(_incoming(**headers), keyed=False) == b"1.2.3.4"
-    assert client_of(_incoming(client="5.6.7.8", **headers), keyed=True) == b"two"
+    access, unchecked = Access(read_keys(("two",))), _incoming(**headers)
+    assert access.client(unchecked).who == b"1.2.3.4"
+    incoming = _incoming(client="5.6.7.8", **headers)
+    access.check(incoming)
+    assert access.client(incoming).name == "key-1"

@@ -78,7 +78,7 @@ def test_a_cut_vector_is_unit_length_and_points_the_same_way(row: Row, dimension
 def test_a_raw_answer_is_its_rows_one_after_another(vectors: list[Row], dimensions: int) -> None:
     """The shape in the headers is all that it takes to read the body."""
     form = Vectors("float", dimensions, DIM)
-    answer = Answer.raw([entry_of(row) for row in vectors], form)
+    answer = form.raw([entry_of(row) for row in vectors])
     headers = headers_of(answer)
     shape = [int(n) for n in headers[b"x-embedding-shape"].split(b",")]
     read = np.frombuffer(answer.body, "<f4").reshape(shape)

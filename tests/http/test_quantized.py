@@ -13,10 +13,10 @@ from hypothesis.extra.numpy import arrays
 
 from cache import Entry
 from litapi.http.answer import JSON, OCTETS, Answer, Vectors
-from litapi.http.quantized import Quantized
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 Codes = np.ndarray[Any, np.dtype[Any]]
+Small = tuple[list[Any], list[Any]]  # what stands for each vector, and its scale if it has one
 DIM = 16
 TYPES = {"float16": "<f2", "int8": "i1", "binary": "u1"}
 
@@ -29,19 +29,19 @@ def entries_of(rows: Rows) -> list[Entry]:
     return [Entry(row.astype("<f4").tobytes(), tokens=3) for row in rows]
 
 
-def quantized(type_: str, rows: Rows, form: str = "float", cut: int | None = None) -> Quantized:
+def quantized(type_: str, rows: Rows, form: str = "float", cut: int | None = None) -> Small:
     """Rows in a type, as a request asks for it."""
-    return Quantized(type_, entries_of(rows), Vectors(form, cut, DIM))
+    return Vectors(form, cut, DIM, type_).small(entries_of(rows))
 
 
-def codes_of(small: Quantized) -> Codes:
+def codes_of(small: Small) -> Codes:
     """The codes as one array."""
-    return np.array(small.forms)
+    return np.array(small[0])
 
 
-def sent(small: Quantized) -> list[list[float]]:
+def sent(small: Small) -> list[list[float]]:
     """The codes as a client reads them out of JSON."""
-    content: list[list[float]] = orjson.loads(Answer.json(small.forms).body)
+    content: list[list[float]] = orjson.loads(Answer.json(small[0]).body)
     return content
 
 
@@ -58,8 +58,7 @@ def test_int8_times_its_scale_is_the_vector(rows: Rows) -> None:
     """To half a step, for every row by its own scale; also a row of zeros, and of near nothing."""
     small = quantized("int8", rows)
     codes = codes_of(small)
-    assert small.scales is not None
-    scales = np.array(small.scales, np.float64)[:, None]
+    scales = np.array(small[1], np.float64)[:, None]
     assert np.abs(codes).max() <= 127
     assert (scales > 0).all()
     assert (np.abs(codes * scales - rows) <= scales * 0.5001).all()
@@ -80,7 +79,7 @@ def test_binary_is_the_signs_as_packbits_packs_them(rows: Rows) -> None:
     small = quantized("binary", rows)
     read = np.unpackbits(np.array(sent(small), np.uint8), axis=1)
     assert np.array_equal(read.astype(bool), rows > 0)
-    assert small.scales is None
+    assert small[1] == []
 
 
 @pytest.mark.parametrize("type_", TYPES)
@@ -88,19 +87,19 @@ def test_binary_is_the_signs_as_packbits_packs_them(rows: Rows) -> None:
 def test_base64_and_raw_bytes_hold_what_json_says(type_: str, rows: Rows) -> None:
     """Clients may switch the encoding and see the same codes."""
     said = np.array(sent(quantized(type_, rows)), TYPES[type_])
-    text = quantized(type_, rows, "base64").forms
+    text, _ = quantized(type_, rows, "base64")
     assert [
         np.frombuffer(base64.b64decode(t), TYPES[type_]).tolist() for t in text
     ] == said.tolist()
-    raw = quantized(type_, rows).raw()
+    raw = Vectors("float", None, DIM, type_).raw(entries_of(rows))
     assert OCTETS in raw.headers
     assert JSON not in raw.headers
     codes, scales = read(raw)
     assert np.array_equal(codes, said)
-    assert scales == quantized(type_, rows).scales
+    assert scales == quantized(type_, rows)[1]
 
 
-def read(answer: Answer) -> tuple[Codes, list[float] | None]:
+def read(answer: Answer) -> tuple[Codes, list[float]]:
     """A raw answer by its headers alone: the codes, and the scales where there are some."""
     headers = dict(answer.headers)
     kinds = {b"float16-le": "<f2", b"int8": "i1", b"binary": "u1"}
@@ -110,7 +109,7 @@ def read(answer: Answer) -> tuple[Codes, list[float] | None]:
     rest = answer.body[codes.nbytes :]
     if b"x-embedding-scales" not in headers:
         assert rest == b""
-        return codes, None
+        return codes, []
     return codes, np.frombuffer(rest, "<f4").tolist()
 
 
@@ -118,11 +117,11 @@ def read(answer: Answer) -> tuple[Codes, list[float] | None]:
 @given(rows=matrices)
 def test_a_cut_comes_before_the_type(type_: str, rows: Rows) -> None:
     """The codes are those of the vector that float32 would give, cut and renormalised."""
-    vectors = Vectors("float", 8, DIM)
+    vectors = Vectors("float", 8, DIM, type_)
     cut = np.stack([vectors.row(entry) for entry in entries_of(rows)])
-    whole = Quantized(type_, entries_of(cut), Vectors("float", None, 8))
-    small = quantized(type_, rows, cut=8)
-    assert (sent(small), small.scales) == (sent(whole), whole.scales)
+    whole = Vectors("float", None, 8, type_).small(entries_of(cut))
+    small = vectors.small(entries_of(rows))
+    assert (sent(small), small[1]) == (sent(whole), whole[1])
 
 
 @pytest.mark.parametrize("type_", TYPES)
@@ -131,10 +130,8 @@ def test_a_refused_item_keeps_its_place(type_: str) -> None:
     rows = np.linspace(-1, 1, 2 * DIM, dtype=np.float32).reshape(2, DIM)
     one, two = entries_of(rows)
     found: Sequence[Entry | None] = [None, one, None, two]
-    small = Quantized(type_, found, Vectors("base64", None, DIM))
+    forms, scales = Vectors("base64", None, DIM, type_).small(found)
     assert [one, two] == entries_of(rows)  # what is kept stays float32
-    alone = quantized(type_, rows, "base64")
-    assert small.forms == [None, alone.forms[0], None, alone.forms[1]]
-    if small.scales is not None:
-        assert alone.scales is not None
-        assert small.scales == [None, alone.scales[0], None, alone.scales[1]]
+    alone, by_scale = quantized(type_, rows, "base64")
+    assert forms == [None, alone[0], None, alone[1]]
+    assert scales == ([None, by_scale[0], None, by_scale[1]] if by_scale else [])
