@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +31,6 @@ from litapi.http.openapi import describe
 from litapi.http.replay import Replay
 from litapi.http.request import ASGIApp, ClientGone, Incoming, Receive, Scope, Send
 from litapi.http.routes import ItemsRefused, Route, Routes
-from litapi.keys import Key
 from litapi.metrics import Metrics, exposition
 from litapi.serving import Service
 from litapi.settings import Settings
@@ -83,12 +82,9 @@ class App:
             forwarders=FORWARDERS,
             processes=settings.front_processes,
         )
-        self._tables: dict[bytes, Table] = {}  # by API key, --cache-per-key
-        self._make_table: Callable[[bytes], Table] | None = None
+        self.take_keys = self._access.take_keys
         self._logs = settings.access_log == "on"
         self._pages: Any = describe()
-        self._table: Table = {}
-        self._paths: frozenset[str] = frozenset()
         self._in_flight = 0
         self._wrapped = False  # a middleware must see every message
 
@@ -98,6 +94,7 @@ class App:
         return app
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self._service.settings
         self._consumer = self.response_queue_id or 0
         self._busy = self._shared.busy
         self._fresh = _fresh_ids()
@@ -114,58 +111,52 @@ class App:
             for sentence in await cache.store.inspect():
                 if sentence not in cache.store.trouble.sentences:  # those are logged already
                     log.warning("%s", sentence)
-        fetcher = make_fetcher(self._service.settings)
+        fetcher = make_fetcher(settings)
         if fetcher is not None:
             await fetcher.start()
             stack.push_async_callback(fetcher.close)
         patches = self._service.patches
         text_length = self._service.checkpoint.text_length
         capacity = capacities(self._service.workers, text_length, patches)
-        pool = Pool(self._service.settings, dispatcher, self._metrics, patches, capacity)
-        self._health = Health(self._service.settings, dispatcher, pool.served)
-        self._lay_table(cache, pool, fetcher)
+        self._pool = Pool(settings, dispatcher, self._metrics, patches, capacity)
+        self._health = Health(settings, dispatcher, self._pool.served)
+        self._lay_tables(cache, fetcher)
         await self._health.first()
-        for work in (self._health.run(), self._tell(pool)):
+        for work in (self._health.run(), self._tell()):
             stack.callback(asyncio.create_task(work).cancel)
         stack.callback(self._metrics.tell)
         gc.collect()
         gc.freeze()  # what is here now stays: the collector need not walk it again and again
         gc.set_threshold(YOUNG)
 
-    def _lay_table(self, cache: VectorCache, pool: Pool, fetcher: Fetcher | None) -> None:
-        service, settings = self._service, self._service.settings
-
-        def embedding(owner: str = "") -> dict[tuple[str, str], Route]:
-            prints, timeout = service.fingerprints(owner), settings.timeout
-            embedder = Embedder(prints, cache, pool.submit, timeout, pool.begun)
-            return Routes(service, Reader(settings, fetcher), embedder).table()
-
+    def _lay_tables(self, cache: VectorCache, fetcher: Fetcher | None) -> None:
+        service, settings, pool = self._service, self._service.settings, self._pool
+        reader, facts = Reader(settings, fetcher), Facts(service)
         kept = settings.answer_cache_mb << 20 if settings.cache == "on" else 0
         replay = Replay(kept, self._metrics)
-        self._facts = Facts(service)
-        self._table = {
+
+        def embedding(owner: str = "") -> Table:
+            prints, timeout = service.fingerprints(owner), settings.timeout
+            embedder = Embedder(prints, cache, pool.submit, timeout, pool.begun)
+            return Routes(service, reader, embedder).table()
+
+        table = {
             **{name: replay.over(route) for name, route in embedding().items()},
-            **self._facts.table(),
-            ("GET", "/livez"): _alive,
-            ("GET", "/readyz"): self._readiness,
-            ("GET", "/metrics"): functools.partial(self._exposed, pool),
+            **facts.table(),
+            ("GET", "/livez"): told(lambda: {"status": "alive"}),
+            ("GET", "/readyz"): told(self._readiness),
+            ("GET", "/metrics"): self._exposed,
         }
-        self._paths = frozenset(path for _, path in self._table)
-        if settings.cache_per_key == "on":
+        apart = settings.cache_per_key == "on"
 
-            def make(owner: bytes) -> Table:  # its vectors have their own keys; no replay
-                return {**self._table, **embedding(owner.hex())}
+        @functools.cache
+        def table_of(owner: bytes) -> Table:
+            """Where vectors are kept apart, those of a key have their own keys; no replay."""
+            return {**table, **embedding(owner.hex())} if owner and apart else table
 
-            self._make_table = make
-            self._tables = {b"": self._table}
-
-    def _table_of(self, owner: bytes) -> Table:
-        if owner not in self._tables and self._make_table is not None:
-            self._tables[owner] = self._make_table(owner)
-        return self._tables[owner]
-
-    def take_keys(self, keys: Sequence[Key]) -> None:
-        self._access.take_keys(keys)
+        self._table_of = table_of
+        self._model = facts.model
+        self._paths = frozenset(path for _, path in table)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         stack = AsyncExitStack()
@@ -183,7 +174,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._other(scope, receive, send)
+            await self._lifespan(receive, send)
             return
         began = time.perf_counter()
         incoming = Incoming(scope, receive, self._limit)
@@ -211,18 +202,11 @@ class App:
         if self._logs:
             _log_request(label, incoming, answer.status, seconds, request_id)
 
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1000})
-
     async def _answer(self, incoming: Incoming) -> Answer | None:
         try:
             owner = self._access.check(incoming)
             incoming.wish()
-            table = self._table if self._make_table is None else self._table_of(owner)
-            route = self._route(incoming, table)
+            route = self._route(incoming, self._table_of(owner))
             return None if route is None else await route(incoming)
         except ItemsRefused as refused:
             return Answer.error(refused.error, refused.items)
@@ -234,7 +218,7 @@ class App:
             log.exception("a request failed")
             return Answer.error(ServiceError())
 
-    def _route(self, incoming: Incoming, table: Mapping[tuple[str, str], Route]) -> Route | None:
+    def _route(self, incoming: Incoming, table: Table) -> Route | None:
         method, path = incoming.method, incoming.path
         route = table.get(("GET" if method == "HEAD" else method, path))
         if route is not None:
@@ -242,33 +226,44 @@ class App:
         if f"{path}/".startswith(PAGES):
             return None
         if path in self._paths:
-            found = {method for method, known in self._table if known == path}
+            found = {method for method, known in table if known == path}
             raise MethodNotAllowed(found | {"HEAD"} if "GET" in found else found)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
-            return self._facts.model
+            return self._model
         raise RouteUnknown
 
-    async def _readiness(self, incoming: Incoming) -> Answer:
-        del incoming
+    def _readiness(self) -> dict[str, str]:
         if self._shared.draining.value:
             raise NotReady("The server is shutting down.")
         self._health.check()
-        return Answer.json({"status": "ready"})
+        return {"status": "ready"}
 
-    async def _exposed(self, pool: Pool, incoming: Incoming) -> Answer:
+    async def _exposed(self, incoming: Incoming) -> Answer:
         del incoming
-        pool.observe()
-        self._metrics.tell()
+        self._observe()
         text = await asyncio.to_thread(exposition)
         kind = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
         return Answer(text, headers=[kind])
 
-    async def _tell(self, pool: Pool) -> None:
+    async def _tell(self) -> None:
         """Any HTTP process may answer `/metrics`, with what the others have told by then."""
         while True:
             await asyncio.sleep(TELL_EVERY)
-            pool.observe()
-            self._metrics.tell()
+            self._observe()
+
+    def _observe(self) -> None:
+        self._pool.observe()
+        self._metrics.tell()
+
+
+def told(content: Callable[[], Any]) -> Route:
+    """A route that answers the same whatever the request holds."""
+
+    async def tell(incoming: Incoming) -> Answer:
+        del incoming
+        return Answer.json(content())
+
+    return tell
 
 
 class Facts:
@@ -279,26 +274,17 @@ class Facts:
         card = {"id": service.name, "object": "model", "created": int(time.time())}
         self._card = {**card, "owned_by": "siglit"}
 
-    def table(self) -> dict[tuple[str, str], Route]:
-        return {("GET", "/v1/models"): self.models, ("GET", "/info"): self.info}
-
-    async def models(self, incoming: Incoming) -> Answer:
-        del incoming
-        return Answer.json({"object": "list", "data": [self._card]})
+    def table(self) -> Table:
+        models = {"object": "list", "data": [self._card]}
+        return {
+            ("GET", "/v1/models"): told(lambda: models),
+            ("GET", "/info"): told(self._service.info),
+        }
 
     async def model(self, incoming: Incoming) -> Answer:
         if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
             raise ModelUnknown
         return Answer.json(self._card)
-
-    async def info(self, incoming: Incoming) -> Answer:
-        del incoming
-        return Answer.json(self._service.info())
-
-
-async def _alive(incoming: Incoming) -> Answer:
-    del incoming
-    return Answer.json({"status": "alive"})
 
 
 def _fresh_ids() -> Iterator[bytes]:
