@@ -7,7 +7,8 @@ a single item becomes that item's own `ItemError`; what is wrong with the reques
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -46,7 +47,6 @@ NOT_AFRESH = (
     "Cache-Control: no-cache and no-store compute vectors again, and an image by digest brings no"
     " bytes for it"
 )
-TAIL_BYTES = 1024  # a boundary has 70 characters at most; an epilogue may follow it
 CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"windows-1252"})
 WHITESPACE = b" \t\r\n"
 HEAD = 1024  # characters in which the head of a data URI ends
@@ -69,21 +69,13 @@ PENDING = frozenset({Link, LongString})
 Upload = tuple[list[Read], Options]  # images, and the options that came beside them
 
 
-class Tail:
-    """Passes a body on and keeps its end: the parser does not mind one that was cut short."""
+class Multipart(MultiPartParser):
+    """Starlette's, which itself does not mind a body that was cut short."""
 
-    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
-        self._source = source
-        self._end = b""
+    whole = False  # whether the last boundary came
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        async for piece in self._source:
-            self._end = (self._end + piece)[-TAIL_BYTES:]
-            yield piece
-
-    def closes(self, content_type: str) -> bool:
-        _, options = parse_options_header(content_type)
-        return b"--" + options.get(b"boundary", b"") + b"--" in self._end
+    def on_end(self) -> None:
+        self.whole = True
 
 
 class Reader:
@@ -126,11 +118,11 @@ class Reader:
         _bound(content, self._max_items + 1, DEEPEST, incoming)
         return content
 
-    async def _large(self, body: bytes, incoming: Incoming, **how: int) -> Any:
+    async def _large(self, body: bytes, incoming: Incoming) -> Any:
         """Read in turns; the request holds the long strings that its content has tokens for."""
         incoming.large = len(body)
         try:
-            content, incoming.long = await read(body, self._bounds, **how)
+            content, incoming.long = await read(body, self._bounds)
         except errors.TooManyItems:
             if _TOKEN_IDS(body, 0, HEAD):
                 raise errors.RequestInvalid(TOKENS_SENT, param="input") from None
@@ -141,13 +133,8 @@ class Reader:
 
     async def _again(self, body: bytes, error: orjson.JSONDecodeError, incoming: Incoming) -> Any:
         """What the parser is too strict for: a byte order mark, and half an emoji in a string."""
-        if SURROGATE.search(body):
-            return await self._large(body, incoming, shortest=0)
-        if body[: len(BOM)] == BOM:
-            try:
-                return orjson.loads(body[len(BOM) :])
-            except orjson.JSONDecodeError as other:
-                error = other
+        if SURROGATE.search(body) or body[: len(BOM)] == BOM:
+            return await self._large(body, incoming)
         raise errors.JsonInvalid(_not_json(body, error))
 
     async def json_of_texts(self, incoming: Incoming) -> Any:
@@ -178,17 +165,14 @@ class Reader:
         _refuse_options(incoming.query)
         headers = Headers(raw=incoming.scope["headers"])
         _check_charset(headers["content-type"])
-        tail = Tail(incoming.chunks())
-        parser = MultiPartParser(headers, tail.chunks(), max_files=self._max_items)
+        parser = Multipart(headers, incoming.chunks(), max_files=self._max_items)
         try:
             form = await parser.parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
+        except (MultiPartException, ValueError) as error:  # ValueError: a boundary that is no text
+            if str(error).startswith("Too many files"):
                 raise self._too_many(f"more than {self._max_items}") from None
             raise errors.MultipartInvalid from None
-        except (KeyError, ValueError):  # no boundary, or one that is not text
-            raise errors.MultipartInvalid from None
-        if not tail.closes(headers["content-type"]):
+        if not parser.whole:
             raise errors.MultipartInvalid
         parts = form.multi_items()
         files = [part.file.read() for _, part in parts if isinstance(part, UploadFile)]
@@ -282,7 +266,7 @@ class Reader:
         return await incoming.unless_gone(self._fetched(short, incoming.asker().client.who))
 
     async def _decoded(self, long: LongString) -> Short:
-        pace, pieces, decoder = Pace(), long.pieces(), Decoder()
+        pace, pieces, parts, size = Pace(), long.pieces(), list[bytes](), 0
         first = next(pieces)
         start = first.decode("latin-1")
         if _is_url(start):
@@ -291,15 +275,15 @@ class Reader:
         if at < 0:
             return errors.ImageBase64Invalid()
         try:
-            decoder.take(first[at:])
-            for piece in pieces:
-                decoder.take(piece)
-                if decoder.size > self._max_bytes:
+            for part in _base64_parts(chain([first[at:]], pieces)):
+                parts.append(part)
+                size += len(part)
+                if size > self._max_bytes:
                     return errors.ImageTooLarge()
                 await pace.rest()
-            return self.image_bytes(decoder.whole())
         except ValueError:
             return errors.ImageBase64Invalid()
+        return self.image_bytes(b"".join(parts))
 
     async def _fetched(self, items: list[Short], client: Hashable) -> list[Item | errors.ItemError]:
         urls = [item for item in items if isinstance(item, Link)]
@@ -387,35 +371,6 @@ class Reader:
         )
 
 
-class Decoder:
-    """Base64 in pieces of any length, white space between them. Raises ValueError."""
-
-    def __init__(self) -> None:
-        self.size = 0  # bytes so far
-        self._parts: list[bytes] = []
-        self._left = b""
-        self._ended = False  # padding is the end of it
-
-    def take(self, piece: bytes) -> None:
-        """Decode whole groups of four, and keep what is left for the next piece."""
-        if any(map(piece.__contains__, WHITESPACE)):
-            piece = piece.translate(None, WHITESPACE)
-        piece = self._left + piece
-        whole = len(piece) & ~3
-        if self._ended and piece:
-            raise ValueError("there is more after the padding")
-        part = pybase64.b64decode(piece[:whole], validate=True)
-        self._ended = piece[whole - 1 : whole] == b"="
-        self._left = piece[whole:]
-        self._parts.append(part)
-        self.size += len(part)
-
-    def whole(self) -> bytes:
-        if self._left:
-            raise ValueError("it ends within a group")
-        return b"".join(self._parts)
-
-
 def _bound(content: Any, most: int, depth: int, incoming: Incoming) -> None:
     """Cut each list to `most` members, one more than may be, and so many that this is still seen.
 
@@ -484,6 +439,22 @@ def _base64(text: str) -> bytes | None:
             return pybase64.b64decode(text.encode().translate(None, WHITESPACE), validate=True)
         except ValueError:
             return None
+
+
+def _base64_parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """What base64 in pieces of any length says, white space between them. Raises ValueError."""
+    left, ended = b"", False  # of whole groups of four; by padding
+    for piece in pieces:
+        if any(map(piece.__contains__, WHITESPACE)):
+            piece = piece.translate(None, WHITESPACE)
+        piece = left + piece
+        if ended and piece:
+            raise ValueError("there is more after the padding")
+        whole = len(piece) & ~3
+        yield pybase64.b64decode(piece[:whole], validate=True)
+        left, ended = piece[whole:], ended or piece[whole - 1 : whole] == b"="
+    if left:
+        raise ValueError("it ends within a group")
 
 
 def _options(fields: dict[str, str]) -> Options:
