@@ -213,14 +213,11 @@ def _prefers_octets(accept: str) -> bool:
         name, *parameters = (part.strip() for part in entry.split(";"))
         weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         weights.setdefault(name, _weight(weight))
-    octets = weights.get("application/octet-stream", 0.0)
-    if "application/json" not in weights:
-        wide = weights.get("application/*", weights.get("*/*", 0.0))
-        return octets > 0 and octets >= wide
-    json = weights["application/json"]
-    named = list(weights)
-    first = named.index("application/octet-stream") < named.index("application/json")
-    return octets > json or (octets == json > 0 and first)
+    if "application/json" not in weights:  # then last, and with the weight of whatever may come
+        weights["application/json"] = weights.get("application/*", weights.get("*/*", 0.0))
+    forms = [name for name in weights if name in ("application/json", "application/octet-stream")]
+    best = max(forms, key=weights.__getitem__)
+    return best == "application/octet-stream" and weights[best] > 0
 
 
 def _weight(text: str) -> float:

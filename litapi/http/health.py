@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 
 from litapi.errors import ItemError, NotReady, ServiceError
 from litapi.messages import KINDS, Job, Kind
@@ -24,14 +23,13 @@ log = logging.getLogger("siglit.health")
 
 class Health:
     def __init__(
-        self, settings: Settings, dispatcher: Dispatcher, served: Mapping[Kind, float]
+        self, settings: Settings, dispatcher: Dispatcher, served: dict[Kind, float]
     ) -> None:
         self._interval = settings.probe_interval
         self._timeout = settings.timeout
         self._probes = {kind: probe(kind, settings.image_formats) for kind in KINDS}
         self._dispatcher = dispatcher
-        self._served = served
-        self._answered: dict[Kind, float] = {}
+        self._served = served  # when each tower last answered, real work or a probe
 
     def check(self) -> None:
         """Raises `NotReady` with a sentence that names the tower."""
@@ -39,11 +37,8 @@ class Health:
         for kind in KINDS:
             if self._dispatcher.live.get(kind, 1) < 1:
                 raise NotReady(f"No {kind} worker is loaded.")
-            if now - self._last(kind) > self._interval + self._timeout:
+            if now - self._served.get(kind, 0.0) > self._interval + self._timeout:
                 raise NotReady(f"The {kind} tower has not answered lately.")
-
-    def _last(self, kind: Kind) -> float:
-        return max(self._answered.get(kind, 0.0), self._served.get(kind, 0.0))
 
     async def first(self) -> None:
         """Probe both towers once, before the first request is let in."""
@@ -54,7 +49,7 @@ class Health:
         while True:
             await asyncio.sleep(min(1.0, self._interval / 4))
             now = time.monotonic()
-            silent = [kind for kind in KINDS if now - self._last(kind) > self._interval]
+            silent = [k for k in KINDS if now - self._served.get(k, 0.0) > self._interval]
             await asyncio.gather(*(self._probe(kind) for kind in silent))
 
     async def _probe(self, kind: Kind) -> None:
@@ -66,6 +61,6 @@ class Health:
             log.warning("a probe of the %s tower failed: %s", kind, error.code)
             return
         if all(map(ItemError.own, reply.errors.values())):  # what the limits refuse is answered too
-            self._answered[kind] = time.monotonic()
+            self._served[kind] = time.monotonic()
         else:
             log.warning("a probe of the %s tower failed: %s", kind, reply.errors[0])

@@ -33,19 +33,15 @@ class Bodies:
         self._sizes: dict[int, int] = {}
         self._slow: dict[Sender, float] = {}
 
-    def put(self, key: int, size: int) -> bool:
-        """This request holds `size` bytes now. False: refuse it."""
-        self.total += size - self._sizes.get(key, 0)
-        self._sizes[key] = size
+    def add(self, key: int, more: int) -> bool:
+        """This request holds `more` bytes than before. False: refuse it."""
+        size = self._sizes[key] = self._sizes.get(key, 0) + more
+        self.total += more
         while self.total > self.bound and self._slow:
             slowest = min(self._slow, key=self._slow.__getitem__)
             del self._slow[slowest]
             slowest.evict()
         return self.total <= self.bound or size <= SMALL or key not in self._sizes
-
-    def add(self, key: int, more: int) -> bool:
-        """This request holds `more` bytes than before. False: refuse it."""
-        return self.put(key, self._sizes.get(key, 0) + more)
 
     def drop(self, key: int) -> None:
         self.total -= self._sizes.pop(key, 0)

@@ -11,14 +11,13 @@ rest of a large request.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 
 from cache.watcher import SILENT, Watcher
 from litapi.http.answer import Answer
 from litapi.http.embedder import Query
 from litapi.http.request import Incoming
+from litapi.http.routes import Route
 
-Route = Callable[[Incoming], Awaitable[Answer]]
 Name = tuple[str, bytes, bytes, bytes]
 
 LARGEST_BODY = 32 << 10  # bytes of a request; hashing more costs what the tier saves
@@ -35,21 +34,17 @@ class Replay:
         self.limit = limit
         self.bytes = 0
         self._watcher = watcher
-        self._kept: OrderedDict[Name, Answer] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
+        self.kept: OrderedDict[Name, Answer] = OrderedDict()
 
     def over(self, route: Route) -> Route:
-        return self._replayed(route) if self.limit else route
-
-    def _replayed(self, route: Route) -> Route:
         async def replayed(incoming: Incoming) -> Answer:
             if not _suits(incoming):
                 return await route(incoming)
-            body = incoming.at_once()
-            name = _name(incoming, await incoming.body() if body is None else body)
-            kept = self._kept.get(name)
+            given, body = incoming.headers.get, incoming.at_once()
+            if body is None:
+                body = await incoming.body()
+            name = incoming.path, given(b"accept", b""), given(b"content-type", b""), body
+            kept = self.kept.get(name)
             if kept is not None:
                 return self._again(name, kept)
             answer = await route(incoming)
@@ -57,23 +52,23 @@ class Replay:
                 self._keep(name, answer)
             return answer
 
-        return replayed
+        return replayed if self.limit else route
 
     def _again(self, name: Name, kept: Answer) -> Answer:
-        self._kept.move_to_end(name)
+        self.kept.move_to_end(name)
         self._watcher.looked_up("answer", "hit", 1)
         self._watcher.looked_up("l1", "hit", kept.hits)
         return kept
 
     def _keep(self, name: Name, answer: Answer) -> None:
         size = _cost(name, answer)
-        if size * SHARE > self.limit or name in self._kept:
+        if size * SHARE > self.limit or name in self.kept:
             return
         lasting = [header for header in answer.headers if header[0] != NO_TIME[0]]
-        self._kept[name] = Answer(answer.body, headers=[*lasting, NO_TIME], hits=answer.hits)
+        self.kept[name] = Answer(answer.body, headers=[*lasting, NO_TIME], hits=answer.hits)
         self.bytes += size
         while self.bytes > self.limit:
-            oldest, gone = self._kept.popitem(last=False)
+            oldest, gone = self.kept.popitem(last=False)
             self.bytes -= _cost(oldest, gone)
         self._watcher.bytes("answer", self.bytes)
 
@@ -90,8 +85,3 @@ def _suits(incoming: Incoming) -> bool:
         return False
     # multipart is read in pieces, and its boundary is new each time
     return headers.get(b"content-type", b"")[:10].lower() != b"multipart/"
-
-
-def _name(incoming: Incoming, body: bytes) -> Name:
-    headers = incoming.headers
-    return incoming.path, headers.get(b"accept", b""), headers.get(b"content-type", b""), body

@@ -10,12 +10,26 @@ import asyncio
 import io
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
+import zlib
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from litapi.errors import BodyTooLarge, DeadlineExceeded, Overloaded, RequestInvalid
-from litapi.http.inflate import Inflate
+from litapi.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    MediaTypeUnsupported,
+    Overloaded,
+    RequestInvalid,
+)
 from litapi.http.large import LongString
 from litapi.keys import Key
 from litapi.transport.client import ANYONE, Asker
@@ -28,6 +42,11 @@ DIGITS = 19  # of a content length that is beyond any limit
 ENCODED = b"content-encoding"
 PRIORITY, PATIENCE = b"x-priority", b"x-timeout-ms"
 CLASSES = (b"interactive", b"bulk")
+STEP = 1 << 20  # bytes that come out at once: some milliseconds
+MOST_MEMBERS = 1000  # of a gzip body: each costs time, even an empty one
+GZIP, ZLIB, RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+NOT_AS_SAID = "The body is not what its Content-Encoding says, or it was cut short."
+CODINGS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 LISTS = frozenset({b"accept", b"cache-control"})  # headers of which all lines count
 
 T = TypeVar("T")
@@ -137,16 +156,19 @@ class Incoming:
 
     async def _inflated(self, inflate: Inflate) -> AsyncGenerator[bytes, None]:
         size = 0
-        while not self.whole:
-            for piece in inflate.feed(await self._piece()):
-                size += len(piece)
-                if size > self.limit:
-                    raise BodyTooLarge
-                if not self.connection.hold(len(piece)):
-                    raise Overloaded
-                yield piece
-                await asyncio.sleep(0)  # a few bytes may become many steps
-        inflate.end()
+        try:
+            while not self.whole:
+                for piece in inflate.feed(await self._piece()):
+                    size += len(piece)
+                    if size > self.limit:
+                        raise BodyTooLarge
+                    if not self.connection.hold(len(piece)):
+                        raise Overloaded
+                    yield piece
+                    await asyncio.sleep(0)  # a few bytes may become many steps
+            inflate.end()
+        except zlib.error:
+            raise RequestInvalid(NOT_AS_SAID) from None
 
     def at_once(self) -> bytes | None:
         """The whole body where it has come and the server below can hand it over; else None. Raises
@@ -231,6 +253,55 @@ class Incoming:
             raise BodyTooLarge
         self.whole = not message.get("more_body", False)
         return piece
+
+
+class Inflate:
+    """Decompresses one body piece by piece: gzip or deflate (RFC 9110, 8.4). Raises zlib.error: it
+    is not what the header says; and MediaTypeUnsupported: for another coding, or several."""
+
+    def __init__(self, header: str) -> None:
+        codings = [one.strip().lower() for one in header.split(",")]
+        codings = [one for one in codings if one not in ("", "identity")]
+        if len(codings) != 1 or codings[0] not in CODINGS:
+            raise MediaTypeUnsupported(
+                "Content-Encoding: bodies are read plain, or compressed once with gzip or deflate."
+            )
+        self._wbits = CODINGS[codings[0]]
+        self._inner = zlib.decompressobj(self._wbits)
+        self._first = b""  # at least two bytes are needed to tell the two forms of deflate
+        self._members = 0
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """What comes out of another piece, at most `STEP` bytes at once."""
+        if not self._members:
+            piece = self._first = self._first + piece
+            if len(piece) < 2:
+                return
+            self._begin(piece)
+        out = b""
+        while piece or (len(out) == STEP and not self._inner.eof):  # more of it is inside
+            if self._inner.eof:
+                self._next_member()
+            out = self._inner.decompress(piece, STEP)
+            piece = self._inner.unconsumed_tail or self._inner.unused_data
+            yield out
+
+    def end(self) -> None:
+        if self._first and not self._inner.eof:
+            raise zlib.error("the body was cut short")
+
+    def _begin(self, piece: bytes) -> None:
+        """Many clients send deflate without zlib's header of two bytes."""
+        self._members = 1
+        plain = piece[0] & 15 == zlib.DEFLATED and int.from_bytes(piece[:2], "big") % 31 == 0
+        if self._wbits == ZLIB and not plain:
+            self._inner = zlib.decompressobj(RAW)
+
+    def _next_member(self) -> None:
+        self._members += 1
+        if self._wbits == ZLIB or self._members > MOST_MEMBERS:
+            raise zlib.error("more follows")
+        self._inner = zlib.decompressobj(GZIP)
 
 
 async def _or_late(left: asyncio.Future[type[Exception]], deadline: float) -> type[Exception]:

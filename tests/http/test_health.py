@@ -88,8 +88,8 @@ def test_a_tower_without_a_loaded_worker_is_unready_at_once() -> None:
 
 async def test_an_idle_tower_is_probed_again_and_a_busy_one_is_not() -> None:
     """Silence for the interval brings a probe, real work saves it; one that fell sick is found."""
-    towers = Towers()
-    health = _health(towers, {"image": BUSY}, probe_interval=0.2, timeout=0.1)
+    towers, served = Towers(), dict[Kind, float]()
+    health = _health(towers, served, probe_interval=0.2, timeout=0.1)
 
     def asked(kind: Kind) -> int:
         return [one for one, _ in towers.asked].count(kind)
@@ -102,6 +102,7 @@ async def test_an_idle_tower_is_probed_again_and_a_busy_one_is_not() -> None:
         return False
 
     await health.first()
+    served["image"] = BUSY
     beat = asyncio.create_task(health.run())
     await until(lambda: asked("text") >= 3)
     assert asked("image") == 1

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litapi.errors import BodyTooLarge, MediaTypeUnsupported, Overloaded, RequestInvalid
-from litapi.http.inflate import MOST_MEMBERS, STEP
-from litapi.http.request import Connection, Incoming
+from litapi.http.request import MOST_MEMBERS, STEP, Connection, Incoming
 from tests.support.wire import Wire, arrive, body_of
 
 

@@ -210,6 +210,7 @@ def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
         ("application/json, application/octet-stream;q=0", False),
         ("application/json, application/octet-stream;q=0.9", False),
         ("application/json, application/octet-stream", False),
+        ("application/octet-streams, application/json", False),
         ("application/octet-stream;q=0", False), ("application/octet-stream; q=0.2, */*", False),
         ("application/octet-stream;q=0.2, application/*;q=0.8", False), ("*/*", False),
         ("text/html", False), ("", False),

@@ -100,7 +100,7 @@ def test_some_requests_always_reach_their_route(request_of: Any) -> None:
     """Cache-Control, a query, a chunked, large or multipart body are not for this tier."""
     replay = Replay(100 * MB)
     assert asked(replay, request_of(), request_of()) == [True, True]
-    assert len(replay) == 0
+    assert len(replay.kept) == 0
 
 
 def test_an_answer_that_was_computed_or_refused_is_not_kept() -> None:
@@ -108,7 +108,7 @@ def test_an_answer_that_was_computed_or_refused_is_not_kept() -> None:
     replay = Replay(MB)
     assert asked(replay, incoming(b"a"), incoming(b"a"), hits=0) == [True, True]
     assert asked(replay, incoming(b"a"), incoming(b"a"), hits=0, status=400) == [True, True]
-    assert len(replay) == 0
+    assert len(replay.kept) == 0
 
 
 def test_hits_are_counted_by_vector_and_by_answer() -> None:
@@ -126,7 +126,7 @@ def test_bytes_never_exceed_the_limit(requests: list[tuple[int, int]]) -> None:
     asked(replay, *(incoming(b"%d " % number + bytes(size)) for number, size in requests))
     assert replay.bytes <= limit
     assert watcher.held == replay.bytes
-    held = [name for name in replay._kept if name[0] == PATH]
+    held = [name for name in replay.kept if name[0] == PATH]
     assert replay.bytes == sum(len(PATH) + 2 * len(body) + EXTRA for *_, body in held)
 
 
