@@ -91,8 +91,8 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wraps the transport, so that a close by uvicorn can linger."""
         self._inner = cast("asyncio.Transport", transport)
-        self._sweep = sweep = _Sweep.of(self.server_state, self.loop, self.patience)
-        self._wrapper = _TransportWrapper(self._inner, sweep.outbox, self._lingers)
+        self._shared = shared = _Shared.of(self.server_state, self.loop, self.patience)
+        self._wrapper = _TransportWrapper(self._inner, shared, self._lingers)
         self._pending = NOTHING  # bytes received and not parsed
         self._parsed = 0  # number of bytes parsed or discarded
         self._head_end = 0  # `_parsed` when the last head was whole
@@ -111,7 +111,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         self._extensions: Any = {CONNECTION: self}
         super().connection_made(cast("asyncio.Transport", self._wrapper))
         self.flow = _Flow(self.transport, self.pipeline)
-        sweep.wake()
+        shared.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drops references to this object, which would otherwise wait for the garbage collector."""
@@ -119,9 +119,9 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         self._extensions = {}
         self._pending = NOTHING
         if self._counted:
-            self._sweep.bodies.forget(self)
+            self._shared.bodies.forget(self)
             for waiting, _ in self.pipeline:
-                self._sweep.bodies.drop(id(waiting.scope))
+                self._shared.bodies.drop(id(waiting.scope))
         super().connection_lost(exc)
         self._running = None
         self.scope = self.cycle = None  # type: ignore[assignment]  # as before the first request
@@ -184,18 +184,18 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         if self.parser.get_method() == b"CONNECT":
             self._refuse(errors.HttpInvalid())  # the tunnel's bytes follow, and none is opened
             return
-        head = [self.parser.get_method(), b" ", self.url, b" HTTP/"]
-        head += [self.parser.get_http_version().encode(), b"\r\n"]
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
         for name, value in self.headers:
             if name == b"connection":
                 options = [one for one in value.split(b",") if one.strip().lower() != b"upgrade"]
-                head += [name, b": ", b",".join(options), b"\r\n"]
-            elif name != b"upgrade":
-                head += [name, b": ", value, b"\r\n"]
+                value = b",".join(options)
+            if name != b"upgrade":
+                head.append(b"%b: %b" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         try:
-            self.parser.feed_data(b"".join([*head, b"\r\n"]))
+            self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
         except httptools.HttpParserError:  # raised by our own callbacks
             self._refuse(self._error or errors.HttpInvalid())
 
@@ -215,13 +215,10 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
     def on_body(self, body: bytes) -> None:
         self._progress = self._parsed
         super().on_body(body)
-        if self._parsed - self._head_end > SMALL and not self._discarding:
-            self._count_body(len(body))
-
-    def _count_body(self, size: int) -> None:
-        if not self.cycle.response_complete:
+        large = self._parsed - self._head_end > SMALL
+        if large and not self._discarding and not self.cycle.response_complete:
             self._counted = True
-            if not self._sweep.bodies.add(id(self.cycle.scope), size):
+            if not self._shared.bodies.add(id(self.cycle.scope), len(body)):
                 self._refuse_body()
 
     def on_message_complete(self) -> None:
@@ -281,7 +278,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         finally:
             self.tasks.discard(task)
             if self._counted:
-                self._sweep.bodies.drop(id(cycle.scope))
+                self._shared.bodies.drop(id(cycle.scope))
 
     # -- what a request may ask for beyond ASGI ------------------------------------------------
 
@@ -309,7 +306,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         if self._running is None:
             return True
         self._counted = True
-        return self._sweep.bodies.add(id(self._running.scope), size)
+        return self._shared.bodies.add(id(self._running.scope), size)
 
     def send_whole(self, scope: Scope, status: int, head: bytes, body: bytes) -> bool:
         """In one write, where uvicorn makes two and reads every header again. False also where the
@@ -339,7 +336,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             self._refuse_body()
 
     def _refuse_body(self) -> None:
-        self._sweep.bodies.drop(id(self.cycle.scope))
+        self._shared.bodies.drop(id(self.cycle.scope))
         self._refuse(errors.Overloaded())
 
     def shutdown(self) -> None:
@@ -442,18 +439,18 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             clocks.update(now, awaited, self._requests, self._parsed)
             if clocks.is_overdue(now, patience):
                 self._refuse(errors.RequestTimeout())
-            elif clocks.idle_for(now) >= self.timeout_keep_alive:
+            elif awaited is Awaited.REQUEST and now - clocks.since >= self.timeout_keep_alive:
                 self.timeout_keep_alive_handler()
 
     def _update_rate(self, awaited: Awaited) -> None:
         """The rate of a large body: an average that gives half to the last sweep."""
         if awaited is Awaited.BODY:
-            came = self._clocks.came(self._parsed) / self.patience.sweep_seconds
+            came = (self._parsed - self._clocks.parsed) / self.patience.sweep_seconds
             self._body_rate = (self._body_rate + came) / 2
-            self._sweep.bodies.pace(self, id(self.cycle.scope), self._body_rate)
+            self._shared.bodies.pace(self, id(self.cycle.scope), self._body_rate)
         else:
             self._body_rate = 0.0
-            self._sweep.bodies.forget(self)
+            self._shared.bodies.forget(self)
 
     def _awaited(self) -> Awaited:
         cycle = self.cycle
@@ -503,46 +500,39 @@ class Awaited(Enum):
 
 class _Clocks:
     __slots__ = (
-        "_awaited", "_base", "_heard", "_parsed", "_requests", "_since", "_unsent", "_written",
+        "_awaited", "_base", "_heard", "_requests", "_unsent", "_written", "parsed", "since",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self._awaited = Awaited.HEAD
-        self._since = self._heard = self._written = now
-        self._requests = self._base = self._parsed = self._unsent = 0
+        self.since = self._heard = self._written = now
+        self.parsed = self._requests = self._base = self._unsent = 0
 
-    def update(self, now: float, awaited: Awaited, asked: int, taken: int) -> None:
+    def update(self, now: float, awaited: Awaited, requests: int, parsed: int) -> None:
         """Another request, or another part of it, restarts the clocks."""
-        if awaited is not self._awaited or asked != self._requests:
-            self._awaited, self._requests = awaited, asked
-            self._since = self._heard = now
-            self._base = taken
-        elif taken != self._parsed:
+        if awaited is not self._awaited or requests != self._requests:
+            self._awaited, self._requests = awaited, requests
+            self.since = self._heard = now
+            self._base = parsed
+        elif parsed != self.parsed:
             self._heard = now
-        self._parsed = taken
+        self.parsed = parsed
 
     def is_overdue(self, now: float, patience: Patience) -> bool:
         """Whether the limit is exceeded, or will be before the next sweep."""
         soon = now + patience.sweep_seconds
         if self._awaited is Awaited.HEAD:
-            return soon - self._since >= patience.head_seconds
+            return soon - self.since >= patience.head_seconds
         if self._awaited is Awaited.BODY:
             return soon - self._heard >= patience.stall_seconds or self._drips(now, patience)
         return False
 
     def _drips(self, now: float, patience: Patience) -> bool:
-        seconds, came = now - self._since, self._parsed - self._base
+        seconds, came = now - self.since, self.parsed - self._base
         if seconds < patience.drip_seconds:
             return False
-        self._since, self._base = now, self._parsed
+        self.since, self._base = now, self.parsed
         return came < seconds * patience.drip_bytes
-
-    def came(self, taken: int) -> int:
-        return taken - self._parsed
-
-    def idle_for(self, now: float) -> float:
-        """Seconds of keep-alive without another request."""
-        return now - self._since if self._awaited is Awaited.REQUEST else 0.0
 
     def unsent_for(self, now: float, unsent: int) -> float:
         """Seconds without progress of what waits to be sent."""
@@ -556,36 +546,32 @@ class _TransportWrapper:
     """The transport as uvicorn sees it: closed for uvicorn, while the socket may linger. What
     `write_soon` takes is sent before any later write, and before the socket closes."""
 
-    __slots__ = ("_inner", "_lingers", "_outbox", "_soon", "closed")
+    __slots__ = ("_inner", "_lingers", "_shared", "_soon", "closed")
 
     def __init__(
-        self, wire: asyncio.Transport, outbox: _Outbox, lingers: Callable[[], bool]
+        self, wire: asyncio.Transport, shared: _Shared, lingers: Callable[[], bool]
     ) -> None:
         self._inner = wire
-        self._outbox = outbox
+        self._shared = shared
         self._lingers = lingers
         self._soon = b""
         self.closed = False
 
     def write(self, data: bytes) -> None:
+        self._soon += data
         self.flush()
-        self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        self._inner.write(data)
-        if len(data) > SMALL:
-            self._outbox.answers.wrote(self, len(data))
 
     def write_soon(self, data: bytes) -> None:
         if not self._soon:
-            self._outbox.put(self)
+            self._shared.flush_soon(self)
         self._soon += data
 
     def flush(self) -> None:
-        if self._soon:
-            soon, self._soon = self._soon, b""
-            if not self._inner.is_closing():
-                self._write(soon)
+        soon, self._soon = self._soon, b""
+        if soon and not self._inner.is_closing():
+            self._inner.write(soon)
+            if len(soon) > SMALL:
+                self._shared.answers.wrote(self, len(soon))
 
     def is_closing(self) -> bool:
         return self.closed or self._inner.is_closing()
@@ -600,7 +586,7 @@ class _TransportWrapper:
 
     def detach(self) -> None:
         self._lingers = bool  # returns False, and refers to no connection
-        self._outbox.answers.forget(self)
+        self._shared.answers.forget(self)
 
     def unsent(self) -> int:
         return self._inner.get_write_buffer_size()
@@ -614,33 +600,11 @@ class _TransportWrapper:
         return getattr(self._inner, name)
 
 
-class _Outbox:
-    """Transports that have something to write at the end of this turn of the loop."""
+class _Shared:
+    """What the connections of a server share: one timer, stopped while there are none; the
+    transports to be flushed at the end of this turn; the counts of bodies and answers held."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, answers_bytes: int) -> None:
-        self._loop = loop
-        self._transports: list[_TransportWrapper] = []
-        self.answers = Answers(answers_bytes, loop.time)
-
-    def put(self, transport: _TransportWrapper) -> None:
-        if not self._transports:
-            self._loop.call_soon(self._flush)
-        self._transports.append(transport)
-
-    def _flush(self) -> None:
-        transports, self._transports = self._transports, []
-        for transport in transports:
-            try:
-                transport.flush()
-            except Exception:  # the other connections' answers must still go out
-                log.exception("an answer could not be written")
-
-
-class _Sweep:
-    """The one timer of a server, stopped while there are no connections. Also what the connections
-    share: the outbox, and the counts of bodies and answers held."""
-
-    _of_server: ClassVar[WeakKeyDictionary[ServerState, _Sweep]] = WeakKeyDictionary()
+    _of_server: ClassVar[WeakKeyDictionary[ServerState, _Shared]] = WeakKeyDictionary()
 
     def __init__(
         self, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience
@@ -649,16 +613,30 @@ class _Sweep:
         self._loop = loop
         self._seconds = patience.sweep_seconds
         self._timer: asyncio.TimerHandle | None = None
-        self.outbox = _Outbox(loop, patience.answers_bytes)
+        self._unsent: list[_TransportWrapper] = []
+        self.answers = Answers(patience.answers_bytes, loop.time)
         self.bodies = Bodies(patience.bodies_bytes)
         self._trim = Trim(TRIM_FROM)
 
     @classmethod
-    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience) -> _Sweep:
-        sweep = cls._of_server.get(state)
-        if sweep is None:
-            sweep = cls._of_server[state] = cls(state, loop, patience)
-        return sweep
+    def of(cls, state: ServerState, loop: asyncio.AbstractEventLoop, patience: Patience) -> _Shared:
+        shared = cls._of_server.get(state)
+        if shared is None:
+            shared = cls._of_server[state] = cls(state, loop, patience)
+        return shared
+
+    def flush_soon(self, transport: _TransportWrapper) -> None:
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(transport)
+
+    def _flush(self) -> None:
+        transports, self._unsent = self._unsent, []
+        for transport in transports:
+            try:
+                transport.flush()
+            except Exception:  # the other connections' answers must still go out
+                log.exception("an answer could not be written")
 
     def wake(self) -> None:
         if self._timer is None:
@@ -667,8 +645,8 @@ class _Sweep:
     def _begin(self) -> None:
         self._timer = None
         self.bodies.show()
-        self.outbox.answers.show()
-        self._trim.holds(self.bodies.total + self.outbox.answers.total)
+        self.answers.show()
+        self._trim.holds(self.bodies.total + self.answers.total)
         self._trim.tidy()
         if self._connections:
             self.wake()  # first, so that no error below ends the sweeping

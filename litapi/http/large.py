@@ -97,12 +97,12 @@ class Skim:
 
     def __init__(self, body: bytes, bounds: Bounds, shortest: int) -> None:
         self.long: list[tuple[int, int]] = []  # start and end of each long string
+        self.opened = -1  # offset of the quote of a string that is open
         self._body = body
         self._bounds = bounds
         self._shortest = shortest
         self._structure = 0
         self._taken = 0  # bytes of long strings
-        self._opened = -1  # offset of the quote of a string that is open
         self._backslashes = 0  # at the end of the previous slice
 
     def take(self, at: int) -> None:
@@ -116,7 +116,7 @@ class Skim:
         end = min(at + SLICE, len(self._body))
         if self._body.find(b"\0", at, end) >= 0:
             raise JsonInvalid(NOT_TEXT)
-        if self._opened >= 0 and self._body.find(b'"', at, end) < 0:
+        if self.opened >= 0 and self._body.find(b'"', at, end) < 0:
             run = end - at - len(self._body[at:end].rstrip(b"\\"))
             self._backslashes = run + (self._backslashes if run == end - at else 0)
             return
@@ -125,10 +125,6 @@ class Skim:
         self._count(octets, quotes)
         self._pair(quotes + at)
         self._check(end)
-
-    @property
-    def open(self) -> bool:
-        return self._opened >= 0
 
     def _quotes(self, octets: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
         """The offsets of quotes that are not escaped."""
@@ -146,21 +142,21 @@ class Skim:
     def _count(self, octets: np.ndarray[Any, np.dtype[np.uint8]], quotes: Any) -> None:
         turns = np.zeros(len(octets), np.uint8)
         turns[quotes] = 1
-        turns[0] ^= self._opened >= 0
+        turns[0] ^= self.opened >= 0
         outside = np.bitwise_xor.accumulate(turns) == 0
         self._structure += int(np.count_nonzero(_STRUCTURE[octets] & outside))
 
     def _pair(self, quotes: Any) -> None:
-        if self._opened >= 0:
-            quotes = np.concatenate(([self._opened], quotes))
+        if self.opened >= 0:
+            quotes = np.concatenate(([self.opened], quotes))
         pairs = quotes[: len(quotes) // 2 * 2].reshape(-1, 2)
         for opened, closed in pairs[pairs[:, 1] - pairs[:, 0] > self._shortest].tolist():
             self.long.append((opened + 1, closed))
             self._taken += closed - opened - 1
-        self._opened = int(quotes[-1]) if len(quotes) % 2 else -1
+        self.opened = int(quotes[-1]) if len(quotes) % 2 else -1
 
     def _check(self, end: int) -> None:
-        left = (end if self._opened < 0 else self._opened) - self._taken
+        left = (end if self.opened < 0 else self.opened) - self._taken
         bounds = self._bounds
         if self._structure > bounds.structure or len(self.long) > bounds.strings:
             raise TooManyItems("The body has more values than this server accepts.")
@@ -183,7 +179,7 @@ async def read(body: bytes, bounds: Bounds, shortest: int = LONG) -> tuple[Any, 
     for at in range(start, len(body), SLICE):
         skim.take(at)
         await pace.rest()
-    if skim.open:
+    if skim.opened >= 0:
         raise JsonInvalid("The body is not valid JSON: it ends within a string.")
     rest, found = await _taken_out(body, start, skim.long)
     try:

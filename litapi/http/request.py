@@ -11,25 +11,11 @@ import io
 import math
 import time
 import zlib
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterator,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from litapi.errors import (
-    BodyTooLarge,
-    DeadlineExceeded,
-    MediaTypeUnsupported,
-    Overloaded,
-    RequestInvalid,
-)
+from litapi import errors
 from litapi.http.large import LongString
 from litapi.keys import Key
 from litapi.transport.client import ANYONE, Asker
@@ -134,7 +120,7 @@ class Incoming:
             text = self.scope.get("query_string", b"").decode("ascii")
             return dict(parse_qsl(text, keep_blank_values=True))
         except (UnicodeDecodeError, ValueError):
-            raise RequestInvalid("The query string could not be read.") from None
+            raise errors.RequestInvalid("The query string could not be read.") from None
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body piece by piece.
@@ -146,7 +132,9 @@ class Incoming:
             Overloaded: this process cannot hold it.
             ClientGone: the client hung up.
         """
-        self._refuse_announced()
+        announced = self.headers.get(b"content-length", b"").lstrip(b"0")
+        if announced.isdigit() and int(announced[:DIGITS]) > self.limit:
+            raise errors.BodyTooLarge
         encoding = self.header(ENCODED)
         if encoding.lower() not in ("", "identity"):
             async for piece in self._inflated(Inflate(encoding)):
@@ -161,14 +149,14 @@ class Incoming:
                 for piece in inflate.feed(await self._piece()):
                     size += len(piece)
                     if size > self.limit:
-                        raise BodyTooLarge
+                        raise errors.BodyTooLarge
                     if not self.connection.hold(len(piece)):
-                        raise Overloaded
+                        raise errors.Overloaded
                     yield piece
                     await asyncio.sleep(0)  # a few bytes may become many steps
             inflate.end()
         except zlib.error:
-            raise RequestInvalid(NOT_AS_SAID) from None
+            raise errors.RequestInvalid(NOT_AS_SAID) from None
 
     def at_once(self) -> bytes | None:
         """The whole body where it has come and the server below can hand it over; else None. Raises
@@ -177,7 +165,7 @@ class Incoming:
             body = self.connection.take_body(self.scope)
             if body is not None:
                 if len(body) > self.limit:
-                    raise BodyTooLarge
+                    raise errors.BodyTooLarge
                 self.whole, self._body = True, body
                 return body
         return self._body
@@ -197,12 +185,13 @@ class Incoming:
         priority, patience = self.headers.get(PRIORITY), self.headers.get(PATIENCE)
         if priority is not None:
             if priority.lower() not in CLASSES:
-                raise RequestInvalid("X-Priority: is interactive or bulk", param="X-Priority")
+                sentence = "X-Priority: is interactive or bulk"
+                raise errors.RequestInvalid(sentence, param="X-Priority")
             self.bulk = self.bulk or priority.lower() == b"bulk"  # a bulk key stays bulk
         if patience is not None:
             if not 0 < len(patience) <= 7 or not patience.isdigit() or not int(patience):
                 sentence = "X-Timeout-Ms: is a whole number of milliseconds, 1 to 9999999"
-                raise RequestInvalid(sentence, param="X-Timeout-Ms")
+                raise errors.RequestInvalid(sentence, param="X-Timeout-Ms")
             self.deadline = time.monotonic() + int(patience) / 1e3
 
     def asker(self) -> Asker:
@@ -224,7 +213,7 @@ class Incoming:
             pass
         return ClientGone
 
-    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+    async def unless_gone(self, work: Awaitable[T]) -> T:
         """What `work` gives; once the client has hung up it is cancelled. The body must be whole.
         Raises ClientGone: the client hung up first."""
         left: asyncio.Future[Any] = self.gone()
@@ -238,11 +227,6 @@ class Incoming:
             working.cancel()
             left.cancel()
 
-    def _refuse_announced(self) -> None:
-        announced = self.headers.get(b"content-length", b"").lstrip(b"0")
-        if announced.isdigit() and int(announced[:DIGITS]) > self.limit:
-            raise BodyTooLarge
-
     async def _piece(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
@@ -250,7 +234,7 @@ class Incoming:
         piece: bytes = message.get("body", b"")
         self._seen += len(piece)
         if self._seen > self.limit:
-            raise BodyTooLarge
+            raise errors.BodyTooLarge
         self.whole = not message.get("more_body", False)
         return piece
 
@@ -263,7 +247,7 @@ class Inflate:
         codings = [one.strip().lower() for one in header.split(",")]
         codings = [one for one in codings if one not in ("", "identity")]
         if len(codings) != 1 or codings[0] not in CODINGS:
-            raise MediaTypeUnsupported(
+            raise errors.MediaTypeUnsupported(
                 "Content-Encoding: bodies are read plain, or compressed once with gzip or deflate."
             )
         self._wbits = CODINGS[codings[0]]
@@ -309,7 +293,7 @@ async def _or_late(left: asyncio.Future[type[Exception]], deadline: float) -> ty
     try:
         return await asyncio.wait_for(left, max(0.0, deadline - time.monotonic()))
     except TimeoutError:
-        return DeadlineExceeded
+        return errors.DeadlineExceeded
 
 
 async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes:

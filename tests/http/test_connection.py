@@ -26,6 +26,7 @@ from typing import Any, Self
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from bench.rig.server_process import resident_mb
 from litapi.errors import ServiceError
@@ -34,7 +35,7 @@ from litapi.http.connection import (
     GuardedProtocol,
     GuardedServer,
     Patience,
-    _Outbox,
+    _Shared,
     _TransportWrapper,
     guarded,
 )
@@ -190,7 +191,7 @@ async def _slow_bodies(incoming: Incoming, send: Send) -> None:
     """How many may be refused for memory."""
     protocol = incoming.connection
     assert isinstance(protocol, GuardedProtocol)
-    await _answer(Answer.json(len(protocol._sweep.bodies._slow)), send)
+    await _answer(Answer.json(len(protocol._shared.bodies._slow)), send)
 
 
 async def _large(incoming: Incoming, send: Send) -> None:
@@ -1154,9 +1155,9 @@ def test_the_answers_of_a_turn_leave_one_after_the_other_and_none_is_lost_for_an
             raise OSError("of the test")
 
     async def main() -> list[list[bytes]]:
-        outbox = _Outbox(asyncio.get_running_loop(), LIMIT)
+        shared = _Shared(ServerState(), asyncio.get_running_loop(), Patience())
         wires = [Wire(), Broken(), Wire()]
-        transports = [_TransportWrapper(wire, outbox, bool) for wire in wires]
+        transports = [_TransportWrapper(wire, shared, bool) for wire in wires]
         for word in (b"a", b"b"):
             for transport in transports * 2:
                 transport.write_soon(word)
