@@ -44,6 +44,7 @@ log = logging.getLogger("siglit.front")
 
 Table = dict[tuple[str, str], Route]
 FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
+ONE_MODEL = ("GET", "/v1/models/")  # and its name
 PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
 YOUNG = 10_000  # objects before a collection; 32 requests in flight have 2,000
 TELL_EVERY = 0.5  # seconds after which counts of the hot path are passed on
@@ -131,7 +132,7 @@ class App:
 
     def _lay_tables(self, cache: VectorCache, fetcher: Fetcher | None) -> None:
         service, settings, pool = self._service, self._service.settings, self._pool
-        reader, facts = Reader(settings, fetcher), Facts(service)
+        reader = Reader(settings, fetcher)
         kept = settings.answer_cache_mb << 20 if settings.cache == "on" else 0
         replay = Replay(kept, self._metrics)
 
@@ -142,7 +143,7 @@ class App:
 
         table = {
             **{name: replay.over(route) for name, route in embedding().items()},
-            **facts.table(),
+            **facts(service),
             ("GET", "/livez"): told(lambda: {"status": "alive"}),
             ("GET", "/readyz"): told(self._readiness),
             ("GET", "/metrics"): self._exposed,
@@ -155,7 +156,6 @@ class App:
             return {**table, **embedding(owner.hex())} if owner and apart else table
 
         self._table_of = table_of
-        self._model = facts.model
         self._paths = frozenset(path for _, path in table)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -228,8 +228,8 @@ class App:
         if path in self._paths:
             found = {method for method, known in table if known == path}
             raise MethodNotAllowed(found | {"HEAD"} if "GET" in found else found)
-        if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
-            return self._model
+        if path.startswith(ONE_MODEL[1]) and method in ("GET", "HEAD"):
+            return table[ONE_MODEL]
         raise RouteUnknown
 
     def _readiness(self) -> dict[str, str]:
@@ -266,25 +266,21 @@ def told(content: Callable[[], Any]) -> Route:
     return tell
 
 
-class Facts:
+def facts(service: Service) -> Table:
     """The routes that describe the model and the server."""
+    card = {"id": service.name, "object": "model", "created": int(time.time())}
+    card["owned_by"] = "siglit"
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        card = {"id": service.name, "object": "model", "created": int(time.time())}
-        self._card = {**card, "owned_by": "siglit"}
-
-    def table(self) -> Table:
-        models = {"object": "list", "data": [self._card]}
-        return {
-            ("GET", "/v1/models"): told(lambda: models),
-            ("GET", "/info"): told(self._service.info),
-        }
-
-    async def model(self, incoming: Incoming) -> Answer:
-        if not self._service.answers_to(incoming.path.removeprefix("/v1/models/")):
+    async def model(incoming: Incoming) -> Answer:
+        if not service.answers_to(incoming.path.removeprefix(ONE_MODEL[1])):
             raise ModelUnknown
-        return Answer.json(self._card)
+        return Answer.json(card)
+
+    return {
+        ("GET", "/v1/models"): told(lambda: {"object": "list", "data": [card]}),
+        ONE_MODEL: model,
+        ("GET", "/info"): told(service.info),
+    }
 
 
 def _fresh_ids() -> Iterator[bytes]:

@@ -286,9 +286,9 @@ class Reader:
         return self.image_bytes(b"".join(parts))
 
     async def _fetched(self, items: list[Short], client: Hashable) -> list[Item | errors.ItemError]:
-        assert self._fetcher is not None  # else there would be no link
         urls = [item for item in items if isinstance(item, Link)]
-        fetched = iter(await self._fetcher.fetch_all(urls, client))
+        refused: list[bytes | errors.ItemError] = [errors.ImageUrlDisabled()] * len(urls)
+        fetched = iter(await self._fetcher.fetch_all(urls, client) if self._fetcher else refused)
         settled = [next(fetched) if isinstance(item, Link) else item for item in items]
         return [self.image_bytes(one) if isinstance(one, bytes) else one for one in settled]
 

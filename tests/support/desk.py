@@ -13,7 +13,7 @@ from cache import MemoryTier, VectorCache
 from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, fetch
 from litapi.http.answer import Answer
-from litapi.http.app import Facts
+from litapi.http.app import ONE_MODEL, facts
 from litapi.http.embedder import Embedder
 from litapi.http.fetch import Fetcher
 from litapi.http.inputs import Reader
@@ -71,8 +71,7 @@ class Desk:
             self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout
         )
         routes = Routes(self.service, Reader(settings, fetcher), embedder)
-        self.facts = Facts(self.service)
-        self.table = {**routes.table(), **self.facts.table()}
+        self.table = {**routes.table(), **facts(self.service)}
         self.runner = asyncio.Runner()
 
     def post(
@@ -93,7 +92,7 @@ class Desk:
 
     async def ask(self, key: tuple[str, str], incoming: Any) -> Answer:
         """What the table's route for it answers."""
-        return await self.table.get(key, self.facts.model)(incoming)
+        return await self.table.get(key, self.table[ONE_MODEL])(incoming)
 
     def refusal(self, path: str, body: Any, **more: Any) -> ItemsRefused:
         """The refusal of a request for its items."""
