@@ -135,7 +135,8 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         """Parses what came; in pieces where it may contain many requests."""
         if self._discarding:
             self._parsed += len(data)
-            self._discard()
+            if self._wrapper.closed and self._parsed > self._linger_bytes:
+                self._wrapper.shut()
         elif len(data) > AT_ONCE or self._pending:
             self._pending = memoryview(bytes(self._pending) + data if self._pending else data)
             self._read_on()
@@ -185,19 +186,18 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             self._refuse(errors.HttpInvalid())  # the tunnel's bytes follow, and none is opened
             return
         version = self.parser.get_http_version().encode()
-        head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
         for name, value in self.headers:
             if name == b"connection":
                 options = [one for one in value.split(b",") if one.strip().lower() != b"upgrade"]
                 value = b",".join(options)
             if name != b"upgrade":
-                head.append(b"%b: %b" % (name, value))
+                lines.append(b"%b: %b" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        try:
-            self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
-        except httptools.HttpParserError:  # raised by our own callbacks
-            self._refuse(self._error or errors.HttpInvalid())
+        head = b"\r\n".join([*lines, b"", b""])
+        self._parsed -= len(head)  # the offer's own bytes were counted
+        self._parse(head)
 
     def on_headers_complete(self) -> None:
         """Until the body is complete, an answer closes the connection."""
@@ -239,16 +239,16 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         if self.pipeline:
             self._wrapper.flush()
             self._next_waits = True
-            self._begin_next()
+            self._go_on()
         else:
             self.flow.resume_reading()
             self._idle_at = self._parsed  # from here on the sweep waits for another request
 
-    def _begin_next(self) -> None:
+    def _go_on(self) -> None:
         if self._next_waits and not self.flow.write_paused:
             self._next_waits = False
             self._start_asgi_task(*self.pipeline.pop())
-            self._read_on()
+        self._read_on()
 
     def pause_writing(self) -> None:
         """Backpressure: a client that does not read its answers is not read."""
@@ -258,12 +258,8 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
     def resume_writing(self) -> None:
         """The client reads its answers again: its next request begins."""
         super().resume_writing()
-        if self._inner.is_closing():
-            return
-        if self._next_waits:
-            self._begin_next()
-        else:
-            self._read_on()
+        if not self._inner.is_closing():
+            self._go_on()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """As uvicorn's, but `_run` does what a callback of the task would do."""
@@ -413,10 +409,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         self._wrapper.flush()
         if self._inner.can_write_eof():
             self._inner.write_eof()  # the client knows at once that the answer is complete
-
-    def _discard(self) -> None:
-        if self._wrapper.closed and self._parsed > self._linger_bytes:
-            self._wrapper.shut()
 
     # -- the sweep -----------------------------------------------------------------------------
 

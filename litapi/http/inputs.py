@@ -114,7 +114,10 @@ class Reader:
             try:
                 content = orjson.loads(body)
             except orjson.JSONDecodeError as error:
-                content = await self._again(body, error, incoming)
+                # it is too strict for a byte order mark, and for half an emoji in a string
+                if not SURROGATE.search(body) and body[: len(BOM)] != BOM:
+                    raise errors.JsonInvalid(_not_json(body, error)) from None
+                content = await self._large(body, incoming)
         _bound(content, self._max_items + 1, DEEPEST, incoming)
         return content
 
@@ -130,12 +133,6 @@ class Reader:
         self._long.update((one.token, one) for one in incoming.long)
         incoming.forget()  # a body that nobody needs whole any more
         return content
-
-    async def _again(self, body: bytes, error: orjson.JSONDecodeError, incoming: Incoming) -> Any:
-        """What the parser is too strict for: a byte order mark, and half an emoji in a string."""
-        if SURROGATE.search(body) or body[: len(BOM)] == BOM:
-            return await self._large(body, incoming)
-        raise errors.JsonInvalid(_not_json(body, error))
 
     async def json_of_texts(self, incoming: Incoming) -> Any:
         """The same where only texts may come: no more is read than the longest of them take."""
