@@ -31,15 +31,14 @@ PIECE = 128 << 10  # bytes of a long string that are read in one step
 HEAD = 64  # characters of a long string that begin its token
 TOKEN = HEAD + 24  # characters of a token
 DEPTH = 7  # a body, its list, an input, the list in that, a part, the object in that, a string
-QUOTE, BACKSLASH = b'"'[0], b"\\"[0]
+QUOTE = b'"'[0]
+STRUCTURE = b",:[{"
 BOM = b"\xef\xbb\xbf"
 NOT_TEXT = (
     "The body is not JSON but bytes. An image as it is goes to /embed_image with its own"
     " Content-Type, such as image/png."
 )
 
-_STRUCTURE = np.zeros(256, np.bool_)
-_STRUCTURE[list(b",:[{")] = True
 _UNSAFE = re.compile(r"[^0-9A-Za-z .:;,/_+=-]")
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # Whole escapes only, a pair of surrogates as one, so that a string can be cut where a match ends.
@@ -103,7 +102,7 @@ class Skim:
         self._shortest = shortest
         self._structure = 0
         self._taken = 0  # bytes of long strings
-        self._backslashes = 0  # at the end of the previous slice
+        self._escaped = False  # whether a backslash ended the previous slice
 
     def take(self, at: int) -> None:
         """Skim one slice.
@@ -114,37 +113,17 @@ class Skim:
             BodyTooLarge: more bytes are outside long strings than any form needs.
         """
         end = min(at + SLICE, len(self._body))
-        if self._body.find(b"\0", at, end) >= 0:
+        piece = b"." * self._escaped + self._body[at + self._escaped : end]
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"..").replace(b'\\"', b"..")
+        self._escaped = piece[-1:] == b"\\"
+        if b"\0" in piece:
             raise JsonInvalid(NOT_TEXT)
-        if self.opened >= 0 and self._body.find(b'"', at, end) < 0:
-            run = end - at - len(self._body[at:end].rstrip(b"\\"))
-            self._backslashes = run + (self._backslashes if run == end - at else 0)
-            return
-        octets = np.frombuffer(self._body, np.uint8, end - at, at)
-        quotes = self._quotes(octets)
-        self._count(octets, quotes)
-        self._pair(quotes + at)
-        self._check(end)
-
-    def _quotes(self, octets: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
-        """The offsets of quotes that are not escaped."""
-        quotes = np.flatnonzero(octets == QUOTE)
-        slashes = octets == BACKSLASH
-        before, self._backslashes = self._backslashes, 0
-        if not before and not slashes.any():
-            return quotes
-        places = np.arange(1, len(octets) + 1)
-        # of each byte: how many backslashes end with it
-        runs = places - np.maximum.accumulate(np.where(slashes, -before, places))
-        self._backslashes = int(runs[-1])
-        return quotes[np.concatenate(([before], runs))[quotes] % 2 == 0]
-
-    def _count(self, octets: np.ndarray[Any, np.dtype[np.uint8]], quotes: Any) -> None:
-        turns = np.zeros(len(octets), np.uint8)
-        turns[quotes] = 1
-        turns[0] ^= self.opened >= 0
-        outside = np.bitwise_xor.accumulate(turns) == 0
-        self._structure += int(np.count_nonzero(_STRUCTURE[octets] & outside))
+        if self.opened < 0 or b'"' in piece:
+            outside = b"".join(piece.split(b'"')[self.opened >= 0 :: 2])
+            self._structure += len(outside) - len(outside.translate(None, STRUCTURE))
+            self._pair(np.flatnonzero(np.frombuffer(piece, np.uint8) == QUOTE) + at)
+            self._check(end)
 
     def _pair(self, quotes: Any) -> None:
         if self.opened >= 0:
