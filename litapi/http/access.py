@@ -37,7 +37,7 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 SLOTS = 1 << 14  # clients that can have spent something at a time; beyond, the least is forgotten
 WAYS = 8  # places that one client may take
 SAY_EVERY = 60.0  # seconds between two log lines about wrong keys from one address
-MOST_SAID = 100  # addresses that are remembered for that; more of them in a minute are not named
+MOST_SAID = 100  # of them in that time, whatever the number of addresses
 
 
 class Rates:
@@ -93,9 +93,8 @@ class Access:
         self._wrong_keys = wrong_keys / 60
         self._wrong = Rates(clock)
         self.take_keys(keys)
-        self._clock = clock
+        self._said = Rates(clock)
         self._forwarded = ProxyHeadersMiddleware(_nobody, forwarders).trusted_hosts
-        self._said: dict[bytes, float] = {}
         self.open = not keys and rate <= 0
 
     def take_keys(self, keys: Sequence[Key]) -> None:
@@ -159,7 +158,9 @@ class Access:
         address = self._true_address(incoming)
         rate = self._wrong_keys
         if self._wrong.wait(_whole(address), rate, 60 * rate) > 0:
-            self._say(address)
+            lately = self._said.wait(address, 1 / SAY_EVERY, 1)
+            if not lately and not self._said.wait(b"any", MOST_SAID / SAY_EVERY, MOST_SAID):
+                log.warning("too many wrong keys from %s", address.decode(errors="replace")[:64])
             raise TooManyWrongKeys
 
     def _true_address(self, incoming: Incoming) -> bytes:
@@ -170,16 +171,6 @@ class Access:
             return address
         named, _ = self._forwarded.get_trusted_client_address(names.decode("latin-1"))
         return named.encode() or address
-
-    def _say(self, address: bytes) -> None:
-        now = self._clock()
-        if now - self._said.get(address, -SAY_EVERY) < SAY_EVERY:
-            return
-        if len(self._said) >= MOST_SAID:
-            self._said = {one: then for one, then in self._said.items() if now - then < SAY_EVERY}
-        if len(self._said) < MOST_SAID:
-            self._said[address] = now
-            log.warning("too many wrong keys from %s", address.decode(errors="replace")[:64])
 
 
 async def _nobody(*_: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import orjson
@@ -24,7 +24,7 @@ from litapi.http.forms.options import OPTION_FIELDS, Options
 from litapi.http.forms.parts import Base64Part, DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
 from litapi.http.forms.validation import DEEPEST, NAMES, TOKENS_SENT, validate
 from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read
-from litapi.http.pace import Pace, paced
+from litapi.http.pace import Given, Pace, paced
 from litapi.http.request import Incoming
 from litapi.messages import Digest, Item
 from litapi.settings import Settings
@@ -52,9 +52,6 @@ WHITESPACE = b" \t\r\n"
 HEAD = 1024  # characters in which the head of a data URI ends
 HEX = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _TOKEN_IDS = re.compile(rb'"input"\s*:\s*\[[\s\[]*[0-9]').search
-
-
-Given = TypeVar("Given")
 
 
 class Link(str):

@@ -110,16 +110,11 @@ class Routes:
             name = "image" if single else "images"
             return await self._embed(incoming, options, items, name, single)
         form = validate(EmbedImageRequest, await self._reader.json(incoming))
-        ways = {
-            "image": self._reader.image,
-            "images": self._reader.image,
-            "url": self._reader.link,
-            "urls": self._reader.link,
-            "sha256": self._reader.digest,
-            "sha256s": self._reader.digest,
-        }
-        name, images, single = _one_of(**{way: getattr(form, way) for way in ways})
-        items = await self._reader.items(ways[name], images, incoming)
+        reader = self._reader
+        ways = {"image": reader.image, "url": reader.link, "sha256": reader.digest}
+        given = {name: getattr(form, name) for way in ways for name in (way, f"{way}s")}
+        name, images, single = _one_of(**given)
+        items = await reader.items(ways[name.removesuffix("s")], images, incoming)
         return await self._embed(incoming, form, items, name, single)
 
     async def _embed(
@@ -281,8 +276,8 @@ class Routes:
         control = incoming.headers.get(b"cache-control")
         query = Query(patches or 0, leaving=incoming.gone, bulk=incoming.bulk, asker=incoming.asker)
         if control is not None:
-            listed = control.decode("latin-1").lower().split(",")
-            wishes = {wish.partition("=")[0].strip() for wish in listed}
+            stated = control.decode("latin-1").lower().split(",")
+            wishes = {wish.partition("=")[0].strip() for wish in stated}
             query.read = not wishes & {"no-cache", "no-store"}
             query.write = "no-store" not in wishes
         return query
