@@ -206,13 +206,17 @@ class Reader:
                 f" {self._max_request_chars}."
             )
 
-    async def captions(self, templates: Sequence[str], labels: Sequence[str]) -> list[Read]:
-        """All labels in the first template, then in the next, once their lengths say that the
-        captions may be made.
-
-        Raises:
-            BodyTooLarge: they have more characters together than the texts of a request may.
-        """
+    async def captions(
+        self, templates: Sequence[str], labels: Sequence[str], incoming: Incoming
+    ) -> list[Read]:
+        """All labels in the first template, then in the next, once their number and their lengths
+        say that they may be made. Raises TooManyItems, BodyTooLarge."""
+        items = 1 + len(labels) * len(templates)
+        if len(templates) == 1 or incoming.longest:
+            self.count(items, incoming)
+        elif items > self._max_items:
+            made = f"{len(labels)} labels × {len(templates)} templates and an image"
+            raise self._too_many(f"{made}, {items}")
         places = [(template, template.count(LABEL)) for template in templates]
         sized = [
             (template, label, len(template) + count * (len(label) - len(LABEL)))
@@ -239,12 +243,9 @@ class Reader:
     async def settled(
         self, items: list[Read], incoming: Incoming, query: Query
     ) -> list[Item | errors.ItemError]:
-        """The items with long images decoded, and links fetched while the client is there.
-
-        Raises:
-            BodyTooLarge: their texts are too long together.
-            RequestInvalid: an image by digest cannot be computed afresh, as the query wants it.
-        """
+        """The items with long images decoded, and links fetched while the client is there. Raises
+        BodyTooLarge: their texts are too long together; and RequestInvalid: an image by digest
+        cannot be computed afresh, as the query wants it."""
         if incoming.large:
             texts = [i.payload for i in items if isinstance(i, Item) and i.kind == "text"]
             self.bound_chars(sum(map(len, texts)))
@@ -325,14 +326,6 @@ class Reader:
     def count(self, items: int, incoming: Incoming) -> None:
         if items > self._max_items:
             raise self._too_many(str(max(items, incoming.longest)))
-
-    def count_captions(self, labels: int, templates: int, incoming: Incoming) -> None:
-        """Raises `TooManyItems` where the captions and their image are more than a request's."""
-        items = 1 + labels * templates
-        if templates == 1 or incoming.longest:
-            self.count(items, incoming)
-        elif items > self._max_items:
-            raise self._too_many(f"{labels} labels × {templates} templates and an image, {items}")
 
     def count_pairs(self, texts: int, images: int) -> None:
         """Raises `TooManyItems` for more pairs than are scored in one answer."""

@@ -173,7 +173,12 @@ class Incoming:
     async def body(self) -> bytes:
         """The whole body, as often as it is wanted; raises as `chunks` does."""
         if self.at_once() is None:
-            self._body = await _gathered(self.chunks())
+            pieces = self.chunks()
+            whole = io.BytesIO(await anext(pieces, b""))  # takes and gives its bytes uncopied
+            whole.seek(0, io.SEEK_END)
+            async for piece in pieces:
+                whole.write(piece)
+            self._body = whole.getvalue()
         return self._body or b""
 
     def forget(self) -> None:
@@ -261,7 +266,10 @@ class Inflate:
             piece = self._first = self._first + piece
             if len(piece) < 2:
                 return
-            self._begin(piece)
+            self._members = 1
+            plain = piece[0] & 15 == zlib.DEFLATED and int.from_bytes(piece[:2], "big") % 31 == 0
+            if self._wbits == ZLIB and not plain:  # many clients send deflate without zlib's header
+                self._inner = zlib.decompressobj(RAW)
         out = b""
         while piece or (len(out) == STEP and not self._inner.eof):  # more of it is inside
             if self._inner.eof:
@@ -273,13 +281,6 @@ class Inflate:
     def end(self) -> None:
         if self._first and not self._inner.eof:
             raise zlib.error("the body was cut short")
-
-    def _begin(self, piece: bytes) -> None:
-        """Many clients send deflate without zlib's header of two bytes."""
-        self._members = 1
-        plain = piece[0] & 15 == zlib.DEFLATED and int.from_bytes(piece[:2], "big") % 31 == 0
-        if self._wbits == ZLIB and not plain:
-            self._inner = zlib.decompressobj(RAW)
 
     def _next_member(self) -> None:
         self._members += 1
@@ -294,15 +295,6 @@ async def _or_late(left: asyncio.Future[type[Exception]], deadline: float) -> ty
         return await asyncio.wait_for(left, max(0.0, deadline - time.monotonic()))
     except TimeoutError:
         return errors.DeadlineExceeded
-
-
-async def _gathered(pieces: AsyncGenerator[bytes, None]) -> bytes:
-    """All pieces; a single one as it is, and many without twice their memory."""
-    whole = io.BytesIO(await anext(pieces, b""))  # copies neither what it gets nor what it gives
-    whole.seek(0, io.SEEK_END)
-    async for piece in pieces:
-        whole.write(piece)
-    return whole.getvalue()
 
 
 def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -105,7 +105,6 @@ class Routes:
         """Images, URLs or digests as JSON; files as multipart; or one raw image."""
         if incoming.media_type.startswith(("image/", "multipart/", "application/octet")):
             items, options = await self._reader.upload(incoming)
-            self._reader.count(len(items), incoming)
             single = len(items) == 1
             name = "image" if single else "images"
             return await self._embed(incoming, options, items, name, single)
@@ -180,8 +179,7 @@ class Routes:
         form = validate(ClassifyRequest, await self._reader.json(incoming))
         self._same_model(form.model)
         templates = _templates(form)
-        self._reader.count_captions(len(form.labels), len(templates), incoming)
-        captions = await self._reader.captions(templates, form.labels)
+        captions = await self._reader.captions(templates, form.labels, incoming)
         items = [self._reader.picture(form.image), *captions]
         query = await self._query(items, incoming, form.max_num_patches)
         _refuse(query, ["image", *[*listed("labels", form.labels)] * len(templates)])
