@@ -30,7 +30,7 @@ from litapi.http.middleware import wrap
 from litapi.http.openapi import describe
 from litapi.http.replay import Replay
 from litapi.http.request import ASGIApp, ClientGone, Incoming, Receive, Scope, Send
-from litapi.http.routes import ItemsRefused, Route, Routes
+from litapi.http.routes import ItemsRefused, Route, Routes, Table
 from litapi.metrics import Metrics, exposition
 from litapi.serving import Service
 from litapi.settings import Settings
@@ -42,7 +42,6 @@ if TYPE_CHECKING:  # brings a whole HTTP client, which most servers never use
 
 log = logging.getLogger("siglit.front")
 
-Table = dict[tuple[str, str], Route]
 FORWARDERS = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's own option and default
 ONE_MODEL = ("GET", "/v1/models/")  # and its name
 PAGES = ("/docs/", "/redoc/", "/openapi.json/", "/static-offline-docs/")  # and what lies below
@@ -95,17 +94,17 @@ class App:
         return app
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        settings = self._service.settings
+        service, settings = self._service, self._service.settings
         self._consumer = self.response_queue_id or 0
         self._busy = self._shared.busy
         self._fresh = _fresh_ids()
         self._metrics = Metrics()
-        self._metrics.tiers("+".join(self._service.cache_tiers))
+        self._metrics.tiers("+".join(service.cache_tiers))
         dispatcher = self._make_dispatcher(self._consumer)
         dispatcher.start()
         dispatcher.on_keys = self.take_keys
         cache = self._make_cache(self._metrics)
-        self._service.cache_problems = lambda: cache.problems
+        service.cache_problems = lambda: cache.problems
         stack.push_async_callback(cache.close)  # also where its start is cut off
         await cache.start()
         if cache.store is not None and self._consumer == 0:
@@ -116,10 +115,8 @@ class App:
         if fetcher is not None:
             await fetcher.start()
             stack.push_async_callback(fetcher.close)
-        patches = self._service.patches
-        text_length = self._service.checkpoint.text_length
-        capacity = capacities(self._service.workers, text_length, patches)
-        self._pool = Pool(settings, dispatcher, self._metrics, patches, capacity)
+        capacity = capacities(service.workers, service.checkpoint.text_length, service.patches)
+        self._pool = Pool(settings, dispatcher, self._metrics, service.patches, capacity)
         self._health = Health(settings, dispatcher, self._pool.served)
         self._lay_tables(cache, fetcher)
         await self._health.first()

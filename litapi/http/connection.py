@@ -65,7 +65,7 @@ class Patience:
     """Limits of time and bytes for a connection."""
 
     head_seconds: float = 5.0  # from connecting, or from the first byte, to the end of the headers
-    head_bytes: int = 32 << 10  # request line and headers; trailers and chunk framing likewise
+    head_bytes: int = 32 << 10  # request line and headers, and a piece; trailers, chunk framing
     stall_seconds: float = 5.0  # without a byte while the body is awaited
     drip_bytes: int = 1024  # least bytes a second of a body ...
     drip_seconds: float = 20.0  # ... on average over this time
@@ -171,7 +171,7 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
             parsed = stopped.args[0]
             self._ignore_upgrade()
         except httptools.HttpParserError:
-            self._refuse(self._error or errors.HttpInvalid())
+            self._refuse(errors.HttpInvalid())
         if self._parsed - self._progress > self.patience.head_bytes:
             self._refuse(errors.HeadersTooLarge())
         return parsed
@@ -201,8 +201,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
 
     def on_headers_complete(self) -> None:
         """Until the body is complete, an answer closes the connection."""
-        if self._parsed - self._progress > self.patience.head_bytes:
-            self._measure()
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # else it is an upgrade
             self._requests += 1
@@ -352,13 +350,6 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
     @property
     def _in_flight(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
-
-    def _measure(self) -> None:
-        """Raise if the head itself is too large, not only the packet it came in."""
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self.patience.head_bytes:
-            self._error = errors.HeadersTooLarge()
-            raise ValueError  # the parser stops
 
     def _refuse(self, error: errors.ServiceError) -> None:
         if not self._discarding:

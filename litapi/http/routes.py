@@ -36,6 +36,7 @@ from litapi.scoring import Array, ensemble
 from litapi.serving import Service
 
 Route = Callable[[Incoming], Awaitable[Answer]]
+Table = dict[tuple[str, str], Route]  # by method and path
 RENDERED = {state: state.encode() for state in State}.__getitem__
 TOKENS = attrgetter("tokens")
 HIT = State.HIT_L1
@@ -60,7 +61,7 @@ class Routes:
         self._model = service.name
         self._space = (b"x-embedding-space", service.checkpoint.space.encode())
 
-    def table(self) -> dict[tuple[str, str], Route]:
+    def table(self) -> Table:
         return {
             ("POST", "/v1/embeddings"): self.embeddings,
             ("POST", "/embed_text"): self.embed_text,
