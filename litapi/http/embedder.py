@@ -109,7 +109,8 @@ class Embedder:
         kinds = {item.kind if isinstance(item, Item) else None for item in items}
         if len(kinds) == 1 and (kind := kinds.pop()):  # most requests: no tasks to gather
             return query.answered(await self._find(kind, items, query))  # type: ignore[arg-type]
-        found = Found([None] * len(items), [State.BYPASS] * len(items))
+        refused = [item if isinstance(item, ItemError) else None for item in items]
+        found = Found([*refused], [State.BYPASS] * len(items))
 
         async def fill(kind: Kind) -> None:
             mine = [(at, i) for at, i in enumerate(items) if isinstance(i, Item) and i.kind == kind]
@@ -117,9 +118,6 @@ class Embedder:
                 places, some = zip(*mine, strict=True)
                 found.fill(places, await self._find(kind, some, query))
 
-        for place, item in enumerate(items):
-            if isinstance(item, ItemError):
-                found.values[place] = item
         await asyncio.gather(*map(fill, KINDS))
         return query.answered(found)
 

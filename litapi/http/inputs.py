@@ -369,9 +369,8 @@ def _bound(content: Any, most: int, depth: int, incoming: Incoming) -> None:
         members = content
     elif isinstance(content, dict):
         if len(content) > MOST_FIELDS:
-            raise errors.RequestInvalid(
-                f"An object of the body has more than {MOST_FIELDS} fields."
-            )
+            sentence = f"An object of the body has more than {MOST_FIELDS} fields."
+            raise errors.RequestInvalid(sentence)
         members = content.values()
     if depth and not NESTED.isdisjoint(map(type, members)):
         for member in members:

@@ -105,13 +105,9 @@ class Skim:
         self._escaped = False  # whether a backslash ended the previous slice
 
     def take(self, at: int) -> None:
-        """Skim one slice.
-
-        Raises:
-            JsonInvalid: it contains a NUL: no JSON does, and nearly every image.
-            TooManyItems: the body has more values than any form.
-            BodyTooLarge: more bytes are outside long strings than any form needs.
-        """
+        """Skim one slice. Raises JsonInvalid: it contains a NUL, as nearly every image and no JSON;
+        TooManyItems: the body has more values than any form; BodyTooLarge: more bytes are outside
+        long strings than any form needs."""
         end = min(at + SLICE, len(self._body))
         piece = b"." * self._escaped + self._body[at + self._escaped : end]
         if b"\\" in piece:
@@ -147,11 +143,8 @@ async def read(body: bytes, bounds: Bounds, shortest: int = LONG) -> tuple[Any, 
     """The content of a JSON body, and the long strings that stand in it as tokens.
 
     Strings of `shortest` bytes and more are read one by one. With 0 that is each string, so that a
-    lone surrogate makes none but its own string invalid.
-
-    Raises:
-        JsonInvalid: the body is no JSON.
-        TooManyItems, BodyTooLarge: it is beyond the bounds.
+    lone surrogate makes none but its own string invalid. Raises JsonInvalid: the body is no JSON;
+    TooManyItems, BodyTooLarge: it is beyond the bounds.
     """
     pace, start = Pace(), len(BOM) if body[: len(BOM)] == BOM else 0
     skim = Skim(body, bounds, shortest)
