@@ -306,13 +306,9 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
         """In one write, where uvicorn makes two and reads every header again. False also where the
         client is slow or gone, or an answer has begun."""
         cycle = self.cycle
-        if (
-            cycle is None
-            or cycle.scope is not scope
-            or cycle.flow.write_paused
-            or cycle.disconnected
-            or cycle.response_started
-        ):
+        if cycle is None or cycle.scope is not scope or cycle.disconnected:
+            return False
+        if cycle.flow.write_paused or cycle.response_started:
             return False
         ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
         cycle.response_started = cycle.response_complete = True
