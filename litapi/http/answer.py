@@ -68,12 +68,7 @@ class Answer:
 
     @classmethod
     def error(cls, error: ServiceError, items: list[dict[str, Any]] | None = None) -> Answer:
-        body = {
-            "message": error.message,
-            "type": error.type,
-            "code": error.code,
-            "param": error.param,
-        }
+        body = {name: getattr(error, name) for name in ("message", "type", "code", "param")}
         content = {"error": {**body, "items": items} if items else body}
         try:
             answer = cls.json(content, error.status)

@@ -293,11 +293,8 @@ def _request_id(incoming: Incoming, fresh: Iterator[bytes]) -> bytes:
 
 
 async def _send(answer: Answer, incoming: Incoming, request_id: bytes, send: Send) -> None:
-    headers = [
-        *answer.headers,
-        (b"content-length", b"%d" % len(answer.body)),
-        (b"x-request-id", request_id),
-    ]
+    length = (b"content-length", b"%d" % len(answer.body))
+    headers = [*answer.headers, length, (b"x-request-id", request_id)]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     body = b"" if incoming.method == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body})
