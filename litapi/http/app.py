@@ -150,9 +150,9 @@ class App:
         @functools.cache
         def table_of(owner: bytes) -> Table:
             """Where vectors are kept apart, those of a key have their own keys; no replay."""
-            return {**table, **embedding(owner.hex())} if owner and apart else table
+            return {**table, **embedding(owner.hex())} if apart else table
 
-        self._table_of = table_of
+        self._table, self._table_of = table, table_of
         self._paths = frozenset(path for _, path in table)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -203,7 +203,7 @@ class App:
         try:
             owner = self._access.check(incoming)
             incoming.wish()
-            route = self._route(incoming, self._table_of(owner))
+            route = self._route(incoming, self._table_of(owner) if owner else self._table)
             return None if route is None else await route(incoming)
         except ItemsRefused as refused:
             return Answer.error(refused.error, refused.items)
