@@ -266,11 +266,8 @@ class Reader:
         start = first.decode("latin-1")
         if _is_url(start):
             return self.link(long.token)
-        at = _base64_at(start)
-        if at < 0:
-            return errors.ImageBase64Invalid()
         try:
-            for part in _base64_parts(chain([first[at:]], pieces)):
+            for part in _base64_parts(chain([first[_base64_at(start) :]], pieces)):
                 parts.append(part)
                 size += len(part)
                 if size > self._max_bytes:
@@ -292,11 +289,13 @@ class Reader:
             return self._long[text]
         if _is_url(text):
             return self.link(text)
-        at = _base64_at(text)
-        if at >= 0 and len(text) - at > self._max_bytes * 3 // 2:
-            return errors.ImageTooLarge()
-        data = _base64(text[at:]) if at >= 0 else None
-        return errors.ImageBase64Invalid() if data is None else self.image_bytes(data)
+        try:
+            at = _base64_at(text)
+            if len(text) - at > self._max_bytes * 3 // 2:
+                return errors.ImageTooLarge()
+            return self.image_bytes(_base64(text[at:]))
+        except ValueError:
+            return errors.ImageBase64Invalid()
 
     def digest(self, digits: str) -> Read:
         if not self._digests:
@@ -406,23 +405,22 @@ def _is_url(text: str) -> bool:
 
 
 def _base64_at(text: str) -> int:
-    """Where base64 begins in a data URI, or in base64 alone; below 0 where neither is meant."""
+    """Where base64 begins in a data URI, or in base64 alone. Raises ValueError: it is neither."""
     if text[:5].lower() != "data:":
         return 0
-    comma = text.find(",")
-    return comma + 1 if text[: max(0, comma)].lower().endswith(";base64") else -1
+    comma = text.index(",")
+    if not text[:comma].lower().endswith(";base64"):
+        raise ValueError("a data URI without base64")
+    return comma + 1
 
 
-def _base64(text: str) -> bytes | None:
+def _base64(text: str) -> bytes:
     if not text.isascii():  # at once: of other characters each costs a look-up below
-        return None
+        raise ValueError("base64 is ASCII")
     try:
         return pybase64.b64decode(text, validate=True)
     except ValueError:  # line breaks are allowed, as MIME writes them
-        try:
-            return pybase64.b64decode(text.encode().translate(None, WHITESPACE), validate=True)
-        except ValueError:
-            return None
+        return pybase64.b64decode(text.encode().translate(None, WHITESPACE), validate=True)
 
 
 def _base64_parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
