@@ -521,20 +521,16 @@ class _Clocks:
         return now - self._written
 
 
+@dataclass(slots=True, eq=False)
 class _TransportWrapper:
     """The transport as uvicorn sees it: closed for uvicorn, while the socket may linger. What
     `write_soon` takes is sent before any later write, and before the socket closes."""
 
-    __slots__ = ("_inner", "_lingers", "_shared", "_soon", "closed")
-
-    def __init__(
-        self, wire: asyncio.Transport, shared: _Shared, lingers: Callable[[], bool]
-    ) -> None:
-        self._inner = wire
-        self._shared = shared
-        self._lingers = lingers
-        self._soon = b""
-        self.closed = False
+    _inner: asyncio.Transport
+    _shared: _Shared
+    _lingers: Callable[[], bool]
+    _soon: bytes = b""
+    closed: bool = False
 
     def write(self, data: bytes) -> None:
         self._soon += data

@@ -86,24 +86,17 @@ class Query:
         return TIMING % (*before, self.whose.described, *after)
 
 
+@dataclass(slots=True)
 class Embedder:
     """Answers items from the cache, and the rest from the towers."""
 
-    def __init__(
-        self,
-        fingerprints: dict[Kind, Fingerprint],
-        cache: VectorCache,
-        submit: Submit,
-        timeout: float,
-        begun: Callable[[Job], bool] = bool,  # of any job: each is computed to its end
-    ) -> None:
-        self._fingerprints = fingerprints
-        self._cache = cache
-        self._submit = submit
-        self._timeout = timeout
-        self._begun = begun
-        # by patches asked for, a few thousand at most, and by the end at which texts are cut
-        self._derived: dict[int | str, Fingerprint] = {}
+    fingerprints: dict[Kind, Fingerprint]
+    cache: VectorCache
+    submit: Submit
+    timeout: float
+    begun: Callable[[Job], bool] = bool  # of any job: each is computed to its end
+    # by patches asked for, a few thousand at most, and by the end at which texts are cut
+    derived: dict[int | str, Fingerprint] = field(default_factory=dict)
 
     async def embed(self, items: Sequence[Item | ItemError], query: Query) -> Query:
         kinds = {item.kind if isinstance(item, Item) else None for item in items}
@@ -124,7 +117,7 @@ class Embedder:
     async def _find(self, kind: Kind, items: Sequence[Item], query: Query) -> Found:
         keys = await _keys(self._fingerprint(kind, query), kind, items)
         began = time.monotonic()
-        found = self._cache.peek(keys, query.read)
+        found = self.cache.peek(keys, query.read)
         if None in found.values:
             await self._resolve(kind, items, keys, found, query, began)
         else:
@@ -144,15 +137,15 @@ class Embedder:
 
         async def compute(positions: list[int]) -> Sequence[Entry | Exception]:
             nonlocal job
-            deadline = query.looked_up(began) + self._timeout
+            deadline = query.looked_up(began) + self.timeout
             payloads: list[Any] = [items[position].payload for position in positions]
             job = Job(payloads, query.max_num_patches, deadline, ending=query.ending)
             query.whose = query.asker()
-            reply = await self._submit(kind, job, query.whose)
+            reply = await self.submit(kind, job, query.whose)
             query.add(reply)
             return entries(reply)
 
-        await self._cache.resolve(
+        await self.cache.resolve(
             keys,
             found,
             compute,
@@ -160,7 +153,7 @@ class Embedder:
             write=query.write,
             leaving=query.leaving,
             bulk=query.bulk,
-            begun=lambda: job is not None and self._begun(job),
+            begun=lambda: job is not None and self.begun(job),
             lacking={at: DigestUnknown() for at, item in enumerate(items) if item.by_digest},
         )
         if found.flown:
@@ -169,16 +162,16 @@ class Embedder:
             query.looked_up(began)
 
     def _fingerprint(self, kind: Kind, query: Query) -> Fingerprint:
-        print_ = self._fingerprints[kind]
+        print_ = self.fingerprints[kind]
         if kind == "image":
             patches = query.max_num_patches
             return self._derive(patches, print_, max_num_patches=patches) if patches else print_
         return self._derive("start", print_, cut="start") if query.ending else print_
 
     def _derive(self, name: int | str, print_: Fingerprint, **how: Field) -> Fingerprint:
-        if name not in self._derived:
-            self._derived[name] = print_.derive(**how)
-        return self._derived[name]
+        if name not in self.derived:
+            self.derived[name] = print_.derive(**how)
+        return self.derived[name]
 
 
 def entries(reply: Reply) -> list[Entry | Exception]:

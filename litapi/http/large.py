@@ -91,33 +91,33 @@ class LongString:
         return stop - back
 
 
+@dataclass(slots=True)
 class Skim:
     """Where the strings of a JSON text begin and end, found slice by slice."""
 
-    def __init__(self, body: bytes, bounds: Bounds, shortest: int) -> None:
-        self.long: list[tuple[int, int]] = []  # start and end of each long string
-        self.opened = -1  # offset of the quote of a string that is open
-        self._body = body
-        self._bounds = bounds
-        self._shortest = shortest
-        self._structure = 0
-        self._taken = 0  # bytes of long strings
-        self._escaped = False  # whether a backslash ended the previous slice
+    body: bytes
+    bounds: Bounds
+    shortest: int
+    long: list[tuple[int, int]] = field(default_factory=list)  # start and end of each long string
+    opened: int = -1  # offset of the quote of a string that is open
+    structure: int = 0
+    taken: int = 0  # bytes of long strings
+    escaped: bool = False  # whether a backslash ended the previous slice
 
     def take(self, at: int) -> None:
         """Skim one slice. Raises JsonInvalid: it contains a NUL, as nearly every image and no JSON;
         TooManyItems: the body has more values than any form; BodyTooLarge: more bytes are outside
         long strings than any form needs."""
-        end = min(at + SLICE, len(self._body))
-        piece = b"." * self._escaped + self._body[at + self._escaped : end]
+        end = min(at + SLICE, len(self.body))
+        piece = b"." * self.escaped + self.body[at + self.escaped : end]
         if b"\\" in piece:
             piece = piece.replace(b"\\\\", b"..").replace(b'\\"', b"..")
-        self._escaped = piece[-1:] == b"\\"
+        self.escaped = piece[-1:] == b"\\"
         if b"\0" in piece:
             raise JsonInvalid(NOT_TEXT)
         if self.opened < 0 or b'"' in piece:
             outside = b"".join(piece.split(b'"')[self.opened >= 0 :: 2])
-            self._structure += len(outside) - len(outside.translate(None, STRUCTURE))
+            self.structure += len(outside) - len(outside.translate(None, STRUCTURE))
             self._pair(np.flatnonzero(np.frombuffer(piece, np.uint8) == QUOTE) + at)
             self._check(end)
 
@@ -125,15 +125,15 @@ class Skim:
         if self.opened >= 0:
             quotes = np.concatenate(([self.opened], quotes))
         pairs = quotes[: len(quotes) // 2 * 2].reshape(-1, 2)
-        for opened, closed in pairs[pairs[:, 1] - pairs[:, 0] > self._shortest].tolist():
+        for opened, closed in pairs[pairs[:, 1] - pairs[:, 0] > self.shortest].tolist():
             self.long.append((opened + 1, closed))
-            self._taken += closed - opened - 1
+            self.taken += closed - opened - 1
         self.opened = int(quotes[-1]) if len(quotes) % 2 else -1
 
     def _check(self, end: int) -> None:
-        left = (end if self.opened < 0 else self.opened) - self._taken
-        bounds = self._bounds
-        if self._structure > bounds.structure or len(self.long) > bounds.strings:
+        left = (end if self.opened < 0 else self.opened) - self.taken
+        bounds = self.bounds
+        if self.structure > bounds.structure or len(self.long) > bounds.strings:
             raise TooManyItems("The body has more values than this server accepts.")
         if left > bounds.rest:
             raise BodyTooLarge("The body has more beside its items than this server accepts.")
