@@ -11,10 +11,11 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 from transformers.models.siglip2.modeling_siglip2 import Siglip2VisionEmbeddings
 
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision, unit
+from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.model.engines.positions import PositionBank, resized
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.pixels import PixelMaker
+from litapi.model.probes import unit
 from tests.large_parity import measure
 from tests.support.checkpoint import CheckpointMaker, write_weights
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels, pictures

@@ -16,9 +16,9 @@ from litapi.model.engines import choose_engine
 from litapi.model.engines.openvino_engine import arithmetic as openvino_arithmetic
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.engines.torch_precision import arithmetic, float_type, quantize
-from litapi.model.noise import random_ids
 from litapi.model.pixels import PixelMaker
 from litapi.model.precision import PRECISIONS, choose_precision, require_compiled
+from litapi.model.probes import random_ids
 from litapi.model.tokens import Tokenizer
 from litapi.settings import Precision
 
