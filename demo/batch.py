@@ -17,13 +17,11 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from transformers.models.siglip2.image_processing_pil_siglip2 import (
-    get_image_size_for_max_num_patches,
-)
 
 from demo.network import PATCH
 from litapi.demo.caption import CHOICES, Stated, stranger, varied
 from litapi.demo.drawing import CANVASES, Scene, draw
+from litapi.model.pixels import grid_for
 
 FAMILY = 4
 UNSTATED = -1  # an attribute that the caption leaves open
@@ -81,8 +79,7 @@ def families(scenes: Sequence[Scene], size: int, rng: Random) -> list[Scene]:
 
 def grid_of(canvas: tuple[int, int], budget: int) -> tuple[int, int]:
     """Rows and columns, by the processor's own rule."""
-    height, width = get_image_size_for_max_num_patches(canvas[1], canvas[0], PATCH, budget)
-    return height // PATCH, width // PATCH
+    return grid_for(canvas[1], canvas[0], PATCH, budget)
 
 
 def patchify(image: Image.Image, grid: tuple[int, int]) -> NDArray[np.float32]:
