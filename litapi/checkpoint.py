@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,16 +58,14 @@ PROCESSOR_DEFAULTS: dict[str, dict[str, Any]] = {
     "siglip2": {"resample": 2, "patch_size": 16, "max_num_patches": 256},
 }
 SHARED_PROCESSOR_DEFAULTS: dict[str, Any] = {
-    "do_resize": True,
-    "do_rescale": True,
-    "do_normalize": True,
-    "do_center_crop": None,
-    "do_pad": None,
-    "image_processor_type": None,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-    "rescale_factor": 1 / 255,
-}
+    "do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": None,
+    "do_pad": None, "image_processor_type": None, "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5], "rescale_factor": 1 / 255,
+}  # fmt: skip
+
+_digests = operator.attrgetter(
+    "weights_digest", "config_digest", "tokenizer_digest", "preprocessing_digest"
+)
 
 
 class CheckpointError(Exception):
@@ -87,10 +86,6 @@ def fetch(model: str, revision: str | None) -> Path:
         return folder
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise CheckpointError(f"There is no folder {model}.")
-    return _download(model, revision)
-
-
-def _download(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -152,12 +147,7 @@ class Checkpoint:
     stamp: tuple[tuple[str, int, int], ...]
 
     def is_like(self, other: Checkpoint) -> bool:
-        return self._digests == other._digests
-
-    @property
-    def _digests(self) -> tuple[str, ...]:
-        pixels_and_tokens = (self.tokenizer_digest, self.preprocessing_digest)
-        return (self.weights_digest, self.config_digest, *pixels_and_tokens)
+        return _digests(self) == _digests(other)
 
     @property
     def is_unchanged(self) -> bool:
@@ -242,9 +232,10 @@ class Checkpoint:
         text = TEXT_DEFAULTS | _section(config, "text_config")
         vision = VISION_DEFAULTS | _section(config, "vision_config")
         weights = _Weights.open(folder)
-        _compare(folder, model_type, text, vision, weights)
         processor = _preprocessing(folder, model_type)
         patch, patches, side = _geometry(folder, model_type, vision, processor)
+        positions = vision["num_patches"] if model_type == "siglip2" else patches
+        _compare(folder, text, vision, positions, weights)
         hub_name, hub_revision = _hub_identity(folder)
         digest, config_digest = weights.digest(digests), _config_digest(config)
         tokenizer_digest = _tokenizer_digest(folder, digests)
@@ -490,9 +481,9 @@ def _side(folder: Path, value: object, what: str) -> int:
 
 def _compare(
     folder: Path,
-    model_type: str,
     text: Mapping[str, Any],
     vision: Mapping[str, Any],
+    positions: int,
     weights: _Weights,
 ) -> None:
     """Refuse a config that does not describe its weights, or towers that do not meet."""
@@ -503,16 +494,10 @@ def _compare(
         )
     if vision.get("vision_use_head") is False:
         raise CheckpointError(f"{folder} has no pooling head, so it gives no image vectors.")
-    patch = _side(folder, vision["patch_size"], "patch_size")
-    positions = vision["num_patches"]
-    if model_type == "siglip":
-        positions = (_side(folder, vision["image_size"], "image_size") // patch) ** 2
+    text_length = text["max_position_embeddings"]
     expected = {
         "text_model.embeddings.token_embedding.weight": (text["vocab_size"], text["hidden_size"]),
-        "text_model.embeddings.position_embedding.weight": (
-            text["max_position_embeddings"],
-            text["hidden_size"],
-        ),
+        "text_model.embeddings.position_embedding.weight": (text_length, text["hidden_size"]),
         "text_model.head.weight": (projection, text["hidden_size"]),
         "vision_model.embeddings.position_embedding.weight": (positions, vision["hidden_size"]),
     }

@@ -38,18 +38,10 @@ PLACES = MappingProxyType(
 )
 GROUNDS = ("on a {} background", "on {}", "against a {} background", "on a {} canvas")
 WRAPPERS = (
-    "{}",
-    "{}.",
-    "a photo of {}",
-    "a photo of {}.",
-    "this is a photo of {}.",
-    "this is a photo of {}",
-    "a picture of {}",
-    "an image of {}",
-    "a drawing of {}",
-    "this is {}.",
+    "{}", "{}.", "a photo of {}", "a photo of {}.", "this is a photo of {}.",
+    "this is a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "this is {}.",
     "there is {}",
-)
+)  # fmt: skip
 # Nothing that is ever drawn: these teach the model to say no.
 STRANGERS = (
     "a cat", "a dog", "a car", "a house", "a tree", "a person", "food", "a city at night",

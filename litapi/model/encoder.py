@@ -78,8 +78,7 @@ class Encoder(Generic[Items]):
         return cls(open_tower(cls.kind, checkpoint, precision, threads, cache, calibration))
 
     def probes(self) -> Probes:
-        found: Probes = self.engine.probes()
-        return found
+        return self.engine.probes()
 
     def relieve(self) -> None:
         """Give back what the engine keeps of its device's memory and does not use."""

@@ -13,13 +13,16 @@ transparency is laid on white; ICC profiles are ignored. Beyond it, 16-bit grey 
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import io
 import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -37,33 +40,24 @@ from litapi.errors import (
     ItemError,
     ItemInternal,
 )
-from litapi.model.libtiff import hush
 from litapi.model.pixel_budget import PixelBudget
 from litapi.model.skeleton import Skeleton, orientation, skeleton, too_often
 
 T = TypeVar("T")
 
-FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
-PLUGINS = {
-    "jpeg": ("Jpeg", "Mpo"),  # phones write JPEGs of several pictures, which Pillow calls MPO
-    "png": ("Png",),
-    "webp": ("WebP",),
-    "gif": ("Gif",),
-    "bmp": ("Bmp",),
-    "avif": ("Avif",),
-    "tiff": ("Tiff",),
-}
+PLUGINS = {  # phones write JPEGs of several pictures, which Pillow calls MPO
+    "jpeg": ("Jpeg", "Mpo"), "png": ("Png",), "webp": ("WebP",), "gif": ("Gif",), "bmp": ("Bmp",),
+    "avif": ("Avif",), "tiff": ("Tiff",),
+}  # fmt: skip
+FORMATS = tuple(PLUGINS)
 AVIF_BRANDS = {b"avif", b"avis"}
 MOST_BRANDS = 256  # bytes of the box that lists them
-TRANSPOSED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_T = Image.Transpose
+TRANSPOSED = {  # by EXIF's orientation
+    2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE,
+    6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90,
+}  # fmt: skip
+_LIBTIFF = re.compile(r"/\S*libtiff[^/\s]*\.so\S*").findall
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 CONVERTIBLE = frozenset(
     ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "LA", "La", "PA", "RGBA", "RGBa")
@@ -110,7 +104,7 @@ class PictureReader:
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
         logging.getLogger("PIL").setLevel(logging.CRITICAL)  # or each bad picture writes a line
         if "tiff" in self.policy.formats:
-            hush()
+            _hush_libtiff()
         # Pillow's own limit stays as a second belt, but must not be tighter than the policy's.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, self.policy.max_pixels)
 
@@ -207,6 +201,18 @@ def _load_plugins(name: str) -> None:
         raise ValueError(f"this build of Pillow reads no {name}")
 
 
+def _hush_libtiff() -> None:
+    """Take away its two handlers, which write to the process's standard error for bad files."""
+    with suppress(OSError):
+        for path in set(_LIBTIFF(Path("/proc/self/maps").read_text())):
+            library = ctypes.CDLL(path)
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                handler = getattr(library, name)
+                handler.restype = ctypes.c_void_p
+                handler.argtypes = [ctypes.c_void_p]
+                handler(None)
+
+
 def _brands(data: bytes) -> list[bytes]:
     """The major brand, then the compatible ones; a version stands between them."""
     size = min(int.from_bytes(data[:4], "big"), MOST_BRANDS)
@@ -273,16 +279,11 @@ def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], Image.Image
     if picture.width * picture.height <= BAND:
         return convert(picture)
     whole = Image.new("RGB", picture.size)
-    for top, bottom in _bands(picture):
-        band = picture.crop((0, top, picture.width, bottom))
-        whole.paste(convert(band), (0, top))
-    return whole
-
-
-def _bands(picture: Image.Image) -> Iterator[tuple[int, int]]:
     rows = max(1, BAND // picture.width)
     for top in range(0, picture.height, rows):
-        yield top, min(picture.height, top + rows)
+        band = picture.crop((0, top, picture.width, min(picture.height, top + rows)))
+        whole.paste(convert(band), (0, top))
+    return whole
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
