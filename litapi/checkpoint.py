@@ -237,7 +237,9 @@ class Checkpoint:
         positions = vision["num_patches"] if model_type == "siglip2" else patches
         _compare(folder, text, vision, positions, weights)
         hub_name, hub_revision = _hub_identity(folder)
-        digest, config_digest = weights.digest(digests), _config_digest(config)
+        # Heads, layers, activation: the same weights under another config are another model.
+        config_digest = _sha256(json.dumps(config, sort_keys=True))
+        digest = weights.digest(digests)
         tokenizer_digest = _tokenizer_digest(folder, digests)
         return cls(
             folder=folder,
@@ -362,8 +364,7 @@ class _Weights:
         """The sha256 of the file, or over the names and digests of the shards."""
         if len(self.files) == 1:
             return digests.of(self.files[0])
-        lines = [f"{file.name}:{digests.of(file)}\n" for file in self.files]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return _sha256("".join(f"{file.name}:{digests.of(file)}\n" for file in self.files))
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -411,22 +412,18 @@ def _number(raw: bytes, dtype: str, name: str) -> float:
 
 
 def _tokenizer_digest(folder: Path, digests: Digests) -> str:
-    digest = hashlib.sha256(f"tokenizing {TOKENIZING_VERSION}\n".encode())
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            digest.update(f"{name}:{digests.of(folder / name)}\n".encode())
-    return digest.hexdigest()
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    lines = [f"{file.name}:{digests.of(file)}\n" for file in files]
+    return _sha256("".join([f"tokenizing {TOKENIZING_VERSION}\n", *lines]))
 
 
-def _config_digest(config: Mapping[str, Any]) -> str:
-    """Heads, layers, activation: the same weights under another config are another model."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _preprocessing_digest(processor: Mapping[str, Any], model_type: str) -> str:
     fields = {name: processor[name] for name in processor if name != "image_processor_type"}
-    text = json.dumps([PREPROCESSING_VERSION, model_type, fields], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(json.dumps([PREPROCESSING_VERSION, model_type, fields], sort_keys=True))
 
 
 def _space(
@@ -434,7 +431,7 @@ def _space(
 ) -> str:
     """The patches of an image are left out: each request may ask for as many as it likes."""
     pixels = _preprocessing_digest({**processor, "max_num_patches": None}, model_type)
-    return hashlib.sha256(f"{weights}:{config}:{tokenizer}:{pixels}".encode()).hexdigest()[:16]
+    return _sha256(f"{weights}:{config}:{tokenizer}:{pixels}")[:16]
 
 
 def _preprocessing(folder: Path, model_type: str) -> dict[str, Any]:

@@ -279,9 +279,7 @@ class TorchImages(TorchTower[Sequence[Pixels]]):
         return compiled
 
     def _bank(self, rows: int) -> Tensor:
-        bank = torch.empty((rows, self.dim), dtype=self.table.dtype, device=self._place)
-        bank[0] = 0
-        return bank
+        return torch.empty((rows, self.dim), dtype=self.table.dtype, device=self._place)
 
     def _position_table(self) -> Tensor:
         """In float32 on the CPU: (1, width, side, side)."""
