@@ -146,7 +146,13 @@ class PictureReader:
         self, file: Skeleton, kind: str, draft_side: int | None, room: ExitStack
     ) -> Image.Image:
         opened: Image.Image = Image.open(io.BytesIO(file.data), formats=(kind.upper(),))
-        self._check(opened, file)
+        pixels = opened.width * opened.height
+        if min(opened.size) < 1:
+            raise ImageUndecodable
+        if max(pixels, file.tile) > self.policy.max_pixels:
+            raise ImageTooManyPixels
+        if too_often(file.scans, pixels):
+            raise ImageTooSlow
         if self.policy.draft and draft_side and kind == "jpeg":
             opened.draft(opened.mode, (draft_side, draft_side))
         turned = _turned(opened, file, kind)
@@ -161,15 +167,6 @@ class PictureReader:
         if kind != "tiff":  # Pillow turns a TIFF itself
             picture = picture if turned is None else _transposed(picture, turned)
         return _opaque(picture, kind)
-
-    def _check(self, opened: Image.Image, file: Skeleton) -> None:
-        width, height = opened.size
-        if width < 1 or height < 1:
-            raise ImageUndecodable
-        if max(width * height, file.tile) > self.policy.max_pixels:
-            raise ImageTooManyPixels
-        if too_often(file.scans, width * height):
-            raise ImageTooSlow
 
 
 def sniff(data: bytes) -> str | None:

@@ -77,21 +77,22 @@ def converted_text(tower: TorchText) -> Converted:
 
 def converted_images(tower: TorchImages) -> Converted:
     """From a tower in float32 on the CPU, whose weights it shares."""
-    embeddings = tower.model.embeddings
-    side = int(tower.model.config.patch_size)
     if not tower.naflex:
         square = int(tower.model.config.image_size)
         levels = torch.zeros((2, square, square, 3), dtype=torch.uint8)
         model = _traced(SquareGraph(tower), (levels,), [(ANY, square, square, 3)])
         return Converted(model, tower.parameters, tower.dim, tower.probes())
-    numbers = side * side * 3
+    numbers = int(tower.model.config.patch_size) ** 2 * 3
     mask = torch.ones((2, 16), dtype=torch.int64)
     mask[1, 9:] = 0  # a mask of ones alone would be left out of the graph
     levels = torch.zeros((2, 16, numbers), dtype=torch.uint8)
     example = (levels, torch.zeros((2, 16, tower.dim)), mask)
     shapes = [(ANY, ANY, numbers), (ANY, ANY, tower.dim), (ANY, ANY)]
     model = _traced(NaflexGraph(tower), example, shapes)
-    return Converted(model, tower.parameters, tower.dim, tower.probes(), _square_of(embeddings))
+    embeddings = tower.model.embeddings
+    side = int(embeddings.position_embedding_size)
+    positions = embeddings.position_embedding.weight.detach().numpy().reshape(side, side, -1)
+    return Converted(model, tower.parameters, tower.dim, tower.probes(), positions)
 
 
 def convert(checkpoint: Checkpoint, kind: str) -> Converted:
@@ -110,13 +111,6 @@ def _values(checkpoint: Checkpoint) -> list[npt.NDArray[np.float32]]:
     except Exception:
         log.debug("the image processor cannot be used", exc_info=True)
         return []
-
-
-def _square_of(embeddings: Any) -> npt.NDArray[np.float32]:
-    side = int(embeddings.position_embedding_size)
-    table = embeddings.position_embedding.weight.detach().numpy()
-    square: npt.NDArray[np.float32] = table.reshape(side, side, -1)
-    return square
 
 
 def _traced(graph: nn.Module, example: tuple[Tensor, ...], shapes: list[tuple[int, ...]]) -> Any:
