@@ -50,6 +50,10 @@ PLUGINS = {  # phones write JPEGs of several pictures, which Pillow calls MPO
     "avif": ("Avif",), "tiff": ("Tiff",),
 }  # fmt: skip
 FORMATS = tuple(PLUGINS)
+STARTS = {
+    "jpeg": (b"\xff\xd8\xff",), "png": (b"\x89PNG\r\n\x1a\n",), "gif": (b"GIF87a", b"GIF89a"),
+    "bmp": (b"BM",), "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}  # fmt: skip
 AVIF_BRANDS = {b"avif", b"avis"}
 MOST_BRANDS = 256  # bytes of the box that lists them
 _T = Image.Transpose
@@ -171,20 +175,13 @@ class PictureReader:
 
 def sniff(data: bytes) -> str | None:
     """The format that the first bytes name, one of FORMATS, or None."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
+    for kind, starts in STARTS.items():
+        if data.startswith(starts):
+            return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if data.startswith(b"BM"):
-        return "bmp"
     if data[4:8] == b"ftyp" and not AVIF_BRANDS.isdisjoint(_brands(data)):
         return "avif"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "tiff"
     return None
 
 

@@ -201,14 +201,20 @@ def test_pixels_of_an_unknown_range_are_refused(dtype: type[np.generic]) -> None
 @pytest.mark.parametrize("clear", [False, True])
 def test_transparency_is_composited_as_transformers_does(mode: str, clear: bool) -> None:
     """Equal to the bit to convert_to_rgb of transformers, for alpha, palettes and PNG keys."""
-    picture = scene(mode="RGBA" if mode in ("RGBA", "LA") else mode)
-    if mode in ("RGBA", "LA") and clear:
+    picture = scene(mode="RGBA" if mode in ALPHA else mode)
+    if mode in ALPHA and clear:
         picture.putalpha(scene(mode="L"))
-    picture = picture.convert(mode)
-    options: dict[str, Any] = {}
-    if clear and mode in ("P", "L", "RGB"):
-        options["transparency"] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}[mode]
-    data = encoded(picture, "PNG", **options)
+    assert_composited(picture.convert(mode), clear)
+
+
+ALPHA = ("RGBA", "LA")
+CLEAR: dict[str, Any] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}
+
+
+def assert_composited(picture: Image.Image, clear: bool) -> None:
+    """As a PNG, in which one colour is transparent, it is what transformers makes of it."""
+    options = {"transparency": CLEAR[picture.mode]} if clear and picture.mode in CLEAR else {}
+    data = encoded(picture, "PNG", compress_level=1, **options)
     expected = convert_to_rgb(Image.open(io.BytesIO(data)), return_numpy=True)
     assert np.array_equal(np.asarray(READER.read(data)), expected)
 
@@ -488,18 +494,13 @@ def _as_pillow(block: bytes) -> int:
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
 def test_a_picture_that_is_converted_by_bands_is_as_if_at_once(mode: str) -> None:
     """Larger than a band, with and without transparent parts, to the bit."""
-    picture = scene(1200, BAND // 1000).convert("RGBA" if mode in ("RGBA", "LA") else mode)
-    options: dict[str, Any] = {}
-    if mode in ("RGBA", "LA"):
+    picture = scene(1200, BAND // 1000, "RGBA" if mode in ALPHA else mode)
+    if mode in ALPHA:
         alpha = np.full((picture.height, picture.width), 255, np.uint8)
         alpha[::3, : picture.width // 2] = 100  # and its lower rows opaque
         alpha[900:] = 255
         picture.putalpha(Image.fromarray(alpha))
-    else:
-        options["transparency"] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}[mode]
-    data = encoded(picture.convert(mode), "PNG", compress_level=1, **options)
-    expected = convert_to_rgb(Image.open(io.BytesIO(data)), return_numpy=True)
-    assert np.array_equal(np.asarray(READER.read(data)), expected)
+    assert_composited(picture.convert(mode), clear=True)
 
 
 def test_sixteen_bits_by_bands_are_as_if_at_once() -> None:
