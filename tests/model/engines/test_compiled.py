@@ -20,7 +20,7 @@ from litapi.model.engines.compiled import SIZES, SPARE, Compiled, keep_in
 from litapi.model.engines.torch_engine import TorchImages, TorchText, load_tower
 from litapi.model.pixels import PixelMaker
 from litapi.model.probes import unit
-from tests.support.inputs import cosines, own_ids, pictures
+from tests.support.inputs import cosines, own_items
 
 CHECKPOINT = Checkpoint.open(DEMO)
 PATCHES = 16
@@ -139,10 +139,7 @@ def plain(kind: Kind) -> Any:
 
 def items(kind: Kind) -> Any:
     """Seven of them."""
-    if kind == "text":
-        return own_ids(CHECKPOINT, [f"{count} red circles" for count in range(7)])
-    maker = PixelMaker(CHECKPOINT)
-    return [maker.make(picture, PATCHES) for picture in pictures(7)]
+    return own_items(CHECKPOINT, kind, 7, PATCHES)
 
 
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
