@@ -231,7 +231,7 @@ class Checkpoint:
         model_type = _model_type(folder, config)
         text = TEXT_DEFAULTS | _section(config, "text_config")
         vision = VISION_DEFAULTS | _section(config, "vision_config")
-        weights = _Weights.open(folder)
+        weights = _Weights(folder)
         processor = _preprocessing(folder, model_type)
         patch, patches, side = _geometry(folder, model_type, vision, processor)
         positions = vision["num_patches"] if model_type == "siglip2" else patches
@@ -330,21 +330,14 @@ class _Tensor:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
 class _Weights:
     """The headers of a checkpoint's safetensors files, one or many; no weight is loaded."""
 
-    folder: Path
-    files: tuple[Path, ...]
-    tensors: dict[str, _Tensor]
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        files = _weight_files(folder)
-        tensors: dict[str, _Tensor] = {}
-        for file in files:
-            tensors |= _header(file)
-        return cls(folder, files, tensors)
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.files = folder, _weight_files(folder)
+        self.tensors: dict[str, _Tensor] = {}
+        for file in self.files:
+            self.tensors |= _header(file)
 
     def shape(self, name: str) -> tuple[int, ...]:
         if name not in self.tensors:
@@ -399,16 +392,13 @@ def _header(file: Path) -> dict[str, _Tensor]:
 
 
 def _number(raw: bytes, dtype: str, name: str) -> float:
+    stored = {"F32": ("<f", raw), "F16": ("<e", raw[:2]), "BF16": ("<f", b"\0\0" + raw[:2])}
+    if dtype not in stored:  # BF16 is the upper half of a float32
+        raise CheckpointError(f"{name} is stored as {dtype}; F32, F16 and BF16 are read.")
     try:
-        if dtype == "F32":
-            return float(struct.unpack("<f", raw)[0])
-        if dtype == "F16":
-            return float(struct.unpack("<e", raw[:2])[0])
-        if dtype == "BF16":  # the upper half of a float32
-            return float(struct.unpack("<f", b"\0\0" + raw[:2])[0])
+        return float(struct.unpack(*stored[dtype])[0])
     except struct.error as error:
         raise CheckpointError(f"The weights file ends before {name}.") from error
-    raise CheckpointError(f"{name} is stored as {dtype}; F32, F16 and BF16 are read.")
 
 
 def _tokenizer_digest(folder: Path, digests: Digests) -> str:

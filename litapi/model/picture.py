@@ -28,18 +28,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from litapi.errors import (
-    ImageEmpty,
-    ImageFormatUnsupported,
-    ImageModeUnsupported,
-    ImageTooHeavy,
-    ImageTooLarge,
-    ImageTooManyPixels,
-    ImageTooSlow,
-    ImageUndecodable,
-    ItemError,
-    ItemInternal,
-)
+from litapi import errors
 from litapi.model.pixel_budget import PixelBudget
 from litapi.model.skeleton import Skeleton, orientation, skeleton, too_often
 
@@ -125,26 +114,26 @@ class PictureReader:
     ) -> T:
         """What `what` makes of the picture that `read` gives, within the budget that it takes."""
         if not data:
-            raise ImageEmpty
+            raise errors.ImageEmpty
         if len(data) > self.policy.max_bytes:
-            raise ImageTooLarge
+            raise errors.ImageTooLarge
         kind = sniff(data)
         if kind is None or kind not in self.policy.formats:
-            raise ImageFormatUnsupported
+            raise errors.ImageFormatUnsupported
         with ExitStack() as room:
             return what(self._read(data, kind, draft_side, room))  # no name keeps it any longer
 
     def _read(self, data: bytes, kind: str, draft_side: int | None, room: ExitStack) -> Image.Image:
         try:
             return self._decode(skeleton(data, kind), kind, draft_side, room)
-        except ItemError:
+        except errors.ItemError:
             raise
         except Image.DecompressionBombError as error:
-            raise ImageTooManyPixels from error
+            raise errors.ImageTooManyPixels from error
         except MemoryError as error:  # this server's trouble, not the picture's
-            raise ItemInternal from error
+            raise errors.ItemInternal from error
         except Exception as error:  # decoders of damaged bytes raise anything
-            raise ImageUndecodable from error
+            raise errors.ImageUndecodable from error
 
     def _decode(
         self, file: Skeleton, kind: str, draft_side: int | None, room: ExitStack
@@ -152,17 +141,17 @@ class PictureReader:
         opened: Image.Image = Image.open(io.BytesIO(file.data), formats=(kind.upper(),))
         pixels = opened.width * opened.height
         if min(opened.size) < 1:
-            raise ImageUndecodable
+            raise errors.ImageUndecodable
         if max(pixels, file.tile) > self.policy.max_pixels:
-            raise ImageTooManyPixels
+            raise errors.ImageTooManyPixels
         if too_often(file.scans, pixels):
-            raise ImageTooSlow
+            raise errors.ImageTooSlow
         if self.policy.draft and draft_side and kind == "jpeg":
             opened.draft(opened.mode, (draft_side, draft_side))
         turned = _turned(opened, file, kind)
         size = _bytes(opened, file, kind, turned is not None)
         if not self._budget.has_room_for(size):
-            raise ImageTooHeavy
+            raise errors.ImageTooHeavy
         room.enter_context(self._budget.hold(opened.width * opened.height, size))
         room.enter_context(self._watch())
         opened.load()
@@ -262,7 +251,7 @@ def _opaque(picture: Image.Image, kind: str) -> Image.Image:
     if picture.mode in SIXTEEN_BIT or (picture.mode == "I" and kind == "png"):
         return _by_bands(picture, _eight_bit)
     if picture.mode not in CONVERTIBLE:
-        raise ImageModeUnsupported
+        raise errors.ImageModeUnsupported
     if picture.has_transparency_data:
         return _by_bands(picture, _on_white)
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # convert would copy

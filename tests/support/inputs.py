@@ -33,8 +33,8 @@ def own_ids(checkpoint: Checkpoint, texts: list[str]) -> npt.NDArray[np.int64]:
 
 
 def own_items(checkpoint: Checkpoint, kind: str, many: int, patches: int = 0) -> Any:
-    """Texts of unlike lengths, or pictures of unlike grids; of `patches`, or of the checkpoint's own
-    number of them, but every seventh of more."""
+    """Texts of unlike lengths, or pictures of unlike grids: of `patches`, or of as many as the
+    checkpoint's, but every seventh of more."""
     if kind == "text":
         return own_ids(
             checkpoint, [f"{n} {'very ' * (7 * n % 40)}red circles" for n in range(many)]
