@@ -97,19 +97,17 @@ def fetch(model: str, revision: str | None) -> Path:
 def _why_not(model: str, revision: str | None, error: Exception) -> str:
     from huggingface_hub import errors
 
-    reasons: list[tuple[type[Exception], str]] = [
-        (errors.GatedRepoError, f"{model} is gated: accept its terms on the hub and set HF_TOKEN."),
-        (errors.RevisionNotFoundError, f"{model} has no revision {revision}."),
-        (errors.RepositoryNotFoundError, f"The hub has no model {model}, or it is private."),
-        (errors.HFValidationError, f"{model} is neither a folder nor a name the hub allows."),
-        (
-            errors.LocalEntryNotFoundError,
-            f"{model} is not in the local hub cache and the hub cannot be reached.",
-        ),
-    ]
-    for kind, sentence in reasons:
-        if isinstance(error, kind):
-            return sentence
+    match error:
+        case errors.GatedRepoError():  # which is a RepositoryNotFoundError, too
+            return f"{model} is gated: accept its terms on the hub and set HF_TOKEN."
+        case errors.RevisionNotFoundError():
+            return f"{model} has no revision {revision}."
+        case errors.RepositoryNotFoundError():
+            return f"The hub has no model {model}, or it is private."
+        case errors.HFValidationError():
+            return f"{model} is neither a folder nor a name the hub allows."
+        case errors.LocalEntryNotFoundError():
+            return f"{model} is not in the local hub cache and the hub cannot be reached."
     return f"{model} could not be downloaded from the hub ({type(error).__name__})."
 
 
@@ -185,12 +183,8 @@ class Checkpoint:
     def null_settings(self) -> list[str]:
         """What the image processor's file says null for, where that is no value of the option."""
         wanted = SHARED_PROCESSOR_DEFAULTS | PROCESSOR_DEFAULTS[self.model_type]
-        stored = _stored_processor(self.folder)
-        return [
-            name
-            for name, default in wanted.items()
-            if default is not None and name in stored and stored[name] is None
-        ]
+        stored = wanted | _stored_processor(self.folder)
+        return [name for name in wanted if stored[name] is None and wanted[name] is not None]
 
     @classmethod
     def named(cls, model: str, revision: str | None = None, kept: Path | None = None) -> Self:
