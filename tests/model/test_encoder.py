@@ -185,26 +185,19 @@ def test_a_position_table_equals_the_references(naflex: Checkpoint, grid: tuple[
     assert np.abs(resized(square.numpy(), grid) - expected[0].numpy()).max() < 1e-6
 
 
-Drawn = tuple[PositionBank[Vectors], list[tuple[int, int]]]
-
-
-def bank(kept: int) -> Drawn:
-    """One whose tables hold their grid in every row, and the grids that were resized for it."""
+def test_the_bank_is_bounded_and_gives_each_picture_its_own_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No sequence of grids grows it without end; one batch of more than it holds makes room."""
     made: list[tuple[int, int]] = []
 
     def resize(grid: tuple[int, int]) -> Vectors:
+        """A table that holds its grid in every row."""
         made.append(grid)
         return np.full((grid[0] * grid[1], 2), grid, np.float32)
 
-    def empty(rows: int) -> Vectors:
-        return np.zeros((rows, 2), np.float32)
-
-    return PositionBank(resize, empty, kept), made
-
-
-def test_the_bank_is_bounded_and_gives_each_picture_its_own_rows() -> None:
-    """No sequence of grids grows it without end; one batch of more than it holds makes room."""
-    tables, made = bank(40)
+    monkeypatch.setattr("litapi.model.engines.positions.KEPT_POSITIONS", 40)
+    tables = PositionBank(resize, lambda rows: np.zeros((rows, 2), np.float32))
     for grids in ([(2, 5), (2, 10)], [(1, 10)], [(3, 5), (2, 5)], [(2, 5), (4, 9)], [(50, 50)]):
         index = tables.index(grids, 2600)
         for row, (down, across) in zip(tables.rows[index], grids, strict=True):

@@ -24,14 +24,9 @@ class PositionBank(Generic[Bank]):
     `rows` has them one below the other, and a row of zeros at 0.
     """
 
-    def __init__(
-        self,
-        resize: Callable[[Grid], object],
-        empty: Callable[[int], Bank],
-        kept: int = KEPT_POSITIONS,
-    ) -> None:
+    def __init__(self, resize: Callable[[Grid], object], empty: Callable[[int], Bank]) -> None:
         """`resize` makes a table, `empty` room for so many rows."""
-        self._resize, self._empty, self._kept = resize, empty, kept
+        self._resize, self._empty = resize, empty
         self._begin(1)
 
     def _begin(self, size: int) -> Any:
@@ -55,7 +50,7 @@ class PositionBank(Generic[Bank]):
     def _hold(self, grids: set[Grid]) -> None:
         rows: Any = self.rows
         if self._used + _size(grids - self.starts.keys()) > len(rows):
-            rows = self._begin(max(self._kept, 1 + _size(grids)))
+            rows = self._begin(max(KEPT_POSITIONS, 1 + _size(grids)))
         for grid in grids - self.starts.keys():
             end = self._used + _size({grid})
             rows[self._used : end] = self._resize(grid)
