@@ -183,7 +183,7 @@ def check_image(checkpoint: Checkpoint, encoder: ImageEncoder | None) -> list[Fi
         findings = _image_rules(checkpoint, checkpoint.preprocessing)
         if not all(finding.passed for finding in findings):
             return findings  # with such settings there are no right pixels to compare
-        known = encoder.probes().values if encoder is not None else []
+        known = encoder.engine.probes().values if encoder is not None else []
         findings.append(_pixels(PixelMaker(checkpoint), known or probe_values(checkpoint)))
         if encoder is not None:
             findings.append(_parity("image_tower", encoder))
@@ -273,7 +273,7 @@ def _pixels(maker: PixelMaker, expected: Sequence[npt.NDArray[np.float32]]) -> F
 
 def _parity(name: str, encoder: TextEncoder | ImageEncoder) -> Finding:
     """Own vectors of the probes, alone and together, beside those of transformers' own forward."""
-    probes = encoder.probes()
+    probes = encoder.engine.probes()
     items, expected = probes.items, np.tile(probes.vectors, (2, 1))
     alone = [encoder.embed(items[row : row + 1]) for row in range(len(items))]
     own = np.concatenate([*alone, encoder.embed(items)])

@@ -20,8 +20,8 @@ from litapi.model.pixels import Pixels
 from litapi.model.precision import PRECISIONS as PRECISIONS
 from litapi.model.precision import choose_precision as choose_precision
 from litapi.model.precision import require_able, require_device, require_known
-from litapi.model.probes import Probes, unit
 from litapi.model.probes import Vectors as Vectors
+from litapi.model.probes import unit
 
 if TYPE_CHECKING:
     from litapi.model.engines.calibration import Calibration
@@ -76,9 +76,6 @@ class Encoder(Generic[Items]):
         from litapi.model.engines.making import open_tower
 
         return cls(open_tower(cls.kind, checkpoint, precision, threads, cache, calibration))
-
-    def probes(self) -> Probes:
-        return self.engine.probes()
 
     def relieve(self) -> None:
         """Give back what the engine keeps of its device's memory and does not use."""
