@@ -17,12 +17,11 @@ from tqdm import tqdm
 from transformers import Siglip2ImageProcessorPil, Siglip2Model, Siglip2Tokenizer
 
 from demo import tokenizer
-from demo.batch import families
+from demo.batch import all_scenes, families, trained_scenes
 from demo.card import card
 from demo.exam import examine
 from demo.lesson import Lesson
 from demo.network import build
-from demo.scenes import all_scenes, trained_scenes
 from litapi.demo.caption import CHOICES, STRANGERS, WRAPPERS, varied
 from litapi.demo.drawing import Scene
 from litapi.demo.heldout import PAIRS

@@ -10,20 +10,20 @@ Most patches are plain paper. A batch may keep only some of each picture, those 
 them first: a fifth of the work, and what there is to learn is not drowned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from transformers.models.siglip2.image_processing_pil_siglip2 import (
-    get_image_size_for_max_num_patches,
-)
 
 from demo.network import PATCH
 from litapi.demo.caption import CHOICES, Stated, stranger, varied
 from litapi.demo.drawing import CANVASES, Scene, draw
+from litapi.demo.heldout import PAIRS, yardstick
+from litapi.model.pixels import grid_for
 
 FAMILY = 4
 UNSTATED = -1  # an attribute that the caption leaves open
@@ -32,6 +32,23 @@ IMPOSSIBLE = -2  # no picture has it: the caption of a stranger
 FAVOURED = (*CHOICES, "colour", "shape", "colour", "shape")
 HOW_MANY = (1, 1, 1, 2, 2, 2, 3, 4, 5)
 STRANGE = 0.04
+
+
+def all_scenes() -> Iterator[Scene]:
+    """Every combination of the attributes."""
+    for values in product(*CHOICES.values()):
+        yield Scene.of(dict(zip(CHOICES, values, strict=True)))
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether its colour and shape are never drawn together in training."""
+    return (scene.colour, scene.shape) in PAIRS
+
+
+def trained_scenes() -> list[Scene]:
+    """Those that a training may draw: all but those that `litapi.demo.heldout` keeps back."""
+    kept_back = set(yardstick())
+    return [scene for scene in all_scenes() if not is_held_out(scene) and scene not in kept_back]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +98,7 @@ def families(scenes: Sequence[Scene], size: int, rng: Random) -> list[Scene]:
 
 def grid_of(canvas: tuple[int, int], budget: int) -> tuple[int, int]:
     """Rows and columns, by the processor's own rule."""
-    height, width = get_image_size_for_max_num_patches(canvas[1], canvas[0], PATCH, budget)
-    return height // PATCH, width // PATCH
+    return grid_for(canvas[1], canvas[0], PATCH, budget)
 
 
 def patchify(image: Image.Image, grid: tuple[int, int]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The model card: words from here, every number from the run's own `heldout.json`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from litapi.demo.caption import CHOICES
@@ -94,10 +94,10 @@ def card(figures: Figures, pairs: Sequence[tuple[str, str]], all_scenes: int) ->
         **figures["training"],
         all_scenes=all_scenes,
         pairs=", ".join(" ".join(pair) for pair in pairs),
-        choices="\n".join(_row(name, ", ".join(map(str, v))) for name, v in CHOICES.items()),
-        retrieval="\n".join(_row(*cells) for cells in _recalls(figures)),
-        zero_shot="\n".join(_row(*cells) for cells in _shares(figures, "zero_shot", 3)),
-        verdicts="\n".join(_row(*cells) for cells in _shares(figures, "verdicts", 4)),
+        choices=_rows([name, ", ".join(map(str, v))] for name, v in CHOICES.items()),
+        retrieval=_rows(_recalls(figures)),
+        zero_shot=_rows(_shares(figures, "zero_shot", 3)),
+        verdicts=_rows(_shares(figures, "verdicts", 4)),
     )
 
 
@@ -120,5 +120,5 @@ def _title(figures: Figures, key: str) -> str:
     return f"{SETS[key]}, {figures[key]['scenes']}"
 
 
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _rows(rows: Iterable[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)

@@ -72,7 +72,8 @@ class Lesson:
 
     def _learn(self, lesson: Batch, crutch: float, texts: bool) -> float:
         loss = torch.zeros(())
-        images = self._images(lesson)
+        patches, kept = torch.from_numpy(lesson.patches), torch.from_numpy(lesson.kept)
+        images = image_vectors(self.model, patches, lesson.grid, kept)
         if crutch:
             loss = loss + crutch * self._naming(images, lesson.pictured)
         if texts:
@@ -85,10 +86,6 @@ class Lesson:
         nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         self.optimizer.step()
         return loss.item()
-
-    def _images(self, lesson: Batch) -> Tensor:
-        patches, kept = torch.from_numpy(lesson.patches), torch.from_numpy(lesson.kept)
-        return image_vectors(self.model, patches, lesson.grid, kept)
 
     def _naming(self, vectors: Tensor, indices: NDArray[np.int64]) -> Tensor:
         truth = torch.from_numpy(indices)

@@ -22,6 +22,7 @@ from transformers import Siglip2Config, Siglip2Model, Siglip2TextConfig, Siglip2
 from transformers.models.siglip2.modeling_siglip2 import Siglip2EncoderLayer
 
 from demo.tokenizer import POSITIONS
+from litapi.model.engines.layers import TextBody
 
 WIDTH = 96
 HEADS = 4
@@ -101,25 +102,4 @@ def image_vectors(
 
 def text_vectors(model: Siglip2Model, tokens: Tensor) -> Tensor:
     text = model.text_model
-    hidden = text.embeddings(input_ids=tokens)
-    for layer in text.encoder.layers[:-1]:
-        hidden = layer(hidden, None)
-    hidden = _last_position(cast("Siglip2EncoderLayer", text.encoder.layers[-1]), hidden)
-    return functional.normalize(text.head(text.final_layer_norm(hidden)), dim=-1)
-
-
-def _last_position(layer: Siglip2EncoderLayer, hidden: Tensor) -> Tensor:
-    attention = layer.self_attn
-    normed = layer.layer_norm1(hidden)
-    query, key, value = (
-        project(rows).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-        for project, rows in (
-            (attention.q_proj, normed[:, -1:]),
-            (attention.k_proj, normed),
-            (attention.v_proj, normed),
-        )
-    )
-    seen = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    summed = hidden[:, -1:] + attention.out_proj(seen)
-    pooled: Tensor = (summed + layer.mlp(layer.layer_norm2(summed)))[:, 0]
-    return pooled
+    return functional.normalize(TextBody(text)(text.embeddings(input_ids=tokens)), dim=-1)

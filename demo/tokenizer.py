@@ -52,10 +52,6 @@ def _learn(
         show_progress=False,
     )
     tokenizer.train_from_iterator(captions, trainer)
-    return _parts(tokenizer)
-
-
-def _parts(tokenizer: Tokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
     model = json.loads(tokenizer.to_str())["model"]
     return model["vocab"], [(left, right) for left, right in model["merges"]]
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,16 +58,14 @@ PROCESSOR_DEFAULTS: dict[str, dict[str, Any]] = {
     "siglip2": {"resample": 2, "patch_size": 16, "max_num_patches": 256},
 }
 SHARED_PROCESSOR_DEFAULTS: dict[str, Any] = {
-    "do_resize": True,
-    "do_rescale": True,
-    "do_normalize": True,
-    "do_center_crop": None,
-    "do_pad": None,
-    "image_processor_type": None,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-    "rescale_factor": 1 / 255,
-}
+    "do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": None,
+    "do_pad": None, "image_processor_type": None, "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5], "rescale_factor": 1 / 255,
+}  # fmt: skip
+
+_digests = operator.attrgetter(
+    "weights_digest", "config_digest", "tokenizer_digest", "preprocessing_digest"
+)
 
 
 class CheckpointError(Exception):
@@ -87,10 +86,6 @@ def fetch(model: str, revision: str | None) -> Path:
         return folder
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise CheckpointError(f"There is no folder {model}.")
-    return _download(model, revision)
-
-
-def _download(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -102,19 +97,17 @@ def _download(model: str, revision: str | None) -> Path:
 def _why_not(model: str, revision: str | None, error: Exception) -> str:
     from huggingface_hub import errors
 
-    reasons: list[tuple[type[Exception], str]] = [
-        (errors.GatedRepoError, f"{model} is gated: accept its terms on the hub and set HF_TOKEN."),
-        (errors.RevisionNotFoundError, f"{model} has no revision {revision}."),
-        (errors.RepositoryNotFoundError, f"The hub has no model {model}, or it is private."),
-        (errors.HFValidationError, f"{model} is neither a folder nor a name the hub allows."),
-        (
-            errors.LocalEntryNotFoundError,
-            f"{model} is not in the local hub cache and the hub cannot be reached.",
-        ),
-    ]
-    for kind, sentence in reasons:
-        if isinstance(error, kind):
-            return sentence
+    match error:
+        case errors.GatedRepoError():  # which is a RepositoryNotFoundError, too
+            return f"{model} is gated: accept its terms on the hub and set HF_TOKEN."
+        case errors.RevisionNotFoundError():
+            return f"{model} has no revision {revision}."
+        case errors.RepositoryNotFoundError():
+            return f"The hub has no model {model}, or it is private."
+        case errors.HFValidationError():
+            return f"{model} is neither a folder nor a name the hub allows."
+        case errors.LocalEntryNotFoundError():
+            return f"{model} is not in the local hub cache and the hub cannot be reached."
     return f"{model} could not be downloaded from the hub ({type(error).__name__})."
 
 
@@ -152,12 +145,7 @@ class Checkpoint:
     stamp: tuple[tuple[str, int, int], ...]
 
     def is_like(self, other: Checkpoint) -> bool:
-        return self._digests == other._digests
-
-    @property
-    def _digests(self) -> tuple[str, ...]:
-        pixels_and_tokens = (self.tokenizer_digest, self.preprocessing_digest)
-        return (self.weights_digest, self.config_digest, *pixels_and_tokens)
+        return _digests(self) == _digests(other)
 
     @property
     def is_unchanged(self) -> bool:
@@ -195,12 +183,8 @@ class Checkpoint:
     def null_settings(self) -> list[str]:
         """What the image processor's file says null for, where that is no value of the option."""
         wanted = SHARED_PROCESSOR_DEFAULTS | PROCESSOR_DEFAULTS[self.model_type]
-        stored = _stored_processor(self.folder)
-        return [
-            name
-            for name, default in wanted.items()
-            if default is not None and name in stored and stored[name] is None
-        ]
+        stored = wanted | _stored_processor(self.folder)
+        return [name for name in wanted if stored[name] is None and wanted[name] is not None]
 
     @classmethod
     def named(cls, model: str, revision: str | None = None, kept: Path | None = None) -> Self:
@@ -241,12 +225,15 @@ class Checkpoint:
         model_type = _model_type(folder, config)
         text = TEXT_DEFAULTS | _section(config, "text_config")
         vision = VISION_DEFAULTS | _section(config, "vision_config")
-        weights = _Weights.open(folder)
-        _compare(folder, model_type, text, vision, weights)
+        weights = _Weights(folder)
         processor = _preprocessing(folder, model_type)
         patch, patches, side = _geometry(folder, model_type, vision, processor)
+        positions = vision["num_patches"] if model_type == "siglip2" else patches
+        _compare(folder, text, vision, positions, weights)
         hub_name, hub_revision = _hub_identity(folder)
-        digest, config_digest = weights.digest(digests), _config_digest(config)
+        # Heads, layers, activation: the same weights under another config are another model.
+        config_digest = _sha256(json.dumps(config, sort_keys=True))
+        digest = weights.digest(digests)
         tokenizer_digest = _tokenizer_digest(folder, digests)
         return cls(
             folder=folder,
@@ -337,21 +324,14 @@ class _Tensor:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
 class _Weights:
     """The headers of a checkpoint's safetensors files, one or many; no weight is loaded."""
 
-    folder: Path
-    files: tuple[Path, ...]
-    tensors: dict[str, _Tensor]
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        files = _weight_files(folder)
-        tensors: dict[str, _Tensor] = {}
-        for file in files:
-            tensors |= _header(file)
-        return cls(folder, files, tensors)
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.files = folder, _weight_files(folder)
+        self.tensors: dict[str, _Tensor] = {}
+        for file in self.files:
+            self.tensors |= _header(file)
 
     def shape(self, name: str) -> tuple[int, ...]:
         if name not in self.tensors:
@@ -371,8 +351,7 @@ class _Weights:
         """The sha256 of the file, or over the names and digests of the shards."""
         if len(self.files) == 1:
             return digests.of(self.files[0])
-        lines = [f"{file.name}:{digests.of(file)}\n" for file in self.files]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return _sha256("".join(f"{file.name}:{digests.of(file)}\n" for file in self.files))
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -407,35 +386,28 @@ def _header(file: Path) -> dict[str, _Tensor]:
 
 
 def _number(raw: bytes, dtype: str, name: str) -> float:
+    stored = {"F32": ("<f", raw), "F16": ("<e", raw[:2]), "BF16": ("<f", b"\0\0" + raw[:2])}
+    if dtype not in stored:  # BF16 is the upper half of a float32
+        raise CheckpointError(f"{name} is stored as {dtype}; F32, F16 and BF16 are read.")
     try:
-        if dtype == "F32":
-            return float(struct.unpack("<f", raw)[0])
-        if dtype == "F16":
-            return float(struct.unpack("<e", raw[:2])[0])
-        if dtype == "BF16":  # the upper half of a float32
-            return float(struct.unpack("<f", b"\0\0" + raw[:2])[0])
+        return float(struct.unpack(*stored[dtype])[0])
     except struct.error as error:
         raise CheckpointError(f"The weights file ends before {name}.") from error
-    raise CheckpointError(f"{name} is stored as {dtype}; F32, F16 and BF16 are read.")
 
 
 def _tokenizer_digest(folder: Path, digests: Digests) -> str:
-    digest = hashlib.sha256(f"tokenizing {TOKENIZING_VERSION}\n".encode())
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            digest.update(f"{name}:{digests.of(folder / name)}\n".encode())
-    return digest.hexdigest()
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    lines = [f"{file.name}:{digests.of(file)}\n" for file in files]
+    return _sha256("".join([f"tokenizing {TOKENIZING_VERSION}\n", *lines]))
 
 
-def _config_digest(config: Mapping[str, Any]) -> str:
-    """Heads, layers, activation: the same weights under another config are another model."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _preprocessing_digest(processor: Mapping[str, Any], model_type: str) -> str:
     fields = {name: processor[name] for name in processor if name != "image_processor_type"}
-    text = json.dumps([PREPROCESSING_VERSION, model_type, fields], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(json.dumps([PREPROCESSING_VERSION, model_type, fields], sort_keys=True))
 
 
 def _space(
@@ -443,7 +415,7 @@ def _space(
 ) -> str:
     """The patches of an image are left out: each request may ask for as many as it likes."""
     pixels = _preprocessing_digest({**processor, "max_num_patches": None}, model_type)
-    return hashlib.sha256(f"{weights}:{config}:{tokenizer}:{pixels}".encode()).hexdigest()[:16]
+    return _sha256(f"{weights}:{config}:{tokenizer}:{pixels}")[:16]
 
 
 def _preprocessing(folder: Path, model_type: str) -> dict[str, Any]:
@@ -490,9 +462,9 @@ def _side(folder: Path, value: object, what: str) -> int:
 
 def _compare(
     folder: Path,
-    model_type: str,
     text: Mapping[str, Any],
     vision: Mapping[str, Any],
+    positions: int,
     weights: _Weights,
 ) -> None:
     """Refuse a config that does not describe its weights, or towers that do not meet."""
@@ -503,16 +475,10 @@ def _compare(
         )
     if vision.get("vision_use_head") is False:
         raise CheckpointError(f"{folder} has no pooling head, so it gives no image vectors.")
-    patch = _side(folder, vision["patch_size"], "patch_size")
-    positions = vision["num_patches"]
-    if model_type == "siglip":
-        positions = (_side(folder, vision["image_size"], "image_size") // patch) ** 2
+    text_length = text["max_position_embeddings"]
     expected = {
         "text_model.embeddings.token_embedding.weight": (text["vocab_size"], text["hidden_size"]),
-        "text_model.embeddings.position_embedding.weight": (
-            text["max_position_embeddings"],
-            text["hidden_size"],
-        ),
+        "text_model.embeddings.position_embedding.weight": (text_length, text["hidden_size"]),
         "text_model.head.weight": (projection, text["hidden_size"]),
         "vision_model.embeddings.position_embedding.weight": (positions, vision["hidden_size"]),
     }

@@ -37,14 +37,10 @@ class Digests:
         if self.folder is None or real.stat().st_size < LARGE:
             return _hashed(real, key)
         file = self.folder / "digests" / key
-        return _found(file) or _kept(file, real)
-
-
-def _found(file: Path) -> str | None:
-    with suppress(OSError, ValueError):
-        said = file.read_text()
-        return said if DIGEST.fullmatch(said) else None
-    return None
+        with suppress(OSError, ValueError):
+            if DIGEST.fullmatch(said := file.read_text()):
+                return said
+        return _kept(file, real)
 
 
 def _kept(file: Path, real: Path) -> str:

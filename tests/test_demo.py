@@ -21,11 +21,10 @@ from transformers import (
 )
 
 from demo.__main__ import FIGURES, FOLDER, make
-from demo.batch import batch, families, grid_of, patchify
+from demo.batch import batch, families, grid_of, patchify, trained_scenes
 from demo.card import card
 from demo.exam import Exam
 from demo.network import image_vectors, text_vectors
-from demo.scenes import trained_scenes
 from litapi.demo.drawing import Scene, draw
 from litapi.demo.heldout import PAIRS, heldout_scenes
 from litapi.demo.judge import recall, retrieval, unit, zero_shot

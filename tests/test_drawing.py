@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.scenes import all_scenes, is_held_out, trained_scenes
+from demo.batch import all_scenes, is_held_out, trained_scenes
 from litapi.demo.caption import CHOICES, plain, varied
 from litapi.demo.drawing import CANVASES, INKS, PAPERS, Scene, captions, draw
 from litapi.demo.heldout import PAIRS, heldout_scenes, yardstick

@@ -31,7 +31,6 @@ TORCH = {
     "bench.compare.baselines.siglip_openvino",
     "bench.reference",
     "bench.rig.random_checkpoint",  # in a function
-    "litapi.model.engines.card",
     "litapi.model.engines.compiled",
     "litapi.model.engines.conversion",
     "litapi.model.engines.layers",

@@ -38,18 +38,10 @@ PLACES = MappingProxyType(
 )
 GROUNDS = ("on a {} background", "on {}", "against a {} background", "on a {} canvas")
 WRAPPERS = (
-    "{}",
-    "{}.",
-    "a photo of {}",
-    "a photo of {}.",
-    "this is a photo of {}.",
-    "this is a photo of {}",
-    "a picture of {}",
-    "an image of {}",
-    "a drawing of {}",
-    "this is {}.",
+    "{}", "{}.", "a photo of {}", "a photo of {}.", "this is a photo of {}.",
+    "this is a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "this is {}.",
     "there is {}",
-)
+)  # fmt: skip
 # Nothing that is ever drawn: these teach the model to say no.
 STRANGERS = (
     "a cat", "a dog", "a car", "a house", "a tree", "a person", "food", "a city at night",
@@ -101,14 +93,11 @@ def _thing(stated: Stated, choose: Choose) -> str:
     size = choose(EXTENTS[str(stated["size"])]) if "size" in stated else ""
     noun = str(stated.get("shape", "shape"))
     if "count" in stated:
-        number = choose(NUMBERS[int(stated["count"])])
-        return _tidy(f"{number} {size} {colour} {_plural(noun, int(stated['count']))}")
+        count = int(stated["count"])
+        things = noun if count == 1 else noun + _s(noun)
+        return _tidy(f"{choose(NUMBERS[count])} {size} {colour} {things}")
     described = _tidy(f"{size} {colour} {noun}")
     return choose((article(described), described, described + _s(noun)))
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else noun + _s(noun)
 
 
 def _s(noun: str) -> str:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.pixels import PixelMaker
-from litapi.model.probes import probe_pictures
+from litapi.model.probes import probe_pictures, probe_values
 from litapi.model.tokens import BOS, EOS, LENGTH, PAD, Tokenizer, load_reference
 
 if TYPE_CHECKING:
@@ -89,107 +89,72 @@ def check_text(
     try:
         if reference is None:
             reference = load_reference(checkpoint)
-        return _check_text(checkpoint, encoder, reference)
+        # The tokens last, for their tokenizer takes the reference's backend over; loading Gemma's
+        # twice is slow.
+        findings = [*_text_rules(checkpoint, reference), _tokens(reference)]
+        if encoder is not None and all(finding.passed for finding in findings):
+            findings.append(_parity("text_tower", encoder))
     except WRONG as error:
         return [Finding("tokenizer", False, _reason(error))]
-
-
-def _check_text(
-    checkpoint: Checkpoint, encoder: TextEncoder | None, reference: Any
-) -> list[Finding]:
-    findings = [
-        _text_length(checkpoint),
-        _padding_side(reference),
-        _pad_id(reference),
-        _end(reference),
-        _no_bos(reference),
-        _lower_case(reference),
-        _no_mask(reference),
-        _vocabulary(checkpoint, reference),
-    ]
-    # Last, for the tokenizer takes the reference's backend over; loading Gemma's twice is slow.
-    expected = _reference_ids(reference, PROBE_TEXTS)
-    ids = Tokenizer(reference.backend_tokenizer).encode(PROBE_TEXTS).ids
-    findings.append(_tokens(ids, expected))
-    if encoder is not None and all(finding.passed for finding in findings):
-        findings.append(_parity("text_tower", encoder))
     return findings
 
 
-def _text_length(checkpoint: Checkpoint) -> Finding:
-    return Finding(
-        "text_length",
-        checkpoint.text_length == LENGTH,
-        f"The text tower has {checkpoint.text_length} positions; SigLIP 2 has {LENGTH}.",
-    )
-
-
-def _padding_side(reference: Any) -> Finding:
-    return Finding(
-        "padding_side",
-        reference.padding_side == "right",
-        f"The tokenizer pads on the {reference.padding_side}; the last position is pooled, and "
-        "training padded on the right.",
-    )
-
-
-def _pad_id(reference: Any) -> Finding:
-    return Finding(
-        "pad_id",
-        reference.pad_token_id == PAD,
-        f"The tokenizer pads with id {reference.pad_token_id}; training padded with id {PAD}.",
-    )
-
-
-def _end(reference: Any) -> Finding:
-    short, long = _plain_ids(reference, "x"), _reference_ids(reference, [LONG])[0]
-    return Finding(
-        "end_kept",
-        short[-1:] == [EOS] and int(long[-1]) == EOS,
-        f"A short text ends with id {short[-1] if short else None} and one that is cut with id "
-        f"{long[-1]}; both must end with EOS, id {EOS}.",
-    )
-
-
-def _no_bos(reference: Any) -> Finding:
-    ids = _plain_ids(reference, "x")
-    return Finding(
-        "no_bos",
-        not {BOS, reference.bos_token_id} & set(ids),
-        f"A text becomes ids {ids}; training put no BOS (id {BOS}) before it.",
-    )
-
-
-def _lower_case(reference: Any) -> Finding:
-    declared = reference.init_kwargs.get("do_lower_case", True)
-    folded = _plain_ids(reference, "A RED Fox") == _plain_ids(reference, "a red fox")
-    return Finding(
-        "lower_case",
-        bool(declared) and folded,
-        f"The tokenizer says do_lower_case {declared} and {'folds' if folded else 'keeps'} "
-        "capitals; training lower-cased every text.",
-    )
-
-
-def _no_mask(reference: Any) -> Finding:
+def _text_rules(checkpoint: Checkpoint, reference: Any) -> list[Finding]:
+    short, cut = _plain_ids(reference, "x"), _reference_ids(reference, [LONG])[0]
+    lower = reference.init_kwargs.get("do_lower_case", True)
+    folds = _plain_ids(reference, "A RED Fox") == _plain_ids(reference, "a red fox")
     names = list(reference.model_input_names)
-    return Finding(
-        "no_mask",
-        "attention_mask" not in names,
-        f"The tokenizer gives {' and '.join(names)}; training saw the pads, without a mask.",
-    )
-
-
-def _vocabulary(checkpoint: Checkpoint, reference: Any) -> Finding:
     ids = 1 + max(reference.get_vocab().values())
-    return Finding(
-        "vocabulary",
-        ids <= checkpoint.vocabulary,
-        f"The tokenizer has {ids} ids and the token table {checkpoint.vocabulary} rows.",
-    )
+    return [
+        Finding(
+            "text_length",
+            checkpoint.text_length == LENGTH,
+            f"The text tower has {checkpoint.text_length} positions; SigLIP 2 has {LENGTH}.",
+        ),
+        Finding(
+            "padding_side",
+            reference.padding_side == "right",
+            f"The tokenizer pads on the {reference.padding_side}; the last position is pooled, and "
+            "training padded on the right.",
+        ),
+        Finding(
+            "pad_id",
+            reference.pad_token_id == PAD,
+            f"The tokenizer pads with id {reference.pad_token_id}; training padded with id {PAD}.",
+        ),
+        Finding(
+            "end_kept",
+            short[-1:] == [EOS] and int(cut[-1]) == EOS,
+            f"A short text ends with id {short[-1] if short else None} and one that is cut with id "
+            f"{cut[-1]}; both must end with EOS, id {EOS}.",
+        ),
+        Finding(
+            "no_bos",
+            not {BOS, reference.bos_token_id} & set(short),
+            f"A text becomes ids {short}; training put no BOS (id {BOS}) before it.",
+        ),
+        Finding(
+            "lower_case",
+            bool(lower) and folds,
+            f"The tokenizer says do_lower_case {lower} and {'folds' if folds else 'keeps'} "
+            "capitals; training lower-cased every text.",
+        ),
+        Finding(
+            "no_mask",
+            "attention_mask" not in names,
+            f"The tokenizer gives {' and '.join(names)}; training saw the pads, without a mask.",
+        ),
+        Finding(
+            "vocabulary",
+            ids <= checkpoint.vocabulary,
+            f"The tokenizer has {ids} ids and the token table {checkpoint.vocabulary} rows.",
+        ),
+    ]
 
 
-def _tokens(own: npt.NDArray[np.int64], expected: npt.NDArray[np.int64]) -> Finding:
+def _tokens(reference: Any) -> Finding:
+    expected = _reference_ids(reference, PROBE_TEXTS)
+    own = Tokenizer(reference.backend_tokenizer).encode(PROBE_TEXTS).ids
     same = int((own == expected).all(axis=-1).sum()) if own.shape == expected.shape else 0
     return Finding(
         "tokens",
@@ -215,93 +180,67 @@ def _plain_ids(reference: Any, text: str) -> list[int]:
 def check_image(checkpoint: Checkpoint, encoder: ImageEncoder | None) -> list[Finding]:
     """Findings on the image processor and, where `encoder` is given, on the image tower."""
     try:
-        return _check_image(checkpoint, encoder)
+        findings = _image_rules(checkpoint, checkpoint.preprocessing)
+        if not all(finding.passed for finding in findings):
+            return findings  # with such settings there are no right pixels to compare
+        known = encoder.engine.probes().values if encoder is not None else []
+        findings.append(_pixels(PixelMaker(checkpoint), known or probe_values(checkpoint)))
+        if encoder is not None:
+            findings.append(_parity("image_tower", encoder))
     except WRONG as error:
         nulls = ", ".join(checkpoint.null_settings)  # transformers makes None of them, not defaults
         blamed = f"The image processor says null for {nulls}. " if nulls else ""
         return [Finding("processor", False, blamed + _reason(error))]
-
-
-def _check_image(checkpoint: Checkpoint, encoder: ImageEncoder | None) -> list[Finding]:
-    settings = checkpoint.preprocessing
-    findings = [
-        _processor(checkpoint, settings),
-        _steps(settings),
-        _mean(settings),
-        _std(settings),
-        _resample(settings),
-        _rescale(settings),
-        _size(checkpoint, settings),
-    ]
-    if not all(finding.passed for finding in findings):
-        return findings  # with such settings there are no right pixels to compare
-    maker = PixelMaker(checkpoint)
-    known = encoder.probes().values if encoder is not None else []
-    findings.append(_pixels(maker, known or _reference_values(checkpoint)))
-    if encoder is not None:
-        findings.append(_parity("image_tower", encoder))
     return findings
 
 
-def _processor(checkpoint: Checkpoint, settings: dict[str, Any]) -> Finding:
+def _image_rules(checkpoint: Checkpoint, settings: dict[str, Any]) -> list[Finding]:
     named = str(settings["image_processor_type"] or "").removesuffix("Fast").removesuffix("Pil")
     expected = "Siglip2ImageProcessor" if checkpoint.naflex else "SiglipImageProcessor"
-    return Finding(
-        "processor",
-        named in ("", expected),
-        f"The image processor is {named or 'not named'}; a {checkpoint.model_type} checkpoint "
-        f"takes {expected}.",
-    )
-
-
-def _steps(settings: dict[str, Any]) -> Finding:
     missing = [name for name in ("do_resize", "do_rescale", "do_normalize") if not settings[name]]
     extra = [name for name in ("do_center_crop", "do_pad") if settings[name]]
-    return Finding(
-        "steps",
-        not missing + extra,
-        f"The processor leaves out {missing or 'nothing'} and adds {extra or 'nothing'}; SigLIP 2 "
-        "resizes, rescales and normalises, no more.",
-    )
-
-
-def _mean(settings: dict[str, Any]) -> Finding:
-    return Finding(
-        "mean",
-        _all_half(settings["image_mean"]),
-        f"The processor subtracts {settings['image_mean']}; SigLIP 2 subtracts 0.5.",
-    )
-
-
-def _std(settings: dict[str, Any]) -> Finding:
-    return Finding(
-        "std",
-        _all_half(settings["image_std"]),
-        f"The processor divides by {settings['image_std']}; SigLIP 2 divides by 0.5.",
-    )
+    factor = settings["rescale_factor"]
+    return [
+        Finding(
+            "processor",
+            named in ("", expected),
+            f"The image processor is {named or 'not named'}; a {checkpoint.model_type} checkpoint "
+            f"takes {expected}.",
+        ),
+        Finding(
+            "steps",
+            not missing + extra,
+            f"The processor leaves out {missing or 'nothing'} and adds {extra or 'nothing'}; "
+            "SigLIP 2 resizes, rescales and normalises, no more.",
+        ),
+        Finding(
+            "mean",
+            _all_half(settings["image_mean"]),
+            f"The processor subtracts {settings['image_mean']}; SigLIP 2 subtracts 0.5.",
+        ),
+        Finding(
+            "std",
+            _all_half(settings["image_std"]),
+            f"The processor divides by {settings['image_std']}; SigLIP 2 divides by 0.5.",
+        ),
+        Finding(
+            "resample",
+            settings["resample"] == BILINEAR,
+            f"The processor resamples by filter {settings['resample']}; SigLIP 2 by {BILINEAR}, "
+            "bilinear.",
+        ),
+        Finding(
+            "rescale",
+            isinstance(factor, float) and abs(factor * 255 - 1) < 1e-9,
+            f"The processor multiplies levels by {factor}; SigLIP 2 by 1/255.",
+        ),
+        _size(checkpoint, settings),
+    ]
 
 
 def _all_half(value: object) -> bool:
     channels = value if isinstance(value, list) else [value] * 3
     return len(channels) == 3 and all(channel == 0.5 for channel in channels)
-
-
-def _resample(settings: dict[str, Any]) -> Finding:
-    return Finding(
-        "resample",
-        settings["resample"] == BILINEAR,
-        f"The processor resamples by filter {settings['resample']}; SigLIP 2 by {BILINEAR}, "
-        "bilinear.",
-    )
-
-
-def _rescale(settings: dict[str, Any]) -> Finding:
-    factor = settings["rescale_factor"]
-    return Finding(
-        "rescale",
-        isinstance(factor, float) and abs(factor * 255 - 1) < 1e-9,
-        f"The processor multiplies levels by {factor}; SigLIP 2 by 1/255.",
-    )
 
 
 def _size(checkpoint: Checkpoint, settings: dict[str, Any]) -> Finding:
@@ -329,19 +268,12 @@ def _pixels(maker: PixelMaker, expected: Sequence[npt.NDArray[np.float32]]) -> F
     )
 
 
-def _reference_values(checkpoint: Checkpoint) -> list[npt.NDArray[np.float32]]:
-    from litapi.model.reference_processor import load_reference_processor, values_of
-
-    processor = load_reference_processor(checkpoint)
-    return [values_of(processor, picture) for picture in probe_pictures()]
-
-
 # ---- both ----------------------------------------------------------------------------------------
 
 
 def _parity(name: str, encoder: TextEncoder | ImageEncoder) -> Finding:
     """Own vectors of the probes, alone and together, beside those of transformers' own forward."""
-    probes = encoder.probes()
+    probes = encoder.engine.probes()
     items, expected = probes.items, np.tile(probes.vectors, (2, 1))
     alone = [encoder.embed(items[row : row + 1]) for row in range(len(items))]
     own = np.concatenate([*alone, encoder.embed(items)])

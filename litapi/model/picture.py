@@ -13,57 +13,44 @@ transparency is laid on white; ICC profiles are ignored. Beyond it, 16-bit grey 
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import io
 import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from litapi.errors import (
-    ImageEmpty,
-    ImageFormatUnsupported,
-    ImageModeUnsupported,
-    ImageTooHeavy,
-    ImageTooLarge,
-    ImageTooManyPixels,
-    ImageTooSlow,
-    ImageUndecodable,
-    ItemError,
-    ItemInternal,
-)
-from litapi.model.libtiff import hush
+from litapi import errors
 from litapi.model.pixel_budget import PixelBudget
 from litapi.model.skeleton import Skeleton, orientation, skeleton, too_often
 
 T = TypeVar("T")
 
-FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "avif", "tiff")
-PLUGINS = {
-    "jpeg": ("Jpeg", "Mpo"),  # phones write JPEGs of several pictures, which Pillow calls MPO
-    "png": ("Png",),
-    "webp": ("WebP",),
-    "gif": ("Gif",),
-    "bmp": ("Bmp",),
-    "avif": ("Avif",),
-    "tiff": ("Tiff",),
-}
+PLUGINS = {  # phones write JPEGs of several pictures, which Pillow calls MPO
+    "jpeg": ("Jpeg", "Mpo"), "png": ("Png",), "webp": ("WebP",), "gif": ("Gif",), "bmp": ("Bmp",),
+    "avif": ("Avif",), "tiff": ("Tiff",),
+}  # fmt: skip
+FORMATS = tuple(PLUGINS)
+STARTS = {
+    "jpeg": (b"\xff\xd8\xff",), "png": (b"\x89PNG\r\n\x1a\n",), "gif": (b"GIF87a", b"GIF89a"),
+    "bmp": (b"BM",), "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}  # fmt: skip
 AVIF_BRANDS = {b"avif", b"avis"}
 MOST_BRANDS = 256  # bytes of the box that lists them
-TRANSPOSED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_T = Image.Transpose
+TRANSPOSED = {  # by EXIF's orientation
+    2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE,
+    6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90,
+}  # fmt: skip
+_LIBTIFF = re.compile(r"/\S*libtiff[^/\s]*\.so\S*").findall
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 CONVERTIBLE = frozenset(
     ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "LA", "La", "PA", "RGBA", "RGBa")
@@ -110,7 +97,7 @@ class PictureReader:
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
         logging.getLogger("PIL").setLevel(logging.CRITICAL)  # or each bad picture writes a line
         if "tiff" in self.policy.formats:
-            hush()
+            _hush_libtiff()
         # Pillow's own limit stays as a second belt, but must not be tighter than the policy's.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, self.policy.max_pixels)
 
@@ -127,38 +114,44 @@ class PictureReader:
     ) -> T:
         """What `what` makes of the picture that `read` gives, within the budget that it takes."""
         if not data:
-            raise ImageEmpty
+            raise errors.ImageEmpty
         if len(data) > self.policy.max_bytes:
-            raise ImageTooLarge
+            raise errors.ImageTooLarge
         kind = sniff(data)
         if kind is None or kind not in self.policy.formats:
-            raise ImageFormatUnsupported
+            raise errors.ImageFormatUnsupported
         with ExitStack() as room:
             return what(self._read(data, kind, draft_side, room))  # no name keeps it any longer
 
     def _read(self, data: bytes, kind: str, draft_side: int | None, room: ExitStack) -> Image.Image:
         try:
             return self._decode(skeleton(data, kind), kind, draft_side, room)
-        except ItemError:
+        except errors.ItemError:
             raise
         except Image.DecompressionBombError as error:
-            raise ImageTooManyPixels from error
+            raise errors.ImageTooManyPixels from error
         except MemoryError as error:  # this server's trouble, not the picture's
-            raise ItemInternal from error
+            raise errors.ItemInternal from error
         except Exception as error:  # decoders of damaged bytes raise anything
-            raise ImageUndecodable from error
+            raise errors.ImageUndecodable from error
 
     def _decode(
         self, file: Skeleton, kind: str, draft_side: int | None, room: ExitStack
     ) -> Image.Image:
         opened: Image.Image = Image.open(io.BytesIO(file.data), formats=(kind.upper(),))
-        self._check(opened, file)
+        pixels = opened.width * opened.height
+        if min(opened.size) < 1:
+            raise errors.ImageUndecodable
+        if max(pixels, file.tile) > self.policy.max_pixels:
+            raise errors.ImageTooManyPixels
+        if too_often(file.scans, pixels):
+            raise errors.ImageTooSlow
         if self.policy.draft and draft_side and kind == "jpeg":
             opened.draft(opened.mode, (draft_side, draft_side))
         turned = _turned(opened, file, kind)
         size = _bytes(opened, file, kind, turned is not None)
         if not self._budget.has_room_for(size):
-            raise ImageTooHeavy
+            raise errors.ImageTooHeavy
         room.enter_context(self._budget.hold(opened.width * opened.height, size))
         room.enter_context(self._watch())
         opened.load()
@@ -168,32 +161,16 @@ class PictureReader:
             picture = picture if turned is None else _transposed(picture, turned)
         return _opaque(picture, kind)
 
-    def _check(self, opened: Image.Image, file: Skeleton) -> None:
-        width, height = opened.size
-        if width < 1 or height < 1:
-            raise ImageUndecodable
-        if max(width * height, file.tile) > self.policy.max_pixels:
-            raise ImageTooManyPixels
-        if too_often(file.scans, width * height):
-            raise ImageTooSlow
-
 
 def sniff(data: bytes) -> str | None:
     """The format that the first bytes name, one of FORMATS, or None."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
+    for kind, starts in STARTS.items():
+        if data.startswith(starts):
+            return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if data.startswith(b"BM"):
-        return "bmp"
     if data[4:8] == b"ftyp" and not AVIF_BRANDS.isdisjoint(_brands(data)):
         return "avif"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "tiff"
     return None
 
 
@@ -205,6 +182,18 @@ def _load_plugins(name: str) -> None:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
     if name.upper() not in Image.OPEN:
         raise ValueError(f"this build of Pillow reads no {name}")
+
+
+def _hush_libtiff() -> None:
+    """Take away its two handlers, which write to the process's standard error for bad files."""
+    with suppress(OSError):
+        for path in set(_LIBTIFF(Path("/proc/self/maps").read_text())):
+            library = ctypes.CDLL(path)
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                handler = getattr(library, name)
+                handler.restype = ctypes.c_void_p
+                handler.argtypes = [ctypes.c_void_p]
+                handler(None)
 
 
 def _brands(data: bytes) -> list[bytes]:
@@ -262,7 +251,7 @@ def _opaque(picture: Image.Image, kind: str) -> Image.Image:
     if picture.mode in SIXTEEN_BIT or (picture.mode == "I" and kind == "png"):
         return _by_bands(picture, _eight_bit)
     if picture.mode not in CONVERTIBLE:
-        raise ImageModeUnsupported
+        raise errors.ImageModeUnsupported
     if picture.has_transparency_data:
         return _by_bands(picture, _on_white)
     return picture if picture.mode == "RGB" else picture.convert("RGB")  # convert would copy
@@ -273,16 +262,11 @@ def _by_bands(picture: Image.Image, convert: Callable[[Image.Image], Image.Image
     if picture.width * picture.height <= BAND:
         return convert(picture)
     whole = Image.new("RGB", picture.size)
-    for top, bottom in _bands(picture):
-        band = picture.crop((0, top, picture.width, bottom))
-        whole.paste(convert(band), (0, top))
-    return whole
-
-
-def _bands(picture: Image.Image) -> Iterator[tuple[int, int]]:
     rows = max(1, BAND // picture.width)
     for top in range(0, picture.height, rows):
-        yield top, min(picture.height, top + rows)
+        band = picture.crop((0, top, picture.width, min(picture.height, top + rows)))
+        whole.paste(convert(band), (0, top))
+    return whole
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

@@ -65,8 +65,18 @@ def require_able(precision: str, device: str, engine: str) -> None:
         able = precision in ("float32", "float16") or has_bfloat16(device)
         if precision == "float8":
             able = _cuda().get_device_capability(device) >= FLOAT8_CAPABILITY
-    if not able:
-        raise CheckpointError(_refusal(precision, device, engine))
+    if able:
+        return
+    if precision == "float8":
+        raise CheckpointError(
+            f"The device {device} does not compute in float8; that takes a GPU of compute "
+            "capability 8.9 or more. Use float32, bfloat16 or int8."
+        )
+    if precision == "int8" and device == "cpu":
+        raise CheckpointError(
+            f"On a CPU int8 is OpenVINO's; the engine {engine} does not compute in it."
+        )
+    raise CheckpointError(f"The device {device} does not compute in {precision}; use float32.")
 
 
 def require_compiled(precision: str, device: str, compiled: bool) -> None:
@@ -75,17 +85,6 @@ def require_compiled(precision: str, device: str, compiled: bool) -> None:
         raise CheckpointError(
             "int8 on a GPU takes --compile on: uncompiled, every layer would wait for the card."
         )
-
-
-def _refusal(precision: str, device: str, engine: str) -> str:
-    if precision == "float8":
-        return (
-            f"The device {device} does not compute in float8; that takes a GPU of compute "
-            "capability 8.9 or more. Use float32, bfloat16 or int8."
-        )
-    if precision == "int8" and device == "cpu":
-        return f"On a CPU int8 is OpenVINO's; the engine {engine} does not compute in it."
-    return f"The device {device} does not compute in {precision}; use float32."
 
 
 def has_bfloat16(device: str) -> bool:

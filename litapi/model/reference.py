@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from litapi.checkpoint import Checkpoint
-from litapi.model.reference_processor import load_reference_processor
+from litapi.model.probes import load_reference_processor
 from litapi.model.tokens import LENGTH, load_reference
 
 Array = npt.NDArray[np.floating[Any]]

@@ -261,11 +261,6 @@ def orientation(exif: bytes, xmp: bytes) -> int:
 
 
 _WALKS: dict[str, Callable[[bytes], Skeleton]] = {
-    "jpeg": _jpeg,
-    "png": _png,
-    "gif": _gif,
-    "webp": _webp,
-    "bmp": _bmp,
-    "tiff": _tiff,
+    "jpeg": _jpeg, "png": _png, "gif": _gif, "webp": _webp, "bmp": _bmp, "tiff": _tiff,
     "avif": _avif,
-}
+}  # fmt: skip

@@ -13,17 +13,7 @@ from PIL import Image, ImageOps
 from transformers.image_transforms import convert_to_rgb
 
 from bench.faults.hostile import mutated
-from litapi.errors import (
-    ImageEmpty,
-    ImageFormatUnsupported,
-    ImageModeUnsupported,
-    ImageTooHeavy,
-    ImageTooLarge,
-    ImageTooManyPixels,
-    ImageTooSlow,
-    ImageUndecodable,
-    ItemError,
-)
+from litapi import errors
 from litapi.model.picture import BAND, FORMATS, TRANSPOSED, PicturePolicy, PictureReader, sniff
 from litapi.model.pixel_budget import PixelBudget
 from litapi.model.skeleton import MOST_PARTS, MOST_SCANS, MOST_SEGMENTS, skeleton
@@ -57,8 +47,8 @@ def orientation_of(value: int) -> bytes:
     return exif.tobytes()
 
 
-def refused(data: bytes, reader: PictureReader = READER) -> type[ItemError]:
-    with pytest.raises(ItemError) as caught:
+def refused(data: bytes, reader: PictureReader = READER) -> type[errors.ItemError]:
+    with pytest.raises(errors.ItemError) as caught:
         reader.read(data)
     return type(caught.value)
 
@@ -101,26 +91,26 @@ def test_the_first_bytes_name_the_format(name: str) -> None:
 )  # fmt: skip
 def test_what_is_no_picture_of_a_known_format_is_refused_unopened(data: bytes) -> None:
     """SVG, HTML, PDF, EPS, HEIC, PSD, FITS and noise reach no decoder."""
-    assert refused(data, EVERYTHING) is ImageFormatUnsupported
+    assert refused(data, EVERYTHING) is errors.ImageFormatUnsupported
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "TIFF"])
 def test_avif_and_tiff_are_read_only_where_the_policy_says_so(kind: str) -> None:
     """The defaults read five formats; the other two are opted into."""
-    assert refused(encoded(scene(), kind)) is ImageFormatUnsupported
+    assert refused(encoded(scene(), kind)) is errors.ImageFormatUnsupported
     assert EVERYTHING.read(encoded(scene(), kind)).size == (40, 30)
 
 
 def test_a_picture_of_too_many_bytes_or_pixels_or_of_none_is_refused() -> None:
     """Both limits are inclusive; a misspelt format is told before any request."""
-    assert refused(b"") is ImageEmpty
+    assert refused(b"") is errors.ImageEmpty
     data = encoded(scene(), "PNG")
     exact = PictureReader(PicturePolicy(max_bytes=len(data)))
     assert exact.read(data).size == (40, 30)
-    assert refused(data + b"\0", exact) is ImageTooLarge
+    assert refused(data + b"\0", exact) is errors.ImageTooLarge
     exact = PictureReader(PicturePolicy(max_pixels=1200))
     assert exact.read(encoded(scene(40, 30), "PNG")).size == (40, 30)
-    assert refused(encoded(scene(41, 30), "PNG"), exact) is ImageTooManyPixels
+    assert refused(encoded(scene(41, 30), "PNG"), exact) is errors.ImageTooManyPixels
     with pytest.raises(ValueError, match="jpg is not an image format"):
         PictureReader(PicturePolicy(formats=("jpg",)))
 
@@ -140,12 +130,12 @@ def test_a_decompression_bomb_is_refused_from_its_header(side: int) -> None:
 
     A TIFF of one pixel may have a tile of a gigabyte.
     """
-    assert refused(tiff_with(1, tile=40_000), EVERYTHING) is ImageTooManyPixels
-    assert refused(png(side, side, zlib.compress(b"\0"))) is ImageTooManyPixels
+    assert refused(tiff_with(1, tile=40_000), EVERYTHING) is errors.ImageTooManyPixels
+    assert refused(png(side, side, zlib.compress(b"\0"))) is errors.ImageTooManyPixels
     jpeg = bytearray(encoded(scene(), "JPEG"))
     start = jpeg.index(b"\xff\xc0") + 5
     jpeg[start : start + 4] = struct.pack(">HH", *[min(side, 65_500)] * 2)
-    assert refused(bytes(jpeg)) is ImageTooManyPixels
+    assert refused(bytes(jpeg)) is errors.ImageTooManyPixels
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -179,7 +169,7 @@ def test_compressed_text_and_profiles_of_a_png_are_not_unpacked(name: bytes, hea
 def test_a_picture_cut_short_is_refused(name: str) -> None:
     """Half a file is never served as a picture with a grey half."""
     data = good_pictures()[name]
-    assert refused(data[: len(data) // 2], EVERYTHING) is ImageUndecodable
+    assert refused(data[: len(data) // 2], EVERYTHING) is errors.ImageUndecodable
 
 
 def test_big_endian_sixteen_bit_tiff_is_scaled_too() -> None:
@@ -194,21 +184,27 @@ def test_big_endian_sixteen_bit_tiff_is_scaled_too() -> None:
 def test_pixels_of_an_unknown_range_are_refused(dtype: type[np.generic]) -> None:
     """Floats and 32-bit integers would come out black; no scale fits them all."""
     picture = Image.fromarray(np.ones((30, 40), dtype))
-    assert refused(encoded(picture, "TIFF"), EVERYTHING) is ImageModeUnsupported
+    assert refused(encoded(picture, "TIFF"), EVERYTHING) is errors.ImageModeUnsupported
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "RGB"])
 @pytest.mark.parametrize("clear", [False, True])
 def test_transparency_is_composited_as_transformers_does(mode: str, clear: bool) -> None:
     """Equal to the bit to convert_to_rgb of transformers, for alpha, palettes and PNG keys."""
-    picture = scene(mode="RGBA" if mode in ("RGBA", "LA") else mode)
-    if mode in ("RGBA", "LA") and clear:
+    picture = scene(mode="RGBA" if mode in ALPHA else mode)
+    if mode in ALPHA and clear:
         picture.putalpha(scene(mode="L"))
-    picture = picture.convert(mode)
-    options: dict[str, Any] = {}
-    if clear and mode in ("P", "L", "RGB"):
-        options["transparency"] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}[mode]
-    data = encoded(picture, "PNG", **options)
+    assert_composited(picture.convert(mode), clear)
+
+
+ALPHA = ("RGBA", "LA")
+CLEAR: dict[str, Any] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}
+
+
+def assert_composited(picture: Image.Image, clear: bool) -> None:
+    """As a PNG, in which one colour is transparent, it is what transformers makes of it."""
+    options = {"transparency": CLEAR[picture.mode]} if clear and picture.mode in CLEAR else {}
+    data = encoded(picture, "PNG", compress_level=1, **options)
     expected = convert_to_rgb(Image.open(io.BytesIO(data)), return_numpy=True)
     assert np.array_equal(np.asarray(READER.read(data)), expected)
 
@@ -248,7 +244,7 @@ def test_a_picture_of_any_shape_is_read() -> None:
         assert READER.read(encoded(scene(*size), "PNG")).size == size
     data = bytearray(encoded(scene(), "BMP"))
     data[18:22] = bytes(4)
-    assert refused(bytes(data)) is ImageUndecodable
+    assert refused(bytes(data)) is errors.ImageUndecodable
 
 
 def test_many_threads_may_read_with_one_reader() -> None:
@@ -310,7 +306,7 @@ def test_a_jpeg_that_asks_to_be_gone_over_too_often_is_refused_undecoded(
     side: int, scans: int
 ) -> None:
     """Each scan of ten bytes costs a walk over the whole picture."""
-    assert refused(scanned(side, scans)) is ImageTooSlow
+    assert refused(scanned(side, scans)) is errors.ImageTooSlow
 
 
 @pytest.mark.parametrize(("side", "scans"), [(7000, 10), (3000, MOST_SCANS), (64, MOST_SCANS)])
@@ -348,7 +344,7 @@ def rle(width: int, height: int, body: bytes, bits: int = 8) -> bytes:
 )
 def test_a_large_bitmap_in_run_lengths_is_refused_undecoded(data: bytes) -> None:
     """Pillow decodes them in Python, run by run and pixel by pixel; a usual one is read."""
-    assert refused(data) is ImageTooSlow
+    assert refused(data) is errors.ImageTooSlow
     assert READER.read(rle(8, 3, (b"\x08\x01\0\0" * 3) + b"\0\1")).size == (8, 3)
 
 
@@ -368,6 +364,7 @@ def tiff_with(count: int, tile: int = 16) -> bytes:
 
 
 MANY = MOST_PARTS + 1
+TOO_MANY = (errors.ImageUndecodable, errors.ImageTooSlow)
 FULL_OF_PARTS = {
     "jpeg comments": lambda: b"\xff\xd8" + segment(0xFE, b"") * MANY + scanned(8, 1)[2:],
     "jpeg exif": lambda: b"\xff\xd8" + segment(0xE1, b"Exif\0\0a") * MANY + scanned(8, 1)[2:],
@@ -388,7 +385,7 @@ def test_a_file_of_too_many_parts_is_refused_before_they_are_walked_over(name: s
     assert READER.read(jpeg[:2] + b"\xff" * (10 << 20) + jpeg[2:]).size == (40, 30)
     tracemalloc.start()
     try:
-        assert refused(FULL_OF_PARTS[name](), EVERYTHING) in (ImageUndecodable, ImageTooSlow)
+        assert refused(FULL_OF_PARTS[name](), EVERYTHING) in TOO_MANY
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
@@ -488,18 +485,13 @@ def _as_pillow(block: bytes) -> int:
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
 def test_a_picture_that_is_converted_by_bands_is_as_if_at_once(mode: str) -> None:
     """Larger than a band, with and without transparent parts, to the bit."""
-    picture = scene(1200, BAND // 1000).convert("RGBA" if mode in ("RGBA", "LA") else mode)
-    options: dict[str, Any] = {}
-    if mode in ("RGBA", "LA"):
+    picture = scene(1200, BAND // 1000, "RGBA" if mode in ALPHA else mode)
+    if mode in ALPHA:
         alpha = np.full((picture.height, picture.width), 255, np.uint8)
         alpha[::3, : picture.width // 2] = 100  # and its lower rows opaque
         alpha[900:] = 255
         picture.putalpha(Image.fromarray(alpha))
-    else:
-        options["transparency"] = {"P": 5, "L": 100, "RGB": (0, 0, 0)}[mode]
-    data = encoded(picture.convert(mode), "PNG", compress_level=1, **options)
-    expected = convert_to_rgb(Image.open(io.BytesIO(data)), return_numpy=True)
-    assert np.array_equal(np.asarray(READER.read(data)), expected)
+    assert_composited(picture.convert(mode), clear=True)
 
 
 def test_sixteen_bits_by_bands_are_as_if_at_once() -> None:
@@ -564,7 +556,7 @@ def test_a_picture_that_takes_more_memory_than_there_is_for_one_is_refused() -> 
     """Pixels within the limit are not enough: this format takes four times as much for each."""
     reader = PictureReader(PicturePolicy(), PixelBudget(10**9, most_bytes=30 << 20))
     assert reader.read(encoded(scene(1500, 1500), "JPEG")).size == (1500, 1500)
-    assert refused(encoded(scene(1500, 1500), "WEBP", method=0), reader) is ImageTooHeavy
+    assert refused(encoded(scene(1500, 1500), "WEBP", method=0), reader) is errors.ImageTooHeavy
 
 
 @pytest.mark.parametrize("major", [b"mif1", b"msf1", b"miaf", b"MA1B", b"avis"])
@@ -574,10 +566,10 @@ def test_avif_is_known_by_any_of_its_brands(major: bytes) -> None:
     data[8:12] = major
     assert b"avif" in data[16:40]
     assert EVERYTHING.read(bytes(data)).size == (40, 30)
-    assert refused(bytes(data)) is ImageFormatUnsupported
+    assert refused(bytes(data)) is errors.ImageFormatUnsupported
     head = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"
     for other in (head, head + b"avif" * 9):
-        assert refused(other, EVERYTHING) is ImageFormatUnsupported
+        assert refused(other, EVERYTHING) is errors.ImageFormatUnsupported
 
 
 def hostile(random: Random) -> bytes:
@@ -628,7 +620,7 @@ def test_hostile_neighbours_of_sound_files_are_read_or_refused_within_bounds(see
             before = tracemalloc.get_traced_memory()[0]
             try:
                 outcome = reader.read(data).mode
-            except ItemError as error:
+            except errors.ItemError as error:
                 outcome = "RGB" if error.status < 500 else error.code
             peak = tracemalloc.get_traced_memory()[1] - before
             assert outcome == "RGB", (seed, number)

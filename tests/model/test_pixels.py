@@ -113,18 +113,6 @@ def test_the_grid_is_the_one_the_reference_finds(
     assert down * across <= patches
 
 
-def test_patches_go_row_by_row_and_so_do_the_pixels_in_each(
-    makers: dict[str, PixelMaker],
-) -> None:
-    """The second patch is the one to the right, and its first three bytes are its corner's RGB."""
-    picture = noise(256, 256)
-    pixels, levels = makers["naflex"].make(picture), np.asarray(picture)
-    assert pixels.grid == (16, 16)
-    assert pixels.patches[1, :3].tolist() == levels[0, 16].tolist()
-    assert pixels.patches[16, :3].tolist() == levels[16, 0].tolist()
-    assert pixels.patches[17].tolist() == levels[16:32, 16:32].ravel().tolist()
-
-
 @pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), (0.4, 0.3), (0.0, 1.0)])
 def test_the_table_follows_the_processors_numbers(mean: float, std: float) -> None:
     """Other numbers give the reference's other values, as a list or as one number."""

@@ -16,9 +16,9 @@ from litapi.model.engines import choose_engine
 from litapi.model.engines.openvino_engine import arithmetic as openvino_arithmetic
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.engines.torch_precision import arithmetic, float_type, quantize
-from litapi.model.noise import random_ids
 from litapi.model.pixels import PixelMaker
 from litapi.model.precision import PRECISIONS, choose_precision, require_compiled
+from litapi.model.probes import random_ids
 from litapi.model.tokens import Tokenizer
 from litapi.settings import Precision
 
@@ -29,16 +29,9 @@ LEAST = {"bfloat16": 0.9995, "int8": 0.995}
 
 
 @functools.cache
-def encoders(precision: str) -> tuple[TextEncoder, ImageEncoder]:
-    return (
-        TextEncoder.load(CHECKPOINT, precision=precision),
-        ImageEncoder.load(CHECKPOINT, precision=precision),
-    )
-
-
-def both(precision: str) -> tuple[Any, Any]:
-    """The encoders, for loops over the two that `items` goes along with."""
-    return encoders(precision)
+def both(precision: str) -> list[Any]:
+    """The encoders that `items` goes along with."""
+    return [kind.load(CHECKPOINT, precision=precision) for kind in (TextEncoder, ImageEncoder)]
 
 
 @functools.cache
@@ -57,10 +50,13 @@ def test_the_options_are_the_precisions_there_are() -> None:
 def test_auto_is_bfloat16_where_the_cpu_says_it_multiplies_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As the kernel lists its instructions; emulated it would be slower than float32."""
-    for said, chosen in (["avx2"], "float32"), (["avx512_bf16"], "bfloat16"):
+    """As the kernel lists its instructions; emulated it would be slower than float32, and is
+    refused."""
+    for said, chosen in (["avx512_bf16"], "bfloat16"), (["avx2"], "float32"):
         monkeypatch.setattr("litapi.model.precision.processor", lambda device, said=said: said)
-        assert choose_precision("auto", "cpu") == chosen
+        assert choose_precision("auto", "cpu") == choose_precision(chosen, "cpu") == chosen
+    with pytest.raises(CheckpointError, match=r"cpu does not compute in bfloat16; use float32\."):
+        choose_precision("bfloat16", "cpu")
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-weights", "float16"])
@@ -211,12 +207,10 @@ def test_only_matrices_that_see_every_token_are_quantized_on_a_gpu() -> None:
             n for n in linear if _changed(tower.body.get_submodule(n), before[f"{n}.weight"])
         }
         assert changed == set(tower.body.matrices())
-    last = f"layers.{len(TorchText.load(CHECKPOINT).body.layers) - 1}"
-    matrices = TorchText.load(CHECKPOINT).body.matrices()
-    assert {one for one in matrices if one.startswith(last)} == {
-        f"{last}.self_attn.k_proj",
-        f"{last}.self_attn.v_proj",
-    }
+    body = TorchText.load(CHECKPOINT).body
+    last = f"layers.{len(body.layers) - 1}"
+    seen = {f"{last}.self_attn.k_proj", f"{last}.self_attn.v_proj"}
+    assert {one for one in body.matrices() if one.startswith(last)} == seen
 
 
 def _changed(linear: nn.Module, before: torch.Tensor) -> bool:

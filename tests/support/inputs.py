@@ -1,5 +1,7 @@
 """Pictures of unlike shapes and texts, as the towers take them, and cosines of what they give."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -28,6 +30,18 @@ def own_pixels(checkpoint: Checkpoint, many: int = len(SHAPES)) -> list[Pixels]:
 
 def own_ids(checkpoint: Checkpoint, texts: list[str]) -> npt.NDArray[np.int64]:
     return Tokenizer.load(checkpoint).encode(texts).ids
+
+
+def own_items(checkpoint: Checkpoint, kind: str, many: int, patches: int = 0) -> Any:
+    """Texts of unlike lengths, or pictures of unlike grids: of `patches`, or of as many as the
+    checkpoint's, but every seventh of more."""
+    if kind == "text":
+        return own_ids(
+            checkpoint, [f"{n} {'very ' * (7 * n % 40)}red circles" for n in range(many)]
+        )
+    maker = PixelMaker(checkpoint)
+    allowed = [patches or (100 if n % 7 == 3 else 0) for n in range(many)]
+    return [maker.make(*pair) for pair in zip(pictures(many), allowed, strict=True)]
 
 
 def cosines(first: Vectors, second: Vectors) -> Vectors:

@@ -8,7 +8,7 @@ arithmetic decides its bits, and what transformers makes of a few probes.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence, Sized
+from collections.abc import Sized
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy.typing as npt
 from litapi.checkpoint import CheckpointError
 from litapi.model.engines.slots import Collect
 from litapi.model.engines.slots import Rows as Rows
-from litapi.model.pixels import Pixels
 from litapi.model.probes import Probes
 
 Items = TypeVar("Items", bound=Sized, contravariant=True)
@@ -45,10 +44,6 @@ class Engine(Protocol[Items]):
 
     def probes(self) -> Probes:
         """What transformers' own way makes of the probes of this tower."""
-
-
-TextEngine = Engine[Ids]
-ImageEngine = Engine[Sequence[Pixels]]
 
 
 def choose_engine(wanted: str, device: str) -> str:

@@ -26,8 +26,8 @@ from litapi.model.engines.converted import Converted
 from litapi.model.engines.openvino_engine import OpenVinoImages
 from litapi.model.engines.runtime import openvino
 from litapi.model.engines.slots import Slot
-from litapi.model.noise import clouds, random_ids
 from litapi.model.pixels import PixelMaker
+from litapi.model.probes import clouds, random_ids
 from litapi.model.tokens import Tokenizer
 from litapi.quality.pairs import Pairs, captioned
 

@@ -27,6 +27,7 @@ from litapi.model.engines.layers import Part
 
 log = logging.getLogger("siglit.compiled")
 
+COMPILING = "compiling the %s tower for batches of %d (%d of %d)"
 SIZES = {"text": (1, 8, 32, 128, 256), "image": (1, 4, 16, 64)}
 SPARE = {"text": 7, "image": 1}  # rows that cost less than another launch
 OPTIONS: dict[str, Any] = {"compile_threads": 1}
@@ -57,13 +58,7 @@ class Compiled:
     def warm(self, *item: Tensor) -> None:
         """Compile every size, for inputs shaped like those of `item`, a batch of one."""
         for count, size in enumerate(self.sizes, 1):
-            log.info(
-                "compiling the %s tower for batches of %d (%d of %d)",
-                self.kind,
-                size,
-                count,
-                len(self.sizes),
-            )
+            log.info(COMPILING, self.kind, size, count, len(self.sizes))
             began = time.monotonic()
             with inductor.patch(OPTIONS), dynamo.patch(recompile_limit=MOST_SHAPES):
                 self._body(*(one.expand(size, *one.shape[1:]).contiguous() for one in item))

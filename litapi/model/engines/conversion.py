@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,37 +21,36 @@ from litapi.checkpoint import Checkpoint
 from litapi.model.engines.converted import Converted
 from litapi.model.engines.runtime import openvino
 from litapi.model.engines.torch_engine import TorchImages, TorchText
-from litapi.model.probes import probe_pictures
-from litapi.model.reference_processor import load_reference_processor, values_of
+from litapi.model.probes import probe_values
 
 log = logging.getLogger("siglit.conversion")
 
 ANY = -1
 
 
-class TextGraph(nn.Module):
-    """Ids (n, 64) → (n, dim)."""
+class Graph(nn.Module):
+    """A tower with what comes before its body; for images, their table of levels as well."""
 
-    def __init__(self, tower: TorchText) -> None:
+    table: Tensor
+
+    def __init__(self, tower: TorchText | TorchImages) -> None:
         super().__init__()
         self.embeddings = tower.model.embeddings
         self.body = tower.body
+        if isinstance(tower, TorchImages):
+            self.register_buffer("table", tower.table)
+
+
+class TextGraph(Graph):
+    """Ids (n, 64) → (n, dim)."""
 
     def forward(self, ids: Tensor) -> Tensor:
         pooled: Tensor = self.body(self.embeddings(input_ids=ids))
         return pooled
 
 
-class SquareGraph(nn.Module):
+class SquareGraph(Graph):
     """Levels (n, height, width, 3) → (n, dim)."""
-
-    table: Tensor
-
-    def __init__(self, tower: TorchImages) -> None:
-        super().__init__()
-        self.embeddings = tower.model.embeddings
-        self.body = tower.body
-        self.register_buffer("table", tower.table)
 
     def forward(self, levels: Tensor) -> Tensor:
         values = self.table[levels.int()].permute(0, 3, 1, 2)
@@ -61,19 +58,11 @@ class SquareGraph(nn.Module):
         return pooled
 
 
-class NaflexGraph(nn.Module):
+class NaflexGraph(Graph):
     """Levels (n, length, patch · patch · 3), positions (n, length, width), mask → (n, dim)."""
 
-    table: Tensor
-
-    def __init__(self, tower: TorchImages) -> None:
-        super().__init__()
-        self.embedding = tower.model.embeddings.patch_embedding
-        self.body = tower.body
-        self.register_buffer("table", tower.table)
-
     def forward(self, levels: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        hidden = self.embedding(self.table[levels.int()]) + positions
+        hidden = self.embeddings.patch_embedding(self.table[levels.int()]) + positions
         pooled: Tensor = self.body(hidden, mask)
         return pooled
 
@@ -88,21 +77,22 @@ def converted_text(tower: TorchText) -> Converted:
 
 def converted_images(tower: TorchImages) -> Converted:
     """From a tower in float32 on the CPU, whose weights it shares."""
-    embeddings = tower.model.embeddings
-    side = int(tower.model.config.patch_size)
     if not tower.naflex:
         square = int(tower.model.config.image_size)
         levels = torch.zeros((2, square, square, 3), dtype=torch.uint8)
         model = _traced(SquareGraph(tower), (levels,), [(ANY, square, square, 3)])
         return Converted(model, tower.parameters, tower.dim, tower.probes())
-    numbers = side * side * 3
+    numbers = int(tower.model.config.patch_size) ** 2 * 3
     mask = torch.ones((2, 16), dtype=torch.int64)
     mask[1, 9:] = 0  # a mask of ones alone would be left out of the graph
     levels = torch.zeros((2, 16, numbers), dtype=torch.uint8)
     example = (levels, torch.zeros((2, 16, tower.dim)), mask)
     shapes = [(ANY, ANY, numbers), (ANY, ANY, tower.dim), (ANY, ANY)]
     model = _traced(NaflexGraph(tower), example, shapes)
-    return Converted(model, tower.parameters, tower.dim, tower.probes(), _square_of(embeddings))
+    embeddings = tower.model.embeddings
+    side = int(embeddings.position_embedding_size)
+    positions = embeddings.position_embedding.weight.detach().numpy().reshape(side, side, -1)
+    return Converted(model, tower.parameters, tower.dim, tower.probes(), positions)
 
 
 def convert(checkpoint: Checkpoint, kind: str) -> Converted:
@@ -117,25 +107,18 @@ def _values(checkpoint: Checkpoint) -> list[npt.NDArray[np.float32]]:
     """What the image processor makes of the probe pictures; nothing where it cannot be used, which
     the check at start-up finds and explains."""
     try:
-        processor = load_reference_processor(checkpoint)
-        return [values_of(processor, picture) for picture in probe_pictures()]
+        return probe_values(checkpoint)
     except Exception:
         log.debug("the image processor cannot be used", exc_info=True)
         return []
-
-
-def _square_of(embeddings: Any) -> npt.NDArray[np.float32]:
-    side = int(embeddings.position_embedding_size)
-    table = embeddings.position_embedding.weight.detach().numpy()
-    square: npt.NDArray[np.float32] = table.reshape(side, side, -1)
-    return square
 
 
 def _traced(graph: nn.Module, example: tuple[Tensor, ...], shapes: list[tuple[int, ...]]) -> Any:
     ov = openvino()
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with _quiet(), torch.no_grad():
+    # Tracing warns of every number that it takes for a constant; all of these are.
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():
         # Unchecked, for it would compute everything twice more; the probes check what is converted.
         traced = TorchScriptPythonDecoder(
             graph.eval(), example_input=example, trace_kwargs={"check_trace": False}
@@ -143,11 +126,3 @@ def _traced(graph: nn.Module, example: tuple[Tensor, ...], shapes: list[tuple[in
         return ov.convert_model(
             traced, example_input=example, input=[ov.PartialShape(list(s)) for s in shapes]
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Tracing warns of every number that it takes for a constant; all of these are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 Part = Callable[..., Tensor]
+Made = Callable[[Part], Part]
 
 
 def _as_it_is(function: Part) -> Part:
@@ -59,16 +60,26 @@ def join(layers: Sequence[Any]) -> None:
         layer.self_attn = JointAttention(layer.self_attn)
 
 
-class TextBody(nn.Module):
-    """The layers, norm and head of a Siglip(2)TextModel, the last layer for one position only."""
+class Body(nn.Module):
+    """Layers, a norm and a head."""
 
-    def __init__(self, model: Any, made: Callable[[Part], Part] = _as_it_is) -> None:
+    def __init__(self, model: Any, norm: nn.Module, head: nn.Module, end: Part, made: Made) -> None:
         """`made` makes of step and end what is called: compiled functions, or the same."""
         super().__init__()
-        self.layers = model.encoder.layers
-        self.norm = model.final_layer_norm
-        self.head = model.head
-        self.step, self.end = made(_layer), made(_last_position)
+        self.layers, self.norm, self.head = model.encoder.layers, norm, head
+        self.step, self.end = made(_layer), made(end)
+
+    def matrices(self) -> list[str]:
+        """The names of the Linear modules that see every token or patch."""
+        named = self.named_modules()
+        return [n for n, one in named if n.startswith("layers.") and isinstance(one, nn.Linear)]
+
+
+class TextBody(Body):
+    """The layers, norm and head of a Siglip(2)TextModel, the last layer for one position only."""
+
+    def __init__(self, model: Any, made: Made = _as_it_is) -> None:
+        super().__init__(model, model.final_layer_norm, model.head, _last_position, made)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(n, 64, width) → (n, dim)."""
@@ -78,10 +89,8 @@ class TextBody(nn.Module):
         return self.end(self, hidden)
 
     def matrices(self) -> list[str]:
-        """The names of the Linear modules that see every token."""
         last = f"layers.{len(self.layers) - 1}."
-        names = [name for name, one in self.named_modules() if isinstance(one, nn.Linear)]
-        seen = [name for name in names if name.startswith("layers.") and not name.startswith(last)]
+        seen = [name for name in super().matrices() if not name.startswith(last)]
         return [*seen, f"{last}self_attn.k_proj", f"{last}self_attn.v_proj"]
 
 
@@ -115,16 +124,11 @@ def _attended(
     return mixed.transpose(1, 2).flatten(2)
 
 
-class ImageBody(nn.Module):
+class ImageBody(Body):
     """The layers, norm and pooling head of a Siglip(2)VisionModel."""
 
-    def __init__(self, model: Any, made: Callable[[Part], Part] = _as_it_is) -> None:
-        """`made` as of a TextBody."""
-        super().__init__()
-        self.layers = model.encoder.layers
-        self.norm = model.post_layernorm
-        self.head = PoolingHead(model.head)
-        self.step, self.end = made(_layer), made(_pooled)
+    def __init__(self, model: Any, made: Made = _as_it_is) -> None:
+        super().__init__(model, model.post_layernorm, PoolingHead(model.head), _pooled, made)
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """(n, patches, width) → (n, dim); `mask` (n, patches) int64 is 0 at padding."""
@@ -132,11 +136,6 @@ class ImageBody(nn.Module):
         for layer in self.layers:
             hidden = self.step(layer, hidden, seen)
         return self.end(self, hidden, seen)
-
-    def matrices(self) -> list[str]:
-        """The names of the Linear modules that see every patch."""
-        named = self.named_modules()
-        return [n for n, one in named if n.startswith("layers.") and isinstance(one, nn.Linear)]
 
 
 def _pooled(body: Any, hidden: Tensor, seen: Tensor | None) -> Tensor:

@@ -6,9 +6,9 @@ what transformers gave when it was made is made anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from litapi.checkpoint import Checkpoint
 from litapi.messages import Kind
@@ -18,50 +18,27 @@ from litapi.model.engines.openvino_engine import OpenVinoImages, OpenVinoText
 from litapi.model.probes import near
 from litapi.settings import cache_folder
 
-Tower = TypeVar("Tower", OpenVinoText, OpenVinoImages)
+TOWERS: Mapping[Kind, Any] = {"text": OpenVinoText, "image": OpenVinoImages}
 
 
-def open_text(
-    checkpoint: Checkpoint,
-    precision: str,
-    threads: int = 0,
-    cache: Path | None = None,
-    calibration: Calibration | None = None,
-) -> OpenVinoText:
-    """The text tower, kept in `cache` or the user's folder."""
-    return _open(OpenVinoText, "text", checkpoint, precision, threads, cache, calibration)
-
-
-def open_images(
-    checkpoint: Checkpoint,
-    precision: str,
-    threads: int = 0,
-    cache: Path | None = None,
-    calibration: Calibration | None = None,
-) -> OpenVinoImages:
-    """The image tower, kept in `cache` or the user's folder."""
-    return _open(OpenVinoImages, "image", checkpoint, precision, threads, cache, calibration)
-
-
-def _open(
-    engine: Callable[[Converted, str, int], Tower],
+def open_tower(
     kind: Kind,
     checkpoint: Checkpoint,
     precision: str,
     threads: int,
     cache: Path | None,
     calibration: Calibration | None,
-) -> Tower:
+) -> Any:
+    """One of TOWERS, kept in `cache` or the user's folder."""
     shelf, used = shelf_in(cache), _used(precision, calibration)
     key = _key(checkpoint, kind, used)
     kept = shelf.find(key)
     if kept is not None:
-        tower = engine(kept, precision, threads)
+        tower = TOWERS[kind](kept, precision, threads)
         if near(tower.submit(kept.probes.items)(), kept.probes.vectors):
             return tower
         shelf.drop(key)
-    made = make(checkpoint, kind, shelf, used)
-    return engine(made, precision, threads)
+    return TOWERS[kind](make(checkpoint, kind, shelf, used), precision, threads)
 
 
 def make(checkpoint: Checkpoint, kind: Kind, shelf: Shelf, used: Calibration | None) -> Converted:

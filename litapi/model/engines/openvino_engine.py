@@ -129,12 +129,10 @@ def _computed(slot: RequestSlot) -> Rows:
 
 
 def _bank(square: Rows) -> PositionBank[Rows]:
-    def empty(rows: int) -> Rows:
-        bank = np.empty((rows, square.shape[2]), np.float32)
-        bank[0] = 0
-        return bank
-
-    return PositionBank(lambda grid: resized(square, grid), empty)
+    width = square.shape[2]
+    return PositionBank(
+        functools.partial(resized, square), lambda rows: np.empty((rows, width), np.float32)
+    )
 
 
 def unquantized(precision: str) -> str:

@@ -24,17 +24,19 @@ class PositionBank(Generic[Bank]):
     `rows` has them one below the other, and a row of zeros at 0.
     """
 
-    def __init__(
-        self,
-        resize: Callable[[Grid], object],
-        empty: Callable[[int], Bank],
-        kept: int = KEPT_POSITIONS,
-    ) -> None:
-        """`resize` makes a table, `empty` room for so many rows, the first of them zeros."""
-        self._resize, self._empty, self._kept = resize, empty, kept
-        self.rows = empty(1)
+    def __init__(self, resize: Callable[[Grid], object], empty: Callable[[int], Bank]) -> None:
+        """`resize` makes a table, `empty` room for so many rows."""
+        self._resize, self._empty = resize, empty
+        self._begin(1)
+
+    def _begin(self, size: int) -> Any:
+        """Another bank, which has no table yet."""
+        rows: Any = self._empty(size)
+        rows[0] = 0
+        self.rows: Bank = rows
         self.starts: dict[Grid, int] = {}
         self._used = 1
+        return rows
 
     def index(self, grids: Sequence[Grid], longest: int) -> npt.NDArray[np.int64]:
         """The row of each patch of pictures of these grids: (n, longest), 0 at padding."""
@@ -48,8 +50,7 @@ class PositionBank(Generic[Bank]):
     def _hold(self, grids: set[Grid]) -> None:
         rows: Any = self.rows
         if self._used + _size(grids - self.starts.keys()) > len(rows):
-            self.starts, self._used = {}, 1
-            rows = self.rows = self._empty(max(self._kept, 1 + _size(grids)))
+            rows = self._begin(max(KEPT_POSITIONS, 1 + _size(grids)))
         for grid in grids - self.starts.keys():
             end = self._used + _size({grid})
             rows[self._used : end] = self._resize(grid)

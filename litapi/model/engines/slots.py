@@ -23,14 +23,10 @@ Collect = Callable[[], Rows]  # waits for the rows of a batch that was begun; ca
 Number = TypeVar("Number", bound=np.generic)
 
 
-def _plain(size: int) -> Memory:
-    return np.empty(size, np.uint8)
-
-
 class Slot:
     """Arrays of one batch: the first that is asked for lies where the last batch's first lay."""
 
-    def __init__(self, memory: Callable[[int], Memory] = _plain) -> None:
+    def __init__(self, memory: Callable[[int], Memory] = lambda n: np.empty(n, np.uint8)) -> None:
         """`memory` makes so many bytes."""
         self._memory = memory
         self.held: list[Memory] = []
@@ -69,7 +65,10 @@ class Slots(Generic[AnySlot]):
 
     def submit(self, begin: Callable[[AnySlot], Collect]) -> Collect:
         """Begin in a free slot, which is free again once what is returned has been called."""
-        slot = self._take()
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            slot = self._make()
         try:
             end = begin(slot)
         except BaseException:
@@ -83,12 +82,6 @@ class Slots(Generic[AnySlot]):
                 self.free(slot)
 
         return collect
-
-    def _take(self) -> AnySlot:
-        try:
-            return self._free.pop()
-        except IndexError:
-            return self._make()
 
     def free(self, slot: AnySlot) -> None:
         """Nothing of that batch is needed any more."""

@@ -15,9 +15,10 @@ stock way does work that the result does not need:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Generic, Self
 
 import numpy as np
 import torch
@@ -26,20 +27,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from litapi.checkpoint import Checkpoint, CheckpointError
-from litapi.model.engines import Ids, Rows
-from litapi.model.engines.card import relieve, send_copy, settle
+from litapi.messages import Kind
+from litapi.model.engines import Ids, Items, Rows
 from litapi.model.engines.compiled import Compiled, by_inductor
 from litapi.model.engines.layers import ImageBody, TextBody, join
 from litapi.model.engines.positions import PositionBank
 from litapi.model.engines.slots import Collect, Levels, Slot, sequences, squares
-from litapi.model.engines.stream import Forward, Stream
+from litapi.model.engines.stream import Forward, Stream, relieve, send_copy, settle
 from litapi.model.engines.toolchain import require_toolchain
 from litapi.model.engines.torch_precision import arithmetic, find_device, float_type, quantize
 from litapi.model.pixels import PixelMaker, Pixels
 from litapi.model.precision import require_able, require_compiled
-from litapi.model.probes import Probes, probe_ids, probe_pixels
+from litapi.model.probes import Probes, probe_ids, probe_pixels, unit
 
-TowerName = Literal["text", "image"]
 # Patches with their positions: (n, longest, width), and (n, longest) int64, 0 at padding.
 Padded = tuple[Tensor, Tensor]
 # One forward pass reads the whole checkpoint's files; the other tower's weights are no news.
@@ -49,19 +49,15 @@ OTHER_TOWER = {
 }
 
 
-class TorchText:
-    """The text tower."""
+class TorchTower(Generic[Items]):
+    """What both towers have in common."""
 
     name = "torch"
+    kind: ClassVar[Kind]
+    dim: int
 
-    def __init__(
-        self,
-        model: Any,
-        device: str = "cpu",
-        precision: str = "float32",
-        compile: bool = False,  # noqa: A002 - what torch calls it
-    ) -> None:
-        """Takes `model`, a transformers Siglip(2)TextModel, to `device` and into `precision`."""
+    def __init__(self, model: Any, device: str, precision: str, compile: bool) -> None:  # noqa: A002
+        """Takes `model`, a transformers module, to `device` and into `precision`."""
         self._place = find_device(device)
         self.stream = Stream(self._place)
         self.depth = self.stream.depth
@@ -71,12 +67,6 @@ class TorchText:
         self.precision = precision
         self.arithmetic = arithmetic(precision, self._place, compile)
         self.parameters = sum(weight.numel() for weight in model.parameters())
-        self.dim = int(self.model.head.out_features)
-        if self._place.type != "cpu":
-            join(self.model.encoder.layers[:-1])  # of the last one, fewer queries are asked
-        self.body = TextBody(self.model)
-        quantize(self.body, self.body.matrices(), precision)
-        self._body: Callable[..., Tensor] = self._compile() if compile else self.body
 
     @classmethod
     def load(
@@ -86,22 +76,60 @@ class TorchText:
         precision: str = "float32",
         threads: int = 0,
         compile: bool = False,  # noqa: A002 - what torch calls it
+        patches: int = 0,
     ) -> Self:
-        """Load the text tower alone. `threads` above 0 sets torch's threads in this process.
+        """Load this tower alone. `threads` above 0 sets torch's threads in this process; a compiled
+        NaFlex tower pads every picture to `patches`, by default the checkpoint's.
 
         Raises CheckpointError where weights are missing or the device, precision or compiler is
         not there.
         """
-        model = load_tower("text", checkpoint, device, precision, threads, compile)
-        return cls(model, device, precision, compile)
+        options: dict[str, Any] = {"device": device, "precision": precision, "compile": compile}
+        model = load_tower(cls.kind, checkpoint, device, precision, threads, compile)
+        if cls.kind == "image":
+            options["maker"] = PixelMaker(checkpoint)
+            options["patches"] = patches or checkpoint.max_num_patches
+        return cls(model, **options)
+
+    @abstractmethod
+    def _stock(self, items: Items, slot: Slot) -> Forward: ...
+
+    def stock(self, items: Items) -> Rows:
+        """The rows by transformers' own forward: NaFlex padded to the longest and masked."""
+        return self._submit(items, self._stock)()
+
+    def relieve(self) -> None:
+        """Let the card's memory go that the allocator keeps."""
+        relieve(self._place)
+
+    def _submit(self, items: Items, way: Callable[[Items, Slot], Forward]) -> Collect:
+        """`way` writes items into a slot, and returns what the device computes of it."""
+        return self.stream.submit((len(items), self.dim), functools.partial(way, items))
+
+
+class TorchText(TorchTower[Ids]):
+    """The text tower: a Siglip(2)TextModel."""
+
+    kind = "text"
+
+    def __init__(
+        self,
+        model: Any,
+        device: str = "cpu",
+        precision: str = "float32",
+        compile: bool = False,  # noqa: A002 - what torch calls it
+    ) -> None:
+        super().__init__(model, device, precision, compile)
+        self.dim = int(self.model.head.out_features)
+        if self._place.type != "cpu":
+            join(self.model.encoder.layers[:-1])  # of the last one, fewer queries are asked
+        self.body = TextBody(self.model)
+        quantize(self.body, self.body.matrices(), precision)
+        self._body: Callable[..., Tensor] = self._compile() if compile else self.body
 
     def submit(self, items: Ids) -> Collect:
         """Begin with token ids (n, 64); what is returned waits for their rows (n, dim)."""
         return self._submit(items, self._last_position)
-
-    def stock(self, items: Ids) -> Rows:
-        """The rows by transformers' own forward."""
-        return self._submit(items, lambda ids: self.model(input_ids=ids).pooler_output)()
 
     def probes(self) -> Probes:
         """The probes by the stock way, in this tower's own precision."""
@@ -109,19 +137,13 @@ class TorchText:
         ids = probe_ids(config.vocab_size, config.max_position_embeddings)
         return Probes(ids, unit(self.stock(ids)))
 
-    def relieve(self) -> None:
-        """Let the card's memory go that the allocator keeps."""
-        relieve(self._place)
+    def _last_position(self, items: Ids, slot: Slot) -> Forward:
+        ids = slot.copy(items)
+        return lambda: self._body(self.model.embeddings(input_ids=self.stream.send(ids)))
 
-    def _submit(self, items: Ids, forward: Callable[[Tensor], Tensor]) -> Collect:
-        def write(slot: Slot) -> Forward:
-            ids = slot.copy(items)
-            return lambda: forward(self.stream.send(ids))
-
-        return self.stream.submit((len(items), self.dim), write)
-
-    def _last_position(self, ids: Tensor) -> Tensor:
-        return self._body(self.model.embeddings(input_ids=ids))
+    def _stock(self, items: Ids, slot: Slot) -> Forward:
+        ids = slot.copy(items)
+        return lambda: self.model(input_ids=self.stream.send(ids)).pooler_output
 
     def _compile(self) -> Compiled:
         compiled = Compiled(TextBody(self.model, by_inductor), "text")
@@ -132,10 +154,10 @@ class TorchText:
         return compiled
 
 
-class TorchImages:
-    """The image tower, of a fixed resolution or NaFlex."""
+class TorchImages(TorchTower[Sequence[Pixels]]):
+    """The image tower, of a fixed resolution or NaFlex: a Siglip(2)VisionModel."""
 
-    name = "torch"
+    kind = "image"
 
     def __init__(
         self,
@@ -146,26 +168,14 @@ class TorchImages:
         compile: bool = False,  # noqa: A002 - what torch calls it
         patches: int = 0,
     ) -> None:
-        """Takes `model`, a transformers Siglip(2)VisionModel, to `device` and into `precision`.
-
-        `maker` makes its pixels. A compiled NaFlex tower pads every picture to `patches`, by
-        default as many as its position table has.
-        """
-        self._place = find_device(device)
-        self.stream = Stream(self._place)
-        self.depth = self.stream.depth
-        kind = float_type(precision)
-        self.model = model.eval().to(self._place, kind)
-        self.device = device
-        self.compiled = compile
-        self.precision = precision
-        self.arithmetic = arithmetic(precision, self._place, compile)
-        self.parameters = sum(weight.numel() for weight in model.parameters())
+        """`maker` makes its pixels. A compiled NaFlex tower pads every picture to `patches`, by
+        default as many as its position table has."""
+        super().__init__(model, device, precision, compile)
         self.dim = int(self.model.config.hidden_size)
         self.naflex = hasattr(self.model.config, "num_patches")
         # In the weights' precision: the stock forward rounds each value to it all the same.
         self.maker = maker
-        self.table = torch.from_numpy(maker.table).to(self._place, kind)
+        self.table = torch.from_numpy(maker.table).to(self._place, float_type(precision))
         self._square: Any = self._position_table() if self.naflex else None
         self.positions = PositionBank(self._resized, self._bank)
         if self._place.type != "cpu":
@@ -175,25 +185,6 @@ class TorchImages:
         table_rows = int(self.model.embeddings.position_embedding.num_embeddings)
         self._patches = (patches if self.naflex else 0) or table_rows
         self._compiled = self._compile() if compile else None
-
-    @classmethod
-    def load(
-        cls,
-        checkpoint: Checkpoint,
-        device: str = "cpu",
-        precision: str = "float32",
-        threads: int = 0,
-        compile: bool = False,  # noqa: A002 - what torch calls it
-        patches: int = 0,
-    ) -> Self:
-        """Load the image tower alone. `threads` above 0 sets torch's threads in this process.
-
-        Raises CheckpointError where weights are missing or the device, precision or compiler is
-        not there.
-        """
-        model = load_tower("image", checkpoint, device, precision, threads, compile)
-        patches = patches or checkpoint.max_num_patches
-        return cls(model, PixelMaker(checkpoint), device, precision, compile, patches)
 
     def submit(self, items: Sequence[Pixels]) -> Collect:
         """Begin with n pictures; what is returned waits for their rows (n, dim).
@@ -206,25 +197,12 @@ class TorchImages:
         collect = self._submit([items[row] for row in order], self._padded)
         return lambda: collect()[np.argsort(order)]
 
-    def stock(self, items: Sequence[Pixels]) -> Rows:
-        """The rows by transformers' own forward: NaFlex padded to the longest and masked."""
-        return self._submit(items, self._stock)()
-
     def probes(self) -> Probes:
         """The probes by the stock way, in this tower's own precision."""
         pixels = probe_pixels(self.maker)
         return Probes(pixels, unit(self.stock(pixels)))
 
-    def relieve(self) -> None:
-        """Let the card's memory go that the allocator keeps."""
-        relieve(self._place)
-
-    def _submit(
-        self, pixels: Sequence[Pixels], way: Callable[[Sequence[Pixels], Slot], Forward]
-    ) -> Collect:
-        return self.stream.submit((len(pixels), self.dim), functools.partial(way, pixels))
-
-    # -- ways: each writes pictures into a slot, and returns what the device computes of it --------
+    # -- ways --------------------------------------------------------------------------------------
 
     def _squares(self, pixels: Sequence[Pixels], slot: Slot) -> Forward:
         levels = squares(pixels, slot)
@@ -301,9 +279,7 @@ class TorchImages:
         return compiled
 
     def _bank(self, rows: int) -> Tensor:
-        bank = torch.empty((rows, self.dim), dtype=self.table.dtype, device=self._place)
-        bank[0] = 0
-        return bank
+        return torch.empty((rows, self.dim), dtype=self.table.dtype, device=self._place)
 
     def _position_table(self) -> Tensor:
         """In float32 on the CPU: (1, width, side, side)."""
@@ -324,14 +300,11 @@ def _real_patches(pixels: Sequence[Pixels], longest: int) -> Tensor:
     return (torch.arange(longest) < costs[:, None]).long()
 
 
-def unit(rows: Rows) -> Rows:
-    """Of unit length, in float32."""
-    found: Rows = F.normalize(torch.from_numpy(rows), dim=-1).numpy()
-    return found
+TOWERS: Mapping[Kind, Any] = {"text": TorchText, "image": TorchImages}
 
 
 def load_tower(
-    tower: TowerName,
+    tower: Kind,
     checkpoint: Checkpoint,
     device: str,
     precision: str,
@@ -356,7 +329,7 @@ def load_tower(
 
 
 def _read(
-    tower: TowerName, checkpoint: Checkpoint, dtype: torch.dtype
+    tower: Kind, checkpoint: Checkpoint, dtype: torch.dtype
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The tower's module, and what transformers says of the weights it found."""
     stock = _module_class(tower, checkpoint.model_type)
@@ -377,7 +350,7 @@ def _read(
             ) from error
 
 
-def _module_class(tower: TowerName, model_type: str) -> Any:
+def _module_class(tower: Kind, model_type: str) -> Any:
     if model_type == "siglip":
         from transformers.models.siglip import modeling_siglip as siglip
 

@@ -61,7 +61,8 @@ def quantize(body: nn.Module, matrices: Iterable[str], precision: str) -> None:
 
 def _left_out(body: nn.Module, names: set[str]) -> set[str]:
     """What float8's product cannot take; torchao would leave it out without a word."""
-    found = {name for name in names if any(side % 16 for side in _sides(body, name))}
+    linears: dict[str, Any] = {name: body.get_submodule(name) for name in names}
+    found = {name for name, one in linears.items() if any(side % 16 for side in one.weight.shape)}
     if found:
         kinds = {name.split(".", 2)[2] for name in found}  # of layers.0.mlp.fc1: mlp.fc1
         log.warning(
@@ -72,11 +73,6 @@ def _left_out(body: nn.Module, names: set[str]) -> set[str]:
             ", ".join(sorted(kinds)),
         )
     return found
-
-
-def _sides(body: nn.Module, name: str) -> tuple[int, ...]:
-    linear: Any = body.get_submodule(name)
-    return tuple(linear.weight.shape)
 
 
 def _config(precision: str) -> Any:

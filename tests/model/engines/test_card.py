@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from litapi.checkpoint import DEMO, Checkpoint
+from litapi.messages import Kind
 from litapi.model.encoder import TextEncoder
-from litapi.model.engines import card, torch_engine
+from litapi.model.engines import stream, torch_engine
 from litapi.model.engines.positions import PositionBank
 from litapi.model.engines.slots import Slot
 from litapi.model.engines.stream import Stream
@@ -50,9 +51,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("tower", ["text", "image"])
-def test_a_worker_takes_its_card_before_anything_is_allocated(
-    told: list[str], tower: torch_engine.TowerName
-) -> None:
+def test_a_worker_takes_its_card_before_anything_is_allocated(told: list[str], tower: Kind) -> None:
     """Or a part of it would lie on the first card."""
     load_tower(tower, CHECKPOINT, "cuda:1", "bfloat16", 0)
     assert told == ["use cuda:1", "read"]
@@ -118,7 +117,7 @@ class Sent(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Copies to the card, which must be of memory that is pinned for a card."""
     given: set[int] = set()
-    plain = card.host_memory
+    plain = stream.host_memory
 
     def pinned(place: torch.device, shape: Sequence[int], kind: torch.dtype) -> Tensor:
         assert place == META
@@ -128,7 +127,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
         return host
 
     kept: list[Tensor] = []  # or its address would be used again
-    monkeypatch.setattr(card, "host_memory", pinned)
+    monkeypatch.setattr(stream, "host_memory", pinned)
     return Sent(given)
 
 
@@ -143,7 +142,7 @@ def test_what_is_sent_to_a_card_is_pinned(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(torch, "zeros", recording)
     for name in ("cuda:0", "cpu"):
-        card.host_memory(torch.device(name), (2, 3), torch.uint8)
+        stream.host_memory(torch.device(name), (2, 3), torch.uint8)
     assert asked == [True, False]
 
 
@@ -177,7 +176,7 @@ def test_texts_are_computed_without_waiting_for_the_card(sent: Sent) -> None:
     tower = on_the_card(TorchText.load(CHECKPOINT))
     ids = own_ids(CHECKPOINT, ["a red circle", "two blue squares"])
     with sent:
-        rows = tower._last_position(tower.stream.send(memory(tower).copy(ids)))
+        rows = tower._last_position(ids, memory(tower))()
     assert (rows.shape, rows.device) == ((2, tower.dim), META)
     assert sum(sent.bytes) == ids.nbytes
 

@@ -15,16 +15,12 @@ import torch
 from torch import nn
 
 from litapi.checkpoint import DEMO, Checkpoint
+from litapi.messages import Kind
 from litapi.model.engines.compiled import SIZES, SPARE, Compiled, keep_in
-from litapi.model.engines.torch_engine import (
-    TorchImages,
-    TorchText,
-    TowerName,
-    load_tower,
-    unit,
-)
+from litapi.model.engines.torch_engine import TorchImages, TorchText, load_tower
 from litapi.model.pixels import PixelMaker
-from tests.support.inputs import cosines, own_ids, pictures
+from litapi.model.probes import unit
+from tests.support.inputs import cosines, own_items
 
 CHECKPOINT = Checkpoint.open(DEMO)
 PATCHES = 16
@@ -64,7 +60,7 @@ def test_a_gpu_pads_what_is_near_a_size_and_cuts_the_rest(
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-def test_a_gpu_never_computes_half_as_much_again(kind: TowerName) -> None:
+def test_a_gpu_never_computes_half_as_much_again(kind: Kind) -> None:
     """But for a few rows; sizes rise from one, or some number of items could not be cut."""
     assert SIZES[kind][0] == 1
     assert list(SIZES[kind]) == sorted(set(SIZES[kind]))
@@ -89,7 +85,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-def test_one_layer_is_traced_for_all_of_them(kind: TowerName, graphs: list[Any]) -> None:
+def test_one_layer_is_traced_for_all_of_them(kind: Kind, graphs: list[Any]) -> None:
     """And the end of the tower beside it, each once for every size."""
     tower = loaded(kind, layers=6)
     assert len(graphs) == 2 * len(SIZES[kind])
@@ -99,7 +95,7 @@ def test_one_layer_is_traced_for_all_of_them(kind: TowerName, graphs: list[Any])
 
 def test_a_process_may_have_several_compiled_towers(graphs: list[Any]) -> None:
     """torch keeps 8 shapes of one function, and towers of one process share theirs."""
-    kinds: tuple[TowerName, ...] = "text", "image", "text"
+    kinds: tuple[Kind, ...] = "text", "image", "text"
     towers = [loaded(kind) for kind in kinds]
     for kind, tower in zip(kinds, towers, strict=True):
         assert np.abs(tower.submit(items(kind))() - plain(kind).submit(items(kind))()).max() <= 1e-4
@@ -117,7 +113,7 @@ def test_the_reference_forward_of_a_compiled_tower_is_not_compiled(graphs: list[
     ("kind", "precision"), [("text", "bfloat16"), ("text", "int8"), ("image", "float32")]
 )
 def test_what_inductor_makes_of_a_tower_is_the_tower(
-    kind: TowerName, precision: str, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU, where it writes C++; int8 as torchao has it for GPUs."""
     monkeypatch.setitem(SIZES, kind, (1, 4))
@@ -126,7 +122,7 @@ def test_what_inductor_makes_of_a_tower_is_the_tower(
     assert cosines(found, expected).min() >= {"float32": 0.99999}.get(precision, 0.99)
 
 
-def loaded(kind: TowerName, precision: str = "float32", layers: int = 0) -> Any:
+def loaded(kind: Kind, precision: str = "float32", layers: int = 0) -> Any:
     """A compiled tower on the CPU, if need be with more layers than it has."""
     model: Any = load_tower(kind, CHECKPOINT, "cpu", "float32", 0, compiled=True)
     own = model.encoder.layers
@@ -136,17 +132,14 @@ def loaded(kind: TowerName, precision: str = "float32", layers: int = 0) -> Any:
     return TorchImages(model, PixelMaker(CHECKPOINT), "cpu", precision, True, PATCHES)
 
 
-def plain(kind: TowerName) -> Any:
+def plain(kind: Kind) -> Any:
     """The same in float32, not compiled."""
     return (TorchText if kind == "text" else TorchImages).load(CHECKPOINT)
 
 
-def items(kind: TowerName) -> Any:
+def items(kind: Kind) -> Any:
     """Seven of them."""
-    if kind == "text":
-        return own_ids(CHECKPOINT, [f"{count} red circles" for count in range(7)])
-    maker = PixelMaker(CHECKPOINT)
-    return [maker.make(picture, PATCHES) for picture in pictures(7)]
+    return own_items(CHECKPOINT, kind, 7, PATCHES)
 
 
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:

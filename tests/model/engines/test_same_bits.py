@@ -8,12 +8,10 @@ import pytest
 
 from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
-from litapi.model.pixels import PixelMaker
-from tests.support.inputs import Vectors, own_ids, pictures
+from tests.support.inputs import Vectors, own_items
 
 PRECISIONS = sorted({"float32", choose_precision("auto", "cpu"), "int8"})
 COUNT = 9
-TEXTS = [f"{number} {'very ' * (7 * number % 40)}red circles" for number in range(COUNT)]
 COMPANIES = [
     *([number] for number in range(COUNT)),
     *([0, number] for number in range(1, COUNT)),
@@ -22,15 +20,6 @@ COMPANIES = [
     list(reversed(range(8))),
     [*range(COUNT), *range(COUNT)],
 ]
-
-
-def items(checkpoint: Checkpoint, kind: str) -> Sequence[Any]:
-    """Texts of unlike lengths, or pictures of unlike grids, one of them allowed more patches."""
-    if kind == "text":
-        return own_ids(checkpoint, TEXTS)  # type: ignore[return-value]
-    maker = PixelMaker(checkpoint)
-    drawn = pictures(COUNT)
-    return [maker.make(one, 100 if number == 3 else 0) for number, one in enumerate(drawn)]
 
 
 def load(checkpoint: Checkpoint, kind: str, precision: str, threads: int) -> Any:
@@ -52,7 +41,7 @@ def test_a_vector_has_the_same_bits_in_any_company(
     checkpoint: Checkpoint, kind: str, precision: str
 ) -> None:
     """Neighbours, order, threads and another worker are no part of a key, nor of a vector."""
-    some = items(checkpoint, kind)
+    some = own_items(checkpoint, kind, COUNT)
     first = load(checkpoint, kind, precision, 1)
     alone = np.concatenate([first.embed(some[number : number + 1]) for number in range(COUNT)])
     assert len(np.unique(alone, axis=0)) == COUNT

@@ -10,8 +10,7 @@ import pytest
 from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder
 from litapi.model.engines.slots import Slot
-from litapi.model.pixels import PixelMaker
-from tests.support.inputs import own_ids, pictures
+from tests.support.inputs import own_items
 from tests.support.late import late
 
 SIZES = (3, 1, 5, 5, 2, 4, 1, 6)  # of batches, one after the other
@@ -25,13 +24,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 def batches(checkpoint: Checkpoint, kind: str) -> list[Any]:
     """Of unlike texts, or of unlike grids and lengths."""
-    count = sum(SIZES)
-    items: Any
-    if kind == "text":
-        items = own_ids(checkpoint, [f"{number} red stars" for number in range(count)])
-    else:
-        maker, drawn = PixelMaker(checkpoint), pictures(count)
-        items = [maker.make(one, 64 if n % 7 == 3 else 0) for n, one in enumerate(drawn)]
+    items = own_items(checkpoint, kind, sum(SIZES))
     ends = np.cumsum(SIZES)
     return [items[end - size : end] for end, size in zip(ends, SIZES, strict=True)]
 
