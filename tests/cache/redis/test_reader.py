@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from bench.rig.fault_proxy import Fault, FaultProxy
 from bench.rig.redis_server import RedisServer
 from cache.redis.address import Address
-from cache.redis.reader import Reader, Values, reader
+from cache.redis.reader import Connection, Reader, Values, reader
 from tests.support.patience import settled, until
 from tests.support.scripted import scripted
 
@@ -21,9 +22,10 @@ PATIENT = 10.0
 
 @asynccontextmanager
 async def opened(
-    url: str, timeout: float = PATIENT, connect_timeout: float = PATIENT
+    url: str, why: Callable[[str], None] = lambda _: None, **options: float
 ) -> AsyncIterator[Reader]:
-    it = reader(Address.of(url), timeout=timeout, connect_timeout=connect_timeout, connections=4)
+    times: Any = {"timeout": PATIENT, "connect_timeout": PATIENT, **options}
+    it = reader(Address.of(url), **times, connections=4, why=why)
     try:
         yield it
     finally:
@@ -122,37 +124,73 @@ async def test_a_connection_that_opened_too_late_serves_the_next_question(
         assert proxy.accepted == 1
 
 
-async def test_an_opening_that_hangs_is_given_up(server: RedisServer) -> None:
-    """Whoever accepts and says nothing to the greeting is not there."""
-    async with FaultProxy(server.url) as proxy:
-        proxy.fault = Fault.BLACKHOLE
-        async with opened(f"{proxy.url}/1", connect_timeout=0.2) as it:
-            assert await asked(it, KEYS[:1]) is None
+@pytest.mark.parametrize(
+    ("reply", "hangs_up", "reason"),
+    [
+        (b"", False, "silent"),
+        (b"", True, "silent"),
+        (b"-WRONGPASS no\r\n", False, "wrong_password"),
+    ],
+    ids=["unanswered", "cut off", "refused"],
+)
+async def test_a_greeting_that_fails_is_a_failure(
+    reply: bytes, hangs_up: bool, reason: str
+) -> None:
+    """Whoever accepts and says nothing to it is not there; and the reason is told first."""
+    reasons: list[str] = []
+    async with scripted(reply, hangs_up=hangs_up) as it:
+        url = it.url.replace("redis://", "redis://:word@")
+        async with opened(url, reasons.append, connect_timeout=0.2) as asker:
+            assert await asked(asker, KEYS[:1]) is None
+    assert reasons == [reason]
+
+
+TWO = b"*2\r\n$1\r\nx\r\n$-1\r\n"
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "reason"),
     [
-        pytest.param(b"-NOPERM no\r\n", id="an error"),
-        pytest.param(b"*1\r\n$1\r\nx\r\n", id="a value for two keys"),
-        pytest.param(b"*3\r\n$1\r\nx\r\n$1\r\nx\r\n$1\r\nx\r\n", id="three values for two keys"),
-        pytest.param(b"$1\r\nx\r\n", id="no list"),
-        pytest.param(b"*-1\r\n", id="no list at all"),
+        pytest.param(b"-NOPERM no\r\n", "not_permitted", id="an error"),
+        pytest.param(b"*1\r\n$1\r\nx\r\n", "not_redis", id="one too few"),
+        pytest.param(b"*3\r\n$1\r\nx\r\n$-1\r\n$-1\r\n", "not_redis", id="one too many"),
+        pytest.param(b"+OK\r\n", "not_redis", id="no list"),
+        pytest.param(TWO + TWO, "not_redis", id="two replies to one question"),
+        pytest.param(TWO + b"*", "not_redis", id="the beginning of another"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", "not_redis", id="not Redis"),
     ],
-)
-async def test_a_reply_of_another_form_is_a_failure(reply: bytes) -> None:
+)  # fmt: skip
+async def test_what_is_not_one_reply_of_that_form_is_a_failure(reply: bytes, reason: str) -> None:
     """Nothing of it is served, and its connection is not used again."""
-    async with scripted(reply) as it, opened(it.url, timeout=1.0) as asker:
+    reasons: list[str] = []
+    async with scripted(reply) as it, opened(it.url, reasons.append, timeout=1.0) as asker:
         assert await asked(asker, KEYS[:2]) is None
         await settled()
         assert await asked(asker, KEYS[:2]) is None
         assert it.accepted == 2
+    assert reasons == [reason, reason]
+
+
+async def test_bytes_that_nobody_asked_for_end_a_connection_which_says_so_when_asked() -> None:
+    """They would be taken for the next reply; its owner may ask before it hears of the end."""
+    gone: list[Connection] = []
+    heard: list[Any] = []
+    async with scripted(TWO, greeting=TWO) as it:
+        connection = Connection(gone.append)
+        await Address.of(it.url).dial(connection, None)
+        await until(lambda: gone == [connection])
+        connection.ask(b"PING\r\n", heard.append)
+        assert heard == [], "the reply may not come within the call"
+        await until(lambda: bool(heard))
+    assert isinstance(heard[0], Exception)
 
 
 async def test_an_error_in_place_of_a_value_is_no_value() -> None:
-    """As a proxy in front of several servers says it; the other values are whole."""
-    reply = b"*3\r\n$1\r\nx\r\n-upstream failure\r\n:7\r\n"
-    async with scripted(reply) as it, opened(it.url) as asker:
+    """As a proxy in front of several servers says it; the other values are whole. In any pieces:
+    TCP keeps no borders."""
+    reply = b"*3\r\n$1\r\nx\r\n-upstream failure\r\n$-1\r\n"
+    pieces = [reply[i : i + 1] for i in range(len(reply))]
+    async with scripted(*pieces) as it, opened(it.url) as asker:
         assert await asked(asker, KEYS[:3]) == [b"x", None, None]
         assert await asked(asker, KEYS[:3]) == [b"x", None, None]
         assert it.accepted == 1

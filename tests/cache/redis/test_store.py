@@ -17,20 +17,9 @@ from cache.redis.store import CHUNK, Lost, RedisStore
 from tests.support.certificate import certify
 from tests.support.patience import settled
 from tests.support.recorder import Recorder
+from tests.support.store import PATIENT, opened
 
 pytestmark = pytest.mark.anyio
-
-PATIENT = 10.0  # a budget for tests of something else than the budget
-
-
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[RedisStore]:
-    store = RedisStore(url, **{"budget": PATIENT, **options})
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def fill(server: RedisServer, n: int) -> list[bytes]:
