@@ -64,7 +64,7 @@ class Address:
             raise ValueError("the Redis URL names neither a host nor a socket")
         return cls(cluster, options)
 
-    def connect(self, *, timeout: float, connect_timeout: float, connections: int) -> Client:
+    def connect(self, timeout: float, connect_timeout: float, connections: int) -> Client:
         """A client that connects when first used and gives up on a command after `timeout`."""
         common: dict[str, Any] = {
             **self.options,

@@ -68,14 +68,12 @@ class Reader(ABC):
 
 
 def reader(
-    address: Address, *, timeout: float, connect_timeout: float, connections: int, why: Why
+    address: Address, timeout: float, connect_timeout: float, connections: int, why: Why
 ) -> Reader:
     """For the running event loop; a question is given up after `timeout`."""
     if not address.cluster:
         return PooledReader(address, timeout, connect_timeout, why)
-    client = address.connect(
-        timeout=timeout, connect_timeout=connect_timeout, connections=connections
-    )
+    client = address.connect(timeout, connect_timeout, connections)
     assert isinstance(client, RedisCluster)
     return ClusterReader(client, why)
 

@@ -184,21 +184,6 @@ async def test_a_redis_that_answers_pings_but_not_lookups_is_asked_ever_more_rar
         assert 1 <= it.recorder.circuits.count(half_open) <= 3
 
 
-async def test_a_full_redis_that_evicts_nothing_still_answers() -> None:
-    """Refused writes are counted, and what it holds is still found."""
-    with RedisServer() as server:
-        async with scene(server.url, budget=10.0) as it:
-            await it.fill()
-            server.client().config_set("maxmemory-policy", "noeviction")
-            server.client().config_set("maxmemory", "1")
-            fresh = many(300, of="fresh")
-            assert set(await it.ask(fresh)) == {"miss"}
-            await until(lambda: it.recorder.lost >= 64)
-            assert await it.hits()
-            assert harmless(await it.load(0.3))
-            assert it.store.state is Circuit.CLOSED
-
-
 async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServer) -> None:
     """Each is counted as corrupt, computed and replaced; none is served."""
     chance, keys = random.Random(5), many(1000, of="damaged")

@@ -8,6 +8,7 @@ from redis._parsers.base import BaseParser
 
 from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
+from cache.redis.breaker import Circuit
 from cache.redis.replies import Replies
 from cache.trouble import SENTENCES, Trouble, reason_of
 from cache.watcher import SILENT
@@ -140,6 +141,7 @@ async def test_writes_that_are_refused_are_said_and_look_ups_go_on(
             await until(lambda: "write" in store.trouble.now, 60.0)
             assert store.trouble.now == {"write": reason}
             assert await store.get([b"sl2:a"]) == [b"value"]
+            assert store.state is Circuit.CLOSED
             assert caplog.messages.count(SENTENCES[reason]) == 1
             assert recorder.problems == [("write", reason, True)]
 
@@ -175,6 +177,5 @@ async def test_a_redis_that_is_not_there_is_silent_once(caplog: pytest.LogCaptur
             await store.get([b"sl2:a"])
             store.put(b"sl2:a", b"x")
         assert await store.flush() == 10
-        await store.inspect()
-        assert store.trouble.sentences == [SENTENCES["silent"]]
+        assert await store.inspect() == store.trouble.sentences == [SENTENCES["silent"]]
     assert caplog.messages == [SENTENCES["silent"]]
