@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 Client = Redis | RedisCluster
 
 PORT = 6379
+NODE_CONNECTIONS = 40  # to each node of a Cluster, where look-ups use this client as well
 READ_BYTES = 1 << 20  # redis-py reads 64 KiB a turn, a tenth of a reply with 128 vectors
 
 # what redis-py takes for an option; it ignores or misreads others, or fails when it connects
@@ -79,7 +80,7 @@ class Address:
         }
         if self.cluster:
             tls = common.pop("connection_class", None) is SSLConnection
-            return RedisCluster(**common, ssl=tls, max_connections=4 * connections)
+            return RedisCluster(**common, ssl=tls, max_connections=NODE_CONNECTIONS)
         # the parser in C makes room for whatever a reply announces (see replies.py)
         common["parser_class"] = _AsyncRESP2Parser
         pool = BlockingConnectionPool(max_connections=connections, timeout=timeout, **common)

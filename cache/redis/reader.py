@@ -67,17 +67,6 @@ class Reader(ABC):
             await asyncio.wait(tasks)
 
 
-def reader(
-    address: Address, timeout: float, connect_timeout: float, connections: int, why: Why
-) -> Reader:
-    """For the running event loop; a question is given up after `timeout`."""
-    if not address.cluster:
-        return PooledReader(address, timeout, connect_timeout, why)
-    client = address.connect(timeout, connect_timeout, connections)
-    assert isinstance(client, RedisCluster)
-    return ClusterReader(client, why)
-
-
 class Connection(asyncio.Protocol):
     """Asks Redis one thing at a time. `gone` is called once, when the connection has ended.
 
@@ -162,7 +151,8 @@ class Question:
 
 
 class PooledReader(Reader):
-    """As many connections as questions are under way at a time; who asks bounds them."""
+    """As many connections as questions are under way at a time; who asks bounds them. A question is
+    given up after `timeout`."""
 
     def __init__(self, address: Address, timeout: float, connect_timeout: float, why: Why) -> None:
         super().__init__(why)
@@ -239,6 +229,8 @@ class PooledReader(Reader):
 
 
 class ClusterReader(Reader):
+    """Over a client that is its owner's."""
+
     def __init__(self, client: RedisCluster, why: Why) -> None:
         super().__init__(why)
         self._client = client
@@ -253,10 +245,6 @@ class ClusterReader(Reader):
             self._failed(error, done)
         else:
             done(_values(replies) if len(replies) == len(keys) else None)
-
-    async def close(self) -> None:
-        await super().close()
-        await self._client.aclose()
 
 
 def _values(replies: list[Any]) -> Values:

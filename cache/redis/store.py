@@ -36,7 +36,7 @@ from redis.exceptions import ResponseError
 
 from cache.redis.address import Address, Client
 from cache.redis.breaker import Breaker, Circuit
-from cache.redis.reader import Reader, Values, reader, settle
+from cache.redis.reader import ClusterReader, PooledReader, Reader, Values, settle
 from cache.redis.writer import Writer
 from cache.trouble import SILENT as NO_ANSWER
 from cache.trouble import Trouble, reason_of
@@ -125,15 +125,12 @@ class RedisStore:
     async def start(self) -> bool:
         """Open a first connection in this process's event loop and say whether Redis answered."""
         self._loop = asyncio.get_running_loop()
-        connect_timeout = max(CONNECT, self._budget)
-        self._reader = reader(
-            self._address,
-            STUCK * self._budget,
-            connect_timeout,
-            self._connections,
-            self._failed_for,
-        )
+        stuck, connect_timeout = STUCK * self._budget, max(CONNECT, self._budget)
         self._backer = self._address.connect(10 * self._budget, connect_timeout, connections=2)
+        if isinstance(self._backer, RedisCluster):
+            self._reader = ClusterReader(self._backer, self._failed_for)
+        else:
+            self._reader = PooledReader(self._address, stuck, connect_timeout, self._failed_for)
         self._writer.start(self._backer)
         self._watcher.breaker(self.state)
         return await self._probe()

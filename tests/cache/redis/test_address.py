@@ -66,6 +66,7 @@ def test_a_url_that_would_not_do_what_it_says_is_refused(url: str) -> None:
         ("redis://host", []),
         ("redis://host/0", []),
         ("redis://:word@host", [("AUTH", "word")]),
+        ("redis://user@host", [("AUTH", "user", "")]),
         ("redis://user:p%40ss@host/3", [("AUTH", "user", "p@ss"), ("SELECT", "3")]),
         ("unix://user:word@/run/redis.sock?db=2", [("AUTH", "user", "word"), ("SELECT", "2")]),
     ],

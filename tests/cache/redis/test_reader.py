@@ -9,7 +9,7 @@ import pytest
 from bench.rig.fault_proxy import Fault, FaultProxy
 from bench.rig.redis_server import RedisServer
 from cache.redis.address import Address
-from cache.redis.reader import Connection, Reader, Values, reader
+from cache.redis.reader import Connection, PooledReader, Values
 from tests.support.patience import settled, until
 from tests.support.scripted import scripted
 
@@ -23,16 +23,16 @@ PATIENT = 10.0
 @asynccontextmanager
 async def opened(
     url: str, why: Callable[[str], None] = lambda _: None, **options: float
-) -> AsyncIterator[Reader]:
+) -> AsyncIterator[PooledReader]:
     times: Any = {"timeout": PATIENT, "connect_timeout": PATIENT, **options}
-    it = reader(Address.of(url), **times, connections=4, why=why)
+    it = PooledReader(Address.of(url), **times, why=why)
     try:
         yield it
     finally:
         await it.close()
 
 
-async def asked(it: Reader, keys: list[bytes]) -> Values | None:
+async def asked(it: PooledReader, keys: list[bytes]) -> Values | None:
     """What `told` is called with, which must be once."""
     told: list[Values | None] = []
     it.ask(keys, told.append)
@@ -52,20 +52,13 @@ def connections(server: RedisServer) -> int:
         return sum(one["cmd"] == "mget" for one in client.client_list())
 
 
-async def test_values_come_in_the_order_of_the_keys(server: RedisServer) -> None:
-    """With None where Redis has nothing."""
-    fill(server)
-    async with opened(server.url) as it:
-        keys = [KEYS[7], b"sl2:absent", KEYS[3]]
-        assert await asked(it, keys) == [VALUES[7], None, VALUES[3]]
-
-
 async def test_one_after_another_needs_one_connection(server: RedisServer) -> None:
-    """A connection is opened once and kept."""
+    """Opened once and kept. Values come in the order of the keys, with None where Redis has none."""
     fill(server)
     async with FaultProxy(server.url) as proxy, opened(proxy.url) as it:
         for key, value in zip(KEYS, VALUES, strict=True):
-            assert await asked(it, [key]) == [value]
+            keys = [KEYS[7], b"sl2:absent", key]
+            assert await asked(it, keys) == [VALUES[7], None, value]
         assert proxy.accepted == 1
 
 
@@ -196,26 +189,19 @@ async def test_an_error_in_place_of_a_value_is_no_value() -> None:
         assert it.accepted == 1
 
 
-async def test_a_user_without_a_password_is_named_too() -> None:
-    """Otherwise look-ups would be those of the default user, who may be off."""
-    with RedisServer() as own:
-        own.command("ACL", "SETUSER", "open", "on", "nopass", "~sl2:*", "+mget")
-        fill(own)
-        own.command("ACL", "SETUSER", "default", "-mget")
-        async with opened(own.url.replace("redis://", "redis://open@")) as it:
-            assert await asked(it, KEYS[:1]) == VALUES[:1]
-
-
+@pytest.mark.parametrize(
+    ("password", "who"), [(">p@ss", "own:p%40ss"), ("nopass", "own")], ids=["password", "none"]
+)
 async def test_user_password_and_database_are_said_before_the_first_question(
-    server: RedisServer,
+    server: RedisServer, password: str, who: str
 ) -> None:
-    """In this order, as a server that wants a password answers nothing else before."""
-    server.command("ACL", "SETUSER", "own", "on", ">p@ss", "~sl2:*", "+mget", "+select")
+    """In this order, as a server that wants a password answers nothing else before. A user without
+    one is named too: look-ups would be those of the default user, who may be off."""
+    server.command("ACL", "SETUSER", "own", "reset", "on", password, "~sl2:*", "+mget", "+select")
     with server.client() as client:
         client.select(2)
         client.set(KEYS[0], VALUES[0])
-    url = server.url.replace("redis://", "redis://own:p%40ss@")
-    async with opened(f"{url}/2") as it:
+    async with opened(f"{server.url.replace('redis://', f'redis://{who}@')}/2", timeout=5) as it:
         assert await asked(it, KEYS[:1]) == VALUES[:1]
 
 
