@@ -75,10 +75,11 @@ class Writer:
             self._watcher.dropped(over)
 
     async def _run(self) -> None:
-        while True:
+        # also ends where redis-py, which had just connected, swallows the cancellation
+        while self._task is not None:
             await self._due.wait()
             self._due.clear()
-            while self._queue:
+            while self._queue and self._task is not None:
                 if self._breaker.allow():
                     await self._write_batch()
                 else:

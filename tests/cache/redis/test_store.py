@@ -207,13 +207,6 @@ async def test_starting_says_whether_redis_answers(server: RedisServer) -> None:
     await absent.close()
 
 
-async def test_a_key_of_another_type_is_a_miss(server: RedisServer) -> None:
-    """A list under our name is nobody's vector."""
-    server.client().rpush(b"sl2:list", b"x")
-    async with opened(server.url) as store:
-        assert await store.get([b"sl2:list"]) == [None]
-
-
 async def test_a_round_trip_is_timed_and_the_breaker_announced(server: RedisServer) -> None:
     """What a dashboard needs is told as it happens, once for each trip."""
     recorder = Recorder()

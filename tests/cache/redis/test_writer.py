@@ -1,15 +1,17 @@
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from bench.rig.redis_server import RedisServer
 from cache.redis.address import Address
 from cache.redis.breaker import Breaker, Circuit
-from cache.redis.writer import Writer
+from cache.redis.writer import Item, Writer
 from cache.trouble import Trouble
-from tests.support.patience import until
+from tests.support.patience import settled, until
 from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +23,7 @@ DAY = 86_400
 async def writing(
     url: str, recorder: Recorder, *, ttl: float = 30 * DAY, limit: int = 4096
 ) -> AsyncIterator[Writer]:
-    client = Address.of(url).connect(timeout=10, connect_timeout=10, connections=2)
+    client = Address.of(url).connect(timeout=2, connect_timeout=10, connections=2)
     writer = Writer(Breaker(), Trouble(recorder), recorder, ttl=ttl, limit=limit)
     writer.start(client)
     try:
@@ -31,8 +33,12 @@ async def writing(
         await client.aclose()
 
 
+def keys_of(numbers: range) -> list[bytes]:
+    return [b"sl2:%d" % number for number in numbers]
+
+
 def put(writer: Writer, many: int) -> list[bytes]:
-    keys = [b"sl2:%d" % i for i in range(many)]
+    keys = keys_of(range(many))
     for key in keys:
         writer.put(key, b"value")
     return keys
@@ -68,7 +74,7 @@ async def test_a_full_queue_drops_its_oldest_and_counts_them(server: RedisServer
         assert len(writer) == 10
         assert recorder.lost == 15
         await writer.flush()
-    assert set(server.client().keys("*")) == {b"sl2:%d" % i for i in range(15, 25)}
+    assert set(server.client().keys("*")) == {*keys_of(range(15, 25))}
     assert max(recorder.depths) == 10
 
 
@@ -93,62 +99,59 @@ async def test_closing_writes_what_waits_and_takes_no_more(server: RedisServer) 
     assert server.client().dbsize() == 200
 
 
-async def test_a_closing_that_is_cancelled_leaves_no_task_behind() -> None:
-    """A drain that takes too long is cut off, and the writer ends with it."""
+async def test_a_flush_and_a_closing_end_in_time_although_redis_hangs() -> None:
+    """A shutdown waits a second for its cache, not for ever, and says what was not written. A drain
+    that takes too long is cut off, and the writer ends with it."""
     with RedisServer() as own:
         async with writing(own.url, Recorder()) as writer:
             await writer.flush()
             own.pause()
-            writer.put(b"sl2:a", b"value")
+            put(writer, 1)
+            assert await asyncio.wait_for(writer.flush(0.2), 60) == 1
             task = writer._task
             assert task is not None
             closing = asyncio.create_task(writer.close(60.0))
-            await until(lambda: writer._sending.locked())
+            await settled()
             closing.cancel()
             await asyncio.wait([closing, task])
             own.resume()
 
 
-async def test_a_flush_ends_in_time_although_redis_hangs() -> None:
-    """A shutdown waits a second for its cache, not for ever, and says what was not written."""
+async def test_a_writer_ends_although_its_client_swallows_the_cancellation(
+    server: RedisServer,
+) -> None:
+    """As redis-py does that has just connected."""
+
+    async def deaf(batch: Sequence[Item]) -> list[Any]:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return [True] * len(batch)
+
+    async with writing(server.url, Recorder()) as writer:
+        with patch.object(writer, "_send", deaf):
+            put(writer, 1)
+            await until(lambda: writer._sending.locked())
+            await asyncio.wait_for(writer.close(0.0), 30)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(4096, 200), (50, 50)])
+async def test_what_met_an_outage_is_written_after_it(limit: int, kept: int) -> None:
+    """A batch that could not be sent goes back to the queue, in its order, and out later. What
+    comes back to a full queue makes no room for itself: the oldest are dropped."""
     recorder = Recorder()
     with RedisServer() as own:
-        async with writing(own.url, recorder) as writer:
-            await writer.flush()
-            own.pause()
-            writer.put(b"sl2:a", b"value")
-            assert await asyncio.wait_for(writer.flush(0.2), 60) == 1
-            own.resume()
-
-
-async def test_what_met_an_outage_is_written_after_it() -> None:
-    """A batch that could not be sent goes back to the queue, in its order, and out later."""
-    recorder = Recorder()
-    with RedisServer() as own:
-        async with writing(own.url, recorder) as writer:
-            own.kill()
-            put(writer, 100)
-            await until(lambda: writer._breaker.state is Circuit.OPEN and len(writer) == 100)
-            assert (recorder.kept, recorder.lost) == (0, 0)
-            own.start()
-            await until(lambda: recorder.kept == 100)
-        assert own.client().dbsize() == 100
-
-
-async def test_an_outage_longer_than_the_queue_drops_the_oldest() -> None:
-    """What comes back to a full queue makes no room for itself."""
-    recorder = Recorder()
-    with RedisServer() as own:
-        async with writing(own.url, recorder, limit=50) as writer:
+        async with writing(own.url, recorder, limit=limit) as writer:
             own.kill()
             for i in range(200):
                 writer.put(b"sl2:%d" % i, b"value")
                 await asyncio.sleep(0)
-            assert len(writer) <= 50
+            await until(lambda: writer._breaker.state is Circuit.OPEN and len(writer) == kept)
+            assert (recorder.kept, recorder.lost) == (0, 200 - kept)
             own.start()
-            await until(lambda: recorder.kept == 50)
-        assert recorder.lost == 150
-        assert own.client().exists(b"sl2:199", b"sl2:150") == 2
+            await until(lambda: recorder.kept == kept)
+        assert (
+            own.client().dbsize() == own.client().exists(*keys_of(range(200 - kept, 200))) == kept
+        )
 
 
 async def test_what_redis_refuses_is_dropped_and_counted() -> None:
