@@ -86,13 +86,6 @@ def test_a_sound_value_under_another_key_is_corrupt(one: bytes, other: bytes) ->
             decode(other, blob, 8)
 
 
-@pytest.mark.parametrize("dim", [0, 7, 9, 1152])
-def test_a_vector_of_another_length_is_corrupt(dim: int) -> None:
-    """A cache filled by a model of another width answers nothing."""
-    with pytest.raises(Corrupt):
-        decode(KEY, encode(KEY, sample()), dim)
-
-
 @pytest.mark.parametrize(
     ("at", "value"),
     [(0, b"XXXX"), (4, b"\2"), (5, b"\2"), (6, b"\2\0"), (6, b"\1\1"), (8, b"\7\0\0\0")],

@@ -74,17 +74,6 @@ async def test_a_request_half_known_computes_exactly_the_other_half(server: Redi
     assert wrong(keys, found) == 0
 
 
-async def test_the_same_key_twice_in_a_request_is_computed_once() -> None:
-    """The first is a miss, the others join it, and the order stays the caller's."""
-    model = Model()
-    keys = keys_of("a", "b", "a", "a", "b")
-    async with caching() as cache:
-        found = await ask(cache, keys, model.compute(keys))
-    assert model.calls == [[0, 1]]
-    assert states(found) == ["miss", "miss", "join", "join", "join"]
-    assert wrong(keys, found) == 0
-
-
 @pytest.mark.parametrize("memory", [0, 5000])
 async def test_what_memory_does_not_hold_is_found_in_redis(
     server: RedisServer, memory: int

@@ -146,16 +146,6 @@ async def test_writes_that_are_refused_are_said_and_look_ups_go_on(
             assert recorder.problems == [("write", reason, True)]
 
 
-async def test_look_ups_that_are_not_permitted_are_said(caplog: pytest.LogCaptureFixture) -> None:
-    """NOPERM for MGET."""
-    with RedisServer() as own:
-        own.command("ACL", "SETUSER", "default", "-mget")
-        async with opened(own.url) as store:
-            await store.get([b"sl2:a"])
-            assert store.trouble.now == {"read": "not_permitted"}
-    assert caplog.messages.count(SENTENCES["not_permitted"]) == 1
-
-
 @pytest.mark.parametrize(
     "reply", [b"*1000000000\r\n", b"*1\r\n*1000000000\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
 )

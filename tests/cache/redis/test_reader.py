@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -47,15 +46,22 @@ def fill(server: RedisServer) -> None:
         client.mset(dict(zip(KEYS, VALUES, strict=True)))
 
 
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[FaultProxy]:
+    """In front of a Redis that has the keys."""
+    fill(server)
+    async with FaultProxy(server.url, delay=0.6) as running:
+        yield running
+
+
 def connections(server: RedisServer) -> int:
     with server.client() as client:
         return sum(one["cmd"] == "mget" for one in client.client_list())
 
 
-async def test_one_after_another_needs_one_connection(server: RedisServer) -> None:
+async def test_one_after_another_needs_one_connection(proxy: FaultProxy) -> None:
     """Opened once and kept. Values come in the order of the keys, None for what is not there."""
-    fill(server)
-    async with FaultProxy(server.url) as proxy, opened(proxy.url) as it:
+    async with opened(proxy.url) as it:
         for key, value in zip(KEYS, VALUES, strict=True):
             keys = [KEYS[7], b"sl2:absent", key]
             assert await asked(it, keys) == [VALUES[7], None, value]
@@ -89,10 +95,9 @@ async def test_a_connection_lost_with_a_question_is_made_good_once() -> None:
         assert it.accepted == 2
 
 
-async def test_a_late_reply_is_a_failure_and_not_asked_for_again(server: RedisServer) -> None:
+async def test_a_late_reply_is_a_failure_and_not_asked_for_again(proxy: FaultProxy) -> None:
     """The connection is given up with it, and the next question finds a healthy one."""
-    fill(server)
-    async with FaultProxy(server.url) as proxy, opened(proxy.url, timeout=1.0) as it:
+    async with opened(proxy.url, timeout=1.0) as it:
         proxy.fault = Fault.BLACKHOLE
         assert await asked(it, KEYS[:1]) is None
         assert proxy.accepted == 1
@@ -102,19 +107,16 @@ async def test_a_late_reply_is_a_failure_and_not_asked_for_again(server: RedisSe
 
 
 async def test_a_connection_that_opened_too_late_serves_the_next_question(
-    server: RedisServer,
+    server: RedisServer, proxy: FaultProxy
 ) -> None:
     """A greeting slower than the time for a question would otherwise never be got over."""
-    fill(server)
     server.command("ACL", "SETUSER", "slow", "on", ">word", "~sl2:*", "+mget")
-    async with FaultProxy(server.url, delay=0.6) as proxy:
-        proxy.fault = Fault.DELAY
-        url = f"redis://slow:word@127.0.0.1:{urlsplit(proxy.url).port}"
-        async with opened(url, timeout=0.3) as it:
-            assert await asked(it, KEYS[:1]) is None
-            proxy.fault = Fault.PASS
-            assert await asked(it, KEYS[:1]) == VALUES[:1]
-        assert proxy.accepted == 1
+    proxy.fault = Fault.DELAY
+    async with opened(proxy.url.replace("redis://", "redis://slow:word@"), timeout=0.3) as it:
+        assert await asked(it, KEYS[:1]) is None
+        proxy.fault = Fault.PASS
+        assert await asked(it, KEYS[:1]) == VALUES[:1]
+    assert proxy.accepted == 1
 
 
 @pytest.mark.parametrize(
@@ -213,22 +215,20 @@ async def test_certificates_that_are_missing_are_a_failure() -> None:
         assert await asked(it, KEYS[:1]) is None
 
 
-async def test_closing_answers_who_waits(server: RedisServer) -> None:
+async def test_closing_answers_who_waits(proxy: FaultProxy) -> None:
     """A question under way at shutdown is told that it failed."""
-    async with FaultProxy(server.url) as proxy:
-        proxy.fault = Fault.BLACKHOLE
-        told: list[Values | None] = []
-        async with opened(proxy.url) as it:
-            it.ask(KEYS[:1], told.append)
-            await until(lambda: proxy.accepted == 1)
-        await until(lambda: told == [None])
-        assert proxy.accepted == 1
+    proxy.fault = Fault.BLACKHOLE
+    told: list[Values | None] = []
+    async with opened(proxy.url) as it:
+        it.ask(KEYS[:1], told.append)
+        await until(lambda: proxy.accepted == 1)
+    await until(lambda: told == [None])
+    assert proxy.accepted == 1
 
 
-async def test_a_reply_belongs_to_its_question_whatever_is_lost(server: RedisServer) -> None:
+async def test_a_reply_belongs_to_its_question_whatever_is_lost(proxy: FaultProxy) -> None:
     """While connections are cut at odd moments: a value or a failure, and never another's."""
-    fill(server)
-    async with FaultProxy(server.url) as proxy, opened(proxy.url) as it:
+    async with opened(proxy.url) as it:
 
         async def cut() -> None:
             for fault in (Fault.HALF, Fault.PASS, Fault.RESET, Fault.PASS) * 10:

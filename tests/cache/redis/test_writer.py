@@ -78,15 +78,6 @@ async def test_a_full_queue_drops_its_oldest_and_counts_them(server: RedisServer
     assert max(recorder.depths) == 10
 
 
-async def test_many_vectors_leave_in_few_batches(server: RedisServer) -> None:
-    """A burst of 640 goes out as pipelines of 64, whole, without anybody closing or flushing."""
-    recorder = Recorder()
-    async with writing(server.url, recorder) as writer:
-        put(writer, 640)
-        await until(lambda: recorder.kept == 640)
-    assert server.client().dbsize() == 640
-
-
 async def test_closing_writes_what_waits_and_takes_no_more(server: RedisServer) -> None:
     """A drain loses nothing that Redis would take, and late results are counted as dropped."""
     recorder = Recorder()
