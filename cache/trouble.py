@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import ssl
 
+from redis.exceptions import ClusterError, InvalidResponse, RedisClusterException
 from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import InvalidResponse, RedisClusterException
 from redis.exceptions import TimeoutError as TimedOut
 
 from cache.watcher import Watcher
@@ -61,6 +61,8 @@ def reason_of(error: BaseException) -> str:
         return "not_redis"
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return "tls"
+    if isinstance(error, ClusterError):  # said by redis-py, which had asked the whole Cluster
+        return SILENT
     word = getattr(error, "status_code", None) or ""
     phrases = _BY_PHRASE if word == "ERR" else {}
     found = (reason for phrase, reason in phrases.items() if phrase in str(error).upper())

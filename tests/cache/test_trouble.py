@@ -57,6 +57,7 @@ def test_what_redis_says_is_known_by_its_reason(line: str, reason: str) -> None:
         (exceptions.ConnectionError("Error 111 connecting to auth.example:6379"), "silent"),
         (exceptions.TimeoutError("Timeout reading from auth.example:6379"), "silent"),
         (exceptions.RedisClusterException("cannot be connected"), "silent"),
+        (exceptions.ClusterDownError("is down", status_code="CLUSTERDOWN"), "silent"),
     ],
 )
 def test_what_went_wrong_on_the_way_is_known_by_its_reason(error: Exception, reason: str) -> None:
