@@ -10,8 +10,7 @@ It knows numpy, redis and the standard library. It knows nothing of HTTP, of mod
 
 from cache.codec import Corrupt, Entry, decode, encode
 from cache.key import Fingerprint, key
-from cache.memory import MemoryTier
-from cache.negative import NegativeTier
+from cache.memory import MemoryTier, NegativeTier
 from cache.redis.address import Address
 from cache.redis.breaker import Breaker, Circuit
 from cache.redis.child import RedisChild
@@ -20,27 +19,7 @@ from cache.tiers import Abandoned, Compute, Found, State, Unsound, VectorCache
 from cache.watcher import SILENT, Silent, Watcher
 
 __all__ = [
-    "SILENT",
-    "Abandoned",
-    "Address",
-    "Breaker",
-    "Circuit",
-    "Compute",
-    "Corrupt",
-    "Entry",
-    "Fingerprint",
-    "Found",
-    "Lost",
-    "MemoryTier",
-    "NegativeTier",
-    "RedisChild",
-    "RedisStore",
-    "Silent",
-    "State",
-    "Unsound",
-    "VectorCache",
-    "Watcher",
-    "decode",
-    "encode",
-    "key",
-]
+    "SILENT", "Abandoned", "Address", "Breaker", "Circuit", "Compute", "Corrupt", "Entry",
+    "Fingerprint", "Found", "Lost", "MemoryTier", "NegativeTier", "RedisChild", "RedisStore",
+    "Silent", "State", "Unsound", "VectorCache", "Watcher", "decode", "encode", "key",
+]  # fmt: skip

@@ -26,12 +26,14 @@ from enum import StrEnum
 from functools import partial
 
 from cache.codec import Corrupt, Entry, encode, opened, strays
-from cache.memory import MemoryTier
-from cache.negative import NegativeTier
+from cache.memory import MemoryTier, NegativeTier
 from cache.redis.store import Lost, RedisStore, Reply
 from cache.watcher import SILENT, Watcher
 
-Compute = Callable[[list[int]], Awaitable[Sequence[Entry | Exception]]]
+Keys = Sequence[bytes]
+Value = Entry | Exception
+Compute = Callable[[list[int]], Awaitable[Sequence[Value]]]
+Lacking = Mapping[int, Exception]
 # A class and no instance: an exception that is raised out of a future that a frame of its traceback
 # holds would wait for the collector, with all that the frames hold.
 Leaving = Callable[[], asyncio.Future[type[Exception]]]
@@ -45,7 +47,7 @@ class State(StrEnum):
     BYPASS = "bypass"
 
 
-NOTHING: Mapping[int, Exception] = {}
+NOTHING: Lacking = {}
 L1, L2 = State.HIT_L1, State.HIT_L2  # a member of an enum takes three times as long to look up
 
 
@@ -55,7 +57,7 @@ class Found:
 
     __slots__ = ("flown", "states", "values")
 
-    def __init__(self, values: list[Entry | Exception | None], states: list[State]) -> None:
+    def __init__(self, values: list[Value | None], states: list[State]) -> None:
         self.values = values
         self.states = states
         self.flown = False  # whether any of it was computed, by this request or one it joined
@@ -66,7 +68,7 @@ class Found:
     def missing(self) -> list[int]:
         return [place for place, value in enumerate(self.values) if value is None]
 
-    def put(self, place: int, value: Entry | Exception, state: State) -> None:
+    def put(self, place: int, value: Value, state: State) -> None:
         self.values[place] = value
         self.states[place] = state
 
@@ -103,7 +105,7 @@ class Flight:
         self.keys: list[bytes] = []
         self.positions: list[int] = []
         self.keep: list[bool] = []
-        self.values: Sequence[Entry | Exception] = []
+        self.values: Sequence[Value] = []
         self.waiting = 0
         self.task: asyncio.Task[None] | None = None
 
@@ -159,12 +161,12 @@ class VectorCache:
         if self.store is not None:
             await self.store.close(timeout)
 
-    def peek(self, keys: Sequence[bytes], read: bool = True) -> Found:
+    def peek(self, keys: Keys, read: bool = True) -> Found:
         """What this process's memory has, without a task or an await; nothing for read=False."""
         if not read:
             self._watcher.looked_up("l1", "bypass", len(keys))
             return Found([None] * len(keys), [L1] * len(keys))
-        values: list[Entry | Exception | None] = [*map(self.memory.get, keys)]
+        values: list[Value | None] = [*map(self.memory.get, keys)]
         missed = values.count(None)
         if missed < len(values):
             self._watcher.looked_up("l1", "hit", len(values) - missed)
@@ -174,7 +176,7 @@ class VectorCache:
 
     async def resolve(
         self,
-        keys: Sequence[bytes],
+        keys: Keys,
         found: Found,
         compute: Compute,
         *,
@@ -183,7 +185,7 @@ class VectorCache:
         leaving: Leaving | None = None,
         bulk: bool = False,
         begun: Callable[[], bool] = _always,
-        lacking: Mapping[int, Exception] = NOTHING,
+        lacking: Lacking = NOTHING,
     ) -> Found:
         """`found` of a moment ago, with a value and a state in every place that it lacked.
 
@@ -205,16 +207,23 @@ class VectorCache:
         if None in found.values:
             found.flown = True
             own = Flight(begun, bulk)
-            await self._fly(keys, found, compute, read, write, leaving, own, lacking)
+            seats = self._board(keys, found, own, read, write, lacking)
+            if own.keys:
+                self._take_off(own, compute)
+            await self._landing({flight for _, flight, _ in seats}, leaving)
+            computed = State.MISS if read else State.BYPASS
+            for place, flight, seat in seats:
+                first = flight is own and flight.positions[seat] == place
+                found.put(place, flight.values[seat], computed if first else State.JOIN)
         return found
 
-    def _recall(self, keys: Sequence[bytes], found: Found) -> None:
+    def _recall(self, keys: Keys, found: Found) -> None:
         for place in found.missing():
             error = self.negative.get(keys[place])
             if error is not None:
                 found.put(place, error, L1)
 
-    def _unasked(self, keys: Sequence[bytes], found: Found) -> tuple[list[int], list[bytes]]:
+    def _unasked(self, keys: Keys, found: Found) -> tuple[list[int], list[bytes]]:
         """Places without a value, and their keys, except for keys under way."""
         places = found.missing()
         if self._under_way:
@@ -222,12 +231,7 @@ class VectorCache:
         return places, [keys[place] for place in places]
 
     def _take_in(
-        self,
-        places: Sequence[int],
-        asked: Sequence[bytes],
-        replies: Sequence[Reply],
-        found: Found,
-        write: bool,
+        self, places: list[int], asked: Keys, replies: list[Reply], found: Found, write: bool
     ) -> None:
         """Put what Redis has into its places. A vector that has not unit length is corrupt."""
         openings = [*map(self._opened, asked, replies)]
@@ -260,48 +264,8 @@ class VectorCache:
         except Corrupt:
             return "corrupt"
 
-    async def _fly(
-        self,
-        keys: Sequence[bytes],
-        found: Found,
-        compute: Compute,
-        read: bool,
-        write: bool,
-        leaving: Leaving | None,
-        own: Flight,
-        lacking: Mapping[int, Exception],
-    ) -> None:
-        seats = self._board(keys, found, own, read, write, lacking)
-        joined = len(seats) - len(own.keys)
-        if joined:
-            self._watcher.looked_up("flight", "join", joined)
-        if own.keys:
-            self._flights.add(own)
-            # nobody waits for ever: what a cancelled or broken task does not bring is this error
-            own.values = [Abandoned("the computation was cancelled")] * len(own.keys)
-            own.task = asyncio.create_task(self._compute(own, compute))
-            own.task.add_done_callback(partial(self._landed, own))
-        flights = {flight for _, flight, _ in seats}
-        for flight in flights:
-            flight.waiting += 1
-        try:
-            await _landing(flights, leaving)
-        except BaseException:
-            self._leave(flights)
-            raise
-        computed = State.MISS if read else State.BYPASS
-        for place, flight, seat in seats:
-            first = flight is own and flight.positions[seat] == place
-            found.put(place, flight.values[seat], computed if first else State.JOIN)
-
     def _board(
-        self,
-        keys: Sequence[bytes],
-        found: Found,
-        own: Flight,
-        read: bool,
-        write: bool,
-        lacking: Mapping[int, Exception],
+        self, keys: Keys, found: Found, own: Flight, read: bool, write: bool, lacking: Lacking
     ) -> list[Seat]:
         """A seat for each key that was not found: in a flight under way, or in the request's own.
 
@@ -325,7 +289,36 @@ class VectorCache:
             flight, seat = under_way[key]
             flight.keep[seat] |= write
             seats.append((place, flight, seat))
+        if joined := len(seats) - len(own.keys):
+            self._watcher.looked_up("flight", "join", joined)
         return seats
+
+    def _take_off(self, own: Flight, compute: Compute) -> None:
+        self._flights.add(own)
+        # nobody waits for ever: what a cancelled or broken task does not bring is this error
+        own.values = [Abandoned("the computation was cancelled")] * len(own.keys)
+        own.task = asyncio.create_task(self._compute(own, compute))
+        own.task.add_done_callback(partial(self._landed, own))
+
+    async def _landing(self, flights: set[Flight], leaving: Leaving | None) -> None:
+        """Return when all have landed. Raises what `leaving` holds once the client has left."""
+        tasks = {flight.task for flight in flights if flight.task is not None}
+        left = leaving() if leaving is not None and tasks else None
+        for flight in flights:
+            flight.waiting += 1
+        try:
+            while tasks:
+                watched = tasks if left is None else tasks | {left}
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                tasks = {task for task in tasks if not task.done()}
+                if tasks and left is not None and left.done():
+                    raise left.result()
+        except BaseException:
+            self._leave(flights)
+            raise
+        finally:
+            if left is not None:
+                left.cancel()
 
     def _leave(self, flights: set[Flight]) -> None:
         for flight in flights:
@@ -335,7 +328,7 @@ class VectorCache:
                 flight.task.cancel()
 
     async def _compute(self, flight: Flight, compute: Compute) -> None:
-        values: Sequence[Entry | Exception]
+        values: Sequence[Value]
         try:
             values = await compute(flight.positions)
             if len(values) != len(flight.keys):
@@ -350,7 +343,7 @@ class VectorCache:
         self._forget(flight)
         flight.task = None  # or both, and the job behind `begun`, would wait for the collector
 
-    def _kept(self, key: bytes, value: Entry | Exception, keep: bool) -> Entry | Exception:
+    def _kept(self, key: bytes, value: Value, keep: bool) -> Value:
         """What is served of a computed value, after it was kept where it may be."""
         if isinstance(value, Exception):
             if keep and getattr(value, "deterministic", False):
@@ -376,19 +369,3 @@ class VectorCache:
         for key in flight.keys:
             if self._under_way.get(key, (None,))[0] is flight:
                 del self._under_way[key]
-
-
-async def _landing(flights: set[Flight], leaving: Leaving | None) -> None:
-    """Return when all have landed. Raises what `leaving` holds once the client has left."""
-    tasks = {flight.task for flight in flights if flight.task is not None}
-    left = leaving() if leaving is not None and tasks else None
-    try:
-        while tasks:
-            watched = tasks if left is None else tasks | {left}
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            tasks = {task for task in tasks if not task.done()}
-            if tasks and left is not None and left.done():
-                raise left.result()
-    finally:
-        if left is not None:
-            left.cancel()

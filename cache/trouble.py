@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 import ssl
 
-from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse
+from redis.exceptions import ClusterError, InvalidResponse, RedisClusterException
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as TimedOut
 
 from cache.watcher import Watcher
 
@@ -45,35 +47,27 @@ _BY_WORD = {
     "CROSSSLOT": "cluster",
     "CLUSTERDOWN": "cluster",
 }
-# redis-py takes the first word away where it has a class for it; old servers have no such word
-_BY_CLASS = {
-    "AuthenticationWrongNumberOfArgsError": "wrong_password",
-    "NoPermissionError": "not_permitted",
-    "ReadOnlyError": "read_only",
-    "OutOfMemoryError": "full",
-    "MovedError": "cluster",
-    "ClusterCrossSlotError": "cluster",
-}
-_BY_PHRASE = {
+_BY_PHRASE = {  # of an ERR
     "AUTH": "wrong_password",
-    "invalid password": "wrong_password",
-    "DB index": "no_database",
+    "INVALID PASSWORD": "wrong_password",
+    "DB INDEX": "no_database",
 }
+_OUTAGES = (OSError, NotConnected, TimedOut, RedisClusterException)
 
 
-def reason_of(error: BaseException, said: str = "") -> str:
-    """One of `REASONS`; `said` is Redis's own text where the exception does not have it."""
-    said = said or str(error)
-    for kind, reason in ((BusyLoadingError, "loading"), (AuthenticationError, "wrong_password")):
-        if isinstance(error, kind):
-            return reason
+def reason_of(error: BaseException) -> str:
+    """One of `REASONS`."""
     if isinstance(error, InvalidResponse):
         return "not_redis"
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return "tls"
-    named = _BY_CLASS.get(type(error).__name__) or _BY_WORD.get(said.partition(" ")[0])
-    phrases = (reason for phrase, reason in _BY_PHRASE.items() if phrase in said)
-    return named or next(phrases, SILENT if isinstance(error, OSError) else "refused")
+    if isinstance(error, ClusterError):  # said by redis-py, which had asked the whole Cluster
+        return SILENT
+    word = getattr(error, "status_code", None) or ""
+    phrases = _BY_PHRASE if word == "ERR" else {}
+    found = (reason for phrase, reason in phrases.items() if phrase in str(error).upper())
+    other = SILENT if isinstance(error, _OUTAGES) else "refused"
+    return _BY_WORD.get(word) or next(found, other)
 
 
 class Trouble:
@@ -97,10 +91,10 @@ class Trouble:
             self._watcher.problem(side, before, False)
         self.now[side] = reason
         self._watcher.problem(side, reason, True)
-        code, place = 1 + REASONS.index(reason), SIDES.index(side)
+        code = 1 + REASONS.index(reason)
         if code not in self._said:
             log.warning("%s", SENTENCES[reason])
-        self._said[place] = code
+        self._said[SIDES.index(side)] = code
 
     def end(self, side: str) -> None:
         """That side serves again."""
@@ -111,5 +105,4 @@ class Trouble:
         place = SIDES.index(side)
         if self._said[place]:
             self._said[place] = 0
-            what = "look-ups" if side == "read" else "writes"
-            log.warning("Redis serves %s again", what)
+            log.warning("Redis serves %s again", "look-ups" if side == "read" else "writes")

@@ -11,7 +11,7 @@ Tiers are "l1", "redis" and "flight" (single-flight). Results are "hit", "miss",
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Watcher(Protocol):
@@ -44,23 +44,9 @@ class Watcher(Protocol):
 
 
 class Silent:
-    def looked_up(self, tier: str, result: str, n: int) -> None: ...
+    def written(self, *_: Any, **__: Any) -> None: ...
 
-    def lookup_seconds(self, tier: str, seconds: float) -> None: ...
-
-    def bytes(self, tier: str, n: int) -> None: ...
-
-    def evicted(self, n: int) -> None: ...
-
-    def breaker(self, state: str) -> None: ...
-
-    def problem(self, side: str, reason: str, there: bool) -> None: ...
-
-    def queue(self, depth: int) -> None: ...
-
-    def dropped(self, n: int) -> None: ...
-
-    def written(self, n: int) -> None: ...
+    looked_up = lookup_seconds = bytes = evicted = breaker = problem = queue = dropped = written
 
 
 SILENT: Watcher = Silent()

@@ -4,8 +4,8 @@
     redis+cluster://host:6379              rediss+cluster://        (one node is enough to find all)
 
 Every option of the URL is known by name and by the values it takes, so one that is misspelt is
-refused instead of ignored, and none can undo the time-outs. An error message never repeats the URL:
-it holds a password.
+refused instead of ignored, and none can undo the time-outs. An error message never repeats the URL,
+nor a value: it holds a password, or may by mistake.
 RESP2 is spoken: MGET and SET gain nothing from RESP3, and HELLO would cost a round trip on each
 connection and shut out older servers and proxies.
 """
@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis._parsers import _AsyncRESP2Parser
@@ -28,9 +27,9 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import RedisError
 
 Client = Redis | RedisCluster
-P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 PORT = 6379
+NODE_CONNECTIONS = 40  # to each node of a Cluster, where look-ups use this client as well
 READ_BYTES = 1 << 20  # redis-py reads 64 KiB a turn, a tenth of a reply with 128 vectors
 
 # what redis-py takes for an option; it ignores or misreads others, or fails when it connects
@@ -38,10 +37,8 @@ _WORDS = {
     "ssl_cert_reqs": ("none", "optional", "required"),
     "ssl_check_hostname": ("true", "false", "yes", "no", "1", "0"),
 }
-_PLACE = {"host", "port", "path", "username", "password", "connection_class"}
-_QUERY = {"db"}
 _FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
-_TLS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+_TLS = _FILES | set(_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,14 @@ class Address:
                 "the Redis URL must be redis://, rediss://, unix://, redis+cluster:// or "
                 "rediss+cluster://, with a numeric port"
             ) from None
-        _refuse_unknown(options, cluster)
-        _refuse_values(given)
+        _refuse(given, options.get("connection_class") is SSLConnection)
+        if cluster and (options.get("path") or options.get("db")):
+            raise ValueError("a Redis Cluster has neither a Unix socket nor a database number")
+        if not options.get("path") and not options.get("host"):
+            raise ValueError("the Redis URL names neither a host nor a socket")
         return cls(cluster, options)
 
-    def connect(self, *, timeout: float, connect_timeout: float, connections: int) -> Client:
+    def connect(self, timeout: float, connect_timeout: float, connections: int) -> Client:
         """A client that connects when first used and gives up on a command after `timeout`."""
         common: dict[str, Any] = {
             **self.options,
@@ -80,23 +80,21 @@ class Address:
         }
         if self.cluster:
             tls = common.pop("connection_class", None) is SSLConnection
-            return RedisCluster(**common, ssl=tls, max_connections=4 * connections)
+            return RedisCluster(**common, ssl=tls, max_connections=NODE_CONNECTIONS)
         # the parser in C makes room for whatever a reply announces (see replies.py)
         common["parser_class"] = _AsyncRESP2Parser
         pool = BlockingConnectionPool(max_connections=connections, timeout=timeout, **common)
         return Redis.from_pool(pool)
 
-    async def dial(self, protocol: Callable[[], P], tls: ssl.SSLContext | None) -> P:
-        """A bare connection, not yet greeted. Raises OSError: nobody is there, or the certificate
-        is not right."""
-        loop = asyncio.get_running_loop()
-        path = self.options.get("path")
+    async def dial(self, protocol: asyncio.Protocol, tls: ssl.SSLContext | None) -> None:
+        """Connect it, not yet greeted. Raises OSError: nobody is there, or the certificate is not
+        right."""
+        loop, path = asyncio.get_running_loop(), self.options.get("path")
         if path:
-            _, connected = await loop.create_unix_connection(protocol, path)
+            await loop.create_unix_connection(lambda: protocol, path)
         else:
             host, port = self.options["host"], self.options.get("port", PORT)
-            _, connected = await loop.create_connection(protocol, host, port, ssl=tls)
-        return connected
+            await loop.create_connection(lambda: protocol, host, port, ssl=tls)
 
     def tls(self) -> ssl.SSLContext | None:
         """As redis-py understands the URL's options. Raises ValueError: one of them names a file
@@ -107,18 +105,18 @@ class Address:
         try:
             return SSLConnection(**given).ssl_context.get()
         except (OSError, RedisError):  # its text may hold a path, and names no option
-            files = " or ".join(sorted(name for name in given if name in _FILES)) or "TLS options"
+            files = " or ".join(sorted(_FILES.intersection(given))) or "TLS options"
             raise ValueError(f"the Redis URL: {files} cannot be used") from None
 
     def greeting(self) -> list[tuple[str, ...]]:
         """What a new connection has to say before it may ask, each answered with OK."""
+        user, password, database = map(self.options.get, ("username", "password", "db"))
         words: list[tuple[str, ...]] = []
-        user, password = self.options.get("username"), self.options.get("password")
         if user:
             words.append(("AUTH", user, password or ""))
         elif password:
             words.append(("AUTH", password))
-        if database := self.options.get("db"):
+        if database:
             words.append(("SELECT", str(database)))
         return words
 
@@ -133,30 +131,17 @@ def _given(url: str) -> list[tuple[str, str]]:
     return given
 
 
-def _refuse_values(given: list[tuple[str, str]]) -> None:
-    """By name, and without the value: what stands there by mistake may be a secret."""
+def _refuse(given: list[tuple[str, str]], tls: bool) -> None:
     names = [name for name, _ in given]
+    known = {"db", "username", "password", *(_TLS if tls else ())}
+    if unknown := sorted({*names} - known):
+        raise ValueError(f"the Redis URL has options that are not known: {', '.join(unknown)}")
     for name, value in given:
-        words = _WORDS.get(name)
-        if name in _PLACE - {"username", "password"}:
-            raise ValueError(f"the Redis URL has options that are not known: {name}")
         if names.count(name) > 1:
             raise ValueError(f"the Redis URL names {name} twice")
-        if words is not None and value not in words:
-            raise ValueError(f"the Redis URL: {name} takes {', '.join(words)}")
+        if name in _WORDS and value not in _WORDS[name]:
+            raise ValueError(f"the Redis URL: {name} takes {', '.join(_WORDS[name])}")
         if name == "db" and not (value.isascii() and value.isdigit() and len(value) < 10):
             raise ValueError("the Redis URL: the database (db) takes a number")
         if not value:
             raise ValueError(f"the Redis URL: {name} has no value")
-
-
-def _refuse_unknown(options: dict[str, Any], cluster: bool) -> None:
-    tls = options.get("connection_class") is SSLConnection
-    known = _PLACE | _QUERY | (_TLS if tls else set())
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ValueError(f"the Redis URL has options that are not known: {', '.join(unknown)}")
-    if cluster and (options.get("path") or options.get("db")):
-        raise ValueError("a Redis Cluster has neither a Unix socket nor a database number")
-    if not options.get("path") and not options.get("host"):
-        raise ValueError("the Redis URL names neither a host nor a socket")

@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+FAILURES = 3
+FIRST, LONGEST = 0.5, 10.0  # seconds of waiting
+
 
 class Circuit(StrEnum):
     CLOSED = "closed"
@@ -24,20 +27,11 @@ class Circuit(StrEnum):
 
 
 class Breaker:
-    def __init__(
-        self,
-        failures: int = 3,
-        first: float = 0.5,
-        longest: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._failures = failures
-        self._first = first
-        self._longest = longest
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.state = Circuit.CLOSED
         self._run = 0
-        self._wait = first
+        self._wait = FIRST
         self._until = 0.0
 
     def allow(self) -> bool:
@@ -54,14 +48,14 @@ class Breaker:
     def succeeded(self) -> None:
         self.state = Circuit.CLOSED
         self._run = 0
-        self._wait = self._first
+        self._wait = FIRST
 
     def failed(self) -> None:
         self._run += 1
         if self.state is Circuit.HALF_OPEN:
-            self._open(min(2 * self._wait, self._longest))
-        elif self.state is Circuit.CLOSED and self._run >= self._failures:
-            self._open(self._first)
+            self._open(min(2 * self._wait, LONGEST))
+        elif self.state is Circuit.CLOSED and self._run >= FAILURES:
+            self._open(FIRST)
 
     def _open(self, wait: float) -> None:
         self.state = Circuit.OPEN

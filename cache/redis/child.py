@@ -15,6 +15,7 @@ needs its cache. It is ready when it answers PING; the socket file appears earli
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -36,6 +37,7 @@ PROGRAMS = ("redis-server", "valkey-server")
 USER = "cache"
 PREFIX = "vector-cache-"
 SOCKET = "redis.sock"
+PATIENCE = 5.0  # seconds until it answers PING
 ACL = "~sl2:* resetchannels -@all +auth +hello +ping +get +mget +set +info"
 
 _TIED = """
@@ -50,12 +52,9 @@ os.execv(program, [program, "-"])
 
 
 class RedisChild:
-    def __init__(
-        self, program: str | None = None, *, megabytes: int = 32, patience: float = 5.0
-    ) -> None:
-        self._program = program or self.find()
+    def __init__(self, *, megabytes: int = 32) -> None:
+        self._program = self.find()
         self._megabytes = megabytes
-        self._patience = patience
         self._password = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
         self._home: Path | None = None
@@ -63,8 +62,7 @@ class RedisChild:
 
     @staticmethod
     def find() -> str | None:
-        found = (shutil.which(program) for program in PROGRAMS)
-        return next((path for path in found if path), None)
+        return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
     @property
     def alive(self) -> bool:
@@ -103,12 +101,10 @@ class RedisChild:
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
             assert self._process.stdin is not None
-            with (
-                suppress(BrokenPipeError),
-                self._process.stdin as tell,
-            ):  # of one that ended at once
+            # it may have ended at once
+            with suppress(BrokenPipeError), self._process.stdin as tell:
                 tell.write(self._settings(home).encode())
-            ends = time.monotonic() + self._patience
+            ends = time.monotonic() + PATIENCE
             while not self._pongs():
                 if not self.alive or time.monotonic() > ends:
                     log.seek(0)
@@ -149,14 +145,15 @@ class RedisChild:
         self._home = None
 
     def _end(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(2.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def __enter__(self) -> Self:
         self.start()
@@ -182,13 +179,8 @@ def _abandoned(path: Path) -> bool:
     parent = path.parent.name.removeprefix(PREFIX).partition("-")[0]
     if parent.isdecimal() and Path("/proc", parent).exists():
         return False
-    with socket.socket(socket.AF_UNIX) as talk:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as talk:
         talk.settimeout(0.5)
-        try:
-            if path.stat().st_uid == os.getuid():
-                talk.connect(str(path))
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            pass
+        mine = path.stat().st_uid == os.getuid()
+        return mine and talk.connect_ex(str(path)) == errno.ECONNREFUSED
     return False

@@ -36,7 +36,7 @@ from redis.exceptions import ResponseError
 
 from cache.redis.address import Address, Client
 from cache.redis.breaker import Breaker, Circuit
-from cache.redis.reader import Reader, Values, reader
+from cache.redis.reader import ClusterReader, PooledReader, Reader, Values, settle
 from cache.redis.writer import Writer
 from cache.trouble import SILENT as NO_ANSWER
 from cache.trouble import Trouble, reason_of
@@ -45,6 +45,7 @@ from cache.watcher import SILENT, Watcher
 CHUNK = 128
 TURNS = 10  # a full chunk takes about six: to send it, to read it in pieces, to hand it out
 MOST_TURNS = 10 * TURNS
+CONNECT = 0.25  # seconds, or the budget where that is longer
 STUCK = 20  # budgets until a command is given up, and its connection with it
 CLOSED = Circuit.CLOSED  # a member of an enum takes three times as long to look up
 PROBE = b"sl2:probe"  # never written
@@ -94,7 +95,6 @@ class RedisStore:
         url: str,
         *,
         budget: float = 0.020,
-        connect_timeout: float = 0.25,
         connections: int = 8,
         ttl: float = 30 * 86_400,
         queue: int = 4096,
@@ -104,24 +104,19 @@ class RedisStore:
     ) -> None:
         self._address = Address.of(url)
         self._budget = budget
-        self._connect_timeout = max(connect_timeout, budget)
         self._connections = connections
         self._watcher = watcher
         self._breaker = Breaker(clock=clock)
         self._write_breaker = Breaker(clock=clock)
         self.trouble = Trouble(watcher, said)
         self._why = NO_ANSWER  # the last look-up without an answer has none
-        self._writer = Writer(
-            self._write_breaker, ttl=ttl, limit=queue, watcher=watcher, trouble=self.trouble
-        )
+        self._writer = Writer(self._write_breaker, self.trouble, watcher, ttl=ttl, limit=queue)
         self._pending: list[Chunk] = []
         self._heard = 0  # replies that came in time
         self._in_flight = 0
         self._reader: Reader | None = None
         self._backer: Client | None = None
         self._prober: asyncio.Task[None] | None = None
-
-    # ---- life
 
     @property
     def state(self) -> Circuit:
@@ -130,16 +125,12 @@ class RedisStore:
     async def start(self) -> bool:
         """Open a first connection in this process's event loop and say whether Redis answered."""
         self._loop = asyncio.get_running_loop()
-        self._reader = reader(
-            self._address,
-            timeout=STUCK * self._budget,
-            connect_timeout=self._connect_timeout,
-            connections=self._connections,
-            why=self._failed_for,
-        )
-        self._backer = self._address.connect(
-            timeout=10 * self._budget, connect_timeout=self._connect_timeout, connections=2
-        )
+        stuck, connect_timeout = STUCK * self._budget, max(CONNECT, self._budget)
+        self._backer = self._address.connect(10 * self._budget, connect_timeout, connections=2)
+        if isinstance(self._backer, RedisCluster):
+            self._reader = ClusterReader(self._backer, self._failed_for)
+        else:
+            self._reader = PooledReader(self._address, stuck, connect_timeout, self._failed_for)
         self._writer.start(self._backer)
         self._watcher.breaker(self.state)
         return await self._probe()
@@ -159,8 +150,6 @@ class RedisStore:
             await one.close()
         if other is not None:
             await other.aclose()
-
-    # ---- reading
 
     async def get(self, keys: Sequence[bytes]) -> list[Reply]:
         if not keys:
@@ -226,8 +215,6 @@ class RedisStore:
         self._watcher.lookup_seconds("redis", self._loop.time() - chunk.began)
         self._judge(replies is not None)
 
-    # ---- outage and return
-
     def _may_ask(self) -> bool:
         if self._breaker.state is CLOSED:
             return True
@@ -241,7 +228,8 @@ class RedisStore:
         if well:
             self._breaker.succeeded()
             if self.trouble.now:
-                self._well_again()
+                self._why = NO_ANSWER
+                self.trouble.end("read")
         else:
             self._breaker.failed()
         if self.state is not before:
@@ -259,10 +247,6 @@ class RedisStore:
         if reason != NO_ANSWER or self.state is not CLOSED:
             self.trouble.begin("read", reason)
 
-    def _well_again(self) -> None:
-        self._why = NO_ANSWER
-        self.trouble.end("read")
-
     async def _watch_for_return(self) -> None:
         was_down = False
         while self.state is not Circuit.CLOSED:
@@ -279,10 +263,8 @@ class RedisStore:
         if self._reader is None:
             return False
         answered: asyncio.Future[bool] = self._loop.create_future()
-        self._reader.ask([PROBE], lambda values: _end(answered, values is not None))
+        self._reader.ask([PROBE], lambda values: settle(answered, values is not None))
         return await answered
-
-    # ---- writing and advice
 
     def put(self, key: bytes, blob: bytes) -> None:
         """Queue a value to be written; return at once."""
@@ -297,16 +279,9 @@ class RedisStore:
             return ["Redis does not let this user read its memory limit and eviction policy."]
         except Exception as error:  # of any kind: the sentence is the effect
             if not self.trouble.now:
-                reason = reason_of(error)
-                # of no known kind: nothing was asked that can be refused, so it is the connection
-                self.trouble.begin("read", NO_ANSWER if reason == "refused" else reason)
+                self.trouble.begin("read", reason_of(error))
             return self.trouble.sentences
         return _advice(nodes)
-
-
-def _end(future: asyncio.Future[bool], well: bool) -> None:
-    if not future.done():
-        future.set_result(well)
 
 
 async def _memory(client: Client | None) -> list[dict[str, Any]]:

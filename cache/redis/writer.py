@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ConnectionError as NotConnected
@@ -23,10 +24,11 @@ from cache.redis.address import Client
 from cache.redis.breaker import Breaker
 from cache.trouble import SILENT as NO_ANSWER
 from cache.trouble import Trouble, reason_of
-from cache.watcher import SILENT, Watcher
+from cache.watcher import Watcher
 
 BATCH = 64
 LINGER = 0.05  # seconds
+JITTER = 0.1  # of a life
 PAUSE = 0.1  # how often a writer behind an open breaker looks whether it may go on
 
 Item = tuple[bytes, bytes]
@@ -34,23 +36,14 @@ Item = tuple[bytes, bytes]
 
 class Writer:
     def __init__(
-        self,
-        breaker: Breaker,
-        *,
-        ttl: float = 30 * 86_400,
-        jitter: float = 0.1,
-        limit: int = 4096,
-        watcher: Watcher = SILENT,
-        trouble: Trouble | None = None,
+        self, breaker: Breaker, trouble: Trouble, watcher: Watcher, *, ttl: float, limit: int
     ) -> None:
         self._breaker = breaker
-        self._trouble = trouble or Trouble(watcher)
-        self._ttl = ttl
-        self._jitter = jitter
-        self._limit = limit
+        self._trouble = trouble
         self._watcher = watcher
+        self._ttl = ttl
+        self._limit = limit
         self._queue: deque[Item] = deque()
-        self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -82,10 +75,11 @@ class Writer:
             self._watcher.dropped(over)
 
     async def _run(self) -> None:
-        while True:
+        # also ends where redis-py, which had just connected, swallows the cancellation
+        while self._task is not None:
             await self._due.wait()
             self._due.clear()
-            while self._queue:
+            while self._queue and self._task is not None:
                 if self._breaker.allow():
                     await self._write_batch()
                 else:
@@ -99,20 +93,18 @@ class Writer:
                 return True
             try:
                 replies = await self._send(batch)
-            except asyncio.CancelledError:
-                self._give_back(batch)
-                raise
-            except Exception as error:  # whatever went wrong, the request is long answered
-                self._blame(error)
-                self._give_back(batch)
+            except BaseException as error:
+                self._queue.extendleft(reversed(batch))
+                self._drop_oldest()
+                if not isinstance(error, Exception):
+                    raise
+                self._blame(error)  # whatever went wrong, the request is long answered
                 self._breaker.failed()
                 return False
         self._book(replies)
         return True
 
     async def _send(self, batch: Sequence[Item]) -> list[Any]:
-        if self._client is None:
-            raise NotConnected("not started")
         async with self._client.pipeline(transaction=False) as pipe:
             for key, blob in batch:
                 pipe.set(key, blob, ex=self._life())
@@ -123,11 +115,7 @@ class Writer:
         return replies
 
     def _life(self) -> int:
-        return max(1, round(self._ttl * random.uniform(1 - self._jitter, 1 + self._jitter)))
-
-    def _give_back(self, batch: Sequence[Item]) -> None:
-        self._queue.extendleft(reversed(batch))
-        self._drop_oldest()
+        return max(1, round(self._ttl * random.uniform(1 - JITTER, 1 + JITTER)))
 
     def _blame(self, error: Exception) -> None:
         """Where Redis does not answer at all, those who look up say so."""
@@ -151,13 +139,11 @@ class Writer:
 
     async def flush(self, timeout: float = 1.0) -> int:
         """Write what waits, for at most `timeout`, and say how many still wait."""
-        try:
+        with suppress(TimeoutError):  # what is left is the answer
             async with asyncio.timeout(timeout):
                 while self._queue or self._sending.locked():
                     if not await self._write_batch():
                         break
-        except TimeoutError:
-            pass  # what is left is the answer
         if self._queue:
             self._due.set()
         return len(self._queue)

@@ -23,14 +23,11 @@ from pathlib import Path
 import orjson
 import ray
 
-from deploy.bulk.block import Block
-from deploy.bulk.cluster import Cluster, ClusterError
-from deploy.bulk.discovery import discover
-from deploy.bulk.manifest import Manifest, ManifestError, held
-from deploy.bulk.run import RunError, Tally, run
-from deploy.bulk.source import Source, SourceError
+from deploy.bulk.cluster import Cluster
+from deploy.bulk.output import Manifest, fingerprint_of, finished, held, sweep
+from deploy.bulk.run import Tally, run
+from deploy.bulk.source import Block, BulkError, Source, discover
 from deploy.bulk.task import Task, open_checkpoint
-from deploy.bulk.vector_file import fingerprint_of, finished, sweep
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
 from litapi.messages import KINDS
@@ -46,15 +43,7 @@ SHARED = (
     *("text_batch_tokens", "image_batch_patches", "max_num_patches", "jpeg_draft", *LIMITS),
     *("redis_url", "cache_ttl_days", "cache_epoch", "cache_tenant", "log_level"),
 )
-REFUSALS = (
-    SettingsError,
-    SourceError,
-    ManifestError,
-    CheckpointError,
-    ClusterError,
-    Refused,
-    RunError,
-)
+REFUSALS = (SettingsError, CheckpointError, Refused, BulkError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +91,7 @@ def _embed(options: argparse.Namespace, settings: Settings) -> None:
     source = discover(options.input.absolute(), options.column, options.kind)
     blocks = list(source.blocks(options.block_rows))
     if not blocks:
-        raise SourceError("INPUT: there are no rows")
+        raise BulkError("INPUT: there are no rows")
     checkpoint = open_checkpoint(settings)
     output: Path = options.output.absolute()
     with held(output):

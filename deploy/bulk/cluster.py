@@ -12,23 +12,22 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import ray
 
+from deploy.bulk.source import BulkError
 from litapi.process import cores
 from litapi.settings import Settings
 
-OBJECT_STORE = 100 << 20  # bytes
 STARTS = 3  # Ray gives its own parts 15 seconds to start, and a busy machine may need a second try
-
-
 QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-
-
-class ClusterError(Exception):
-    """There is no such cluster, or it cannot run this; the text is the line that says why."""
+LOCAL: dict[str, Any] = {
+    "address": "local",
+    "include_dashboard": False,
+    "object_store_memory": 100 << 20,  # bytes
+    "_node_ip_address": "127.0.0.1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Cluster:
     def __init__(self, address: str | None, settings: Settings) -> None:
         named = settings.devices not in ("auto", "cpu")
         if address and named:
-            raise ClusterError("--devices: with --address it takes auto or cpu; Ray hands out GPUs")
+            raise BulkError("--devices: with --address it takes auto or cpu; Ray hands out GPUs")
         self._address = address
         self._settings = settings
         self._gpus = settings.devices.split(",") if named else None
@@ -72,39 +71,28 @@ class Cluster:
         try:
             ray.init(address=address, **QUIET)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ClusterError("--address: no Ray cluster answers there") from error
+            raise BulkError("--address: no Ray cluster answers there") from error
 
     def _start(self) -> None:
-        options: dict[str, Any] = {"num_cpus": cores(), **QUIET}
+        options = {**LOCAL, "num_cpus": cores(), **QUIET}
         if self._gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = _visible(self._gpus)
             options["num_gpus"] = len(self._gpus)
         for _ in range(STARTS):
             try:
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE,
-                    _node_ip_address="127.0.0.1",
-                    **options,
-                )
+                ray.init(**options)
             except Exception as error:  # Ray raises this very class, and leaves a half behind
                 ray.shutdown()
                 failure = error
             else:
                 return
-        raise ClusterError("Ray does not start on this machine") from failure
+        raise BulkError("Ray does not start on this machine") from failure
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         ray.shutdown()
 
     def room(self, per_device: int) -> Room:
-        """For `per_device` workers on each device. Raises ClusterError where there is no device."""
+        """For `per_device` workers on each device. Raises BulkError where there is no device."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = [int(node.get("GPU", 0)) for node in nodes]
         if self._settings.devices != "cpu" and any(gpus):
@@ -112,18 +100,18 @@ class Cluster:
             return Room(per_device * sum(gpus), on_node, self._settings.threads, "cuda:0", 0, share)
         cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
         if not cores:
-            raise ClusterError("the cluster has neither a GPU nor a core for this")
+            raise BulkError("the cluster has neither a GPU nor a core for this")
         threads = self._settings.threads or max(1, min(cores) // per_device)
         many = sum(min(per_device, count // threads) for count in cores)
         if not many:
-            raise ClusterError(f"--threads: no node has {threads} cores")
+            raise BulkError(f"--threads: no node has {threads} cores")
         return Room(many, per_device, threads, "cpu", threads, 0)
 
 
 def _visible(gpus: Sequence[str]) -> str:
     """For Ray: these cards, among those that this process was given, which it counts from 0.
 
-    Raises ClusterError where one is not among them.
+    Raises BulkError where one is not among them.
     """
     numbers = [int(gpu.partition(":")[2]) for gpu in gpus]
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -131,5 +119,5 @@ def _visible(gpus: Sequence[str]) -> str:
         return ",".join(map(str, numbers))
     names = given.split(",")
     if max(numbers) >= len(names):
-        raise ClusterError(f"--devices: CUDA_VISIBLE_DEVICES names {len(names)} cards only")
+        raise BulkError(f"--devices: CUDA_VISIBLE_DEVICES names {len(names)} cards only")
     return ",".join(names[number] for number in numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong
+from deploy.bulk.source import ImageMissing, RowNull, RowTypeWrong
 from litapi.errors import ImageTooLarge, ImageUrlDisabled, ItemError
 from litapi.http.inputs import Read, Reader
 from litapi.messages import Item, Kind

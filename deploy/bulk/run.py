@@ -18,14 +18,10 @@ from typing import Any
 import ray
 from tqdm import tqdm
 
-from deploy.bulk.block import Block
 from deploy.bulk.cluster import Room
+from deploy.bulk.source import Block, BulkError
 from deploy.bulk.task import Report, Task
 from deploy.bulk.worker import AT_ONCE, Worker
-
-
-class RunError(Exception):
-    """The run cannot go on; the text is the line that says why."""
 
 
 @dataclass(slots=True)
@@ -64,7 +60,7 @@ class Tally:
 
 
 def run(task: Task, blocks: Sequence[Block], room: Room, tally: Tally) -> None:
-    """Do all of `blocks`. Raises RunError where a worker refuses to compute."""
+    """Do all of `blocks`. Raises BulkError where a worker refuses to compute."""
     todo = sum(block.rows for block in blocks)
     bar = tqdm(
         total=tally.finished_before + todo,
@@ -76,7 +72,7 @@ def run(task: Task, blocks: Sequence[Block], room: Room, tally: Tally) -> None:
     with bar:
         for report in _reports(task, blocks, room):
             if report.refusal:
-                raise RunError(report.refusal)
+                raise BulkError(report.refusal)
             tally.add(report)
             bar.update(report.rows)
 

@@ -15,11 +15,10 @@ import time
 from typing import Any
 
 from cache import Entry
-from deploy.bulk.attempt import Attempts
-from deploy.bulk.block import Block
 from deploy.bulk.intake import Intake
+from deploy.bulk.output import Row, VectorFile, begin, end
+from deploy.bulk.source import Block
 from deploy.bulk.task import Report, Task
-from deploy.bulk.vector_file import Row, VectorFile
 from litapi.checkpoint import CheckpointError
 from litapi.engine import KNOWN, Engine
 from litapi.errors import ItemError, ItemInternal
@@ -49,7 +48,6 @@ class Worker:
                 "the finished blocks were computed in other arithmetic than this worker's "
                 f"({facts['arithmetic']} on {facts['device']})"
             )
-        self._attempts = Attempts(task.output)
         self._intake = Intake(settings, kind)
         checkpoint, name = task.checkpoint, settings.served_name or task.checkpoint.name
         self._file = VectorFile(
@@ -64,10 +62,10 @@ class Worker:
     def _report(self, block: Block) -> Report:
         if self._refusal:
             return Report(refusal=self._refusal)
-        if not self._attempts.begin(block):
+        if not begin(self._task.output, block):
             return Report(refusal=f"{block.name}: a row of it seems to end every worker it meets")
         report = self._embed(block)
-        self._attempts.end(block)
+        end(self._task.output, block)
         return report
 
     def _embed(self, block: Block) -> Report:

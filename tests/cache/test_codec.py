@@ -13,15 +13,6 @@ from cache.codec import OVERHEAD, Corrupt, Entry, decode, encode
 
 KEY = b"sl2:" + bytes(41)
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-VECTORS = hnp.arrays(np.dtype("<f4"), st.integers(1, 64), elements=FLOATS).map(
-    lambda numbers: unit_of(numbers)
-)
-ENTRIES = st.builds(
-    lambda vector, tokens, truncated: Entry(vector.tobytes(), tokens, truncated),
-    VECTORS,
-    st.integers(0, 2**32 - 1),
-    st.booleans(),
-)
 
 
 def unit_of(numbers: NDArray[Any]) -> Any:
@@ -30,6 +21,11 @@ def unit_of(numbers: NDArray[Any]) -> Any:
     if not length > 1e-30:
         return np.eye(1, len(numbers))[0].astype(np.float32)
     return (numbers.astype("<f8") / length).astype(np.float32)
+
+
+VECTORS = hnp.arrays(np.dtype("<f4"), st.integers(1, 64), elements=FLOATS)
+BYTES = VECTORS.map(lambda numbers: unit_of(numbers).tobytes())
+ENTRIES = st.builds(Entry, BYTES, st.integers(0, 2**32 - 1), st.booleans())
 
 
 def sample(dim: int = 8) -> Entry:
@@ -51,8 +47,8 @@ def test_what_was_encoded_decodes_to_the_same_entry(key: bytes, entry: Entry) ->
     assert decode(key, encode(key, entry), len(entry.array)) == entry
 
 
-def test_every_bit_of_one_value_was_tried() -> None:
-    """The same, exhaustively, for one small value."""
+def test_a_value_with_a_bit_that_flipped_is_corrupt() -> None:
+    """Every bit of one small value was tried."""
     blob = encode(KEY, sample())
     for bit in range(8 * len(blob)):
         damaged = bytearray(blob)
@@ -61,27 +57,17 @@ def test_every_bit_of_one_value_was_tried() -> None:
             decode(KEY, bytes(damaged), 8)
 
 
-@given(ENTRIES, st.data())
-def test_a_burst_of_damage_is_corrupt(entry: Entry, data: st.DataObject) -> None:
-    """Up to four bytes in a row overwritten: a crc32 misses no burst that short."""
+@given(ENTRIES, st.binary(min_size=4, max_size=4), st.data())
+def test_a_value_that_was_damaged_is_corrupt(
+    entry: Entry, burst: bytes, data: st.DataObject
+) -> None:
+    """A crc32 misses no four bytes in a row; half a reply is none, nor are two glued together."""
     blob = encode(KEY, entry)
     at = data.draw(st.integers(0, len(blob) - 4))
-    burst = data.draw(st.binary(min_size=4, max_size=4))
-    damaged = blob[:at] + burst + blob[at + 4 :]
-    if damaged != blob:
-        with pytest.raises(Corrupt):
-            decode(KEY, damaged, len(entry.array))
-
-
-@given(ENTRIES, st.data())
-def test_a_value_that_was_cut_is_corrupt(entry: Entry, data: st.DataObject) -> None:
-    """Half a reply is no reply, at whatever byte it was cut; nor are two glued together one."""
-    blob = encode(KEY, entry)
-    cut = data.draw(st.integers(0, len(blob) - 1))
-    with pytest.raises(Corrupt):
-        decode(KEY, blob[:cut], len(entry.array))
-    with pytest.raises(Corrupt):
-        decode(KEY, blob + b"\0", len(entry.array))
+    for damaged in (blob[:at] + burst + blob[at + 4 :], blob[:at], blob + b"\0"):
+        if damaged != blob:
+            with pytest.raises(Corrupt):
+                decode(KEY, damaged, len(entry.array))
 
 
 @given(st.binary(max_size=200), st.integers(0, 48))
@@ -98,13 +84,6 @@ def test_a_sound_value_under_another_key_is_corrupt(one: bytes, other: bytes) ->
     if one != other:
         with pytest.raises(Corrupt, match="another key"):
             decode(other, blob, 8)
-
-
-@pytest.mark.parametrize("dim", [0, 7, 9, 1152])
-def test_a_vector_of_another_length_is_corrupt(dim: int) -> None:
-    """A cache filled by a model of another width answers nothing."""
-    with pytest.raises(Corrupt):
-        decode(KEY, encode(KEY, sample()), dim)
 
 
 @pytest.mark.parametrize(
@@ -147,25 +126,15 @@ def test_soundness_is_the_right_length_and_a_token_count_that_can_be_written() -
     assert not entry._replace(vector=entry.vector + b"\0").sound(8)
 
 
-@pytest.mark.parametrize(
-    "factor", [0.0, 0.5, 0.99, 1.01, 2.0, 1e30, -1e-30, np.nan, np.inf, -np.inf]
-)
-def test_a_value_of_another_length_than_one_is_corrupt(factor: float) -> None:
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.99, 1.01, 2, 1e30, -1e-30, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("numbers", [1, 64])
+def test_a_value_of_another_length_than_one_is_corrupt(factor: float, numbers: int) -> None:
     """Whoever can write to Redis can make a right checksum; such a vector is not served."""
+    vector = np.eye(1, 64, dtype="<f4")[0] if numbers == 1 else sample(64).array.copy()
     with np.errstate(all="ignore"):
-        vector = (sample(64).array * np.float32(factor)).astype("<f4")
-        blob = encode(KEY, Entry(vector.tobytes()))
+        vector[:numbers] *= np.float32(factor)
         with pytest.raises(Corrupt, match="unit"):
-            decode(KEY, blob, 64)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_one_number_that_is_not_finite_makes_a_value_corrupt(bad: float) -> None:
-    """It would be served as null."""
-    vector = sample(64).array.copy()
-    vector[63] = bad
-    with pytest.raises(Corrupt, match="unit"):
-        decode(KEY, encode(KEY, Entry(vector.tobytes())), 64)
+            decode(KEY, encode(KEY, Entry(vector.tobytes())), 64)
 
 
 @pytest.mark.parametrize("precision", ["<f4", "<f2"])
@@ -180,18 +149,19 @@ def test_what_is_a_unit_vector_to_a_computer_is_taken(precision: str) -> None:
 SECRET = bytes(range(32))
 
 
-@given(ENTRIES, st.data())
-def test_with_a_secret_only_its_holder_makes_values(entry: Entry, data: st.DataObject) -> None:
+@given(ENTRIES)
+def test_with_a_secret_only_its_holder_makes_values(entry: Entry) -> None:
     """A value made without it, with another one, or changed and given a right checksum again."""
     dim = len(entry.array)
     blob = encode(KEY, entry, SECRET)
     assert decode(KEY, blob, dim, SECRET) == entry
     others = [encode(KEY, entry), encode(KEY, entry, b"other"), encode(b"sl2:x", entry, SECRET)]
-    swapped = entry._replace(tokens=entry.tokens ^ 1), entry._replace(truncated=not entry.truncated)
-    turned = Entry((-entry.array).astype("<f4").tobytes(), entry.tokens, entry.truncated)
-    for forged in (*swapped, turned):
-        theirs = encode(KEY, forged)
-        others.append(resealed(theirs, 16, blob[16:32]))
+    for forged in (
+        entry._replace(tokens=entry.tokens ^ 1),
+        entry._replace(truncated=not entry.truncated),
+        entry._replace(vector=(-entry.array).tobytes()),
+    ):
+        others += [resealed(encode(KEY, forged), 16, blob[16:32])]
     for other in others:
         with pytest.raises(Corrupt):
             decode(KEY, other, dim, SECRET)

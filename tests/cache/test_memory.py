@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.codec import Entry
-from cache.memory import MemoryTier, cost
+from cache.memory import MemoryTier, NegativeTier, cost
+from tests.support.clock import Clock
 
 
 def entry(dim: int = 8, token: int = 0) -> Entry:
@@ -19,7 +20,7 @@ ONE = cost(b"a", entry())
 
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["get", "put", "discard"]),
+        st.booleans(),
         st.sampled_from([b"a", b"b", b"c", b"d", b"e"]),
         st.sampled_from([4, 8, 64]),
     ),
@@ -34,25 +35,20 @@ class Slow:
         self.limit = limit
         self.items: list[tuple[bytes, Entry]] = []  # the oldest first
 
-    def find(self, key: bytes) -> Entry | None:
-        return dict(self.items).get(key)
-
     def get(self, key: bytes) -> Entry | None:
-        found = self.find(key)
+        found = dict(self.items).get(key)
         if found is not None:
-            self.discard(key)
-            self.items.append((key, found))
+            self.put(key, found)
         return found
 
-    def put(self, key: bytes, value: Entry) -> None:
-        self.discard(key)
+    def put(self, key: bytes, value: Entry) -> int:
+        self.items = [item for item in self.items if item[0] != key]
         if cost(key, value) <= self.limit:
             self.items.append((key, value))
+        held = len(self.items)
         while self.bytes > self.limit:
             del self.items[0]
-
-    def discard(self, key: bytes) -> None:
-        self.items = [item for item in self.items if item[0] != key]
+        return held - len(self.items)
 
     @property
     def bytes(self) -> int:
@@ -62,31 +58,19 @@ class Slow:
 @settings(max_examples=200)
 @given(st.integers(0, 6 * ONE), OPERATIONS)
 def test_it_does_what_the_slow_model_does(
-    limit: int, operations: list[tuple[str, bytes, int]]
+    limit: int, operations: list[tuple[bool, bytes, int]]
 ) -> None:
-    """Look-ups, contents, order of eviction and byte count agree after any history."""
+    """Look-ups, contents, order and number of evictions and byte count agree after any history."""
     tier, model = MemoryTier(limit), Slow(limit)
-    for step, (name, key, dim) in enumerate(operations):
-        if name == "get":
-            assert tier.get(key) == model.get(key)
-        elif name == "put":
-            tier.put(key, entry(dim, step))
-            model.put(key, entry(dim, step))
+    for step, (puts, key, dim) in enumerate(operations):
+        if puts:
+            assert tier.put(key, entry(dim, step)) == model.put(key, entry(dim, step))
         else:
-            tier.discard(key)
-            model.discard(key)
+            assert tier.get(key) == model.get(key)
         assert tier.bytes == model.bytes <= limit
         assert len(tier) == len(model.items)
     for key, value in model.items:
-        assert key in tier
         assert tier.get(key) == value
-
-
-def test_putting_counts_what_had_to_leave() -> None:
-    """One large vector may cost several small ones, and each is an eviction."""
-    tier = MemoryTier(4 * ONE)
-    assert [tier.put(key, entry()) for key in (b"a", b"b", b"c", b"d")] == [0, 0, 0, 0]
-    assert tier.put(b"e", entry(64)) == tier.evictions == 2
 
 
 def test_a_negative_limit_is_refused() -> None:
@@ -110,3 +94,35 @@ def test_the_byte_count_is_what_python_really_uses(dim: int) -> None:
         tracemalloc.stop()
     real = after - before
     assert real <= tier.bytes <= 1.25 * real
+
+
+class First(Exception):
+    """One thing that can be wrong with content."""
+
+
+class Second(Exception):
+    """Another."""
+
+
+def test_an_error_is_forgotten_a_minute_after_the_last_trial() -> None:
+    """A change of limits takes hold; what is earned again counts from then."""
+    clock = Clock()
+    tier = NegativeTier(clock=clock)
+    tier.put(b"digest", First)
+    clock.now += 59.9
+    tier.put(b"digest", Second)
+    clock.now += 59.9
+    assert isinstance(tier.get(b"digest"), Second)
+    clock.now += 0.2
+    assert tier.get(b"digest") is None
+    assert len(tier) == 0
+
+
+def test_the_1024_errors_that_were_earned_last_are_held() -> None:
+    """A flood of bad images costs a bounded amount of memory; what is earned again is young."""
+    tier = NegativeTier()
+    for i in (*range(1024), 0, 1024):
+        tier.put(b"%d" % i, First)
+    assert len(tier) == 1024
+    assert isinstance(tier.get(b"0"), First)
+    assert tier.get(b"1") is None

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from bench.rig.fault_proxy import Fault, FaultProxy
-from bench.rig.port import free_port
 from bench.rig.redis_server import RedisServer
 from cache import MemoryTier, RedisStore, State, VectorCache, encode
 from cache.redis.breaker import Circuit
@@ -25,15 +24,6 @@ pytestmark = pytest.mark.anyio
 KEYS = many(200)
 # a shared machine can stall a healthy Redis for longer than the 20 ms of a service
 BUDGET = 0.1
-
-
-@dataclass
-class Tally:
-    """What came of many requests."""
-
-    states: Counter[str] = field(default_factory=Counter)
-    wrong: int = 0
-    raised: int = 0
 
 
 @dataclass
@@ -61,25 +51,20 @@ class Scene:
 
     async def load(
         self, seconds: float, workers: int = 8, enough: Callable[[], bool] = lambda: True
-    ) -> Tally:
-        """Steady requests from several clients, for so long and until it was enough."""
-        tally = Tally()
+    ) -> Counter[str]:
+        """Steady requests from several clients, for so long and until it was enough: none fails and
+        none is wrong."""
+        came: Counter[str] = Counter()
         ends = time.monotonic() + seconds
 
         async def client(chance: random.Random) -> None:
             while time.monotonic() < ends or not enough():
-                keys = chance.sample(KEYS, 3)
-                try:
-                    found = await ask(self.cache, keys, self.model.compute(keys))
-                except Exception:
-                    tally.raised += 1
-                else:
-                    tally.wrong += wrong(keys, found)
-                    tally.states.update(states(found))
+                came.update(await self.ask(chance.sample(KEYS, 3)))
                 await asyncio.sleep(0.005)
 
         await asyncio.gather(*(client(random.Random(i)) for i in range(workers)))
-        return tally
+        assert came
+        return came
 
 
 @asynccontextmanager
@@ -94,18 +79,6 @@ async def scene(url: str, budget: float = BUDGET, **options: Any) -> AsyncIterat
         await cache.close()
 
 
-def harmless(tally: Tally) -> bool:
-    return tally.raised == 0 and tally.wrong == 0 and sum(tally.states.values()) > 0
-
-
-async def test_a_redis_that_was_never_there_costs_nothing_but_speed() -> None:
-    """The service starts and serves; the breaker spares it the asking."""
-    async with scene(f"redis://127.0.0.1:{free_port()}") as it:
-        tally = await it.load(0.1, enough=lambda: it.store.state is not Circuit.CLOSED)
-        assert harmless(tally)
-    assert set(tally.states) <= {"miss", "join"}
-
-
 async def test_a_redis_that_is_killed_and_restarted_is_used_again() -> None:
     """kill -9 under load: no error, no wrong vector; after its return it hits again."""
     with RedisServer() as server:
@@ -117,9 +90,8 @@ async def test_a_redis_that_is_killed_and_restarted_is_used_again() -> None:
             await until(lambda: Circuit.HALF_OPEN in it.recorder.circuits)
             server.start()
             await until(it.hits)
-            tally = await load
-            assert harmless(tally)
-            assert tally.states["hit-l2"] > 0
+            came = await load
+            assert came["hit-l2"] > 0
 
 
 async def test_a_redis_that_hangs_is_given_up_within_the_budget() -> None:
@@ -128,11 +100,10 @@ async def test_a_redis_that_hangs_is_given_up_within_the_budget() -> None:
         async with scene(server.url, budget=0.02) as it:
             server.pause()
             results = it.recorder.results
-            tally = await it.load(
+            came = await it.load(
                 0.5, enough=lambda: results["redis", "bypass"] > results["redis", "error"]
             )
-            assert harmless(tally)
-            assert set(tally.states) <= {"miss", "join"}
+            assert set(came) <= {"miss", "join"}
             assert it.store.state is not Circuit.CLOSED
             server.resume()
             await until(it.hits)
@@ -144,7 +115,7 @@ async def test_a_long_hang_does_not_delay_the_return() -> None:
         async with scene(server.url, budget=0.5, clock=lambda: 1000.0) as it:
             await it.fill()
             server.pause()
-            assert harmless(await it.load(0.1, enough=lambda: it.store.state is Circuit.OPEN))
+            await it.load(0.1, enough=lambda: it.store.state is Circuit.OPEN)
             await asyncio.sleep(1.0)  # the first probe is late by now
             server.resume()
             await until(it.hits)
@@ -158,12 +129,11 @@ async def test_a_network_that_fails_is_an_outage_and_no_more(
     async with FaultProxy(server.url, delay=0.4) as proxy, scene(proxy.url) as it:
         await it.fill()
         proxy.fault = fault
-        tally = await it.load(0.5, enough=lambda: Circuit.OPEN in it.recorder.circuits)
-        assert harmless(tally)
+        await it.load(0.5, enough=lambda: Circuit.OPEN in it.recorder.circuits)
         assert it.recorder.results["redis", "error"] >= 3
         proxy.fault = Fault.PASS
         await until(it.hits)
-        assert harmless(await it.load(0.2))
+        await it.load(0.2)
 
 
 async def test_a_redis_that_answers_pings_but_not_lookups_is_asked_ever_more_rarely(
@@ -184,21 +154,6 @@ async def test_a_redis_that_answers_pings_but_not_lookups_is_asked_ever_more_rar
         assert 1 <= it.recorder.circuits.count(half_open) <= 3
 
 
-async def test_a_full_redis_that_evicts_nothing_still_answers() -> None:
-    """Refused writes are counted, and what it holds is still found."""
-    with RedisServer() as server:
-        async with scene(server.url, budget=10.0) as it:
-            await it.fill()
-            server.client().config_set("maxmemory-policy", "noeviction")
-            server.client().config_set("maxmemory", "1")
-            fresh = many(300, of="fresh")
-            assert set(await it.ask(fresh)) == {"miss"}
-            await until(lambda: it.recorder.lost >= 64)
-            assert await it.hits()
-            assert harmless(await it.load(0.3))
-            assert it.store.state is Circuit.CLOSED
-
-
 async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServer) -> None:
     """Each is counted as corrupt, computed and replaced; none is served."""
     chance, keys = random.Random(5), many(1000, of="damaged")
@@ -214,17 +169,3 @@ async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServ
         assert it.recorder.results["redis", "corrupt"] == 1000
         await until(lambda: it.recorder.kept == 1000)
         assert await it.ask(keys) == ["hit-l2"] * 1000
-
-
-async def test_a_password_that_changes_is_an_outage(server: RedisServer) -> None:
-    """Being locked out costs hits, not answers."""
-    server.command("ACL", "SETUSER", "cache", "on", ">old", "~sl2:*", "+@all")
-    async with scene(server.url.replace("redis://", "redis://cache:old@")) as it:
-        await it.fill()
-        server.command("ACL", "SETUSER", "cache", "resetpass", ">new")
-        server.command("CLIENT", "KILL", "USER", "cache")
-        tally = await it.load(0.3)
-        assert harmless(tally)
-        assert set(tally.states) <= {"miss", "join"}
-        server.command("ACL", "SETUSER", "cache", ">old")
-        await until(it.hits)

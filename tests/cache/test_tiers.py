@@ -43,16 +43,20 @@ async def flushed(cache: VectorCache) -> None:
 
 
 async def test_two_caches_on_one_redis_share_their_hits(server: RedisServer) -> None:
-    """Tokens and flag included, and twice a key named twice, which nobody computed or joined."""
+    """Tokens and flag included, and twice a key named twice, which nobody computed or joined. Nor
+    is it watched whether the client of a hit leaves."""
     model, keys = Model(), [*many(50), *many(1)]
+
+    def asked() -> asyncio.Future[type[Exception]]:
+        raise AssertionError
+
     async with caching(server) as one, caching(server) as other:
         await ask(one, keys, model.compute(keys))
         await flushed(one)
-        found = await ask(other, keys, model.compute(keys))
-        again = await ask(other, keys, model.compute(keys))
-    assert states(found) == ["hit-l2"] * 51
-    assert states(again) == ["hit-l1"] * 51
-    assert wrong(keys, found) == wrong(keys, again) == 0
+        for state in ("hit-l2", "hit-l1"):
+            found = await ask(other, keys, model.compute(keys), leaving=asked)
+            assert states(found) == [state] * 51
+            assert wrong(keys, found) == 0
     assert model.computed == 50
 
 
@@ -70,17 +74,6 @@ async def test_a_request_half_known_computes_exactly_the_other_half(server: Redi
     assert wrong(keys, found) == 0
 
 
-async def test_the_same_key_twice_in_a_request_is_computed_once() -> None:
-    """The first is a miss, the others join it, and the order stays the caller's."""
-    model = Model()
-    keys = keys_of("a", "b", "a", "a", "b")
-    async with caching() as cache:
-        found = await ask(cache, keys, model.compute(keys))
-    assert model.calls == [[0, 1]]
-    assert states(found) == ["miss", "miss", "join", "join", "join"]
-    assert wrong(keys, found) == 0
-
-
 @pytest.mark.parametrize("memory", [0, 5000])
 async def test_what_memory_does_not_hold_is_found_in_redis(
     server: RedisServer, memory: int
@@ -92,25 +85,10 @@ async def test_what_memory_does_not_hold_is_found_in_redis(
         await flushed(cache)
         found = await ask(cache, keys, model.compute(keys))
         assert recorder.held.get("l1", 0) == cache.memory.bytes <= memory
-        assert recorder.gone == cache.memory.evictions
         assert bool(memory) == bool(recorder.gone)
     assert {*states(found)} <= {"hit-l1", "hit-l2"}
     assert wrong(keys, found) == 0
     assert model.computed == 100
-
-
-async def test_what_was_peeked_is_neither_looked_up_nor_counted_again() -> None:
-    """The rest is found as it would be without; the places are those of the request."""
-    model, keys, recorder = Model(), many(4), Recorder()
-    async with caching(recorder=recorder) as cache:
-        await ask(cache, keys[1:3], model.compute(keys[1:3]))
-        peeked = cache.peek(keys)
-        assert peeked.missing() == [0, 3]
-        before = recorder.results["l1", "hit"], recorder.results["l1", "miss"]
-        found = await cache.resolve(keys, peeked, model.compute(keys))
-        assert states(found) == ["miss", "hit-l1", "hit-l1", "miss"]
-        assert wrong(keys, found) == 0
-        assert (recorder.results["l1", "hit"], recorder.results["l1", "miss"]) == before
 
 
 async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
@@ -126,29 +104,12 @@ async def test_hits_in_memory_never_yield_to_the_event_loop() -> None:
         assert recorder.calls == before + 1
 
 
-async def test_if_everybody_leaves_the_computation_still_lands_and_is_kept() -> None:
-    """The work was begun; the client that comes back finds it done."""
-    model, keys = Model(held=True), many(3)
-    async with caching() as cache:
-        task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
-        await until(lambda: bool(model.calls))
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        del task
-        gc.collect()  # nobody but the cache holds the computation now
-        model.gate.set()
-        await until(lambda: len(cache.memory) == 3)
-        found = await ask(cache, keys, model.compute(keys))
-    assert states(found) == ["hit-l1"] * 3
-    assert model.computed == 3
-
-
 class Client:
     """One that may leave, and work that is begun when a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: bool = False) -> None:
         self.left = asyncio.Event()
-        self.begun = False
+        self.begun = begun
 
     async def _leave(self) -> type[Exception]:
         await self.left.wait()
@@ -160,15 +121,28 @@ class Client:
     def ask(
         self, cache: VectorCache, model: Model, keys: list[bytes], **options: Any
     ) -> asyncio.Task[Any]:
-        work = ask(
-            cache,
-            keys,
-            model.compute(keys),
-            leaving=self.leaving,
-            begun=lambda: self.begun,
-            **options,
-        )
-        return asyncio.create_task(work)
+        options = {"leaving": self.leaving, "begun": lambda: self.begun, **options}
+        return asyncio.create_task(ask(cache, keys, model.compute(keys), **options))
+
+    async def wait(
+        self, cache: VectorCache, model: Model, keys: list[bytes], **options: Any
+    ) -> asyncio.Task[Any]:
+        """Ask, until the model is asked as well."""
+        calls = len(model.calls)
+        task = self.ask(cache, model, keys, **options)
+        await until(lambda: len(model.calls) > calls)
+        return task
+
+
+def leave(task: asyncio.Task[Any], client: Client, how: str) -> None:
+    if how == "by its client":
+        client.left.set()
+    else:
+        task.cancel()
+
+
+LEAVES = pytest.mark.parametrize("leaves", ["by its client", "by cancellation"])
+LEFT = (ConnectionResetError, asyncio.CancelledError)
 
 
 async def test_a_client_that_left_leaves_nothing_to_the_collector() -> None:
@@ -183,10 +157,8 @@ async def test_a_client_that_left_leaves_nothing_to_the_collector() -> None:
     gc.disable()
     try:
         async with caching() as cache:
-            work = ask(cache, keys, model.compute(keys), leaving=client.leaving, begun=job)
-            task = asyncio.create_task(work)
-            del job, work
-            await until(lambda: bool(model.calls))
+            task = await client.wait(cache, model, keys, begun=job)
+            del job
             client.left.set()
             with contextlib.suppress(ConnectionResetError):
                 await task
@@ -201,8 +173,7 @@ async def test_what_is_not_begun_when_everybody_has_left_is_given_up(read: bool)
     """At once: nothing is in the air, and the next to come starts afresh and is answered."""
     model, keys, client = Model(held=True), many(3), Client()
     async with caching() as cache:
-        task = client.ask(cache, model, keys, read=read)
-        await until(lambda: bool(model.calls))
+        task = await client.wait(cache, model, keys, read=read)
         client.left.set()
         with pytest.raises(ConnectionResetError):
             await task
@@ -214,18 +185,20 @@ async def test_what_is_not_begun_when_everybody_has_left_is_given_up(read: bool)
         await until(lambda: not cache._flights)
 
 
-async def test_what_is_begun_when_everybody_has_left_is_kept() -> None:
-    """The client that asks again finds it done, however short its patience."""
-    model, keys, client = Model(held=True), many(3), Client()
+@LEAVES
+async def test_what_is_begun_when_everybody_has_left_is_kept(leaves: str) -> None:
+    """The client that asks again finds it done, though nobody but the cache held it."""
+    model, keys, client = Model(held=True), many(3), Client(begun=True)
     async with caching() as cache:
-        task = client.ask(cache, model, keys)
-        await until(lambda: bool(model.calls))
-        client.begun = True
-        client.left.set()
-        with pytest.raises(ConnectionResetError):
+        task = await client.wait(cache, model, keys)
+        leave(task, client, leaves)
+        with pytest.raises(LEFT):
             await task
+        del task
+        gc.collect()
         model.gate.set()
         await until(lambda: len(cache.memory) == 3)
+        assert states(await ask(cache, keys, model.compute(keys))) == ["hit-l1"] * 3
     assert model.computed == 3
 
 
@@ -234,8 +207,7 @@ async def test_work_is_not_given_up_while_one_still_waits_for_a_part_of_it() -> 
     model, keys = Model(held=True), many(3)
     async with caching() as cache:
         first, second, third = Client(), Client(), Client()
-        one = first.ask(cache, model, keys)
-        await until(lambda: bool(model.calls))
+        one = await first.wait(cache, model, keys)
         two, three = (client.ask(cache, model, keys[1:2]) for client in (second, third))
         await asyncio.sleep(0)
         first.left.set()
@@ -253,44 +225,23 @@ async def test_a_client_that_leaves_takes_only_its_own_work_along() -> None:
     model, keys = Model(held=True), many(2)
     async with caching() as cache:
         stays, leaves = Client(), Client()
-        one = stays.ask(cache, model, keys[:1])
-        await until(lambda: bool(model.calls))
-        two = leaves.ask(cache, model, keys)
-        await until(lambda: len(model.calls) == 2)
+        one = await stays.wait(cache, model, keys[:1])
+        two = await leaves.wait(cache, model, keys)
         leaves.left.set()
         await asyncio.wait([two])
         assert isinstance(two.exception(), ConnectionResetError)
         model.gate.set()
         assert wrong(keys[:1], await one) == 0
         await until(lambda: not cache._flights)
-        assert keys[1] not in cache.memory
-
-
-async def test_a_look_up_that_is_answered_never_asks_whether_its_client_left(
-    server: RedisServer,
-) -> None:
-    """A hit pays nothing for the watch, neither in memory nor from Redis."""
-    model, keys = Model(), many(5)
-
-    def asked() -> asyncio.Future[type[Exception]]:
-        raise AssertionError
-
-    async with caching(server) as one, caching(server) as other:
-        await ask(one, keys, model.compute(keys))
-        await flushed(one)
-        for state in ("hit-l2", "hit-l1"):
-            found = await ask(other, keys, model.compute(keys), leaving=asked)
-            assert states(found) == [state] * 5
+        assert cache.memory.get(keys[1]) is None
 
 
 async def test_overlapping_requests_compute_each_key_once() -> None:
     """A request joins what others have under way and computes only the rest."""
     model, keys = Model(held=True), many(9)
     async with caching() as cache:
-        first = asyncio.create_task(ask(cache, keys[:6], model.compute(keys[:6])))
-        await until(lambda: len(model.calls) == 1)
-        other = asyncio.create_task(ask(cache, keys[3:], model.compute(keys[3:])))
-        await until(lambda: len(model.calls) == 2)
+        first = await Client().wait(cache, model, keys[:6])
+        other = await Client().wait(cache, model, keys[3:])
         model.gate.set()
         second = await other
         assert wrong(keys[3:], second) == wrong(keys[:6], await first) == 0
@@ -334,7 +285,7 @@ async def test_what_landed_during_a_lookup_is_not_computed_again(server: RedisSe
     assert model.computed == 1
 
 
-@pytest.mark.parametrize("leaves", ["by its client", "by cancellation"])
+@LEAVES
 async def test_a_storm_of_requests_and_of_clients_that_leave_is_never_wrong(
     server: RedisServer, leaves: str
 ) -> None:
@@ -344,16 +295,15 @@ async def test_a_storm_of_requests_and_of_clients_that_leave_is_never_wrong(
     async with caching(server, memory=4000) as cache:
 
         async def one(i: int) -> str:
-            client, want = Client(), [keys[j] for j in chance.integers(0, 60, 5)]
-            client.begun = i % 2 == 0
+            client, want = Client(i % 2 == 0), [keys[j] for j in chance.integers(0, 60, 5)]
             await asyncio.sleep(float(chance.random()) * 0.2)
             task = client.ask(cache, model, want)
             if i % 3 == 0:
-                leave = client.left.set if leaves == "by its client" else task.cancel
-                asyncio.get_running_loop().call_later(float(chance.random()) * 0.004, leave)
+                later = float(chance.random()) * 0.004
+                asyncio.get_running_loop().call_later(later, leave, task, client, leaves)
             try:
                 return "wrong" if wrong(want, await task) else "right"
-            except (ConnectionResetError, asyncio.CancelledError):
+            except LEFT:
                 return "left"
 
         ends = await asyncio.gather(*(one(i) for i in range(900)))
@@ -411,37 +361,36 @@ async def test_a_computation_that_raises_gives_its_exception_to_all_who_waited()
         assert wrong(keys, await ask(cache, keys, model.compute(keys))) == 0
 
 
-@pytest.mark.parametrize("given", [0, 1, 3])
-async def test_another_number_of_vectors_than_asked_is_an_error(given: int) -> None:
-    """Handing them out by guess could give somebody another's vector."""
-    keys = keys_of("a", "b")
+def entry(vector: Any) -> Entry:
+    return Entry(vector.astype("<f4").tobytes())
 
-    async def compute(_: list[int]) -> Sequence[Entry | Exception]:
-        return [entry_of(keys[0])] * given
 
-    async with caching() as cache:
-        found = await ask(cache, keys, compute)
-        assert len(cache.memory) == 0
-    assert all(isinstance(value, Unsound) for value in found.values)
+GOOD = entry(np.eye(1, DIM))
 
 
 @pytest.mark.parametrize(
-    "vector",
-    [np.full(DIM, np.nan, "<f4"), np.full(DIM, np.inf, "<f4"), np.ones(DIM - 1, "<f4")],
-    ids=["nan", "inf", "short"],
+    "given",
+    [
+        pytest.param([], id="none"),
+        pytest.param([GOOD], id="one too few"),
+        pytest.param([GOOD] * 3, id="one too many"),
+        pytest.param([entry(np.full(DIM, np.nan))] * 2, id="nan"),
+        pytest.param([entry(np.full(DIM, np.inf))] * 2, id="inf"),
+        pytest.param([entry(np.ones(DIM - 1))] * 2, id="short"),
+    ],
 )
 async def test_what_is_no_vector_of_this_model_is_neither_kept_nor_served(
-    server: RedisServer, vector: Any
+    server: RedisServer, given: list[Entry]
 ) -> None:
-    """A model gone wrong yields errors, not poison that stays for a month."""
-    keys = keys_of("a")
+    """A model gone wrong yields errors, not poison that stays for a month; and to hand out another
+    number of vectors by guess could give somebody another's."""
 
     async def compute(_: list[int]) -> Sequence[Entry | Exception]:
-        return [Entry(vector.tobytes())]
+        return given
 
     async with caching(server) as cache:
-        (value,) = (await ask(cache, keys, compute)).values
-        assert isinstance(value, Unsound)
+        found = await ask(cache, keys_of("a", "b"), compute)
+        assert all(isinstance(value, Unsound) for value in found.values)
         assert len(cache.memory) == 0
         await flushed(cache)
     assert server.client().dbsize() == 0
@@ -467,12 +416,11 @@ async def test_a_computation_that_breaks_leaves_nobody_waiting(compute: Compute)
 
 async def test_a_fresh_request_computes_what_is_known_and_replaces_it(server: RedisServer) -> None:
     """no-cache: the look-up is bypassed, and both tiers hold the new vector."""
-    keys, new = keys_of("a"), Entry(np.full(DIM, DIM**-0.5, "<f4").tobytes(), 9)
+    model, keys, new = Model(), keys_of("a"), GOOD._replace(tokens=9)
 
     async def compute(_: list[int]) -> Sequence[Entry | Exception]:
         return [new]
 
-    model = Model()
     async with caching(server) as cache:
         await ask(cache, keys, model.compute(keys))
         found = await ask(cache, keys, compute, read=False)
@@ -494,12 +442,8 @@ async def test_a_fresh_request_neither_joins_nor_is_joined() -> None:
             ask(cache, keys, model.compute(keys), read=False),
             ask(cache, keys, model.compute(keys)),
         )
-    assert [states(end) for end in ends] == [
-        ["miss", "join"],
-        ["bypass", "join"],
-        ["bypass", "join"],
-        ["join", "join"],
-    ]
+    firsts = ["miss", "bypass", "bypass", "join"]
+    assert [states(end) for end in ends] == [[first, "join"] for first in firsts]
     assert model.calls == [[0]] * 3
     assert all(wrong(keys, end) == 0 for end in ends)
 
@@ -527,7 +471,7 @@ async def test_one_that_stores_and_joins_one_that_does_not_is_stored() -> None:
             ask(cache, keys, model.compute(keys), write=False),
             ask(cache, keys, model.compute(keys)),
         )
-        assert keys[0] in cache.memory
+        assert cache.memory.get(keys[0]) is not None
     assert model.computed == 1
 
 
@@ -535,8 +479,7 @@ async def test_closing_lets_flights_land_and_writes_them(server: RedisServer) ->
     """A computation whose client has gone is still kept for the next process."""
     model, keys = Model(held=True), many(3)
     async with caching(server) as cache:
-        task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
-        await until(lambda: bool(model.calls))
+        task = await Client(begun=True).wait(cache, model, keys)
         task.cancel()
         asyncio.get_running_loop().call_soon(model.gate.set)
     assert server.client().dbsize() == 3
@@ -547,8 +490,7 @@ async def test_closing_does_not_wait_for_ever_for_a_flight() -> None:
     model, keys = Model(held=True), keys_of("a")
     cache = VectorCache(DIM, MemoryTier(MEGABYTE))
     await cache.start()
-    task = asyncio.create_task(ask(cache, keys, model.compute(keys)))
-    await until(lambda: bool(model.calls))
+    task = await Client().wait(cache, model, keys)
     await asyncio.wait_for(cache.close(timeout=0.05), 60)
     (value,) = (await asyncio.wait_for(task, 60)).values
     assert isinstance(value, Abandoned)

@@ -49,12 +49,15 @@ def number(text: str, pattern: str) -> int:
 @pytest.fixture(params=BALANCERS, ids=lambda one: one.name)
 def kind(request: pytest.FixtureRequest) -> Balancer:
     """Each balancer that is installed here."""
-    found: Balancer = request.param
+    return installed(request.param)
+
+
+def installed(balancer: Balancer) -> Balancer:
     try:
-        found.find()
+        balancer.find()
     except Absent as absent:
         pytest.skip(str(absent))
-    return found
+    return balancer
 
 
 @pytest.fixture
@@ -201,11 +204,7 @@ def test_what_stands_still_is_cut(kind: Balancer, before: httpx.Client, sent: st
 
 def test_one_address_keeps_few_dripping_bodies_open_at_nginx() -> None:
     """nginx knows no least rate; whoever drips is told to come back, and others are answered."""
-    nginx = BALANCERS[0]
-    try:
-        nginx.find()
-    except Absent as absent:
-        pytest.skip(str(absent))
+    nginx = installed(BALANCERS[0])
     most = number(NGINX, "limit_conn clients")
     head = b"POST /embed_text HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{"
     with nginx.before([free_port()]) as (address, _), contextlib.ExitStack() as stack:

@@ -8,21 +8,31 @@ from cache.redis.address import Address
 
 
 @pytest.mark.parametrize(
-    ("url", "options"),
+    ("url", "options", "greeting"),
     [
-        ("redis://host", {"host": "host"}),
-        ("redis://host:7000/3", {"host": "host", "port": 7000, "db": 3}),
-        ("redis://user:p%40ss@host", {"host": "host", "username": "user", "password": "p@ss"}),
-        ("redis://:word@host", {"host": "host", "password": "word"}),
-        ("redis://[::1]:7000", {"host": "::1", "port": 7000}),
-        ("redis://host?db=2", {"host": "host", "db": 2}),
-        ("redis://:word@host\n", {"host": "host", "password": "word"}),  # as files end
+        ("redis://host", {}, []),
+        ("redis://host/0", {"db": 0}, []),
+        ("redis://host:7000/3", {"port": 7000, "db": 3}, [("SELECT", "3")]),
+        ("redis://host?db=2", {"db": 2}, [("SELECT", "2")]),
+        ("redis://[::1]:7000", {"host": "::1", "port": 7000}, []),
+        ("redis://:word@host", {"password": "word"}, [("AUTH", "word")]),
+        ("redis://:word@host\n", {"password": "word"}, [("AUTH", "word")]),  # as files end
+        ("redis://user@host", {"username": "user"}, [("AUTH", "user", "")]),
+        (
+            "redis://user:p%40ss@host/3",
+            {"username": "user", "password": "p@ss", "db": 3},
+            [("AUTH", "user", "p@ss"), ("SELECT", "3")],
+        ),
     ],
 )
-def test_a_url_is_taken_apart(url: str, options: dict[str, object]) -> None:
-    """Host, port, database, user and password, percent-encoded or not."""
+def test_a_url_is_taken_apart(
+    url: str, options: dict[str, object], greeting: list[tuple[str, ...]]
+) -> None:
+    """Host, port, database, user and password, percent-encoded or not. A greeting says who and
+    where, and nothing that the server takes for granted."""
     address = Address.of(url)
-    assert address.options == options
+    assert address.options == {"host": "host", **options}
+    assert address.greeting() == greeting
     assert not address.cluster
 
 
@@ -32,9 +42,10 @@ def test_tls_unix_sockets_and_clusters_have_schemes_of_their_own() -> None:
     tls = Address.of("rediss+cluster://host?ssl_cert_reqs=none")
     assert (tls.cluster, tls.options["ssl_cert_reqs"]) == (True, "none")
     assert Address.of("rediss://host").options["connection_class"] is SSLConnection
-    unix = Address.of("unix://user:word@/run/redis.sock").options
-    assert unix["connection_class"] is UnixDomainSocketConnection
-    assert (unix["path"], unix["username"]) == ("/run/redis.sock", "user")
+    unix = Address.of("unix://user:word@/run/redis.sock?db=2")
+    assert unix.options["connection_class"] is UnixDomainSocketConnection
+    assert unix.options["path"] == "/run/redis.sock"
+    assert unix.greeting() == [("AUTH", "user", "word"), ("SELECT", "2")]
 
 
 @pytest.mark.parametrize(
@@ -43,10 +54,9 @@ def test_tls_unix_sockets_and_clusters_have_schemes_of_their_own() -> None:
         "", "host:6379", "http://host", "redis:/host", "memcached+cluster://host", "redis://",
         "unix://", "redis://host:secret-port", "redis://host?socket_timeout=30",
         "redis://host?decode_responses=true", "redis://host?max_conections=5",
-        "rediss://host:6379/0?ssl_cert_reqs=CERT_NONE", "rediss://host?ssl_cert_reqs=None",
-        "rediss://host?ssl_cert_reqs=", "rediss://host?ssl_check_hostname=maybe",
+        "rediss://host?ssl_cert_reqs=None", "rediss://host?ssl_cert_reqs=",
         "rediss://host?ssl_check_hostname=false&ssl_check_hostname=true",
-        "rediss://host?ssl_ca_cert=/ca.pem", "redis://host/cache", "redis://host/-1",
+        "rediss://host?ssl_ca_cert=/ca.pem", "redis://host/-1",
         "redis://host/1/2", "redis://host/1?db=2", "redis://host?db=one", "redis://host?db=",
         "redis://host?db=²", "redis://host?connection_class=x", "redis://host?host=other",
         "redis://host:65536", "redis://host:-1", "redis://host: 6379",
@@ -58,21 +68,6 @@ def test_a_url_that_would_not_do_what_it_says_is_refused(url: str) -> None:
     """At start-up and by name, never by ignoring a part of it."""
     with pytest.raises(ValueError, match="Redis"):
         Address.of(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "greeting"),
-    [
-        ("redis://host", []),
-        ("redis://host/0", []),
-        ("redis://:word@host", [("AUTH", "word")]),
-        ("redis://user:p%40ss@host/3", [("AUTH", "user", "p@ss"), ("SELECT", "3")]),
-        ("unix://user:word@/run/redis.sock?db=2", [("AUTH", "user", "word"), ("SELECT", "2")]),
-    ],
-)
-def test_a_greeting_says_who_and_where(url: str, greeting: list[tuple[str, ...]]) -> None:
-    """Nothing that the server takes for granted is said."""
-    assert Address.of(url).greeting() == greeting
 
 
 def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:

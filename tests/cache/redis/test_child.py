@@ -33,15 +33,14 @@ def child() -> Iterator[RedisChild]:
         yield child
 
 
+@pytest.fixture(scope="module")
+def child_of_module() -> Iterator[RedisChild]:
+    with RedisChild() as child:
+        yield child
+
+
 def client_of(url: str) -> redis.Redis:
-    parts = urlsplit(url)
-    return redis.Redis(
-        unix_socket_path=parts.path, username=parts.username, password=parts.password, protocol=2
-    )
-
-
-def execute(url: str, *words: str) -> None:
-    client_of(url).execute_command(*words)  # type: ignore[no-untyped-call]
+    return redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
 
 
 def home_of(url: str) -> Path:
@@ -55,7 +54,7 @@ def kill(child: RedisChild) -> None:
     awaited(lambda: not child.alive)
 
 
-def gone(pid: int) -> bool:
+def gone(pid: int | str | None) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -97,28 +96,15 @@ FORBIDDEN = (
 def test_the_user_may_do_nothing_else(child_of_module: RedisChild, command: str) -> None:
     """A hole in the service opens no hole in Redis: no scripts, no listing, no other keys."""
     with pytest.raises(NoPermissionError):
-        execute(child_of_module.url, *command.split())
-
-
-@pytest.fixture(scope="module")
-def child_of_module() -> Iterator[RedisChild]:
-    with RedisChild() as child:
-        yield child
+        client_of(child_of_module.url).execute_command(*command.split())  # type: ignore[no-untyped-call]
 
 
 def test_nobody_enters_without_the_password(child_of_module: RedisChild) -> None:
     """Neither the default user nor a wrong password is let in."""
     path = urlsplit(child_of_module.url).path
-    for user, password in ((None, None), ("default", "guess"), ("cache", "guess")):
-        stranger = redis.Redis(
-            unix_socket_path=path,
-            username=user,
-            password=password,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
+    for who in ("", "default:guess@", "cache:guess@"):
         with pytest.raises(redis.AuthenticationError):
-            stranger.get("sl2:a")
+            client_of(f"unix://{who}{path}").get("sl2:a")
 
 
 def test_only_this_user_can_reach_it_and_no_signal_of_the_terminal(
@@ -159,7 +145,6 @@ def test_stopping_leaves_nothing_behind() -> None:
     """No process, no socket, no directory."""
     child = RedisChild()
     home, pid = home_of(child.start()), child.pid
-    assert pid is not None
     child.stop()
     assert gone(pid)
     assert not home.exists()
@@ -169,13 +154,19 @@ def test_stopping_leaves_nothing_behind() -> None:
         _ = child.url
 
 
-def test_a_child_that_died_is_started_anew_under_the_same_url(child: RedisChild) -> None:
-    """Workers that hold the URL find it again."""
+@pytest.mark.parametrize("swept_away", [False, True])
+def test_a_child_that_died_is_started_anew_under_the_same_url(
+    child: RedisChild, swept_away: bool
+) -> None:
+    """Workers that hold the URL find it again, also where its folder was cleared up meanwhile."""
     url, pid = child.url, child.pid
     kill(child)
+    if swept_away:
+        shutil.rmtree(home_of(url))
     assert child.start() == url
     assert child.pid != pid
     assert client_of(url).ping()
+    assert home_of(url).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
@@ -191,16 +182,6 @@ def test_a_restart_that_failed_keeps_the_url_for_the_next_one(
         assert not child.alive
     assert child.start() == url
     assert client_of(url).ping()
-
-
-def test_a_folder_that_was_swept_away_meanwhile_is_made_again(child: RedisChild) -> None:
-    """By what clears old files from the temporary folder."""
-    url = child.url
-    kill(child)
-    shutil.rmtree(home_of(url))
-    assert child.start() == url
-    assert client_of(url).ping()
-    assert home_of(url).stat().st_mode & 0o777 == 0o700
 
 
 def swept(home: Path) -> bool:
@@ -222,28 +203,24 @@ def test_it_dies_with_its_parent(how: signal.Signals) -> None:
     parent.wait()
     parent.stdin.close()
     parent.stdout.close()
-    awaited(lambda: gone(int(pid)))
+    awaited(lambda: gone(pid))
     awaited(lambda: swept(home_of(url)))
 
 
 def test_sweeping_leaves_the_living_alone(child: RedisChild) -> None:
-    """Two services on one machine do not clear each other away."""
-    with RedisChild() as other:
+    """Two services on one machine do not clear each other away; nor one that is only starting: a
+    directory without a socket belongs to somebody who is about to listen."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as starting, RedisChild() as other:
         assert home_of(child.url) != home_of(other.url)
         assert client_of(child.url).ping()
         assert client_of(other.url).ping()
+        assert Path(starting).exists()
 
 
 def test_sweeping_leaves_the_dead_server_of_a_living_parent_alone(child: RedisChild) -> None:
     """It is about to be started anew, in this folder."""
     kill(child)
     assert not swept(home_of(child.url))
-
-
-def test_sweeping_leaves_one_that_is_only_starting_alone() -> None:
-    """A directory without a socket belongs to somebody who is about to listen."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as starting, RedisChild():
-        assert Path(starting).exists()
 
 
 def test_a_fork_of_the_parent_does_not_stop_it(child: RedisChild) -> None:

@@ -17,20 +17,9 @@ from cache.redis.store import CHUNK, Lost, RedisStore
 from tests.support.certificate import certify
 from tests.support.patience import settled
 from tests.support.recorder import Recorder
+from tests.support.store import PATIENT, opened
 
 pytestmark = pytest.mark.anyio
-
-PATIENT = 10.0  # a budget for tests of something else than the budget
-
-
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[RedisStore]:
-    store = RedisStore(url, **{"budget": PATIENT, **options})
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def fill(server: RedisServer, n: int) -> list[bytes]:
@@ -45,39 +34,24 @@ def mgets(server: RedisServer) -> int:
     return int(stats["cmdstat_mget"]["calls"]) - 1
 
 
-async def test_no_keys_need_no_redis(server: RedisServer) -> None:
-    """An empty request is answered from nothing."""
-    async with opened(server.url) as store:
-        assert await store.get([]) == []
-    assert mgets(server) == 0
-
-
-async def test_the_lookups_of_one_tick_leave_as_one_command(server: RedisServer) -> None:
-    """A hundred requests that arrive together cost Redis one MGET."""
-    keys = fill(server, 100)
-    async with opened(server.url) as store:
-        replies = await asyncio.gather(*(store.get([key]) for key in keys))
-    assert replies == [[b"value of " + key] for key in keys]
-    assert mgets(server) == 1
-
-
-async def test_a_large_lookup_is_cut_into_chunks_and_put_together_again(
-    server: RedisServer,
+@pytest.mark.parametrize(
+    ("spans", "commands"),
+    [
+        pytest.param([(0, 0)], 0, id="no keys need no Redis"),
+        pytest.param([(n, n + 1) for n in range(100)], 1, id="those of one tick leave together"),
+        pytest.param([(0, 2 * CHUNK + 44)], 3, id="a large look-up is cut into chunks"),
+        pytest.param([(0, 1), (1, 128), (5, 250), (390, 400)], 3, id="requests share chunks"),
+    ],
+)
+async def test_look_ups_travel_together_and_everybody_gets_the_values_of_its_own_keys(
+    server: RedisServer, spans: list[tuple[int, int]], commands: int
 ) -> None:
-    """No command carries more than 128 keys, and the order is the caller's."""
-    keys = fill(server, 2 * CHUNK + 44)
-    async with opened(server.url) as store:
-        assert await store.get(keys) == [b"value of " + key for key in keys]
-    assert mgets(server) == 3
-
-
-async def test_requests_share_chunks_without_sharing_replies(server: RedisServer) -> None:
-    """Whatever the sizes, everybody gets the values of exactly their own keys."""
+    """In the caller's order. No command carries more than 128 keys."""
     keys = fill(server, 400)
-    wants = [keys[start : start + size] for start, size in ((0, 1), (1, 127), (5, 250), (390, 10))]
     async with opened(server.url) as store:
-        replies = await asyncio.gather(*(store.get(want) for want in wants))
-    assert replies == [[b"value of " + key for key in want] for want in wants]
+        replies = await asyncio.gather(*(store.get(keys[first:last]) for first, last in spans))
+    assert replies == [[b"value of " + key for key in keys[first:last]] for first, last in spans]
+    assert mgets(server) == commands
 
 
 async def test_load_makes_batches_larger_instead_of_queues_longer() -> None:
@@ -233,19 +207,11 @@ async def test_starting_says_whether_redis_answers(server: RedisServer) -> None:
     await absent.close()
 
 
-async def test_a_key_of_another_type_is_a_miss(server: RedisServer) -> None:
-    """A list under our name is nobody's vector."""
-    server.client().rpush(b"sl2:list", b"x")
-    async with opened(server.url) as store:
-        assert await store.get([b"sl2:list"]) == [None]
-
-
-async def test_round_trips_are_timed_and_the_breaker_announced(server: RedisServer) -> None:
+async def test_a_round_trip_is_timed_and_the_breaker_announced(server: RedisServer) -> None:
     """What a dashboard needs is told as it happens, once for each trip."""
     recorder = Recorder()
-    keys = fill(server, 10)
     async with opened(server.url, watcher=recorder) as store:
-        await asyncio.gather(*(store.get([key]) for key in keys))
+        await asyncio.gather(*(store.get([key]) for key in fill(server, 10)))
         ((tier, seconds),) = recorder.trips
         assert tier == "redis"
         assert 0 < seconds < PATIENT
@@ -285,14 +251,6 @@ async def test_what_may_not_be_read_is_said_to_be_unknown(server: RedisServer) -
     async with opened(server.url.replace("redis://", "redis://blind:w@")) as store:
         (warning,) = await store.inspect()
     assert "does not let this user" in warning
-
-
-async def test_a_server_that_is_not_there_is_said_to_be_silent() -> None:
-    """The service starts, and its operator learns why it is slow."""
-    async with opened(f"redis://127.0.0.1:{free_port()}") as store:
-        (warning,) = await store.inspect()
-    assert "did not answer" in warning
-    assert "127.0.0.1" not in warning
 
 
 SLOTS = 16_384

@@ -15,7 +15,7 @@ import pytest
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
 from deploy.bulk.__main__ import main
-from deploy.bulk.fault import ImageMissing, RowNull, RowTypeWrong, RowUnreadable
+from deploy.bulk.source import ImageMissing, RowNull, RowTypeWrong, RowUnreadable
 from litapi.errors import ImageEmpty, ImageFormatUnsupported, ImageUndecodable, TextEmpty
 from tests.support.bulk_process import BulkProcess, TwoNodes
 from tests.support.patience import awaited

@@ -7,9 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.bulk.discovery import discover
-from deploy.bulk.fault import RowUnreadable
-from deploy.bulk.source import Source, SourceError
+from deploy.bulk.source import BulkError, RowUnreadable, Source, discover
 from litapi.messages import Kind
 from tests.support.picture import picture
 from tests.support.table import write_lines, write_parquet
@@ -77,7 +75,7 @@ def test_the_kind_is_found_out_from_the_first_values_that_are_there(tmp_path: Pa
     """Spark's first file is often empty, and a column may begin with many nulls."""
     write_parquet(tmp_path / "part-0.parquet", [], pa.string())
     write_parquet(tmp_path / "part-1.parquet", [None] * 300, pa.string())
-    with pytest.raises(SourceError, match="--kind"):
+    with pytest.raises(BulkError, match="--kind"):
         discover(tmp_path, None, None)
     assert discover(tmp_path, None, "image").kind == "image"
     write_parquet(tmp_path / "part-2.parquet", ["a.png"], pa.string())
@@ -124,7 +122,7 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path) -> None:
         (two, None, None, "--column: name one of those of two.jsonl: title, caption"),
     ]
     for path, column, kind, sentence in cases:
-        with pytest.raises(SourceError, match=sentence):
+        with pytest.raises(BulkError, match=sentence):
             discover(path, column, kind)
 
 
@@ -132,7 +130,7 @@ def test_images_beside_a_table_must_be_told_apart(tmp_path: Path) -> None:
     """Unless the column is named, nobody knows which of them is meant."""
     write_lines(tmp_path / "metadata.jsonl", ["a.png"], "file_name")
     (tmp_path / "a.png").write_bytes(picture(1))
-    with pytest.raises(SourceError, match="images and tables"):
+    with pytest.raises(BulkError, match="images and tables"):
         discover(tmp_path, None, None)
     assert discover(tmp_path, "file_name", None).kind == "image"
 

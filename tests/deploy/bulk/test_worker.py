@@ -14,10 +14,9 @@ import pytest
 
 from bench.rig.redis_server import RedisServer
 from cache import Corrupt, decode
-from deploy.bulk.attempt import MOST, Attempts
-from deploy.bulk.discovery import discover
+from deploy.bulk.output import MOST_TRIES, begin, end, fingerprint_of
+from deploy.bulk.source import discover
 from deploy.bulk.task import Report, Task, open_checkpoint
-from deploy.bulk.vector_file import fingerprint_of
 from deploy.bulk.worker import Worker
 from litapi.checkpoint import DEMO, SPACE_KEY, CheckpointError
 from litapi.messages import Kind
@@ -94,11 +93,11 @@ def test_other_arithmetic_than_that_of_the_finished_blocks_is_refused(task: Task
 
 def test_a_block_that_ends_every_worker_is_given_up(task: Task) -> None:
     """It was begun so often and never finished: the report names it."""
-    worker, attempts = Worker(task), Attempts(task.output)
+    worker = Worker(task)
     block = next(task.source.blocks(3))
-    assert all(attempts.begin(block) for _ in range(MOST))
+    assert all(begin(task.output, block) for _ in range(MOST_TRIES))
     assert block.name in _report(worker, task).refusal
-    attempts.end(block)
+    end(task.output, block)
     assert _report(worker, task).rows == 3
 
 
