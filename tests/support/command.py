@@ -13,8 +13,8 @@ Done = subprocess.CompletedProcess[str]
 
 def clean(**environment: str) -> dict[str, str]:
     """This process's environment without options of the service, and these variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SIGLIT_")}
-    return {**kept, **environment}
+    ours = ("SIGLIT_", "PROMETHEUS_MULTIPROC_DIR")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | environment
 
 
 def command(
