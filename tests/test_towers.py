@@ -26,6 +26,7 @@ from litapi.settings import Settings
 from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
 from tests.support.checkpoint import edit_json
 from tests.support.desk import b64
+from tests.support.encoded import encoded
 from tests.support.patience import awaited
 from tests.support.picture import picture
 
@@ -166,13 +167,13 @@ def test_the_same_apis_run_under_litserve_alone(stock: str, text: TextTower) -> 
 
 def test_draft_decoding_is_used_where_it_is_allowed_and_only_there() -> None:
     """A large JPEG gets other pixels with `jpeg_draft`, and the same vector to 0.99."""
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture(6))).resize((2400, 1800)).save(buffer, "JPEG", quality=90)
+    image = Image.open(io.BytesIO(picture(6))).resize((2400, 1800))
+    job = Job([encoded(image, "JPEG", quality=90)])
     patches, vectors = [], []
     for draft in (False, True):
         tower = _loaded(ImageTower, jpeg_draft=draft)
-        (decoded,) = tower.decode_request(Job([buffer.getvalue()]))
-        (row,) = _through(tower, Job([buffer.getvalue()]))[0]
+        (decoded,) = tower.decode_request(job)
+        (row,) = _through(tower, job)[0]
         assert isinstance(decoded, Decoded)
         assert isinstance(row, Embedded)
         patches.append(decoded.value.patches)
