@@ -9,7 +9,6 @@ import importlib.util
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from docs.__main__ import generated
 from litapi.settings import ALIASES, BARE, PREFIX, Settings, flag_of
+from tests.support.command import output_of as command_output
 from tests.support.markdown import PAGES, ROOT, Step, anchors, blocks, code, links, steps
 
 COMMANDS = re.compile(r"python -m ([\w.]+)(.*)")
@@ -114,8 +114,7 @@ def test_every_option_that_is_named_exists(page: Path) -> None:
 @every_page
 def test_every_variable_that_is_named_is_an_option(page: Path) -> None:
     """Of the server, or of the Makefile where `make` is called, whose targets exist."""
-    text = page.read_text()
-    assert set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", text)) <= VARIABLES
+    assert set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", page.read_text())) <= VARIABLES
     for line in (one for one in code(page) if re.search(r"\bmake [a-z]", one)):
         for name in re.findall(r"\b([A-Z_]{4,})=", line):
             assert name in VARIABLES or f"\n{name} ?=" in MAKEFILE, name
@@ -129,10 +128,7 @@ def test_every_shell_block_parses_and_names_files_that_exist(page: Path) -> None
     for block in blocks(page, "", "sh", "bash"):
         if not re.match(r"[a-z.]+ |[A-Z_]+=", block) or "─" in block:
             continue  # a drawing
-        done = subprocess.run(
-            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        command_output("bash", "-n", said=block)
         for word in shlex.split(block, comments=True):
             if word.partition("/")[0] in FOLDERS and "/" in word:
                 assert (ROOT / word).exists(), word
@@ -147,11 +143,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output_of(folder: Path, *command: str) -> str:
     """What a command prints that goes well, with this Python and the repository importable."""
     env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return command_output(*command, cwd=folder, env=env)
 
 
 def comparable(text: str) -> tuple[list[float], str]:

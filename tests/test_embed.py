@@ -1,8 +1,6 @@
 """`python -m litapi embed`: by a server and in this process, into each kind of file."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +11,8 @@ from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
 from litapi.__main__ import main
 from litapi.checkpoint import DEMO, SPACE_KEY, Checkpoint
+from tests.support.command import litapi
 from tests.support.picture import picture
-
-
-def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "litapi", "embed", *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -46,25 +40,23 @@ def test_items_are_written_in_the_order_of_the_arguments(
     for suffix in ("npy", "parquet"):
         main(["embed", *files, "--url", server.url, "--out", str(tmp_path / f"o.{suffix}")])
         assert capsys.readouterr().out == ""
-    good = [0, 1, 2, 4]
-    vectors = np.array([rows[place]["embedding"] for place in good], np.float32)
-    matrix = np.load(tmp_path / "o.npy")
-    written = pq.read_table(tmp_path / "o.parquet")
-    assert written.schema.metadata[SPACE_KEY].decode() == Checkpoint.open(DEMO).space
-    table = written.to_pylist()
-    assert np.array_equal(matrix[good], vectors)
+    matrix, table = np.load(tmp_path / "o.npy"), pq.read_table(tmp_path / "o.parquet")
+    assert table.schema.metadata[SPACE_KEY].decode() == Checkpoint.open(DEMO).space
     assert np.isnan(matrix[3]).all()
-    assert table[3]["embedding"] is None
-    assert table[3]["error"] == "image_format_unsupported"
-    columns = np.array([table[place]["embedding"] for place in good], np.float32)
-    assert np.array_equal(columns, vectors)
+    for row, numbers, written in zip(rows, matrix, table.to_pylist(), strict=True):
+        assert written["error"] == row.get("error")
+        if "error" in row:
+            assert written["embedding"] is None
+        else:
+            assert np.array_equal(numbers, np.array(row["embedding"], np.float32))
+            assert np.array_equal(numbers, np.array(written["embedding"], np.float32))
     assert sorted(path.name for path in tmp_path.glob("*o.*")) == ["o.npy", "o.parquet"]
 
 
 def test_without_a_server_it_computes_here(server: ServerProcess) -> None:
     """The vectors of a server with the same options."""
-    here = run("-", "--precision", "float32", text="from a pipe\n")
-    there = run("-", "--url", server.url, text="from a pipe\n")
+    here = litapi("embed", "-", "--precision", "float32", said="from a pipe\n")
+    there = litapi("embed", "-", "--url", server.url, said="from a pipe\n")
     assert here.returncode == 0, here.stderr
     assert here.stdout == there.stdout
 

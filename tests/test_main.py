@@ -175,6 +175,13 @@ def test_a_tls_pair_that_does_not_serve_is_one_clear_line(
         assert said in refused("--tls-cert", str(certificate), "--tls-key", str(own))
 
 
+def test_a_port_that_another_program_has_is_one_clear_line(refused: Callable[..., str]) -> None:
+    """Before anything loads."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert f"port {port} is taken" in refused("--port", str(port))
+
+
 @pytest.fixture
 def loading() -> Iterator[ServerProcess]:
     """A server that holds its port, though it does not listen there yet."""
