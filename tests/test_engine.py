@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,9 @@ def test_items_are_refused_as_by_the_server() -> None:
         images = engine.images([picture(1), b"none", "gone.png", b""], on_error="return")
         with pytest.raises(ItemsRefused):
             engine.texts([""])
-    codes = {place: error.code for place, error in (images.errors).items()}
-    assert codes == {1: "image_format_unsupported", 2: "image_missing", 3: "image_empty"}
-    assert {place: one.code for place, one in texts.errors.items()} == {
-        1: "text_empty",
-        2: "text_invalid",
-    }
+    said, seen = ({n: e.code for n, e in found.errors.items()} for found in (texts, images))
+    assert said == {1: "text_empty", 2: "text_invalid"}
+    assert seen == {1: "image_format_unsupported", 2: "image_missing", 3: "image_empty"}
     assert np.isnan(images.vectors).any(axis=1).tolist() == [False, True, True, True]
 
 
@@ -73,21 +71,12 @@ def test_what_was_asked_once_is_known() -> None:
 
 def test_several_threads_may_ask_at_once() -> None:
     """Also for the first vector, while the tower is not loaded."""
-    found = {}
+    asked = [[f"{number} {n}" for n in range(30)] for number in range(4)]
     with Engine.open(precision="float32", cache="off") as engine:
-
-        def ask(number: int) -> None:
-            found[number] = engine.texts([f"{number} {n}" for n in range(30)])
-
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for number, vectors in found.items():
-            alone = engine.texts([f"{number} {n}" for n in range(30)])
-            np.testing.assert_allclose(vectors, alone, atol=1e-6)
-    assert len(found) == 4
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(engine.texts, asked))
+        alone = [engine.texts(texts) for texts in asked]
+    np.testing.assert_allclose(found, alone, atol=1e-6)
 
 
 def test_closing_ends_the_threads_and_frees_the_towers() -> None:
@@ -113,9 +102,8 @@ def test_a_folder_may_be_named_and_a_wrong_option_is_refused(tmp_path: Path) -> 
         assert engine.texts(["a"]).shape == (1, 96)
         with pytest.raises(ValueError, match="dimensions"):
             engine.texts(["a"], dimensions=97)
-    with pytest.raises(SettingsError, match="--precision"):
-        Engine.open(precision="float3")
-    with pytest.raises(SettingsError, match="--colour"):
-        Engine.open(colour="red")
+    for option, value in (("precision", "float3"), ("colour", "red")):
+        with pytest.raises(SettingsError, match=f"--{option}"):
+            Engine.open(**{option: value})
     with pytest.raises(CheckpointError):
         Engine.open(str(tmp_path / "none"))

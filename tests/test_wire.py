@@ -4,26 +4,21 @@ import contextlib
 import gzip
 import shutil
 import socket
-import subprocess
-import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess, resident_mb
+from tests.support.command import output_of
 from tests.support.patience import awaited, heard
 from tests.support.picture import picture
 from tests.support.raw import everything
 
 SPELT = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
 MB = 1 << 20
-
-
-def connect(server: ServerProcess) -> socket.socket:
-    """A plain connection."""
-    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text", "/livez", "/none", "/docs"])
@@ -35,7 +30,7 @@ def test_a_body_after_an_offered_upgrade_is_never_the_next_request(
         f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: h2c\r\n"
         f"content-type: application/json\r\ncontent-length: {len(SPELT)}\r\n\r\n"
     )
-    with connect(server) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(head.encode())
         heard(connection)
         with contextlib.suppress(OSError):
@@ -49,23 +44,20 @@ def test_a_body_after_an_offered_upgrade_is_never_the_next_request(
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl_with_http2_embeds(server: ServerProcess) -> None:
     """The command of the report, word for word."""
+    url, json = f"{server.url}/v1/embeddings", "content-type: application/json"
     body = '{"input":"a red circle"}'
-    url = f"{server.url}/v1/embeddings"
-    command = ["curl", "--http2", "-sS", url, "-H", "content-type: application/json", "-d", body]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = output_of("curl", "--http2", "-sS", url, "-H", json, "-d", body)
     plain = httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=60)
     assert said == plain.text
 
 
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "identity": bytes,
-}
-
-
-@pytest.mark.parametrize("coding", COMPRESS)
-def test_a_compressed_body_is_answered_as_the_plain_one(client: httpx.Client, coding: str) -> None:
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)],
+)
+def test_a_compressed_body_is_answered_as_the_plain_one(
+    client: httpx.Client, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
     """JSON, a raw image and a multipart body."""
     image = picture(1)
     form = httpx.Request("POST", "http://x", files={"images": ("a.png", image, "image/png")})
@@ -77,7 +69,7 @@ def test_a_compressed_body_is_answered_as_the_plain_one(client: httpx.Client, co
     for path, body, kind, name in bodies:
         plain = client.post(path, content=body, headers={"content-type": kind})
         headers = {"content-type": kind, "content-encoding": coding}
-        packed = client.post(path, content=COMPRESS[coding](body), headers=headers)
+        packed = client.post(path, content=compress(body), headers=headers)
         assert packed.status_code == plain.status_code == 200, packed.text
         assert packed.json()[name] == plain.json()[name]
 
@@ -99,25 +91,6 @@ def test_a_multipart_body_with_strange_names_is_a_400(
     assert answer.json()["error"]["code"] == known
 
 
-class Watch:
-    """The most memory that any process of a server gained while it was watched."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._server = server
-        self._idle = {pid: resident_mb(pid) for pid in server.family()}
-        self.most = 0.0
-
-    def look(self) -> None:
-        """Measure, and see that somebody else is served."""
-        for pid, idle in self._idle.items():
-            self.most = max(self.most, resident_mb(pid) - idle)
-        assert httpx.get(f"{self._server.url}/livez", timeout=60).status_code == 200
-
-    def now(self) -> float:
-        """What the largest process holds more than when it was idle."""
-        return max(resident_mb(pid) - idle for pid, idle in self._idle.items())
-
-
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ServerProcess]:
     """A server with keys, and small bounds so that little is needed to reach them."""
@@ -128,28 +101,25 @@ def guarded() -> Iterator[ServerProcess]:
         yield running
 
 
-KEY = "x-api-key: a\r\n"
-
-
 def test_compressed_bombs_are_bounded_together(guarded: ServerProcess) -> None:
-    """Each becomes 8 MB of a few KB; what all of them hold has one bound."""
-    watch = Watch(guarded)
+    """Each becomes 8 MB of a few KB; what all of them hold has one bound, others are served, and
+    what was held is given back."""
     bomb = gzip.compress(b'{"text": "' + bytes(7 * MB), 9)
     headers = {"x-api-key": "a", "content-encoding": "gzip"}
-    statuses: list[int] = []
+    idle = {pid: resident_mb(pid) for pid in guarded.family()}
 
-    def send() -> None:
-        answer = httpx.post(
-            f"{guarded.url}/v1/embeddings", content=bomb, headers=headers, timeout=60
-        )
-        statuses.append(answer.status_code)
+    def gained() -> float:
+        return max(resident_mb(pid) - before for pid, before in idle.items())
 
-    threads = [threading.Thread(target=send) for _ in range(30)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        watch.look()
-    assert len(statuses) == 30
-    assert set(statuses) <= {400, 429}
-    assert watch.most < 150
-    awaited(lambda: watch.now() < 50)  # what was held is given back
+    def send(_: int) -> int:
+        url = f"{guarded.url}/v1/embeddings"
+        return httpx.post(url, content=bomb, headers=headers, timeout=60).status_code
+
+    with ThreadPoolExecutor(30) as pool:
+        sent, most = [pool.submit(send, n) for n in range(30)], 0.0
+        while not all(one.done() for one in sent):
+            most = max(most, gained())
+            assert httpx.get(f"{guarded.url}/livez", timeout=60).status_code == 200
+    assert {one.result() for one in sent} <= {400, 429}
+    assert most < 150
+    awaited(lambda: gained() < 50)
