@@ -41,7 +41,6 @@ VERIFY = frozenset(
         "deploy/test_balancers.py",
         "model/engines/test_compiled.py",
         "model/engines/test_converted.py",
-        "notebooks/test_hang.py",
         "notebooks/test_notebooks.py",
         "notebooks/test_trial.py",
         "quality/test_gate.py",
