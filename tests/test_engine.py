@@ -5,6 +5,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,8 +75,8 @@ def test_several_threads_may_ask_at_once() -> None:
     asked = [[f"{number} {n}" for n in range(30)] for number in range(4)]
     with Engine.open(precision="float32", cache="off") as engine:
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(engine.texts, asked))
-        alone = [engine.texts(texts) for texts in asked]
+            found: list[Any] = list(pool.map(engine.texts, asked))
+        alone: list[Any] = [engine.texts(texts) for texts in asked]
     np.testing.assert_allclose(found, alone, atol=1e-6)
 
 

@@ -18,23 +18,10 @@ import numpy as np
 import pytest
 import torch
 
+from litapi import loop
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.errors import ItemError
-from litapi.loop import (
-    AHEAD,
-    AHEAD_BYTES,
-    LONG,
-    RECENT,
-    SHORT,
-    SPARE,
-    STARVING,
-    YIELDING,
-    Decoders,
-    Pipeline,
-    Ready,
-    Shelf,
-    Ticket,
-)
+from litapi.loop import AHEAD, LONG, SHORT, Decoders, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import NO_ID, Job, JobId, Reply
 from litapi.model.engines.slots import Collect
 from litapi.provoke import MARK
@@ -259,7 +246,7 @@ def test_decoding_yields_to_the_model() -> None:
 
     _running(_tower(Watched)).ask(Job([picture(1)]))
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    assert nice == {"decode": usual + YIELDING, "model": usual}
+    assert nice == {"decode": usual + loop.YIELDING, "model": usual}
 
 
 def test_pictures_of_different_patch_counts_have_their_own_vectors(image: Port) -> None:
@@ -371,7 +358,7 @@ def test_bulk_that_has_waited_for_long_goes_first_once() -> None:
     shelf.add([_ready(10) for _ in range(8)], 0)
     shelf.add([_ready(10, bulk=True) for _ in range(8)], 0, bulk=True)
     assert _classes(shelf.take()) == "ii"
-    shelf._bulk -= 2 * STARVING
+    shelf._bulk -= 2 * loop.STARVING
     assert [_classes(shelf.take()) for _ in range(2)] == ["bulkbulk", "ii"]
 
 
@@ -417,7 +404,7 @@ def test_bulk_is_begun_early_only_where_there_is_no_interactive_work() -> None:
     shelf.add([_ready(10)], 0)
     assert _classes(shelf.take(10)) == "i"
     assert shelf.take(10) == []
-    shelf._interactive -= 2 * RECENT
+    shelf._interactive -= 2 * loop.RECENT
     assert len(shelf.take(10)) == 4
 
 
@@ -499,7 +486,7 @@ def test_items_of_like_cost_go_together_and_none_starves(budget: int, many: int)
         batches.append(batch)
     found = [[one.decoded.cost for one in batch] for batch in batches]
     assert sorted(cost for batch in found for cost in batch) == sorted(costs)
-    assert all(max(batch) * len(batch) - sum(batch) <= budget // SPARE for batch in found)
+    assert all(max(batch) * len(batch) - sum(batch) <= budget // loop.SPARE for batch in found)
     assert _padding(found) <= _padding(_as_they_came(costs, budget)) / 2
 
 
@@ -507,7 +494,11 @@ def test_items_of_like_cost_go_together_and_none_starves(budget: int, many: int)
     ("budget", "held", "more"),
     [
         (10, [(10, 0)] * AHEAD, (10, 0)),
-        (10**9, [(1, AHEAD_BYTES - 1), (1, AHEAD_BYTES)], (1, 1)),  # the second passes the bound
+        (
+            10**9,
+            [(1, loop.AHEAD_BYTES - 1), (1, loop.AHEAD_BYTES)],
+            (1, 1),
+        ),  # past the bound
     ],
     ids=["patches", "bytes"],
 )
