@@ -23,7 +23,6 @@ def server() -> Iterator[ServerProcess]:
 
 
 def texts(server: ServerProcess, name: str, *texts: str) -> httpx.Response:
-    """The answer to these texts in that class."""
     headers, body = {"x-priority": name}, {"texts": list(texts)}
     return httpx.post(f"{server.url}/embed_text", json=body, headers=headers, timeout=280)
 

@@ -189,12 +189,10 @@ CAPTIONS = [scene.caption() for scene in SCENES]
 
 @pytest.fixture(scope="module")
 def drawings() -> list[str]:
-    """The drawing of each scene, in base64."""
     return [b64(encoded(picture)) for picture in pictures(SCENES, "yardstick")]
 
 
 def order(client: httpx.Client, query: object, documents: Sequence[object]) -> list[int]:
-    """The documents as they are ranked for a query."""
     body = {"query": query, "documents": documents}
     answer = client.post("/rerank", json=body).raise_for_status()
     return [one["index"] for one in answer.json()["results"]]

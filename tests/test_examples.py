@@ -15,7 +15,6 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))
 
 
 def run(name: str, *arguments: str) -> list[str]:
-    """The lines that an example prints."""
     return output_of(sys.executable, "-m", f"examples.{name}", *arguments).splitlines()
 
 

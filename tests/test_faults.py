@@ -30,7 +30,6 @@ RIGHT = [1.0, 0.0, 0.0]
 
 
 def sentence(row: Row) -> str:
-    """What a row states."""
     return f"{row.number}: {(row.play.__doc__ or '').strip().rstrip('.')}"
 
 
@@ -86,7 +85,6 @@ def judged(answer: dict[str, Any], *, retry: bool = False) -> Tally:
 
 
 def rows(*vectors: list[float]) -> dict[str, Any]:
-    """An answer with these vectors."""
     return {"text": json.dumps({"embeddings": vectors})}
 
 

@@ -59,29 +59,24 @@ class Port:
         return job
 
     def begin(self, job_id: JobId) -> bool:
-        """Whether somebody waits."""
         return job_id not in self.left
 
     def send(self, replies: Sequence[Answered]) -> None:
-        """Keep the replies, and how many came together."""
         self.together.append(len(replies))
         for answered in replies:
             self.replies.put(answered)
 
     def put(self, *jobs: Job) -> None:
-        """Send jobs at once, numbered from 0."""
         for number, job in enumerate(jobs):
             job.sent = time.monotonic()
             job.id = 0, number
             self.jobs[job.bulk].put(job)
 
     def get(self, many: int) -> dict[int, Reply]:
-        """So many replies, by number."""
         replies = [self.replies.get(timeout=60) for _ in range(many)]
         return {number: reply for (_, number), reply in replies}
 
     def ask(self, *jobs: Job) -> dict[int, Reply]:
-        """Send jobs at once and wait for all their replies."""
         self.put(*jobs)
         return self.get(len(jobs))
 
@@ -94,7 +89,6 @@ class RecordingTextTower(TextTower):
         self.sizes: list[int] = []
 
     def submit(self, batch: Batch) -> Callable[[], Output]:
-        """As the tower, written down."""
         self.sizes.append(len(batch.values))
         return super().submit(batch)
 
@@ -124,13 +118,11 @@ def tower() -> RecordingTextTower:
 
 @pytest.fixture(scope="module")
 def text(tower: RecordingTextTower) -> Port:
-    """A text worker with that tower."""
     return _running(tower)
 
 
 @pytest.fixture(scope="module")
 def image() -> Port:
-    """An image worker."""
     return _running(_tower(ImageTower))
 
 
@@ -261,18 +253,15 @@ class LateTower(RecordingTextTower):
     """The real tower on a device that is as late as it may be, its slots spoilt when free."""
 
     def setup(self, device: str) -> None:
-        """As the tower."""
         super().setup(device)
         self._encoder = late(self._encoder)
         self.depth, self.pulses = 2, list[float]()
 
     def pulse(self, since: float) -> None:
-        """Written down."""
         self.pulses.append(since)
 
     @property
     def card(self) -> LateStream:
-        """Its device's."""
         stream: LateStream = self._encoder.engine.stream  # type: ignore[attr-defined]
         return stream
 

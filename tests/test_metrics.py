@@ -51,7 +51,6 @@ def child(work: Callable[[], None], wait: bool = True) -> int:
 
 
 def show() -> None:
-    """Print what `/metrics` says."""
     from litapi.metrics import exposition
 
     sys.stdout.write(exposition().decode())

@@ -135,7 +135,6 @@ def test_a_limit_that_is_high_already_is_left_alone() -> None:
 
 
 def say(word: str) -> None:
-    """One word to the test."""
     os.write(1, word.encode() + b"\n")
 
 

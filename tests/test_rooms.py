@@ -44,7 +44,6 @@ TORCH_ROOMS = ("demo.", "bench.gpu", "bench.offline")
 
 
 def name_of(path: Path) -> str:
-    """The module's name as one would import it."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -78,7 +77,6 @@ def targets(module: str) -> set[str]:
 
 
 def inside(module: str) -> set[str]:
-    """The imports of a file that stay in the project."""
     return {one for one in targets(module) if one.partition(".")[0] in ROOMS}
 
 

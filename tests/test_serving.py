@@ -117,7 +117,6 @@ FACTS: list[tuple[str, Any, frozenset[str]]] = [
 
 
 def serve(checkpoint: Checkpoint = CHECKPOINT, **options: Any) -> Service:
-    """The demo checkpoint, or another, with some options."""
     return Service(Settings.read(options, {}), checkpoint)
 
 

@@ -51,8 +51,6 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Said:
-    """What a run of the command printed."""
-
     def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
         self.code = main(["compare-spaces", *arguments])
         out, self.error = capsys.readouterr()

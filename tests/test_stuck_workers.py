@@ -29,13 +29,11 @@ def impatient() -> Iterator[ServerProcess]:
 
 
 def embed(server: ServerProcess, *images: bytes) -> httpx.Response:
-    """What the server says to these pictures."""
     files = [("file", (f"{n}", image)) for n, image in enumerate(images)]
     return httpx.post(f"{server.url}/embed_image", files=files, timeout=280)
 
 
 def gauge(server: ServerProcess, name: str) -> float:
-    """A figure of /metrics."""
     lines = httpx.get(f"{server.url}/metrics", timeout=60).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 

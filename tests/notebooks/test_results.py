@@ -38,7 +38,6 @@ def point(system: str, level: int, number: int = 0, latency: float = 0.1) -> Poi
 
 
 def labels(chart: Chart) -> list[str]:
-    """What its legend says."""
     return chart.axes[0].get_legend_handles_labels()[1]
 
 
