@@ -60,9 +60,7 @@ def test_a_repeat_of_1000_mixed_items_costs_the_workers_nothing(one: ServerProce
     assert len(states) == 1000
 
 
-def test_200_identical_requests_of_which_150_hang_up_make_one_computation(
-    one: ServerProcess,
-) -> None:
+def test_200_equal_requests_of_which_150_hang_up_make_one_computation(one: ServerProcess) -> None:
     """Whoever leaves takes nothing from those who stay: 50 right answers from one computation."""
     url, before = f"{one.url}/v1/embeddings", _computed(one)
     body = {"input": "asked by two hundred", "encoding_format": "base64"}
@@ -93,7 +91,7 @@ def test_an_unlimited_redis_is_warned_about(one: ServerProcess) -> None:
     assert not any("127.0.0.1" in line for line in warned)
 
 
-def test_info_and_metrics_say_which_tiers_are_used(
+def test_info_and_metrics_say_which_tiers_there_are(
     one: ServerProcess, server: ServerProcess
 ) -> None:
     """A shared Redis, and the private one of a server that was given none."""

@@ -142,9 +142,7 @@ def test_what_cannot_be_fitted_is_said_in_one_line(
         assert not out.exists()
 
 
-def test_a_server_gives_probabilities_by_the_file(
-    calibrated: ServerProcess, found: Calibration
-) -> None:
+def test_a_server_goes_by_the_file(calibrated: ServerProcess, found: Calibration) -> None:
     """/info tells it, /score and /classify use it and keep the model's own beside."""
     texts, image = ["a red star", "a moon"], b64(picture(5))
     with httpx.Client(base_url=calibrated.url, timeout=60) as http:
@@ -163,9 +161,7 @@ def test_a_server_gives_probabilities_by_the_file(
         assert one["holds"] is (one["probability"] >= found.threshold)
 
 
-def test_client_and_engine_classify_as_the_server_does(
-    calibrated: ServerProcess, folder: Path
-) -> None:
+def test_client_and_engine_classify_as_the_server(calibrated: ServerProcess, folder: Path) -> None:
     """Several templates, a threshold of one's own, calibrated probabilities; scores too."""
     labels, image = ["red", "blue", "a moon"], picture(6)
     body: dict[str, Any] = {"image": b64(picture(6)), "labels": labels, "templates": TEMPLATES}
@@ -185,9 +181,7 @@ def test_client_and_engine_classify_as_the_server_does(
     assert scores[0].threshold == scores[1].threshold != 0.5
 
 
-def test_labels_in_templates_are_computed_once_and_equal_their_mean(
-    server: ServerProcess, client: httpx.Client
-) -> None:
+def test_labels_in_templates_equal_their_mean(server: ServerProcess, client: httpx.Client) -> None:
     """To 1e-6 of what /embed_text says; the second picture's captions are all hits."""
     labels = ["a green heart", "a yellow ring"]
     for number, states in ((707, ["miss"] * 7), (708, ["miss", *["hit-l1"] * 6])):
@@ -224,9 +218,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
         ({"sclae": 5.0}, "sclae: "),
     ],
 )
-def test_a_malformed_file_names_itself_and_the_field(
-    tmp_path: Path, change: dict[str, Any], named: str
-) -> None:
+def test_a_malformed_file_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
     """One line, which begins with the option."""
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({**calibration().model_dump(), **change}))

@@ -421,7 +421,7 @@ def test_offline_a_model_is_one_of_the_local_hub_cache(naflex: Path, tmp_path: P
         (403, "GatedRepo", "google/tiny is gated: accept its terms on the hub and set HF_TOKEN."),
     ],
 )
-def test_what_the_hub_refuses_is_said_in_one_line(
+def test_what_the_hub_refuses_is_one_line(
     tmp_path: Path, status: int, code: str, sentence: str
 ) -> None:
     """Unknown, gated, and no such revision are told apart."""

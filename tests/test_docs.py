@@ -6,6 +6,7 @@ minutes: their files, modules, options and variables must exist.
 """
 
 import importlib.util
+import itertools
 import re
 import shlex
 import shutil
@@ -25,8 +26,7 @@ COMMANDS = re.compile(r"python -m ([\w.]+)(.*)")
 FLAG = re.compile(r"--[a-z][a-z0-9-]+")
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 FOLDERS = ("bench", "cache", "deploy", "docs", "examples", "litapi", "notebooks", "tests")
-OPTIONS = {flag_of(name) for name in Settings.model_fields}
-OPTIONS |= {*(alias for aliases in ALIASES.values() for alias in aliases)}
+OPTIONS = {*map(flag_of, Settings.model_fields), *itertools.chain(*ALIASES.values())}
 VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields} | {*map(str.upper, BARE)}
 MAKEFILE = (ROOT / "Makefile").read_text()
 RUN = [step for page in PAGES for step in steps(page)]
@@ -93,21 +93,17 @@ def test_every_document_can_be_found_from_the_readme() -> None:
 
 
 @every_page
-def test_every_module_and_its_options_exist(page: Path) -> None:
-    """`python -m X --flag` names what there is."""
-    for module, rest in (found for line in code(page) for found in COMMANDS.findall(line)):
-        assert is_runnable(module), module
-        if module.partition(".")[0] in FOLDERS:
-            for flag in FLAG.findall(rest):
-                assert has_option(module, flag), f"python -m {module} {flag}"
-
-
-@every_page
-def test_every_option_that_is_named_exists(page: Path) -> None:
-    """A span that begins with -- is an option of the server, or of another command here."""
+def test_every_module_and_every_option_exists(page: Path) -> None:
+    """`python -m X --flag` names what there is; a span that begins with -- is an option of the
+    server, or of another command here."""
     others = "".join(text for module in FOLDERS for text in sources(module))
-    for span in (one for one in code(page) if one.startswith("--")):
-        for flag in FLAG.findall(span):
+    for line in code(page):
+        for module, rest in COMMANDS.findall(line):
+            assert is_runnable(module), module
+            if module.partition(".")[0] in FOLDERS:
+                unknown = [flag for flag in FLAG.findall(rest) if not has_option(module, flag)]
+                assert not unknown, f"python -m {module}"
+        for flag in FLAG.findall(line) if line.startswith("--") else ():
             assert flag in OPTIONS or f'"{flag}"' in others, flag
 
 
@@ -164,9 +160,7 @@ def assert_as_printed(answer: str, printed: str) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("step", RUN, ids=lambda step: step.command[:60])
-def test_a_command_prints_what_the_page_says(
-    server: ServerProcess, folder: Path, step: Step
-) -> None:
+def test_a_command_prints_what_a_page_says(server: ServerProcess, folder: Path, step: Step) -> None:
     """Against a server with the demo checkpoint in float32, as the page says."""
     command = step.command.replace("localhost:8080", server.url.removeprefix("http://"))
     assert_as_printed(output_of(folder, "bash", "-c", command).strip(), step.printed)

@@ -33,9 +33,7 @@ def reference() -> Reference:
     return Reference(DEMO)
 
 
-def test_each_drawn_picture_is_found_by_its_caption_whatever_way_it_came(
-    client: httpx.Client,
-) -> None:
+def test_a_drawn_picture_is_found_by_its_caption_whatever_way_it_came(client: httpx.Client) -> None:
     """JSON, multipart and raw bodies give vectors that captions find, on unseen combinations."""
     scenes = Random(5).sample(heldout_scenes(), 12)
     files = [encoded(drawn) for drawn in pictures(scenes, "drawn")]
@@ -52,9 +50,7 @@ def test_each_drawn_picture_is_found_by_its_caption_whatever_way_it_came(
 
 
 @pytest.mark.parametrize("form", ["float", "base64"])
-def test_the_official_client_gets_texts_and_images(
-    server: ServerProcess, reference: Reference, form: str
-) -> None:
+def test_the_official_client_embeds(server: ServerProcess, reference: Reference, form: str) -> None:
     """The openai package works unchanged, in both encodings, and the vectors are right."""
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
     uri = f"data:image/png;base64,{b64(picture(2))}"

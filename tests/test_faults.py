@@ -105,9 +105,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("answer", "counts"), ANSWERS.values(), ids=ANSWERS.keys())
-def test_an_answer_is_counted_as_what_it_is(
-    answer: dict[str, Any], counts: tuple[int, ...]
-) -> None:
+def test_an_answer_is_counted_as_it_is(answer: dict[str, Any], counts: tuple[int, ...]) -> None:
     """Wrong vectors, missing ones, failures and silence are all seen."""
     tally = judged(answer)
     assert (tally.answered, tally.refused, tally.lost, tally.wrong) == counts

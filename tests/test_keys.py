@@ -46,9 +46,7 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("entries", "limits"), [(["a:x:bulk", "a:y:bulk"], []), (["a:x:bulk"], ["b weight=2"])]
 )
-def test_names_are_unique_and_limits_are_for_known_names(
-    entries: list[str], limits: list[str]
-) -> None:
+def test_names_are_unique_and_limits_for_known_names(entries: list[str], limits: list[str]) -> None:
     """Two keys of one name would share what only one is meant to have."""
     with pytest.raises(KeysError):
         read_keys(entries, limits)

@@ -143,7 +143,7 @@ def test_every_job_gets_one_reply_with_its_own_rows(text: Port) -> None:
         assert np.allclose(_rows(together[number]), _rows(alone), atol=1e-5)
 
 
-def test_batches_form_across_requests_and_keep_to_the_budget(
+def test_batches_form_across_requests_up_to_the_budget(
     tower: RecordingTextTower, text: Port
 ) -> None:
     """64 jobs of one text: what a batch makes whole is one message; a large job is spread."""
@@ -194,10 +194,10 @@ def test_a_batch_without_memory_holds_none_while_its_items_are_computed_alone(
     assert tower.free == "yes"
 
 
-def test_a_job_that_nobody_waits_for_is_dropped_before_it_is_decoded(
+def test_a_job_that_nobody_waits_for_is_dropped_early(
     tower: RecordingTextTower, text: Port
 ) -> None:
-    """As are late ones, which are told so, and empty ones; the others are answered."""
+    """Before it is decoded, as are late ones, which are told so; the others are answered."""
     tower.sizes.clear()
     text.left = {(0, 1)}
     late = Job(["too", "late"], deadline=time.monotonic() - 1)
@@ -217,6 +217,9 @@ def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
     jobs = [Job([picture(n), picture(n)[: 300 + n], picture(n + 1)]) for n in range(12)]
     replies = image.ask(*jobs)
     alone = _rows(image.ask(Job([picture(5)]))[0])[0]
+    junk = image.ask(Job([b"x", b"y"]))[0]  # needs no model
+    assert (set(junk.errors), _have_norms(junk, 0, 0)) == ({0, 1}, True)
+    assert replies[0].errors[1] == "image_undecodable"
     assert [list(replies[number].errors) for number in range(12)] == [[1]] * 12
     assert np.allclose(_rows(replies[5])[0], alone, atol=1e-5)
     assert np.allclose(_rows(replies[4])[2], alone, atol=1e-5)
@@ -375,10 +378,10 @@ def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> No
 @pytest.mark.parametrize(
     ("ready", "under_way", "taken"), [(2, 30, 0), (3, 30, 3), (9, 30, 4), (9, 500, 4), (0, 10, 0)]
 )
-def test_a_batch_is_begun_early_where_as_much_is_ready_as_is_under_way(
+def test_a_batch_is_begun_early_where_enough_is_ready(
     ready: int, under_way: int, taken: int
 ) -> None:
-    """Or a whole batch; a small one waits, and takes in what comes meanwhile."""
+    """As much as is under way, or a whole batch; less waits, and takes in what comes meanwhile."""
     shelf = Shelf(budget=40, depth=2)
     shelf.add([_ready(10) for _ in range(ready)], 0)
     assert len(shelf.take(under_way)) == taken

@@ -71,6 +71,18 @@ for words in iter(sys.stdin.readline, ""):
 
 
 @pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pairs, one whose key is locked, and what is none."""
+    folder = tmp_path_factory.mktemp("tls")
+    certify(folder, "one")
+    certify(folder, "other")
+    certify(folder, "locked", "-passout", "pass:secret")
+    (folder / "garbage").write_bytes(bytes(range(256)))
+    (folder / "empty").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
 def refused() -> Iterator[Callable[..., str]]:
     """What `serve` says with these flags, and that is one line and exit code 2."""
     command, env = [sys.executable, "-c", FORKS], clean(HF_HUB_OFFLINE="1")
@@ -109,6 +121,13 @@ def refused() -> Iterator[Callable[..., str]]:
         ("--tls-cert / --tls-key /", "tls_cert: the file cannot be read"),
         ("--tls-cert /nowhere --tls-key /nowhere", "tls_cert: the file cannot be read"),
         ("--tls-cert /etc/passwd --tls-key /etc/passwd", "tls_cert: the file holds no"),
+        ("--tls-cert {0}/one.pem --tls-key {0}/other.key", "tls_key: the key is that of another"),
+        ("--tls-cert {0}/one.pem --tls-key {0}/garbage", "tls_key: the file holds no key"),
+        ("--tls-cert {0}/one.pem --tls-key {0}/empty", "tls_key: the file holds no key"),
+        ("--tls-cert {0}/one.pem --tls-key {0}/locked.key", "tls_key: the key is encrypted"),
+        ("--tls-cert {0}/one.pem --tls-key {0}", "tls_key: the file cannot be read"),
+        ("--tls-cert {0}/garbage --tls-key {0}/one.key", "tls_cert: the file holds no certificate"),
+        ("--tls-cert {0}/one.key --tls-key {0}/one.pem", "tls_cert: the file holds no certificate"),
         ("--model /etc/passwd", "There is no folder"),
         ("--model /nowhere/at/all", "There is no folder"),
         ("--model nobody/no-such-model", "nobody/no-such-model"),
@@ -122,10 +141,10 @@ def refused() -> Iterator[Callable[..., str]]:
     ],
 )
 def test_a_start_that_cannot_work_ends_inone_line(
-    refused: Callable[..., str], flags: str, said: str
+    refused: Callable[..., str], certificates: Path, flags: str, said: str
 ) -> None:
     """Before anything loads, with the option named, and without a password."""
-    line = refused(*flags.split())
+    line = refused(*flags.format(certificates).split())
     assert said in line
     assert "secret" not in line
 
@@ -151,28 +170,6 @@ def test_no_temporary_folder_at_all_is_one_clear_line(
     said = capsys.readouterr().err
     assert said.startswith("siglit: the temporary folder cannot be used: No usable")
     assert said.count("\n") == 1
-
-
-def test_a_tls_pair_that_does_not_serve_is_one_clear_line(
-    refused: Callable[..., str], tmp_path: Path
-) -> None:
-    """The key of another certificate, garbage, an encrypted key, both the wrong way round."""
-    path, key = certify(tmp_path, "one")
-    _, other = certify(tmp_path, "other")
-    _, locked = certify(tmp_path, "locked", "-passout", "pass:secret")
-    garbage, empty = tmp_path / "garbage", tmp_path / "empty"
-    garbage.write_bytes(bytes(range(256)))
-    empty.touch()
-    for certificate, own, said in [
-        (path, other, "tls_key: the key is that of another certificate"),
-        (path, garbage, "tls_key: the file holds no key"),
-        (path, empty, "tls_key: the file holds no key"),
-        (path, locked, "tls_key: the key is encrypted"),
-        (garbage, key, "tls_cert: the file holds no certificate"),
-        (key, path, "tls_cert: the file holds no certificate"),
-        (path, tmp_path, "tls_key: the file cannot be read"),
-    ]:
-        assert said in refused("--tls-cert", str(certificate), "--tls-key", str(own))
 
 
 def test_a_port_that_another_program_has_is_one_clear_line(refused: Callable[..., str]) -> None:
@@ -211,9 +208,7 @@ def test_of_two_starts_on_one_port_the_second_gives_way_at_once(loading: ServerP
     assert loading.stop() == 0
 
 
-def test_a_port_that_another_program_takes_meanwhile_is_one_clear_line(
-    loading: ServerProcess,
-) -> None:
+def test_a_port_that_another_program_takes_meanwhile_is_one_line(loading: ServerProcess) -> None:
     """No banner of a server that does not listen."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -330,7 +325,7 @@ def test_check_says_where_nobody_has_published_numbers(tmp_path: Path) -> None:
     assert "There are no published numbers of mine." in run.stdout
 
 
-def test_warm_fills_the_cache_and_a_second_run_finds_everything_known(
+def test_warm_fills_the_cache_and_a_second_run_knows_all(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     """Texts and a folder of images; a damaged image is counted, and stops nothing."""

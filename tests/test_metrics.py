@@ -110,20 +110,17 @@ def two_processes() -> None:
 
     lay()
 
-    def work(n: int, state: str) -> Callable[[], None]:
-        def one() -> None:
-            metrics = Metrics()
-            for _ in range(n):
-                metrics.answered("/score", 200, 0.001)
-            metrics.bytes("l1", 100 * n)
-            metrics.queue(n)
-            metrics.breaker(state)
-            metrics.tell()
+    def work(n: int, state: str) -> None:
+        metrics = Metrics()
+        for _ in range(n):
+            metrics.answered("/score", 200, 0.001)
+        metrics.bytes("l1", 100 * n)
+        metrics.queue(n)
+        metrics.breaker(state)
+        metrics.tell()
 
-        return one
-
-    gone = child(work(2, "open"))
-    alive = child(work(3, "closed"), wait=False)
+    gone = child(lambda: work(2, "open"))
+    alive = child(lambda: work(3, "closed"), wait=False)
     forget(gone)
     show()
     os.kill(alive, 9)
@@ -214,7 +211,7 @@ COUNTED: dict[str, list[tuple[str, dict[str, str], float]]] = {
     ("play", "name", "labels", "number"),
     [(play, *row) for play, rows in COUNTED.items() for row in rows],
 )
-def test_what_is_counted_is_on_the_page(
+def test_what_is_counted_is_shown(
     play: str, name: str, labels: dict[str, str], number: float
 ) -> None:
     """Every call has its metric, with the labels that a dashboard asks by, also if told twice. An

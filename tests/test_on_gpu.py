@@ -99,7 +99,7 @@ def worst(checkpoint: Checkpoint, encoder: Any, many: int) -> float:
 
 
 @pytest.mark.parametrize(("kind", "most"), [(TextEncoder, 300), (ImageEncoder, 80)])
-def test_vectors_are_those_of_the_cpu(
+def test_vectors_are_the_cpus(
     checkpoint: Checkpoint, precision: str, kind: Kind, most: int
 ) -> None:
     """Alone, and more than one batch's worth; pictures of one patch and of many in one batch."""

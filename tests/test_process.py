@@ -56,7 +56,7 @@ def test_a_quota_of_a_cgroup_bounds_the_cores(
     ("limit", "kept"),
     [("max 100000\n", True), ("800000 100000\n", True), ("750000 100000\n", False)],
 )
-def test_the_kernel_keeps_an_order_where_no_quota_is_below_the_cores(
+def test_the_kernel_keeps_an_order_without_a_small_quota(
     tmp_path: Path, limit: str, kept: bool
 ) -> None:
     """With 7.5 of 8 cores' worth of time, what idle cores do is taken from the others."""

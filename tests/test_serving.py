@@ -136,7 +136,7 @@ def test_every_option_and_every_fact_is_walked_or_listed_with_its_reason() -> No
 
 
 @pytest.mark.parametrize(("name", "value", "kinds"), OPTIONS)
-def test_an_option_changes_the_keys_of_the_vectors_that_it_may_change(
+def test_an_option_changes_the_keys_that_it_must(
     name: str, value: Any, kinds: frozenset[str]
 ) -> None:
     """Exactly those are asked for anew; a restart with another port finds a warm cache. All are of
@@ -148,9 +148,7 @@ def test_an_option_changes_the_keys_of_the_vectors_that_it_may_change(
 
 
 @pytest.mark.parametrize(("name", "value", "kinds"), FACTS)
-def test_a_fact_changes_the_keys_of_the_vectors_that_it_may_change(
-    name: str, value: Any, kinds: frozenset[str]
-) -> None:
+def test_a_fact_changes_the_keys_that_it_must(name: str, value: Any, kinds: frozenset[str]) -> None:
     """Other weights, another tokenizer, other pixels: never another's vectors."""
     assert changed(serve(), serve(replace(CHECKPOINT, **{name: value}))) == kinds
 
@@ -206,9 +204,7 @@ def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
 
 
 @pytest.mark.parametrize(("compiled", "differ"), [("on", True), ("off", False)])
-def test_what_a_compiled_tower_pads_to_counts_for_every_request(
-    compiled: str, differ: bool
-) -> None:
+def test_what_a_compiled_tower_pads_to_is_in_every_key(compiled: str, differ: bool) -> None:
     """A picture asked for in few patches is computed among as many as the server has."""
     one, other = (
         serve(compile=compiled, max_num_patches=n).fingerprints()["image"].derive(max_num_patches=9)

@@ -175,9 +175,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, said: str, value: str) -> N
 
 
 @given(st.dictionaries(st.sampled_from([*VARIABLES, "SIGLIT_NO", "PORT", "HOME"]), st.text()))
-def test_any_environment_gives_settings_or_one_line_for_each_wrong_name(
-    environ: dict[str, str],
-) -> None:
+def test_any_environment_gives_settings_or_a_line_for_a_wrong_name(environ: dict[str, str]) -> None:
     """Whatever stands in the environment, the start never fails in another way."""
     try:
         settings = Settings.read({}, environ)
@@ -264,7 +262,7 @@ def test_what_kubernetes_sets_for_a_service_is_no_option_but_for_the_port() -> N
 
 
 @pytest.mark.parametrize(("count", "processes"), [(1, 1), (2, 1), (4, 1), (8, 2), (64, 16)])
-def test_there_is_one_http_process_for_four_cores(
+def test_four_cores_have_one_http_process(
     monkeypatch: pytest.MonkeyPatch, count: int, processes: int
 ) -> None:
     """The rest of the cores belong to decoding and to the towers."""

@@ -211,9 +211,7 @@ class Balancer(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def test_a_client_does_not_mix_the_spaces_of_a_roll_out(
-    server: ServerProcess, other: ServerProcess
-) -> None:
+def test_a_client_does_not_mix_spaces(server: ServerProcess, other: ServerProcess) -> None:
     """The call in which another model answers fails; the next is of the new one alone."""
 
     async def ask() -> list[str | None]:

@@ -38,10 +38,8 @@ def gauge(server: ServerProcess, name: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-def test_a_picture_that_decodes_for_too_long_is_refused_alone_and_remembered(
-    impatient: ServerProcess,
-) -> None:
-    """Its worker is replaced once; its neighbours are answered; the next time it costs nothing."""
+def test_a_picture_that_decodes_for_too_long_is_refused_alone(impatient: ServerProcess) -> None:
+    """Its worker is replaced once; its neighbours are answered; the next time it is remembered."""
     mates = [picture(1001), picture(1002)]
     first = embed(impatient, mates[0], SPIN, mates[1]).json()
     assert [(one["index"], one["code"]) for one in first["errors"]] == [(1, "image_too_slow")]
@@ -54,9 +52,7 @@ def test_a_picture_that_decodes_for_too_long_is_refused_alone_and_remembered(
     assert embed(impatient, picture(1003)).status_code == 200
 
 
-def test_workers_that_are_stopped_are_replaced_and_their_work_is_done(
-    impatient: ServerProcess,
-) -> None:
+def test_workers_that_are_stopped_are_replaced_and_work_is_done(impatient: ServerProcess) -> None:
     """Nobody is told: the request takes as long as a worker to load, and is answered."""
     awaited(lambda: len(workers(impatient)) == 2)
     stopped = workers(impatient)

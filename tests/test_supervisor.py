@@ -110,9 +110,7 @@ class Places(DispatchServer):
 
 
 @pytest.mark.parametrize(("lost", "other", "ends"), [(True, False, False), (False, True, True)])
-def test_interactive_work_needs_a_worker_and_bulk_does_not(
-    lost: bool, other: bool, ends: bool
-) -> None:
+def test_only_interactive_work_needs_a_worker(lost: bool, other: bool, ends: bool) -> None:
     """A worker for bulk alone is no help to the others, and its loss is not the end of them."""
     places = Places(WorkerSetupStatus.READY)
     places._seats[0].bulk, places._seats[1].bulk = lost, other

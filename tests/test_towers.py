@@ -62,16 +62,6 @@ def test_only_short_texts_are_decoded_where_they_come(text: TextTower, image: Im
     assert not image.quick(Job([b""]))
 
 
-def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
-    """Error, vector, error: the neighbours are unharmed."""
-    rows = _through(image, Job([b"junk", picture(1), picture(2)[:200]]))[0]
-    codes = [row.code if isinstance(row, ItemError) else "ok" for row in rows]
-    assert codes == ["image_format_unsupported", "ok", "image_undecodable"]
-    reply = image.encode_response(_through(image, Job([b"x", b"y"]))[0])  # needs no model
-    assert set(reply.errors) == {0, 1}
-    assert np.frombuffer(reply.vectors, "<f4").tolist() == [0.0] * (2 * image.dim)
-
-
 def test_base64_images_decode_as_raw_ones(image: ImageTower) -> None:
     """Jobs that came through JSON carry base64."""
     (raw,) = _through(image, Job([picture(4)]))[0]

@@ -22,9 +22,7 @@ MB = 1 << 20
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text", "/livez", "/none", "/docs"])
-def test_a_body_after_an_offered_upgrade_is_never_the_next_request(
-    server: ServerProcess, path: str
-) -> None:
+def test_a_body_after_an_offered_upgrade_is_no_request(server: ServerProcess, path: str) -> None:
     """It comes later and spells a request; there is one answer to it, and one to the next."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: h2c\r\n"
@@ -76,9 +74,7 @@ def test_a_compressed_body_is_answered_as_the_plain_one(
 
 @pytest.mark.parametrize("charset", ["utf-7", "utf-8", "unicode_escape"])
 @pytest.mark.parametrize("name", ["+2AA-", "\\ud800", "caf\xe9"])
-def test_a_multipart_body_with_strange_names_is_a_400(
-    client: httpx.Client, charset: str, name: str
-) -> None:
+def test_a_form_with_strange_names_is_a_400(client: httpx.Client, charset: str, name: str) -> None:
     """Never a 500, whatever the charset makes of the name."""
     body = (
         f'--b\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n1\r\n'
