@@ -22,41 +22,20 @@ settings.load_profile("ci")
 # benchmarks' own runs.
 VERIFY = frozenset(
     {
-        "bench/compare/test_baselines.py",
-        "bench/compare/test_compare.py",
-        "bench/compare/test_proof.py",
-        "bench/faults/test_classes.py",
-        "bench/faults/test_rollout.py",
-        "bench/gpu/test_dry_run.py",
-        "bench/micro/test_bulk.py",
-        "bench/micro/test_client.py",
-        "bench/micro/test_hits.py",
-        "bench/offline/test_precision.py",
-        "bench/offline/test_starts.py",
-        "bench/test_interface.py",
-        "bench/test_scripts.py",
-        "client/test_faulty_network.py",
-        "clients/test_official.py",
-        "deploy/bulk/test_main.py",
-        "deploy/test_balancers.py",
-        "model/engines/test_compiled.py",
-        "model/engines/test_converted.py",
-        "notebooks/test_notebooks.py",
-        "notebooks/test_trial.py",
-        "quality/test_gate.py",
-        "quality/test_golden.py",
-        "quality/test_verdict.py",
-        "test_conversation.py",
-        "test_demo.py",
-        "test_examples.py",
-        "test_faults.py",
-        "test_on_gpu.py",
-        "test_package.py",
-        "test_served_precision.py",
-        "test_spaces.py",
+        "bench/compare/test_baselines.py", "bench/compare/test_compare.py",
+        "bench/compare/test_proof.py", "bench/faults/test_classes.py",
+        "bench/faults/test_rollout.py", "bench/gpu/test_dry_run.py", "bench/micro/test_bulk.py",
+        "bench/micro/test_client.py", "bench/micro/test_hits.py", "bench/offline/test_precision.py",
+        "bench/offline/test_starts.py", "bench/test_interface.py", "bench/test_scripts.py",
+        "client/test_faulty_network.py", "clients/test_official.py", "deploy/bulk/test_main.py",
+        "deploy/test_balancers.py", "model/engines/test_compiled.py",
+        "model/engines/test_converted.py", "notebooks/test_notebooks.py", "notebooks/test_trial.py",
+        "quality/test_gate.py", "quality/test_golden.py", "quality/test_verdict.py",
+        "test_conversation.py", "test_demo.py", "test_examples.py", "test_faults.py",
+        "test_on_gpu.py", "test_package.py", "test_served_precision.py", "test_spaces.py",
         "test_stuck_workers.py",
     }
-)
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ from litapi.calibrate import LEAST, Origin, calibrate, fit
 from litapi.calibration import Calibration
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.client import Client
+from litapi.demo.judge import unit
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.source import Array
 from litapi.scoring import Sigmoid
@@ -78,20 +79,16 @@ def test_a_server_is_as_good_a_source_as_an_engine(
     assert f"{other.heldout.fitted.f1:.4f}" in shown
 
 
-class Table:
+def table(texts: Array, images: Array) -> Origin:
     """Vectors that are known beforehand: item "3 …" has the third."""
 
-    def __init__(self, texts: Array, images: Array) -> None:
-        self._rows = {"text": texts, "image": images}
+    def said(items: Sequence[str]) -> Array:
+        return texts[[int(one.split()[0]) for one in items]]
 
-    def origin(self) -> Origin:
-        return Origin("table", "0" * 16, Sigmoid(10.0, -5.0), self._texts, self._pictures)
+    def seen(items: Sequence[bytes]) -> Array:
+        return images[[int(one) for one in items]]
 
-    def _texts(self, items: Sequence[str]) -> Array:
-        return self._rows["text"][[int(one.split()[0]) for one in items]]
-
-    def _pictures(self, items: Sequence[bytes]) -> Array:
-        return self._rows["image"][[int(one) for one in items]]
+    return Origin("table", "0" * 16, Sigmoid(10.0, -5.0), said, seen)
 
 
 def captioned(folder: Path, count: int) -> Captioned:
@@ -105,11 +102,9 @@ def captioned(folder: Path, count: int) -> Captioned:
 def test_the_same_vectors_give_the_same_file(tmp_path: Path) -> None:
     """Which half a picture is in is drawn, and drawn alike each time."""
     rng = np.random.default_rng(7)
-    images = rng.normal(size=(40, 8))
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    texts = images + rng.normal(size=images.shape) * 0.3
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    pairs, origin = captioned(tmp_path, 40), Table(texts, images).origin()
+    images = unit(rng.normal(size=(40, 8)))
+    texts = unit(images + rng.normal(size=images.shape) * 0.3)
+    pairs, origin = captioned(tmp_path, 40), table(texts, images)
     one, other = (fit(pairs, origin, 0.1).model_dump_json() for _ in range(2))
     assert one == other
     assert fit(pairs, origin, 0.1).matching == 40, "two captions of each of twenty pictures"
@@ -119,7 +114,7 @@ def test_vectors_that_say_nothing_are_refused(tmp_path: Path) -> None:
     """All the same: no sigmoid tells matches from the rest."""
     same = np.ones((LEAST, 4)) / 2
     with pytest.raises(PairsError, match="same cosine"):
-        fit(captioned(tmp_path, LEAST), Table(same, same).origin(), 0.05)
+        fit(captioned(tmp_path, LEAST), table(same, same), 0.05)
 
 
 def test_what_cannot_be_fitted_is_said_in_one_line(
@@ -210,14 +205,11 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"scale": 0.0}, "scale: "),
-        ({"scale": "5"}, "scale: "),
-        ({"bias": None}, "bias: "),
-        ({"threshold": 1.01}, "threshold: "),
-        ({"heldout": {}}, "heldout.pictures: "),
+        ({"scale": 0.0}, "scale: "), ({"scale": "5"}, "scale: "), ({"bias": None}, "bias: "),
+        ({"threshold": 1.01}, "threshold: "), ({"heldout": {}}, "heldout.pictures: "),
         ({"sclae": 5.0}, "sclae: "),
     ],
-)
+)  # fmt: skip
 def test_a_malformed_file_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
     """One line, which begins with the option."""
     path = tmp_path / "mine.json"
