@@ -29,9 +29,8 @@ def test_an_entry_has_a_name_and_a_class_or_is_a_key_as_a_whole() -> None:
 def test_limits_are_a_keys_own_or_those_of_all_others() -> None:
     """By name; `*` for whoever has none."""
     limits = ["acme weight=3 items=500", "* requests=10"]
-    acme, other = read_keys(["acme:k:bulk", "plain"], limits)
-    assert acme.limits == Limits(weight=3, items=500)
-    assert other.limits == Limits(requests=10)
+    found = [key.limits for key in read_keys(["acme:k:bulk", "plain"], limits)]
+    assert found == [Limits(weight=3, items=500), Limits(requests=10)]
 
 
 @pytest.mark.parametrize(
