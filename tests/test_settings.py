@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.rig.server_process import ROOT
-from cache import Address
 from litapi.settings import ALIASES, BARE, PREFIX, Settings, SettingsError, add_flags, flag_of
 
 OPTIONS = sorted(Settings.model_fields)
@@ -118,20 +117,6 @@ def test_all_wrong_options_are_reported_together_by_the_name_they_were_given_und
     assert names == {"--threads", "PORT", "SIGLIT_TIMEOUT", "SIGLIT_LOOP", "SIGLIT_TYPO"}
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("redis://cache", "rediss://user:word@cache:6380/2", "unix:///run/redis.sock"),
-        *("unix://user:word@/run/redis.sock?db=1", "redis+cluster://one:7000"),
-        *("rediss+cluster://one:7000?ssl_cert_reqs=none", "redis://[::1]:6379"),
-    ],
-)
-def test_a_redis_url_that_the_cache_can_read_is_taken(url: str) -> None:
-    """The check of the form refuses nothing that would have worked."""
-    Address.of(url)
-    assert Settings.read({"redis_url": url}, {}).redis_url == url
-
-
 def test_a_complaint_shows_the_limit_and_what_was_given_unless_that_is_a_secret() -> None:
     """A person can mend the option without looking anything up, and many can read the log."""
     (line,) = complaints({}, {"SIGLIT_MAX_ITEMS": "0"})
@@ -208,10 +193,19 @@ def test_settings_in_code_take_no_unknown_option_and_no_change() -> None:
         ("api_keys", "Alpha, beta,,", ("Alpha", "beta")),
         ("api_keys", "", ()),
         ("cors_origins", "https://b.example:8443,*,null", ("https://b.example:8443", "*", "null")),
+        *(
+            ("redis_url", url, url)
+            for url in (
+                *("redis://cache", "rediss://user:word@cache:6380/2", "unix:///run/redis.sock"),
+                *("unix://user:word@/run/redis.sock?db=1", "redis+cluster://one:7000"),
+                *("rediss+cluster://one:7000?ssl_cert_reqs=none", "redis://[::1]:6379"),
+            )
+        ),
     ],
 )
-def test_a_list_is_written_as_people_write_it(name: str, given_as: str, means: object) -> None:
-    """Spaces are allowed where they put them; keys are compared letter by letter."""
+def test_a_value_is_taken_as_people_write_it(name: str, given_as: str, means: object) -> None:
+    """Spaces are allowed where they put them in lists; keys are compared letter by letter; any form
+    of a Redis URL is taken that the cache can read."""
     assert getattr(Settings.read({}, {PREFIX + name.upper(): given_as}), name) == means
 
 
