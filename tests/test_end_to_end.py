@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,7 +24,7 @@ from bench.rig.random_checkpoint import DEMO
 from bench.rig.server_process import ServerProcess, maps_torch, resident_mb
 from litapi.demo.heldout import heldout_scenes, pictures, yardstick
 from tests.support.command import output_of
-from tests.support.desk import b64
+from tests.support.desk import b64, uri
 from tests.support.encoded import encoded
 from tests.support.patience import awaited, heard
 from tests.support.picture import picture
@@ -61,12 +62,8 @@ def test_a_drawn_picture_is_found_by_its_caption_whatever_way_it_came(client: ht
 def test_the_official_client_embeds(server: ServerProcess, reference: Reference, form: str) -> None:
     """The openai package works unchanged, in both encodings, and the vectors are right."""
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
-    uri = f"data:image/png;base64,{b64(picture(2))}"
-    answer = client.embeddings.create(
-        model="siglit-demo",
-        input=["A red circle", uri],
-        encoding_format=form,  # type: ignore[arg-type]
-    )
+    asked: Any = {"input": ["A red circle", uri(picture(2))], "encoding_format": form}
+    answer = client.embeddings.create(model="siglit-demo", **asked)
     assert [row.index for row in answer.data] == [0, 1]
     rows = [
         np.frombuffer(base64.b64decode(row.embedding), "<f4")
@@ -91,21 +88,18 @@ def test_the_official_client_lists_the_model_and_gets_its_own_error(server: Serv
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "allowed"),
+    ("asked", "allowed"),
     [
-        ("GET", "/embed_text", "POST"),
-        ("DELETE", "/v1/embeddings", "POST"),
-        ("POST", "/info", "GET, HEAD"),
-        ("PUT", "/livez", "GET, HEAD"),
+        *(("GET /embed_text", "POST"), ("DELETE /v1/embeddings", "POST")),
+        *(("POST /info", "GET, HEAD"), ("PUT /livez", "GET, HEAD")),
     ],
 )
-def test_a_wrong_method_is_told_which_are_right(
-    client: httpx.Client, method: str, path: str, allowed: str
+def test_a_wrong_method_is_told_the_right_ones(
+    client: httpx.Client, asked: str, allowed: str
 ) -> None:
     """405 names the methods of that route, as HTTP asks."""
-    answer = client.request(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == allowed
+    answer = client.request(*asked.split())
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
     assert answer.json()["error"]["code"] == "method_not_allowed"
 
 

@@ -188,20 +188,15 @@ def on_another_system() -> None:
     say("survived")
 
 
-def start(call: str) -> subprocess.Popen[bytes]:
-    """Run a call of a function of this file in a Python of its own."""
-    command = [sys.executable, "-c", f"from tests.test_process import *; {call}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-
-
 def last_words(child: str) -> list[str]:
-    """Kill the parent once the child is ready; what the child said until it ended."""
-    with start(f"family({child!r})") as parent:
+    """Kill a child's parent once the child is ready; what the child said until it ended."""
+    command = [sys.executable, "-c", f"from tests.test_process import *; family({child!r})"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        first = parent.stdout.readline().decode().strip()
+        first = parent.stdout.readline()
         parent.send_signal(signal.SIGKILL)
         rest, _ = parent.communicate(timeout=LONG / 2)
-        return [first, *rest.decode().split()]
+        return [*first.split(), *rest.split()]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +212,4 @@ def test_a_child_ends_with_its_parent(child: str, words: list[str]) -> None:
 @pytest.mark.parametrize("call", ["interrupted()", "on_another_system()"])
 def test_a_tied_child_leaves_an_interrupt_to_its_parent(call: str) -> None:
     """Ctrl-C drains the server; where there is no such call, it starts all the same."""
-    with start(call) as child:
-        assert child.communicate(timeout=LONG / 2)[0] == b"survived\n"
-    assert child.returncode == 0
+    assert python(f"from tests.test_process import *; {call}") == "survived\n"

@@ -185,24 +185,18 @@ def test_settings_in_code_take_no_unknown_option_and_no_change() -> None:
 @pytest.mark.parametrize(
     ("name", "given_as", "means"),
     [
-        ("devices", "auto", "auto"),
-        ("devices", " cpu ", "cpu"),
-        ("devices", "cuda:1", "cuda:1"),
+        ("devices", "auto", "auto"), ("devices", " cpu ", "cpu"), ("devices", "cuda:1", "cuda:1"),
         ("devices", "cuda:0, cuda:3", "cuda:0,cuda:3"),
         ("image_formats", "PNG, Jpeg", ("png", "jpeg")),
-        ("api_keys", "Alpha, beta,,", ("Alpha", "beta")),
-        ("api_keys", "", ()),
+        ("api_keys", "Alpha, beta,,", ("Alpha", "beta")), ("api_keys", "", ()),
         ("cors_origins", "https://b.example:8443,*,null", ("https://b.example:8443", "*", "null")),
-        *(
-            ("redis_url", url, url)
-            for url in (
-                *("redis://cache", "rediss://user:word@cache:6380/2", "unix:///run/redis.sock"),
-                *("unix://user:word@/run/redis.sock?db=1", "redis+cluster://one:7000"),
-                *("rediss+cluster://one:7000?ssl_cert_reqs=none", "redis://[::1]:6379"),
-            )
-        ),
+        *(("redis_url", url, url) for url in (
+            "redis://cache", "rediss://user:word@cache:6380/2", "unix:///run/redis.sock",
+            "unix://user:word@/run/redis.sock?db=1", "redis+cluster://one:7000",
+            "rediss+cluster://one:7000?ssl_cert_reqs=none", "redis://[::1]:6379",
+        )),
     ],
-)
+)  # fmt: skip
 def test_a_value_is_taken_as_people_write_it(name: str, given_as: str, means: object) -> None:
     """Spaces are allowed where they put them in lists; keys are compared letter by letter; any form
     of a Redis URL is taken that the cache can read."""
