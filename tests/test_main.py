@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -149,27 +150,19 @@ def test_a_start_that_cannot_work_ends_inone_line(
     assert "secret" not in line
 
 
-def test_a_temporary_folder_with_too_long_a_path_is_one_clear_line(tmp_path: Path) -> None:
-    """The path of a Unix socket has at most 107 bytes."""
+def test_a_temporary_folder_that_cannot_be_used_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The path of a Unix socket has at most 107 bytes; or a read-only file system everywhere."""
     long = tmp_path / ("a" * 100)
     long.mkdir()
-    line = one_line(litapi("serve", "--port", free_port(), TMPDIR=str(long)))
-    assert "the temporary folder cannot be used: the path is longer than" in line
-
-
-def test_no_temporary_folder_at_all_is_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A read-only file system everywhere."""
-
-    def none() -> str:
-        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
-
-    monkeypatch.setattr("tempfile.gettempdir", none)
-    assert main(["serve", "--port", str(free_port())]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("siglit: the temporary folder cannot be used: No usable")
-    assert said.count("\n") == 1
+    none = FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+    for found, said in ([str(long)], "the path is longer than"), (none, "No usable"):
+        monkeypatch.setattr("tempfile.gettempdir", Mock(side_effect=found))
+        assert main(["serve", "--port", str(free_port())]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"siglit: the temporary folder cannot be used: {said}")
+        assert line.count("\n") == 1
 
 
 def test_a_port_that_another_program_has_is_one_clear_line(refused: Callable[..., str]) -> None:
