@@ -202,30 +202,30 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"scale": 0.0}, "scale: "), ({"scale": "5"}, "scale: "), ({"bias": None}, "bias: "),
+    ({"threshold": 1.01}, "threshold: "), ({"heldout": {}}, "heldout.pictures: "),
+    ({"sclae": 5.0}, "sclae: "),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("content", "named"),
     [
-        ({"scale": 0.0}, "scale: "), ({"scale": "5"}, "scale: "), ({"bias": None}, "bias: "),
-        ({"threshold": 1.01}, "threshold: "), ({"heldout": {}}, "heldout.pictures: "),
-        ({"sclae": 5.0}, "sclae: "),
+        *((json.dumps(calibration().model_dump() | one).encode(), named) for one, named in CHANGES),
+        *((one, "is no file of") for one in (b"", b"[]", b"\xff\xfe", b'{"scale": NaN}')),
+        (None, "cannot be read: No such file"),
     ],
-)  # fmt: skip
-def test_a_malformed_file_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
-    """One line, which begins with the option."""
+)
+def test_a_file_that_cannot_be_used_is_named(
+    tmp_path: Path, content: bytes | None, named: str
+) -> None:
+    """One line, which begins with the option and names a malformed field; one that is not there has
+    the machine's own reason."""
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({**calibration().model_dump(), **change}))
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(SettingsError, match=rf"\A--calibration: {path} .*{named}.*\Z"):
-        Calibration.of(str(path), CHECKPOINT)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b'{"scale": NaN}'])
-def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Whatever it holds; one that is not there has the machine's own reason."""
-    with pytest.raises(SettingsError, match="cannot be read: No such file"):
-        Calibration.of(str(tmp_path / "gone.json"), CHECKPOINT)
-    path = tmp_path / "other.json"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError, match="is no file of"):
         Calibration.of(str(path), CHECKPOINT)
 
 

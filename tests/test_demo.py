@@ -151,16 +151,13 @@ def vectors(*rows: Sequence[float]) -> Any:
 
 
 def test_recall_counts_who_comes_first() -> None:
-    """Two of three queries find their own answer, all within the first two."""
+    """Two of three queries find their own answer, all within the first two. A tie is a miss, so a
+    broken engine cannot score by giving the same vector to all."""
     answers = vectors([1, 0, 0], [0, 1, 0], [0, 0, 1])
     queries = vectors([1, 0.1, 0], [0.9, 0.8, 0], [0, 0, 1])
     assert recall(queries, answers) == pytest.approx(2 / 3)
     assert recall(queries, answers, k=2) == 1
     assert retrieval(queries, answers, (1,))["image_to_text"]["recall@1"] == pytest.approx(2 / 3)
-
-
-def test_vectors_that_collapsed_into_one_recall_nothing() -> None:
-    """A tie is a miss, so a broken engine cannot score by giving the same vector to all."""
     same = vectors(*[[1, 1]] * 5)
     assert recall(same, same) == 0
 

@@ -141,7 +141,7 @@ def refused() -> Iterator[Callable[..., str]]:
         ("--image-urls allowed --image-url-hosts http://a/b", "image_url_hosts"),
     ],
 )
-def test_a_start_that_cannot_work_ends_inone_line(
+def test_a_start_that_cannot_work_ends_in_one_line(
     refused: Callable[..., str], certificates: Path, flags: str, said: str
 ) -> None:
     """Before anything loads, with the option named, and without a password."""

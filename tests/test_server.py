@@ -7,10 +7,8 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import httpx
@@ -27,12 +25,6 @@ from litapi.settings import Settings
 from litapi.supervisor import StartError
 from tests.support.certificate import certify
 from tests.support.patience import awaited
-
-
-def _driver(text: str | None) -> Callable[..., Any]:
-    """A driver's tool that lists these cards, or that is not there."""
-    listed = subprocess.CompletedProcess([], 0, stdout=text)
-    return Mock(side_effect=FileNotFoundError if text is None else [listed])
 
 
 def test_each_tower_gets_its_workers_on_every_device() -> None:
@@ -59,27 +51,24 @@ TWO = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU
 
 
 @pytest.mark.parametrize(
-    ("listed", "devices"),
-    [(None, ["cpu"]), ("No devices were found\n", ["cpu"]), (TWO, ["cuda:0", "cuda:1"])],
-)
-def test_devices_are_counted_from_the_driver(
-    monkeypatch: pytest.MonkeyPatch, listed: str | None, devices: list[str]
+    ("listed", "visible", "devices"),
+    [
+        (None, None, ["cpu"]), ("No devices were found\n", None, ["cpu"]),
+        (TWO, None, ["cuda:0", "cuda:1"]), (None, "", ["cpu"]), (None, "-1", ["cpu"]),
+        (None, "3", ["cuda:0"]), (None, "GPU-a,MIG-b", ["cuda:0", "cuda:1"]),
+    ],
+)  # fmt: skip
+def test_devices_are_counted_from_the_driver_or_those_that_are_visible(
+    monkeypatch: pytest.MonkeyPatch, listed: str | None, visible: str | None, devices: list[str]
 ) -> None:
-    """Two lines that begin with GPU are two devices; MIG slices below them are not more."""
+    """Two lines that begin with GPU are two devices; MIG slices below them are not more. Indexes,
+    UUIDs and MIG names of visible ones all count, and are numbered from zero as torch does."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_devices(_driver(listed)) == devices
-
-
-@pytest.mark.parametrize(
-    ("visible", "devices"),
-    [("", ["cpu"]), ("-1", ["cpu"]), ("3", ["cuda:0"]), ("GPU-a,MIG-b", ["cuda:0", "cuda:1"])],
-)
-def test_the_visible_devices_are_numbered_from_zero(
-    visible: str, devices: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Indexes, UUIDs and MIG names all count, as torch numbers them."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert visible_devices(_driver(None)) == devices
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cards = subprocess.CompletedProcess([], 0, stdout=listed)
+    driver = Mock(side_effect=FileNotFoundError if listed is None else [cards])
+    assert visible_devices(driver) == devices
 
 
 def test_with_a_certificate_it_serves_https_and_nothing_else(tmp_path: Path) -> None:
