@@ -8,15 +8,16 @@ length. In float32 own vectors are made one item at a time as well as all togeth
 counts.
 """
 
+import itertools
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -27,8 +28,9 @@ from litapi.model.engines.openvino_engine import OpenVinoImages, OpenVinoText
 from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.pixels import PixelMaker
 from tests.support.checkpoint import SIZES, CheckpointMaker
+from tests.support.inputs import cosines
 
-Vectors = npt.NDArray[np.float32]
+Load = Callable[[str], Any]
 PRECISIONS = ("float32", *sorted({choose_precision("auto", "cpu")} - {"float32"}))
 NAMES = ("base-patch16-224", "so400m-patch16-naflex")
 SHAPES = ((640, 480), (480, 720))  # width, height: unlike numbers of patches
@@ -58,47 +60,45 @@ def measure(size: str, tower: str) -> list[Parity]:
     """Parity of one tower in float32 and then in bfloat16, against float32."""
     maker = CheckpointMaker.named(size)
     model: Any = maker.tower(tower)
-    return measure_text(size, model) if tower == "text" else measure_image(size, model, maker)
+    items, inputs, load = texts(size, model) if tower == "text" else images(maker, model)
+    with torch.inference_mode():
+        pooled = model(**inputs).pooler_output
+    expected = (pooled / pooled.norm(dim=-1, keepdim=True)).numpy()
+    found = []
+    for precision in PRECISIONS:
+        start = time.perf_counter()
+        encoder = load(precision)
+        rows = encoder.embed(items)
+        if precision == "float32":
+            alone = [encoder.embed(items[n : n + 1]) for n in range(len(items))]
+            rows = np.concatenate([rows, *alone])
+        repeated = np.tile(expected, (len(rows) // len(expected), 1))
+        cosine, difference = cosines(rows, repeated).min(), np.abs(rows - repeated).max()
+        seconds, name = time.perf_counter() - start, encoder.precision
+        found.append(Parity(size, tower, name, cosine, difference, encoder.parameters, seconds))
+    return found
 
 
-def measure_text(size: str, model: Any) -> list[Parity]:
+def texts(size: str, model: Any) -> tuple[Any, Any, Load]:
+    """Ids, what the reference takes, and the tower in a precision."""
     random = np.random.default_rng(3)
     ids = np.zeros((3, 64), dtype=np.int64)
     for row, length in zip(ids, (5, 20, 64), strict=True):
         row[: length - 1] = random.integers(5, SIZES[size].vocabulary, length - 1)
         row[length - 1] = 1
-    with torch.inference_mode():
-        expected = unit(model(input_ids=torch.from_numpy(ids)).pooler_output)
-    found = []
     made = converted_text(TorchText(model))
-    for precision in PRECISIONS:
-        start = time.perf_counter()
-        encoder = TextEncoder(OpenVinoText(made, precision))
-        rows = encoder.embed(ids)
-        if precision == "float32":
-            rows = np.concatenate([rows, *(encoder.embed(ids[row : row + 1]) for row in range(3))])
-        found.append(parity(size, "text", encoder, rows, expected, start))
-    return found
+    return ids, {"input_ids": torch.from_numpy(ids)}, lambda p: TextEncoder(OpenVinoText(made, p))
 
 
-def measure_image(size: str, model: Any, checkpoint: CheckpointMaker) -> list[Parity]:
+def images(checkpoint: CheckpointMaker, model: Any) -> tuple[Any, Any, Load]:
+    """The same for pictures."""
     pictures = [noise(*shape) for shape in SHAPES]
-    with torch.inference_mode():
-        inputs = reference_inputs(pictures, checkpoint.naflex)
-        expected = unit(model(**inputs).pooler_output)
     with tempfile.TemporaryDirectory() as folder:
         maker = PixelMaker(Checkpoint.open(checkpoint.write_outline(Path(folder))))
-    pixels = [maker.make(picture) for picture in pictures]
-    found = []
     made = converted_images(TorchImages(model, maker))
-    for precision in PRECISIONS:
-        start = time.perf_counter()
-        encoder = ImageEncoder(OpenVinoImages(made, precision))
-        rows = encoder.embed(pixels)
-        if precision == "float32":
-            rows = np.concatenate([rows, *(encoder.embed([picture]) for picture in pixels)])
-        found.append(parity(size, "image", encoder, rows, expected, start))
-    return found
+    inputs = reference_inputs(pictures, checkpoint.naflex)
+    pixels = [maker.make(picture) for picture in pictures]
+    return pixels, inputs, lambda p: ImageEncoder(OpenVinoImages(made, p))
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -116,47 +116,20 @@ def reference_inputs(pictures: list[Image.Image], naflex: bool) -> Any:
     return kind(images=pictures, return_tensors="pt")
 
 
-def unit(pooled: torch.Tensor) -> Vectors:
-    vectors: Vectors = (pooled / pooled.norm(dim=-1, keepdim=True)).numpy()
-    return vectors
-
-
-def parity(
-    size: str,
-    tower: str,
-    encoder: TextEncoder | ImageEncoder,
-    rows: Vectors,
-    expected: Vectors,
-    start: float,
-) -> Parity:
-    """The worst of `rows`, which stand for `expected` once or several times over."""
-    repeated = np.tile(expected, (len(rows) // len(expected), 1))
-    return Parity(
-        size,
-        tower,
-        encoder.precision,
-        float((rows * repeated).sum(axis=-1).min()),
-        float(np.abs(rows - repeated).max()),
-        encoder.parameters,
-        time.perf_counter() - start,
-    )
-
-
 def main() -> int:
     """Print every figure; 1 where a bound does not hold."""
     print("| checkpoint | tower | M | precision | least cosine | largest difference | s | holds |")
     print("|---|---|---|---|---|---|---|---|")
     held = True
-    for size in NAMES:
-        for tower in ("text", "image"):
-            for found in measure(size, tower):
-                held = held and found.holds
-                print(
-                    f"| {found.size} | {found.tower} | {found.parameters / 1e6:.1f} "
-                    f"| {found.precision} | {found.cosine:.7f} | {found.difference:.1e} "
-                    f"| {found.seconds:.1f} | {'yes' if found.holds else 'NO'} |",
-                    flush=True,
-                )
+    for size, tower in itertools.product(NAMES, ("text", "image")):
+        for found in measure(size, tower):
+            held = held and found.holds
+            print(
+                f"| {found.size} | {found.tower} | {found.parameters / 1e6:.1f} "
+                f"| {found.precision} | {found.cosine:.7f} | {found.difference:.1e} "
+                f"| {found.seconds:.1f} | {'yes' if found.holds else 'NO'} |",
+                flush=True,
+            )
     return 0 if held else 1
 
 

@@ -23,7 +23,6 @@ def server() -> Iterator[ServerProcess]:
 
 
 def texts(server: ServerProcess, name: str, *texts: str) -> httpx.Response:
-    """The answer to these texts in that class."""
     headers, body = {"x-priority": name}, {"texts": list(texts)}
     return httpx.post(f"{server.url}/embed_text", json=body, headers=headers, timeout=280)
 
@@ -33,10 +32,8 @@ def idlers(server: ServerProcess) -> list[bool]:
     return sorted(map(idle, workers(server)))
 
 
-def test_a_worker_for_bulk_comes_with_the_first_bulk_request_and_gives_the_same_vectors(
-    server: ServerProcess,
-) -> None:
-    """Only of that tower, of idle priority; who never asks in bulk pays for none."""
+def test_a_worker_for_bulk_comes_with_the_first_bulk_request(server: ServerProcess) -> None:
+    """Only of that tower, of idle priority, with the same vectors; who never asks pays for none."""
     asked = "a red circle", "a blue square"
     interactive = texts(server, "interactive", *asked)
     assert idlers(server) == [False, False]
@@ -45,9 +42,7 @@ def test_a_worker_for_bulk_comes_with_the_first_bulk_request_and_gives_the_same_
     assert idlers(server) == [False, False, True]
 
 
-def test_a_worker_for_bulk_that_dies_is_replaced_and_the_others_serve_on(
-    server: ServerProcess,
-) -> None:
+def test_a_worker_for_bulk_that_dies_is_replaced_while_others_serve(server: ServerProcess) -> None:
     """The server stays ready, and the bulk that comes next is answered."""
     assert texts(server, "bulk", "one that has it started").status_code == 200
     (bulk,) = filter(idle, workers(server))
@@ -58,9 +53,7 @@ def test_a_worker_for_bulk_that_dies_is_replaced_and_the_others_serve_on(
     awaited(lambda: idlers(server) == [False, False, True])
 
 
-def test_an_item_that_kills_bulk_workers_is_refused_alone_and_the_others_are_spared(
-    server: ServerProcess,
-) -> None:
+def test_an_item_that_kills_bulk_workers_is_refused_alone(server: ServerProcess) -> None:
     """Its neighbours are answered, and no interactive request loses its worker."""
     assert texts(server, "bulk", "one that has it started").status_code == 200
     interactive = {pid for pid in workers(server) if not idle(pid)}

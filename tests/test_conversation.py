@@ -44,7 +44,6 @@ TALKS = [
 
 @pytest.fixture(scope="module")
 def schema(server: ServerProcess) -> BaseSchema:
-    """The document as it is served."""
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 

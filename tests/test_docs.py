@@ -6,10 +6,10 @@ minutes: their files, modules, options and variables must exist.
 """
 
 import importlib.util
+import itertools
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +19,14 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from docs.__main__ import generated
 from litapi.settings import ALIASES, BARE, PREFIX, Settings, flag_of
+from tests.support.command import output_of as command_output
 from tests.support.markdown import PAGES, ROOT, Step, anchors, blocks, code, links, steps
 
 COMMANDS = re.compile(r"python -m ([\w.]+)(.*)")
 FLAG = re.compile(r"--[a-z][a-z0-9-]+")
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
 FOLDERS = ("bench", "cache", "deploy", "docs", "examples", "litapi", "notebooks", "tests")
-OPTIONS = {flag_of(name) for name in Settings.model_fields}
-OPTIONS |= {*(alias for aliases in ALIASES.values() for alias in aliases)}
+OPTIONS = {*map(flag_of, Settings.model_fields), *itertools.chain(*ALIASES.values())}
 VARIABLES = {PREFIX + name.upper() for name in Settings.model_fields} | {*map(str.upper, BARE)}
 MAKEFILE = (ROOT / "Makefile").read_text()
 RUN = [step for page in PAGES for step in steps(page)]
@@ -93,29 +93,24 @@ def test_every_document_can_be_found_from_the_readme() -> None:
 
 
 @every_page
-def test_every_module_and_its_options_exist(page: Path) -> None:
-    """`python -m X --flag` names what there is."""
-    for module, rest in (found for line in code(page) for found in COMMANDS.findall(line)):
-        assert is_runnable(module), module
-        if module.partition(".")[0] in FOLDERS:
-            for flag in FLAG.findall(rest):
-                assert has_option(module, flag), f"python -m {module} {flag}"
-
-
-@every_page
-def test_every_option_that_is_named_exists(page: Path) -> None:
-    """A span that begins with -- is an option of the server, or of another command here."""
+def test_every_module_and_every_option_exists(page: Path) -> None:
+    """`python -m X --flag` names what there is; a span that begins with -- is an option of the
+    server, or of another command here."""
     others = "".join(text for module in FOLDERS for text in sources(module))
-    for span in (one for one in code(page) if one.startswith("--")):
-        for flag in FLAG.findall(span):
+    for line in code(page):
+        for module, rest in COMMANDS.findall(line):
+            assert is_runnable(module), module
+            if module.partition(".")[0] in FOLDERS:
+                unknown = [flag for flag in FLAG.findall(rest) if not has_option(module, flag)]
+                assert not unknown, f"python -m {module}"
+        for flag in FLAG.findall(line) if line.startswith("--") else ():
             assert flag in OPTIONS or f'"{flag}"' in others, flag
 
 
 @every_page
 def test_every_variable_that_is_named_is_an_option(page: Path) -> None:
     """Of the server, or of the Makefile where `make` is called, whose targets exist."""
-    text = page.read_text()
-    assert set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", text)) <= VARIABLES
+    assert set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", page.read_text())) <= VARIABLES
     for line in (one for one in code(page) if re.search(r"\bmake [a-z]", one)):
         for name in re.findall(r"\b([A-Z_]{4,})=", line):
             assert name in VARIABLES or f"\n{name} ?=" in MAKEFILE, name
@@ -129,10 +124,7 @@ def test_every_shell_block_parses_and_names_files_that_exist(page: Path) -> None
     for block in blocks(page, "", "sh", "bash"):
         if not re.match(r"[a-z.]+ |[A-Z_]+=", block) or "─" in block:
             continue  # a drawing
-        done = subprocess.run(
-            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        command_output("bash", "-n", said=block)
         for word in shlex.split(block, comments=True):
             if word.partition("/")[0] in FOLDERS and "/" in word:
                 assert (ROOT / word).exists(), word
@@ -147,11 +139,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output_of(folder: Path, *command: str) -> str:
     """What a command prints that goes well, with this Python and the repository importable."""
     env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return command_output(*command, cwd=folder, env=env)
 
 
 def comparable(text: str) -> tuple[list[float], str]:
@@ -172,9 +160,7 @@ def assert_as_printed(answer: str, printed: str) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("step", RUN, ids=lambda step: step.command[:60])
-def test_a_command_prints_what_the_page_says(
-    server: ServerProcess, folder: Path, step: Step
-) -> None:
+def test_a_command_prints_what_a_page_says(server: ServerProcess, folder: Path, step: Step) -> None:
     """Against a server with the demo checkpoint in float32, as the page says."""
     command = step.command.replace("localhost:8080", server.url.removeprefix("http://"))
     assert_as_printed(output_of(folder, "bash", "-c", command).strip(), step.printed)

@@ -1,7 +1,9 @@
 from collections import Counter
+from operator import ne
 from random import Random
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -13,15 +15,12 @@ from litapi.demo.heldout import PAIRS, heldout_scenes, yardstick
 SCENE = Scene("red", "star", "large", 2, "left", "white")
 
 
-def colours(image: Image.Image, scene: Scene) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def inked(image: Image.Image, scene: Scene) -> npt.NDArray[np.bool_]:
     """Where the picture is nearer to the scene's ink than to its paper."""
     pixels = np.asarray(image, dtype=np.int64)
-    ink, paper = (
-        np.abs(pixels - np.array(known)).sum(axis=2)
-        for known in (INKS[scene.colour], PAPERS[scene.background])
-    )
-    nearer: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = ink < paper
-    return nearer
+    known = np.array([INKS[scene.colour], PAPERS[scene.background]])
+    ink, paper = np.abs(pixels - known[:, None, None]).sum(axis=3)
+    return ink < paper  # type: ignore[no-any-return]
 
 
 def random_scenes(many: int) -> list[Scene]:
@@ -44,10 +43,8 @@ def test_the_shapes_lie_where_the_scene_says(position: str) -> None:
     """The ink's centre of mass is in the part of the canvas that the position names."""
     for seed in range(30):
         scene = Scene.random(Random(seed)).attributes() | {"position": position}
-        ink = colours(draw(Scene.of(scene), seed), Scene.of(scene))
-        y, x = (
-            float(axis.mean()) / side for axis, side in zip(ink.nonzero(), ink.shape, strict=True)
-        )
+        ink = inked(draw(Scene.of(scene), seed), Scene.of(scene))
+        y, x = (axis.mean() / side for axis, side in zip(ink.nonzero(), ink.shape, strict=True))
         at = {"left": x < 0.3, "right": x > 0.7, "top": y < 0.3, "bottom": y > 0.7}
         inside = 0.35 < x < 0.65 and 0.35 < y < 0.65
         assert at.get(position, inside)
@@ -56,26 +53,20 @@ def test_the_shapes_lie_where_the_scene_says(position: str) -> None:
 def test_no_shape_is_cut_off_by_the_edge() -> None:
     """A border of one pixel is paper all round."""
     for seed, scene in enumerate(random_scenes(200)):
-        ink = colours(draw(scene, seed), scene)
+        ink = inked(draw(scene, seed), scene)
         assert not any(edge.any() for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]))
 
 
 def test_more_or_larger_shapes_take_more_ink() -> None:
     """Count and size are visible as area."""
     areas = {
-        (size, count): np.mean(
-            [
-                colours(draw(scene, seed, canvas=(256, 256)), scene).mean()
-                for seed in range(10)
-                for scene in [Scene("blue", "square", size, count)]
-            ]
-        )
+        (size, count): np.mean([inked(draw(scene, seed, (256, 256)), scene) for seed in range(10)])
         for size in ("small", "large")
         for count in (1, 2, 3)
+        for scene in [Scene("blue", "square", size, count)]
     }
-    for size in ("small", "large"):
-        assert areas[size, 2] == pytest.approx(2 * areas[size, 1], rel=0.15)
-        assert areas[size, 3] == pytest.approx(3 * areas[size, 1], rel=0.15)
+    for size, count in areas:
+        assert areas[size, count] == pytest.approx(count * areas[size, 1], rel=0.15)
     assert areas["large", 1] > 1.8 * areas["small", 1]
 
 
@@ -107,11 +98,8 @@ def test_zero_shot_labels_are_wordings_of_their_own_attributes() -> None:
     """ "red", "circle" and "a red circle" all occur in training, in the usual prompt."""
     rng = Random(0)
     scene = Scene("red", "circle")
-    for names, label in (
-        (("colour",), "red"),
-        (("shape",), "circle"),
-        (("colour", "shape"), "a red circle"),
-    ):
+    labels = {("colour",): "red", ("shape",): "circle", ("colour", "shape"): "a red circle"}
+    for names, label in labels.items():
         said = {varied(scene.stating(*names), rng) for _ in range(400)}
         assert f"this is a photo of {label}." in said
 
@@ -130,22 +118,16 @@ def test_a_near_duplicate_differs_in_the_one_attribute() -> None:
 
 
 def test_trained_and_held_out_scenes_are_disjoint() -> None:
-    """Neither the held-out combinations nor the yardstick are ever trained; pairs are balanced."""
-    scenes = heldout_scenes()
+    """Neither the held-out combinations nor the yardstick are ever trained; pairs are balanced, and
+    every colour and every shape is still trained, only not together."""
+    scenes, trained = heldout_scenes(), set(trained_scenes())
     assert len(set(scenes)) == 48
     assert set(Counter((scene.colour, scene.shape) for scene in scenes).values()) == {6}
-    trained = set(trained_scenes())
-    assert trained.isdisjoint(heldout_scenes())
-    assert trained.isdisjoint(yardstick())
+    assert trained.isdisjoint([*scenes, *yardstick()])
     assert not any(is_held_out(scene) for scene in trained)
-
-
-def test_held_out_pairs_take_each_colour_and_each_shape_once() -> None:
-    """So every colour and every shape is still trained, only not together."""
     assert {colour for colour, _ in PAIRS} == set(CHOICES["colour"])
     assert {shape for _, shape in PAIRS} == set(CHOICES["shape"])
-    shown = {(scene.colour, scene.shape) for scene in trained_scenes()}
-    assert len(shown) == 64 - len(PAIRS)
+    assert len({(scene.colour, scene.shape) for scene in trained}) == 64 - len(PAIRS)
 
 
 def test_the_yardstick_is_fixed_and_full_of_near_duplicates() -> None:
@@ -153,10 +135,6 @@ def test_the_yardstick_is_fixed_and_full_of_near_duplicates() -> None:
     scenes = yardstick(120)
     assert scenes == yardstick(800)[:120]
     assert len(set(scenes)) == 120
-    for index in range(1, len(scenes)):
-        own = scenes[index].attributes().values()
-        nearest = min(
-            sum(a != b for a, b in zip(own, other.attributes().values(), strict=True))
-            for other in scenes[:index]
-        )
-        assert nearest == 1
+    attributes = [list(scene.attributes().values()) for scene in scenes]
+    for index, own in enumerate(attributes[1:], 1):
+        assert min(sum(map(ne, own, earlier)) for earlier in attributes[:index]) == 1

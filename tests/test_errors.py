@@ -4,14 +4,8 @@ import re
 
 import pytest
 
-from litapi.errors import (
-    ItemError,
-    ItemInternal,
-    Overloaded,
-    RequestError,
-    RequestInvalid,
-    ServiceError,
-)
+from litapi import errors
+from litapi.errors import ItemError, Overloaded, RequestError, RequestInvalid, ServiceError
 from tests.support.refusals import REFUSALS
 
 # Codes are a promise to clients: a new one may join, none may change or go.
@@ -22,16 +16,12 @@ PROMISED = {
     404: "model_not_found not_found digest_unknown",
     405: "method_not_allowed",
     408: "request_timeout",
-    413: (
-        "body_too_large too_many_items text_too_long image_too_large "
-        "image_too_many_pixels image_too_heavy"
-    ),
+    413: "body_too_large too_many_items text_too_long image_too_large image_too_many_pixels "
+    "image_too_heavy",
     415: "unsupported_media_type image_format_unsupported",
-    422: (
-        "invalid_items text_empty text_invalid item_of_several_parts image_base64_invalid "
-        "image_empty image_too_slow image_mode_unsupported image_undecodable "
-        "image_url_invalid image_url_failed image_url_timeout digest_invalid"
-    ),
+    422: "invalid_items text_empty text_invalid item_of_several_parts image_base64_invalid "
+    "image_empty image_too_slow image_mode_unsupported image_undecodable image_url_invalid "
+    "image_url_failed image_url_timeout digest_invalid",
     429: "too_many_wrong_keys rate_limited overloaded",
     431: "headers_too_large",
     500: "internal item_quarantined item_internal",
@@ -74,15 +64,13 @@ def test_a_refusal_is_written_the_way_the_table_is(refusal: type[ServiceError]) 
 def test_an_item_error_crosses_processes_as_its_code(refusal: type[ItemError]) -> None:
     """What a worker names is what the client is told, word for word."""
     again = ItemError.from_code(refusal.code)
-    assert type(again) is refusal
-    assert again.message == refusal.sentence
-    assert again.param is None
+    assert (type(again), again.message, again.param) == (refusal, refusal.sentence, None)
 
 
 @pytest.mark.parametrize("code", ["from_the_future", "", Overloaded.code])
 def test_a_code_that_is_no_items_is_an_internal_error(code: str) -> None:
     """A worker of another version cannot make the HTTP process fail, nor refuse a request."""
-    assert type(ItemError.from_code(code)) is ItemInternal
+    assert type(ItemError.from_code(code)) is errors.ItemInternal
 
 
 @pytest.mark.parametrize("refusal", ITEMS)

@@ -1,30 +1,20 @@
 """The clients in examples/, run as a reader runs them, against a real server."""
 
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ROOT, ServerProcess
+from tests.support.command import output_of
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))
 
 
-def output_of(*command: str) -> str:
-    """What a script prints; it must end well."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def run(name: str, *arguments: str) -> list[str]:
-    """The lines that an example prints."""
     return output_of(sys.executable, "-m", f"examples.{name}", *arguments).splitlines()
 
 
@@ -50,9 +40,8 @@ def test_the_vector_store_finds_pictures_by_caption(server: ServerProcess) -> No
     head, *lines = run("vector_store", server.url, "100")
     assert head == "100 pictures: 38400 bytes as float32, 1200 as bits"
     assert len(lines) == 9
-    for asked, whole, bits in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
-        caption = asked.partition(":")[2].strip()
-        assert whole.partition(":")[2].strip() == bits.partition(":")[2].strip() == caption
+    captions = [line.partition(":")[2].strip() for line in lines]  # asked, found, found by bits
+    assert captions[::3] == captions[1::3] == captions[2::3]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -7,8 +7,9 @@ is judged by `python -m bench.faults`, on a machine that does nothing else.
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from aiohttp import web
 from bench.faults.answer_key import AnswerKey
 from bench.faults.bad_requests import Bad, Verdicts, bad_requests
 from bench.faults.hostile import FORMATS, mutated, originals
-from bench.faults.question import Question, Thing, as_floats, asked, drawn_pictures, mixed
+from bench.faults.question import Question, as_floats, asked, drawn_pictures, mixed
 from bench.faults.row import Finding, Row
 from bench.faults.stage import Stage
 from bench.faults.table import ROWS, TRUTH, truth
@@ -25,11 +26,10 @@ from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
 from litapi.process import raise_limit
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RIGHT = [1.0, 0.0, 0.0]
 
 
 def sentence(row: Row) -> str:
-    """What a row states."""
     return f"{row.number}: {(row.play.__doc__ or '').strip().rstrip('.')}"
 
 
@@ -57,21 +57,26 @@ def test_each_row_has_its_number_and_a_sentence() -> None:
     assert all(len(sentence(row)) > 20 for row in ROWS)
 
 
-RIGHT = [1.0, 0.0, 0.0]
+def judged(answer: dict[str, Any], *, retry: bool = False) -> Tally:
+    """What becomes of one question about two texts whose right vector is `RIGHT`; it is answered
+    so, or by hanging up."""
 
-
-def judged(handler: Handler, *, retry: bool = False) -> Tally:
-    """What becomes of one question about two texts whose right vector is `RIGHT`."""
+    async def handle(request: web.Request) -> web.Response:
+        if not answer and request.transport is not None:
+            request.transport.abort()
+        return web.Response(**answer)
 
     async def run() -> Tally:
         app = web.Application()
-        app.router.add_post("/embed_text", handler)
+        app.router.add_post("/embed_text", handle)
         runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        async with Traffic(f"http://{host}:{port}", QUESTIONS, key_of(), retry=retry) as traffic:
+        key = AnswerKey()
+        key.put(("a", "b"), [np.asarray(RIGHT)] * 2)
+        questions = [as_floats(["a", "b"])]
+        async with Traffic(f"http://{host}:{port}", questions, key, retry=retry) as traffic:
             await traffic.next()
         await runner.cleanup()
         return traffic.whole()
@@ -79,69 +84,39 @@ def judged(handler: Handler, *, retry: bool = False) -> Tally:
     return asyncio.run(run())
 
 
-QUESTIONS = [as_floats(["a", "b"])]
-
-
-def key_of(*things: Thing) -> AnswerKey:
-    """A key in which every thing has the same right vector."""
-    key = AnswerKey()
-    key.put(things or ("a", "b"), [np.asarray(RIGHT)] * len(things or "ab"))
-    return key
-
-
-def rows(*vectors: list[float]) -> dict[str, object]:
-    """An answer with these vectors."""
+def rows(*vectors: list[float]) -> dict[str, Any]:
     return {"text": json.dumps({"embeddings": vectors})}
 
 
-async def _hung_up(request: web.Request) -> web.Response:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
+SOON = {"retry-after": "1"}
+ANSWERED, WRONG, REFUSED, LOST = (1, 0, 0, 0), (1, 0, 0, 1), (0, 1, 0, 0), (0, 0, 1, 0)
+ANSWERS = {
+    "right": (rows(RIGHT, RIGHT), ANSWERED),
+    "almost": (rows(RIGHT, [1.0, 0.02, 0.0]), WRONG),  # a cosine of 0.9998
+    "one short": (rows(RIGHT), WRONG),
+    "not a number": ({"text": '{"embeddings": [[1, 0, 0], [NaN, 0, 0]]}'}, WRONG),
+    "nothing inside": (rows([0.0, 0.0, 0.0], RIGHT), WRONG),
+    "refused": ({"status": 400, "text": "{}"}, WRONG),
+    "later": ({"status": 429, "headers": SOON}, REFUSED),
+    "later some day": ({"status": 429}, LOST),
+    "failed": ({"status": 503, "headers": SOON}, LOST),
+    "hung up": ({}, LOST),
+}
 
 
-LATER: dict[str, object] = {"headers": {"retry-after": "1"}}
-ANSWERS: list[tuple[str, dict[str, object], str]] = [
-    ("right", rows(RIGHT, RIGHT), "answered"),
-    ("almost", rows(RIGHT, [1.0, 0.02, 0.0]), "wrong"),  # a cosine of 0.9998
-    ("one short", rows(RIGHT), "wrong"),
-    ("not a number", {"text": '{"embeddings": [[1, 0, 0], [NaN, 0, 0]]}'}, "wrong"),
-    ("nothing inside", rows([0.0, 0.0, 0.0], RIGHT), "wrong"),
-    ("refused", {"status": 400, "text": "{}"}, "wrong"),
-    ("later", {"status": 429, **LATER}, "refused"),
-    ("later some day", {"status": 429}, "lost"),
-    ("failed", {"status": 503, **LATER}, "lost"),
-    ("hung up", {}, "lost"),
-]
-
-
-def handler(answer: dict[str, object]) -> Handler:
-    """Gives that answer, or none."""
-
-    async def handle(request: web.Request) -> web.Response:
-        return web.Response(**answer) if answer else await _hung_up(request)  # type: ignore[arg-type]
-
-    return handle
-
-
-@pytest.mark.parametrize(("name", "answer", "counted"), ANSWERS)
-def test_an_answer_is_counted_as_what_it_is(
-    name: str, answer: dict[str, object], counted: str
-) -> None:
+@pytest.mark.parametrize(("answer", "counts"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_an_answer_is_counted_as_it_is(answer: dict[str, Any], counts: tuple[int, ...]) -> None:
     """Wrong vectors, missing ones, failures and silence are all seen."""
-    tally = judged(handler(answer))
-    counts = {one: getattr(tally, one) for one in ("answered", "refused", "lost", "wrong")}
-    expected = (
-        dict.fromkeys(counts, 0) | {counted: 1} | ({"answered": 1} if counted == "wrong" else {})
-    )
-    assert (tally.sent, counts) == (1, expected), name
+    tally = judged(answer)
+    assert (tally.answered, tally.refused, tally.lost, tally.wrong) == counts
+    assert tally.sent == 1
 
 
 def test_a_second_try_is_counted_and_only_after_a_broken_connection() -> None:
     """A client that may try again does so once."""
-    assert judged(handler({}), retry=True).retried == 1
-    assert judged(handler({}), retry=True).lost == 1
-    assert judged(handler({"status": 503, **LATER}), retry=True).retried == 0
+    twice = judged({}, retry=True)
+    assert (twice.retried, twice.lost) == (1, 1)
+    assert judged({"status": 503, "headers": SOON}, retry=True).retried == 0
 
 
 def test_a_row_that_loses_or_mistakes_an_answer_does_not_hold() -> None:
@@ -157,8 +132,7 @@ def test_a_stopwatch_counts_in_the_long_form_only() -> None:
     long, short = Finding(long=True), Finding(long=False)
     for finding in (long, short):
         finding.timely(False, "quick enough")
-    assert not long.holds
-    assert short.holds
+    assert (long.holds, short.holds) == (False, True)
     assert short.notes == ["not judged in the short form: quick enough"]
 
 
@@ -177,11 +151,8 @@ def test_a_row_whose_play_breaks_off_does_not_hold() -> None:
 def test_the_ways_of_asking_take_turns() -> None:
     """JSON and raw bodies, numbers, base64 and raw bytes; texts and pictures together."""
     questions: list[Question] = mixed(["a", "b", "c", "d"], drawn_pictures(4))
-    assert {question.path for question in questions} == {
-        "/embed_text",
-        "/embed_image",
-        "/v1/embeddings",
-    }
+    paths = {question.path for question in questions}
+    assert paths == {"/embed_text", "/embed_image", "/v1/embeddings"}
     assert {type(thing) for thing in questions[-1].things} <= {str, bytes}
     assert any(len({type(thing) for thing in question.things}) == 2 for question in questions)
     assert len({len(question.things) for question in asked(["a", "b", "c"])}) > 1

@@ -12,43 +12,37 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 
-from litapi.checkpoint import Checkpoint, fetch
+from litapi import loop
+from litapi.checkpoint import DEMO, Checkpoint
 from litapi.errors import ItemError
-from litapi.loop import (
-    AHEAD,
-    AHEAD_BYTES,
-    LONG,
-    RECENT,
-    SHORT,
-    SPARE,
-    STARVING,
-    YIELDING,
-    Decoders,
-    Pipeline,
-    Ready,
-    Shelf,
-    Ticket,
-)
+from litapi.loop import AHEAD, LONG, SHORT, Decoders, Pipeline, Ready, Shelf, Ticket
 from litapi.messages import NO_ID, Job, JobId, Reply
 from litapi.model.engines.slots import Collect
 from litapi.provoke import MARK
 from litapi.settings import Settings
-from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
+from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower, Tower
 from litapi.transport.port import Answered, PortClosed
 from litapi.transport.urgency import Urgency
 from tests.support.late import LateStream, late
 from tests.support.patience import awaited
 from tests.support.picture import picture
 
+CHECKPOINT = Checkpoint.open(DEMO)
+CLOSE = (-1, -1)
+LATE = {"engine": "torch"}
+T = TypeVar("T", bound=Tower)
+
 
 class Port:
     """The two ends of a worker, in one process."""
+
+    worker: threading.Thread
 
     def __init__(self) -> None:
         self.jobs: tuple[queue.SimpleQueue[Job], ...] = queue.SimpleQueue(), queue.SimpleQueue()
@@ -58,113 +52,112 @@ class Port:
         self.left: set[JobId] = set()  # the jobs that nobody waits for
 
     def fetch(self, lane: int = 0) -> Job:
-        """The next job."""
-        return self.jobs[lane].get()
+        """The next job, or the end of them."""
+        job = self.jobs[lane].get()
+        if job.id == CLOSE:
+            raise PortClosed
+        return job
 
     def begin(self, job_id: JobId) -> bool:
-        """Whether somebody waits."""
         return job_id not in self.left
 
     def send(self, replies: Sequence[Answered]) -> None:
-        """Keep the replies, and how many came together."""
         self.together.append(len(replies))
         for answered in replies:
             self.replies.put(answered)
 
-    def ask(self, *jobs: Job) -> dict[int, Reply]:
-        """Send jobs at once and wait for all their replies, by number."""
+    def put(self, *jobs: Job) -> None:
         for number, job in enumerate(jobs):
             job.sent = time.monotonic()
             job.id = 0, number
             self.jobs[job.bulk].put(job)
-        replies = [self.replies.get(timeout=60) for _ in jobs]
+
+    def get(self, many: int) -> dict[int, Reply]:
+        replies = [self.replies.get(timeout=60) for _ in range(many)]
         return {number: reply for (_, number), reply in replies}
+
+    def ask(self, *jobs: Job) -> dict[int, Reply]:
+        self.put(*jobs)
+        return self.get(len(jobs))
 
 
 class RecordingTextTower(TextTower):
     """The real tower, keeping how many items each batch had."""
 
+    def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
+        super().__init__(settings, checkpoint)
+        self.sizes: list[int] = []
+
     def submit(self, batch: Batch) -> Callable[[], Output]:
-        """As the tower, written down."""
         self.sizes.append(len(batch.values))
         return super().submit(batch)
 
-    sizes: list[int]
+
+def _tower(kind: type[T], **options: Any) -> T:
+    return kind(Settings.model_validate({"precision": "float32", **options}), CHECKPOINT)
 
 
-def _checkpoint() -> Checkpoint:
-    return Checkpoint.open(fetch("", None))
+def _small(kind: type[T], **options: Any) -> T:
+    """A text tower with batches of four, and test hooks."""
+    return _tower(kind, text_batch_tokens=4 * 64, test_hooks="on", **options)
 
 
-def _running(tower: TextTower | ImageTower) -> Port:
-    port = Port()
+def _running(tower: Tower, port: Port | None = None) -> Port:
+    """A worker under way, as what it fetches from and sends to."""
+    port = port or Port()
     tower.setup("cpu")
-    threading.Thread(target=Pipeline(tower, port).run, daemon=True).start()  # type: ignore[arg-type]
+    port.worker = threading.Thread(target=Pipeline(tower, port).run, daemon=True)  # type: ignore[arg-type]
+    port.worker.start()
     return port
 
 
 @pytest.fixture(scope="module")
-def text() -> tuple[RecordingTextTower, Port]:
-    """A text worker with small batches and test hooks."""
-    settings = Settings(precision="float32", text_batch_tokens=8 * 64, test_hooks="on")
-    tower = RecordingTextTower(settings, _checkpoint())
-    tower.sizes = []
-    return tower, _running(tower)
+def tower() -> RecordingTextTower:
+    return _small(RecordingTextTower)
+
+
+@pytest.fixture(scope="module")
+def text(tower: RecordingTextTower) -> Port:
+    return _running(tower)
 
 
 @pytest.fixture(scope="module")
 def image() -> Port:
-    """An image worker."""
-    return _running(ImageTower(Settings(precision="float32"), _checkpoint()))
+    return _running(_tower(ImageTower))
 
 
 def _rows(reply: Reply) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.frombuffer(reply.vectors, "<f4").reshape(len(reply.tokens), -1)
 
 
-def test_every_job_gets_one_reply_with_its_own_rows(
-    text: tuple[RecordingTextTower, Port],
-) -> None:
+def _have_norms(reply: Reply, *norms: float) -> bool:
+    return np.allclose(np.linalg.norm(_rows(reply), axis=1), norms, atol=1e-5)
+
+
+def test_every_job_gets_one_reply_with_its_own_rows(text: Port) -> None:
     """40 jobs of different sizes at once, each answered in its own order."""
-    _, port = text
     jobs = [Job([f"{n} red stars {i}" for i in range(n % 5 + 1)]) for n in range(40)]
-    together = port.ask(*jobs)
+    together = text.ask(*jobs)
     for number in (0, 7, 39):
-        alone = port.ask(Job(jobs[number].items))[0]
+        alone = text.ask(Job(jobs[number].items))[0]
         assert np.allclose(_rows(together[number]), _rows(alone), atol=1e-5)
 
 
-def test_batches_form_across_requests_and_keep_to_the_budget(
-    text: tuple[RecordingTextTower, Port],
+def test_batches_form_across_requests_up_to_the_budget(
+    tower: RecordingTextTower, text: Port
 ) -> None:
     """64 jobs of one text: what a batch makes whole is one message; a large job is spread."""
-    tower, port = text
     tower.sizes.clear()
-    port.together.clear()
-    port.ask(*(Job([f"text {n}"]) for n in range(64)))
-    assert sum(tower.sizes) == sum(port.together) == 64
-    assert sorted(port.together) == sorted(tower.sizes)
-    assert max(tower.sizes) <= 8
+    text.together.clear()
+    text.ask(*(Job([f"text {n}"]) for n in range(64)))
+    assert sum(tower.sizes) == 64
+    assert sorted(text.together) == sorted(tower.sizes)
     assert len(tower.sizes) < 64
-    tower.sizes.clear()
-    reply = port.ask(Job([f"text {n}" for n in range(100)]))[0]
-    assert len(reply.tokens) == 100
-    assert max(tower.sizes) <= 8
-    assert np.allclose(np.linalg.norm(_rows(reply), axis=1), 1, atol=1e-5)
+    reply = text.ask(Job([f"text {n}" for n in range(100)]))[0]
+    assert max(tower.sizes) <= 4
+    assert _have_norms(reply, *[1] * 100)
     assert min(reply.infer_seconds, reply.decode_seconds) > 0
     assert reply.queue_seconds >= 0
-
-
-def test_an_item_that_fails_in_the_model_fails_alone(
-    text: tuple[RecordingTextTower, Port],
-) -> None:
-    """The batch that raised is computed again item by item, in two jobs at once."""
-    _, port = text
-    replies = port.ask(Job(["a", f"{MARK}raise", "b"]), Job(["c"]))
-    assert replies[0].errors == {1: "item_internal"}
-    assert replies[1].errors == {}
-    norms = np.linalg.norm(_rows(replies[0]), axis=1)
-    assert np.allclose(norms, [1, 0, 1], atol=1e-5)
 
 
 class Activations:
@@ -175,11 +168,10 @@ class StarvedTower(TextTower):
     """The real tower on a card that has room for one text at a time."""
 
     held: weakref.ref[Activations]
-    free: list[str]
 
     def relieve(self) -> None:
         """Whether anything can be given back by now."""
-        self.free.append("no" if self.held() else "yes")
+        self.free = "no" if self.held() else "yes"
         super().relieve()
 
     def _submit(self, values: list[Any]) -> Collect:
@@ -195,31 +187,29 @@ def test_a_batch_without_memory_holds_none_while_its_items_are_computed_alone(
 ) -> None:
     """Nothing of it hangs on the error, and what it took is given back before the first item."""
     caplog.set_level(logging.CRITICAL, "siglit.loop")  # pytest would keep the error with its log
-    tower = StarvedTower(Settings(precision="float32"), _checkpoint())
-    tower.free = []
+    tower = _tower(StarvedTower)
     replies = _running(tower).ask(Job(["a", "b", "c"]))
     assert replies[0].errors == {}
-    assert np.allclose(np.linalg.norm(_rows(replies[0]), axis=1), 1, atol=1e-5)
-    assert tower.free == ["yes"]
+    assert _have_norms(replies[0], 1, 1, 1)
+    assert tower.free == "yes"
 
 
-def test_a_job_that_nobody_waits_for_is_dropped_before_it_is_decoded(
-    text: tuple[RecordingTextTower, Port],
+def test_a_job_that_nobody_waits_for_is_dropped_early(
+    tower: RecordingTextTower, text: Port
 ) -> None:
-    """As are late ones, which are told so, and empty ones; the others are answered."""
-    tower, port = text
+    """Before it is decoded, as are late ones, which are told so; the others are answered."""
     tower.sizes.clear()
-    port.left = {(0, 1)}
+    text.left = {(0, 1)}
     late = Job(["too", "late"], deadline=time.monotonic() - 1)
     try:
-        replies = port.ask(Job(["a"]), Job(["nobody's"] * 9), Job(["c"]), late, Job([]))
+        replies = text.ask(Job(["a"]), Job(["nobody's"] * 9), Job(["c"]), late, Job([]))
     finally:
-        port.left = set()
+        text.left = set()
     assert sum(tower.sizes) == 2
     assert [replies[number].errors for number in (0, 2, 4)] == [{}, {}, {}]
     assert replies[3].errors == {0: "deadline_exceeded", 1: "deadline_exceeded"}
     assert replies[4].vectors == b""
-    assert np.allclose(np.linalg.norm(_rows(replies[2]), axis=1), 1, atol=1e-5)
+    assert _have_norms(replies[2], 1)
 
 
 def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
@@ -227,8 +217,10 @@ def test_a_damaged_image_among_many_jobs_harms_nobody(image: Port) -> None:
     jobs = [Job([picture(n), picture(n)[: 300 + n], picture(n + 1)]) for n in range(12)]
     replies = image.ask(*jobs)
     alone = _rows(image.ask(Job([picture(5)]))[0])[0]
-    for number in range(12):
-        assert list(replies[number].errors) == [1]
+    junk = image.ask(Job([b"x", b"y"]))[0]  # needs no model
+    assert (set(junk.errors), _have_norms(junk, 0, 0)) == ({0, 1}, True)
+    assert replies[0].errors[1] == "image_undecodable"
+    assert [list(replies[number].errors) for number in range(12)] == [[1]] * 12
     assert np.allclose(_rows(replies[5])[0], alone, atol=1e-5)
     assert np.allclose(_rows(replies[4])[2], alone, atol=1e-5)
 
@@ -247,131 +239,83 @@ def test_decoding_yields_to_the_model() -> None:
             nice["model"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             return super().submit(batch)
 
-    port = _running(Watched(Settings(precision="float32"), _checkpoint()))
-    nice.clear()
-    port.ask(Job([picture(1)]))
+    _running(_tower(Watched)).ask(Job([picture(1)]))
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    assert nice == {"decode": usual + YIELDING, "model": usual}
+    assert nice == {"decode": usual + loop.YIELDING, "model": usual}
 
 
 def test_pictures_of_different_patch_counts_have_their_own_vectors(image: Port) -> None:
     """Budgets count padding; the vectors do not depend on the neighbours' sizes."""
     mixed = image.ask(*(Job([picture(1)], max_num_patches=n) for n in (0, 16, 64, 256)))
-    alone = [_rows(image.ask(Job([picture(1)], max_num_patches=n))[0])[0] for n in (0, 16, 64)]
-    for number, row in enumerate(alone):
-        assert float(_rows(mixed[number])[0] @ row) > 0.999999
+    for number, patches in enumerate((0, 16, 64)):
+        alone = image.ask(Job([picture(1)], max_num_patches=patches))[0]
+        assert float(_rows(mixed[number])[0] @ _rows(alone)[0]) > 0.999999
 
 
 class LateTower(RecordingTextTower):
     """The real tower on a device that is as late as it may be, its slots spoilt when free."""
 
     def setup(self, device: str) -> None:
-        """As the tower."""
         super().setup(device)
         self._encoder = late(self._encoder)
         self.depth, self.pulses = 2, list[float]()
 
     def pulse(self, since: float) -> None:
-        """Written down."""
         self.pulses.append(since)
 
     @property
     def card(self) -> LateStream:
-        """Its device's."""
         stream: LateStream = self._encoder.engine.stream  # type: ignore[attr-defined]
         return stream
 
-    pulses: list[float]
 
-
-def _late() -> LateTower:
-    settings = Settings(
-        precision="float32", text_batch_tokens=4 * 64, test_hooks="on", engine="torch"
-    )
-    tower = LateTower(settings, _checkpoint())
-    tower.sizes = []
-    return tower
+@pytest.mark.parametrize(("kind", "engine"), [(RecordingTextTower, {}), (LateTower, LATE)])
+def test_an_item_that_fails_in_the_model_fails_alone(kind: type[Tower], engine: Any) -> None:
+    """The batch that raised is computed again item by item; whatever was in it, behind it or, where
+    two are under way, beside it is as it was."""
+    raising = {number for number in range(40) if number % 7 == 3}
+    texts = [f"{MARK}raise" if number in raising else f"text {number}" for number in range(40)]
+    replies = _running(_small(kind, **engine)).ask(*(Job(["a", text, "b"]) for text in texts))
+    for number, reply in replies.items():
+        assert reply.errors == ({1: "item_internal"} if number in raising else {})
+        assert _have_norms(reply, 1, number not in raising, 1)
 
 
 def test_two_batches_under_way_give_each_job_its_own_rows() -> None:
     """To the bit as one after the other."""
-    port, tower = Port(), _late()
+    port, tower = Port(), _small(LateTower, **LATE)
     jobs = [Job([f"{n} red stars"]) for n in range(40)]
-    for number, job in enumerate(jobs):
-        job.id = 0, number
-        port.jobs[0].put(job)  # before anything runs, so that the shelf fills
-    tower.setup("cpu")
-    threading.Thread(target=Pipeline(tower, port).run, daemon=True).start()  # type: ignore[arg-type]
-    replies = dict(port.replies.get(timeout=60) for _ in jobs)
+    port.put(*jobs)  # before anything runs, so that the shelf fills
+    replies = _running(tower, port).get(40)
     assert tower.card.most == 2
     assert tower.pulses[-1] == 0.0
     assert tower.pulses.count(0.0) < len(tower.sizes)  # none while another batch is in the model
-    plain = RecordingTextTower(tower.settings, tower.checkpoint)
-    plain.sizes = []
+    plain = _small(TextTower, **LATE)
     plain.setup("cpu")
     numbers = iter(range(40))
     for size in tower.sizes:  # batches take the jobs as they came
         group = list(itertools.islice(numbers, size))
         decoded = plain.decode_request(Job([str(jobs[number].items[0]) for number in group]))
         expected = plain.predict(plain.batch([decoded])).vectors
-        found = np.concatenate([_rows(replies[0, number]) for number in group])
+        found = np.concatenate([_rows(replies[number]) for number in group])
         assert np.array_equal(found, expected)
-
-
-def test_a_batch_that_fails_among_two_is_computed_item_by_item() -> None:
-    """And the batch that was under way beside it, and those behind it, are as they were."""
-    port = _running(_late())
-    texts = [f"{MARK}raise" if n % 7 == 3 else f"text {n}" for n in range(40)]
-    replies = port.ask(*(Job([text]) for text in texts))
-    for number, text in enumerate(texts):
-        raised = text.startswith(MARK)
-        assert replies[number].errors == ({0: "item_internal"} if raised else {})
-        assert np.linalg.norm(_rows(replies[number])) == pytest.approx(float(not raised), abs=1e-5)
 
 
 def test_what_was_taken_before_the_end_is_answered() -> None:
     """A port that closes with one batch under way and others waiting loses no reply."""
-    port, tower = ClosingPort(), _late()
-    for number in range(30):
-        port.jobs[0].put(Job([f"text {number}"], id=(0, number)))
+    port = Port()
+    port.put(*(Job([f"text {number}"]) for number in range(30)))
     for jobs in port.jobs:
         jobs.put(Job([], id=CLOSE))
-    tower.setup("cpu")
-    running = threading.Thread(target=Pipeline(tower, port).run)  # type: ignore[arg-type]
-    running.start()
-    replies = [port.replies.get(timeout=60) for _ in range(30)]
-    assert sorted(number for (_, number), _ in replies) == list(range(30))
-    running.join(60)
-    assert not running.is_alive()
-
-
-CLOSE = (-1, -1)
-
-
-class ClosingPort(Port):
-    """One whose jobs come to an end."""
-
-    def fetch(self, lane: int = 0) -> Job:
-        """The next job, or the end."""
-        job = super().fetch(lane)
-        if job.id == CLOSE:
-            raise PortClosed
-        return job
+    replies = _running(_small(LateTower, **LATE), port).get(30)
+    assert sorted(replies) == list(range(30))
+    port.worker.join(60)
+    assert not port.worker.is_alive()
 
 
 def _ready(cost: int, bulk: bool = False) -> Ready:
     ticket = Ticket(NO_ID, math.inf, 0.0, bulk, [], 0)
     return Ready(ticket, 0, Decoded(None, cost, cost, False))
-
-
-def test_a_batch_is_first_come_first_served_within_the_budget() -> None:
-    """Ten items of ten under a budget of 35 come as 3, 3, 3 and 1."""
-    shelf = Shelf(budget=35)
-    items = [_ready(10) for _ in range(10)]
-    shelf.add(items, 0)
-    taken = [shelf.take() for _ in range(4)]
-    assert [len(batch) for batch in taken] == [3, 3, 3, 1]
-    assert [item for batch in taken for item in batch] == items
 
 
 def _classes(batch: list[Ready]) -> str:
@@ -406,7 +350,7 @@ def test_bulk_that_has_waited_for_long_goes_first_once() -> None:
     shelf.add([_ready(10) for _ in range(8)], 0)
     shelf.add([_ready(10, bulk=True) for _ in range(8)], 0, bulk=True)
     assert _classes(shelf.take()) == "ii"
-    shelf._bulk -= 2 * STARVING
+    shelf._bulk -= 2 * loop.STARVING
     assert [_classes(shelf.take()) for _ in range(2)] == ["bulkbulk", "ii"]
 
 
@@ -434,10 +378,10 @@ def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> No
 @pytest.mark.parametrize(
     ("ready", "under_way", "taken"), [(2, 30, 0), (3, 30, 3), (9, 30, 4), (9, 500, 4), (0, 10, 0)]
 )
-def test_a_batch_is_begun_early_where_as_much_is_ready_as_is_under_way(
+def test_a_batch_is_begun_early_where_enough_is_ready(
     ready: int, under_way: int, taken: int
 ) -> None:
-    """Or a whole batch; a small one waits, and takes in what comes meanwhile."""
+    """As much as is under way, or a whole batch; less waits, and takes in what comes meanwhile."""
     shelf = Shelf(budget=40, depth=2)
     shelf.add([_ready(10) for _ in range(ready)], 0)
     assert len(shelf.take(under_way)) == taken
@@ -452,7 +396,7 @@ def test_bulk_is_begun_early_only_where_there_is_no_interactive_work() -> None:
     shelf.add([_ready(10)], 0)
     assert _classes(shelf.take(10)) == "i"
     assert shelf.take(10) == []
-    shelf._interactive -= 2 * RECENT
+    shelf._interactive -= 2 * loop.RECENT
     assert len(shelf.take(10)) == 4
 
 
@@ -478,15 +422,19 @@ def test_bulk_that_fills_a_worker_keeps_no_interactive_work_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "costs", "batches"), [(100, [10, 10, 90], [2, 1]), (5, [50, 1], [1, 1])]
+    ("budget", "costs", "batches"),
+    [(35, [10] * 10, [3, 3, 3, 1]), (100, [10, 10, 90], [2, 1]), (5, [50, 1], [1, 1])],
 )
-def test_a_batch_is_counted_as_padded_to_its_tallest(
+def test_a_batch_is_first_come_first_served_within_the_budget(
     budget: int, costs: list[int], batches: list[int]
 ) -> None:
-    """A tall item late in line is left for the next batch; one over the budget goes alone."""
-    shelf = Shelf(budget)
-    shelf.add([_ready(cost) for cost in costs], 0)
-    assert [len(shelf.take()) for _ in batches] == batches
+    """It counts as padded to its tallest: a tall item late in line is left for the next batch; one
+    over the budget goes alone."""
+    shelf, items = Shelf(budget), [_ready(cost) for cost in costs]
+    shelf.add(items, 0)
+    taken = [shelf.take() for _ in batches]
+    assert [len(batch) for batch in taken] == batches
+    assert [item for batch in taken for item in batch] == items
 
 
 def _as_they_came(items: list[int], budget: int) -> list[list[int]]:
@@ -530,7 +478,7 @@ def test_items_of_like_cost_go_together_and_none_starves(budget: int, many: int)
         batches.append(batch)
     found = [[one.decoded.cost for one in batch] for batch in batches]
     assert sorted(cost for batch in found for cost in batch) == sorted(costs)
-    assert all(max(batch) * len(batch) - sum(batch) <= budget // SPARE for batch in found)
+    assert all(max(batch) * len(batch) - sum(batch) <= budget // loop.SPARE for batch in found)
     assert _padding(found) <= _padding(_as_they_came(costs, budget)) / 2
 
 
@@ -538,7 +486,11 @@ def test_items_of_like_cost_go_together_and_none_starves(budget: int, many: int)
     ("budget", "held", "more"),
     [
         (10, [(10, 0)] * AHEAD, (10, 0)),
-        (10**9, [(1, AHEAD_BYTES - 1), (1, AHEAD_BYTES)], (1, 1)),  # the second passes the bound
+        (
+            10**9,
+            [(1, loop.AHEAD_BYTES - 1), (1, loop.AHEAD_BYTES)],
+            (1, 1),
+        ),  # past the bound
     ],
     ids=["patches", "bytes"],
 )
@@ -578,7 +530,7 @@ def test_an_idle_worker_uses_no_cpu(image: Port) -> None:
     work = Job([picture(n) for n in range(8)])
     image.ask(work)
     others = _wakings()
-    _running(TextTower(Settings(precision="float32"), _checkpoint())).ask(Job(["a"]))
+    _running(_tower(TextTower)).ask(Job(["a"]))
     idle = _wakings().keys() - others.keys()
     assert idle
 

@@ -5,8 +5,8 @@ of its own and prints what `/metrics` would say.
 """
 
 import fcntl
+import functools
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,30 +16,21 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from litapi.metrics import sweep
+from tests.support.command import python
 
-ROOT = Path(__file__).parent.parent
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
+@functools.cache
 def scenario(name: str) -> Samples:
     """Run a function of this file in a fresh Python and read the exposition that it prints."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    command = [sys.executable, "-c", f"from tests.test_metrics import {name}; {name}()"]
-    clean = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
     with TemporaryDirectory() as home:
-        text = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**clean, "TMPDIR": home},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert text.returncode == 0, text.stderr
+        text = python(f"from tests.test_metrics import {name}; {name}()", TMPDIR=home)
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text.stdout)
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
@@ -60,7 +51,6 @@ def child(work: Callable[[], None], wait: bool = True) -> int:
 
 
 def show() -> None:
-    """Print what `/metrics` says."""
     from litapi.metrics import exposition
 
     sys.stdout.write(exposition().decode())
@@ -76,22 +66,19 @@ def all_calls() -> None:
     metrics = Metrics()
     first = exposition().splitlines()  # may come before the first request
     assert [line for line in first if line[:1] != b"#" and not line.endswith(b" 0.0")] == []
-    metrics.answered("/embed_text", 200, 0.004)
-    metrics.answered("/embed_text", 200, 0.4)
-    metrics.answered("/embed_text", 429, 0.001)
+    for status, seconds in ((200, 0.004), (200, 0.4), (429, 0.001)):
+        metrics.answered("/embed_text", status, seconds)
     metrics.stages("text", 0.003, 0.02, 0.2)
     metrics.tiers("memory+redis (shared)")
-    metrics.given_up("image", 2)
-    metrics.given_up("image", 3)
+    for items in (2, 3):
+        metrics.given_up("image", items)
     metrics.load("text", 4, 0.5, 9, 1)
     held("bodies", 1000, 4000)
-    connection_refused("invalid_http")
-    connection_refused("request_timeout")
-    connection_refused("invalid_http")
+    for code in ("invalid_http", "request_timeout", "invalid_http"):
+        connection_refused(code)
     watcher: Watcher = metrics  # the cache takes it as it is
-    watcher.looked_up("l1", "hit", 3)
-    watcher.looked_up("l1", "miss", 2)
-    watcher.looked_up("l1", "hit", 4)
+    for result, many in (("hit", 3), ("miss", 2), ("hit", 4)):
+        watcher.looked_up("l1", result, many)
     watcher.lookup_seconds("redis", 0.003)
     watcher.bytes("l1", 4096)
     watcher.evicted(5)
@@ -123,20 +110,17 @@ def two_processes() -> None:
 
     lay()
 
-    def work(n: int, state: str) -> Callable[[], None]:
-        def one() -> None:
-            metrics = Metrics()
-            for _ in range(n):
-                metrics.answered("/score", 200, 0.001)
-            metrics.bytes("l1", 100 * n)
-            metrics.queue(n)
-            metrics.breaker(state)
-            metrics.tell()
+    def work(n: int, state: str) -> None:
+        metrics = Metrics()
+        for _ in range(n):
+            metrics.answered("/score", 200, 0.001)
+        metrics.bytes("l1", 100 * n)
+        metrics.queue(n)
+        metrics.breaker(state)
+        metrics.tell()
 
-        return one
-
-    gone = child(work(2, "open"))
-    alive = child(work(3, "closed"), wait=False)
+    gone = child(lambda: work(2, "open"))
+    alive = child(lambda: work(3, "closed"), wait=False)
     forget(gone)
     show()
     os.kill(alive, 9)
@@ -168,16 +152,6 @@ def own_processes() -> None:
     show()
 
 
-@pytest.fixture(scope="module")
-def calls() -> Samples:
-    return scenario("all_calls")
-
-
-@pytest.fixture(scope="module")
-def processes() -> Samples:
-    return scenario("two_processes")
-
-
 def value(samples: Samples, name: str, **labels: str) -> float:
     """The sample of that name whose labels hold at least these, summed where there are several."""
     wanted = set(labels.items())
@@ -186,9 +160,8 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return sum(found)
 
 
-@pytest.mark.parametrize(
-    ("name", "labels", "number"),
-    [
+COUNTED: dict[str, list[tuple[str, dict[str, str], float]]] = {
+    "all_calls": [
         ("siglit_requests_total", {"route": "/embed_text", "status": "200"}, 2),
         ("siglit_requests_total", {"route": "/embed_text", "status": "429"}, 1),
         ("siglit_request_seconds_count", {"route": "/embed_text"}, 3),
@@ -219,13 +192,35 @@ def value(samples: Samples, name: str, **labels: str) -> float:
         ("cache_written_total", {}, 8),
         ("cache_tier_info", {"tiers": "memory+redis (shared)"}, 1),
     ],
+    "two_processes": [
+        ("siglit_requests_total", {"route": "/score"}, 5),
+        ("siglit_request_seconds_count", {"route": "/score"}, 5),
+        ("cache_bytes", {"tier": "l1"}, 300),
+        ("cache_write_queue", {}, 3),
+        ("cache_breaker_state", {}, 0),
+    ],
+    "full_batches": [
+        ("siglit_batch_items_count", {"kind": "image"}, 2),
+        ("siglit_batch_items_sum", {"kind": "image"}, 9),
+        ("siglit_batch_cost_sum", {"kind": "image"}, 2304),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("play", "name", "labels", "number"),
+    [(play, *row) for play, rows in COUNTED.items() for row in rows],
 )
-def test_what_is_counted_is_on_the_page(
-    calls: Samples, name: str, labels: dict[str, str], number: float
+def test_what_is_counted_is_shown(
+    play: str, name: str, labels: dict[str, str], number: float
 ) -> None:
-    """Every call has its metric, with the labels that a dashboard asks by, also if told twice."""
-    assert all(one.startswith(("siglit_", "cache_")) for one, _ in calls)  # no other program's
-    assert value(calls, name, **labels) == pytest.approx(number)
+    """Every call has its metric, with the labels that a dashboard asks by, also if told twice. An
+    ended process keeps its share of a counter, which must never go back; what it held it holds no
+    longer. A worker tells how full its batches are."""
+    samples = scenario(play)
+    assert all(one.startswith(("siglit_", "cache_")) for one, _ in samples)  # no other program's
+    assert not any("pid" in dict(has) for _, has in samples)
+    assert value(samples, name, **labels) == pytest.approx(number)
 
 
 def test_values_told_at_once_read_as_if_told_one_by_one() -> None:
@@ -237,28 +232,6 @@ def test_values_told_at_once_read_as_if_told_one_by_one() -> None:
         found[metric][part, labels] = number
     assert found["siglit_at_once"] == pytest.approx(found["siglit_one_by_one"])
     assert value(samples, "siglit_at_once_count") == 7
-
-
-def test_the_counts_of_all_processes_are_added_up(processes: Samples) -> None:
-    """An ended process keeps its share, as a counter must never go back; no label is its id."""
-    assert [has for _, has in processes if "pid" in dict(has)] == []
-    assert value(processes, "siglit_requests_total", route="/score") == 5
-    assert value(processes, "siglit_request_seconds_count", route="/score") == 5
-
-
-def test_what_an_ended_process_held_is_no_longer_held(processes: Samples) -> None:
-    """Live gauges are those of the processes that live."""
-    assert value(processes, "cache_bytes", tier="l1") == 300
-    assert value(processes, "cache_write_queue") == 3
-    assert value(processes, "cache_breaker_state") == 0
-
-
-def test_a_worker_tells_how_full_its_batches_are() -> None:
-    """Items and cost of every batch, by tower."""
-    samples = scenario("full_batches")
-    assert value(samples, "siglit_batch_items_count", kind="image") == 2
-    assert value(samples, "siglit_batch_items_sum", kind="image") == 9
-    assert value(samples, "siglit_batch_cost_sum", kind="image") == 2304
 
 
 def test_the_main_process_tells_of_its_children() -> None:
@@ -276,20 +249,17 @@ def test_folders_of_dead_servers_are_removed_and_no_others(tmp_path: Path) -> No
     dead, living, young, link = (
         tmp_path / f"siglit-metrics-{name}" for name in ("dead", "living", "young", "link")
     )
-    for folder in (dead, living, young):
+    other = tmp_path / "other"
+    for folder in (dead, living, young, other):
         folder.mkdir()
         (folder / "counter_1.db").touch()
+        os.utime(folder, None if folder == young else (0, 0))
     link.symlink_to(tmp_path)
-    other = tmp_path / "other"
-    other.mkdir()
-    for folder in (dead, living, other):
-        os.utime(folder, (0, 0))
     lock = os.open(living, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     sweep(tmp_path)
     os.close(lock)
-    left = {one.name for one in tmp_path.iterdir()}
-    assert left == {living.name, young.name, link.name, "other"}
+    assert {*tmp_path.iterdir()} == {living, young, link, other}
 
 
 def no_room() -> None:
@@ -319,5 +289,4 @@ def no_room() -> None:
 
 def test_metrics_without_room_are_kept_in_memory() -> None:
     """The process lives on, what has room is exposed, and what has none is left out."""
-    samples = scenario("no_room")
-    assert isinstance(samples, dict)
+    assert scenario("no_room")

@@ -7,6 +7,7 @@ has a fixed resolution.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from bench.faults.vitals import workers
 from bench.reference import Reference
 from bench.rig.server_process import ServerProcess
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
+from litapi.client import Client
 from litapi.engine import Engine
 from litapi.model.encoder import ImageEncoder, TextEncoder
 from litapi.model.engines.compiled import keep_in
@@ -28,7 +30,6 @@ from litapi.model.engines.torch_engine import TorchImages, TorchText
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker, Pixels
 from litapi.model.precision import PRECISIONS, choose_precision, require_compiled
-from litapi.model.tokens import Tokenizer
 from tests.support.checkpoint import CheckpointMaker
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels
 from tests.support.late import spoil
@@ -39,6 +40,7 @@ if not torch.cuda.is_available():
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda:0"
+Kind = Any  # the class of either encoder
 TEXTS = [f"{count} red circles and {'many ' * (count % 50)}squares" for count in range(300)]
 
 
@@ -83,32 +85,27 @@ def least(precision: str) -> float:
     return {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.9999}.get(precision, 0.98)
 
 
-def text_like_the_cpu(checkpoint: Checkpoint, encoder: TextEncoder, many: int) -> float:
-    """The worst cosine of so many texts in one call."""
-    ids = own_ids(checkpoint, TEXTS[:many])
-    return float(cosines(encoder.embed(ids), TextEncoder.load(checkpoint).embed(ids)).min())
+def some(kind: Kind, checkpoint: Checkpoint, many: int) -> Any:
+    """So many texts, or pictures of unlike shapes, as the tower takes them."""
+    texts = kind is TextEncoder
+    return own_ids(checkpoint, TEXTS[:many]) if texts else own_pixels(checkpoint, many)
 
 
-def image_like_the_cpu(checkpoint: Checkpoint, encoder: ImageEncoder, many: int) -> float:
-    """The worst cosine of so many pictures of unlike shapes in one call."""
-    pixels = own_pixels(checkpoint, many)
-    return float(cosines(encoder.embed(pixels), ImageEncoder.load(checkpoint).embed(pixels)).min())
+def worst(checkpoint: Checkpoint, encoder: Any, many: int) -> float:
+    """The cosine to the CPU's float32 that is least among so many in one call."""
+    items = some(type(encoder), checkpoint, many)
+    exact = type(encoder).load(checkpoint).embed(items)
+    return float(cosines(encoder.embed(items), exact).min())
 
 
-@pytest.mark.parametrize("many", [1, 5, 300])
-def test_texts_are_those_of_the_cpu(checkpoint: Checkpoint, precision: str, many: int) -> None:
-    """Alone, and more than one batch's worth."""
-    encoder = TextEncoder.load(checkpoint, GPU, precision)
-    found = text_like_the_cpu(checkpoint, encoder, many)
-    assert found >= least(precision)
-
-
-@pytest.mark.parametrize("many", [1, 5, 80])
-def test_pictures_are_those_of_the_cpu(checkpoint: Checkpoint, precision: str, many: int) -> None:
-    """Of one patch and of many, in one batch."""
-    encoder = ImageEncoder.load(checkpoint, GPU, precision)
-    found = image_like_the_cpu(checkpoint, encoder, many)
-    assert found >= least(precision)
+@pytest.mark.parametrize(("kind", "most"), [(TextEncoder, 300), (ImageEncoder, 80)])
+def test_vectors_are_the_cpus(
+    checkpoint: Checkpoint, precision: str, kind: Kind, most: int
+) -> None:
+    """Alone, and more than one batch's worth; pictures of one patch and of many in one batch."""
+    encoder = kind.load(checkpoint, GPU, precision)
+    for many in (1, 5, most):
+        assert worst(checkpoint, encoder, many) >= least(precision)
 
 
 def test_float32_is_not_rounded_to_tf32(checkpoint: Checkpoint) -> None:
@@ -118,48 +115,38 @@ def test_float32_is_not_rounded_to_tf32(checkpoint: Checkpoint) -> None:
     assert np.abs(found - ImageEncoder.load(checkpoint).embed(pixels)).max() <= 2e-5
 
 
-def test_a_text_has_one_vector_alone_and_among_others(
-    checkpoint: Checkpoint, precision: str
+@pytest.mark.parametrize(
+    ("kind", "many", "near"), [(TextEncoder, 32, 0.9999), (ImageEncoder, 16, 0.999)]
+)
+def test_an_item_has_one_vector_alone_and_among_others(
+    checkpoint: Checkpoint, precision: str, kind: Kind, many: int, near: float
 ) -> None:
-    """Neighbours change no more than the kernel that is chosen for so many rows."""
-    encoder = TextEncoder.load(checkpoint, GPU, precision)
-    ids = own_ids(checkpoint, TEXTS[:32])
-    alone = np.concatenate([encoder.embed(ids[row : row + 1]) for row in range(len(ids))])
-    assert cosines(alone, encoder.embed(ids)).min() >= 0.9999
-
-
-def test_a_picture_has_one_vector_alone_and_among_others(
-    checkpoint: Checkpoint, precision: str
-) -> None:
-    """Padded to the longest of its batch, or not."""
-    encoder = ImageEncoder.load(checkpoint, GPU, precision)
-    pixels = own_pixels(checkpoint, 16)
-    alone = np.concatenate([encoder.embed([one]) for one in pixels])
-    assert cosines(alone, encoder.embed(pixels)).min() >= 0.999
+    """Neighbours change no more than the kernel that is chosen for so many rows; a picture is
+    padded to the longest of its batch, or not."""
+    encoder, items = kind.load(checkpoint, GPU, precision), some(kind, checkpoint, many)
+    alone = np.concatenate([encoder.embed(items[row : row + 1]) for row in range(many)])
+    assert cosines(alone, encoder.embed(items)).min() >= near
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8", "float8"])
-def test_compiled_texts_are_those_of_the_cpu(inductor: None, precision: str) -> None:
-    """Every size, cut and padded, and the same twice."""
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [(TextEncoder, (1, 3, 9, 30, 100, 300)), (ImageEncoder, (1, 3, 15, 70))],
+)
+def test_compiled_vectors_are_those_of_the_cpu(
+    inductor: None, kind: Kind, sizes: tuple[int, ...], precision: str
+) -> None:
+    """Texts of every size, cut and padded, and the same twice; pictures padded to the tower's own
+    length, and longer ones beside them."""
     checkpoint = Checkpoint.open(DEMO)
-    encoder = TextEncoder.load(checkpoint, GPU, able(precision, compiled=True), compile=True)
-    for many in (1, 3, 9, 30, 100, 300):
-        found = text_like_the_cpu(checkpoint, encoder, many)
-        assert found >= least(precision)
-    ids = own_ids(checkpoint, TEXTS[:30])
-    first = encoder.embed(ids)
-    encoder.embed(own_ids(checkpoint, TEXTS[100:130]))
-    assert (encoder.embed(ids) == first).all()
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "int8", "float8"])
-def test_compiled_pictures_are_those_of_the_cpu(inductor: None, precision: str) -> None:
-    """Padded to the tower's own length, and longer ones beside them."""
-    checkpoint = Checkpoint.open(DEMO)
-    encoder = ImageEncoder.load(checkpoint, GPU, able(precision, compiled=True), compile=True)
-    for many in (1, 3, 15, 70):
-        found = image_like_the_cpu(checkpoint, encoder, many)
-        assert found >= least(precision)
+    encoder = kind.load(checkpoint, GPU, able(precision, compiled=True), compile=True)
+    for many in sizes:
+        assert worst(checkpoint, encoder, many) >= least(precision)
+    if kind is TextEncoder:
+        ids = some(kind, checkpoint, 30)
+        first = encoder.embed(ids)
+        encoder.embed(own_ids(checkpoint, TEXTS[100:130]))
+        assert (encoder.embed(ids) == first).all()
 
 
 def test_both_towers_of_a_process_may_be_compiled(inductor: None) -> None:
@@ -176,7 +163,7 @@ def test_both_towers_of_a_process_may_be_compiled(inductor: None) -> None:
 
 
 @pytest.mark.parametrize("kind", [TextEncoder, ImageEncoder])
-def test_int8_is_refused_uncompiled(kind: type[TextEncoder | ImageEncoder]) -> None:
+def test_int8_is_refused_uncompiled(kind: Kind) -> None:
     """It would be slower than bfloat16."""
     with pytest.raises(CheckpointError, match="takes --compile on"):
         kind.load(Checkpoint.open(DEMO), GPU, able("int8", compiled=True))
@@ -208,12 +195,10 @@ def test_nothing_waits_for_the_card_before_the_rows_are_read(impatient: None, ma
 
 
 @pytest.mark.parametrize("kind", [TextEncoder, ImageEncoder])
-def test_two_batches_under_way_have_the_rows_of_one_after_the_other(kind: Any) -> None:
+def test_two_batches_under_way_have_the_rows_of_one_after_the_other(kind: Kind) -> None:
     """To the bit; and nothing of a slot that is free gets into them."""
-    encoder, checkpoint = kind.load(Checkpoint.open(DEMO), GPU), Checkpoint.open(DEMO)
-    items: Any = own_ids(checkpoint, TEXTS[:60])
-    if kind is ImageEncoder:
-        items = own_pixels(checkpoint, 60)
+    checkpoint = Checkpoint.open(DEMO)
+    encoder, items = kind.load(checkpoint, GPU), some(kind, checkpoint, 60)
     batches = [items[start : start + 4] for start in range(0, 60, 4)]
     expected = [encoder.embed(batch) for batch in batches]
     spoil(encoder.engine.stream.slots)
@@ -265,16 +250,10 @@ def test_what_is_served_is_what_the_cpu_computes(server: ServerProcess) -> None:
     """Texts and pictures, over HTTP."""
     checkpoint = Checkpoint.open(DEMO)
     texts, images = TEXTS[:64], [picture(number) for number in range(8)]
-    with httpx.Client(base_url=server.url, timeout=60) as client:
-        said = client.post("/embed_text", json={"texts": texts}).json()["embeddings"]
-        seen = [
-            client.post("/embed_image", content=one, headers={"content-type": "image/png"})
-            for one in images
-        ]
-    ids = Tokenizer.load(checkpoint).encode(texts).ids
-    assert near(said, TextEncoder.load(checkpoint).embed(ids))
-    rows = [one.json()["embedding"] for one in seen]
-    assert near(rows, ImageEncoder.load(checkpoint).embed(pixels_of(checkpoint, images)))
+    with Client(server.url) as client:
+        said, seen = client.embed_texts(texts), client.embed_images(images)
+    assert near(said, TextEncoder.load(checkpoint).embed(own_ids(checkpoint, texts)))
+    assert near(seen, ImageEncoder.load(checkpoint).embed(pixels_of(checkpoint, images)))
 
 
 def test_all_eight_conformance_probes_pass(server: ServerProcess) -> None:
@@ -290,7 +269,7 @@ def pixels_of(checkpoint: Checkpoint, images: list[bytes]) -> list[Pixels]:
     return [maker.make(reader.read(one)) for one in images]
 
 
-def near(rows: list[list[float]], expected: Vectors) -> bool:
+def near(rows: Any, expected: Vectors) -> bool:
     """As near as bfloat16 comes."""
     return bool(cosines(np.asarray(rows, np.float32), expected).min() >= 0.999)
 
@@ -298,8 +277,8 @@ def near(rows: list[list[float]], expected: Vectors) -> bool:
 def test_metrics_show_the_cards_memory_and_utilisation(server: ServerProcess) -> None:
     """The towers are on it, so some is in use."""
     text = httpx.get(f"{server.url}/metrics", timeout=60).text
-    lines = [line for line in text.splitlines() if line.startswith("siglit_gpu_memory_bytes{")]
-    assert any(f'device="{GPU}"' in line and float(line.split()[-1]) > 1e6 for line in lines)
+    used = re.findall(rf'^siglit_gpu_memory_bytes\{{.*device="{GPU}".* (\S+)$', text, re.M)
+    assert max(map(float, used)) > 1e6
     assert f'siglit_gpu_utilization_ratio{{device="{GPU}"' in text
 
 
@@ -308,8 +287,7 @@ def test_a_killed_worker_comes_back_on_its_card(server: ServerProcess) -> None:
     checkpoint = Checkpoint.open(DEMO)
     for worker in workers(server):
         os.kill(worker, signal.SIGKILL)
-    text = "after the kill"
-    said = httpx.post(f"{server.url}/embed_text", json={"text": text}, timeout=120)
+    said = httpx.post(f"{server.url}/embed_text", json={"text": "after"}, timeout=120)
     assert said.status_code == 200
-    expected = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, [text]))
+    expected = TextEncoder.load(checkpoint).embed(own_ids(checkpoint, ["after"]))
     assert near([said.json()["embedding"]], expected)

@@ -12,10 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.rig.child import answers
 from bench.rig.port import free_port
+from bench.rig.server_process import ROOT
+from tests.support.command import output_of
 from tests.support.patience import awaited
 
-ROOT = Path(__file__).parent.parent
 BUILT_FROM = ("litapi", "cache", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -47,10 +49,7 @@ def test_the_command_serves_from_any_folder(installed: Path, tmp_path: Path) -> 
 
         def ready() -> bool:
             assert process.poll() is None
-            try:
-                return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code == 200
-            except httpx.TransportError:
-                return False
+            return answers(f"http://127.0.0.1:{port}/readyz")()
 
         awaited(ready, 120)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
@@ -60,16 +59,9 @@ def test_the_command_serves_from_any_folder(installed: Path, tmp_path: Path) -> 
         process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == 0
-    done = subprocess.run(
-        [str(installed / "siglit"), "embed", "-", "--precision", "float32"],
-        input="a red circle\n",
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert json.loads(done.stdout)["embedding"] == pytest.approx(vector, abs=1e-6)
+    words = ("embed", "-", "--precision", "float32")
+    said = output_of(installed / "siglit", *words, cwd=tmp_path, said="a red circle\n")
+    assert json.loads(said)["embedding"] == pytest.approx(vector, abs=1e-6)
 
 
 def test_the_wheel_is_what_is_imported(installed: Path, tmp_path: Path) -> None:
@@ -78,22 +70,13 @@ def test_the_wheel_is_what_is_imported(installed: Path, tmp_path: Path) -> None:
         "import importlib.util as u, litapi, cache; print(litapi.__file__, cache.__file__);"
         "print([n for n in ('bench', 'demo', 'deploy', 'notebooks', 'tests') if u.find_spec(n)])"
     )
-    done = subprocess.run(
-        [str(installed / "python"), "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    files, others = done.stdout.splitlines()
+    files, others = output_of(installed / "python", "-c", script, cwd=tmp_path).splitlines()
     assert all(file.startswith(str(installed.parent)) for file in files.split())
     assert others == "[]"
 
 
 def test_the_command_names_its_commands(installed: Path, tmp_path: Path) -> None:
     """Each of them, in the order of their use."""
-    done = subprocess.run(
-        [str(installed / "siglit"), "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
-    listed = re.findall(r"^ {4}(\S+)", done.stdout, re.MULTILINE)
+    said = output_of(installed / "siglit", "--help", cwd=tmp_path)
+    listed = re.findall(r"^ {4}(\S+)", said, re.MULTILINE)
     assert listed == ["serve", "check", "prepare", "warm", "embed", "compare-spaces", "calibrate"]

@@ -8,19 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from litapi.process import (
-    ENOUGH,
-    cores,
-    die_with_parent,
-    keeps_order,
-    processor,
-    raise_limit,
-)
-from tests.support.python import ran
+from bench.rig.server_process import ROOT
+from litapi.process import ENOUGH, cores, die_with_parent, keeps_order, processor, raise_limit
+from tests.support.command import python
+
+LONG = 120.0  # a child that does not follow its parent lives for this long
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
 
 
 @pytest.fixture(autouse=True)
@@ -29,73 +27,47 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
 
 
-def second(folder: Path, text: str) -> Path:
-    """A cgroup of version 2 with that limit."""
-    (folder / "cpu.max").write_text(text)
-    return folder
+# the files of a cgroup of either version, what stands in them, and the cores that are left of eight
+QUOTAS = [
+    *((("cpu.max",), (said,), left) for said, left in [
+        ("max 100000\n", 8), ("200000 100000\n", 2), ("250000 100000\n", 3), ("50000 100000\n", 1),
+        ("1600000 100000\n", 8), ("0 100000\n", 8), ("", 8), ("200000", 8), ("a b c", 8),
+    ]),
+    *((("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"), said, left) for said, left in [
+        (("-1\n", "100000\n"), 8), (("400000\n", "100000\n"), 4), (("1\n", "100000\n"), 1),
+        (("x", "y"), 8),
+    ]),
+]  # fmt: skip
 
 
-def first(folder: Path, quota: str, period: str) -> Path:
-    """A cgroup of version 1 with that limit."""
-    (folder / "cpu").mkdir()
-    (folder / "cpu" / "cpu.cfs_quota_us").write_text(quota)
-    (folder / "cpu" / "cpu.cfs_period_us").write_text(period)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"),
-    [
-        *(("max 100000\n", 8), ("200000 100000\n", 2), ("250000 100000\n", 3)),
-        *(("50000 100000\n", 1), ("1600000 100000\n", 8), ("0 100000\n", 8), ("", 8)),
-        *(("200000", 8), ("a b c", 8)),
-    ],
-)
-def test_a_quota_of_the_second_cgroup_bounds_the_cores(
-    tmp_path: Path, limit: str, expected: int
+@pytest.mark.parametrize(("files", "said", "left"), QUOTAS)
+def test_a_quota_of_a_cgroup_bounds_the_cores(
+    tmp_path: Path, files: tuple[str, ...], said: tuple[str, ...], left: int
 ) -> None:
     """Rounded up, never above the affinity, never below one; what cannot be read is no limit."""
+    (tmp_path / "cpu").mkdir()
+    for file, text in zip(files, said, strict=True):
+        (tmp_path / file).write_text(text)
+    assert cores(tmp_path) == left
     assert cores(tmp_path / "none") == 8
-    assert cores(second(tmp_path, limit)) == expected
 
 
 @pytest.mark.parametrize(
-    ("limit", "kept"),
-    [("max 100000\n", True), ("800000 100000\n", True), ("750000 100000\n", False)],
+    ("limit", "may", "kept"),
+    [("max", True, True), ("800000", True, True), ("750000", True, False), ("max", False, False)],
 )
-def test_the_kernel_keeps_an_order_where_no_quota_is_below_the_cores(
-    tmp_path: Path, limit: str, kept: bool
+def test_the_kernel_keeps_an_order_without_a_small_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, may: bool, kept: bool
 ) -> None:
-    """With 7.5 of 8 cores' worth of time, what idle cores do is taken from the others."""
-    assert keeps_order(second(tmp_path, limit)) is kept
+    """With 7.5 of 8 cores' worth of time, what idle cores do is taken from the others. A sandbox
+    may forbid to give way: then bulk has no workers of its own, rather than some that fail."""
+    (tmp_path / "cpu.max").write_text(f"{limit} 100000\n")
+    if not may:
+        monkeypatch.setattr(os, "sched_setscheduler", Mock(side_effect=PermissionError))
+    assert keeps_order(tmp_path) is kept
 
 
-def test_the_kernel_keeps_no_order_where_a_process_may_not_give_way(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A sandbox may forbid it; then bulk has no workers of its own, rather than some that fail."""
-
-    def forbidden(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    assert not keeps_order(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("quota", "period", "expected"),
-    [("-1\n", "100000\n", 8), ("400000\n", "100000\n", 4), ("1\n", "100000\n", 1), ("x", "y", 8)],
-)
-def test_a_quota_of_the_first_cgroup_bounds_the_cores(
-    tmp_path: Path, quota: str, period: str, expected: int
-) -> None:
-    """Older machines keep it in two files; -1 means none."""
-    assert cores(first(tmp_path, quota, period)) == expected
-
-
-def test_this_machine_has_at_least_one_and_no_more_than_it_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_this_machine_has_one_to_all_of_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real files of wherever this runs."""
     monkeypatch.undo()
     assert 1 <= cores() <= (os.cpu_count() or 1)
@@ -105,32 +77,28 @@ INTEL = "processor\t: 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni amx_bf16\n\
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp bf16 i8mm\n"
 
 
-def read(tmp_path: Path, text: str) -> list[str]:
-    file = tmp_path / "cpuinfo"
-    file.write_text(text)
-    return processor("cpu", file)
-
-
-def test_only_decisive_instructions_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("", []),
+        (INTEL, ["amx_bf16", "avx2", "avx512_vnni", "avx512f"]),
+        (ARM, ["asimddp", "bf16", "i8mm"]),
+    ],
+)
+def test_only_decisive_instructions_are_named(tmp_path: Path, said: str, named: list[str]) -> None:
     """In an order of their own; machines that say nothing are one kind."""
-    assert read(tmp_path, "") == processor("cpu", tmp_path / "none") == []
-    assert read(tmp_path, INTEL) == ["amx_bf16", "avx2", "avx512_vnni", "avx512f"]
-    assert read(tmp_path, ARM) == ["asimddp", "bf16", "i8mm"]
+    (tmp_path / "cpuinfo").write_text(said)
+    assert processor("cpu", tmp_path / "cpuinfo") == named
+    assert processor("cpu", tmp_path / "none") == []
 
 
 def test_cards_are_named_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of a kind compute alike; in a container there may be no driver to ask."""
 
-    def missing(*_: Any, **__: Any) -> Any:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(subprocess, "run", missing)
+    cards = subprocess.CompletedProcess([], 0, stdout="NVIDIA H200\nNVIDIA H200\nNVIDIA L4\n")
+    driver = Mock(side_effect=[FileNotFoundError, cards])
+    monkeypatch.setattr(subprocess, "run", driver)
     assert processor("cuda") == []
-
-    def listed(*_: Any, **__: Any) -> Any:
-        return subprocess.CompletedProcess([], 0, stdout="NVIDIA H200\nNVIDIA H200\nNVIDIA L4\n")
-
-    monkeypatch.setattr(subprocess, "run", listed)
     assert processor("cuda") == ["NVIDIA H200", "NVIDIA L4"]
 
 
@@ -145,8 +113,7 @@ print(raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     """1,024 are used up by idle clients; the hard limit is the administrator's word."""
-    said = ran(LOW).stdout
-    assert said.split() == ["4096", "4096", "4096"]
+    assert python(LOW).split() == ["4096", "4096", "4096"]
 
 
 def test_a_limit_that_is_high_already_is_left_alone() -> None:
@@ -158,14 +125,7 @@ def test_a_limit_that_is_high_already_is_left_alone() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == hard
 
 
-ROOT = Path(__file__).parent.parent
-LONG = 120.0  # a child that does not follow its parent lives for this long
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
-
-
 def say(word: str) -> None:
-    """One word to the test."""
     os.write(1, word.encode() + b"\n")
 
 
@@ -219,40 +179,28 @@ def on_another_system() -> None:
     say("survived")
 
 
-def start(call: str) -> subprocess.Popen[bytes]:
-    """Run a call of a function of this file in a Python of its own."""
-    command = [sys.executable, "-c", f"from tests.test_process import *; {call}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-
-
 def last_words(child: str) -> list[str]:
-    """Kill the parent once the child is ready; what the child said until it ended."""
-    with start(f"family({child!r})") as parent:
+    """Kill a child's parent once the child is ready; what the child said until it ended."""
+    command = [sys.executable, "-c", f"from tests.test_process import *; family({child!r})"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        first = parent.stdout.readline().decode().strip()
+        first = parent.stdout.readline()
         parent.send_signal(signal.SIGKILL)
         rest, _ = parent.communicate(timeout=LONG / 2)
-        return [first, *rest.decode().split()]
+        return [*first.split(), *rest.split()]
 
 
-def test_a_child_is_killed_with_its_parent() -> None:
-    """kill -9 of the server leaves no worker behind."""
-    assert last_words("tied") == ["ready"]
-
-
-def test_a_child_may_be_asked_instead_of_killed() -> None:
-    """The signal is the child's choice, so one with something to finish can finish it."""
-    assert last_words("asked_to_end") == ["ready", "asked"]
-
-
-def test_a_child_whose_parent_has_already_ended_ends_at_once() -> None:
-    """Between the start of a worker and its promise lie seconds of imports."""
-    assert last_words("born_late") == ["ready"]
+@pytest.mark.parametrize(
+    ("child", "words"),
+    [("tied", ["ready"]), ("asked_to_end", ["ready", "asked"]), ("born_late", ["ready"])],
+)
+def test_a_child_ends_with_its_parent(child: str, words: list[str]) -> None:
+    """kill -9 of the server leaves no worker behind. One with something to finish may choose to be
+    asked; between the start of a worker and its promise lie seconds of imports."""
+    assert last_words(child) == words
 
 
 @pytest.mark.parametrize("call", ["interrupted()", "on_another_system()"])
 def test_a_tied_child_leaves_an_interrupt_to_its_parent(call: str) -> None:
     """Ctrl-C drains the server; where there is no such call, it starts all the same."""
-    with start(call) as child:
-        assert child.communicate(timeout=LONG / 2)[0] == b"survived\n"
-    assert child.returncode == 0
+    assert python(f"from tests.test_process import *; {call}") == "survived\n"

@@ -6,25 +6,25 @@ cannot state: names that are imported from a package, private names, and what is
 
 import ast
 import functools
-import importlib.util
-import subprocess
-import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import litserve
 import pytest
 
+from bench.rig.server_process import ROOT
 from tests.conftest import VERIFY
+from tests.support.command import python
 
-ROOT = Path(__file__).parent.parent
 ROOMS = ("litapi", "cache", "demo", "bench", "notebooks", "deploy")
 WITHOUT_MEANING = {"utils", "util", "common", "helpers", "helper", "core", "base", "misc"}
 
-# module → the names of litserve's that it may import, by the module they come from; "*": any
-LITSERVE: dict[str, dict[str, set[str]]] = {
-    "litapi.loop": {"litserve.loops.base": {"LitLoop"}},
-    "litapi.towers": {"litserve": {"LitAPI"}},
-    "bench.compare.baselines.litserve_api": {"litserve": {"LitAPI", "LitServer"}},
+# module → what it may import of litserve's, as the module it comes from and the name
+LITSERVE = {
+    "litapi.loop": {("litserve.loops.base", "LitLoop")},
+    "litapi.towers": {("litserve", "LitAPI")},
+    "bench.compare.baselines.litserve_api": {("litserve", "LitAPI"), ("litserve", "LitServer")},
 }
 TORCH = {
     "bench.compare.baselines.siglip",
@@ -44,7 +44,6 @@ TORCH_ROOMS = ("demo.", "bench.gpu", "bench.offline")
 
 
 def name_of(path: Path) -> str:
-    """The module's name as one would import it."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -78,25 +77,17 @@ def targets(module: str) -> set[str]:
 
 
 def inside(module: str) -> set[str]:
-    """The imports of a file that stay in the project."""
     return {one for one in targets(module) if one.partition(".")[0] in ROOMS}
 
 
 def outside(module: str) -> set[str]:
-    """The packages beyond the standard library that a file imports."""
-    packages = {one.partition(".")[0] for one in targets(module)}
-    return packages - set(ROOMS) - set(sys.stdlib_module_names)
+    """The packages that a file imports, the standard library's among them."""
+    return {one.partition(".")[0] for one in targets(module)} - set(ROOMS)
 
 
 def test_there_is_no_cycle() -> None:
-    """Every file can be understood from what lies below it."""
-    graph = {module: {one for one in inside(module) if one in FILES} for module in FILES}
-    while leaves := [module for module, arrows in graph.items() if not arrows]:
-        for leaf in leaves:
-            del graph[leaf]
-        for arrows in graph.values():
-            arrows.difference_update(leaves)
-    assert graph == {}, f"in or above a cycle: {sorted(graph)}"
+    """Every file can be understood from what lies below it; the error names a cycle."""
+    TopologicalSorter({module: inside(module) & FILES.keys() for module in FILES}).prepare()
 
 
 def test_imports_inside_functions_are_found() -> None:
@@ -113,20 +104,15 @@ def test_only_the_supervisor_reaches_into_litserve(module: str) -> None:
     """The loop and the towers take one public class each; an upgrade is one file's work."""
     if module == "litapi.supervisor":
         return
-    taken: dict[str, set[str]] = {}
-    for source, name in imports(module):
-        if source.partition(".")[0] == "litserve":
-            taken.setdefault(source, set()).add(name)
-    assert taken == LITSERVE.get(module, {})
+    taken = {one for one in imports(module) if one[0].partition(".")[0] == "litserve"}
+    assert taken == LITSERVE.get(module, set())
 
 
 def private_names(tree: ast.AST) -> Iterator[str]:
     """Every single-underscore name that is touched or defined as part of an object."""
     for node in ast.walk(tree):
-        name = ""
-        if isinstance(node, ast.Attribute):
-            name = node.attr
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        name = getattr(node, "attr", "")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             name = node.name
         if name.startswith("_") and not name.startswith("__"):
             yield name
@@ -135,15 +121,9 @@ def private_names(tree: ast.AST) -> Iterator[str]:
 @functools.cache
 def litserves_own() -> frozenset[str]:
     """The private names of LitServe's classes: attributes of self, and methods."""
-    spec = importlib.util.find_spec("litserve")
-    assert spec is not None
-    assert spec.origin is not None
-    names: set[str] = set()
-    for path in Path(spec.origin).parent.rglob("*.py"):
-        classes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
-        for one in classes:
-            names.update(private_names(one))
-    return frozenset(names)
+    trees = [ast.parse(p.read_text()) for p in Path(litserve.__file__).parent.rglob("*.py")]
+    classes = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    return frozenset(name for one in classes for name in private_names(one))
 
 
 @pytest.mark.parametrize(
@@ -173,29 +153,27 @@ SERVING = (
     "heavy = {'torch', 'openvino', 'transformers', 'tokenizers', 'httpx'};"
     "print(heavy & set(sys.modules))"
 )
+READING = (
+    "import sys; from litapi.checkpoint import Checkpoint, fetch; Checkpoint.open(fetch('', None));"
+    "print({'torch', 'transformers', 'huggingface_hub', 'numpy'} & set(sys.modules))"
+)
 ALONE = "import sys, cache; b = set(sys.modules); import litapi; print(set(sys.modules) - b)"
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
-    [(SERVING, "set()"), (ALONE, "{'litapi'}")],
-    ids=["what HTTP processes are forked from", "the package"],
+    [(SERVING, "set()"), (READING, "set()"), (ALONE, "{'litapi'}")],
+    ids=["what HTTP processes are forked from", "a checkpoint", "the package"],
 )
 def test_imports_load_no_more_than_they_must(script: str, said: str) -> None:
     """An HTTP process is small and ready at once; `import litapi` in a notebook costs nothing."""
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == said
+    assert python(script).strip() == said
 
 
 def test_no_file_is_called_after_nothing() -> None:
     """A file is named after what is in it."""
-    rooms = [*ROOMS, "tests"]
-    paths = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
-    assert paths
-    named = [p for p in paths if {p.stem, p.parent.name} & WITHOUT_MEANING]
-    assert named == []
+    paths = [*FILES.values(), *(ROOT / "tests").rglob("*.py")]
+    assert [p for p in paths if {p.stem, p.parent.name} & WITHOUT_MEANING] == []
 
 
 def test_every_file_that_verify_names_exists() -> None:

@@ -1,22 +1,21 @@
 """A real server in int8: its vectors, what it says of itself, and what it refuses to start with."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from bench.rig.port import free_port
-from bench.rig.server_process import ROOT, ServerProcess
+from bench.rig.server_process import ServerProcess
+from litapi.client import Client
 from litapi.model.encoder import ImageEncoder, TextEncoder, choose_precision
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
-from litapi.model.tokens import Tokenizer
 from litapi.server import COMPILE_NOTE
+from tests.support.command import litapi
+from tests.support.inputs import Vectors, cosines, own_ids
 from tests.support.picture import picture
 from tests.support.verdicts import CHECKPOINT, figures, keep, settings, write_pairs
 
@@ -33,8 +32,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 def refused(*flags: str) -> str:
     """What a server says that ends with exit code 2."""
-    command = [sys.executable, "-m", "litapi", "serve", "--port", str(free_port()), *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = litapi("serve", "--port", free_port(), *flags)
     assert done.returncode == 2, done.stderr
     return done.stderr.strip().splitlines()[-1]
 
@@ -42,38 +40,25 @@ def refused(*flags: str) -> str:
 def test_vectors_served_in_int8_are_near_float32(int8: ServerProcess) -> None:
     """Texts and images, over HTTP, beside the plain towers."""
     texts, images = ["a red circle", "two small blue squares"], [picture(n) for n in range(3)]
-    said = httpx.post(f"{int8.url}/embed_text", json={"texts": texts}, timeout=60).json()
-    ids = Tokenizer.load(CHECKPOINT).encode(texts).ids
-    check(said["embeddings"], TextEncoder.load(CHECKPOINT).embed(ids))
-    rows = [
-        httpx.post(
-            f"{int8.url}/embed_image",
-            content=image,
-            headers={"content-type": "image/png"},
-            timeout=60,
-        ).json()["embedding"]
-        for image in images
-    ]
+    with Client(int8.url) as client:
+        said, seen = client.embed_texts(texts), client.embed_images(images)
+    check(said, TextEncoder.load(CHECKPOINT).embed(own_ids(CHECKPOINT, texts)))
     maker, reader = PixelMaker(CHECKPOINT), PictureReader()
     pixels = [maker.make(reader.read(image)) for image in images]
-    check(rows, ImageEncoder.load(CHECKPOINT).embed(pixels))
+    check(seen, ImageEncoder.load(CHECKPOINT).embed(pixels))
 
 
-def check(served: Any, exact: Any) -> None:
-    cosines = (np.asarray(served) * exact).sum(axis=-1)
-    assert cosines.min() >= 0.95
-    assert cosines.min() < 1 - 1e-6, "these are float32's"
+def check(served: Vectors, exact: Vectors) -> None:
+    assert 0.95 <= cosines(served, exact).min() < 1 - 1e-6, "or these are float32's"
 
 
 def test_info_and_metrics_say_what_the_towers_compute_in(int8: ServerProcess) -> None:
     """And what that is worth on the pairs that were given."""
     info = httpx.get(f"{int8.url}/info", timeout=60).json()
-    assert info["model"]["precision"] == {"text": "int8", "image": "int8"}
-    assert info["model"]["compiled"] is False
-    assert info["model"]["quality"]["passed"] is True
-    assert info["model"]["quality"]["pairs"] == 64
-    for worker in info["workers"]:
-        assert worker["arithmetic"].partition(", ")[0] == "int8"
+    model, quality = info["model"], info["model"]["quality"]
+    assert model["precision"] == {"text": "int8", "image": "int8"}
+    assert (model["compiled"], quality["passed"], quality["pairs"]) == (False, True, 64)
+    assert {worker["arithmetic"].partition(", ")[0] for worker in info["workers"]} == {"int8"}
     exposed = httpx.get(f"{int8.url}/metrics", timeout=60).text
     for kind in ("text", "image"):
         assert f'siglit_tower_info{{compiled="off",kind="{kind}",precision="int8"}} 1.0' in exposed
@@ -84,20 +69,14 @@ def test_as_it_comes_it_serves_what_this_machine_does_fast() -> None:
     with ServerProcess("--precision", "auto", "--cache", "off") as server:
         info = httpx.get(f"{server.url}/info", timeout=60).json()
         assert {worker["engine"] for worker in info["workers"]} == {"openvino"}
-        assert info["model"]["precision"] == dict.fromkeys(
-            ("text", "image"), choose_precision("auto", "cpu")
-        )
+        assert {*info["model"]["precision"].values()} == {choose_precision("auto", "cpu")}
         texts = [f"{number} red circles" for number in range(24)]
-        together = _embedded(server, texts)
-        alone = np.concatenate([_embedded(server, [text]) for text in texts[:4]])
-        exact = TextEncoder.load(CHECKPOINT).embed(Tokenizer.load(CHECKPOINT).encode(texts).ids)
-    assert (together * exact).sum(axis=-1).min() >= 0.999
+        with Client(server.url) as client:
+            together = client.embed_texts(texts)
+            alone = np.concatenate([client.embed_texts([text]) for text in texts[:4]])
+    exact = TextEncoder.load(CHECKPOINT).embed(own_ids(CHECKPOINT, texts))
+    assert cosines(together, exact).min() >= 0.999
     assert np.array_equal(together[:4], alone)
-
-
-def _embedded(server: ServerProcess, texts: list[str]) -> Any:
-    said = httpx.post(f"{server.url}/embed_text", json={"texts": texts}, timeout=60).json()
-    return np.asarray(said["embeddings"])
 
 
 def test_a_precision_that_cannot_run_stops_the_start() -> None:

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -17,9 +17,8 @@ import pytest
 from bench.faults.vitals import http_processes
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess
-from litapi.checkpoint import Checkpoint, fetch
+from litapi.checkpoint import DEMO, Checkpoint
 from litapi.devices import visible_devices
-from litapi.preflight import Port
 from litapi.server import _require_alike, banner, bulk_plan, device_plan
 from litapi.serving import Service
 from litapi.settings import Settings
@@ -28,26 +27,13 @@ from tests.support.certificate import certify
 from tests.support.patience import awaited
 
 
-def _listed(text: str) -> Any:
-    def run(*_: Any, **__: Any) -> Any:
-        return subprocess.CompletedProcess([], 0, stdout=text)
-
-    return run
-
-
-def _missing(*_: Any, **__: Any) -> Any:
-    raise FileNotFoundError
-
-
 def test_each_tower_gets_its_workers_on_every_device() -> None:
     """Two devices, two text workers and one image worker on each; a CPU is one device."""
     plan = device_plan(Settings(devices="cpu", image_workers=3))
     assert plan == {"text": ["cpu"], "image": ["cpu"] * 3}
-    settings = Settings(devices="cuda:0,cuda:1", text_workers=2)
-    assert device_plan(settings) == {
-        "text": ["cuda:0", "cuda:1", "cuda:0", "cuda:1"],
-        "image": ["cuda:0", "cuda:1"],
-    }
+    both = ["cuda:0", "cuda:1"]
+    plan = device_plan(Settings(devices=",".join(both), text_workers=2))
+    assert plan == {"text": both * 2, "image": both}
 
 
 def test_bulk_has_workers_of_its_own_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,47 +47,35 @@ def test_bulk_has_workers_of_its_own_on_a_cpu_alone(monkeypatch: pytest.MonkeyPa
     assert bulk_plan(Settings(), plan) == {}
 
 
-def test_devices_are_counted_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two lines that begin with GPU are two devices; MIG slices below them are not more."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_devices(_missing) == ["cpu"]
-    assert visible_devices(_listed("No devices were found\n")) == ["cpu"]
-    listed = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
-    assert visible_devices(_listed(listed)) == ["cuda:0", "cuda:1"]
+TWO = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
 
 
 @pytest.mark.parametrize(
-    ("visible", "devices"),
-    [("", ["cpu"]), ("-1", ["cpu"]), ("3", ["cuda:0"]), ("GPU-a,MIG-b", ["cuda:0", "cuda:1"])],
-)
-def test_the_visible_devices_are_numbered_from_zero(
-    visible: str, devices: list[str], monkeypatch: pytest.MonkeyPatch
+    ("listed", "visible", "devices"),
+    [
+        (None, None, ["cpu"]), ("No devices were found\n", None, ["cpu"]),
+        (TWO, None, ["cuda:0", "cuda:1"]), (None, "", ["cpu"]), (None, "-1", ["cpu"]),
+        (None, "3", ["cuda:0"]), (None, "GPU-a,MIG-b", ["cuda:0", "cuda:1"]),
+    ],
+)  # fmt: skip
+def test_devices_are_counted_from_the_driver_or_those_that_are_visible(
+    monkeypatch: pytest.MonkeyPatch, listed: str | None, visible: str | None, devices: list[str]
 ) -> None:
-    """Indexes, UUIDs and MIG names all count, as torch numbers them."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert visible_devices(_missing) == devices
-
-
-def test_a_taken_port_is_seen_before_anything_loads() -> None:
-    """By a listener, or by another server that has not got so far; without either it is free."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        with pytest.raises(StartError, match="is taken"):
-            Port("127.0.0.1", port)
-    held = Port("127.0.0.1", port)
-    with pytest.raises(StartError, match="is taken"):
-        Port("127.0.0.1", port)
-    held.close()
-    Port("127.0.0.1", port).close()
+    """Two lines that begin with GPU are two devices; MIG slices below them are not more. Indexes,
+    UUIDs and MIG names of visible ones all count, and are numbered from zero as torch does."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cards = subprocess.CompletedProcess([], 0, stdout=listed)
+    driver = Mock(side_effect=FileNotFoundError if listed is None else [cards])
+    assert visible_devices(driver) == devices
 
 
 def test_with_a_certificate_it_serves_https_and_nothing_else(tmp_path: Path) -> None:
     """Vectors, early refusals and the drain work over TLS; plain HTTP gets no answer."""
-    path, key = certify(tmp_path)
-    trust = ssl.create_default_context(cafile=str(path))
-    server = ServerProcess("--tls-cert", str(path), "--tls-key", str(key), "--header-timeout", "2")
+    path, key = map(str, certify(tmp_path))
+    trust = ssl.create_default_context(cafile=path)
+    server = ServerProcess("--tls-cert", path, "--tls-key", key, "--header-timeout", "2")
     server.start(wait=False)
     try:
         url = f"https://127.0.0.1:{server.port}"
@@ -185,13 +159,13 @@ def _is_ready(client: httpx.Client) -> bool:
 
 def test_the_banner_says_what_is_served_and_where() -> None:
     """Model, precision × workers, devices, cache, docs, and that the demo knows shapes only."""
-    service = Service(Settings(port=9123), Checkpoint.open(fetch("", None)))
+    service = Service(Settings(port=9123), Checkpoint.open(DEMO))
     service.precision = {"text": "bfloat16", "image": "float32"}
     service.workers = [{"tower": tower, "device": "cpu"} for tower in ("text", "image", "image")]
     service.cache_tiers = ("memory", "redis (private)")
     text = banner(service)
-    assert "siglit-demo" in text
-    assert "text bfloat16 × 1 · image float32 × 2 on cpu" in text
-    assert "memory → redis (private)" in text
-    assert "http://localhost:9123/docs" in text
-    assert "drawn shapes only" in text
+    for said in (
+        *("siglit-demo", "text bfloat16 × 1 · image float32 × 2 on cpu", "drawn shapes only"),
+        *("memory → redis (private)", "http://localhost:9123/docs"),
+    ):
+        assert said in text

@@ -8,7 +8,6 @@ therefore either walked, or listed here with the reason why it cannot change a v
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,13 @@ from litapi.messages import KINDS, Kind
 from litapi.quality.fidelity import Fidelity, Judged
 from litapi.serving import Service
 from litapi.settings import Settings
+from tests.support.checkpoint import edit_json
 from tests.support.refusals import REFUSALS
 
 DEFAULTS = Settings.read({}, {})
 CHECKPOINT = Checkpoint.open(DEMO)
 BOTH = frozenset(KINDS)
-TEXT, IMAGE = frozenset({"text"}), frozenset({"image"})
+NONE, TEXT, IMAGE = frozenset[str](), frozenset({"text"}), frozenset({"image"})
 
 # option → another value of it, and the kinds whose vectors it may change
 CHANGES: dict[str, tuple[Any, frozenset[str]]] = {
@@ -85,42 +85,38 @@ CANNOT_CHANGE: dict[str, dict[str, Any]] = {
         "log_level": "debug", "access_log": "on", "log_format": "json",
         "otlp_endpoint": "http://a",
     },
-    "vectors are the same alone or in a batch": {
+    "is how many are computed together, and vectors are the same alone or in a batch": {
         "text_batch_tokens": 64, "image_batch_patches": 64,
     },
-    "refuses at the door": {"max_queue": 8, "max_queue_mb": 8, "max_wait": 1.0, "max_bodies_mb": 8},
-    "refuses, and what is refused is not kept": {"max_items": 8},
-    "refuses; a text is never cut to fit": {"max_text_chars": 8, "max_request_chars": 1 << 18},
-    "refuses; an image is never shrunk to fit": {
-        "max_num_patches_asked": 8, "max_image_bytes": 8, "max_pixels": 8,
+    "refuses; nothing is cut or shrunk to fit, and what is refused is not kept": {
+        "max_queue": 8, "max_queue_mb": 8, "max_wait": 1.0, "max_bodies_mb": 8, "max_items": 8,
+        "max_text_chars": 8, "max_request_chars": 1 << 18, "max_num_patches_asked": 8,
+        "max_image_bytes": 8, "max_pixels": 8, "max_body_bytes": 8, "max_header_bytes": 4096,
     },
-    "refuses before anything is read": {"max_body_bytes": 8, "max_header_bytes": 4096},
 }  # fmt: skip
-UNCHANGING = {name: one for options in CANNOT_CHANGE.values() for name, one in options.items()}
+OPTIONS = [
+    *((name, value, kinds) for name, (value, kinds) in CHANGES.items()),
+    *((name, value, NONE) for options in CANNOT_CHANGE.values() for name, value in options.items()),
+]
 
-# fact of a checkpoint → another value of it, and the kinds whose vectors it may change
-FACTS: dict[str, tuple[Any, frozenset[str]]] = {
-    "name": ("another", BOTH), "revision": ("another", BOTH), "model_type": ("siglip", BOTH),
-    "dim": (1, BOTH), "weights_digest": ("0" * 64, BOTH), "config_digest": ("0" * 64, BOTH),
-    "tokenizer_digest": ("0" * 64, TEXT), "preprocessing_digest": ("0" * 64, IMAGE),
-    "max_num_patches": (1, IMAGE), "text_length": (1, TEXT),
-}  # fmt: skip
-OTHER_FACTS: dict[str, tuple[Any, str]] = {
-    "folder": (Path("elsewhere"), "the same files in another place"),
-    "logit_scale": (1.0, "is applied to cosines, after the vectors"),
-    "logit_bias": (1.0, "is applied to cosines, after the vectors"),
-    "image_size": (1, "follows from the preprocessing and the position embeddings"),
-    "patch_size": (1, "follows from the preprocessing and the patch embedding"),
-    "vocabulary": (1, "is a size of the weights"),
-    "space": ("0" * 16, "is made of the digests, which are walked"),
-    "text_gflop": (1.0, "is an estimate of cost"),
-    "image_gflop": (1.0, "is an estimate of cost"),
-    "stamp": ((("config.json", 1, 1),), "tells whether the files are still those of the digests"),
-}
+# fact of a checkpoint, another value of it, and the kinds whose vectors it may change
+FACTS: list[tuple[str, Any, frozenset[str]]] = [
+    ("name", "another", BOTH), ("revision", "another", BOTH), ("model_type", "siglip", BOTH),
+    ("dim", 1, BOTH), ("weights_digest", "0" * 64, BOTH), ("config_digest", "0" * 64, BOTH),
+    ("tokenizer_digest", "0" * 64, TEXT), ("preprocessing_digest", "0" * 64, IMAGE),
+    ("max_num_patches", 1, IMAGE), ("text_length", 1, TEXT),
+    ("folder", Path("elsewhere"), NONE),  # the same files in another place
+    ("logit_scale", 1.0, NONE), ("logit_bias", 1.0, NONE),  # are applied to cosines
+    ("image_size", 1, NONE),  # follows from the preprocessing and the position embeddings
+    ("patch_size", 1, NONE),  # follows from the preprocessing and the patch embedding
+    ("vocabulary", 1, NONE),  # is a size of the weights
+    ("space", "0" * 16, NONE),  # is made of the digests, which are walked
+    ("text_gflop", 1.0, NONE), ("image_gflop", 1.0, NONE),  # are estimates of cost
+    ("stamp", ((("config.json", 1, 1),)), NONE),  # whether the files are still those of the digests
+]  # fmt: skip
 
 
 def serve(checkpoint: Checkpoint = CHECKPOINT, **options: Any) -> Service:
-    """The demo checkpoint, or another, with some options."""
     return Service(Settings.read(options, {}), checkpoint)
 
 
@@ -133,77 +129,52 @@ def changed(one: Service, other: Service) -> set[Kind]:
     return {kind for kind in KINDS if before[kind] != after[kind]}
 
 
-def test_every_option_is_walked_or_listed_with_its_reason() -> None:
-    """A new option must be judged before it can be merged."""
-    assert set(Settings.model_fields) == CHANGES.keys() | UNCHANGING.keys()
-    assert CHANGES.keys() & UNCHANGING.keys() == set()
+def test_every_option_and_every_fact_is_walked_or_listed_with_its_reason() -> None:
+    """A new one must be judged before it can be merged."""
+    assert sorted(name for name, _, _ in OPTIONS) == sorted(Settings.model_fields)
+    assert sorted(name for name, _, _ in FACTS) == sorted(one.name for one in fields(Checkpoint))
 
 
-@pytest.mark.parametrize("name", [*CHANGES, *UNCHANGING])
-def test_an_option_changes_the_keys_of_the_vectors_that_it_may_change(name: str) -> None:
-    """Exactly those are asked for anew; a restart with another port finds a warm cache."""
-    value, kinds = CHANGES[name] if name in CHANGES else (UNCHANGING[name], frozenset())
+@pytest.mark.parametrize(("name", "value", "kinds"), OPTIONS)
+def test_an_option_changes_the_keys_that_it_must(
+    name: str, value: Any, kinds: frozenset[str]
+) -> None:
+    """Exactly those are asked for anew; a restart with another port finds a warm cache. All are of
+    one space: keys keep vectors apart to the bit, and whoever compares them need not."""
     other = serve(**{name: value})
     assert getattr(other.settings, name) != getattr(DEFAULTS, name), "the walk took no step"
     assert changed(serve(), other) == kinds
+    assert other.info()["model"]["space"] == CHECKPOINT.space
 
 
-def test_every_fact_of_a_checkpoint_is_walked_or_listed_with_its_reason() -> None:
-    """A new fact must be judged before it can be merged."""
-    assert {field.name for field in fields(Checkpoint)} == FACTS.keys() | OTHER_FACTS.keys()
-    assert FACTS.keys() & OTHER_FACTS.keys() == set()
-
-
-@pytest.mark.parametrize("name", [*FACTS, *OTHER_FACTS])
-def test_a_fact_changes_the_keys_of_the_vectors_that_it_may_change(name: str) -> None:
+@pytest.mark.parametrize(("name", "value", "kinds"), FACTS)
+def test_a_fact_changes_the_keys_that_it_must(name: str, value: Any, kinds: frozenset[str]) -> None:
     """Other weights, another tokenizer, other pixels: never another's vectors."""
-    value, _ = FACTS[name] if name in FACTS else OTHER_FACTS[name]
-    other = serve(replace(CHECKPOINT, **{name: value}))
-    assert changed(serve(), other) == (FACTS[name][1] if name in FACTS else set())
-
-
-def copy_of_demo(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Checkpoint:
-    """The demo under the same name, with an edited config.json."""
-    shutil.copytree(DEMO, folder)
-    config = json.loads((folder / "config.json").read_text())
-    edit(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    return Checkpoint.open(folder, CHECKPOINT.name, CHECKPOINT.revision)
+    assert changed(serve(), serve(replace(CHECKPOINT, **{name: value}))) == kinds
 
 
 @pytest.mark.parametrize(
-    ("tower", "entry", "value"),
+    ("tower", "entries", "kinds"),
     [
-        ("text_config", "num_attention_heads", 1),
-        ("text_config", "layer_norm_eps", 0.5),
-        ("text_config", "hidden_act", "relu"),
-        ("vision_config", "num_attention_heads", 1),
-        ("vision_config", "num_hidden_layers", 1),
+        ("text_config", {"num_attention_heads": 1}, TEXT),
+        ("text_config", {"layer_norm_eps": 0.5}, TEXT),
+        ("text_config", {"hidden_act": "relu"}, TEXT),
+        ("vision_config", {"num_attention_heads": 1}, IMAGE),
+        ("vision_config", {"num_hidden_layers": 1}, IMAGE),
+        ("text_config", {}, NONE),
     ],
 )
 def test_the_same_weights_under_another_config_have_other_keys(
-    tmp_path: Path, tower: str, entry: str, value: Any
+    tmp_path: Path, tower: str, entries: dict[str, Any], kinds: frozenset[str]
 ) -> None:
-    """What config.json says of a tower changes its vectors as much as the weights do."""
-
-    def edit(config: dict[str, Any]) -> None:
-        config[tower][entry] = value
-
-    other = copy_of_demo(tmp_path / "copy", edit)
-    kind: Kind = "text" if tower == "text_config" else "image"
-    assert kind in changed(serve(), serve(other))
-
-
-def test_a_copy_of_a_checkpoint_has_the_same_keys(tmp_path: Path) -> None:
-    """Two servers with copies of one model share a Redis."""
-    assert changed(serve(), serve(copy_of_demo(tmp_path / "copy", dict[str, Any].copy))) == set()
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_vectors_of_one_model_are_of_one_space_however_they_are_computed(name: str) -> None:
-    """Keys keep them apart, to the bit; whoever compares them need not."""
-    value, _ = CHANGES[name]
-    assert serve(**{name: value}).info()["model"]["space"] == CHECKPOINT.space
+    """What config.json says of a tower changes its vectors as much as the weights do; a copy has
+    the same keys, so that two servers with copies of one model share a Redis."""
+    file = shutil.copytree(DEMO, tmp_path / "copy") / "config.json"
+    config = json.loads(file.read_text())
+    edit_json(file, **{tower: config[tower] | entries})
+    other = serve(Checkpoint.open(file.parent, CHECKPOINT.name, CHECKPOINT.revision))
+    assert kinds <= changed(serve(), other)
+    assert kinds or changed(serve(), other) == set()
 
 
 def test_text_and_image_have_fingerprints_of_their_own_that_every_process_makes_alike() -> None:
@@ -233,9 +204,7 @@ def test_what_a_worker_says_of_its_arithmetic_counts() -> None:
 
 
 @pytest.mark.parametrize(("compiled", "differ"), [("on", True), ("off", False)])
-def test_what_a_compiled_tower_pads_to_counts_for_every_request(
-    compiled: str, differ: bool
-) -> None:
+def test_what_a_compiled_tower_pads_to_is_in_every_key(compiled: str, differ: bool) -> None:
     """A picture asked for in few patches is computed among as many as the server has."""
     one, other = (
         serve(compile=compiled, max_num_patches=n).fingerprints()["image"].derive(max_num_patches=9)
@@ -293,17 +262,20 @@ def test_info_tells_what_a_client_needs_to_use_and_to_compare_vectors() -> None:
     """As JSON; servers whose fingerprints agree may share a cache; each device is named once."""
     info = orjson.loads(orjson.dumps(running().info()))
     model = info["model"]
-    assert model["name"] == CHECKPOINT.name
-    assert model["revision"] == CHECKPOINT.revision
-    assert model["dimension"] == CHECKPOINT.dim
-    assert model["type"] == CHECKPOINT.model_type
-    assert model["precision"] == {"text": "float32", "image": "bfloat16"}
-    scale_and_bias = (CHECKPOINT.logit_scale, CHECKPOINT.logit_bias)
-    assert (model["logit_scale"], model["logit_bias"]) == scale_and_bias
-    assert model["space"] == CHECKPOINT.space
-    assert model["weights_sha256"] == CHECKPOINT.weights_digest
+    expected = {
+        "name": CHECKPOINT.name,
+        "revision": CHECKPOINT.revision,
+        "dimension": CHECKPOINT.dim,
+        "type": CHECKPOINT.model_type,
+        "precision": {"text": "float32", "image": "bfloat16"},
+        "logit_scale": CHECKPOINT.logit_scale,
+        "logit_bias": CHECKPOINT.logit_bias,
+        "space": CHECKPOINT.space,
+        "weights_sha256": CHECKPOINT.weights_digest,
+        "fingerprint": {kind: f.hex for kind, f in running().fingerprints().items()},
+    }
+    assert model | expected == model
     assert "not trained for shortened vectors" in model["dimensions_note"]
-    assert model["fingerprint"] == {kind: f.hex for kind, f in running().fingerprints().items()}
     assert all(re.fullmatch("[0-9a-f]{64}", one) for one in model["fingerprint"].values())
     assert (info["devices"], len(info["workers"])) == (["cuda:0", "cuda:1"], 3)
     assert info["cache"]["tiers"] == ["memory", "redis (shared)"]
@@ -313,31 +285,31 @@ def test_info_tells_what_a_client_needs_to_use_and_to_compare_vectors() -> None:
 def test_info_tells_what_a_precision_is_worth() -> None:
     """The gate's figures, where there was one; nothing is said of what needs no proof."""
     assert serve().info()["model"]["quality"] is None
-    service = serve(compile="on")
+    service, vectors = serve(compile="on"), np.eye(4, dtype=np.float32)
     assert service.info()["model"]["compiled"] is False  # before a worker says so: a CPU's is not
     service.workers = [{"device": "cuda:0", "compiled": True}]
-    assert service.info()["model"]["compiled"] is True
-    vectors = np.eye(4, dtype=np.float32)
     judged = Judged(vectors, vectors, vectors[:0])
-    service = serve()
     service.quality = Fidelity.of(judged, judged, [], 10.0, -5.0)
-    shown = orjson.loads(orjson.dumps(service.info()))["model"]["quality"]
-    assert (shown["passed"], shown["pairs"]) == (True, 4)
+    model = orjson.loads(orjson.dumps(service.info()))["model"]
+    shown = model["compiled"], model["quality"]["passed"], model["quality"]["pairs"]
+    assert shown == (True, True, 4)
+
+
+def shown(**facts: Any) -> dict[str, Any]:
+    """What /info says of the demo, or of a checkpoint with other facts."""
+    return serve(replace(CHECKPOINT, **facts)).info()["model"]  # type: ignore[no-any-return]
 
 
 def test_info_says_that_the_demo_is_a_demo() -> None:
     """Nobody takes the small checkpoint for the real one; a real one carries no such note."""
-    demo = running().info()["model"]
-    real = serve(replace(CHECKPOINT, folder=Path("/models/real"))).info()["model"]
-    assert (demo["demo"], real["demo"]) == (True, False)
+    demo, real = shown(), shown(folder=Path("/models/real"))
+    assert (demo["demo"], real["demo"], real["note"]) == (True, False, None)
     assert "MODEL=" in demo["note"]
-    assert real["note"] is None
 
 
 def test_a_naflex_model_has_patches_and_a_fixed_one_a_size() -> None:
     """`image_size` of a model that keeps the aspect ratio would be a lie."""
-    naflex = serve(replace(CHECKPOINT, model_type="siglip2")).info()["model"]
-    fixed = serve(replace(CHECKPOINT, model_type="siglip")).info()["model"]
+    naflex, fixed = shown(model_type="siglip2"), shown(model_type="siglip")
     assert (naflex["naflex"], naflex["image_size"]) == (True, None)
     assert (fixed["naflex"], fixed["image_size"]) == (False, CHECKPOINT.image_size)
     assert serve(max_num_patches=64).info()["model"]["max_num_patches"] == 64
@@ -357,20 +329,16 @@ def test_every_refusal_that_points_to_info_finds_its_limit_there() -> None:
     assert pointing == limits.keys()
     options: dict[str, Any] = {option: value for _, option, value in limits.values()}
     shown = serve(**options).info()["limits"]
-    assert {name: shown[name] for name, _, _ in limits.values()} == {
-        name: value for name, _, value in limits.values()
-    }
+    assert shown | {name: value for name, _, value in limits.values()} == shown
 
 
 def test_info_holds_no_secret() -> None:
     """Keys, salts and addresses stay inside, whoever asks."""
     secrets: dict[str, Any] = {
-        "cache_tenant": "tenant-salt",
-        "redis_url": "redis://user:password@redis.internal:6379",
-        "api_keys": "key-one,key-two",
-        "tls_key": "/secret/tls.key",
+        "cache_tenant": "tenant-salt", "redis_url": "redis://user:password@redis.internal:6379",
+        "api_keys": "key-one,key-two", "tls_key": "/secret/tls.key",
         "otlp_endpoint": "http://collector.internal",
-    }
+    }  # fmt: skip
     text = orjson.dumps(serve(**secrets).info()).decode()
     for secret in ("tenant-salt", "password", "internal", "key-one", "key-two", "/secret"):
         assert secret not in text

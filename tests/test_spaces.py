@@ -5,6 +5,8 @@ import base64
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import httpx
@@ -51,12 +53,11 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Said:
-    """What a run of the command printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
-        self.code = main(["compare-spaces", *arguments])
-        out, self.error = capsys.readouterr()
-        self.lines = out.splitlines()
+    def __init__(self, *arguments: str) -> None:
+        """A run of the command."""
+        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
+            self.code = main(["compare-spaces", *arguments])
+        self.lines, self.error = out.getvalue().splitlines(), error.getvalue()
         self.verdict = self.lines[-1] if self.lines else ""
 
 
@@ -68,11 +69,9 @@ def texts(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_one_model_in_two_precisions_may_be_mixed(
-    server: ServerProcess, half: ServerProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_model_in_two_precisions_may_mix(server: ServerProcess, half: ServerProcess) -> None:
     """The precisions are stated, and how near the vectors are."""
-    said = Said(capsys, server.url, half.url, "--key", "secret")
+    said = Said(server.url, half.url, "--key", "secret")
     assert said.code == 0, said.error
     assert "text float32" in said.lines[0]
     assert "text bfloat16" in said.lines[1]
@@ -83,24 +82,22 @@ def test_one_model_in_two_precisions_may_be_mixed(
     assert float(said.verdict.rstrip(".").split()[-1]) > 0.99
 
 
-def test_another_model_may_not_be_mixed(
-    server: ServerProcess, other: ServerProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_model_may_not_be_mixed(server: ServerProcess, other: ServerProcess) -> None:
     """Though it has as many numbers and finds much the same."""
-    said = Said(capsys, server.url, other.url)
+    said = Said(server.url, other.url)
     assert said.code == 1, said.error
     assert SPACE not in said.lines[1]
     assert said.verdict.startswith("They may not be mixed: texts and pictures do not have")
 
 
 def test_a_sample_of_ones_own_is_compared_item_by_item(
-    server: ServerProcess, texts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: ServerProcess, texts: str, tmp_path: Path
 ) -> None:
     """None twice; what a server refuses is counted and left out."""
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(picture(6300 + number))
     (tmp_path / "broken.jpg").write_bytes(b"none")
-    said = Said(capsys, *[server.url] * 2, "--sample", texts, str(tmp_path), "--verbose")
+    said = Said(*[server.url] * 2, "--sample", texts, str(tmp_path), "--verbose")
     assert said.code == 0, said.error
     shown = [line.strip() for line in said.lines if line.startswith("      ")]
     assert [line.split("  ")[0] for line in shown] == ["1.00000"] * 5
@@ -109,9 +106,7 @@ def test_a_sample_of_ones_own_is_compared_item_by_item(
     assert "1 pictures were refused" in said.lines
 
 
-def test_a_server_of_another_make_is_measured(
-    server: ServerProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_of_another_make_is_measured(server: ServerProcess) -> None:
     """A script around transformers serves the same model, and one that pads wrong does not."""
 
     def embed(naive: Naive, items: Sequence[str]) -> Array:
@@ -120,16 +115,16 @@ def test_a_server_of_another_make_is_measured(
         return naive.texts(items)
 
     with stand_in(openai_form(lambda items: embed(Naive(), items))) as url:
-        said = Said(capsys, server.url, url)
+        said = Said(server.url, url)
     assert said.code == 0, said.error
     assert "space not told, a/model" in said.lines[1]
     assert said.verdict.startswith("They may be mixed: they do not say the same space, yet")
     with stand_in(openai_form(lambda items: embed(Naive(pad=None), items))) as url:
-        assert Said(capsys, url, server.url).verdict.startswith("They may not be mixed: texts do")
+        assert Said(url, server.url).verdict.startswith("They may not be mixed: texts do")
 
 
 def test_without_a_space_a_sample_of_one_kind_proves_nothing(
-    server: ServerProcess, texts: str, capsys: pytest.CaptureFixture[str]
+    server: ServerProcess, texts: str
 ) -> None:
     """A server of before the header may have the same texts and other pictures."""
 
@@ -144,34 +139,28 @@ def test_without_a_space_a_sample_of_one_kind_proves_nothing(
         return 200, JSON, json.dumps(info).encode()
 
     with stand_in(older) as url:
-        alone, both = (Said(capsys, server.url, url, *more) for more in (["--sample", texts], []))
+        alone, both = (Said(server.url, url, *more) for more in (["--sample", texts], []))
     assert (alone.code, both.code) == (1, 0), (alone.error, both.error)
     assert "a sample of one kind" in alone.verdict
     assert "space not told, siglit-demo" in both.lines[1]
 
 
-def test_vectors_of_another_size_may_not_be_mixed(
-    server: ServerProcess, texts: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_vectors_of_another_size_may_not_be_mixed(server: ServerProcess, texts: str) -> None:
     """The sizes are said; a server whose texts and pictures differ in size is no better."""
 
     def odd(items: Sequence[str]) -> Array:
         return np.ones((len(items), 5 if items[0].startswith("data:") else 3))
 
     with stand_in(openai_form(odd)) as url:
-        said = Said(capsys, server.url, url, "--sample", texts)
-        twice = Said(capsys, url, url)
+        said = Said(server.url, url, "--sample", texts)
+        twice = Said(url, url)
     assert (said.code, twice.code) == (1, 1), said.error
     assert said.verdict == "They may not be mixed: some vectors have 3 numbers and some 96."
     assert twice.verdict == "They may not be mixed: some vectors have 3 numbers and some 5."
 
 
-def test_what_cannot_be_compared_is_said_in_one_line(
-    server: ServerProcess,
-    half: ServerProcess,
-    texts: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_what_cannot_be_compared_is_one_line(
+    server: ServerProcess, half: ServerProcess, texts: str, tmp_path: Path
 ) -> None:
     """No server, no URL, no key, pages instead of vectors, no sample: exit code 2."""
     (tmp_path / "empty").mkdir()
@@ -197,7 +186,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(
             ("neither texts nor pictures", [ours, ours, "--sample", str(tmp_path / "empty")]),
         ]
         for sentence, arguments in wrong:
-            said = Said(capsys, *arguments)
+            said = Said(*arguments)
             assert (said.code, said.verdict.startswith("They may")) == (2, False), said.lines
             assert sentence in said.error
             assert said.error.count("\n") == 1, said.error
@@ -213,9 +202,7 @@ class Balancer(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def test_a_client_does_not_mix_the_spaces_of_a_roll_out(
-    server: ServerProcess, other: ServerProcess
-) -> None:
+def test_a_client_does_not_mix_spaces(server: ServerProcess, other: ServerProcess) -> None:
     """The call in which another model answers fails; the next is of the new one alone."""
 
     async def ask() -> list[str | None]:

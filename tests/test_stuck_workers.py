@@ -29,21 +29,17 @@ def impatient() -> Iterator[ServerProcess]:
 
 
 def embed(server: ServerProcess, *images: bytes) -> httpx.Response:
-    """What the server says to these pictures."""
     files = [("file", (f"{n}", image)) for n, image in enumerate(images)]
     return httpx.post(f"{server.url}/embed_image", files=files, timeout=280)
 
 
 def gauge(server: ServerProcess, name: str) -> float:
-    """A figure of /metrics."""
     lines = httpx.get(f"{server.url}/metrics", timeout=60).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-def test_a_picture_that_decodes_for_too_long_is_refused_alone_and_remembered(
-    impatient: ServerProcess,
-) -> None:
-    """Its worker is replaced once; its neighbours are answered; the next time it costs nothing."""
+def test_a_picture_that_decodes_for_too_long_is_refused_alone(impatient: ServerProcess) -> None:
+    """Its worker is replaced once; its neighbours are answered; the next time it is remembered."""
     mates = [picture(1001), picture(1002)]
     first = embed(impatient, mates[0], SPIN, mates[1]).json()
     assert [(one["index"], one["code"]) for one in first["errors"]] == [(1, "image_too_slow")]
@@ -56,9 +52,7 @@ def test_a_picture_that_decodes_for_too_long_is_refused_alone_and_remembered(
     assert embed(impatient, picture(1003)).status_code == 200
 
 
-def test_workers_that_are_stopped_are_replaced_and_their_work_is_done(
-    impatient: ServerProcess,
-) -> None:
+def test_workers_that_are_stopped_are_replaced_and_work_is_done(impatient: ServerProcess) -> None:
     """Nobody is told: the request takes as long as a worker to load, and is answered."""
     awaited(lambda: len(workers(impatient)) == 2)
     stopped = workers(impatient)

@@ -12,15 +12,8 @@ from litserve import LitServer
 from litserve.loops.loops import inference_worker
 from litserve.utils import WorkerSetupStatus
 
-from litapi.supervisor import (
-    LONGEST_PAUSE,
-    RETRY_AFTER,
-    YOUNG,
-    DispatchServer,
-    Revival,
-    Seat,
-    ended,
-)
+from litapi.supervisor import LONGEST_PAUSE as LONGEST
+from litapi.supervisor import RETRY_AFTER, YOUNG, DispatchServer, Revival, Seat, ended
 from litapi.transport.dispatcher import LIVE
 from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import Vitals
@@ -31,59 +24,45 @@ def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> 
     assert litserve.__version__ == "0.2.19"
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("_inference_workers_config_for_api", ["self", "api_path"]),
-        ("_init_manager", ["self", "num_api_servers"]),
-        ("verify_worker_status", ["self"]),
-        ("launch_inference_worker", ["self", "lit_api"]),
-        ("launch_single_inference_worker", ["self", "lit_api", "worker_id"]),
-        ("_start_worker_monitoring", ["self", "manager", "uvicorn_workers"]),
-        (
-            "_perform_graceful_shutdown",
-            ["self", "manager", "uvicorn_workers", "shutdown_reason"],
-        ),
-        (
-            "_start_server",
-            [
-                "self", "port", "num_uvicorn_servers", "log_level", "sockets",
-                "uvicorn_worker_type", "kwargs",
-            ],
-        ),
-    ],
-)  # fmt: skip
-def test_the_methods_that_are_overridden_have_their_signatures(
-    name: str, parameters: list[str]
-) -> None:
+# the methods that are overridden, and their parameters behind self
+OVERRIDDEN = {
+    "_inference_workers_config_for_api": "api_path",
+    "_init_manager": "num_api_servers",
+    "verify_worker_status": "",
+    "launch_inference_worker": "lit_api",
+    "launch_single_inference_worker": "lit_api worker_id",
+    "_start_worker_monitoring": "manager uvicorn_workers",
+    "_perform_graceful_shutdown": "manager uvicorn_workers shutdown_reason",
+    "_start_server": ("port num_uvicorn_servers log_level sockets uvicorn_worker_type kwargs"),
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_the_methods_that_are_overridden_have_their_signatures(name: str) -> None:
     """An override that is never called again would be a silent loss of everything it does."""
+    parameters = ["self", *OVERRIDDEN[name].split()]
     assert list(inspect.signature(getattr(LitServer, name)).parameters) == parameters
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "self._init_manager(num_api_servers)",
-        "self.launch_inference_worker(lit_api)",
-        "self.verify_worker_status()",
-        "self._start_server(",
+def test_run_still_calls_what_is_overridden() -> None:
+    """`run` goes through each of the overridden steps."""
+    source = inspect.getsource(LitServer.run)
+    for call in (
+        *("self._init_manager(num_api_servers)", "self.launch_inference_worker(lit_api)"),
+        *("self.verify_worker_status()", "self._start_server(", "self._shutdown_event.wait()"),
         "self._start_worker_monitoring(manager, uvicorn_workers)",
-        "self._shutdown_event.wait()",
         "self._perform_graceful_shutdown(manager, uvicorn_workers, shutdown_reason)",
         "config.bind_socket()",
-    ],
-)
-def test_run_still_calls_what_is_overridden(call: str) -> None:
-    """`run` goes through each of the overridden steps."""
-    assert call in inspect.getsource(LitServer.run)
+    ):
+        assert call in source
 
 
 def test_workers_are_started_with_the_arguments_that_the_loop_expects() -> None:
     """The worker function's parameters, and where it says READY and ERROR."""
-    assert list(inspect.signature(inference_worker).parameters) == [
-        "lit_api", "device", "worker_id", "request_queue", "transport", "workers_setup_status",
-        "callback_runner", "restart_workers",
-    ]  # fmt: skip
+    assert " ".join(inspect.signature(inference_worker).parameters) == (
+        "lit_api device worker_id request_queue transport workers_setup_status callback_runner "
+        "restart_workers"
+    )
     source = inspect.getsource(inference_worker)
     assert 'os.environ["LITSERVE_WORKER_ID"] = str(worker_id)' in source
     assert 'workers_setup_status[f"{endpoint}_{worker_id}"] = WorkerSetupStatus.READY' in source
@@ -126,9 +105,7 @@ class Places(DispatchServer):
 
 
 @pytest.mark.parametrize(("lost", "other", "ends"), [(True, False, False), (False, True, True)])
-def test_interactive_work_needs_a_worker_and_bulk_does_not(
-    lost: bool, other: bool, ends: bool
-) -> None:
+def test_only_interactive_work_needs_a_worker(lost: bool, other: bool, ends: bool) -> None:
     """A worker for bulk alone is no help to the others, and its loss is not the end of them."""
     places = Places(WorkerSetupStatus.READY)
     places._seats[0].bulk, places._seats[1].bulk = lost, other
@@ -152,38 +129,34 @@ def test_a_tower_is_live_by_its_interactive_workers_and_whole_with_all_of_them()
     assert places.told == [{"text": one} for one in told]
 
 
-def test_one_worker_that_no_longer_loads_is_not_the_end_of_the_others() -> None:
-    """A lost card beside a sound one: its place is tried again, now and then."""
-    places = Places(WorkerSetupStatus.READY)
-    places.fail_to_load(5)
-    assert places.failed == []
-    assert places.restarts == 5
-    assert places._seats[0].not_before > time.monotonic() + RETRY_AFTER / 2
-
-
 @pytest.mark.parametrize(
-    ("other", "alive"), [(WorkerSetupStatus.ERROR, True), (WorkerSetupStatus.READY, False)]
+    ("other", "alive", "failed"),
+    [
+        (WorkerSetupStatus.READY, True, []),
+        (WorkerSetupStatus.ERROR, True, ["the card is gone"]),
+        (WorkerSetupStatus.READY, False, ["the card is gone"]),
+    ],
 )
 def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
-    other: WorkerSetupStatus, alive: bool
+    other: WorkerSetupStatus, alive: bool, failed: list[str]
 ) -> None:
-    """After the third time: a loop would hide it."""
+    """After the third time: a loop would hide it. A lost card beside a sound one is not the end:
+    its place is tried again, now and then."""
     places = Places(other, alive)
     places.fail_to_load(2)
     assert places.failed == []
     places.fail_to_load(1)
-    assert places.failed == ["the card is gone"]
+    assert places.failed == failed
+    assert places.restarts == (2 if failed else 3)
+    assert places._seats[0].not_before > time.monotonic() + RETRY_AFTER / 2 or failed
 
 
 def test_an_http_process_that_dies_young_is_started_ever_later() -> None:
     """At once the first time; one that dies four times a second would fill log and CPU."""
     revival = Revival()
-    pauses = []
-    for pid in range(9):
-        pauses.append(revival.died(pid))
+    for pid, pause in enumerate([0.0, *(min(LONGEST, 2.0**n) for n in range(8))]):
+        assert revival.died(pid) == pause
         revival.born = time.monotonic()
-    assert pauses[0] == 0.0
-    assert pauses[1:] == [min(LONGEST_PAUSE, 2.0**n) for n in range(8)]
     revival.born = time.monotonic() - 2 * YOUNG
     assert revival.died(99) == 0.0
 

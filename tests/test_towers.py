@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import io
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -19,73 +19,57 @@ from PIL import Image
 
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT
-from litapi.checkpoint import DEMO, Checkpoint, CheckpointError, fetch
+from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.errors import ItemError
 from litapi.messages import Job
 from litapi.settings import Settings
 from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
+from tests.support.checkpoint import edit_json
+from tests.support.desk import b64
+from tests.support.encoded import encoded
 from tests.support.patience import awaited
 from tests.support.picture import picture
 
+CHECKPOINT = Checkpoint.open(DEMO)
 
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    """The demo checkpoint."""
-    return Checkpoint.open(fetch("", None))
+T = TypeVar("T", bound=Tower)
 
 
-@pytest.fixture(scope="module")
-def text(checkpoint: Checkpoint) -> TextTower:
-    """A loaded text tower."""
-    tower = TextTower(Settings(), checkpoint)
+def _loaded(kind: type[T], **options: Any) -> T:
+    tower = kind(Settings.model_validate(options), CHECKPOINT)
     tower.setup("cpu")
     return tower
 
 
 @pytest.fixture(scope="module")
-def image(checkpoint: Checkpoint) -> ImageTower:
-    """A loaded image tower."""
-    tower = ImageTower(Settings(), checkpoint)
-    tower.setup("cpu")
-    return tower
+def text() -> TextTower:
+    return _loaded(TextTower)
+
+
+@pytest.fixture(scope="module")
+def image() -> ImageTower:
+    return _loaded(ImageTower)
 
 
 def _through(tower: Tower, *jobs: Job) -> list[list[Embedded | ItemError]]:
     return tower.unbatch(tower.predict(tower.batch([tower.decode_request(j) for j in jobs])))
 
 
-def test_only_short_texts_are_decoded_where_they_are_fetched(
-    text: TextTower, image: ImageTower
-) -> None:
+def test_only_short_texts_are_decoded_where_they_come(text: TextTower, image: ImageTower) -> None:
     """A long text or a picture would hold up the jobs behind it."""
-    assert text.quick(Job(["a red circle"]))
-    assert text.quick(Job([]))
-    assert not text.quick(Job(["a" * 513]))
-    assert not text.quick(Job(["a red circle"] * 64))
+    jobs: list[list[str]] = [["a red circle"], [], ["a" * 513], ["a red circle"] * 64]
+    assert [text.quick(Job(items)) for items in jobs] == [True, True, False, False]
     assert not image.quick(Job([b""]))
-
-
-def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
-    """Error, vector, error: the neighbours are unharmed."""
-    rows = _through(image, Job([b"junk", picture(1), picture(2)[:200]]))[0]
-    codes = [row.code if isinstance(row, ItemError) else "ok" for row in rows]
-    assert codes == ["image_format_unsupported", "ok", "image_undecodable"]
-    reply = image.encode_response(_through(image, Job([b"x", b"y"]))[0])  # needs no model
-    assert set(reply.errors) == {0, 1}
-    assert np.frombuffer(reply.vectors, "<f4").tolist() == [0.0] * (2 * image.dim)
 
 
 def test_base64_images_decode_as_raw_ones(image: ImageTower) -> None:
     """Jobs that came through JSON carry base64."""
-    data = picture(4)
-    rows = (
-        _through(image, Job([data]))[0]
-        + _through(image, Job([base64.b64encode(data).decode(), "%%%"]))[0]
-    )
-    assert isinstance(rows[0], Embedded)
-    assert isinstance(rows[1], Embedded)
-    assert rows[0].vector.tolist() == rows[1].vector.tolist()
-    assert isinstance(rows[2], ItemError)
+    (raw,) = _through(image, Job([picture(4)]))[0]
+    encoded, wrong = _through(image, Job([b64(picture(4)), "%%%"]))[0]
+    assert isinstance(raw, Embedded)
+    assert isinstance(encoded, Embedded)
+    assert raw.vector.tolist() == encoded.vector.tolist()
+    assert isinstance(wrong, ItemError)
 
 
 def test_a_job_is_cut_into_parts_that_cover_it(text: TextTower, image: ImageTower) -> None:
@@ -108,15 +92,10 @@ def test_fewer_patches_cost_less(image: ImageTower) -> None:
     assert few.cost <= 64 < whole.cost <= 256
 
 
-def test_a_checkpoint_that_fails_its_check_is_refused_with_a_reason(
-    tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint
-) -> None:
+def test_a_checkpoint_that_fails_its_check_is_refused_with_a_reason(tmp_path: Path) -> None:
     """The start-up check stands between a wrong tokenizer and wrong vectors."""
-    folder = tmp_path_factory.mktemp("wrong") / "checkpoint"
-    shutil.copytree(checkpoint.folder, folder)
-    path = folder / "preprocessor_config.json"
-    settings = json.loads(path.read_text())
-    path.write_text(json.dumps({**settings, "image_mean": [0.1, 0.2, 0.3]}))
+    folder = shutil.copytree(DEMO, tmp_path / "wrong")
+    edit_json(folder / "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])
     tower = ImageTower(Settings(), Checkpoint.open(folder))
     tower.board = {}
     with pytest.raises(CheckpointError):
@@ -151,13 +130,9 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     script = tmp_path_factory.mktemp("stock") / "stock.py"
     script.write_text(STOCK.replace("PORT", str(port)))
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [sys.executable, str(script)]
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **silent)
     url = f"http://127.0.0.1:{port}"
     try:
         awaited(lambda: _healthy(url), 300)
@@ -175,39 +150,36 @@ def test_the_same_apis_run_under_litserve_alone(stock: str, text: TextTower) -> 
     here = _through(text, Job(["a red circle"]))[0][0]
     assert isinstance(here, Embedded)
     assert float(row @ here.vector) > 0.99999
-    encoded = base64.b64encode(picture(1)).decode()
-    images = httpx.post(f"{stock}/image", json={"items": [encoded, "%%%"]}, timeout=60).json()
+    body = {"items": [b64(picture(1)), "%%%"]}
+    images = httpx.post(f"{stock}/image", json=body, timeout=60).json()
     assert images["errors"] == {"1": "image_base64_invalid"}
 
 
-def test_draft_decoding_is_used_where_it_is_allowed_and_only_there(checkpoint: Checkpoint) -> None:
+def test_draft_decoding_is_used_where_it_is_allowed_and_only_there() -> None:
     """A large JPEG gets other pixels with `jpeg_draft`, and the same vector to 0.99."""
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture(6))).resize((2400, 1800)).save(buffer, "JPEG", quality=90)
-    rows = []
+    image = Image.open(io.BytesIO(picture(6))).resize((2400, 1800))
+    job = Job([encoded(image, "JPEG", quality=90)])
+    patches, vectors = [], []
     for draft in (False, True):
-        tower = ImageTower(Settings(jpeg_draft=draft), checkpoint)
-        tower.setup("cpu")
-        decoded = tower.decode_request(Job([buffer.getvalue()]))[0]
+        tower = _loaded(ImageTower, jpeg_draft=draft)
+        (decoded,) = tower.decode_request(job)
+        (row,) = _through(tower, job)[0]
         assert isinstance(decoded, Decoded)
-        rows.append((decoded.value.patches, _through(tower, Job([buffer.getvalue()]))[0][0]))
-    assert not np.array_equal(rows[0][0], rows[1][0])
-    whole, drafted = rows[0][1], rows[1][1]
-    assert isinstance(whole, Embedded)
-    assert isinstance(drafted, Embedded)
-    assert float(whole.vector @ drafted.vector) > 0.99
+        assert isinstance(row, Embedded)
+        patches.append(decoded.value.patches)
+        vectors.append(row.vector)
+    assert not np.array_equal(*patches)
+    assert float(vectors[0] @ vectors[1]) > 0.99
 
 
 def test_a_worker_that_finds_other_files_does_not_serve(tmp_path: Path) -> None:
     """One that is started again after the model's folder was written over says so and ends."""
-    folder = tmp_path / "checkpoint"
-    shutil.copytree(DEMO, folder)
+    folder = shutil.copytree(DEMO, tmp_path / "checkpoint")
     tower = TextTower(Settings(threads=1), Checkpoint.open(folder))
     tower.board = {}
     (folder / "config.json").touch()
     tower.setup("cpu")  # other times are not other files
-    processor = folder / "preprocessor_config.json"
-    processor.write_text(processor.read_text().replace("0.5", "0.4"))
+    edit_json(folder / "preprocessor_config.json", image_mean=[0.4, 0.5, 0.5])
     with pytest.raises(CheckpointError, match="changed"):
         tower.setup("cpu")
     assert "start it anew" in tower.board["text_0_failure"]

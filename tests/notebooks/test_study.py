@@ -12,7 +12,6 @@ from notebooks.figures.study import CUTS, EXACT, Study
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    """The demo on a few pairs."""
     return Study.of(Checkpoint.open(DEMO), Pairs.drawn(24))
 
 

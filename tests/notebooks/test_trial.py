@@ -1,23 +1,16 @@
-"""Trials: options become flags, and a short load becomes a recording."""
+"""Trials: short loads on real servers, one of them while Redis stands still."""
 
 import pytest
 
-from notebooks.figures.trial import (
-    MOMENT,
-    QUICK,
-    count,
-    flags,
-    seconds,
-    serving,
-    under_load,
-)
+from notebooks.figures.hang import Hang
+from notebooks.figures.trial import MOMENT, QUICK, count, flags, seconds, serving, under_load
+from tests.support.recordings import refused, sample
 
 
 def test_options_become_flags() -> None:
     """As the command lines know them."""
-    assert flags({"text_workers": 2, "concurrency": (1, 8), "cold": True, "quiet": False}) == [
-        "--text-workers", "2", "--concurrency", "1,8", "--cold",
-    ]  # fmt: skip
+    options = {"text_workers": 2, "concurrency": (1, 8), "cold": True, "quiet": False}
+    assert flags(options) == ["--text-workers", "2", "--concurrency", "1,8", "--cold"]
 
 
 def test_a_test_that_only_looks_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,8 +18,7 @@ def test_a_test_that_only_looks_is_quick(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv(QUICK, raising=False)
     assert (seconds(5), count(200, 48)) == (5, 200)
     monkeypatch.setenv(QUICK, "1")
-    assert (seconds(5), count(200, 48)) == (MOMENT, 48)
-    assert seconds(0.1) == 0.1
+    assert (seconds(5), seconds(0.1), count(200, 48)) == (MOMENT, 0.1, 48)
 
 
 def test_a_server_of_a_trial_ends_with_its_guardian() -> None:
@@ -37,3 +29,25 @@ def test_a_server_of_a_trial_ends_with_its_guardian() -> None:
     assert running.process is not None
     assert running.process.poll() is not None
     assert guardian.poll() == 0
+
+
+def test_a_hang_shows_every_request_by_where_its_vector_came_from() -> None:
+    """And shades the time for which Redis stood still. Only what was sent and answered meanwhile
+    counts: an answer may have been on its way, so neither end does."""
+    still = range(5, 15)  # of twenty requests, one each tenth of a second
+    samples = [sample(n, 0.01, cache={"miss" if n in still else "hit-l2": 1}) for n in range(20)]
+    hang = Hang([*samples, refused(20, 500)], start=0.49, end=1.49)
+    assert [one.cache for one in hang.during()] == [{"miss": 1}] * 9
+    axes = hang.chart().axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["hit-l2", "miss", "status 500"]
+    assert [text.get_text() for text in axes.texts] == ["Redis stopped"]
+    assert "(ms)" in axes.get_ylabel()
+
+
+def test_a_stopped_redis_costs_hits_and_no_answer() -> None:
+    """On a real server, whose every look-up goes to a real Redis that is stopped for a while."""
+    hang = Hang.play(rate=20, before=0.7, lasting=1.0, after=0.7)
+    assert not [one for one in hang.samples if one.failed]
+    before = [one for one in hang.samples if one.done < hang.start]
+    assert any("hit-l2" in one.cache for one in before)
+    assert not any("hit-l2" in one.cache for one in hang.during())

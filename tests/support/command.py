@@ -1,0 +1,60 @@
+"""Commands as child processes of their own, without the options of whoever runs the tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.rig.server_process import ROOT
+
+Done = subprocess.CompletedProcess[str]
+
+
+def clean(**environment: str) -> dict[str, str]:
+    """This process's environment without options of the service, and these variables."""
+    ours = ("SIGLIT_", "PROMETHEUS_MULTIPROC_DIR")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | environment
+
+
+def command(
+    *words: object, cwd: Path = ROOT, said: str = "", env: Mapping[str, str] | None = None
+) -> Done:
+    """What came of a command that was told so much."""
+    return subprocess.run(
+        [*map(str, words)],
+        cwd=cwd,
+        env=clean(**env or {}),
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def output_of(
+    *words: object, cwd: Path = ROOT, said: str = "", env: Mapping[str, str] | None = None
+) -> str:
+    """What a command prints that goes well."""
+    done = command(*words, cwd=cwd, said=said, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(code: str, *words: object, **environment: str) -> str:
+    """What a script prints, in a Python of its own."""
+    return output_of(sys.executable, "-c", code, *words, env=environment)
+
+
+def litapi(*words: object, said: str = "", **environment: str) -> Done:
+    """What came of a command of the service, which asks no hub."""
+    env = {"HF_HUB_OFFLINE": "1", **environment}
+    return command(sys.executable, "-m", "litapi", *words, said=said, env=env)
+
+
+def one_line(run: Done) -> str:
+    """What was said by a command that cannot work: one line, exit code 2, no banner, no trace."""
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert run.stdout == ""
+    return run.stderr
