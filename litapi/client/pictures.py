@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from litapi.client.refusals import ItemRefused
+from litapi.client.embedded import ItemRefused
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})
 
