@@ -33,15 +33,22 @@ from litapi.errors import (
 )
 from litapi.http.access import OPEN_PATHS
 from litapi.http.answer import Answer
-from litapi.http.forms.cohere import CohereRequest
-from litapi.http.forms.embeddings import EmbeddingsRequest
-from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
-from litapi.http.forms.options import OPTION_FIELDS, Options
-from litapi.http.forms.rerank import RerankRequest
-from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
-from litapi.http.forms.tei import SimilarityRequest, TeiRequest
+from litapi.http.forms.foreign import (
+    CohereRequest,
+    RerankRequest,
+    SimilarityRequest,
+    TeiRequest,
+    VoyageRequest,
+)
+from litapi.http.forms.form import OPTION_FIELDS, Options
+from litapi.http.forms.native import (
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    ScoreRequest,
+)
 from litapi.http.forms.validation import INERT, NAMES, VALUES, validate
-from litapi.http.forms.voyage import VoyageRequest
 
 FOLDER: Final = Path(__file__).parent
 EXAMPLES: Final = FOLDER / "examples.json"

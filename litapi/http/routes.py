@@ -18,16 +18,25 @@ from cache import Entry, State
 from litapi import errors
 from litapi.http.answer import MANY, Answer, Vectors, wants_octets
 from litapi.http.embedder import Embedder, Query
-from litapi.http.forms.cohere import CohereRequest
-from litapi.http.forms.embeddings import EmbeddingsRequest
-from litapi.http.forms.foreign import Cut, Embedded, ForeignRequest
-from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
-from litapi.http.forms.options import Options
-from litapi.http.forms.rerank import RerankRequest
-from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
-from litapi.http.forms.tei import SimilarityRequest, TeiRequest
+from litapi.http.forms.foreign import (
+    CohereRequest,
+    Cut,
+    Embedded,
+    ForeignRequest,
+    RerankRequest,
+    SimilarityRequest,
+    TeiRequest,
+    VoyageRequest,
+)
+from litapi.http.forms.form import Options
+from litapi.http.forms.native import (
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    ScoreRequest,
+)
 from litapi.http.forms.validation import validate
-from litapi.http.forms.voyage import VoyageRequest
 from litapi.http.inputs import LABEL, Read, Reader
 from litapi.http.megapixels import megapixels
 from litapi.http.pace import Pace, paced
