@@ -13,11 +13,8 @@ from pathlib import Path
 from litapi.calibration import Calibration, HeldOut
 from litapi.client import Client
 from litapi.quality.captioned import Captioned, PairsError
-from litapi.quality.logistic import fitted
-from litapi.quality.matches import Matches
-from litapi.quality.reliability import best_threshold, figures
-from litapi.quality.source import Array
-from litapi.scoring import HALF, Sigmoid
+from litapi.quality.fit import Matches, best_threshold, figures, fitted
+from litapi.scoring import HALF, Array, Sigmoid
 from litapi.settings import Settings, SettingsError
 
 LEAST = 20  # pictures; of fewer a half says nothing

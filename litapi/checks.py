@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
+from litapi.demo.judge import retrieval
 from litapi.devices import planned, require_devices
 from litapi.messages import KINDS
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
-from litapi.quality.retrieval import Recall
 from litapi.quality.source import Source, SourceError
 from litapi.settings import Settings, SettingsError
 
@@ -87,9 +87,12 @@ class Checks:
         if self.retrieval:
             pairs = Captioned.of(self.retrieval)
             print(f"{len(pairs.captions)} captions of {len(pairs.paths)} pictures")
-            vectors = pairs.embedded(source.texts, source.pictures)
-            for line in Recall.of(*vectors, pairs.owners).lines():
-                print(f"      {line}")
+            texts, images = pairs.embedded(source.texts, source.pictures)
+            found = retrieval(images, texts, owners=pairs.owners)
+            print(f"{'':<20}" + "".join(f"{name:>11}" for name in found["text_to_image"]))
+            for way, shares in found.items():
+                numbers = "".join(f"{share:>11.1%}" for share in shares.values())
+                print(f"      {way.replace('_to_', ' → '):<14}{numbers}")
         return all(passed)
 
     def _published(self, source: Source) -> Iterator[Verdict]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from litapi.demo.judge import retrieval
 from litapi.quality.captioned import Captioned, PairsError
-from litapi.quality.retrieval import Recall
-from litapi.quality.source import Array
+from litapi.scoring import Array
 
 EYE = np.eye(12)
 
@@ -36,19 +36,20 @@ def test_coco_is_read_as_it_is_downloaded(tmp_path: Path) -> None:
     """Karpathy's test split, five captions a picture, pictures in their own folder."""
     folder = tmp_path / "val2014"
     folder.mkdir()
-    images = []
+    listed = []
     for number, split in ((0, "test"), (1, "train"), (2, "test")):
         name = f"COCO_val2014_{number:012}.jpg"
         (folder / name).write_bytes(b"%02d" % number)
         sentences = [{"raw": f"{number:02} caption {n}"} for n in range(5)]
         place = {"filepath": "val2014", "filename": name, "split": split}
-        images.append({**place, "sentences": sentences})
-    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+        listed.append({**place, "sentences": sentences})
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": listed}))
     pairs = Captioned.of(tmp_path)
     assert len(pairs.paths) == 2
     assert len(pairs.captions) == 10
-    lines = list(Recall.of(*pairs.embedded(by_number, by_number), pairs.owners).lines())
-    assert lines[1].split() == ["text", "→", "image", "100.0%", "100.0%", "100.0%"]
+    texts, images = pairs.embedded(by_number, by_number)
+    found = retrieval(images, texts, owners=pairs.owners)
+    assert set(found["text_to_image"].values()) == {1.0}
 
 
 @pytest.mark.parametrize("content", [None, {}, {"images": [{"split": "test"}]}, {"images": 3}])
