@@ -19,6 +19,7 @@ from litapi.messages import KINDS
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
 from litapi.quality.source import Source, SourceError
+from litapi.scoring import Sigmoid
 from litapi.settings import Settings, SettingsError
 
 
@@ -139,8 +140,7 @@ class Checks:
                 about=f"{precision} in this process, pictures read by Pillow",
                 texts=engine.texts,
                 pictures=engine.images,
-                scale=checkpoint.logit_scale,
-                bias=checkpoint.logit_bias,
+                sigmoid=Sigmoid(checkpoint.logit_scale, checkpoint.logit_bias),
             )
 
     def _checkpoint(self) -> Checkpoint:

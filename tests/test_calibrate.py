@@ -17,8 +17,7 @@ from litapi.calibration import Calibration
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.client import Client
 from litapi.quality.captioned import Captioned, PairsError
-from litapi.quality.source import Array
-from litapi.scoring import Sigmoid
+from litapi.scoring import Array, Sigmoid
 from litapi.settings import Settings
 from tests.support.picture import picture
 from tests.support.verdicts import write_pairs

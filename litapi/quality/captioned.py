@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from litapi.quality.pairs import beside
-from litapi.quality.source import Array
+from litapi.scoring import Array
 
 KARPATHY, SPLIT = "dataset_coco.json", "test"
 STEP = 256  # items embedded between two moves of the progress bar

@@ -19,7 +19,7 @@ from litapi.checkpoint import Checkpoint
 from litapi.model.reference import Ids, Inputs, MakeIds, MakeInputs, Reference
 from litapi.model.tokens import BOS, EOS, LENGTH, PAD
 from litapi.quality.golden import Golden
-from litapi.quality.source import Array
+from litapi.scoring import Array
 
 NEAR = 5e-3  # of a logit, absolute and relative: another library's rounding, not another mistake
 FILTERS = tuple(one for one in Image.Resampling if one != Image.Resampling.BILINEAR)

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import httpx
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.floating[Any]]
+from litapi.scoring import Array, Sigmoid
+
 A_REQUEST = 32  # items: servers of other makes have low limits
 PATIENCE = 300.0
 
@@ -22,18 +22,15 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Unit vectors of texts and of encoded pictures, (n, dim), with what makes logits of them.
-
-    `scale` is the factor itself, exp(logit_scale). It and `bias` are None where a server does not
-    say them. `name` is the checkpoint's, `about` the precision and the image backend in words.
-    """
+    """Unit vectors of texts and of encoded pictures, (n, dim), with what makes logits of them where
+    the server says it. `name` is the checkpoint's, `about` the precision and the image backend in
+    words."""
 
     name: str
     about: str
     texts: Callable[[Sequence[str]], Array]
     pictures: Callable[[Sequence[bytes]], Array]
-    scale: float | None = None
-    bias: float | None = None
+    sigmoid: Sigmoid | None = None
 
     @classmethod
     def remote(cls, url: str, key: str | None = None, name: str = "") -> Self:
@@ -42,13 +39,13 @@ class Source:
         server = Server(url.rstrip("/"), key)
         model = name or server.model()
         facts = server.facts()
+        precision, scale, bias = map(facts.get, ("precision", "logit_scale", "logit_bias"))
         return cls(
             name=model,
-            about=_about(facts),
+            about=f"precision {precision}" if precision else "of unknown precision",
             texts=lambda texts: server.embed(model, texts),
             pictures=lambda pictures: server.embed(model, [_uri(one) for one in pictures]),
-            scale=facts.get("logit_scale"),
-            bias=facts.get("logit_bias"),
+            sigmoid=None if scale is None or bias is None else Sigmoid(scale, bias),
         )
 
 
@@ -108,8 +105,3 @@ class Server:
 
 def _uri(data: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
-
-
-def _about(facts: dict[str, Any]) -> str:
-    precision = facts.get("precision")
-    return f"precision {precision}" if precision else "of unknown precision"

@@ -16,6 +16,7 @@ from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
 from litapi.quality.golden import Golden, Shape, draw, encoded
 from litapi.quality.mistake import UNKNOWN, reason
 from litapi.quality.source import Source
+from litapi.scoring import Sigmoid
 from tests.support.naive import Naive
 
 NAFLEX = "google/siglip2-base-patch16-naflex"
@@ -49,18 +50,18 @@ def test_each_mistake_fails_and_is_named(naive: Naive, word: str) -> None:
 
 def test_vectors_of_another_model_have_no_known_reason() -> None:
     """Where no single mistake gives the found numbers, none is accused."""
-    source = replace(Naive().source(), scale=1.0)
+    source = replace(Naive().source(), sigmoid=Sigmoid(1.0, 0.0))
     _, why = Golden.of(DEMO_NAME).verdicts(source, explain=EXPLAIN)
     assert why.sentence == UNKNOWN
 
 
 def test_a_server_that_says_no_scale_is_judged_by_a_fitted_line() -> None:
     """Scale and bias of a foreign server are fitted, and the sentence says so."""
-    silent = replace(Naive().source(), scale=None, bias=None)
+    silent = replace(Naive().source(), sigmoid=None)
     (verdict,) = Golden.of(DEMO_NAME).verdicts(silent)
     assert verdict.passed
     assert "fitted 27.1" in verdict.sentence
-    mistaken = replace(Naive(pad=1).source(), scale=None, bias=None)
+    mistaken = replace(Naive(pad=1).source(), sigmoid=None)
     assert not Golden.of(DEMO_NAME).judge(mistaken).passed
 
 
@@ -120,8 +121,7 @@ def test_the_photograph_of_two_cats_is_judged_by_its_probability() -> None:
         "scripted",
         texts=lambda texts: np.array([[np.log(1 / cosines[one] - 1) / -10] for one in texts]),
         pictures=lambda pictures: np.ones((len(pictures), 1)),
-        scale=10.0,
-        bias=0.0,
+        sigmoid=Sigmoid(10.0, 0.0),
     )
     verdicts = list(golden.verdicts(source, b"photo"))
     assert [one.passed for one in verdicts] == [True, False]

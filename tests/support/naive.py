@@ -16,7 +16,8 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.quality.source import Array, Source
+from litapi.quality.source import Source
+from litapi.scoring import Array, Sigmoid
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Naive:
     def source(self) -> Source:
         """With the scale and bias of the demo."""
         demo = Checkpoint.open(DEMO)
-        name, scale, bias = demo.name, demo.logit_scale, demo.logit_bias
-        return Source(name, "naive", self.texts, self.pictures, scale, bias)
+        own = Sigmoid(demo.logit_scale, demo.logit_bias)
+        return Source(demo.name, "naive", self.texts, self.pictures, own)
 
     def texts(self, texts: Sequence[str]) -> Array:
         model, tokenizer = _model(), Siglip2Tokenizer.from_pretrained(DEMO)
