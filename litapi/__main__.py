@@ -134,9 +134,10 @@ def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
 
 
 def _warm(paths: list[Path], url: str, key: str | None) -> int:
-    from litapi.warm import warm
+    from litapi.embed import by_server, warm
 
-    print(warm(paths, url, key))
+    with by_server(url, key) as ask:
+        print(warm(paths, ask))
     return 0
 
 
@@ -144,9 +145,10 @@ def _embed(
     paths: list[Path], url: str | None, key: str | None, out: Path | None, **options: Any
 ) -> int:
     """0: all have their vectors; 1: some were refused, and the output names them."""
-    from litapi.embed import embed, way
+    from litapi.embed import by_server, embed, in_process
 
-    with way(url, key, _configured(options)) as ask:
+    settings = _configured(options)
+    with by_server(url, key) if url else in_process(settings) as ask:
         refused = embed(paths, out, ask)
     if refused:
         print(f"siglit: {refused} refused", file=sys.stderr)
