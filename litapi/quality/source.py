@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -44,7 +45,7 @@ class Source:
             name=model,
             about=f"precision {precision}" if precision else "of unknown precision",
             texts=lambda texts: server.embed(model, texts),
-            pictures=lambda pictures: server.embed(model, [_uri(one) for one in pictures]),
+            pictures=lambda pictures: server.embed(model, pictures, _uri),
             sigmoid=None if scale is None or bias is None else Sigmoid(scale, bias),
         )
 
@@ -69,10 +70,10 @@ class Server:
         model = said.get("model") if isinstance(said, dict) else None
         return model if isinstance(model, dict) else {}
 
-    def embed(self, model: str, items: Sequence[str]) -> Array:
+    def embed(self, model: str, items: Sequence[Any], written: Callable[[Any], str] = str) -> Array:
         rows: list[list[float]] = []
         for start in range(0, len(items), A_REQUEST):
-            some = list(items[start : start + A_REQUEST])
+            some = [written(item) for item in items[start : start + A_REQUEST]]
             body = {"model": model, "input": some, "encoding_format": "float"}
             try:
                 data = self._json("POST", "/v1/embeddings", json=body)["data"]
@@ -103,5 +104,6 @@ class Server:
             raise SourceError(f"{self.url}{path}: {error}") from None
 
 
-def _uri(data: bytes) -> str:
+def _uri(picture: bytes | str) -> str:
+    data = Path(picture).read_bytes() if isinstance(picture, str) else picture
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
