@@ -7,10 +7,10 @@ them was met in servers or scripts of this field, and none raises an error anywh
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -76,13 +76,14 @@ def _candidates(checkpoint: Checkpoint, golden: Golden) -> Iterator[tuple[str, A
 def mistakes(naflex: bool) -> Iterator[Mistake]:
     """All that is known; some can only be made where pictures keep their aspect ratio."""
     yield Mistake("Texts are not padded to 64 tokens.", ids=_unpadded)
-    yield Mistake("Texts are padded with id 1, not 0.", ids=functools.partial(_padded, pad=EOS))
+    yield Mistake("Texts are padded with id 1, not 0.", ids=partial(_padded, pad=EOS))
     yield Mistake("Capitals are kept; SigLIP 2 lower-cases every text.", ids=_cased)
-    yield Mistake("Texts begin with BOS; SigLIP 2 puts nothing before them.", ids=_with_bos)
+    begun = partial(_padded, before=[BOS])
+    yield Mistake("Texts begin with BOS; SigLIP 2 puts nothing before them.", ids=begun)
     yield Mistake("The EXIF orientation of pictures is ignored.", inputs=_as_stored)
     for one in FILTERS:
         sentence = f"Pictures are resized by {one.name.lower()}, not bilinear."
-        yield Mistake(sentence, inputs=functools.partial(_resized, resample=one))
+        yield Mistake(sentence, inputs=partial(_resized, resample=one))
     if naflex:
         yield Mistake("Pictures are squashed to a square.", inputs=_squashed)
         yield Mistake("The mask of padded patches is ignored.", inputs=_unmasked)
@@ -92,8 +93,8 @@ def _unpadded(reference: Reference, text: str) -> Ids:
     return [one for one in reference.ids(text) if one != PAD]
 
 
-def _padded(reference: Reference, text: str, pad: int) -> Ids:
-    ids = _unpadded(reference, text)
+def _padded(reference: Reference, text: str, pad: int = PAD, before: Sequence[int] = ()) -> Ids:
+    ids = [*before, *_unpadded(reference, text)][:LENGTH]
     return ids + [pad] * (LENGTH - len(ids))
 
 
@@ -106,11 +107,6 @@ def _cased(reference: Reference, text: str) -> Ids:
         return reference.ids(text)
     finally:
         backend.normalizer = folding
-
-
-def _with_bos(reference: Reference, text: str) -> Ids:
-    ids = [BOS, *_unpadded(reference, text)][:LENGTH]
-    return ids + [PAD] * (LENGTH - len(ids))
 
 
 def _as_stored(reference: Reference, data: bytes) -> Inputs:
