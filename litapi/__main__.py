@@ -134,10 +134,12 @@ def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
 
 
 def _warm(paths: list[Path], url: str, key: str | None) -> int:
-    from litapi.embed import by_server, warm
+    from litapi.client import Client
+    from litapi.embed import warm
+    from litapi.quality.source import Source
 
-    with by_server(url, key) as ask:
-        print(warm(paths, ask))
+    with Client(url, key, priority="bulk") as client:
+        print(warm(paths, Source.served(url, client).ask))
     return 0
 
 
@@ -145,11 +147,10 @@ def _embed(
     paths: list[Path], url: str | None, key: str | None, out: Path | None, **options: Any
 ) -> int:
     """0: all have their vectors; 1: some were refused, and the output names them."""
-    from litapi.embed import by_server, embed, in_process
+    from litapi.embed import embed, opened
 
-    settings = _configured(options)
-    with by_server(url, key) if url else in_process(settings) as ask:
-        refused = embed(paths, out, ask)
+    with opened(url, key, _configured(options)) as source:
+        refused = embed(paths, out, source.ask)
     if refused:
         print(f"siglit: {refused} refused", file=sys.stderr)
     return 1 if refused else 0

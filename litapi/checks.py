@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
 from litapi.demo.judge import retrieval
 from litapi.devices import planned, require_devices
+from litapi.embed import opened
 from litapi.messages import KINDS
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
 from litapi.quality.source import Source, SourceError
-from litapi.scoring import Sigmoid
 from litapi.settings import Settings, SettingsError
 
 
@@ -130,18 +130,11 @@ class Checks:
         if self.url:
             yield Source.remote(self.url, self.key, self.settings.model)
             return
-        from litapi.engine import Engine
-
         precision = "float32" if self.settings.precision == "auto" else self.settings.precision
-        with Engine.of(self.settings.model_copy(update={"precision": precision})) as engine:
-            checkpoint = engine.checkpoint
-            yield Source(
-                name=checkpoint.name,
-                about=f"{precision} in this process, pictures read by Pillow",
-                texts=engine.texts,
-                pictures=engine.images,
-                sigmoid=Sigmoid(checkpoint.logit_scale, checkpoint.logit_bias),
-            )
+        chosen = self.settings.model_copy(update={"precision": precision})
+        with opened(None, None, chosen) as source:
+            about = f"{precision} in this process, pictures read by Pillow"
+            yield replace(source, about=about)
 
     def _checkpoint(self) -> Checkpoint:
         settings = self.settings

@@ -24,12 +24,11 @@ from tqdm import tqdm
 from litapi.arguments import Argument, ArgumentError, arguments, chunks
 from litapi.checkpoint import SPACE_KEY
 from litapi.client import Client, Embedded
-from litapi.messages import Kind
+from litapi.quality.source import Ask, Source
 from litapi.settings import Settings
 
 CHUNK = 1024
 Part = tuple[list[str], Embedded]
-Ask = Callable[[Kind, list[str]], Embedded]
 
 
 def embed(paths: Sequence[Path], out: Path | None, ask: Ask) -> int:
@@ -63,19 +62,16 @@ def _parts(
 
 
 @contextmanager
-def by_server(url: str, key: str | None) -> Iterator[Ask]:
-    with Client(url, key, priority="bulk") as client:
-        ways: dict[Kind, Any] = {"text": client.embed_texts, "image": client.embed_images}
-        yield lambda kind, items: ways[kind](items, on_error="return")
-
-
-@contextmanager
-def in_process(settings: Settings) -> Iterator[Ask]:
+def opened(url: str | None, key: str | None, settings: Settings) -> Iterator[Source]:
+    """The server at `url`; without one an engine of these settings, in this process."""
+    if url:
+        with Client(url, key, priority="bulk") as client:
+            yield Source.served(url, client)
+        return
     from litapi.engine import Engine
 
     with Engine.of(settings) as engine:
-        ways: dict[Kind, Any] = {"text": engine.texts, "image": engine.images}
-        yield lambda kind, items: ways[kind](items, on_error="return")
+        yield Source.of(engine)
 
 
 def _writer(out: Path | None) -> Callable[[Iterable[Part], Any], None]:

@@ -11,18 +11,18 @@ of likenesses a small difference is enough to change that.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from litapi.arguments import ArgumentError, arguments
-from litapi.client import Client, Embedded, RequestRefused
+from litapi.client import Client, RequestRefused
 from litapi.demo.caption import STRANGERS
 from litapi.demo.heldout import pictures, yardstick
 from litapi.demo.judge import Vectors
@@ -78,46 +78,15 @@ def _apart(scores: Vectors) -> Vectors:
     return scores
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of two servers. `embed` raises ClientError, and quality's SourceError."""
-
-    url: str
-    about: str
-    space: str | None
-    embed: Callable[[Kind, Items], Embedded]
-
-    @classmethod
-    def of(cls, url: str, key: str | None, stack: ExitStack) -> Self:
-        """Ask a server who it is; its connections are closed with `stack`."""
-        client = stack.enter_context(Client(url, key, priority="bulk"))
-        try:
-            model = client.info()["model"]
-        except RequestRefused as refusal:
-            if refusal.status in FOREIGN:
-                return cls._foreign(url, Source.remote(url, key))
-            raise SourceError(f"{url}: {refusal}") from None
-
-        def embed(kind: Kind, items: Items) -> Embedded:
-            way: Any = client.embed_texts if kind == "text" else client.embed_images
-            found: Embedded = way(items, on_error="return")
-            return found
-
-        precision = ", ".join(f"{kind} {name}" for kind, name in model["precision"].items())
-        patches = f", {model['max_num_patches']} patches" if model["naflex"] else ""
-        return cls(url, f"{model['name']}, {precision}{patches}", model.get("space"), embed)
-
-    @classmethod
-    def _foreign(cls, url: str, source: Source) -> Self:
-        def embed(kind: Kind, items: Items) -> Embedded:
-            way: Any = source.texts if kind == "text" else source.pictures
-            rows = way(items).astype(np.float32)
-            return Embedded(rows, np.zeros(len(rows), np.bool_))
-
-        return cls(url, f"{source.name}, {source.about}", None, embed)
-
-    def __str__(self) -> str:
-        return f"{self.url}: space {self.space or 'not told'}, {self.about}"
+def _side(url: str, key: str | None, stack: ExitStack) -> Source:
+    """Ask a server who it is; its connections are closed with `stack`."""
+    client = stack.enter_context(Client(url, key, priority="bulk"))
+    try:
+        return Source.served(url, client)
+    except RequestRefused as refusal:
+        if refusal.status in FOREIGN:
+            return Source.remote(url, key)
+        raise SourceError(f"{url}: {refusal}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +98,9 @@ class Pair:
     vectors: tuple[Vectors, Vectors]
 
     @classmethod
-    def of(cls, kind: Kind, items: Items, sides: Sequence[Side]) -> Self:
+    def of(cls, kind: Kind, items: Items, sides: Sequence[Source]) -> Self:
         """Raises ClientError, SourceError."""
-        one, other = (side.embed(kind, items) for side in sides)
+        one, other = (side.ask(kind, items) for side in sides)
         refused = one.errors | other.errors
         good = [place for place in range(len(items)) if place not in refused]
         if not good:
@@ -158,15 +127,18 @@ def compare(
     """
     sample = _sample(paths)
     with ExitStack() as stack:
-        sides = [Side.of(url, key, stack) for url, key in zip(urls, keys, strict=True)]
-        print(*sides, sep="\n")
+        sides = [_side(url, key, stack) for url, key in zip(urls, keys, strict=True)]
+        for side in sides:
+            print(f"{side.url}: space {side.space or 'not told'}, {side.name}, {side.about}")
         pairs = {kind: Pair.of(kind, items, sides) for kind, items in sample.items() if items}
     passed, sentence = _verdict(sides, pairs, verbose)
     print(f"{'They may be mixed' if passed else 'They may not be mixed'}: {sentence}.")
     return passed
 
 
-def _verdict(sides: Sequence[Side], pairs: Mapping[Kind, Pair], verbose: bool) -> tuple[bool, str]:
+def _verdict(
+    sides: Sequence[Source], pairs: Mapping[Kind, Pair], verbose: bool
+) -> tuple[bool, str]:
     sizes = sorted({vectors.shape[1] for pair in pairs.values() for vectors in pair.vectors})
     if len(sizes) > 1:
         return False, f"some vectors have {sizes[0]} numbers and some {sizes[-1]}"

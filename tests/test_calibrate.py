@@ -12,11 +12,13 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from litapi import Engine
 from litapi.__main__ import main
-from litapi.calibrate import LEAST, Origin, calibrate, fit
+from litapi.calibrate import LEAST, calibrate, fit
 from litapi.calibration import Calibration
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.client import Client
+from litapi.client import Client, Embedded
+from litapi.messages import Kind
 from litapi.quality.captioned import Captioned, PairsError
+from litapi.quality.source import Source, plain
 from litapi.scoring import Array, Sigmoid
 from litapi.settings import Settings
 from tests.support.picture import picture
@@ -79,14 +81,12 @@ class Table:
     def __init__(self, texts: Array, images: Array) -> None:
         self._rows = {"text": texts, "image": images}
 
-    def origin(self) -> Origin:
-        return Origin("table", "0" * 16, Sigmoid(10.0, -5.0), self._texts, self._pictures)
+    def source(self) -> Source:
+        return Source("table", "", self._ask, Sigmoid(10.0, -5.0), "0" * 16)
 
-    def _texts(self, items: Sequence[str]) -> Array:
-        return self._rows["text"][[int(one.split()[0]) for one in items]]
-
-    def _pictures(self, items: Sequence[bytes]) -> Array:
-        return self._rows["image"][[int(one) for one in items]]
+    def _ask(self, kind: Kind, items: Sequence[Any]) -> Embedded:
+        numbers = [int(one.split()[0]) for one in items]
+        return plain(self._rows[kind][numbers])
 
 
 def captioned(folder: Path, count: int) -> Captioned:
@@ -104,17 +104,17 @@ def test_the_same_vectors_give_the_same_file(tmp_path: Path) -> None:
     images /= np.linalg.norm(images, axis=1, keepdims=True)
     texts = images + rng.normal(size=images.shape) * 0.3
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    pairs, origin = captioned(tmp_path, 40), Table(texts, images).origin()
-    one, other = (fit(pairs, origin, 0.1).model_dump_json() for _ in range(2))
+    pairs, source = captioned(tmp_path, 40), Table(texts, images).source()
+    one, other = (fit(pairs, source, 0.1).model_dump_json() for _ in range(2))
     assert one == other
-    assert fit(pairs, origin, 0.1).matching == 40, "two captions of each of twenty pictures"
+    assert fit(pairs, source, 0.1).matching == 40, "two captions of each of twenty pictures"
 
 
 def test_vectors_that_say_nothing_are_refused(tmp_path: Path) -> None:
     """All the same: no sigmoid tells matches from the rest."""
     same = np.ones((LEAST, 4)) / 2
     with pytest.raises(PairsError, match="same cosine"):
-        fit(captioned(tmp_path, LEAST), Table(same, same).origin(), 0.05)
+        fit(captioned(tmp_path, LEAST), Table(same, same).source(), 0.05)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ class Golden:
 
     def judge(self, source: Source) -> Verdict:
         """Whether all logits are within the tolerance, absolute and relative."""
-        cosines = source.texts(self.texts) @ source.pictures(list(self.drawn())).T
+        texts, pictures = source.texts(self.texts), source.pictures(self.drawn())
+        cosines = texts.astype(np.float64) @ pictures.T
         sigmoid, how = source.sigmoid, ""
         if sigmoid is None:
             scale, bias = np.polyfit(cosines.ravel(), self.logits.ravel(), 1)
@@ -123,7 +124,7 @@ class Golden:
                 sentence = "The server says no scale and bias, so it has no probabilities."
                 yield Verdict("cats", False, sentence)
                 continue
-            cosine = source.texts([text]) @ source.pictures([photo]).T
+            cosine = source.texts([text]).astype(np.float64) @ source.pictures([photo]).T
             found = float(source.sigmoid(cosine)[0, 0])
             sentence = f'"{text}": {found:.1%}, published {published:.1%}.'
             yield Verdict("cats", abs(found - published) <= CATS_TOLERANCE, sentence)

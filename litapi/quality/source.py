@@ -1,4 +1,4 @@
-"""Where vectors to be judged come from: a running server of any make, or this process."""
+"""What gives vectors: a running server, siglit's or of another make, or this process."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import numpy as np
 
+from litapi.client import Client, Embedded
+from litapi.messages import Kind
 from litapi.scoring import Array, Sigmoid
+
+if TYPE_CHECKING:  # with all that serves, which a client does not need
+    from litapi.engine import Engine
 
 A_REQUEST = 32  # items: servers of other makes have low limits
 PATIENCE = 300.0
+Ask = Callable[[Kind, Sequence[Any]], Embedded]  # of texts, or of pictures as paths or bytes
 
 
 class SourceError(Exception):
@@ -23,15 +29,38 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Unit vectors of texts and of encoded pictures, (n, dim), with what makes logits of them where
-    the server says it. `name` is the checkpoint's, `about` the precision and the image backend in
-    words."""
+    """Embeds texts and pictures. `name` is the checkpoint's, `about` tells its precision in words;
+    `sigmoid` is the model's own. It and `space` are None where a server does not say them."""
 
     name: str
     about: str
-    texts: Callable[[Sequence[str]], Array]
-    pictures: Callable[[Sequence[bytes]], Array]
+    ask: Ask
     sigmoid: Sigmoid | None = None
+    space: str | None = None
+    url: str = ""
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """(n, dim) unit vectors. Raises ClientError, SourceError."""
+        return self.ask("text", texts).whole()
+
+    def pictures(self, pictures: Sequence[bytes]) -> Array:
+        """As `texts`."""
+        return self.ask("image", pictures).whole()
+
+    @classmethod
+    def served(cls, url: str, client: Client) -> Self:
+        """A server of siglit's own make. Raises ClientError."""
+        model = client.info()["model"]
+        precision = ", ".join(f"{kind} {name}" for kind, name in model["precision"].items())
+        patches = f", {model['max_num_patches']} patches" if model["naflex"] else ""
+        return cls(
+            name=model["name"],
+            about=precision + patches,
+            ask=_either(client.embed_texts, client.embed_images),
+            sigmoid=Sigmoid(model["logit_scale"], model["logit_bias"]),
+            space=model.get("space"),
+            url=url,
+        )
 
     @classmethod
     def remote(cls, url: str, key: str | None = None, name: str = "") -> Self:
@@ -44,10 +73,28 @@ class Source:
         return cls(
             name=model,
             about=f"precision {precision}" if precision else "of unknown precision",
-            texts=lambda texts: server.embed(model, texts),
-            pictures=lambda pictures: server.embed(model, pictures, _uri),
+            ask=lambda kind, items: server.embed(model, kind, items),
             sigmoid=None if scale is None or bias is None else Sigmoid(scale, bias),
+            url=url,
         )
+
+    @classmethod
+    def of(cls, engine: Engine) -> Self:
+        """An engine in this process."""
+        model, ask = engine.checkpoint, _either(engine.texts, engine.images)
+        own = Sigmoid(model.logit_scale, model.logit_bias)
+        return cls(model.name, "in this process", ask, own, model.space)
+
+
+def _either(texts: Any, images: Any) -> Ask:
+    """The methods of a client or an engine as one; a refused item is a value."""
+    ways: dict[Kind, Any] = {"text": texts, "image": images}
+    return lambda kind, items: ways[kind](items, on_error="return")
+
+
+def plain(rows: Array) -> Embedded:
+    """Vectors of which nobody knows more."""
+    return Embedded(rows.astype(np.float32), np.zeros(len(rows), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +117,11 @@ class Server:
         model = said.get("model") if isinstance(said, dict) else None
         return model if isinstance(model, dict) else {}
 
-    def embed(self, model: str, items: Sequence[Any], written: Callable[[Any], str] = str) -> Array:
+    def embed(self, model: str, kind: Kind, items: Sequence[Any]) -> Embedded:
         rows: list[list[float]] = []
         for start in range(0, len(items), A_REQUEST):
-            some = [written(item) for item in items[start : start + A_REQUEST]]
+            some = items[start : start + A_REQUEST]
+            some = list(some) if kind == "text" else [_uri(one) for one in some]
             body = {"model": model, "input": some, "encoding_format": "float"}
             try:
                 data = self._json("POST", "/v1/embeddings", json=body)["data"]
@@ -86,8 +134,7 @@ class Server:
             found = np.empty(0)
         if found.ndim != 2 or len(found) != len(items):
             raise SourceError(f"{self.url}/v1/embeddings gave no row of numbers for each input")
-        unit: Array = found / np.linalg.norm(found, axis=-1, keepdims=True)
-        return unit
+        return plain(found / np.linalg.norm(found, axis=-1, keepdims=True))
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}

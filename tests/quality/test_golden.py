@@ -15,7 +15,7 @@ from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
 from litapi.quality.golden import Golden, Shape, draw, encoded
 from litapi.quality.mistake import UNKNOWN, reason
-from litapi.quality.source import Source
+from litapi.quality.source import Source, plain
 from litapi.scoring import Sigmoid
 from tests.support.naive import Naive
 
@@ -115,12 +115,13 @@ def test_logits_are_those_of_the_whole_model() -> None:
 def test_the_photograph_of_two_cats_is_judged_by_its_probability() -> None:
     """Within half a percent of the published probability, it passes."""
     golden = Golden.of("google/siglip2-base-patch16-224")
-    cosines = {"this is a photo of 2 cats.": 0.15, "a photo of 2 cats": 0.2}
+    said = {"this is a photo of 2 cats.": 0.15, "a photo of 2 cats": 0.2}
     source = Source(
         "siglip2-base-patch16-224",
         "scripted",
-        texts=lambda texts: np.array([[np.log(1 / cosines[one] - 1) / -10] for one in texts]),
-        pictures=lambda pictures: np.ones((len(pictures), 1)),
+        ask=lambda kind, items: plain(
+            np.array([[np.log(1 / said[one] - 1) / -10 if kind == "text" else 1] for one in items])
+        ),
         sigmoid=Sigmoid(10.0, 0.0),
     )
     verdicts = list(golden.verdicts(source, b"photo"))
