@@ -35,7 +35,6 @@ VERIFY = frozenset(
         "bench/offline/test_starts.py",
         "bench/test_interface.py",
         "bench/test_scripts.py",
-        "client/test_faulty_network.py",
         "clients/test_official.py",
         "deploy/bulk/test_main.py",
         "deploy/test_balancers.py",
