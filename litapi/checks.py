@@ -19,7 +19,7 @@ from litapi.embed import opened
 from litapi.messages import KINDS
 from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
-from litapi.quality.source import Source, SourceError
+from litapi.quality.source import Source
 from litapi.settings import Settings, SettingsError
 
 
@@ -27,7 +27,7 @@ from litapi.settings import Settings, SettingsError
 class Checks:
     """What was asked for. With `url` a running server is judged, else the towers in this process.
 
-    Its methods raise SettingsError and CheckpointError in one line.
+    Its methods raise SettingsError, CheckpointError and SourceError in one line.
     """
 
     settings: Settings
@@ -49,8 +49,6 @@ class Checks:
                 return self._vectors(source)
         except PairsError as error:
             raise SettingsError(f"--retrieval: {error}") from None
-        except SourceError as error:
-            raise SettingsError(str(error)) from None
 
     def _folder(self) -> bool:
         from litapi.model.check import check  # loads torch

@@ -62,11 +62,14 @@ class Sender:
             RequestRefused: the server said "later" until the deadline.
         """
         for attempt in itertools.count():
-            pause, why = pause_before(attempt), None
+            pause = pause_before(attempt)
             try:
                 answer = await self._http.request(method, path, **body)
             except LOST as error:
-                why = self._lost(error)
+                lost = f"no server answers at {self._http.base_url}: {type(error).__name__}"
+                why: ClientError = ServerLost(lost)
+                if isinstance(error, httpx.ConnectError) and not self._met:
+                    raise why from None
             except httpx.HTTPError as error:  # ours, such as a URL that is none
                 sentence = f"{self._http.base_url}: {type(error).__name__}: {error}"
                 raise ServerLost(sentence) from None
@@ -79,13 +82,6 @@ class Sender:
                 raise why
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
-
-    def _lost(self, error: Exception) -> ClientError:
-        """Raises it at once where nothing ever answered."""
-        why = ServerLost(f"no server answers at {self._http.base_url}: {type(error).__name__}")
-        if isinstance(error, httpx.ConnectError) and not self._met:
-            raise why from None
-        return why
 
 
 def pause_before(attempt: int) -> float:
