@@ -10,8 +10,8 @@ from pathlib import Path
 
 from litapi.calibration import Calibration, HeldOut
 from litapi.embed import opened
-from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.fit import Matches, best_threshold, figures, fitted
+from litapi.quality.pairs import Captioned, PairsError
 from litapi.quality.source import Source
 from litapi.scoring import HALF, Sigmoid
 from litapi.settings import Settings, SettingsError

@@ -17,8 +17,8 @@ from litapi.demo.judge import retrieval
 from litapi.devices import planned, require_devices
 from litapi.embed import opened
 from litapi.messages import KINDS
-from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
+from litapi.quality.pairs import Captioned, PairsError
 from litapi.quality.source import Source
 from litapi.settings import Settings, SettingsError
 

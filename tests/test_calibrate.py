@@ -17,7 +17,7 @@ from litapi.calibration import Calibration
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.client import Client, Embedded
 from litapi.messages import Kind
-from litapi.quality.captioned import Captioned, PairsError
+from litapi.quality.pairs import Captioned, PairsError
 from litapi.quality.source import Source, plain
 from litapi.scoring import Array, Sigmoid
 from litapi.settings import Settings

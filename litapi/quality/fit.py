@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litapi.calibration import Figures
-from litapi.quality.captioned import PairsError
+from litapi.quality.pairs import PairsError
 from litapi.scoring import Array, Sigmoid
 
 MOST = 1 << 20  # pairs that do not match; of more a part is drawn, always the same

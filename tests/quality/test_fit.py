@@ -5,7 +5,6 @@ import numpy.typing as npt
 import pytest
 
 from litapi.quality import fit
-from litapi.quality.captioned import PairsError
 from litapi.quality.fit import (
     Matches,
     Reliability,
@@ -16,6 +15,7 @@ from litapi.quality.fit import (
     halves,
     owned,
 )
+from litapi.quality.pairs import PairsError
 from litapi.scoring import Sigmoid
 
 
