@@ -111,11 +111,9 @@ class Server:
     def facts(self) -> dict[str, Any]:
         """What `/info` says of the model; nothing on a server that has no such page."""
         try:
-            said = self._json("GET", "/info")
-        except SourceError:
+            return dict(self._json("GET", "/info")["model"])
+        except (SourceError, LookupError, TypeError, ValueError):
             return {}
-        model = said.get("model") if isinstance(said, dict) else None
-        return model if isinstance(model, dict) else {}
 
     def embed(self, model: str, kind: Kind, items: Sequence[Any]) -> Embedded:
         rows: list[list[float]] = []
