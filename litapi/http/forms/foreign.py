@@ -7,7 +7,7 @@ vectors are those of `/v1/embeddings`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -320,3 +320,12 @@ class RerankRequest(ForeignRequest):
             return {}
         document = self._ranked[index]
         return {name: document.text if isinstance(document, TextPart) else document}
+
+
+FOREIGN: Mapping[str, type[ForeignRequest]] = {
+    "/v2/embed": CohereRequest,
+    "/v1/multimodalembeddings": VoyageRequest,
+    "/embed": TeiRequest,
+    "/similarity": SimilarityRequest,
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RerankRequest),
+}
