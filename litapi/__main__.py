@@ -136,10 +136,10 @@ def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
 def _warm(paths: list[Path], url: str, key: str | None) -> int:
     from litapi.client import Client
     from litapi.embed import warm
-    from litapi.quality.source import Source
+    from litapi.quality.source import either
 
     with Client(url, key, priority="bulk") as client:
-        print(warm(paths, Source.served(url, client).ask))
+        print(warm(paths, either(client.embed_texts, client.embed_images)))
     return 0
 
 

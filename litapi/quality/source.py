@@ -56,7 +56,7 @@ class Source:
         return cls(
             name=model["name"],
             about=precision + patches,
-            ask=_either(client.embed_texts, client.embed_images),
+            ask=either(client.embed_texts, client.embed_images),
             sigmoid=Sigmoid(model["logit_scale"], model["logit_bias"]),
             space=model.get("space"),
             url=url,
@@ -81,12 +81,12 @@ class Source:
     @classmethod
     def of(cls, engine: Engine) -> Self:
         """An engine in this process."""
-        model, ask = engine.checkpoint, _either(engine.texts, engine.images)
+        model, ask = engine.checkpoint, either(engine.texts, engine.images)
         own = Sigmoid(model.logit_scale, model.logit_bias)
         return cls(model.name, "in this process", ask, own, model.space)
 
 
-def _either(texts: Any, images: Any) -> Ask:
+def either(texts: Any, images: Any) -> Ask:
     """The methods of a client or an engine as one; a refused item is a value."""
     ways: dict[Kind, Any] = {"text": texts, "image": images}
     return lambda kind, items: ways[kind](items, on_error="return")
