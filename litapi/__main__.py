@@ -134,9 +134,12 @@ def _add_sources(command: argparse.ArgumentParser, url: str | None) -> None:
 
 
 def _warm(paths: list[Path], url: str, key: str | None) -> int:
-    from litapi.warm import warm
+    from litapi.client import Client
+    from litapi.embed import warm
+    from litapi.quality.source import either
 
-    print(warm(paths, url, key))
+    with Client(url, key, priority="bulk") as client:
+        print(warm(paths, either(client.embed_texts, client.embed_images)))
     return 0
 
 
@@ -144,10 +147,10 @@ def _embed(
     paths: list[Path], url: str | None, key: str | None, out: Path | None, **options: Any
 ) -> int:
     """0: all have their vectors; 1: some were refused, and the output names them."""
-    from litapi.embed import embed, way
+    from litapi.embed import embed, opened
 
-    with way(url, key, _configured(options)) as ask:
-        refused = embed(paths, out, ask)
+    with opened(url, key, _configured(options)) as source:
+        refused = embed(paths, out, source.ask)
     if refused:
         print(f"siglit: {refused} refused", file=sys.stderr)
     return 1 if refused else 0

@@ -5,31 +5,18 @@ Half of the pictures, with their captions, are fitted; the other half says what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from litapi.calibration import Calibration, HeldOut
-from litapi.client import Client
-from litapi.quality.captioned import Captioned, PairsError
-from litapi.quality.logistic import fitted
-from litapi.quality.matches import Matches
-from litapi.quality.reliability import best_threshold, figures
-from litapi.quality.source import Array
+from litapi.embed import opened
+from litapi.quality.fit import Matches, best_threshold, figures, fitted
+from litapi.quality.pairs import Captioned, PairsError
+from litapi.quality.source import Source
 from litapi.scoring import HALF, Sigmoid
 from litapi.settings import Settings, SettingsError
 
 LEAST = 20  # pictures; of fewer a half says nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    model: str
-    space: str
-    sigmoid: Sigmoid
-    texts: Callable[[Sequence[str]], Array]
-    pictures: Callable[[Sequence[bytes]], Array]
 
 
 def calibrate(
@@ -49,25 +36,28 @@ def calibrate(
         captioned = Captioned.of(folder)
         if len(captioned.paths) < LEAST:
             raise PairsError(f"{folder} has {len(captioned.paths)} pictures; {LEAST} are needed")
-        with _origin(url, key, settings) as origin:
-            found = fit(captioned, origin, share)
+        with opened(url, key, settings.model_copy(update={"calibration": ""})) as source:
+            found = fit(captioned, source, share)
     except PairsError as error:
         raise SettingsError(f"--pairs: {error}") from None
     found.write(out)
     return found
 
 
-def fit(captioned: Captioned, origin: Origin, share: float) -> Calibration:
+def fit(captioned: Captioned, source: Source, share: float) -> Calibration:
     """Raises PairsError where nothing can be fitted to these."""
-    texts, images = captioned.embedded(origin.texts, origin.pictures)
+    own, space = source.sigmoid, source.space
+    if own is None or space is None:
+        raise SettingsError(f"--url: {source.url} does not say which space its vectors are from")
+    texts, images = captioned.embedded(source.texts, source.pictures)
     pairs, held = Matches.split(texts, images, captioned.captions, captioned.owners, share)
     found = fitted(pairs)
     sigmoid = Sigmoid(_short(found.scale), _short(found.bias))
     threshold = _short(best_threshold(sigmoid(pairs.cosine), pairs))
     fewer = len(images) // 2
     return Calibration(
-        model=origin.model,
-        space=origin.space,
+        model=source.name,
+        space=space,
         scale=sigmoid.scale,
         bias=sigmoid.bias,
         threshold=threshold,
@@ -79,7 +69,7 @@ def fit(captioned: Captioned, origin: Origin, share: float) -> Calibration:
             pictures=len(images) - fewer,
             pairs=len(held),
             matching=int(held.match.sum()),
-            model=figures(origin.sigmoid, HALF, held),
+            model=figures(own, HALF, held),
             fitted=figures(sigmoid, threshold, held),
         ),
     )
@@ -88,24 +78,6 @@ def fit(captioned: Captioned, origin: Origin, share: float) -> Calibration:
 def _short(number: float) -> float:
     """Without the last digits, in which vectors differ from run to run."""
     return float(f"{number:.5g}")
-
-
-@contextmanager
-def _origin(url: str | None, key: str | None, settings: Settings) -> Iterator[Origin]:
-    if url:
-        with Client(url, key, priority="bulk") as client:
-            model, space = client.info()["model"], client.space()
-            if space is None:
-                raise SettingsError(f"--url: {url} does not say which space its vectors are from")
-            own = Sigmoid(model["logit_scale"], model["logit_bias"])
-            yield Origin(model["name"], space, own, client.embed_texts, client.embed_images)
-        return
-    from litapi.engine import Engine
-
-    with Engine.of(settings.model_copy(update={"calibration": ""})) as engine:
-        checkpoint = engine.checkpoint
-        own = Sigmoid(checkpoint.logit_scale, checkpoint.logit_bias)
-        yield Origin(checkpoint.name, checkpoint.space, own, engine.texts, engine.images)
 
 
 def lines(found: Calibration) -> Iterator[str]:

@@ -74,24 +74,21 @@ class Calibration(Facts):
         read, is no such file, or is another model's."""
         if not path:
             return None
-        found = cls._read(Path(path).expanduser())
+        file = Path(path).expanduser()
+        try:
+            found = cls.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise SettingsError(f"--calibration: {file} cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            raise SettingsError(
+                f"--calibration: {file} is no file of `python -m litapi calibrate`: {_first(error)}"
+            ) from None
         if found.space != checkpoint.space:
             raise SettingsError(
                 f"--calibration: {path} was fitted to {found.model} (space {found.space}), and"
                 f" {checkpoint.name} (space {checkpoint.space}) is to be served"
             )
         return found
-
-    @classmethod
-    def _read(cls, path: Path) -> Self:
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise SettingsError(f"--calibration: {path} cannot be read: {error.strerror}") from None
-        except ValidationError as error:
-            raise SettingsError(
-                f"--calibration: {path} is no file of `python -m litapi calibrate`: {_first(error)}"
-            ) from None
 
     def write(self, path: Path) -> None:
         """Whole or not at all. Raises OSError."""

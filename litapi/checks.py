@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
+from litapi.demo.judge import retrieval
 from litapi.devices import planned, require_devices
+from litapi.embed import opened
 from litapi.messages import KINDS
-from litapi.quality.captioned import Captioned, PairsError
 from litapi.quality.golden import Golden, Verdict
-from litapi.quality.retrieval import Recall
-from litapi.quality.source import Source, SourceError
+from litapi.quality.pairs import Captioned, PairsError
+from litapi.quality.source import Source
 from litapi.settings import Settings, SettingsError
 
 
@@ -26,7 +27,7 @@ from litapi.settings import Settings, SettingsError
 class Checks:
     """What was asked for. With `url` a running server is judged, else the towers in this process.
 
-    Its methods raise SettingsError and CheckpointError in one line.
+    Its methods raise SettingsError, CheckpointError and SourceError in one line.
     """
 
     settings: Settings
@@ -48,8 +49,6 @@ class Checks:
                 return self._vectors(source)
         except PairsError as error:
             raise SettingsError(f"--retrieval: {error}") from None
-        except SourceError as error:
-            raise SettingsError(str(error)) from None
 
     def _folder(self) -> bool:
         from litapi.model.check import check  # loads torch
@@ -87,9 +86,12 @@ class Checks:
         if self.retrieval:
             pairs = Captioned.of(self.retrieval)
             print(f"{len(pairs.captions)} captions of {len(pairs.paths)} pictures")
-            vectors = pairs.embedded(source.texts, source.pictures)
-            for line in Recall.of(*vectors, pairs.owners).lines():
-                print(f"      {line}")
+            texts, images = pairs.embedded(source.texts, source.pictures)
+            found = retrieval(images, texts, owners=pairs.owners)
+            print(f"{'':<20}" + "".join(f"{name:>11}" for name in found["text_to_image"]))
+            for way, shares in found.items():
+                numbers = "".join(f"{share:>11.1%}" for share in shares.values())
+                print(f"      {way.replace('_to_', ' → '):<14}{numbers}")
         return all(passed)
 
     def _published(self, source: Source) -> Iterator[Verdict]:
@@ -126,19 +128,11 @@ class Checks:
         if self.url:
             yield Source.remote(self.url, self.key, self.settings.model)
             return
-        from litapi.engine import Engine
-
         precision = "float32" if self.settings.precision == "auto" else self.settings.precision
-        with Engine.of(self.settings.model_copy(update={"precision": precision})) as engine:
-            checkpoint = engine.checkpoint
-            yield Source(
-                name=checkpoint.name,
-                about=f"{precision} in this process, pictures read by Pillow",
-                texts=engine.texts,
-                pictures=engine.images,
-                scale=checkpoint.logit_scale,
-                bias=checkpoint.logit_bias,
-            )
+        chosen = self.settings.model_copy(update={"precision": precision})
+        with opened(None, None, chosen) as source:
+            about = f"{precision} in this process, pictures read by Pillow"
+            yield replace(source, about=about)
 
     def _checkpoint(self) -> Checkpoint:
         settings = self.settings

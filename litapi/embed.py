@@ -2,6 +2,9 @@
 
 What comes out is JSON lines, a matrix (.npy; a refused item's row is NaN) or Parquet, in the order
 of the arguments. A file is there whole or not at all.
+
+`python -m litapi warm FILE…` asks a server in the same way and throws the vectors away: what was
+warmed once is a hit the next time, and a run that was cut short is resumed by running it again.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,52 +21,57 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from litapi.arguments import ArgumentError, arguments, chunks
+from litapi.arguments import Argument, ArgumentError, arguments, chunks
 from litapi.checkpoint import SPACE_KEY
 from litapi.client import Client, Embedded
-from litapi.messages import Kind
+from litapi.quality.source import Ask, Source
 from litapi.settings import Settings
 
 CHUNK = 1024
 Part = tuple[list[str], Embedded]
-Ask = Callable[[Kind, list[str]], Embedded]
 
 
 def embed(paths: Sequence[Path], out: Path | None, ask: Ask) -> int:
     """Embed what is under `paths` and write it; how many items were refused. Raises ArgumentError:
     a path is missing, or `out` has a suffix that is not written."""
-    write, found, refused = _writer(out), arguments(paths), 0
-
-    def parts() -> Iterator[Part]:
-        nonlocal refused
-        with tqdm(unit="item", file=sys.stderr, disable=None) as bar:
-            for kind, items in chunks(found, CHUNK):
-                embedded = ask(kind, items)
-                refused += len(embedded.errors)
-                yield items, embedded
-                bar.update(len(items))
-
+    write, found, tally = _writer(out), arguments(paths), Counter[str]()
     with _opened(out) as stream:
-        write(parts(), stream)
-    return refused
+        write(_parts(found, ask, tally, hidden=None), stream)
+    return tally["refused"]
+
+
+def warm(paths: Sequence[Path], ask: Ask) -> str:
+    """Ask for every text and picture under `paths`; how many were known. Raises ArgumentError."""
+    tally = Counter[str]()
+    for _ in _parts(arguments(paths), ask, tally, hidden=False):
+        pass
+    return ", ".join(f"{tally[fate]} {fate}" for fate in ("known", "computed", "refused"))
+
+
+def _parts(
+    found: Sequence[Argument], ask: Ask, tally: Counter[str], hidden: bool | None
+) -> Iterator[Part]:
+    """With a progress bar, unless it is `hidden`: None hides it where nobody looks."""
+    with tqdm(unit="item", file=sys.stderr, disable=hidden) as bar:
+        for kind, items in chunks(found, CHUNK):
+            embedded = ask(kind, items)
+            known, refused = int(embedded.cached.sum()), len(embedded.errors)
+            tally.update(known=known, refused=refused, computed=len(items) - known - refused)
+            yield items, embedded
+            bar.update(len(items))
 
 
 @contextmanager
-def way(url: str | None, key: str | None, settings: Settings) -> Iterator[Ask]:
-    """By the server at `url`; without one by an engine of these settings, in this process."""
+def opened(url: str | None, key: str | None, settings: Settings) -> Iterator[Source]:
+    """The server at `url`; without one an engine of these settings, in this process."""
     if url:
         with Client(url, key, priority="bulk") as client:
-            texts, images = client.embed_texts, client.embed_images
-            yield lambda kind, items: (texts if kind == "text" else images)(
-                items, on_error="return"
-            )
+            yield Source.served(url, client)
         return
     from litapi.engine import Engine
 
     with Engine.of(settings) as engine:
-        yield lambda kind, items: (engine.texts if kind == "text" else engine.images)(
-            items, on_error="return"
-        )
+        yield Source.of(engine)
 
 
 def _writer(out: Path | None) -> Callable[[Iterable[Part], Any], None]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import orjson
 
@@ -20,6 +21,7 @@ from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
 from litapi.messages import KINDS, Kind
 from litapi.model.engines import choose_engine
+from litapi.model.engines.calibration import Calibration
 from litapi.model.engines.making import is_kept, prepare_tower, shelf_in
 from litapi.model.served import calibration_of, precision_of
 from litapi.settings import Settings, SettingsError
@@ -37,18 +39,16 @@ def missing(
 ) -> list[Kind]:
     """The towers that a CPU's workers would have to make. Loads no torch. Raises CheckpointError
     where engine, precision and device do not go together."""
-    return [kind for kind in KINDS if _is_missing(settings, checkpoint, kind, devices[kind])]
+    made_here = [
+        kind
+        for kind in KINDS
+        if "openvino" in {choose_engine(settings.engine, device) for device in devices[kind]}
+    ]
+    return [k for k in made_here if not is_kept(checkpoint, k, *_asked(settings, k))]
 
 
-def _is_missing(
-    settings: Settings, checkpoint: Checkpoint, kind: Kind, devices: Sequence[str]
-) -> bool:
-    engines = {choose_engine(settings.engine, device) for device in devices}
-    if "openvino" not in engines:
-        return False
-    precision = precision_of(settings, kind, "cpu")
-    folder = settings.compile_folder
-    return not is_kept(checkpoint, kind, precision, folder, calibration_of(settings))
+def _asked(settings: Settings, kind: Kind) -> tuple[str, Path, Calibration]:
+    return precision_of(settings, kind, "cpu"), settings.compile_folder, calibration_of(settings)
 
 
 def prepare(
@@ -85,9 +85,7 @@ def main() -> int:
 
 
 def make(settings: Settings, checkpoint: Checkpoint, kind: Kind) -> None:
-    precision = precision_of(settings, kind, "cpu")
-    folder = settings.compile_folder
-    prepare_tower(checkpoint, kind, precision, folder, calibration_of(settings))
+    prepare_tower(checkpoint, kind, *_asked(settings, kind))
 
 
 if __name__ == "__main__":

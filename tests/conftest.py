@@ -27,7 +27,7 @@ VERIFY = frozenset(
         "bench/faults/test_rollout.py", "bench/gpu/test_dry_run.py", "bench/micro/test_bulk.py",
         "bench/micro/test_client.py", "bench/micro/test_hits.py", "bench/offline/test_precision.py",
         "bench/offline/test_starts.py", "bench/test_interface.py", "bench/test_scripts.py",
-        "client/test_faulty_network.py", "clients/test_official.py", "deploy/bulk/test_main.py",
+        "clients/test_official.py", "deploy/bulk/test_main.py",
         "deploy/test_balancers.py", "model/engines/test_compiled.py",
         "model/engines/test_converted.py", "notebooks/test_notebooks.py", "notebooks/test_trial.py",
         "quality/test_gate.py", "quality/test_golden.py", "quality/test_verdict.py",

@@ -20,7 +20,7 @@ from bench.rig.server_process import ServerProcess
 from litapi.__main__ import main
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.client import AsyncClient, SpaceChanged
-from litapi.quality.source import Array
+from litapi.scoring import Array
 from tests.support.checkpoint import write_weights
 from tests.support.naive import Naive
 from tests.support.picture import picture

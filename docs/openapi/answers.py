@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from litapi.http.forms.cohere import Type
+from litapi.http.forms.foreign import Type
 
 BESIDE = "the model's own, where a calibration gives the probability"
 

@@ -33,15 +33,9 @@ from litapi.errors import (
 )
 from litapi.http.access import OPEN_PATHS
 from litapi.http.answer import Answer
-from litapi.http.forms.cohere import CohereRequest
-from litapi.http.forms.embeddings import EmbeddingsRequest
-from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
-from litapi.http.forms.options import OPTION_FIELDS, Options
-from litapi.http.forms.rerank import RerankRequest
-from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
-from litapi.http.forms.tei import SimilarityRequest, TeiRequest
+from litapi.http.forms import foreign, native
+from litapi.http.forms.form import OPTION_FIELDS, Options
 from litapi.http.forms.validation import INERT, NAMES, VALUES, validate
-from litapi.http.forms.voyage import VoyageRequest
 
 FOLDER: Final = Path(__file__).parent
 EXAMPLES: Final = FOLDER / "examples.json"
@@ -50,17 +44,17 @@ TAGS: Final = {
     "GET": {"name": "Server", "description": "What is served, and whether it is well."},
 }
 FORMS: Final[Mapping[str, tuple[type[BaseModel], type[BaseModel]]]] = {
-    "/v1/embeddings": (EmbeddingsRequest, answers.EmbeddingsResponse),
-    "/embed_text": (EmbedTextRequest, answers.EmbedResponse),
-    "/embed_image": (EmbedImageRequest, answers.EmbedResponse),
-    "/score": (ScoreRequest, answers.ScoreResponse),
-    "/classify": (ClassifyRequest, answers.ClassifyResponse),
-    "/v2/embed": (CohereRequest, answers.CohereResponse),
-    "/v1/multimodalembeddings": (VoyageRequest, answers.VoyageResponse),
-    "/embed": (TeiRequest, answers.TeiResponse),
-    "/similarity": (SimilarityRequest, answers.SimilarityResponse),
+    "/v1/embeddings": (native.EmbeddingsRequest, answers.EmbeddingsResponse),
+    "/embed_text": (native.EmbedTextRequest, answers.EmbedResponse),
+    "/embed_image": (native.EmbedImageRequest, answers.EmbedResponse),
+    "/score": (native.ScoreRequest, answers.ScoreResponse),
+    "/classify": (native.ClassifyRequest, answers.ClassifyResponse),
+    "/v2/embed": (foreign.CohereRequest, answers.CohereResponse),
+    "/v1/multimodalembeddings": (foreign.VoyageRequest, answers.VoyageResponse),
+    "/embed": (foreign.TeiRequest, answers.TeiResponse),
+    "/similarity": (foreign.SimilarityRequest, answers.SimilarityResponse),
     **dict.fromkeys(
-        ("/rerank", "/v1/rerank", "/v2/rerank"), (RerankRequest, answers.RerankResponse)
+        ("/rerank", "/v1/rerank", "/v2/rerank"), (foreign.RerankRequest, answers.RerankResponse)
     ),
 }
 FACTS: Final[Mapping[str, type[BaseModel]]] = {

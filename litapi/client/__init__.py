@@ -12,12 +12,13 @@ more than a few KB is asked for by its digest first, and sent only where the ser
 
 from litapi.client.asynchronous import AsyncClient
 from litapi.client.client import Client
-from litapi.client.embedded import Embedded, Scores
-from litapi.client.refusals import (
+from litapi.client.embedded import (
     ClientError,
+    Embedded,
     ItemRefused,
     ItemsRefused,
     RequestRefused,
+    Scores,
     ServerLost,
     SpaceChanged,
 )

@@ -1,26 +1,109 @@
-"""An answer of the server → vectors and errors in their places.
+"""Requests, sent until they are answered, and answers → vectors and errors in their places.
 
-Raw rows where every item is good, JSON with base64 where one may be refused: a refused item of a
-raw answer refuses the request, which is cheap to ask again for texts and dear for pictures.
+An embedding may be asked for again without harm. Lost connections and answers that say "later"
+(408, 429, 502, 503, 504) are tried again, after `Retry-After` where it is given and after a growing
+pause where it is not, until a deadline. A server that never answered is not waited for: its address
+is likely wrong.
+
+An answer is raw rows where every item is good, JSON with base64 where one may be refused: a refused
+item of a raw answer refuses the request, which is cheap to ask again for texts and dear for
+pictures.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import itertools
+import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import numpy as np
 
-from litapi.client.embedded import Embedded
-from litapi.client.refusals import ItemRefused, SpaceChanged
-from litapi.client.sender import refusal_of
+from litapi.client.embedded import (
+    ClientError,
+    Embedded,
+    ItemRefused,
+    RequestRefused,
+    ServerLost,
+    SpaceChanged,
+)
 
+LATER = frozenset({408, 429, 502, 503, 504})
+LOST = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 OCTETS = "application/octet-stream"
-UNKNOWN = frozenset({"digest_unknown", "digest_disabled"})  # the bytes are wanted
-PASSING = frozenset({"worker_lost", "deadline_exceeded"})  # may go well another time
+OPEN = frozenset({
+    *("digest_unknown", "digest_disabled"),  # the bytes are wanted
+    *("worker_lost", "deadline_exceeded"),  # may go well another time
+})  # fmt: skip
 BY_ITSELF = frozenset({413, 415, 422})  # of a request with one item: that item's
+
+
+class Sender:
+    """Sends requests over one pool of connections."""
+
+    def __init__(self, http: httpx.AsyncClient, give_up_after: float) -> None:
+        self._http = http
+        self._give_up_after = give_up_after
+        self._met = False
+
+    def deadline(self) -> float:
+        return time.monotonic() + self._give_up_after
+
+    async def send(self, method: str, path: str, until: float, **body: Any) -> httpx.Response:
+        """An answer that is not "later".
+
+        Raises:
+            ServerLost: no connection held until the deadline.
+            RequestRefused: the server said "later" until the deadline.
+        """
+        for attempt in itertools.count():
+            pause = pause_before(attempt)
+            try:
+                answer = await self._http.request(method, path, **body)
+            except LOST as error:
+                lost = f"no server answers at {self._http.base_url}: {type(error).__name__}"
+                why: ClientError = ServerLost(lost)
+                if isinstance(error, httpx.ConnectError) and not self._met:
+                    raise why from None
+            except httpx.HTTPError as error:  # ours, such as a URL that is none
+                sentence = f"{self._http.base_url}: {type(error).__name__}: {error}"
+                raise ServerLost(sentence) from None
+            else:
+                self._met = True
+                if answer.status_code not in LATER:
+                    return answer
+                pause, why = max(pause, _asked_pause(answer)), refusal_of(answer)
+            if time.monotonic() + pause > until:
+                raise why
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+
+def pause_before(attempt: int) -> float:
+    """Seconds, growing and spread, so that many clients do not come back together."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.5)
+
+
+def _asked_pause(answer: httpx.Response) -> float:
+    """`Retry-After` and a little more; 0 without one, or where it is a date."""
+    try:
+        return float(answer.headers.get("retry-after", "0")) * random.uniform(1.0, 1.25)
+    except ValueError:
+        return 0.0
+
+
+def refusal_of(answer: httpx.Response) -> RequestRefused:
+    """The server's own words, or the status of a proxy's page."""
+    try:
+        error = answer.json()["error"]
+        return RequestRefused(answer.status_code, error["code"], error["message"])
+    except (ValueError, KeyError, TypeError):
+        return RequestRefused(answer.status_code, "unknown", f"HTTP {answer.status_code}")
 
 
 def take(answer: httpx.Response, places: Sequence[int], into: Embedded) -> dict[int, ItemRefused]:
@@ -74,7 +157,7 @@ def _sorted_out(
     still_open = {}
     for fault in faults:
         place, why = places[fault["index"]], ItemRefused(fault["code"], fault["message"])
-        if why.code in UNKNOWN or why.code in PASSING:
+        if why.code in OPEN:
             still_open[place] = why
         else:
             into.errors[place] = why

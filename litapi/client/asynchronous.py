@@ -20,22 +20,24 @@ from typing import Any, Self, TypedDict, Unpack, overload
 
 import httpx
 
-from litapi.client.answers import OCTETS, take
+from litapi.client.answers import OCTETS, Sender, pause_before, refusal_of, take
 from litapi.client.embedded import (
     TEMPLATE,
     Embedded,
+    ItemRefused,
     OnError,
     Options,
     Raise,
+    RequestRefused,
     Return,
     Scores,
+    ServerLost,
+    SpaceChanged,
     Vectors,
     captions,
     listed,
 )
 from litapi.client.pictures import Picture, encoded, size_of
-from litapi.client.refusals import ItemRefused, RequestRefused, ServerLost, SpaceChanged
-from litapi.client.sender import Sender, pause_before, refusal_of
 from litapi.client.spans import bar, cut, side_by_side
 from litapi.scoring import Scoring, Sigmoid, ensemble
 

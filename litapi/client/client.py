@@ -7,15 +7,27 @@ from inside another loop.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Self, TypeVar, Unpack, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from litapi.client.asynchronous import AsyncClient, Manner
-from litapi.client.embedded import TEMPLATE, Embedded, Options, Raise, Return, Scores, Vectors
-from litapi.client.pictures import Picture
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _waiting(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    """The same method, with all its overloads, that returns when it is done."""
+
+    @functools.wraps(method)
+    def call(client: Client, /, *args: P.args, **named: P.kwargs) -> T:
+        return client._run(method(client._client, *args, **named))
+
+    return call
 
 
 class Client:
@@ -32,6 +44,13 @@ class Client:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
+    info = _waiting(AsyncClient.info)
+    space = _waiting(AsyncClient.space)
+    embed_texts = _waiting(AsyncClient.embed_texts)
+    embed_images = _waiting(AsyncClient.embed_images)
+    score = _waiting(AsyncClient.score)
+    classify = _waiting(AsyncClient.classify)
+
     def __enter__(self) -> Self:
         return self
 
@@ -46,70 +65,6 @@ class Client:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-    def info(self) -> dict[str, Any]:
-        """The body of /info."""
-        return self._run(self._client.info())
-
-    def space(self) -> str | None:
-        """As `AsyncClient.space`."""
-        return self._run(self._client.space())
-
-    @overload
-    def embed_texts(
-        self, texts: Iterable[str], *, on_error: Return, **options: Unpack[Options]
-    ) -> Embedded: ...
-
-    @overload
-    def embed_texts(
-        self, texts: Iterable[str], *, on_error: Raise = "raise", **options: Unpack[Options]
-    ) -> Vectors: ...
-
-    def embed_texts(
-        self,
-        texts: Iterable[str],
-        *,
-        on_error: Raise | Return = "raise",
-        **options: Unpack[Options],
-    ) -> Vectors | Embedded:
-        """As `AsyncClient.embed_texts`."""
-        found = self._run(self._client.embed_texts(texts, on_error="return", **options))
-        return found.whole() if on_error == "raise" else found
-
-    @overload
-    def embed_images(
-        self, images: Iterable[Picture], *, on_error: Return, **options: Unpack[Options]
-    ) -> Embedded: ...
-
-    @overload
-    def embed_images(
-        self, images: Iterable[Picture], *, on_error: Raise = "raise", **options: Unpack[Options]
-    ) -> Vectors: ...
-
-    def embed_images(
-        self,
-        images: Iterable[Picture],
-        *,
-        on_error: Raise | Return = "raise",
-        **options: Unpack[Options],
-    ) -> Vectors | Embedded:
-        """As `AsyncClient.embed_images`."""
-        found = self._run(self._client.embed_images(images, on_error="return", **options))
-        return found.whole() if on_error == "raise" else found
-
-    def score(self, texts: Iterable[str], images: Iterable[Picture]) -> Scores:
-        """As `AsyncClient.score`."""
-        return self._run(self._client.score(texts, images))
-
-    def classify(
-        self,
-        images: Iterable[Picture],
-        labels: Sequence[str],
-        template: str | Sequence[str] = TEMPLATE,
-        threshold: float | None = None,
-    ) -> Scores:
-        """As `AsyncClient.classify`."""
-        return self._run(self._client.classify(images, labels, template, threshold))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from litapi.client.refusals import ItemRefused
+from litapi.client.embedded import ItemRefused
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})
 
@@ -38,17 +38,14 @@ def size_of(picture: Picture) -> int:
 
 def encoded(picture: Picture, most: int) -> bytes | ItemRefused:
     """Its bytes as they are; a PIL image becomes a PNG, equal bytes for equal pixels."""
+    too_large = ItemRefused("image_too_large", f"The server accepts {most} bytes of an image.")
     if isinstance(picture, str | os.PathLike) and size_of(picture) > most:
-        return _too_large(most)
+        return too_large
     try:
         data = _bytes(picture)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         return ItemRefused("image_missing", f"The image cannot be read: {error}")
-    return data if len(data) <= most else _too_large(most)
-
-
-def _too_large(most: int) -> ItemRefused:
-    return ItemRefused("image_too_large", f"The server accepts {most} bytes of an image.")
+    return data if len(data) <= most else too_large
 
 
 def _bytes(picture: Picture) -> bytes:

@@ -1,7 +1,7 @@
 """How good unit vectors are: recall both ways and zero-shot accuracy, in numpy alone.
 
-Row i of the images belongs to row i of the texts. A tie counts against the model, so vectors that
-collapsed into one score nothing instead of everything.
+Row i of the images belongs to row i of the texts, unless it is said whose each is. A tie counts
+against the model, so vectors that collapsed into one score nothing instead of everything.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,15 @@ def unit(vectors: Vectors) -> Vectors:
     return scaled
 
 
-def ranks(queries: Vectors, answers: Vectors) -> NDArray[np.int64]:
-    """For each query, how many answers do at least as well as its own; 0 is best."""
+def ranks(
+    queries: Vectors, answers: Vectors, own: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """For each query, how many foreign answers do at least as well as its best own; 0 is best.
+    `own` (queries, answers) says which are whose."""
     scores = queries @ answers.T
-    own = np.diagonal(scores)[:, None]
-    beaten: NDArray[np.int64] = (~(scores < own)).sum(axis=1, dtype=np.int64) - 1  # so for NaN too
+    own = np.eye(len(scores), dtype=np.bool_) if own is None else own
+    best = scores.max(axis=1, keepdims=True, where=own, initial=-np.inf)
+    beaten: NDArray[np.int64] = (~(scores < best) & ~own).sum(axis=1, dtype=np.int64)  # NaN too
     return beaten
 
 
@@ -31,14 +35,20 @@ def recall(queries: Vectors, answers: Vectors, k: int = 1) -> float:
 
 
 def retrieval(
-    images: Vectors, texts: Vectors, ks: Sequence[int] = (1, 5, 10)
+    images: Vectors,
+    texts: Vectors,
+    ks: Sequence[int] = (1, 5, 10),
+    owners: Sequence[int] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """{"text_to_image": {"recall@1": ...}, "image_to_text": ...}"""
-    ways = {"text_to_image": (texts, images), "image_to_text": (images, texts)}
-    return {
-        way: {f"recall@{k}": recall(queries, answers, k) for k in ks}
-        for way, (queries, answers) in ways.items()
+    """{"text_to_image": {"recall@1": ...}, "image_to_text": ...}. `owners` is each text's image; of
+    several texts of an image any finds it."""
+    places = np.asarray(range(len(texts)) if owners is None else owners)
+    own = places[:, None] == np.arange(len(images))
+    ways = {
+        "text_to_image": ranks(texts, images, own),
+        "image_to_text": ranks(images, texts, own.T),
     }
+    return {way: {f"recall@{k}": float((r < k).mean()) for k in ks} for way, r in ways.items()}
 
 
 def zero_shot(images: Vectors, classes: Vectors, truth: Sequence[int]) -> float:

@@ -30,7 +30,6 @@ from urllib.parse import quote, urljoin
 import idna
 from aiohttp import (
     AddrInfoType,
-    ClientConnectorError,
     ClientError,
     ClientResponse,
     ClientSession,
@@ -62,6 +61,7 @@ _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _ENTRY = re.compile(r"(\*\.)?([^:\[\]]*|\[[^\[\]]*\])(?::(\d{1,5}))?", re.ASCII)
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+Entry = tuple[str, int | None]  # of a policy's hosts: name or pattern, and a port of its own
 
 # The only IPv6 space handed out for public hosts. Outside it lie loopback, link-local, private,
 # site-local (fec0::/10), multicast and segment routing (5f00::/16), and the forms that carry an
@@ -112,16 +112,15 @@ class FetchPolicy:
     lookup_timeout: float = 5.0  # seconds to look one name up, waiting for a turn included
     per_host: int = 8  # connections, and look-ups, at once to one host and for one client
     total: int = 32  # connections, and look-ups, at once
-    _entries: tuple[tuple[str, int | None], ...] = field(init=False, default=())
+    _entries: tuple[Entry, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_entries", _entries(self.hosts))
+        entries = {text: _entry(text) for text in self.hosts}
+        if wrong := [repr(text) for text, entry in entries.items() if entry is None]:
+            raise ValueError(f"{', '.join(wrong)}: takes HOST, *.HOST, HOST:PORT or [IPV6]:PORT")
+        object.__setattr__(self, "_entries", tuple(entries.values()))
         if self.private_ok and (self.any_public or not self.hosts):
             raise ValueError("private addresses can be allowed for named hosts only")
-
-    @property
-    def enabled(self) -> bool:
-        return self.any_public or bool(self.hosts)
 
     def target(self, text: str) -> URL:
         """The URL to request, if its form, host and port are allowed.
@@ -256,7 +255,7 @@ class Fetcher:
             ImageUrlTimeout: not whole within the time-out.
             ImageUrlFailed: anything else, such as another status than 200.
         """
-        if not self.policy.enabled:
+        if not (self.policy.any_public or self.policy.hosts):
             raise errors.ImageUrlDisabled
         try:
             ends = ends or asyncio.get_running_loop().time() + self.policy.timeout
@@ -265,9 +264,10 @@ class Fetcher:
                 return await self._follow(self.policy.target(url), allowance)
         except TimeoutError:
             raise errors.ImageUrlTimeout from None
-        except (ClientError, OSError, ValueError) as error:
+        except (ClientError, OSError, ValueError) as error:  # aiohttp's names hosts and addresses
             log.debug("an image was not fetched: %s", type(error).__name__)
-            raise _told(error) from None
+            refused = isinstance(getattr(error, "os_error", None), _Refused)
+            raise (errors.ImageUrlForbidden if refused else errors.ImageUrlFailed) from None
 
     async def _follow(self, url: URL, allowance: Allowance) -> bytes:
         if self._session is None:
@@ -413,15 +413,7 @@ def _ascii(text: str) -> str:
     return idna.encode(lower, strict=True).decode("ascii")
 
 
-def _entries(hosts: Sequence[str]) -> tuple[tuple[str, int | None], ...]:
-    """Each as (name or pattern, port of its own or None)."""
-    entries = {text: _entry(text) for text in hosts}
-    if wrong := [repr(text) for text, entry in entries.items() if entry is None]:
-        raise ValueError(f"{', '.join(wrong)}: takes HOST, *.HOST, HOST:PORT or [IPV6]:PORT")
-    return tuple(entry for entry in entries.values() if entry is not None)
-
-
-def _entry(text: str) -> tuple[str, int | None] | None:
+def _entry(text: str) -> Entry | None:
     found = _ENTRY.fullmatch(text)
     if found is None:
         return None
@@ -449,9 +441,3 @@ def _parse(text: str) -> URL:
     path = quote(rest or "/", safe=_PRINTABLE)  # only what is not ASCII; signed URLs stay as is
     path = path if path.startswith("/") else "/" + path
     return URL(f"{scheme.lower()}://{place}{path}", encoded=True)
-
-
-def _told(error: Exception) -> errors.ItemError:
-    """The error to raise instead: aiohttp's own names hosts and addresses."""
-    refused = isinstance(error, ClientConnectorError) and isinstance(error.os_error, _Refused)
-    return errors.ImageUrlForbidden() if refused else errors.ImageUrlFailed()

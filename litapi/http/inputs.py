@@ -20,7 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from litapi import errors
 from litapi.http.embedder import Query
-from litapi.http.forms.options import OPTION_FIELDS, Options
+from litapi.http.forms.form import OPTION_FIELDS, Options
 from litapi.http.forms.parts import Base64Part, DigestPart, ImagePart, ImageUrl, ImageUrlPart, Part
 from litapi.http.forms.validation import DEEPEST, NAMES, TOKENS_SENT, validate
 from litapi.http.large import BOM, NOT_TEXT, SURROGATE, TOKEN, Bounds, LongString, read

@@ -7,7 +7,7 @@ raises a `ServiceError`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
 from typing import Any
 from uuid import uuid4
@@ -18,16 +18,16 @@ from cache import Entry, State
 from litapi import errors
 from litapi.http.answer import MANY, Answer, Vectors, wants_octets
 from litapi.http.embedder import Embedder, Query
-from litapi.http.forms.cohere import CohereRequest
-from litapi.http.forms.embeddings import EmbeddingsRequest
-from litapi.http.forms.foreign import Cut, Embedded, ForeignRequest, listed
-from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
-from litapi.http.forms.options import Options
-from litapi.http.forms.rerank import RerankRequest
-from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
-from litapi.http.forms.tei import SimilarityRequest, TeiRequest
+from litapi.http.forms.foreign import FOREIGN, Cut, Embedded, ForeignRequest, listed
+from litapi.http.forms.form import Options
+from litapi.http.forms.native import (
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    ScoreRequest,
+)
 from litapi.http.forms.validation import validate
-from litapi.http.forms.voyage import VoyageRequest
 from litapi.http.inputs import LABEL, Read, Reader
 from litapi.http.pace import Pace, paced
 from litapi.http.request import Incoming
@@ -42,13 +42,6 @@ TOKENS = attrgetter("tokens")
 HIT = State.HIT_L1
 TOLD = 256  # items that a header tells of: aiohttp takes 8 KB of one, Node 16 KB of all
 PAIRS = 1 << 15  # of texts and images that are scored in one turn
-FOREIGN: Mapping[str, type[ForeignRequest]] = {
-    "/v2/embed": CohereRequest,
-    "/v1/multimodalembeddings": VoyageRequest,
-    "/embed": TeiRequest,
-    "/similarity": SimilarityRequest,
-    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RerankRequest),
-}
 NOT_WHOLE = "The text has more tokens than the model reads, and truncate says not to cut it."
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from litapi.demo.judge import Vectors, retrieval, zero_shot
 from litapi.scoring import Sigmoid
@@ -48,10 +47,9 @@ class Fidelity:
         Both must hold vectors of the same pairs in the same order."""
         found, overflowed = _finite(found)
         both = {"exact": exact, "found": found}
+        cosines = [one.images @ one.texts.T for one in both.values()]
         sigmoid = Sigmoid(logit_scale, logit_bias)
-        old, new = (
-            sigmoid((one.images @ one.texts.T).astype(np.float64)) for one in (exact, found)
-        )
+        old, new = (sigmoid(one.astype(np.float64)) for one in cosines)
         changes = np.abs(new - old)
         return cls(
             pairs=len(exact.images),
@@ -59,9 +57,7 @@ class Fidelity:
                 "text": _cosine(exact.texts, found.texts),
                 "image": _cosine(exact.images, found.images),
             },
-            rank_correlation=_rank_correlation(
-                exact.images @ exact.texts.T, found.images @ found.texts.T
-            ),
+            rank_correlation=_rank_correlation(*cosines),
             recall={name: retrieval(one.images, one.texts) for name, one in both.items()},
             zero_shot={n: zero_shot(one.images, one.classes, truth) for n, one in both.items()}
             if truth
@@ -133,11 +129,5 @@ def _cosine(exact: Vectors, found: Vectors) -> dict[str, float]:
 
 def _rank_correlation(exact: Vectors, found: Vectors) -> float:
     """Spearman's, of all similarities of pictures with captions."""
-    return float(np.corrcoef(_ranks(exact), _ranks(found))[0, 1])
-
-
-def _ranks(values: Vectors) -> npt.NDArray[np.int64]:
-    order = values.ravel().argsort(kind="stable")
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    return ranks
+    old, new = (one.ravel().argsort(kind="stable").argsort() for one in (exact, found))
+    return float(np.corrcoef(old, new)[0, 1])

@@ -20,7 +20,8 @@ from typing import Self
 import numpy as np
 from PIL import Image, ImageDraw
 
-from litapi.quality.source import Array, Source
+from litapi.quality.source import Source
+from litapi.scoring import Array, Sigmoid
 
 NUMBERS = Path(__file__).with_name("golden.json")
 WIDER = (5e-3, 2e-2)  # image backends of transformers differ among themselves by about 2e-3
@@ -49,15 +50,8 @@ class Shape:
     width: int
     what: str = "disc"
 
-    @property
-    def title(self) -> str:
+    def __str__(self) -> str:
         return f"{self.what} {self.height} × {self.width}"
-
-
-@dataclass(frozen=True, slots=True)
-class Cat:
-    text: str
-    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,7 @@ class Golden:
     shapes: tuple[Shape, ...]
     tolerance: float
     logits: Array  # texts × pictures
-    cats: tuple[Cat, ...]
+    cats: dict[str, float]  # probabilities of texts
 
     @classmethod
     def of(cls, name: str) -> Self:
@@ -81,7 +75,7 @@ class Golden:
             shapes=tuple(Shape(*one) for one in own.get("pictures", shared["pictures"])),
             tolerance=shared["tolerance"],
             logits=np.array(rows),
-            cats=tuple(Cat(one["text"], one["probability"]) for one in own.get("cats", [])),
+            cats={one["text"]: one["probability"] for one in own.get("cats", [])},
         )
 
     @property
@@ -102,56 +96,49 @@ class Golden:
             yield from self.judge_cats(source, photo)
 
     def judge(self, source: Source) -> Verdict:
-        cosines = source.texts(self.texts) @ source.pictures(list(self.drawn())).T
-        scale, bias, how = self._scale_and_bias(source, cosines)
-        found = scale * cosines + bias
-        passed = self.holds(found)
-        return Verdict("golden", passed, self._sentence(found, how), self._table(found), found)
+        """Whether all logits are within the tolerance, absolute and relative."""
+        texts, pictures = source.texts(self.texts), source.pictures(self.drawn())
+        cosines = texts.astype(np.float64) @ pictures.T
+        sigmoid, how = source.sigmoid, ""
+        if sigmoid is None:
+            scale, bias = np.polyfit(cosines.ravel(), self.logits.ravel(), 1)
+            sigmoid = Sigmoid(scale, bias)
+            how = f"; the server says no scale and bias, fitted {scale:.3f} and {bias:.3f}"
+        found = sigmoid.logit(cosines)
+        within = {
+            t: int(np.isclose(found, self.logits, rtol=t, atol=t).sum())
+            for t in (self.tolerance, *WIDER)
+        }
+        counts = ", ".join(f"{count} at {t:g}" for t, count in within.items())
+        apart = float(np.abs(found - self.logits).max())
+        sentence = (
+            f"Of {found.size} published logits hold: {counts}; "
+            f"the farthest is off by {apart:.1e}{how}."
+        )
+        passed = within[self.tolerance] == found.size
+        return Verdict("golden", passed, sentence, self._table(found), found)
 
-    def judge_cats(self, source: Source, photo: bytes) -> list[Verdict]:
-        return [self._cat(cat, source, photo) for cat in self.cats]
+    def judge_cats(self, source: Source, photo: bytes) -> Iterator[Verdict]:
+        for text, published in self.cats.items():
+            if source.sigmoid is None:
+                sentence = "The server says no scale and bias, so it has no probabilities."
+                yield Verdict("cats", False, sentence)
+                continue
+            cosine = source.texts([text]).astype(np.float64) @ source.pictures([photo]).T
+            found = float(source.sigmoid(cosine)[0, 0])
+            sentence = f'"{text}": {found:.1%}, published {published:.1%}.'
+            yield Verdict("cats", abs(found - published) <= CATS_TOLERANCE, sentence)
 
     def drawn(self) -> tuple[bytes, ...]:
         return tuple(map(encoded, self.shapes))
 
-    def holds(self, found: Array) -> bool:
-        """Whether all logits are within the tolerance, absolute and relative."""
-        return self._within(found, self.tolerance) == found.size
-
-    def _within(self, found: Array, tolerance: float) -> int:
-        return int(np.isclose(found, self.logits, rtol=tolerance, atol=tolerance).sum())
-
-    def _scale_and_bias(self, source: Source, cosines: Array) -> tuple[float, float, str]:
-        if source.scale is not None and source.bias is not None:
-            return source.scale, source.bias, ""
-        scale, bias = np.polyfit(cosines.ravel(), self.logits.ravel(), 1)
-        how = f"; the server says no scale and bias, fitted {scale:.3f} and {bias:.3f}"
-        return float(scale), float(bias), how
-
-    def _sentence(self, found: Array, how: str) -> str:
-        apart = float(np.abs(found - self.logits).max())
-        counts = [f"{self._within(found, t)} at {t:g}" for t in (self.tolerance, *WIDER)]
-        return (
-            f"Of {found.size} published logits hold: {', '.join(counts)}; "
-            f"the farthest is off by {apart:.1e}{how}."
-        )
-
     def _table(self, found: Array) -> tuple[str, ...]:
-        heads = "".join(f"{one.title:>22}" for one in self.shapes)
+        heads = "".join(f"{one!s:>22}" for one in self.shapes)
         rows = [
             f"{text:<52}" + "".join(f"{a:>12.4f} {b:>9.4f}" for a, b in zip(*pair, strict=True))
             for text, *pair in zip(self.texts, found, self.logits, strict=True)
         ]
         return (f"{'found, published':<52}{heads}", *rows)
-
-    def _cat(self, cat: Cat, source: Source, photo: bytes) -> Verdict:
-        if source.scale is None or source.bias is None:
-            sentence = "The server says no scale and bias, so it has no probabilities."
-            return Verdict("cats", False, sentence)
-        cosine = float((source.texts([cat.text]) @ source.pictures([photo]).T)[0, 0])
-        found = float(1 / (1 + np.exp(-(source.scale * cosine + source.bias))))
-        sentence = f'"{cat.text}": {found:.1%}, published {cat.probability:.1%}.'
-        return Verdict("cats", abs(found - cat.probability) <= CATS_TOLERANCE, sentence)
 
 
 def draw(shape: Shape) -> Image.Image:

@@ -7,10 +7,9 @@ them was met in servers or scripts of this field, and none raises an error anywh
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,10 +18,9 @@ from litapi.checkpoint import Checkpoint
 from litapi.model.reference import Ids, Inputs, MakeIds, MakeInputs, Reference
 from litapi.model.tokens import BOS, EOS, LENGTH, PAD
 from litapi.quality.golden import Golden
-from litapi.quality.source import Array
+from litapi.scoring import Array
 
 NEAR = 5e-3  # of a logit, absolute and relative: another library's rounding, not another mistake
-FILTERS = tuple(one for one in Image.Resampling if one != Image.Resampling.BILINEAR)
 
 
 def upright(reference: Reference, data: bytes) -> Inputs:
@@ -31,15 +29,6 @@ def upright(reference: Reference, data: bytes) -> Inputs:
 
 def _turned(data: bytes) -> Image.Image:
     return ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One thing done wrong, with texts or with pictures, and a sentence that says what."""
-
-    sentence: str
-    ids: MakeIds | None = None
-    inputs: MakeInputs | None = None
 
 
 SAME = (
@@ -67,33 +56,18 @@ def _candidates(checkpoint: Checkpoint, golden: Golden) -> Iterator[tuple[str, A
     reference, drawn = Reference(checkpoint), golden.drawn()
     texts, pictures = right(reference, golden)
     yield SAME, reference.logits(texts, pictures)
-    for one in mistakes(checkpoint.naflex):
-        rows = reference.texts(golden.texts, one.ids) if one.ids else texts
-        columns = reference.pictures(drawn, one.inputs) if one.inputs else pictures
-        yield one.sentence, reference.logits(rows, columns)
-
-
-def mistakes(naflex: bool) -> Iterator[Mistake]:
-    """All that is known; some can only be made where pictures keep their aspect ratio."""
-    yield Mistake("Texts are not padded to 64 tokens.", ids=_unpadded)
-    yield Mistake("Texts are padded with id 1, not 0.", ids=functools.partial(_padded, pad=EOS))
-    yield Mistake("Capitals are kept; SigLIP 2 lower-cases every text.", ids=_cased)
-    yield Mistake("Texts begin with BOS; SigLIP 2 puts nothing before them.", ids=_with_bos)
-    yield Mistake("The EXIF orientation of pictures is ignored.", inputs=_as_stored)
-    for one in FILTERS:
-        sentence = f"Pictures are resized by {one.name.lower()}, not bilinear."
-        yield Mistake(sentence, inputs=functools.partial(_resized, resample=one))
-    if naflex:
-        yield Mistake("Pictures are squashed to a square.", inputs=_squashed)
-        yield Mistake("The mask of padded patches is ignored.", inputs=_unmasked)
+    for sentence, ids in TEXTS.items():
+        yield sentence, reference.logits(reference.texts(golden.texts, ids), pictures)
+    for sentence, inputs in (PICTURES | (SHAPES if checkpoint.naflex else {})).items():
+        yield sentence, reference.logits(texts, reference.pictures(drawn, inputs))
 
 
 def _unpadded(reference: Reference, text: str) -> Ids:
     return [one for one in reference.ids(text) if one != PAD]
 
 
-def _padded(reference: Reference, text: str, pad: int) -> Ids:
-    ids = _unpadded(reference, text)
+def _padded(reference: Reference, text: str, pad: int = PAD, before: Sequence[int] = ()) -> Ids:
+    ids = [*before, *_unpadded(reference, text)][:LENGTH]
     return ids + [pad] * (LENGTH - len(ids))
 
 
@@ -106,11 +80,6 @@ def _cased(reference: Reference, text: str) -> Ids:
         return reference.ids(text)
     finally:
         backend.normalizer = folding
-
-
-def _with_bos(reference: Reference, text: str) -> Ids:
-    ids = [BOS, *_unpadded(reference, text)][:LENGTH]
-    return ids + [PAD] * (LENGTH - len(ids))
 
 
 def _as_stored(reference: Reference, data: bytes) -> Inputs:
@@ -130,3 +99,25 @@ def _unmasked(reference: Reference, data: bytes) -> Inputs:
     inputs = dict(upright(reference, data))
     inputs["pixel_attention_mask"] = inputs["pixel_attention_mask"] * 0 + 1
     return inputs
+
+
+TEXTS: dict[str, MakeIds] = {
+    "Texts are not padded to 64 tokens.": _unpadded,
+    "Texts are padded with id 1, not 0.": partial(_padded, pad=EOS),
+    "Capitals are kept; SigLIP 2 lower-cases every text.": _cased,
+    "Texts begin with BOS; SigLIP 2 puts nothing before them.": partial(_padded, before=[BOS]),
+}
+PICTURES: dict[str, MakeInputs] = {
+    "The EXIF orientation of pictures is ignored.": _as_stored,
+    **{
+        f"Pictures are resized by {one.name.lower()}, not bilinear.": partial(
+            _resized, resample=one
+        )
+        for one in Image.Resampling
+        if one != Image.Resampling.BILINEAR
+    },
+}
+SHAPES: dict[str, MakeInputs] = {  # where pictures keep their aspect ratio
+    "Pictures are squashed to a square.": _squashed,
+    "The mask of padded patches is ignored.": _unmasked,
+}

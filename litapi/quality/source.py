@@ -1,19 +1,26 @@
-"""Where vectors to be judged come from: a running server of any make, or this process."""
+"""What gives vectors: a running server, siglit's or of another make, or this process."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.floating[Any]]
+from litapi.client import Client, Embedded
+from litapi.messages import Kind
+from litapi.scoring import Array, Sigmoid
+
+if TYPE_CHECKING:  # with all that serves, which a client does not need
+    from litapi.engine import Engine
+
 A_REQUEST = 32  # items: servers of other makes have low limits
 PATIENCE = 300.0
+Ask = Callable[[Kind, Sequence[Any]], Embedded]  # of texts, or of pictures as paths or bytes
 
 
 class SourceError(Exception):
@@ -22,18 +29,38 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Unit vectors of texts and of encoded pictures, (n, dim), with what makes logits of them.
-
-    `scale` is the factor itself, exp(logit_scale). It and `bias` are None where a server does not
-    say them. `name` is the checkpoint's, `about` the precision and the image backend in words.
-    """
+    """Embeds texts and pictures. `name` is the checkpoint's, `about` tells its precision in words;
+    `sigmoid` is the model's own. It and `space` are None where a server does not say them."""
 
     name: str
     about: str
-    texts: Callable[[Sequence[str]], Array]
-    pictures: Callable[[Sequence[bytes]], Array]
-    scale: float | None = None
-    bias: float | None = None
+    ask: Ask
+    sigmoid: Sigmoid | None = None
+    space: str | None = None
+    url: str = ""
+
+    def texts(self, texts: Sequence[str]) -> Array:
+        """(n, dim) unit vectors. Raises ClientError, SourceError."""
+        return self.ask("text", texts).whole()
+
+    def pictures(self, pictures: Sequence[bytes]) -> Array:
+        """As `texts`."""
+        return self.ask("image", pictures).whole()
+
+    @classmethod
+    def served(cls, url: str, client: Client) -> Self:
+        """A server of siglit's own make. Raises ClientError."""
+        model = client.info()["model"]
+        precision = ", ".join(f"{kind} {name}" for kind, name in model["precision"].items())
+        patches = f", {model['max_num_patches']} patches" if model["naflex"] else ""
+        return cls(
+            name=model["name"],
+            about=precision + patches,
+            ask=either(client.embed_texts, client.embed_images),
+            sigmoid=Sigmoid(model["logit_scale"], model["logit_bias"]),
+            space=model.get("space"),
+            url=url,
+        )
 
     @classmethod
     def remote(cls, url: str, key: str | None = None, name: str = "") -> Self:
@@ -42,14 +69,32 @@ class Source:
         server = Server(url.rstrip("/"), key)
         model = name or server.model()
         facts = server.facts()
+        precision, scale, bias = map(facts.get, ("precision", "logit_scale", "logit_bias"))
         return cls(
             name=model,
-            about=_about(facts),
-            texts=lambda texts: server.embed(model, texts),
-            pictures=lambda pictures: server.embed(model, [_uri(one) for one in pictures]),
-            scale=facts.get("logit_scale"),
-            bias=facts.get("logit_bias"),
+            about=f"precision {precision}" if precision else "of unknown precision",
+            ask=lambda kind, items: server.embed(model, kind, items),
+            sigmoid=None if scale is None or bias is None else Sigmoid(scale, bias),
+            url=url,
         )
+
+    @classmethod
+    def of(cls, engine: Engine) -> Self:
+        """An engine in this process."""
+        model, ask = engine.checkpoint, either(engine.texts, engine.images)
+        own = Sigmoid(model.logit_scale, model.logit_bias)
+        return cls(model.name, "in this process", ask, own, model.space)
+
+
+def either(texts: Any, images: Any) -> Ask:
+    """The methods of a client or an engine as one; a refused item is a value."""
+    ways: dict[Kind, Any] = {"text": texts, "image": images}
+    return lambda kind, items: ways[kind](items, on_error="return")
+
+
+def plain(rows: Array) -> Embedded:
+    """Vectors of which nobody knows more."""
+    return Embedded(rows.astype(np.float32), np.zeros(len(rows), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +111,15 @@ class Server:
     def facts(self) -> dict[str, Any]:
         """What `/info` says of the model; nothing on a server that has no such page."""
         try:
-            said = self._json("GET", "/info")
-        except SourceError:
+            return dict(self._json("GET", "/info")["model"])
+        except (SourceError, LookupError, TypeError, ValueError):
             return {}
-        model = said.get("model") if isinstance(said, dict) else None
-        return model if isinstance(model, dict) else {}
 
-    def embed(self, model: str, items: Sequence[str]) -> Array:
+    def embed(self, model: str, kind: Kind, items: Sequence[Any]) -> Embedded:
         rows: list[list[float]] = []
         for start in range(0, len(items), A_REQUEST):
-            some = list(items[start : start + A_REQUEST])
+            some = items[start : start + A_REQUEST]
+            some = list(some) if kind == "text" else [_uri(one) for one in some]
             body = {"model": model, "input": some, "encoding_format": "float"}
             try:
                 data = self._json("POST", "/v1/embeddings", json=body)["data"]
@@ -88,8 +132,7 @@ class Server:
             found = np.empty(0)
         if found.ndim != 2 or len(found) != len(items):
             raise SourceError(f"{self.url}/v1/embeddings gave no row of numbers for each input")
-        unit: Array = found / np.linalg.norm(found, axis=-1, keepdims=True)
-        return unit
+        return plain(found / np.linalg.norm(found, axis=-1, keepdims=True))
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
@@ -106,10 +149,6 @@ class Server:
             raise SourceError(f"{self.url}{path}: {error}") from None
 
 
-def _uri(data: bytes) -> str:
+def _uri(picture: bytes | str) -> str:
+    data = Path(picture).read_bytes() if isinstance(picture, str) else picture
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
-
-
-def _about(facts: dict[str, Any]) -> str:
-    precision = facts.get("precision")
-    return f"precision {precision}" if precision else "of unknown precision"

@@ -17,13 +17,7 @@ from PIL import Image
 from bench.rig.port import free_port
 from bench.rig.server_process import ServerProcess
 from litapi import Engine
-from litapi.client import (
-    AsyncClient,
-    Client,
-    ItemsRefused,
-    RequestRefused,
-    ServerLost,
-)
+from litapi.client import AsyncClient, Client, ItemsRefused, RequestRefused, ServerLost
 from litapi.client.embedded import Vectors
 from tests.support.http_fault_proxy import Fault, HttpFaultProxy, embed_through
 from tests.support.picture import picture
@@ -145,15 +139,22 @@ def test_several_threads_share_a_client(server: ServerProcess) -> None:
     assert len(found) == 4
 
 
-def test_faults_on_the_way_cost_time_and_nothing_else(server: ServerProcess) -> None:
+@pytest.mark.parametrize(
+    ("count", "drawn", "batch", "most"),
+    [(400, 20, 8, 0), pytest.param(9_700, 300, 32, 10, marks=pytest.mark.verify)],
+)
+def test_faults_on_the_way_cost_time_and_nothing_else(
+    server: ServerProcess, count: int, drawn: int, batch: int, most: int
+) -> None:
     """Every vector is right and in place, and only what was cut is asked for again."""
-    texts = [f"fault text {number}" for number in range(400)]
-    pictures = [picture(3400 + number) for number in range(20)]
-    vectors, images, proxy = asyncio.run(embed_through(server.port, 1, texts, pictures, 8))
+    texts = [f"fault text {number} of {count}" for number in range(count)]
+    pictures = [picture(70_000 + count + number) for number in range(drawn)]
+    vectors, images, proxy = asyncio.run(embed_through(server.port, 1, texts, pictures, batch))
     with Engine.open(precision="float32") as engine:
         np.testing.assert_allclose(vectors, engine.texts(texts), atol=1e-5)
         np.testing.assert_allclose(images, engine.images(pictures), atol=1e-5)
     assert set(proxy.met) == {None, *Fault}
+    assert min(proxy.met.values()) > most
     assert proxy.repeated == 0
 
 

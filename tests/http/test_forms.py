@@ -8,16 +8,22 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from litapi.errors import RequestInvalid
-from litapi.http.forms.cohere import CohereRequest
-from litapi.http.forms.embeddings import EmbeddingsRequest
-from litapi.http.forms.form import Form
-from litapi.http.forms.native import EmbedImageRequest, EmbedTextRequest
-from litapi.http.forms.options import Options
-from litapi.http.forms.rerank import RerankRequest
-from litapi.http.forms.scores import ClassifyRequest, ScoreRequest
-from litapi.http.forms.tei import SimilarityRequest, TeiRequest
+from litapi.http.forms.foreign import (
+    CohereRequest,
+    RerankRequest,
+    SimilarityRequest,
+    TeiRequest,
+    VoyageRequest,
+)
+from litapi.http.forms.form import Form, Options
+from litapi.http.forms.native import (
+    ClassifyRequest,
+    EmbeddingsRequest,
+    EmbedImageRequest,
+    EmbedTextRequest,
+    ScoreRequest,
+)
 from litapi.http.forms.validation import validate
-from litapi.http.forms.voyage import VoyageRequest
 from tests.support.forms import FORMS
 
 REQUESTS: list[type[Form]] = [

@@ -16,8 +16,8 @@ from docs.openapi.answers import ErrorResponse
 from docs.openapi.document import REFUSALS
 from litapi.errors import RequestInvalid, public_errors
 from litapi.http.access import OPEN_PATHS
-from litapi.http.forms.options import OPTION_FIELDS
-from litapi.http.forms.scores import ScoreRequest
+from litapi.http.forms.form import OPTION_FIELDS
+from litapi.http.forms.native import ScoreRequest
 from litapi.http.forms.validation import INERT, NAMES, validate
 from litapi.http.openapi import describe
 from tests.support.forms import FORMS

@@ -1,6 +1,5 @@
 """The quality gate on real towers: what passes, and what fails."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from litapi.quality import gate
 from litapi.quality.fidelity import Fidelity
 from litapi.quality.gate import Gate
 from litapi.settings import Settings
-from tests.support.verdicts import write_pairs
 
 CHECKPOINT = Checkpoint.open(DEMO)
 PAIRS = 24
@@ -74,11 +72,3 @@ def test_a_precision_that_does_not_run_names_its_option() -> None:
     """Before anything is computed."""
     with pytest.raises(CheckpointError, match=r"^--image-precision: The device cpu"):
         judge(image_precision="float8")
-
-
-def test_own_pairs_are_judged_where_they_are_given(tmp_path: Path) -> None:
-    """A folder takes the place of the drawn pairs; it has no labels."""
-    found = judge(precision="int8", pairs=str(write_pairs(tmp_path / "own", 10)))
-    assert found.pairs == 10
-    assert found.passed
-    assert found.zero_shot is None

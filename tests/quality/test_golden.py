@@ -15,7 +15,8 @@ from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 from litapi.checkpoint import DEMO, DEMO_NAME, Checkpoint
 from litapi.quality.golden import Golden, Shape, draw, encoded
 from litapi.quality.mistake import UNKNOWN, reason
-from litapi.quality.source import Source
+from litapi.quality.source import Source, plain
+from litapi.scoring import Sigmoid
 from tests.support.naive import Naive
 
 NAFLEX = "google/siglip2-base-patch16-naflex"
@@ -49,18 +50,18 @@ def test_each_mistake_fails_and_is_named(naive: Naive, word: str) -> None:
 
 def test_vectors_of_another_model_have_no_known_reason() -> None:
     """Where no single mistake gives the found numbers, none is accused."""
-    source = replace(Naive().source(), scale=1.0)
+    source = replace(Naive().source(), sigmoid=Sigmoid(1.0, 0.0))
     _, why = Golden.of(DEMO_NAME).verdicts(source, explain=EXPLAIN)
     assert why.sentence == UNKNOWN
 
 
 def test_a_server_that_says_no_scale_is_judged_by_a_fitted_line() -> None:
     """Scale and bias of a foreign server are fitted, and the sentence says so."""
-    silent = replace(Naive().source(), scale=None, bias=None)
+    silent = replace(Naive().source(), sigmoid=None)
     (verdict,) = Golden.of(DEMO_NAME).verdicts(silent)
     assert verdict.passed
     assert "fitted 27.1" in verdict.sentence
-    mistaken = replace(Naive(pad=1).source(), scale=None, bias=None)
+    mistaken = replace(Naive(pad=1).source(), sigmoid=None)
     assert not Golden.of(DEMO_NAME).judge(mistaken).passed
 
 
@@ -114,14 +115,14 @@ def test_logits_are_those_of_the_whole_model() -> None:
 def test_the_photograph_of_two_cats_is_judged_by_its_probability() -> None:
     """Within half a percent of the published probability, it passes."""
     golden = Golden.of("google/siglip2-base-patch16-224")
-    cosines = {"this is a photo of 2 cats.": 0.15, "a photo of 2 cats": 0.2}
+    said = {"this is a photo of 2 cats.": 0.15, "a photo of 2 cats": 0.2}
     source = Source(
         "siglip2-base-patch16-224",
         "scripted",
-        texts=lambda texts: np.array([[np.log(1 / cosines[one] - 1) / -10] for one in texts]),
-        pictures=lambda pictures: np.ones((len(pictures), 1)),
-        scale=10.0,
-        bias=0.0,
+        ask=lambda kind, items: plain(
+            np.array([[np.log(1 / said[one] - 1) / -10 if kind == "text" else 1] for one in items])
+        ),
+        sigmoid=Sigmoid(10.0, 0.0),
     )
     verdicts = list(golden.verdicts(source, b"photo"))
     assert [one.passed for one in verdicts] == [True, False]

@@ -42,11 +42,12 @@ def test_a_verdict_of_another_machine_does_not_count(
 
 
 def test_a_verdict_is_given_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second start asks nobody; a broken file is as good as none."""
+    """The second start asks nobody; a broken file is as good as none. Own pairs have no labels."""
     chosen = settings(tmp_path, pairs=str(write_pairs(tmp_path / "own", 6)))
     first = admit(chosen, CHECKPOINT, "cpu")
     assert first is not None
     assert first.pairs == 6
+    assert first.zero_shot is None
     (kept,) = (tmp_path / "cache" / "verdicts").iterdir()
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", None)

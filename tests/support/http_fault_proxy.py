@@ -103,7 +103,7 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
 
 
 async def embed_through(
-    port: int, seed: int, texts: list[str], images: list[bytes], batch: int = 32
+    port: int, seed: int, texts: list[str], images: list[bytes], batch: int
 ) -> tuple[Vectors, Vectors, HttpFaultProxy]:
     """What a client gets through a proxy in front of the server at `port`, and that proxy."""
     async with HttpFaultProxy(port, seed) as proxy, AsyncClient(proxy.url, batch=batch) as client:

@@ -7,6 +7,7 @@ one item at a time.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,10 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2Imag
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.quality.source import Array, Source
+from litapi.client import Embedded
+from litapi.messages import Kind
+from litapi.quality.source import Source, plain
+from litapi.scoring import Array, Sigmoid
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,11 @@ class Naive:
     def source(self) -> Source:
         """With the scale and bias of the demo."""
         demo = Checkpoint.open(DEMO)
-        name, scale, bias = demo.name, demo.logit_scale, demo.logit_bias
-        return Source(name, "naive", self.texts, self.pictures, scale, bias)
+        own = Sigmoid(demo.logit_scale, demo.logit_bias)
+        return Source(demo.name, "naive", self.ask, own)
+
+    def ask(self, kind: Kind, items: Sequence[Any]) -> Embedded:
+        return plain(self.texts(items) if kind == "text" else self.pictures(items))
 
     def texts(self, texts: Sequence[str]) -> Array:
         model, tokenizer = _model(), Siglip2Tokenizer.from_pretrained(DEMO)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from litapi.demo.judge import Vectors, unit
-from litapi.quality.agreement import NEAREST, Agreement, shared
+from litapi.spaces import NEAREST, Agreement, shared
 
 
 def some(seed: int, count: int = 60) -> Vectors:
