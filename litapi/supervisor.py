@@ -26,9 +26,10 @@ from litserve.utils import WorkerSetupStatus
 
 from litapi.http.connection import GuardedServer
 from litapi.keys import Key
+from litapi.messages import JobId
 from litapi.process import die_with_parent
 from litapi.transport.channel import Channel
-from litapi.transport.dispatcher import KEYS, LIVE, LOST, SLOW, Dispatcher
+from litapi.transport.dispatcher import KEYS, LIVE, LOST, Dispatcher
 from litapi.transport.ledger import SLOTS, Ledger
 from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import THREADS, Decoding, Vitals, Watcher
@@ -371,7 +372,7 @@ class DispatchServer(LitServer):
             if seat.failures >= FAILURES and not self._served_by_others(seat):
                 self._fail(self._reason(seat))
                 return
-        told = self._farewell(seat)
+        slow = self._farewell(seat)
         if not seat.bulk:
             self._urgency.clear(index)
         self.child_ended(self.inference_workers[index].pid)
@@ -380,15 +381,15 @@ class DispatchServer(LitServer):
         seat.born = now
         self.restarts += 1
         self.inference_workers[index] = self.launch_single_inference_worker(seat.api, seat.worker)
-        self._tell((*told, seat.worker))
+        self._tell((LOST, (seat.kind, slow), seat.worker))
 
     @staticmethod
-    def _farewell(seat: Seat) -> tuple[str, Any]:
-        slow = [(one.job_id, one.item) for one in seat.watcher.still_at(seat.slow)]
-        told = (SLOW, (seat.kind, slow)) if seat.slow else (LOST, seat.kind)
-        seat.slow = []
+    def _farewell(seat: Seat) -> dict[JobId, int] | None:
+        """The items that the worker was ended for, by their jobs, if it did not end by itself."""
+        slow = {one.job_id: one.item for one in seat.watcher.still_at(seat.slow)}
+        ended_for_it, seat.slow = bool(seat.slow), []
         seat.watcher.forget()
-        return told
+        return slow if ended_for_it else None
 
     def _served_by_others(self, lost: Seat) -> bool:
         """Whether another worker of this tower is well: one lost card is not the end of seven, and
