@@ -18,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from litapi.settings import Settings
-from litapi.supervisor import StartError
+from litapi.settings import Settings, StartError
 
 log = logging.getLogger("siglit.devices")
 

@@ -44,8 +44,7 @@ from litapi.messages import Job, JobId, Reply
 from litapi.metrics import BatchMetrics
 from litapi.towers import Decoded, Embedded, Tower
 from litapi.transport.port import PortClosed, WorkerPort
-from litapi.transport.urgency import Urgent
-from litapi.transport.vitals import BEAT
+from litapi.transport.vitals import BEAT, Urgent
 
 log = logging.getLogger("siglit.loop")
 T = TypeVar("T")

@@ -32,8 +32,8 @@ from litapi.preflight import taken, tls_options
 from litapi.process import keeps_order, raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service, seal
-from litapi.settings import Settings, SettingsError
-from litapi.supervisor import DispatchServer, StartError
+from litapi.settings import Settings, SettingsError, StartError
+from litapi.supervisor import DispatchServer
 from litapi.towers import ImageTower, TextTower
 from litapi.transport.ledger import SLOTS
 from litapi.transport.vitals import THREADS

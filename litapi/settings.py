@@ -49,6 +49,10 @@ class SettingsError(Exception):
     """One line for each option that is wrong; the program ends with exit code 2."""
 
 
+class StartError(Exception):
+    """The server could not start; its text is the one line that says why."""
+
+
 def _option(default: Default, description: str, **bounds: Any) -> Default:
     return Field(default, description=description, **bounds)  # type: ignore[no-any-return]
 

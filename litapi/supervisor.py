@@ -28,11 +28,11 @@ from litapi.http.connection import GuardedServer
 from litapi.keys import Key
 from litapi.messages import JobId
 from litapi.process import die_with_parent
+from litapi.settings import StartError
 from litapi.transport.channel import Channel
 from litapi.transport.dispatcher import KEYS, LIVE, LOST, Dispatcher
 from litapi.transport.ledger import SLOTS, Ledger
-from litapi.transport.urgency import Urgency
-from litapi.transport.vitals import THREADS, Decoding, Vitals, Watcher
+from litapi.transport.vitals import THREADS, Decoding, Urgency, Vitals, Watcher
 
 log = logging.getLogger("siglit.dispatcher")
 
@@ -42,10 +42,6 @@ FAILURES = 3  # loads in a row that failed, after which a tower without other wo
 YOUNG = 10.0  # seconds: an HTTP process that ends sooner may end again for the same reason
 LONGEST_PAUSE = 30.0  # seconds until one that ended again and again is started again
 RETRY_AFTER = 60.0  # seconds until such a worker is tried again where the tower has others
-
-
-class StartError(Exception):
-    """The server could not start; its text is the one line that says why."""
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower
 from litapi.transport.port import Answered, PortClosed
-from litapi.transport.urgency import Urgency
+from litapi.transport.vitals import Urgency
 from tests.support.late import LateStream, late
 from tests.support.patience import awaited
 from tests.support.picture import picture

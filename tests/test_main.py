@@ -25,7 +25,7 @@ from litapi.checkpoint import fetch
 from litapi.demo.heldout import pictures, yardstick
 from litapi.devices import automatic_devices
 from litapi.preflight import Port
-from litapi.supervisor import StartError
+from litapi.settings import StartError
 from tests.support.certificate import certify
 from tests.support.patience import awaited
 from tests.support.picture import picture

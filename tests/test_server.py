@@ -22,8 +22,7 @@ from litapi.devices import visible_devices
 from litapi.preflight import Port
 from litapi.server import _require_alike, banner, bulk_plan, device_plan
 from litapi.serving import Service
-from litapi.settings import Settings
-from litapi.supervisor import StartError
+from litapi.settings import Settings, StartError
 from tests.support.certificate import certify
 from tests.support.patience import awaited
 

@@ -22,8 +22,7 @@ from litapi.supervisor import (
     ended,
 )
 from litapi.transport.dispatcher import LIVE
-from litapi.transport.urgency import Urgency
-from litapi.transport.vitals import Vitals
+from litapi.transport.vitals import Urgency, Vitals
 
 
 def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> None:

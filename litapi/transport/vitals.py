@@ -6,6 +6,9 @@ second and judges. It counts only the time in which it ran itself, so that a mac
 suspended finds its workers well; and a decode thread's own CPU time, so that a picture is not
 called slow because others had the cores. A decoder in C cannot be told to stop: its worker is
 replaced.
+
+Workers on one device, such as the two towers on a CPU, take time from each other. So each also says
+whether it has interactive work, and begins no bulk batch while another one on its device has some.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, MutableSequence, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,3 +144,38 @@ def cpu_seconds(pid: int, thread: int) -> float:
         return 0.0
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK
+
+
+class Urgency:
+    """A word for each worker of a server. Made in the main process, before any other is started."""
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._devices = list(devices)
+        self._urgent = multiprocessing.get_context("spawn").RawArray("b", len(self._devices))
+
+    def of(self, worker: int) -> Urgent:
+        """The view of one worker, by its place among all of the server."""
+        device = self._devices[worker]
+        same = [n for n, other in enumerate(self._devices) if other == device and n != worker]
+        return Urgent(self._urgent, worker, same)
+
+    def clear(self, worker: int) -> None:
+        """That worker is gone."""
+        self._urgent[worker] = 0
+
+
+class Urgent:
+    """One worker's word, and those of its neighbours on the device."""
+
+    def __init__(self, words: MutableSequence[int], mine: int, neighbours: Sequence[int]) -> None:
+        self._words = words
+        self._mine = mine
+        self._neighbours = neighbours
+
+    def say(self, urgent: bool) -> None:
+        """Whether this worker has interactive work."""
+        self._words[self._mine] = urgent
+
+    def elsewhere(self) -> bool:
+        """Whether a neighbour has."""
+        return any(self._words[n] for n in self._neighbours)

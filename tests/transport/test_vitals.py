@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from litapi.transport.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds
+from litapi.transport.vitals import LONGEST_LOOK, Urgency, Vitals, Watcher, cpu_seconds
 from tests.support.patience import awaited
 
 PID = os.getpid()
@@ -135,3 +135,16 @@ def test_a_thread_that_is_gone_has_used_nothing() -> None:
     assert cpu_seconds(PID, 2**22 + 1) == 0.0
     assert cpu_seconds(2**22 + 1, 1) == 0.0
     assert cpu_seconds(PID, threading.get_native_id()) >= 0.0
+
+
+def test_only_another_worker_on_the_same_device_is_seen() -> None:
+    """Text and image towers share a card; one that is gone wants nothing."""
+    urgency = Urgency(["cuda:0", "cuda:1", "cuda:0"])
+    text, other, image = map(urgency.of, range(3))
+    image.say(True)
+    assert [one.elsewhere() for one in (text, other, image)] == [True, False, False]
+    image.say(False)
+    assert not text.elsewhere()
+    image.say(True)
+    urgency.clear(2)
+    assert not text.elsewhere()
