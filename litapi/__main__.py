@@ -230,7 +230,7 @@ def _prepare(**options: Any) -> int:
 
     settings = _configured(options)
     checkpoint = Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
-    plan = {kind: ["cpu"] for kind in KINDS}
+    plan: dict[str, list[str]] = {kind: ["cpu"] for kind in KINDS}
     for kind in missing(settings, checkpoint, plan):
         print(f"converting the {kind} tower of {checkpoint.name}")
         make(settings, checkpoint, kind)

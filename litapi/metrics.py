@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import logging
 import multiprocessing
 import os
@@ -106,39 +107,34 @@ def _opened(path: str, mode: str) -> Any:
     return open(path, mode) if mode == "rb" else _Backing(path)
 
 
-class _Backing:
-    """A file as prometheus_client uses one: `truncate` makes room, or moves to memory."""
+class _Backing(io.FileIO):
+    """A file as prometheus_client uses one: `truncate` makes room, or moves it to memory."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = -1
+        self._path = Path(path)
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            super().__init__(path, "a+b")
         except OSError as error:
-            self._move(path, 0, error)
-        self._path = path
+            super().__init__(os.memfd_create("siglit-metrics"), "r+b")
+            _say_once(self._path.parent, error)
 
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int | None = None) -> int:
+        assert size is not None
         try:
-            os.posix_fallocate(self._descriptor, 0, size)
+            os.posix_fallocate(self.fileno(), 0, size)
         except OSError as error:
-            self._move(self._path, size, error)
+            self._move(size)
+            _say_once(self._path.parent, error)
+        return size
 
-    def _move(self, path: str, size: int, error: OSError) -> None:
-        memory = os.memfd_create("siglit-metrics")
+    def _move(self, size: int) -> None:
+        memory, here = os.memfd_create("siglit-metrics"), self.fileno()
         os.ftruncate(memory, size)
-        if self._descriptor >= 0:
-            os.pwrite(memory, os.pread(self._descriptor, size, 0), 0)
-            if os.fstat(self._descriptor).st_size == 0:
-                os.unlink(path)  # empty and unreadable; a file that only failed to grow stays
-            self.close()
-        self._descriptor = memory
-        _say_once(Path(path).parent, error)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+        os.pwrite(memory, os.pread(here, size, 0), 0)
+        if os.fstat(here).st_size == 0:
+            self._path.unlink(missing_ok=True)  # unreadable; one that only failed to grow stays
+        os.dup2(memory, here, inheritable=False)
+        os.close(memory)
 
 
 def _say_once(folder: Path, error: OSError) -> None:
@@ -173,6 +169,11 @@ def _gauge(name: str, text: str, *labels: str, mode: Mode = "livesum") -> Gauge:
     """`mode` says how the values of several processes are combined."""
     made: Gauge = _prometheus().Gauge(name, text, labels, multiprocess_mode=mode)
     return made
+
+
+def _latest(name: str, text: str, *labels: str) -> Gauge:
+    """Of the main process, which alone sets it."""
+    return _gauge(name, text, *labels, mode="mostrecent")
 
 
 @memoise
@@ -361,67 +362,51 @@ def held(what: str, size: int, bound: int) -> None:
     _gauge("siglit_held_bytes_bound", most, "what").labels(what).set(bound)
 
 
-class ProcessMetrics:
-    """What the main process measures: its children's CPU and memory, restarts, and the GPUs."""
-
-    def __init__(self) -> None:
-        import psutil
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return _gauge(name, text, *labels, mode="mostrecent")
-
-        self._psutil = psutil
-        self._cpu = gauge("siglit_process_cpu_seconds", "CPU time used", "role")
-        self._memory = gauge("siglit_process_resident_bytes", "Resident memory", "role")
-        self._restarts = gauge("siglit_worker_restarts", "Workers replaced since the start")
-        self._gpu_memory = gauge("siglit_gpu_memory_bytes", "GPU memory in use", "device")
-        self._gpu_busy = gauge("siglit_gpu_utilization_ratio", "GPU utilisation", "device")
-        self._tower = gauge(
-            "siglit_tower_info", "1 for what each tower runs in", "kind", "precision", "compiled"
-        )
-        self._gpus = Gpus()
-
-    def tower(self, kind: str, precision: str, compiled: str) -> None:
-        """Name what a tower computes in; `compiled` is "on" or "off"."""
-        self._tower.labels(kind, precision, compiled).set(1)
-
-    def observe(self, roles: Mapping[str, int], restarts: int) -> None:
-        """Read every process of `roles` (role → pid), and the GPUs where there are any."""
-        self._restarts.set(restarts)
-        for role, pid in roles.items():
-            with contextlib.suppress(self._psutil.Error):
-                process = self._psutil.Process(pid)
-                times = process.cpu_times()
-                self._cpu.labels(role).set(times.user + times.system)
-                self._memory.labels(role).set(process.memory_info().rss)
-        for device, memory, busy in self._gpus.read():
-            self._gpu_memory.labels(device).set(memory)
-            self._gpu_busy.labels(device).set(busy)
+def tower_computes_in(kind: str, precision: str, compiled: str) -> None:
+    """Name what a tower runs in; `compiled` is "on" or "off"."""
+    text, labels = "1 for what each tower runs in", ("kind", "precision", "compiled")
+    _latest("siglit_tower_info", text, *labels).labels(kind, precision, compiled).set(1)
 
 
-class Gpus:
-    """NVIDIA's counters, where there is a driver."""
+def observe_processes(roles: Mapping[str, int], restarts: int) -> None:
+    """What the main process measures: CPU and memory of every process of `roles` (role → pid), how
+    many workers were replaced, and the GPUs where there are any."""
+    import psutil
 
-    def __init__(self) -> None:
-        import pynvml
+    _latest("siglit_worker_restarts", "Workers replaced since the start").set(restarts)
+    cpu = _latest("siglit_process_cpu_seconds", "CPU time used", "role")
+    memory = _latest("siglit_process_resident_bytes", "Resident memory", "role")
+    for role, pid in roles.items():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            times = process.cpu_times()
+            cpu.labels(role).set(times.user + times.system)
+            memory.labels(role).set(process.memory_info().rss)
+    _observe_gpus()
 
-        self._nvml = pynvml
-        try:
-            pynvml.nvmlInit()
-            count = pynvml.nvmlDeviceGetCount()
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
-        except pynvml.NVMLError:
-            self._handles = []
 
-    def read(self) -> list[tuple[str, int, float]]:
-        """(device, bytes in use, utilisation 0 to 1) of each."""
-        found = []
-        for index, handle in enumerate(self._handles):
-            with contextlib.suppress(self._nvml.NVMLError):
-                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle).used
-                busy = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                found.append((f"cuda:{index}", int(memory), float(busy)))
-        return found
+def _observe_gpus() -> None:
+    import pynvml
+
+    memory = _latest("siglit_gpu_memory_bytes", "GPU memory in use", "device")
+    busy = _latest("siglit_gpu_utilization_ratio", "GPU utilisation", "device")
+    for index, gpu in enumerate(_gpus()):
+        device = f"cuda:{index}"
+        with contextlib.suppress(pynvml.NVMLError):
+            memory.labels(device).set(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
+            busy.labels(device).set(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
+
+
+@memoise
+def _gpus() -> list[Any]:
+    """NVIDIA's handles, where there is a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
 
 
 def exposition() -> bytes:

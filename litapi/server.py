@@ -27,7 +27,7 @@ from litapi.http.app import App
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
-from litapi.metrics import Metrics, ProcessMetrics, forget
+from litapi.metrics import Metrics, forget, observe_processes, tower_computes_in
 from litapi.preflight import taken, tls_options
 from litapi.process import keeps_order, raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
@@ -66,7 +66,6 @@ class EmbedServer(DispatchServer):
         self.slots = max(SLOTS, len(towers) * (settings.max_queue + settings.max_items))
         self.decode_threads = settings.decode_threads or THREADS
         self.app = App(self.service, self.dispatcher, self._cache, self)
-        self._process_metrics: ProcessMetrics | None = None
         self._observed = 0.0
         self._redis: RedisChild | None = None
         self._redis_url: str | None = None
@@ -181,15 +180,13 @@ class EmbedServer(DispatchServer):
             self._redis_again = time.monotonic() + RESTART_AFTER
 
     def _observe(self) -> None:
-        if self._process_metrics is None:
-            self._process_metrics = ProcessMetrics()
-            for kind, precision in self.service.precision.items():
-                compiled = "on" if self.service.compiled else "off"
-                self._process_metrics.tower(kind, precision, compiled)
+        compiled = "on" if self.service.compiled else "off"
+        for kind, precision in self.service.precision.items():
+            tower_computes_in(kind, precision, compiled)
         roles = {"main": os.getpid(), **self.children()}
         if self._redis is not None and self._redis.pid is not None:
             roles["redis"] = self._redis.pid
-        self._process_metrics.observe(roles, self.restarts)
+        observe_processes(roles, self.restarts)
 
     def child_ended(self, pid: int) -> None:
         forget(pid)

@@ -160,11 +160,11 @@ def full_batches() -> None:
 
 def own_processes() -> None:
     """The main process looks at itself and at one that is gone."""
-    from litapi.metrics import ProcessMetrics, lay
+    from litapi.metrics import lay, observe_processes
 
     lay()
     gone = child(lambda: None)
-    ProcessMetrics().observe({"server": os.getpid(), "text_0": gone}, restarts=2)
+    observe_processes({"server": os.getpid(), "text_0": gone}, restarts=2)
     show()
 
 

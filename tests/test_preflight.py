@@ -25,7 +25,9 @@ def test_a_gpu_without_a_compiler_serves_uncompiled(gpu: None) -> None:
 
 def test_compiling_for_a_gpu_without_a_compiler_is_refused(gpu: None, tmp_path: Path) -> None:
     """Whoever asked for it learns at once what to install."""
-    with pytest.raises(CheckpointError, match=r"^Compiling needs a C\+\+ compiler and a C compiler"):
+    with pytest.raises(
+        CheckpointError, match=r"^Compiling needs a C\+\+ compiler and a C compiler"
+    ):
         preflight(Settings(compile="on", compile_cache=str(tmp_path)))
 
 
