@@ -1,7 +1,7 @@
 """EmbedServer: LitServe with two towers behind one HTTP application.
 
-The composition of the running service: which device each worker gets, when the front may start,
-what the banner says. Everything that reaches into LitServe is in `dispatcher.py`.
+The composition of the running service: which device each worker gets, which cache each HTTP
+process has, what the banner says. Everything that reaches into LitServe is in `supervisor.py`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from litapi.serving import DEMO_NOTE, Service, seal
 from litapi.settings import Settings, SettingsError, StartError
 from litapi.supervisor import DispatchServer
 from litapi.towers import ImageTower, TextTower
-from litapi.transport.ledger import SLOTS
-from litapi.transport.vitals import THREADS
 
 log = logging.getLogger("siglit.server")
 
@@ -56,15 +54,8 @@ class EmbedServer(DispatchServer):
     ) -> None:
         towers = [tower(settings, checkpoint, PipelinedLoop()) for tower in (TextTower, ImageTower)]
         plan = device_plan(settings)
-        super().__init__(towers, plan, settings.timeout, bulk_plan(settings, plan))
+        super().__init__(towers, settings, plan, bulk_plan(settings, plan))
         self.service = Service(settings, checkpoint, quality=quality, calibration=calibration)
-        self.start_timeout = settings.start_timeout
-        self.uvicorn_graceful_timeout = settings.drain_timeout
-        self.hang_timeout = settings.hang_timeout
-        self.decode_timeout = settings.decode_timeout
-        # every item let in may be a job of its own, and a first request is let in beyond the bound
-        self.slots = max(SLOTS, len(towers) * (settings.max_queue + settings.max_items))
-        self.decode_threads = settings.decode_threads or THREADS
         self.app = App(self.service, self.dispatcher, self._cache, self)
         self._observed = 0.0
         self._redis: RedisChild | None = None
@@ -124,17 +115,15 @@ class EmbedServer(DispatchServer):
 
     def _cache(self, metrics: Metrics) -> VectorCache:
         """The cache of one HTTP process; made in that process, in its event loop."""
-        settings, dim = self.service.settings, self.service.checkpoint.dim
-        if settings.cache == "off":
-            return VectorCache(dim, MemoryTier(0), None, metrics)
-        memory = MemoryTier(settings.memory_cache_mb * MB)
-        if self._redis_url is None:
-            return VectorCache(dim, memory, None, metrics)
-        budget, ttl = settings.redis_budget_ms / 1e3, settings.cache_ttl_days * 86_400
-        store = RedisStore(
-            self._redis_url, budget=budget, ttl=ttl, watcher=metrics, said=self._said
-        )
-        return VectorCache(dim, memory, store, metrics, seal(settings.cache_tenant))
+        settings, store = self.service.settings, None
+        memory = MemoryTier(settings.memory_cache_mb * MB if settings.cache == "on" else 0)
+        if self._redis_url is not None:
+            budget, ttl = settings.redis_budget_ms / 1e3, settings.cache_ttl_days * 86_400
+            store = RedisStore(
+                self._redis_url, budget=budget, ttl=ttl, watcher=metrics, said=self._said
+            )
+        dim, secret = self.service.checkpoint.dim, seal(settings.cache_tenant)
+        return VectorCache(dim, memory, store, metrics, secret)
 
     def _open_redis(self) -> None:
         """Find the Redis tier: the shared one that was named, else a private child."""

@@ -17,12 +17,12 @@ from litapi.supervisor import (
     RETRY_AFTER,
     YOUNG,
     DispatchServer,
-    Revival,
+    Front,
     Seat,
     ended,
 )
 from litapi.transport.dispatcher import LIVE
-from litapi.transport.vitals import Urgency, Vitals
+from litapi.transport.vitals import Vitals
 
 
 def test_the_version_of_litserve_is_the_one_these_contracts_were_read_from() -> None:
@@ -96,14 +96,13 @@ class Places(DispatchServer):
     def __init__(self, other: WorkerSetupStatus, alive: bool = True) -> None:
         api = SimpleNamespace(vitals=Vitals(workers=2))
         self._seats = [Seat(cast("Any", api), "text", number) for number in range(2)]
-        dead, second = (SimpleNamespace(is_alive=lambda a=a: a, pid=0) for a in (False, alive))
-        self.inference_workers = [dead, second]
+        for seat, lives in zip(self._seats, (False, alive), strict=True):
+            seat.process = SimpleNamespace(is_alive=lambda lives=lives: lives, pid=0)
         self.workers_setup_status = cast(
             "Any", {"text_0": WorkerSetupStatus.ERROR, "text_1": other}
         )
         self.board = {"text_0_failure": "the card is gone"}
         self._stopping = threading.Event()
-        self._urgency = Urgency(["cpu", "cpu"])
         self.restarts = 0
         self.failed: list[str] = []
         self.told: list[dict[str, tuple[int, bool]]] = []
@@ -116,12 +115,12 @@ class Places(DispatchServer):
             self.told.append(message[1])
 
     def launch_single_inference_worker(self, *_: Any) -> Any:
-        return self.inference_workers[0]
+        return self._seats[0].process
 
     def fail_to_load(self, times: int) -> None:
         for _ in range(times):
             self._seats[0].not_before = 0.0
-            self._refill(0, self._seats[0], WorkerSetupStatus.ERROR)
+            self._refill(self._seats[0], WorkerSetupStatus.ERROR)
 
 
 @pytest.mark.parametrize(("lost", "other", "ends"), [(True, False, False), (False, True, True)])
@@ -176,15 +175,15 @@ def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
 
 def test_an_http_process_that_dies_young_is_started_ever_later() -> None:
     """At once the first time; one that dies four times a second would fill log and CPU."""
-    revival = Revival()
+    front = Front(0)
     pauses = []
-    for pid in range(9):
-        pauses.append(revival.died(pid))
-        revival.born = time.monotonic()
+    for _ in range(9):
+        pauses.append(front.died())
+        front.born = time.monotonic()
     assert pauses[0] == 0.0
     assert pauses[1:] == [min(LONGEST_PAUSE, 2.0**n) for n in range(8)]
-    revival.born = time.monotonic() - 2 * YOUNG
-    assert revival.died(99) == 0.0
+    front.born = time.monotonic() - 2 * YOUNG
+    assert front.died() == 0.0
 
 
 @pytest.mark.parametrize(

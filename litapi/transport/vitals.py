@@ -159,10 +159,6 @@ class Urgency:
         same = [n for n, other in enumerate(self._devices) if other == device and n != worker]
         return Urgent(self._urgent, worker, same)
 
-    def clear(self, worker: int) -> None:
-        """That worker is gone."""
-        self._urgent[worker] = 0
-
 
 class Urgent:
     """One worker's word, and those of its neighbours on the device."""

@@ -145,6 +145,3 @@ def test_only_another_worker_on_the_same_device_is_seen() -> None:
     assert [one.elsewhere() for one in (text, other, image)] == [True, False, False]
     image.say(False)
     assert not text.elsewhere()
-    image.say(True)
-    urgency.clear(2)
-    assert not text.elsewhere()
