@@ -266,7 +266,6 @@ class Engine:
 
     def _loaded(self, kind: Kind) -> Room:
         tower: Tower = (TextTower if kind == "text" else ImageTower)(self.settings, self.checkpoint)
-        tower.board = {}
         tower.setup(self.device)
         facts: dict[str, Any] = tower.board[f"{kind}_0"]
         self._service.precision[kind] = facts["precision"]

@@ -103,7 +103,7 @@ class Shelf:
         self.encoded = [0, 0]  # bytes of items fetched and not yet decoded, by class
         self.closed = False
         self._budget, self._depth = budget, depth
-        self._urgent = urgent
+        self._urgent = urgent or Urgent([0], 0, ())  # alone: there is no neighbour
         self._pace = 0.0  # seconds a token or patch
         self._interactive = -RECENT  # when there was interactive work last
         self._bulk = 0.0  # since when no bulk batch was taken though bulk waits
@@ -129,7 +129,7 @@ class Shelf:
                 self._bulk = time.monotonic()
             self.items[bulk].extend(items)
             if items and not bulk:
-                self._say(True)
+                self._urgent.say(True)
             self.changed.notify_all()
 
     def take(self, under_way: int = 0) -> list[Ready]:
@@ -153,7 +153,7 @@ class Shelf:
                 self._bulk = now
                 return self._batch(self.items[1], self._bulk_budget())
             self._interactive = now
-            self._say(True)
+            self._urgent.say(True)
             return self._batch(self.items[0], self._budget)
 
     def _is_due(self, under_way: int) -> bool:
@@ -176,7 +176,7 @@ class Shelf:
         with self.changed:
             if not bulk:
                 self._interactive = time.monotonic()
-                self._say(bool(self.items[0]))
+                self._urgent.say(bool(self.items[0]))
             if seconds and cost:
                 change = seconds / cost - self._pace
                 self._pace += (SMOOTHING if self._pace else 1.0) * change
@@ -191,7 +191,7 @@ class Shelf:
             return True
         if self.items[0]:
             return False
-        return None if self._urgent is not None and self._urgent.elsewhere() else True
+        return None if self._urgent.elsewhere() else True
 
     def _bulk_budget(self) -> int:
         """Of a bulk batch: what takes a short time, so that interactive work may come between."""
@@ -220,10 +220,6 @@ class Shelf:
         items.clear()
         items.extend(rest)
         return batch
-
-    def _say(self, urgent: bool) -> None:
-        if self._urgent is not None:
-            self._urgent.say(urgent)
 
 
 LAST = 2  # in the order of decoding, after interactive work and bulk

@@ -68,7 +68,7 @@ class EmbedServer(DispatchServer):
         if settings.compile == "on" and "cpu" in plan["text"]:
             self._note(COMPILE_NOTE)
         self._bar = tqdm(
-            total=0,
+            total=sum(map(len, plan.values())),
             desc="loading towers",
             unit="worker",
             leave=False,
@@ -87,7 +87,6 @@ class EmbedServer(DispatchServer):
         if settings.api_keys_file:
             signal.signal(signal.SIGHUP, lambda *_: self._hangups.set())
         self._open_redis()
-        self._bar.reset(sum(map(len, self.plan.values())))
         quiet = settings.log_level if settings.log_level in ("debug", "error") else "warning"
         try:
             self.run(

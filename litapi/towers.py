@@ -94,7 +94,7 @@ class Tower(LitAPI):
         )
         self.settings = settings
         self.checkpoint = checkpoint
-        self.board: Any = None  # set by the server: what each worker loaded, by its name
+        self.board: Any = {}  # set by the server: what each worker loaded, by its name
         self.vitals: Any = None  # set by the server: what each worker is at
         self.ledger: Any = None  # set by the server: which jobs somebody still waits for
         self.bulk_jobs: Any = None  # set by the server: the channel of bulk jobs
@@ -151,29 +151,23 @@ class Tower(LitAPI):
 
     def setup(self, device: str) -> None:
         """Load this tower on `device`, check it, and put what was loaded on the board."""
-        worker = os.environ.get("LITSERVE_WORKER_ID", "0")
-        in_worker = "LITSERVE_WORKER_ID" in os.environ  # and not in somebody's notebook
-        if in_worker:
+        worker = os.environ.get("LITSERVE_WORKER_ID")  # none in somebody's notebook
+        if worker is not None:
             die_with_parent()
             configure(self.settings)
-        self._number = int(worker)
+        self._number = int(worker or 0)
+        name = f"{self.kind}_{self._number}"
         try:
             facts = self._load(device)
         except Exception as error:
-            if self.board is not None:
-                self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
-            if in_worker and isinstance(error, CheckpointError):  # or LitServe logs a traceback
+            self.board[f"{name}_failure"] = self._public(error)
+            if worker and isinstance(error, CheckpointError):  # or LitServe logs a traceback
                 log.error("the %s tower is not served: %s", self.kind, error)
                 raise SystemExit(1) from None
             raise
         if self._for_bulk:
             give_way()  # not before: the first bulk job waits, and others may keep the cores busy
-        if self.board is not None:
-            self.board[f"{self.kind}_{worker}"] = {
-                "tower": self.kind,
-                "worker": self._number,
-                **facts,
-            }
+        self.board[name] = {"tower": self.kind, "worker": self._number, **facts}
 
     def _public(self, error: Exception) -> str:
         if isinstance(error, CheckpointError):
@@ -410,8 +404,7 @@ class ImageTower(Tower):
         """Twice the side that is needed: the least a JPEG may be decoded at, where allowed."""
         if not self.checkpoint.naflex:
             return 2 * self.checkpoint.image_size
-        side = math.isqrt(patches or self._default_patches) * self.checkpoint.patch_size
-        return 2 * side
+        return 2 * math.isqrt(patches or self._default_patches) * self.checkpoint.patch_size
 
     def _submit(self, values: list[Any]) -> "Collect":
         return self._encoder.submit(values)
