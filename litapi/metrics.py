@@ -199,7 +199,7 @@ class Metrics:
         self._waits: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._shares: defaultdict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
         self._clients: set[str] = set()
-        self._refused("", False, "overloaded").inc(0)
+        self.turned_away("", False, "overloaded", 0)
         self.evicted(0)  # a metric without labels is exposed from the start
         self.breaker("closed")
         self.queue(0)
@@ -230,13 +230,10 @@ class Metrics:
         self._waits[kind, CLASSES[bulk]].append(seconds)
         self._shares[self._named(client), CLASSES[bulk]].append((items, items * seconds))
 
-    def turned_away(self, client: str, bulk: bool, code: str) -> None:
-        self._refused(client, bulk, code).inc()
-
-    def _refused(self, client: str, bulk: bool, code: str) -> Counter:
+    def turned_away(self, client: str, bulk: bool, code: str, n: int = 1) -> None:
         text, labels = "Requests refused, by client", ("client", "class", "code")
         counter = _counter("siglit_client_refused", text, *labels)
-        return counter.labels(self._named(client), CLASSES[bulk], code)
+        counter.labels(self._named(client), CLASSES[bulk], code).inc(n)
 
     def waiting(self, kind: str, bulk: bool, items: int, age: float) -> None:
         """What is held in this process until its turn comes; `age` of the oldest in seconds."""
@@ -312,7 +309,6 @@ class Metrics:
             noted.clear()
 
     def _tell_shares(self) -> None:
-        """What each class and each client waited; a client's name is one of a few."""
         waits = _histogram("siglit_wait_seconds", "Time of a job in queues", "kind", "class")
         for labels, seconds in self._waits.items():
             observe_all(waits.labels(*labels), seconds)
