@@ -394,7 +394,7 @@ class Pipeline:
         self._metrics.observe(len(batch), _cost(batch))
         tower.pulse(time.monotonic())
         collect = tower.submit(tower.batch([[ready.decoded for ready in batch]]))
-        return lambda: tower.unbatch(collect())[0]
+        return lambda: collect()[0]
 
     def _apart(self, batch: list[Ready]) -> list[Embedded | ItemError]:
         return [self._alone([ready]) for ready in batch]

@@ -63,20 +63,16 @@ class Embedded(NamedTuple):
     truncated: bool
 
 
+Group = list[Decoded | ItemError]  # of a job
+Rows = list[Embedded | ItemError]  # of a group
+
+
 @dataclass(slots=True)
 class Batch:
     """Model input of the good items, and the groups they came from."""
 
-    groups: list[list[Decoded | ItemError]]
+    groups: list[Group]
     values: list[Any]
-
-
-@dataclass(slots=True)
-class Output:
-    """Rows of the good items, (n, dim) float32, and the groups they belong to."""
-
-    groups: list[list[Decoded | ItemError]]
-    vectors: np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Tower(LitAPI):
@@ -108,43 +104,36 @@ class Tower(LitAPI):
     # -- the hooks that a loop calls, in their order -------------------------------------------
 
     @abstractmethod
-    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+    def decode_request(self, request: Job) -> Group:
         """The items of a job as model input, or each its own error."""
 
-    def batch(self, inputs: Sequence[list[Decoded | ItemError]]) -> Batch:
+    def batch(self, inputs: Sequence[Group]) -> Batch:
         groups = list(inputs)
         return Batch(groups, [d.value for g in groups for d in g if isinstance(d, Decoded)])
 
-    def predict(self, x: Batch | list[Decoded | ItemError]) -> Output:
-        """The vectors of a batch. LitServe hands over a bare group where it does not batch."""
-        return self.submit(x if isinstance(x, Batch) else self.batch([x]))()
+    def predict(self, x: Batch | Group) -> list[Rows] | Rows:
+        """The rows of a batch, or of a bare group: LitServe hands that over where it does not
+        batch."""
+        return self.submit(x)() if isinstance(x, Batch) else self.submit(self.batch([x]))()[0]
 
-    def submit(self, batch: Batch) -> Callable[[], Output]:
+    def submit(self, batch: Batch) -> Callable[[], list[Rows]]:
         """The first half of `predict`; what is returned is the second, and waits for the vectors.
         `depth` batches are worth having under way."""
         collect = self._submit(batch.values)
-        return lambda: Output(batch.groups, collect())
+        return lambda: _in_groups(batch.groups, collect())
 
-    def unbatch(self, output: Output) -> list[list[Embedded | ItemError]]:
-        rows = iter(output.vectors)
-        return [
-            [
-                d if isinstance(d, ItemError) else Embedded(next(rows), d.tokens, d.truncated)
-                for d in g
-            ]
-            for g in output.groups
-        ]
+    def unbatch(self, output: list[Rows]) -> list[Rows]:
+        return output
 
-    def encode_response(self, output: list[Embedded | ItemError] | Output) -> Reply:
+    def encode_response(self, output: Rows) -> Reply:
         """Rows → the reply: raw little-endian float32, zeros where an item failed."""
-        rows = self.unbatch(output)[0] if isinstance(output, Output) else output
         blank = np.zeros(self.dim, "<f4")
-        vectors = [blank if isinstance(row, ItemError) else row.vector for row in rows]
+        vectors = [blank if isinstance(row, ItemError) else row.vector for row in output]
         return Reply(
             vectors=np.asarray(vectors, "<f4").tobytes(),
-            tokens=[0 if isinstance(row, ItemError) else row.tokens for row in rows],
-            truncated=[i for i, r in enumerate(rows) if isinstance(r, Embedded) and r.truncated],
-            errors={i: row.code for i, row in enumerate(rows) if isinstance(row, ItemError)},
+            tokens=[0 if isinstance(row, ItemError) else row.tokens for row in output],
+            truncated=[i for i, r in enumerate(output) if isinstance(r, Embedded) and r.truncated],
+            errors={i: row.code for i, row in enumerate(output) if isinstance(row, ItemError)},
         )
 
     # -- loading ---------------------------------------------------------------------------------
@@ -289,7 +278,7 @@ class TextTower(Tower):
         """A short text or a few: about 0.1 ms."""
         return sum(map(len, part.items)) <= QUICK_CHARS
 
-    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+    def decode_request(self, request: Job) -> Group:
         texts = [str(text) for text in request.items]
         tokens = self._tokenizer.encode(texts, ending=request.ending)
         cost = self.checkpoint.text_length
@@ -358,7 +347,7 @@ class ImageTower(Tower):
         """As if every image filled its patches."""
         return len(part.items) * (part.max_num_patches or self._default_patches)
 
-    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+    def decode_request(self, request: Job) -> Group:
         patches = request.max_num_patches or self.settings.max_num_patches
         return [self._decode(item, patches) for item in request.items]
 
@@ -408,6 +397,15 @@ class ImageTower(Tower):
 
     def _submit(self, values: list[Any]) -> "Collect":
         return self._encoder.submit(values)
+
+
+def _in_groups(groups: list[Group], vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[Rows]:
+    """The vectors of the good items, in order, and each error in its place."""
+    rest = iter(vectors)
+    return [
+        [d if isinstance(d, ItemError) else Embedded(next(rest), d.tokens, d.truncated) for d in g]
+        for g in groups
+    ]
 
 
 def _from_base64(text: str) -> bytes:

@@ -23,7 +23,7 @@ from litapi.checkpoint import DEMO, Checkpoint, CheckpointError, fetch
 from litapi.errors import ItemError
 from litapi.messages import Job
 from litapi.settings import Settings
-from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
+from litapi.towers import Decoded, Embedded, ImageTower, Rows, TextTower, Tower
 from tests.support.patience import awaited
 from tests.support.picture import picture
 
@@ -50,8 +50,8 @@ def image(checkpoint: Checkpoint) -> ImageTower:
     return tower
 
 
-def _through(tower: Tower, *jobs: Job) -> list[list[Embedded | ItemError]]:
-    return tower.unbatch(tower.predict(tower.batch([tower.decode_request(j) for j in jobs])))
+def _through(tower: Tower, *jobs: Job) -> list[Rows]:
+    return tower.unbatch(tower.submit(tower.batch([tower.decode_request(j) for j in jobs]))())
 
 
 def test_only_short_texts_are_decoded_where_they_are_fetched(
