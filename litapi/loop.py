@@ -4,11 +4,8 @@
          ▲                                  │
          └── wait while enough is ready ────┘   so that idle workers get the rest of the queue
 
-On a CPU a worker serves interactive work or bulk, and the kernel puts the first kind before the
-second. Where one serves both, each class has a fetch thread, and interactive work goes first at the
-decode threads and at the model: it waits for no more than the running batch. While there is some,
-bulk batches are short, and none begins while a neighbour on the device has some. Bulk that has
-waited for `STARVING` seconds goes first once.
+Where a worker serves both classes, each has a fetch thread, and interactive work goes first at the
+decode threads and at the model (docs/architecture.md, Classes).
 
 A change of threads costs time, so short ways are taken where nothing waits behind: a fetch thread
 decodes a single text itself, and an idle model's thread sends its reply itself. A job that nobody

@@ -10,13 +10,10 @@ import logging
 import mmap
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
-
-from tqdm import tqdm
 
 from cache import MemoryTier, RedisChild, RedisStore, VectorCache
 from cache.trouble import SIDES
@@ -27,7 +24,7 @@ from litapi.http.app import App
 from litapi.http.connection import Patience, guarded
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
-from litapi.metrics import Metrics, forget, observe_processes, tower_computes_in
+from litapi.metrics import Metrics, observe_processes, tower_computes_in
 from litapi.preflight import taken, tls_options
 from litapi.process import keeps_order, raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
@@ -67,14 +64,6 @@ class EmbedServer(DispatchServer):
             self._note(why)
         if settings.compile == "on" and "cpu" in plan["text"]:
             self._note(COMPILE_NOTE)
-        self._bar = tqdm(
-            total=sum(map(len, plan.values())),
-            desc="loading towers",
-            unit="worker",
-            leave=False,
-            disable=None,
-            file=sys.stderr,
-        )
 
     def _note(self, why: str) -> None:
         log.warning("%s", why)
@@ -108,7 +97,6 @@ class EmbedServer(DispatchServer):
         except SystemExit:  # uvicorn's: somebody bound the port a moment ago
             raise StartError(taken(settings.port)) from None
         finally:
-            self._bar.close()
             if self._redis is not None:
                 self._redis.stop()
 
@@ -176,9 +164,6 @@ class EmbedServer(DispatchServer):
             roles["redis"] = self._redis.pid
         observe_processes(roles, self.restarts)
 
-    def child_ended(self, pid: int) -> None:
-        forget(pid)
-
     @staticmethod
     def _start_redis(child: RedisChild) -> bool:
         try:
@@ -187,12 +172,7 @@ class EmbedServer(DispatchServer):
             log.warning("the private redis-server did not start (%s)", type(error).__name__)
         return child.alive
 
-    def loaded(self, done: int) -> None:
-        self._bar.n = done
-        self._bar.refresh()
-
     def ready(self) -> None:
-        self._bar.close()
         facts = dict(self.board)
         keys = [f"{kind}_{n}" for kind in KINDS for n in range(len(self.plan[kind]))]
         self.service.workers = [facts[key] for key in keys]

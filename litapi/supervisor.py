@@ -8,10 +8,12 @@ for *all* workers; and replacing workers and HTTP processes that die or hang.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,10 +25,12 @@ import uvicorn
 from litserve import LitAPI, LitServer
 from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import WorkerSetupStatus
+from tqdm import tqdm
 
 from litapi.http.connection import GuardedServer
 from litapi.keys import Key
 from litapi.messages import JobId
+from litapi.metrics import forget
 from litapi.process import die_with_parent
 from litapi.settings import Settings, StartError
 from litapi.transport.channel import Channel
@@ -98,9 +102,12 @@ def ended(code: int | None) -> str:
         return f"signal {-code}"
 
 
-class DispatchServer(LitServer):
-    """LitServe's server with a device plan, honest start-up, and supervision that loses nothing."""
+def _bar(workers: int) -> Any:
+    shown: Any = {"leave": False, "disable": None, "file": sys.stderr}  # only at a terminal
+    return tqdm(total=workers, desc="loading towers", unit="worker", **shown)
 
+
+class DispatchServer(LitServer):
     def __init__(
         self,
         apis: list[LitAPI],
@@ -195,33 +202,31 @@ class DispatchServer(LitServer):
         """Wait until every worker is ready. Raises StartError: one failed, died or took longer than
         `start_timeout`; the rest are ended."""
         try:
-            self._await_workers(time.monotonic() + self._settings.start_timeout)
+            self._await_workers()
             self.ready()
         except BaseException:
             self._end_workers()
             raise
 
-    def _await_workers(self, deadline: float) -> None:
-        waiting = list(self._seats)
-        while waiting:
-            for seat in list(waiting):
-                status = self.workers_setup_status.get(seat.key)
-                if status == WorkerSetupStatus.READY:
-                    waiting.remove(seat)
-                    self.loaded(len(self._seats) - len(waiting))
-                elif status == WorkerSetupStatus.ERROR or not seat.process.is_alive():
-                    raise StartError(self._reason(seat))
-            if time.monotonic() > deadline:
-                limit = self._settings.start_timeout
-                raise StartError(f"the workers did not load within {limit:g} s")
-            time.sleep(0.05)
+    def _await_workers(self) -> None:
+        waiting, limit = list(self._seats), self._settings.start_timeout
+        deadline = time.monotonic() + limit
+        with _bar(len(waiting)) as bar:
+            while waiting:
+                for seat in list(waiting):
+                    status = self.workers_setup_status.get(seat.key)
+                    if status == WorkerSetupStatus.READY:
+                        waiting.remove(seat)
+                        bar.update()
+                    elif status == WorkerSetupStatus.ERROR or not seat.process.is_alive():
+                        raise StartError(self._reason(seat))
+                if time.monotonic() > deadline:
+                    raise StartError(f"the workers did not load within {limit:g} s")
+                time.sleep(0.05)
 
     def _reason(self, seat: Seat) -> str:
         default = f"the {seat.kind} worker {seat.worker} ended while it was loading"
         return str(self.board.get(f"{seat.key}_failure", default))
-
-    def loaded(self, done: int) -> None:
-        """Called whenever one more worker is ready."""
 
     def listening(self) -> None:
         """Called in the main process once the port is this server's, before it answers there."""
@@ -236,7 +241,13 @@ class DispatchServer(LitServer):
     ) -> dict[int, Any]:
         del kind
         self._sockets = sockets
-        self._front_config = (port, log_level, options)
+        self._config = functools.partial(
+            uvicorn.Config,
+            port=port,
+            log_level=log_level,
+            timeout_graceful_shutdown=self.uvicorn_graceful_timeout,
+            **options,
+        )
         for listener in sockets:
             try:
                 listener.listen(options.get("backlog", 2048))
@@ -259,16 +270,8 @@ class DispatchServer(LitServer):
         os.setsid()  # Ctrl-C goes to the main process alone, which then drains this one
         die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        port, log_level, options = self._front_config
         self.app.response_queue_id = consumer
-        config = uvicorn.Config(
-            app=self.app.wrapped(),
-            port=port,
-            log_level=log_level,
-            timeout_graceful_shutdown=self.uvicorn_graceful_timeout,
-            **options,
-        )
-        GuardedServer(config).run(self._sockets)
+        GuardedServer(self._config(app=self.app.wrapped())).run(self._sockets)
 
     # -- supervision ---------------------------------------------------------------------------
 
@@ -309,8 +312,7 @@ class DispatchServer(LitServer):
             self._tell_live()
 
     def _complaint(self, seat: Seat) -> str:
-        pid = seat.process.pid
-        limit = self._settings.decode_timeout
+        pid, limit = seat.process.pid, self._settings.decode_timeout
         seat.slow = seat.slow or seat.watcher.slow(pid, limit)
         if seat.slow:
             return f"decodes one image for more than {limit:g} s of CPU time"
@@ -327,7 +329,7 @@ class DispatchServer(LitServer):
                 told = "another" if pause == 0 else f"another in {pause:g} s"
                 how = ended(process.exitcode)
                 log.error("HTTP process %d ended (%s); starting %s", front.consumer, how, told)
-                self.child_ended(process.pid)
+                forget(process.pid)
                 self.busy[front.consumer] = 0  # what it was answering will never end
             if time.monotonic() >= front.not_before:
                 front.born = time.monotonic()
@@ -340,9 +342,6 @@ class DispatchServer(LitServer):
 
     def tend(self) -> None:
         """Called every tick of the supervision, to look after other children."""
-
-    def child_ended(self, pid: int) -> None:
-        """Called when an HTTP process or a worker was found dead."""
 
     def _refill(self, seat: Seat, status: Any) -> None:
         now = time.monotonic()
@@ -359,7 +358,7 @@ class DispatchServer(LitServer):
         slow = self._farewell(seat)
         if seat.urgent is not None:
             seat.urgent.say(False)
-        self.child_ended(seat.process.pid)
+        forget(seat.process.pid)
         pause = min(10.0, 2.0**seat.failures) if now - seat.born < 10.0 else 0.0
         seat.not_before = now + (RETRY_AFTER if seat.failures >= FAILURES else pause)
         self.restarts += 1

@@ -203,7 +203,6 @@ class Tower(LitAPI):
 
     @property
     def _for_bulk(self) -> bool:
-        """Whether this worker serves bulk alone."""
         return self.bulk_from is not None and self._number >= self.bulk_from
 
     def relieve(self) -> None:

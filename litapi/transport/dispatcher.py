@@ -138,7 +138,6 @@ class Dispatcher:
         return merged([await self._single(kind, one, losses=1) for one in _singles(job)])
 
     async def _without(self, kind: Kind, job: Job, slow: int) -> Reply:
-        """The reply to a job with one item that takes too long: only that one is refused."""
         log.error("an item that takes too long to decode is refused")
         if len(job.items) == 1:
             return _refusal(ImageTooSlow())
@@ -280,7 +279,6 @@ class Dispatcher:
 
 
 def _singles(job: Job) -> list[Job]:
-    """A job for each item."""
     places = range(len(job.items))
     return [replace(job, items=job.items[i : i + 1], sent=0.0, id=NO_ID) for i in places]
 

@@ -152,7 +152,6 @@ class Pool:
         return self._dispatcher.begun(job)
 
     def observe(self) -> None:
-        """Bring the gauges of this process up to date."""
         for kind in KINDS:
             both = [self._lanes[kind, bulk] for bulk in (False, True)]
             self._metrics.load(

@@ -26,8 +26,6 @@ class Transport(Protocol):
 
 
 class WorkerPort:
-    """A worker's end of the queues."""
-
     def __init__(
         self, worker: int, jobs: Sequence[Channel], transport: Transport, ledger: Ledger
     ) -> None:

@@ -52,7 +52,6 @@ class Vitals:
     # -- in a worker ---------------------------------------------------------------------------
 
     def beat(self, worker: int) -> None:
-        """The worker lives."""
         self._beats[worker] = time.monotonic()
 
     def in_model(self, worker: int, since: float) -> None:
@@ -63,22 +62,16 @@ class Vitals:
         """The decode thread of that slot, which is the caller, begins with an item."""
         at = (worker * self.threads + slot) * _WORDS
         spent = int(time.thread_time() * 1e9)
-        self._decodes[at + 1 : at + _WORDS] = [
-            job_id[0] + 1,
-            item,
-            threading.get_native_id(),
-            spent,
-        ]
+        thread = threading.get_native_id()
+        self._decodes[at + 1 : at + _WORDS] = [job_id[0] + 1, item, thread, spent]
         self._decodes[at] = job_id[1]  # last: whoever reads this word finds the others written
 
     def end(self, worker: int, slot: int) -> None:
-        """It is done with it."""
         self._decodes[(worker * self.threads + slot) * _WORDS] = 0
 
     # -- in the main process -------------------------------------------------------------------
 
     def clear(self, worker: int) -> None:
-        """That worker is gone."""
         self._beats[worker] = self._model[worker] = 0.0
         for slot in range(self.threads):
             self.end(worker, slot)
@@ -89,7 +82,6 @@ class Vitals:
         return {sign: value for sign, value in found.items() if value}
 
     def decoding(self, worker: int) -> Iterator[Decoding]:
-        """The pictures that the worker has under way."""
         for slot in range(self.threads):
             at = (worker * self.threads + slot) * _WORDS
             number, slot_index, item, thread, began = self._decodes[at : at + _WORDS]
