@@ -41,11 +41,9 @@ log = logging.getLogger("siglit.metrics")
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "siglit-metrics-"
-_NO_ROOM = "no-room"  # an empty file, made once a process had no room for its own
+_ROOM = "room"  # an empty file, removed once a process has no room for its own
 LONGEST = 107 - len("/siglit-metrics-xxxxxxxx/listener-xxxxxxxx")  # bytes, of a socket's path
 _YOUNG = 60.0  # seconds in which a folder's owner may not have locked it yet
-_locks: list[int] = []  # descriptors, held as long as this process and its forks live
-_told: list[bool] = []  # not empty once this process has logged that it has no room
 
 
 def lay() -> Path:
@@ -62,8 +60,9 @@ def lay() -> Path:
         raise OSError(errno.ENAMETOOLONG, f"the path is longer than {LONGEST} bytes", temporary)
     sweep(temporary)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    _locks.append(os.open(folder, os.O_RDONLY))
-    fcntl.flock(_locks[-1], fcntl.LOCK_EX)
+    (folder / _ROOM).touch()
+    lock = os.open(folder, os.O_RDONLY)  # held as long as this process and its forks live
+    fcntl.flock(lock, fcntl.LOCK_EX)
     os.environ[_VARIABLE] = str(folder)
     multiprocessing.current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]
     return folder
@@ -140,13 +139,9 @@ class _Backing(io.FileIO):
 def _say_once(folder: Path, error: OSError) -> None:
     """Log it in the first process of this server that has no room."""
     try:
-        os.close(os.open(folder / _NO_ROOM, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
+        os.unlink(folder / _ROOM)  # for which there is room
+    except OSError:
         return
-    except OSError:  # no room for that file either: each process logs it once
-        if _told:
-            return
-    _told.append(True)
     log.warning(
         "the temporary folder has no room for metrics (%s): some will be missing in /metrics",
         error.strerror,
@@ -155,7 +150,8 @@ def _say_once(folder: Path, error: OSError) -> None:
 
 def lacks_room() -> bool:
     """Whether metrics of some process of this server are missing, for lack of room."""
-    return bool(_told) or (Path(os.environ.get(_VARIABLE, "/nowhere")) / _NO_ROOM).exists()
+    folder = os.environ.get(_VARIABLE)
+    return folder is not None and not (Path(folder) / _ROOM).exists()
 
 
 @memoise

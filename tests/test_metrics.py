@@ -153,7 +153,7 @@ def full_batches() -> None:
     show()
     second = lay()
     assert first != second
-    assert not list(second.iterdir())
+    assert not list(second.glob("*.db"))
     assert os.environ.pop("PROMETHEUS_MULTIPROC_DIR") == str(second)
     forget(os.getpid())
 
