@@ -33,7 +33,7 @@ def preflight(settings: Settings) -> None:
     if settings.devices != "auto":
         require_devices(settings.devices.split(","))
     _require_gpus_ready(settings)
-    if settings.cache_per_key == "on" and not settings.api_keys:
+    if settings.cache_per_key == "on" and not settings.keyed:
         raise StartError("--cache-per-key: there are no API keys whose vectors could be kept apart")
     require_folders(settings)
 

@@ -22,6 +22,7 @@ from litapi.checkpoint import Checkpoint
 from litapi.devices import automatic_devices, planned
 from litapi.http.app import App
 from litapi.http.connection import Patience, guarded
+from litapi.keys import KeysError
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
 from litapi.metrics import Metrics, observe_processes, tower_computes_in
@@ -29,7 +30,7 @@ from litapi.preflight import taken, tls_options
 from litapi.process import keeps_order, raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service, seal
-from litapi.settings import Settings, SettingsError, StartError
+from litapi.settings import Settings, StartError, flag_of
 from litapi.supervisor import DispatchServer
 from litapi.towers import ImageTower, TextTower
 
@@ -140,9 +141,9 @@ class EmbedServer(DispatchServer):
     def _read_keys(self) -> None:
         """The keys file again, for HTTP processes that live and for those that are started yet."""
         try:
-            keys = self.service.settings.keys_again()
-        except SettingsError as error:
-            log.error("the keys are as before: %s", error)
+            keys = self.service.settings.keys()
+        except KeysError as error:
+            log.error("the keys are as before: %s: %s", flag_of(error.option), error)
             return
         self.app.take_keys(keys)
         self.tell_keys(keys)

@@ -91,7 +91,7 @@ class Reader:
     def __init__(self, settings: Settings, fetcher: Fetcher | None = None) -> None:
         self._fetcher = fetcher
         self._digests = settings.digests
-        self._keyed = bool(settings.api_keys)
+        self._keyed = settings.keyed
         self._max_items = settings.max_items
         self._max_chars = settings.max_text_chars
         self._max_bytes = settings.max_image_bytes
