@@ -91,7 +91,6 @@ class Dispatcher:
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
         self.live: dict[str, int] = {}  # tower → workers that are ready, once told
-        self.losses = 0
         self.on_keys: Callable[[Sequence[Key]], None] | None = None
 
     def start(self) -> None:
@@ -211,7 +210,6 @@ class Dispatcher:
                 self._whole[kind] = time.monotonic()
 
     def _lost(self, worker: int, kind: Kind, slow: Mapping[JobId, int] | None) -> None:
-        self.losses += 1
         self._whole[kind] = math.inf
         mine = {job_id: p for job_id, p in self._pending.items() if p.kind == kind}
         fell = [p for job_id, p in mine.items() if self._slots.holder(job_id) == worker]

@@ -83,10 +83,6 @@ class Pool:
         turns = Turns(BATCHES * capacity.batch * capacity.workers)
         return Lane(kind, capacity, admission, turns)
 
-    def admission(self, kind: Kind, bulk: bool = False) -> Admission:
-        """What one class of work has in flight at a tower."""
-        return self._lanes[kind, bulk].admission
-
     async def submit(self, kind: Kind, job: Job, asker: Asker = ANYONE) -> Reply:
         """The reply to a job.
 
