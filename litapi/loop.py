@@ -39,7 +39,7 @@ from litserve.loops.base import LitLoop
 from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
 from litapi.messages import Job, JobId, Reply
 from litapi.metrics import BatchMetrics
-from litapi.towers import Decoded, Embedded, Tower
+from litapi.towers import Decoded, Embedded, Group, Part, Tower
 from litapi.transport.port import PortClosed, WorkerPort
 from litapi.transport.vitals import BEAT, Urgent
 
@@ -316,31 +316,29 @@ class Pipeline:
         ticket = Ticket(job.id, job.deadline, job.sent, bulk, [None] * count, count)
         if not count:
             self._done.put([ticket])
-        for start, part in self._tower.parts(job):
-            estimate = self._tower.estimate(part)
-            self._shelf.reserve(estimate, sum(map(len, part.items)), bulk)
-            if self._tower.quick(part):
-                self._decode(ticket, start, part, estimate)
+        for part in self._tower.parts(job):
+            self._shelf.reserve(part.estimate, part.size, bulk)
+            if part.quick:
+                self._decode(ticket, part)
             else:
-                work = functools.partial(self._decode, ticket, start, part, estimate)
-                self._decoders.submit(bulk, work)
+                self._decoders.submit(bulk, functools.partial(self._decode, ticket, part))
 
-    def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
+    def _decode(self, ticket: Ticket, part: Part) -> None:
         began = time.monotonic()
-        if began >= part.deadline or not self._port.begin(ticket.job_id):
-            decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
+        if began >= ticket.deadline or not self._port.begin(ticket.job_id):
+            decoded: Group = [DeadlineExceeded() for _ in part.job.items]
         else:
-            self._tower.about(ticket.job_id, start)
-            decoded = self._tower.decode_request(part)
+            self._tower.about(ticket.job_id, part.start)
+            decoded = self._tower.decode_request(part.job)
         now = time.monotonic()
         ticket.decode_seconds = max(ticket.decode_seconds, now - began)
         ready = []
-        for index, one in enumerate(decoded, start):
+        for index, one in enumerate(decoded, part.start):
             if isinstance(one, ItemError):
                 self._finish([(ticket, index, one)])
             else:
                 ready.append(Ready(ticket, index, one))
-        self._shelf.add(ready, estimate, sum(map(len, part.items)), ticket.bulk)
+        self._shelf.add(ready, part.estimate, part.size, ticket.bulk)
 
     def _predict(self) -> None:
         flights = self._flights

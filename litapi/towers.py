@@ -34,6 +34,7 @@ from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
+    from litapi.model.check import Finding
     from litapi.model.encoder import ImageEncoder, TextEncoder
     from litapi.model.engines.slots import Collect
     from litapi.model.picture import PictureReader
@@ -46,6 +47,16 @@ log = logging.getLogger("siglit.towers")
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
 QUICK_CHARS = 512
+
+
+class Part(NamedTuple):
+    """Some items of a job, which are decoded together."""
+
+    start: int  # the index of the first
+    job: Job
+    estimate: int  # the likely cost before it is decoded
+    size: int  # bytes or characters
+    quick: bool  # decoding it takes less than handing it to another thread is worth
 
 
 class Decoded(NamedTuple):
@@ -166,11 +177,12 @@ class Tower(LitAPI):
     def _load(self, device: str) -> dict[str, Any]:
         plan = Plan.of(self.settings, self.checkpoint, self.kind, device)
         self.budget, self.decode_threads = plan.budget, plan.decode_threads
-        encoder = self._load_encoder(device, plan.threads)
+        self._load_encoder(device, plan.threads)
         self.checkpoint.require_unchanged()
-        failed = [one.sentence for one in self._check(encoder) if not one.passed]
+        failed = [one.sentence for one in self._check() if not one.passed]
         if failed:
             raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
+        encoder = self._encoder
         self.depth = encoder.depth
         return {
             "device": device,
@@ -212,26 +224,17 @@ class Tower(LitAPI):
         """The calling thread decodes this item of a job next."""
 
     @abstractmethod
-    def _load_encoder(self, device: str, threads: int) -> Any: ...
+    def _load_encoder(self, device: str, threads: int) -> None: ...
 
     @abstractmethod
-    def _check(self, encoder: Any) -> Any: ...
+    def _check(self) -> "list[Finding]": ...
 
     @abstractmethod
     def _submit(self, values: list[Any]) -> "Collect": ...
 
     @abstractmethod
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """A job in pieces that decode on their own, each with the index of its first item."""
-
-    @abstractmethod
-    def estimate(self, part: Job) -> int:
-        """The likely cost of a part before it is decoded."""
-
-    def quick(self, part: Job) -> bool:
-        """Whether decoding it takes less than handing it to another thread is worth."""
-        del part
-        return False
+    def parts(self, job: Job) -> Iterator[Part]:
+        """A job in pieces that decode on their own."""
 
 
 class TextTower(Tower):
@@ -242,7 +245,7 @@ class TextTower(Tower):
     _reference: Any  # transformers' tokenizer, until it is checked
     _tokenizer: "Tokenizer"
 
-    def _load_encoder(self, device: str, threads: int) -> "TextEncoder":
+    def _load_encoder(self, device: str, threads: int) -> None:
         from litapi.model.served import text_encoder
         from litapi.model.tokens import load_reference
 
@@ -250,32 +253,26 @@ class TextTower(Tower):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._reference = load_reference(self.checkpoint)
         self._encoder = text_encoder(self.settings, self.checkpoint, device, threads)
-        return self._encoder
 
-    def _check(self, encoder: "TextEncoder") -> Any:
+    def _check(self) -> "list[Finding]":
         from litapi.model.check import check_text
         from litapi.model.tokens import Tokenizer
 
-        findings = check_text(self.checkpoint, encoder, self._reference)
+        findings = check_text(self.checkpoint, self._encoder, self._reference)
         # The very one that was checked: loading Gemma's twice is slow.
         self._tokenizer = Tokenizer(self._reference.backend_tokenizer)
         del self._reference
         return findings
 
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """One part for each batch's worth: the tokenizer is fast, and faster on many."""
-        step = max(1, self.budget // self.checkpoint.text_length)
+    def parts(self, job: Job) -> Iterator[Part]:
+        """One part for each batch's worth: the tokenizer is fast, and faster on many. Every text is
+        padded to the full length. A short one or a few take about 0.1 ms."""
+        length = self.checkpoint.text_length
+        step = max(1, self.budget // length)
         for start in range(0, len(job.items), step):
             some = job.items[start : start + step]
-            yield start, Job(some, deadline=job.deadline, ending=job.ending)
-
-    def estimate(self, part: Job) -> int:
-        """Exact: every text is padded to the full length."""
-        return len(part.items) * self.checkpoint.text_length
-
-    def quick(self, part: Job) -> bool:
-        """A short text or a few: about 0.1 ms."""
-        return sum(map(len, part.items)) <= QUICK_CHARS
+            size, part = sum(map(len, some)), Job(some, deadline=job.deadline, ending=job.ending)
+            yield Part(start, part, len(some) * length, size, size <= QUICK_CHARS)
 
     def decode_request(self, request: Job) -> Group:
         texts = [str(text) for text in request.items]
@@ -305,7 +302,7 @@ class ImageTower(Tower):
     _pixels: "PixelMaker"
     _decoding: "PixelBudget"
 
-    def _load_encoder(self, device: str, threads: int) -> "ImageEncoder":
+    def _load_encoder(self, device: str, threads: int) -> None:
         from litapi.model.picture import PicturePolicy, PictureReader
         from litapi.model.pixel_budget import PixelBudget
         from litapi.model.pixels import PixelMaker
@@ -326,25 +323,23 @@ class ImageTower(Tower):
         )
         self._pixels = PixelMaker(self.checkpoint)
         self._encoder = image_encoder(limits, self.checkpoint, device, threads)
-        return self._encoder
 
-    def _check(self, encoder: "ImageEncoder") -> Any:
+    def _check(self) -> "list[Finding]":
         from litapi.model.check import check_image
 
-        return check_image(self.checkpoint, encoder)
+        return check_image(self.checkpoint, self._encoder)
 
     @property
     def _default_patches(self) -> int:
         return default_patches(self.settings, self.checkpoint)
 
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """One part for each image, so that the images of a request decode side by side."""
+    def parts(self, job: Job) -> Iterator[Part]:
+        """One part for each image, so that the images of a request decode side by side, at the cost
+        of one that fills its patches."""
+        cost = job.max_num_patches or self._default_patches
         for index, image in enumerate(job.items):
-            yield index, Job([image], job.max_num_patches, job.deadline)  # type: ignore[arg-type]
-
-    def estimate(self, part: Job) -> int:
-        """As if every image filled its patches."""
-        return len(part.items) * (part.max_num_patches or self._default_patches)
+            part = Job([image], job.max_num_patches, job.deadline)  # type: ignore[arg-type]
+            yield Part(index, part, cost, len(image), quick=False)
 
     def decode_request(self, request: Job) -> Group:
         patches = request.max_num_patches or self.settings.max_num_patches

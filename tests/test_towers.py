@@ -58,11 +58,9 @@ def test_only_short_texts_are_decoded_where_they_are_fetched(
     text: TextTower, image: ImageTower
 ) -> None:
     """A long text or a picture would hold up the jobs behind it."""
-    assert text.quick(Job(["a red circle"]))
-    assert text.quick(Job([]))
-    assert not text.quick(Job(["a" * 513]))
-    assert not text.quick(Job(["a red circle"] * 64))
-    assert not image.quick(Job([b""]))
+    jobs = (Job(["a red circle"]), Job(["a" * 513]), Job(["a red circle"] * 64))
+    assert [next(text.parts(job)).quick for job in jobs] == [True, False, False]
+    assert not next(image.parts(Job([b""]))).quick
 
 
 def test_a_bad_image_keeps_its_place_as_an_error(image: ImageTower) -> None:
@@ -94,8 +92,8 @@ def test_a_job_is_cut_into_parts_that_cover_it(text: TextTower, image: ImageTowe
     pictures = [bytes([n]) for n in range(5)]
     for tower, job in ((text, Job(words)), (image, Job(pictures))):
         seen: dict[int, object] = {}
-        for start, part in tower.parts(job):
-            seen.update(enumerate(part.items, start))
+        for part in tower.parts(job):
+            seen.update(enumerate(part.job.items, part.start))
         assert list(seen.values()) == list(job.items)
         assert sorted(seen) == list(range(len(job.items)))
 
