@@ -52,10 +52,11 @@ def _refusals() -> tuple[type[Exception], ...]:
     """What is reported in one line. Imported only once something was raised."""
     from litapi.arguments import ArgumentError
     from litapi.client import ClientError
+    from litapi.keys import KeysError
     from litapi.quality.source import SourceError
     from litapi.quality.verdict import Refused
 
-    ours = SettingsError, StartError, CheckpointError, ArgumentError
+    ours = SettingsError, KeysError, StartError, CheckpointError, ArgumentError
     return *ours, SourceError, ClientError, Refused
 
 

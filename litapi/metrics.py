@@ -26,6 +26,8 @@ from functools import cache as memoise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from litapi.messages import Reply
+
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
     from prometheus_client import Counter, Gauge, Histogram
 
@@ -205,9 +207,6 @@ class Metrics:
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._answers[route, status].append(seconds)
 
-    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
-        self._jobs[kind].append((queue, decode, infer))
-
     def given_up(self, kind: str, items: int) -> None:
         text = "Items whose clients left before work on them began"
         _counter("siglit_items_given_up", text, "kind").labels(kind).inc(items)
@@ -221,8 +220,10 @@ class Metrics:
         _gauge("siglit_items_in_flight", "Items under way", "kind").labels(kind).set(items)
         _gauge("siglit_refused_at_admission", back, "kind", mode="sum").labels(kind).set(refused)
 
-    def waited(self, kind: str, bulk: bool, client: str, items: int, seconds: float) -> None:
-        """So many items of a client were computed, after so many seconds in queues."""
+    def computed(self, kind: str, bulk: bool, client: str, items: int, reply: Reply) -> None:
+        """So many items of a client, as the reply says."""
+        seconds = reply.queue_seconds
+        self._jobs[kind].append((seconds, reply.decode_seconds, reply.infer_seconds))
         self._waits[kind, CLASSES[bulk]].append(seconds)
         self._shares[self._named(client), CLASSES[bulk]].append((items, items * seconds))
 

@@ -70,6 +70,7 @@ def show() -> None:
 def all_calls() -> None:
     """Every call once, in one process."""
     from cache import Watcher
+    from litapi.messages import Reply
     from litapi.metrics import Metrics, connection_refused, exposition, held, lay
 
     lay()
@@ -79,7 +80,7 @@ def all_calls() -> None:
     metrics.answered("/embed_text", 200, 0.004)
     metrics.answered("/embed_text", 200, 0.4)
     metrics.answered("/embed_text", 429, 0.001)
-    metrics.stages("text", 0.003, 0.02, 0.2)
+    metrics.computed("text", False, "", 1, Reply(b"", [1], [], {}, 0.003, 0.02, 0.2))
     metrics.tiers("memory+redis (shared)")
     metrics.given_up("image", 2)
     metrics.given_up("image", 3)

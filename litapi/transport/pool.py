@@ -109,8 +109,7 @@ class Pool:
         # bulk's workers may answer while the tower's others stand still
         if not job.bulk and (not reply.errors or _served(reply, len(job.items))):
             self.served[kind] = time.monotonic()
-        self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
-        self._metrics.waited(kind, job.bulk, asker.client.name, len(job.items), reply.queue_seconds)
+        self._metrics.computed(kind, job.bulk, asker.client.name, len(job.items), reply)
         return reply
 
     async def _in_turn(self, lane: Lane, job: Job, cost: int, asker: Asker) -> Reply:

@@ -57,10 +57,8 @@ class Heard:
         self.seen: list[tuple[str, float]] = []
         self.gauges: dict[str, int] = {}
 
-    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
-        self.seen.append((kind, infer))
-
-    def waited(self, kind: str, bulk: bool, client: str, items: int, seconds: float) -> None:
+    def computed(self, kind: str, bulk: bool, client: str, items: int, reply: Reply) -> None:
+        self.seen.append((kind, reply.infer_seconds))
         self.gauges[f"{kind} {client} {bulk}"] = items
 
     def turned_away(self, client: str, bulk: bool, code: str) -> None:
