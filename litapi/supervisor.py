@@ -29,14 +29,13 @@ from tqdm import tqdm
 
 from litapi.http.connection import GuardedServer
 from litapi.keys import Key
-from litapi.messages import JobId
 from litapi.metrics import forget
 from litapi.process import die_with_parent
 from litapi.settings import Settings, StartError
 from litapi.transport.channel import Channel
 from litapi.transport.dispatcher import KEYS, LIVE, LOST, Dispatcher
 from litapi.transport.ledger import SLOTS, Ledger
-from litapi.transport.vitals import THREADS, Decoding, Urgency, Urgent, Vitals, Watcher
+from litapi.transport.vitals import THREADS, Urgency, Urgent, Vitals, Watcher
 
 log = logging.getLogger("siglit.dispatcher")
 
@@ -62,7 +61,6 @@ class Seat:
     born: float = 0.0
     failures: int = 0  # loads in a row that failed
     not_before: float = 0.0
-    slow: list[Decoding] = field(default_factory=list)  # for which its worker was ended
     watcher: Watcher = field(init=False)
 
     def __post_init__(self) -> None:
@@ -313,8 +311,7 @@ class DispatchServer(LitServer):
 
     def _complaint(self, seat: Seat) -> str:
         pid, limit = seat.process.pid, self._settings.decode_timeout
-        seat.slow = seat.slow or seat.watcher.slow(pid, limit)
-        if seat.slow:
+        if seat.watcher.slow(pid, limit):
             return f"decodes one image for more than {limit:g} s of CPU time"
         patience = self._settings.hang_timeout * (STARVED if seat.bulk else 1)
         return "hangs" if seat.watcher.hangs(pid, patience) else ""
@@ -355,7 +352,7 @@ class DispatchServer(LitServer):
             if seat.failures >= FAILURES and not self._served_by_others(seat):
                 self._fail(self._reason(seat))
                 return
-        slow = self._farewell(seat)
+        slow = seat.watcher.forget()
         if seat.urgent is not None:
             seat.urgent.say(False)
         forget(seat.process.pid)
@@ -364,14 +361,6 @@ class DispatchServer(LitServer):
         self.restarts += 1
         self._fill(seat)
         self._tell((LOST, (seat.kind, slow), seat.worker))
-
-    @staticmethod
-    def _farewell(seat: Seat) -> dict[JobId, int] | None:
-        """The items that the worker was ended for, by their jobs, if it did not end by itself."""
-        slow = {one.job_id: one.item for one in seat.watcher.still_at(seat.slow)}
-        ended_for_it, seat.slow = bool(seat.slow), []
-        seat.watcher.forget()
-        return slow if ended_for_it else None
 
     def _served_by_others(self, lost: Seat) -> bool:
         """Whether another worker of this tower is well: one lost card is not the end of seven, and

@@ -95,13 +95,16 @@ class Watcher:
     def __init__(self, vitals: Vitals, worker: int) -> None:
         self._vitals = vitals
         self._worker = worker
+        self._slow: list[Decoding] = []
         self._still: dict[Hashable, tuple[float, float]] = {}  # sign → its value, seconds unchanged
         self._looked = time.monotonic()
 
-    def slow(self, pid: int, budget: float) -> list[Decoding]:
-        """The pictures that have used more CPU time than `budget` seconds."""
-        decoding = self._vitals.decoding(self._worker)
-        return [one for one in decoding if cpu_seconds(pid, one.thread) - one.began > budget]
+    def slow(self, pid: int, budget: float) -> bool:
+        """Whether pictures were ever found to have used more CPU time than `budget` seconds."""
+        if not self._slow:
+            found = self._vitals.decoding(self._worker)
+            self._slow = [one for one in found if cpu_seconds(pid, one.thread) > one.began + budget]
+        return bool(self._slow)
 
     def hangs(self, pid: int, limit: float) -> bool:
         """Look, and say whether something in the worker has stood still for `limit` seconds."""
@@ -117,15 +120,13 @@ class Watcher:
         }
         return any(seconds > limit for _, seconds in self._still.values())
 
-    def still_at(self, pictures: list[Decoding]) -> list[Decoding]:
-        """Those of the pictures that a worker had not finished when it ended."""
-        under_way = set(self._vitals.decoding(self._worker))
-        return [one for one in pictures if one in under_way]
-
-    def forget(self) -> None:
-        """The worker is gone, and another comes into its place."""
+    def forget(self) -> dict[JobId, int] | None:
+        """The worker is gone, and another comes into its place. Had it slow pictures: the items of
+        those that it had not finished, by their jobs."""
+        under_way, slow = set(self._vitals.decoding(self._worker)), self._slow
         self._vitals.clear(self._worker)
-        self._still.clear()
+        self._slow, self._still = [], {}
+        return {one.job_id: one.item for one in slow if one in under_way} if slow else None
 
 
 def cpu_seconds(pid: int, thread: int) -> float:
