@@ -35,7 +35,7 @@ from litapi.settings import Settings, StartError
 from litapi.transport.channel import Channel
 from litapi.transport.dispatcher import KEYS, LIVE, LOST, Dispatcher
 from litapi.transport.ledger import SLOTS, Ledger
-from litapi.transport.vitals import THREADS, Urgency, Urgent, Vitals, Watcher
+from litapi.transport.vitals import THREADS, Urgent, Vitals, Watcher, urgency
 
 log = logging.getLogger("siglit.dispatcher")
 
@@ -182,10 +182,10 @@ class DispatchServer(LitServer):
             api.bulk_from = first if first < count else None
             self._seats += [Seat(api, api.kind, worker) for worker in range(first)]
             self._unused += [Seat(api, api.kind, n, bulk=True) for n in range(first, count)]
-        urgency = Urgency([self.plan[seat.kind][seat.worker] for seat in self._seats])
-        for index, seat in enumerate(self._seats):
-            seat.urgent = urgency.of(index)
-            seat.api.urgency = [*(seat.api.urgency or ()), seat.urgent]
+        devices = [self.plan[seat.kind][seat.worker] for seat in self._seats]
+        for seat, urgent in zip(self._seats, urgency(devices), strict=True):
+            seat.urgent = urgent
+            seat.api.urgency = [*(seat.api.urgency or ()), urgent]
 
     def dispatcher(self, consumer: int) -> Dispatcher:
         queues = {

@@ -41,7 +41,7 @@ from litapi.provoke import MARK
 from litapi.settings import Settings
 from litapi.towers import Batch, Decoded, Embedded, ImageTower, Rows, TextTower
 from litapi.transport.port import Answered, PortClosed
-from litapi.transport.vitals import Urgency
+from litapi.transport.vitals import urgency
 from tests.support.late import LateStream, late
 from tests.support.patience import awaited
 from tests.support.picture import picture
@@ -413,8 +413,8 @@ def test_bulk_that_has_waited_for_long_goes_first_once() -> None:
 
 def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> None:
     """And begins once that is done; interactive work does not wait."""
-    urgency = Urgency(["cpu", "cpu"])
-    shelf, neighbour = Shelf(20, urgency.of(0)), urgency.of(1)
+    mine, neighbour = urgency(["cpu", "cpu"])
+    shelf = Shelf(20, mine)
     neighbour.say(True)
     shelf.add([_ready(10, bulk=True)], 0, bulk=True)
     taken: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -139,18 +139,15 @@ def cpu_seconds(pid: int, thread: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK
 
 
-class Urgency:
-    """A word for each worker of a server. Made in the main process, before any other is started."""
-
-    def __init__(self, devices: Sequence[str]) -> None:
-        self._devices = list(devices)
-        self._urgent = multiprocessing.get_context("spawn").RawArray("b", len(self._devices))
-
-    def of(self, worker: int) -> Urgent:
-        """The view of one worker, by its place among all of the server."""
-        device = self._devices[worker]
-        same = [n for n, other in enumerate(self._devices) if other == device and n != worker]
-        return Urgent(self._urgent, worker, same)
+def urgency(devices: Sequence[str]) -> list[Urgent]:
+    """A word for each worker of a server, in the order of their devices. Made in the main process,
+    before any other is started."""
+    words = multiprocessing.get_context("spawn").RawArray("b", len(devices))
+    places = range(len(devices))
+    return [
+        Urgent(words, mine, [n for n in places if n != mine and devices[n] == devices[mine]])
+        for mine in places
+    ]
 
 
 class Urgent:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from litapi.transport.vitals import LONGEST_LOOK, Urgency, Vitals, Watcher, cpu_seconds
+from litapi.transport.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds, urgency
 from tests.support.patience import awaited
 
 PID = os.getpid()
@@ -141,8 +141,7 @@ def test_a_thread_that_is_gone_has_used_nothing() -> None:
 
 def test_only_another_worker_on_the_same_device_is_seen() -> None:
     """Text and image towers share a card; one that is gone wants nothing."""
-    urgency = Urgency(["cuda:0", "cuda:1", "cuda:0"])
-    text, other, image = map(urgency.of, range(3))
+    text, other, image = urgency(["cuda:0", "cuda:1", "cuda:0"])
     image.say(True)
     assert [one.elsewhere() for one in (text, other, image)] == [True, False, False]
     image.say(False)
