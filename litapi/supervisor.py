@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -101,8 +100,8 @@ def ended(code: int | None) -> str:
 
 
 def _bar(workers: int) -> Any:
-    shown: Any = {"leave": False, "disable": None, "file": sys.stderr}  # only at a terminal
-    return tqdm(total=workers, desc="loading towers", unit="worker", **shown)
+    """Only where somebody watches: at a terminal."""
+    return tqdm(total=workers, desc="loading towers", unit="worker", leave=False, disable=None)
 
 
 class DispatchServer(LitServer):
