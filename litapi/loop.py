@@ -113,8 +113,7 @@ class Shelf:
             self.encoded[bulk] += size
 
     def _has_room(self, bulk: bool) -> bool:
-        batch = self._bulk_budget() if bulk else self._budget
-        ahead = (AHEAD + self._depth - 1) * batch
+        ahead = (AHEAD + self._depth - 1) * self._budget_of(bulk)
         return self.held[bulk] < ahead and self.encoded[bulk] < AHEAD_BYTES
 
     def add(self, items: list[Ready], estimate: int, size: int = 0, bulk: bool = False) -> None:
@@ -141,17 +140,14 @@ class Shelf:
             self.changed.wait_for(lambda: any(self.items) or self.closed)
             if not any(self.items):
                 raise PortClosed
-            bulk = self._bulk_next()
-            while bulk is None:
+            while (bulk := self._bulk_next()) is None:
                 self.changed.wait(LOOK)
-                bulk = self._bulk_next()
-            now = time.monotonic()
             if bulk:
-                self._bulk = now
-                return self._batch(self.items[1], self._bulk_budget())
-            self._interactive = now
-            self._urgent.say(True)
-            return self._batch(self.items[0], self._budget)
+                self._bulk = time.monotonic()
+            else:
+                self._interactive = time.monotonic()
+                self._urgent.say(True)
+            return self._batch(self.items[bulk], self._budget_of(bulk))
 
     def _is_due(self, under_way: int) -> bool:
         """Whether as much is ready: a smaller batch would keep out what comes until its turn. Bulk
@@ -159,8 +155,7 @@ class Shelf:
         bulk = self._bulk_next()
         if bulk is None or (bulk and self._recent()):
             return False
-        budget = self._bulk_budget() if bulk else self._budget
-        return _cost(self.items[bulk]) >= min(under_way, budget)
+        return _cost(self.items[bulk]) >= min(under_way, self._budget_of(bulk))
 
     def close(self) -> None:
         with self.changed:
@@ -190,9 +185,9 @@ class Shelf:
             return False
         return None if self._urgent.elsewhere() else True
 
-    def _bulk_budget(self) -> int:
-        """Of a bulk batch: what takes a short time, so that interactive work may come between."""
-        if not self._pace:
+    def _budget_of(self, bulk: bool) -> int:
+        """Of a batch. One of bulk takes a short time, so that interactive work may come between."""
+        if not bulk or not self._pace:
             return self._budget
         seconds = SHORT if self._recent() else LONG / self._depth
         return max(1, min(self._budget, int(seconds / self._pace)))
