@@ -128,7 +128,9 @@ def test_cards_are_named_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processor("cuda") == []
 
     def listed(*_: Any, **__: Any) -> Any:
-        return subprocess.CompletedProcess([], 0, stdout="NVIDIA H200\nNVIDIA H200\nNVIDIA L4\n")
+        names = ["NVIDIA H200", "NVIDIA H200", "NVIDIA L4"]
+        lines = [f"GPU {n}: {name} (UUID: GPU-{n})\n" for n, name in enumerate(names)]
+        return subprocess.CompletedProcess([], 0, stdout="".join(lines))
 
     monkeypatch.setattr(subprocess, "run", listed)
     assert processor("cuda") == ["NVIDIA H200", "NVIDIA L4"]

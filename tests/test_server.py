@@ -63,10 +63,14 @@ def test_bulk_has_workers_of_its_own_on_a_cpu_alone(monkeypatch: pytest.MonkeyPa
 def test_devices_are_counted_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two lines that begin with GPU are two devices; MIG slices below them are not more."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_devices(_missing) == ["cpu"]
-    assert visible_devices(_listed("No devices were found\n")) == ["cpu"]
     listed = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
-    assert visible_devices(_listed(listed)) == ["cuda:0", "cuda:1"]
+    for run, devices in (
+        (_missing, ["cpu"]),
+        (_listed("No devices were found\n"), ["cpu"]),
+        (_listed(listed), ["cuda:0", "cuda:1"]),
+    ):
+        monkeypatch.setattr(subprocess, "run", run)
+        assert visible_devices() == devices
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_the_visible_devices_are_numbered_from_zero(
 ) -> None:
     """Indexes, UUIDs and MIG names all count, as torch numbers them."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert visible_devices(_missing) == devices
+    assert visible_devices() == devices
 
 
 def test_a_taken_port_is_seen_before_anything_loads() -> None:
