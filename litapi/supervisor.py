@@ -22,7 +22,6 @@ from typing import Any
 
 import uvicorn
 from litserve import LitAPI, LitServer
-from litserve.transport.process_transport import MPQueueTransport
 from litserve.utils import WorkerSetupStatus
 from tqdm import tqdm
 
@@ -169,7 +168,7 @@ class DispatchServer(LitServer):
         for api in self.litapi_connector:
             self.litapi_request_queues[api.api_path], api.bulk_jobs = Channel(), Channel()
             api.board, api.ledger = self.board, self._ledger
-        self._transport = MPQueueTransport(manager, [Channel() for _ in range(num_api_servers)])
+        self._transport = [Channel() for _ in range(num_api_servers)]  # an inbox for each
         self._lay_seats()
         return manager
 
@@ -191,7 +190,7 @@ class DispatchServer(LitServer):
             api.kind: (self.litapi_request_queues[api.api_path], api.bulk_jobs)
             for api in self.litapi_connector
         }
-        return Dispatcher(queues, self._transport._queues[consumer], consumer, self._ledger)
+        return Dispatcher(queues, self._transport[consumer], consumer, self._ledger)
 
     # -- starting ------------------------------------------------------------------------------
 
@@ -391,8 +390,8 @@ class DispatchServer(LitServer):
         self._tell((KEYS, keys, None))
 
     def _tell(self, message: Any) -> None:
-        for consumer in range(len(self._transport._queues)):
-            self._transport.send(message, consumer_id=consumer)
+        for inbox in self._transport:
+            inbox.put(message)
 
     # -- ending --------------------------------------------------------------------------------
 

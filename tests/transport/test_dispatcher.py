@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from litserve.transport.process_transport import MPQueueTransport
 
 from litapi.errors import DeadlineExceeded, Overloaded
 from litapi.messages import Job, Kind, Reply
@@ -54,7 +53,6 @@ class Bench:
 
     def __init__(self) -> None:
         self.jobs, self.bulk, self.inbox = Channel(), Channel(), Channel()
-        self.transport = MPQueueTransport(None, [self.inbox])
         self.ledger = Ledger()
         self.lanes = self.jobs, self.bulk
         queues = {"text": self.lanes, "image": self.lanes}
@@ -62,7 +60,7 @@ class Bench:
 
     def port(self, worker: int) -> WorkerPort:
         """The port of a worker with that number."""
-        return WorkerPort(worker, self.lanes, self.transport, self.ledger)
+        return WorkerPort(worker, self.lanes, [self.inbox], self.ledger)
 
     def ask(
         self, *items: str | bytes, kind: Kind = "text", seconds: float = 30.0
@@ -169,7 +167,7 @@ async def test_replies_that_are_sent_together_reach_their_own_callers(laid: Benc
 def test_replies_go_to_the_process_that_asked_in_messages_of_bounded_size() -> None:
     """Two processes and vectors of 10 KB: a few to a message, in order, each at its own inbox."""
     inboxes, ledger = [Channel(), Channel()], Ledger(2)
-    port = WorkerPort(0, [Channel()], MPQueueTransport(None, inboxes), ledger)
+    port = WorkerPort(0, [Channel()], inboxes, ledger)
     slots = [ledger.slots(process) for process in range(2)]
     ids = [slots[n % 2].take() for n in range(16)]
     port.send([(job_id, Reply(bytes(10_000), [1])) for job_id in ids])
