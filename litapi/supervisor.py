@@ -114,15 +114,7 @@ class DispatchServer(LitServer):
         """`plan`: the device of each worker, by tower. `bulk_plan`: of those for bulk alone, which
         start with the first bulk job; without it all workers serve both."""
         # "cpu" here only keeps LitServe from importing torch to look for devices: `plan` decides.
-        super().__init__(
-            apis,
-            accelerator="cpu",
-            timeout=settings.timeout,
-            restart_workers=True,
-            healthcheck_path="/litserve/health",
-            info_path="/litserve/info",
-            disable_openapi_url=True,
-        )
+        super().__init__(apis, accelerator="cpu", disable_openapi_url=True)
         self.plan, self.bulk_plan = plan, bulk_plan
         self.uvicorn_graceful_timeout = settings.drain_timeout
         self.board: Any = None
@@ -156,8 +148,7 @@ class DispatchServer(LitServer):
     def _init_manager(self, num_api_servers: int) -> Any:
         manager = SyncManager()
         manager.start(die_with_parent)
-        self.transport_config.manager = manager
-        self.transport_config.num_consumers = num_api_servers
+        self._manager = manager
         self.workers_setup_status = manager.dict()
         self._shutdown_event = manager.Event()
         self.board = manager.dict()
@@ -415,7 +406,7 @@ class DispatchServer(LitServer):
         """And the manager, before its socket's folder is removed, or it ends with a traceback."""
         self._end([seat.process for seat in self._seats], 5.0)
         with contextlib.suppress(EOFError, OSError):
-            self.transport_config.manager.shutdown()
+            self._manager.shutdown()
 
     @staticmethod
     def _end(processes: list[Any], grace: float) -> None:
