@@ -62,7 +62,8 @@ def lay() -> Path:
         raise OSError(errno.ENAMETOOLONG, f"the path is longer than {LONGEST} bytes", temporary)
     sweep(temporary)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    (folder / _ROOM).touch()
+    with contextlib.suppress(OSError):
+        (folder / _ROOM).touch()
     lock = os.open(folder, os.O_RDONLY)  # held as long as this process and its forks live
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.environ[_VARIABLE] = str(folder)
