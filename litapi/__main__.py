@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.logs import configure
 from litapi.messages import KINDS
-from litapi.settings import Settings, SettingsError, add_flags
+from litapi.settings import Settings, SettingsError, StartError, add_flags
 
 log = logging.getLogger("siglit")
 
@@ -51,10 +52,12 @@ def _refusals() -> tuple[type[Exception], ...]:
     """What is reported in one line. Imported only once something was raised."""
     from litapi.arguments import ArgumentError
     from litapi.client import ClientError
+    from litapi.keys import KeysError
     from litapi.quality.source import SourceError
     from litapi.quality.verdict import Refused
 
-    return SettingsError, CheckpointError, ArgumentError, SourceError, ClientError, Refused
+    ours = SettingsError, KeysError, StartError, CheckpointError, ArgumentError
+    return *ours, SourceError, ClientError, Refused
 
 
 def _configured(options: dict[str, Any]) -> Settings:
@@ -182,10 +185,11 @@ def _serve(**options: Any) -> int:
     try:
         folder = lay()  # before anything imports prometheus_client
     except OSError as error:
-        print(f"siglit: the temporary folder cannot be used: {error.strerror}", file=sys.stderr)
-        return 2
+        raise StartError(f"the temporary folder cannot be used: {error.strerror}") from None
     try:
         return _served(settings)
+    except KeyboardInterrupt:  # told to end while it was still loading
+        return 0
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -195,14 +199,11 @@ def _served(settings: Settings) -> int:
     from litapi.prepare import prepare
     from litapi.quality.verdict import admit
     from litapi.server import EmbedServer, device_plan
-    from litapi.supervisor import StartError
 
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    port = None
-    try:
-        preflight(settings)
-        port = Port(settings.host, settings.port)
+    preflight(settings)
+    with contextlib.closing(Port(settings.host, settings.port)):
         checkpoint = Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
         calibration = Calibration.of(settings.calibration, checkpoint)
         devices = device_plan(settings)
@@ -210,14 +211,6 @@ def _served(settings: Settings) -> int:
         quality = admit(settings, checkpoint, devices["text"][0])
         server = EmbedServer(settings, checkpoint, quality, calibration)
         server.serve()
-    except StartError as error:
-        print(f"siglit: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # told to end while it was still loading
-        return 0
-    finally:
-        if port is not None:
-            port.close()
     if server.failure:
         print(f"siglit: {server.failure}", file=sys.stderr)
     return 1 if server.failure else 0
@@ -241,10 +234,11 @@ def _prepare(**options: Any) -> int:
 
     settings = _configured(options)
     checkpoint = Checkpoint.named(settings.model, settings.revision, settings.compile_folder)
-    for kind in missing(settings, checkpoint, {kind: ["cpu"] for kind in KINDS}):
+    plan: dict[str, list[str]] = {kind: ["cpu"] for kind in KINDS}
+    for kind in missing(settings, checkpoint, plan):
         print(f"converting the {kind} tower of {checkpoint.name}")
         make(settings, checkpoint, kind)
-    left = missing(settings, checkpoint, {kind: ["cpu"] for kind in KINDS})
+    left = missing(settings, checkpoint, plan)
     folder = settings.compile_folder
     print(f"{folder} cannot be written to" if left else f"{folder} holds both towers")
     return 1 if left else 0
@@ -253,16 +247,11 @@ def _prepare(**options: Any) -> int:
 def _check(**options: Any) -> int:
     from litapi.checks import Checks
     from litapi.preflight import require_folders
-    from litapi.supervisor import StartError
 
     asked = {name: options.pop(name) for name in PROOFS}
     settings = _configured(options)
-    try:
-        require_folders(settings)
-        return 0 if Checks(settings, **asked).run() else 1
-    except StartError as error:
-        print(f"siglit: {error}", file=sys.stderr)
-        return 2
+    require_folders(settings)
+    return 0 if Checks(settings, **asked).run() else 1
 
 
 if __name__ == "__main__":

@@ -14,12 +14,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from litapi.settings import Settings
-from litapi.supervisor import StartError
+from litapi.process import cards
+from litapi.settings import Settings, StartError
 
 log = logging.getLogger("siglit.devices")
 
@@ -36,17 +34,11 @@ for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0
 """
 
 
-def visible_devices(run: Callable[..., Any] = subprocess.run) -> list[str]:
+def visible_devices() -> list[str]:
     """The CUDA devices that there seem to be; else the CPU."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        count = len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    else:
-        try:
-            listed = run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
-            count = sum(line.startswith("GPU") for line in listed.stdout.splitlines())
-        except (OSError, ValueError, subprocess.SubprocessError):
-            count = 0
+    named = cards() if visible is None else visible.split(",")
+    count = sum(name.strip() not in ("", "-1") for name in named)
     return [f"cuda:{index}" for index in range(count)] or ["cpu"]
 
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import math
+import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
@@ -44,14 +46,14 @@ from litapi.http.answer import Vectors
 from litapi.http.embedder import Embedder, Query
 from litapi.http.inputs import Reader
 from litapi.loop import Pipeline
-from litapi.messages import Item, Job, Kind, Reply
+from litapi.messages import Item, Job, JobId, Kind, Reply
 from litapi.quality.verdict import admit
 from litapi.scoring import ensemble
 from litapi.serving import Service, seal
 from litapi.settings import Settings
 from litapi.towers import ImageTower, TextTower, Tower
 from litapi.transport.client import Asker
-from litapi.transport.local import LocalPort
+from litapi.transport.port import Answered, PortClosed, WorkerPort
 
 AT_ONCE = 2  # spans under way: the model computes one while the next is read and looked up
 SPAN_ITEMS = {"text": 2048, "image": 256}
@@ -64,25 +66,49 @@ KNOWN = (State.HIT_L1, State.HIT_L2)
 T = TypeVar("T")
 
 
-class Room:
-    """One loaded tower with the loop that feeds it."""
+class Room(WorkerPort):
+    """One loaded tower with the service's own loop, whose jobs come from this very process."""
 
     def __init__(
         self, tower: Tower, facts: dict[str, Any], loop: asyncio.AbstractEventLoop
     ) -> None:
         self.facts = facts
-        self.port = LocalPort(loop)
-        self.thread = _thread(Pipeline(tower, self.port).run)
+        self.lanes = 1
+        self._events = loop
+        self._asked: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._replies: dict[JobId, asyncio.Future[Reply]] = {}
+        self._numbers = itertools.count()
+        self._thread = _thread(Pipeline(tower, self).run)
 
     async def submit(self, kind: Kind, job: Job, asker: Asker) -> Reply:
-        """The reply to a job; there is one kind here, and one client."""
+        """The reply to a job, in the event loop; there is one kind here, and one client."""
         del kind, asker
-        return await self.port.submit(job)
+        job.id = 0, next(self._numbers)
+        self._replies[job.id] = self._events.create_future()
+        self._asked.put(job)
+        return await self._replies[job.id]
+
+    def fetch(self, lane: int = 0) -> Job:
+        del lane
+        job = self._asked.get()
+        if job is None:
+            raise PortClosed
+        return job
+
+    def begin(self, job_id: JobId) -> bool:
+        """Always: nobody here leaves."""
+        del job_id
+        return True
+
+    def send(self, replies: Sequence[Answered]) -> None:
+        for job_id, reply in replies:
+            future = self._replies.pop(job_id)
+            self._events.call_soon_threadsafe(future.set_result, reply)
 
     def close(self) -> None:
-        """End the loop's threads."""
-        self.port.close()
-        self.thread.join()
+        """No more jobs; the loop's threads end when they come to this."""
+        self._asked.put(None)
+        self._thread.join()
 
 
 class Engine:
@@ -248,7 +274,6 @@ class Engine:
 
     def _loaded(self, kind: Kind) -> Room:
         tower: Tower = (TextTower if kind == "text" else ImageTower)(self.settings, self.checkpoint)
-        tower.board = {}
         tower.setup(self.device)
         facts: dict[str, Any] = tower.board[f"{kind}_0"]
         self._service.precision[kind] = facts["precision"]

@@ -27,9 +27,10 @@ class ServiceError(Exception):
     allow: tuple[str, ...] = ()
     challenges: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
+    def __init_subclass__(cls, status: int = 0, code: str = "", retry_after: int = 0) -> None:
         if code:  # `public_errors` lists the classes that have one of their own
             cls.status, cls.code = status or cls.status, code
+            cls.retry_after = retry_after or cls.retry_after
 
     def __init__(self, sentence: str | None = None, *, param: str | None = None) -> None:
         super().__init__(sentence or self.sentence)
@@ -120,24 +121,20 @@ class Unauthorized(RequestError, status=401, code="unauthorized"):
     challenges = ('Basic realm="siglit, the key as password", charset="UTF-8"', "Bearer")
 
 
-class RateLimited(RequestError, status=429, code="rate_limited"):
+class RateLimited(RequestError, status=429, code="rate_limited", retry_after=1):
     sentence = "This key has used its rate of requests; try again shortly."
-    retry_after = 1
 
 
-class TooManyWrongKeys(RequestError, status=429, code="too_many_wrong_keys"):
+class TooManyWrongKeys(RequestError, status=429, code="too_many_wrong_keys", retry_after=60):
     sentence = "Too many wrong keys came from this address; try again in a minute."
-    retry_after = 60
 
 
-class Overloaded(RequestError, status=429, code="overloaded"):
+class Overloaded(RequestError, status=429, code="overloaded", retry_after=1):
     sentence = "The server is at its limit of work in flight; try again shortly."
-    retry_after = 1
 
 
-class NotReady(RequestError, status=503, code="not_ready"):
+class NotReady(RequestError, status=503, code="not_ready", retry_after=2):
     sentence = "The server is not ready to embed."
-    retry_after = 2
 
 
 class ItemError(ServiceError):
@@ -147,8 +144,11 @@ class ItemError(ServiceError):
     by_code: ClassVar[dict[str, type[ItemError]]] = {}
     deterministic: ClassVar[bool] = True  # the same bytes would always be refused the same way
 
-    def __init_subclass__(cls, status: int = 0, code: str = "") -> None:
-        super().__init_subclass__(status, code)
+    def __init_subclass__(
+        cls, status: int = 0, code: str = "", retry_after: int = 0, deterministic: bool = True
+    ) -> None:
+        super().__init_subclass__(status, code, retry_after)
+        cls.deterministic = deterministic and cls.deterministic
         ItemError.by_code[cls.code] = cls
 
     @staticmethod
@@ -230,52 +230,44 @@ class ImageUrlInvalid(ItemError, code="image_url_invalid"):
     sentence = "The image URL is not a plain http or https URL."
 
 
-class ImageUrlForbidden(ItemError, status=403, code="image_url_forbidden"):
+class ImageUrlForbidden(ItemError, status=403, code="image_url_forbidden", deterministic=False):
     sentence = "This server does not fetch images from there."
-    deterministic = False
 
 
-class ImageUrlFailed(ItemError, code="image_url_failed"):
+class ImageUrlFailed(ItemError, code="image_url_failed", deterministic=False):
     sentence = "The image could not be fetched from its URL."
-    deterministic = False
 
 
-class ImageUrlTimeout(ItemError, code="image_url_timeout"):
+class ImageUrlTimeout(ItemError, code="image_url_timeout", deterministic=False):
     sentence = "The image did not arrive from its URL in time."
-    deterministic = False
 
 
 class DigestInvalid(ItemError, code="digest_invalid"):
     sentence = "The digest is not a sha256 in 64 hexadecimal digits."
 
 
-class DigestUnknown(ItemError, status=404, code="digest_unknown"):
+class DigestUnknown(ItemError, status=404, code="digest_unknown", deterministic=False):
     sentence = "The cache has no image of this digest at present; send the image's bytes."
-    deterministic = False
 
 
 class DigestDisabled(ItemError, status=403, code="digest_disabled"):
     sentence = "This server looks up no images by digest; send the bytes."
 
 
-class DeadlineExceeded(ItemError, status=504, code="deadline_exceeded"):
+class DeadlineExceeded(ItemError, status=504, code="deadline_exceeded", deterministic=False):
     sentence = "The item was not embedded before the deadline."
-    deterministic = False
 
 
-class WorkerLost(ItemError, status=503, code="worker_lost"):
+class WorkerLost(ItemError, status=503, code="worker_lost", retry_after=1, deterministic=False):
     sentence = "The worker that held this item was lost; try again."
-    retry_after = 1
-    deterministic = False
 
 
 class ItemQuarantined(ItemError, status=500, code="item_quarantined"):
     sentence = "Workers fail over this item again and again; it is refused for a while."
 
 
-class ItemInternal(ItemError, status=500, code="item_internal"):
+class ItemInternal(ItemError, status=500, code="item_internal", deterministic=False):
     sentence = "The server could not embed this item."
-    deterministic = False
 
 
 def public_errors() -> list[type[ServiceError]]:

@@ -18,7 +18,11 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}|\*").fullmatch
 
 
 class KeysError(ValueError):
-    """An entry cannot be read; its text says why and shows no key."""
+    """An entry of `option` cannot be read; the text says why and shows no key."""
+
+    def __init__(self, why: str, option: str = "key_limits") -> None:
+        super().__init__(why)
+        self.option = option
 
 
 @dataclass(frozen=True, slots=True)

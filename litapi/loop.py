@@ -4,11 +4,8 @@
          ▲                                  │
          └── wait while enough is ready ────┘   so that idle workers get the rest of the queue
 
-On a CPU a worker serves interactive work or bulk, and the kernel puts the first kind before the
-second. Where one serves both, each class has a fetch thread, and interactive work goes first at the
-decode threads and at the model: it waits for no more than the running batch. While there is some,
-bulk batches are short, and none begins while a neighbour on the device has some. Bulk that has
-waited for `STARVING` seconds goes first once.
+Where a worker serves both classes, each has a fetch thread, and interactive work goes first at the
+decode threads and at the model (docs/architecture.md, Classes).
 
 A change of threads costs time, so short ways are taken where nothing waits behind: a fetch thread
 decodes a single text itself, and an idle model's thread sends its reply itself. A job that nobody
@@ -42,10 +39,9 @@ from litserve.loops.base import LitLoop
 from litapi.errors import DeadlineExceeded, ItemError, ItemInternal
 from litapi.messages import Job, JobId, Reply
 from litapi.metrics import BatchMetrics
-from litapi.towers import Decoded, Embedded, Tower
+from litapi.towers import Decoded, Embedded, Group, Part, Tower
 from litapi.transport.port import PortClosed, WorkerPort
-from litapi.transport.urgency import Urgent
-from litapi.transport.vitals import BEAT
+from litapi.transport.vitals import BEAT, Urgent
 
 log = logging.getLogger("siglit.loop")
 T = TypeVar("T")
@@ -104,7 +100,7 @@ class Shelf:
         self.encoded = [0, 0]  # bytes of items fetched and not yet decoded, by class
         self.closed = False
         self._budget, self._depth = budget, depth
-        self._urgent = urgent
+        self._urgent = urgent or Urgent([0], 0, ())  # alone: there is no neighbour
         self._pace = 0.0  # seconds a token or patch
         self._interactive = -RECENT  # when there was interactive work last
         self._bulk = 0.0  # since when no bulk batch was taken though bulk waits
@@ -117,8 +113,7 @@ class Shelf:
             self.encoded[bulk] += size
 
     def _has_room(self, bulk: bool) -> bool:
-        batch = self._bulk_budget() if bulk else self._budget
-        ahead = (AHEAD + self._depth - 1) * batch
+        ahead = (AHEAD + self._depth - 1) * self._budget_of(bulk)
         return self.held[bulk] < ahead and self.encoded[bulk] < AHEAD_BYTES
 
     def add(self, items: list[Ready], estimate: int, size: int = 0, bulk: bool = False) -> None:
@@ -130,7 +125,7 @@ class Shelf:
                 self._bulk = time.monotonic()
             self.items[bulk].extend(items)
             if items and not bulk:
-                self._say(True)
+                self._urgent.say(True)
             self.changed.notify_all()
 
     def take(self, under_way: int = 0) -> list[Ready]:
@@ -145,17 +140,14 @@ class Shelf:
             self.changed.wait_for(lambda: any(self.items) or self.closed)
             if not any(self.items):
                 raise PortClosed
-            bulk = self._bulk_next()
-            while bulk is None:
+            while (bulk := self._bulk_next()) is None:
                 self.changed.wait(LOOK)
-                bulk = self._bulk_next()
-            now = time.monotonic()
             if bulk:
-                self._bulk = now
-                return self._batch(self.items[1], self._bulk_budget())
-            self._interactive = now
-            self._say(True)
-            return self._batch(self.items[0], self._budget)
+                self._bulk = time.monotonic()
+            else:
+                self._interactive = time.monotonic()
+                self._urgent.say(True)
+            return self._batch(self.items[bulk], self._budget_of(bulk))
 
     def _is_due(self, under_way: int) -> bool:
         """Whether as much is ready: a smaller batch would keep out what comes until its turn. Bulk
@@ -163,8 +155,7 @@ class Shelf:
         bulk = self._bulk_next()
         if bulk is None or (bulk and self._recent()):
             return False
-        budget = self._bulk_budget() if bulk else self._budget
-        return _cost(self.items[bulk]) >= min(under_way, budget)
+        return _cost(self.items[bulk]) >= min(under_way, self._budget_of(bulk))
 
     def close(self) -> None:
         with self.changed:
@@ -177,7 +168,7 @@ class Shelf:
         with self.changed:
             if not bulk:
                 self._interactive = time.monotonic()
-                self._say(bool(self.items[0]))
+                self._urgent.say(bool(self.items[0]))
             if seconds and cost:
                 change = seconds / cost - self._pace
                 self._pace += (SMOOTHING if self._pace else 1.0) * change
@@ -192,11 +183,11 @@ class Shelf:
             return True
         if self.items[0]:
             return False
-        return None if self._urgent is not None and self._urgent.elsewhere() else True
+        return None if self._urgent.elsewhere() else True
 
-    def _bulk_budget(self) -> int:
-        """Of a bulk batch: what takes a short time, so that interactive work may come between."""
-        if not self._pace:
+    def _budget_of(self, bulk: bool) -> int:
+        """Of a batch. One of bulk takes a short time, so that interactive work may come between."""
+        if not bulk or not self._pace:
             return self._budget
         seconds = SHORT if self._recent() else LONG / self._depth
         return max(1, min(self._budget, int(seconds / self._pace)))
@@ -221,10 +212,6 @@ class Shelf:
         items.clear()
         items.extend(rest)
         return batch
-
-    def _say(self, urgent: bool) -> None:
-        if self._urgent is not None:
-            self._urgent.say(urgent)
 
 
 LAST = 2  # in the order of decoding, after interactive work and bulk
@@ -324,31 +311,29 @@ class Pipeline:
         ticket = Ticket(job.id, job.deadline, job.sent, bulk, [None] * count, count)
         if not count:
             self._done.put([ticket])
-        for start, part in self._tower.parts(job):
-            estimate = self._tower.estimate(part)
-            self._shelf.reserve(estimate, sum(map(len, part.items)), bulk)
-            if self._tower.quick(part):
-                self._decode(ticket, start, part, estimate)
+        for part in self._tower.parts(job):
+            self._shelf.reserve(part.estimate, part.size, bulk)
+            if part.quick:
+                self._decode(ticket, part)
             else:
-                work = functools.partial(self._decode, ticket, start, part, estimate)
-                self._decoders.submit(bulk, work)
+                self._decoders.submit(bulk, functools.partial(self._decode, ticket, part))
 
-    def _decode(self, ticket: Ticket, start: int, part: Job, estimate: int) -> None:
+    def _decode(self, ticket: Ticket, part: Part) -> None:
         began = time.monotonic()
-        if began >= part.deadline or not self._port.begin(ticket.job_id):
-            decoded: list[Decoded | ItemError] = [DeadlineExceeded() for _ in part.items]
+        if began >= ticket.deadline or not self._port.begin(ticket.job_id):
+            decoded: Group = [DeadlineExceeded() for _ in part.job.items]
         else:
-            self._tower.about(ticket.job_id, start)
-            decoded = self._tower.decode_request(part)
+            self._tower.about(ticket.job_id, part.start)
+            decoded = self._tower.decode_request(part.job)
         now = time.monotonic()
         ticket.decode_seconds = max(ticket.decode_seconds, now - began)
         ready = []
-        for index, one in enumerate(decoded, start):
+        for index, one in enumerate(decoded, part.start):
             if isinstance(one, ItemError):
                 self._finish([(ticket, index, one)])
             else:
                 ready.append(Ready(ticket, index, one))
-        self._shelf.add(ready, estimate, sum(map(len, part.items)), ticket.bulk)
+        self._shelf.add(ready, part.estimate, part.size, ticket.bulk)
 
     def _predict(self) -> None:
         flights = self._flights
@@ -399,7 +384,7 @@ class Pipeline:
         self._metrics.observe(len(batch), _cost(batch))
         tower.pulse(time.monotonic())
         collect = tower.submit(tower.batch([[ready.decoded for ready in batch]]))
-        return lambda: tower.unbatch(collect())[0]
+        return lambda: collect()[0]
 
     def _apart(self, batch: list[Ready]) -> list[Embedded | ItemError]:
         return [self._alone([ready]) for ready in batch]

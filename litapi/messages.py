@@ -36,7 +36,6 @@ class Item(NamedTuple):
 
     @property
     def by_digest(self) -> bool:
-        """Whether only the digest of the image came."""
         return isinstance(self.payload, Digest)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import logging
 import multiprocessing
 import os
@@ -24,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache as memoise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from litapi.messages import Reply
 
 if TYPE_CHECKING:  # prometheus_client reads its folder from the environment when first imported
     from prometheus_client import Counter, Gauge, Histogram
@@ -40,11 +43,9 @@ log = logging.getLogger("siglit.metrics")
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "siglit-metrics-"
-_NO_ROOM = "no-room"  # an empty file, made once a process had no room for its own
+_ROOM = "room"  # an empty file, removed once a process has no room for its own
 LONGEST = 107 - len("/siglit-metrics-xxxxxxxx/listener-xxxxxxxx")  # bytes, of a socket's path
 _YOUNG = 60.0  # seconds in which a folder's owner may not have locked it yet
-_locks: list[int] = []  # descriptors, held as long as this process and its forks live
-_told: list[bool] = []  # not empty once this process has logged that it has no room
 
 
 def lay() -> Path:
@@ -61,8 +62,10 @@ def lay() -> Path:
         raise OSError(errno.ENAMETOOLONG, f"the path is longer than {LONGEST} bytes", temporary)
     sweep(temporary)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    _locks.append(os.open(folder, os.O_RDONLY))
-    fcntl.flock(_locks[-1], fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):
+        (folder / _ROOM).touch()
+    lock = os.open(folder, os.O_RDONLY)  # held as long as this process and its forks live
+    fcntl.flock(lock, fcntl.LOCK_EX)
     os.environ[_VARIABLE] = str(folder)
     multiprocessing.current_process()._config["tempdir"] = str(folder)  # type: ignore[attr-defined]
     return folder
@@ -106,51 +109,42 @@ def _opened(path: str, mode: str) -> Any:
     return open(path, mode) if mode == "rb" else _Backing(path)
 
 
-class _Backing:
-    """A file as prometheus_client uses one: `truncate` makes room, or moves to memory."""
+class _Backing(io.FileIO):
+    """A file as prometheus_client uses one: `truncate` makes room, or moves it to memory."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = -1
+        self._path = Path(path)
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            super().__init__(path, "a+b")
         except OSError as error:
-            self._move(path, 0, error)
-        self._path = path
+            super().__init__(os.memfd_create("siglit-metrics"), "r+b")
+            _say_once(self._path.parent, error)
 
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int | None = None) -> int:
+        assert size is not None
         try:
-            os.posix_fallocate(self._descriptor, 0, size)
+            os.posix_fallocate(self.fileno(), 0, size)
         except OSError as error:
-            self._move(self._path, size, error)
+            self._move(size)
+            _say_once(self._path.parent, error)
+        return size
 
-    def _move(self, path: str, size: int, error: OSError) -> None:
-        memory = os.memfd_create("siglit-metrics")
+    def _move(self, size: int) -> None:
+        memory, here = os.memfd_create("siglit-metrics"), self.fileno()
         os.ftruncate(memory, size)
-        if self._descriptor >= 0:
-            os.pwrite(memory, os.pread(self._descriptor, size, 0), 0)
-            if os.fstat(self._descriptor).st_size == 0:
-                os.unlink(path)  # empty and unreadable; a file that only failed to grow stays
-            self.close()
-        self._descriptor = memory
-        _say_once(Path(path).parent, error)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+        os.pwrite(memory, os.pread(here, size, 0), 0)
+        if os.fstat(here).st_size == 0:
+            self._path.unlink(missing_ok=True)  # unreadable; one that only failed to grow stays
+        os.dup2(memory, here, inheritable=False)
+        os.close(memory)
 
 
 def _say_once(folder: Path, error: OSError) -> None:
     """Log it in the first process of this server that has no room."""
     try:
-        os.close(os.open(folder / _NO_ROOM, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
+        os.unlink(folder / _ROOM)  # for which there is room
+    except OSError:
         return
-    except OSError:  # no room for that file either: each process logs it once
-        if _told:
-            return
-    _told.append(True)
     log.warning(
         "the temporary folder has no room for metrics (%s): some will be missing in /metrics",
         error.strerror,
@@ -159,7 +153,8 @@ def _say_once(folder: Path, error: OSError) -> None:
 
 def lacks_room() -> bool:
     """Whether metrics of some process of this server are missing, for lack of room."""
-    return bool(_told) or (Path(os.environ.get(_VARIABLE, "/nowhere")) / _NO_ROOM).exists()
+    folder = os.environ.get(_VARIABLE)
+    return folder is not None and not (Path(folder) / _ROOM).exists()
 
 
 @memoise
@@ -173,6 +168,11 @@ def _gauge(name: str, text: str, *labels: str, mode: Mode = "livesum") -> Gauge:
     """`mode` says how the values of several processes are combined."""
     made: Gauge = _prometheus().Gauge(name, text, labels, multiprocess_mode=mode)
     return made
+
+
+def _latest(name: str, text: str, *labels: str) -> Gauge:
+    """Of the main process, which alone sets it."""
+    return _gauge(name, text, *labels, mode="mostrecent")
 
 
 @memoise
@@ -198,7 +198,7 @@ class Metrics:
         self._waits: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         self._shares: defaultdict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
         self._clients: set[str] = set()
-        self._refused("", False, "overloaded").inc(0)
+        self.turned_away("", False, "overloaded", 0)
         self.evicted(0)  # a metric without labels is exposed from the start
         self.breaker("closed")
         self.queue(0)
@@ -207,9 +207,6 @@ class Metrics:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._answers[route, status].append(seconds)
-
-    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
-        self._jobs[kind].append((queue, decode, infer))
 
     def given_up(self, kind: str, items: int) -> None:
         text = "Items whose clients left before work on them began"
@@ -224,18 +221,17 @@ class Metrics:
         _gauge("siglit_items_in_flight", "Items under way", "kind").labels(kind).set(items)
         _gauge("siglit_refused_at_admission", back, "kind", mode="sum").labels(kind).set(refused)
 
-    def waited(self, kind: str, bulk: bool, client: str, items: int, seconds: float) -> None:
-        """So many items of a client were computed, after so many seconds in queues."""
+    def computed(self, kind: str, bulk: bool, client: str, items: int, reply: Reply) -> None:
+        """So many items of a client, as the reply says."""
+        seconds = reply.queue_seconds
+        self._jobs[kind].append((seconds, reply.decode_seconds, reply.infer_seconds))
         self._waits[kind, CLASSES[bulk]].append(seconds)
         self._shares[self._named(client), CLASSES[bulk]].append((items, items * seconds))
 
-    def turned_away(self, client: str, bulk: bool, code: str) -> None:
-        self._refused(client, bulk, code).inc()
-
-    def _refused(self, client: str, bulk: bool, code: str) -> Counter:
+    def turned_away(self, client: str, bulk: bool, code: str, n: int = 1) -> None:
         text, labels = "Requests refused, by client", ("client", "class", "code")
         counter = _counter("siglit_client_refused", text, *labels)
-        return counter.labels(self._named(client), CLASSES[bulk], code)
+        counter.labels(self._named(client), CLASSES[bulk], code).inc(n)
 
     def waiting(self, kind: str, bulk: bool, items: int, age: float) -> None:
         """What is held in this process until its turn comes; `age` of the oldest in seconds."""
@@ -311,7 +307,6 @@ class Metrics:
             noted.clear()
 
     def _tell_shares(self) -> None:
-        """What each class and each client waited; a client's name is one of a few."""
         waits = _histogram("siglit_wait_seconds", "Time of a job in queues", "kind", "class")
         for labels, seconds in self._waits.items():
             observe_all(waits.labels(*labels), seconds)
@@ -361,67 +356,51 @@ def held(what: str, size: int, bound: int) -> None:
     _gauge("siglit_held_bytes_bound", most, "what").labels(what).set(bound)
 
 
-class ProcessMetrics:
-    """What the main process measures: its children's CPU and memory, restarts, and the GPUs."""
-
-    def __init__(self) -> None:
-        import psutil
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return _gauge(name, text, *labels, mode="mostrecent")
-
-        self._psutil = psutil
-        self._cpu = gauge("siglit_process_cpu_seconds", "CPU time used", "role")
-        self._memory = gauge("siglit_process_resident_bytes", "Resident memory", "role")
-        self._restarts = gauge("siglit_worker_restarts", "Workers replaced since the start")
-        self._gpu_memory = gauge("siglit_gpu_memory_bytes", "GPU memory in use", "device")
-        self._gpu_busy = gauge("siglit_gpu_utilization_ratio", "GPU utilisation", "device")
-        self._tower = gauge(
-            "siglit_tower_info", "1 for what each tower runs in", "kind", "precision", "compiled"
-        )
-        self._gpus = Gpus()
-
-    def tower(self, kind: str, precision: str, compiled: str) -> None:
-        """Name what a tower computes in; `compiled` is "on" or "off"."""
-        self._tower.labels(kind, precision, compiled).set(1)
-
-    def observe(self, roles: Mapping[str, int], restarts: int) -> None:
-        """Read every process of `roles` (role → pid), and the GPUs where there are any."""
-        self._restarts.set(restarts)
-        for role, pid in roles.items():
-            with contextlib.suppress(self._psutil.Error):
-                process = self._psutil.Process(pid)
-                times = process.cpu_times()
-                self._cpu.labels(role).set(times.user + times.system)
-                self._memory.labels(role).set(process.memory_info().rss)
-        for device, memory, busy in self._gpus.read():
-            self._gpu_memory.labels(device).set(memory)
-            self._gpu_busy.labels(device).set(busy)
+def tower_computes_in(kind: str, precision: str, compiled: str) -> None:
+    """Name what a tower runs in; `compiled` is "on" or "off"."""
+    text, labels = "1 for what each tower runs in", ("kind", "precision", "compiled")
+    _latest("siglit_tower_info", text, *labels).labels(kind, precision, compiled).set(1)
 
 
-class Gpus:
-    """NVIDIA's counters, where there is a driver."""
+def observe_processes(roles: Mapping[str, int], restarts: int) -> None:
+    """What the main process measures: CPU and memory of every process of `roles` (role → pid), how
+    many workers were replaced, and the GPUs where there are any."""
+    import psutil
 
-    def __init__(self) -> None:
-        import pynvml
+    _latest("siglit_worker_restarts", "Workers replaced since the start").set(restarts)
+    cpu = _latest("siglit_process_cpu_seconds", "CPU time used", "role")
+    memory = _latest("siglit_process_resident_bytes", "Resident memory", "role")
+    for role, pid in roles.items():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            times = process.cpu_times()
+            cpu.labels(role).set(times.user + times.system)
+            memory.labels(role).set(process.memory_info().rss)
+    _observe_gpus()
 
-        self._nvml = pynvml
-        try:
-            pynvml.nvmlInit()
-            count = pynvml.nvmlDeviceGetCount()
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
-        except pynvml.NVMLError:
-            self._handles = []
 
-    def read(self) -> list[tuple[str, int, float]]:
-        """(device, bytes in use, utilisation 0 to 1) of each."""
-        found = []
-        for index, handle in enumerate(self._handles):
-            with contextlib.suppress(self._nvml.NVMLError):
-                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle).used
-                busy = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                found.append((f"cuda:{index}", int(memory), float(busy)))
-        return found
+def _observe_gpus() -> None:
+    import pynvml
+
+    memory = _latest("siglit_gpu_memory_bytes", "GPU memory in use", "device")
+    busy = _latest("siglit_gpu_utilization_ratio", "GPU utilisation", "device")
+    for index, gpu in enumerate(_gpus()):
+        device = f"cuda:{index}"
+        with contextlib.suppress(pynvml.NVMLError):
+            memory.labels(device).set(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
+            busy.labels(device).set(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
+
+
+@memoise
+def _gpus() -> list[Any]:
+    """NVIDIA's handles, where there is a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
 
 
 def exposition() -> bytes:

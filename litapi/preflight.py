@@ -10,18 +10,16 @@ import sys
 from pathlib import Path
 
 from cache import Address
-from litapi.checkpoint import CheckpointError
 from litapi.devices import planned, require_devices
 from litapi.http.app import make_fetcher
 from litapi.messages import KINDS
 from litapi.model.engines.toolchain import require_toolchain
 from litapi.model.precision import require_compiled
-from litapi.settings import Settings
-from litapi.supervisor import StartError
+from litapi.settings import Settings, StartError
 
 
 def preflight(settings: Settings) -> None:
-    """Raises StartError, in one public sentence that names the option."""
+    """Raises StartError or CheckpointError, in one public sentence that names the option."""
     tls_options(settings)
     try:
         make_fetcher(settings)
@@ -35,22 +33,18 @@ def preflight(settings: Settings) -> None:
     if settings.devices != "auto":
         require_devices(settings.devices.split(","))
     _require_gpus_ready(settings)
-    if settings.cache_per_key == "on" and not settings.api_keys:
+    if settings.cache_per_key == "on" and not settings.keyed:
         raise StartError("--cache-per-key: there are no API keys whose vectors could be kept apart")
     require_folders(settings)
 
 
 def _require_gpus_ready(settings: Settings) -> None:
-    devices = _gpus(settings)
     compiled = settings.compile == "on"
-    try:
-        for device in devices[:1]:
-            if compiled:
-                require_toolchain(device)
-            for kind in KINDS:
-                require_compiled(settings.precision_of(kind), device, compiled)
-    except CheckpointError as error:
-        raise StartError(str(error)) from None
+    for device in _gpus(settings)[:1]:
+        if compiled:
+            require_toolchain(device)
+        for kind in KINDS:
+            require_compiled(settings.precision_of(kind), device, compiled)
 
 
 def _gpus(settings: Settings) -> list[str]:
@@ -124,23 +118,15 @@ def tls_options(settings: Settings) -> dict[str, str]:
     return {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
 
 
-class _Encrypted(Exception):
-    """A password was asked for."""
-
-
 def _no_password() -> str:
     """In place of OpenSSL's own question, which would wait for a person at a terminal."""
-    raise _Encrypted
+    raise StartError("tls_key: the key is encrypted; it has to be one without password")
 
 
 def _try_pair(certificate: str, key: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, _no_password)
-    except _Encrypted:
-        raise StartError(
-            "tls_key: the key is encrypted; it has to be one without password"
-        ) from None
     except (OSError, ValueError) as error:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             raise StartError("tls_key: the key is that of another certificate") from None

@@ -19,6 +19,7 @@ import importlib.metadata
 import math
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -96,7 +97,7 @@ def version(package: str) -> str:
 
 
 CPUINFO = Path("/proc/cpuinfo")
-NAMES = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+_CARDS = re.compile(r"^GPU \d+: (.*?)(?: \(UUID: .*)?$", re.MULTILINE).findall
 DECISIVE = frozenset(
     {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
     | {"asimddp", "bf16", "i8mm", "sve"}
@@ -105,19 +106,20 @@ DECISIVE = frozenset(
 
 def processor(device: str, cpuinfo: Path = CPUINFO) -> list[str]:
     """The instructions of this CPU that matter, or the names of the cards that are here."""
-    if device == "cpu":
-        return _instructions(cpuinfo)
-    try:
-        told = subprocess.run(NAMES, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return sorted(set(told.stdout.split("\n")) - {""})
-
-
-def _instructions(cpuinfo: Path) -> list[str]:
+    if device != "cpu":
+        return sorted(set(cards()))
     said = _first_core(cpuinfo)
     words = said.get("flags") or said.get("Features") or ""  # as Intel and AMD say, and as ARM does
     return sorted(DECISIVE & set(words.split()))
+
+
+def cards() -> list[str]:
+    """The name of each card, as the driver's tool lists them."""
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+    return _CARDS(told.stdout)
 
 
 def core_kind(cpuinfo: Path = CPUINFO) -> str:

@@ -1,7 +1,7 @@
 """EmbedServer: LitServe with two towers behind one HTTP application.
 
-The composition of the running service: which device each worker gets, when the front may start,
-what the banner says. Everything that reaches into LitServe is in `dispatcher.py`.
+The composition of the running service: which device each worker gets, which cache each HTTP
+process has, what the banner says. Everything that reaches into LitServe is in `supervisor.py`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ import logging
 import mmap
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
-
-from tqdm import tqdm
 
 from cache import MemoryTier, RedisChild, RedisStore, VectorCache
 from cache.trouble import SIDES
@@ -25,18 +22,17 @@ from litapi.checkpoint import Checkpoint
 from litapi.devices import automatic_devices, planned
 from litapi.http.app import App
 from litapi.http.connection import Patience, guarded
+from litapi.keys import KeysError
 from litapi.loop import PipelinedLoop
 from litapi.messages import KINDS
-from litapi.metrics import Metrics, ProcessMetrics, forget
+from litapi.metrics import Metrics, observe_processes, tower_computes_in
 from litapi.preflight import taken, tls_options
 from litapi.process import keeps_order, raise_limit, sleep_soon
 from litapi.quality.fidelity import Fidelity
 from litapi.serving import DEMO_NOTE, Service, seal
-from litapi.settings import Settings, SettingsError
-from litapi.supervisor import DispatchServer, StartError
+from litapi.settings import Settings, StartError, flag_of
+from litapi.supervisor import DispatchServer
 from litapi.towers import ImageTower, TextTower
-from litapi.transport.ledger import SLOTS
-from litapi.transport.vitals import THREADS
 
 log = logging.getLogger("siglit.server")
 
@@ -56,17 +52,9 @@ class EmbedServer(DispatchServer):
     ) -> None:
         towers = [tower(settings, checkpoint, PipelinedLoop()) for tower in (TextTower, ImageTower)]
         plan = device_plan(settings)
-        super().__init__(towers, plan, settings.timeout, bulk_plan(settings, plan))
+        super().__init__(towers, settings, plan, bulk_plan(settings, plan))
         self.service = Service(settings, checkpoint, quality=quality, calibration=calibration)
-        self.start_timeout = settings.start_timeout
-        self.uvicorn_graceful_timeout = settings.drain_timeout
-        self.hang_timeout = settings.hang_timeout
-        self.decode_timeout = settings.decode_timeout
-        # every item let in may be a job of its own, and a first request is let in beyond the bound
-        self.slots = max(SLOTS, len(towers) * (settings.max_queue + settings.max_items))
-        self.decode_threads = settings.decode_threads or THREADS
         self.app = App(self.service, self.dispatcher, self._cache, self)
-        self._process_metrics: ProcessMetrics | None = None
         self._observed = 0.0
         self._redis: RedisChild | None = None
         self._redis_url: str | None = None
@@ -77,14 +65,6 @@ class EmbedServer(DispatchServer):
             self._note(why)
         if settings.compile == "on" and "cpu" in plan["text"]:
             self._note(COMPILE_NOTE)
-        self._bar = tqdm(
-            total=0,
-            desc="loading towers",
-            unit="worker",
-            leave=False,
-            disable=None,
-            file=sys.stderr,
-        )
 
     def _note(self, why: str) -> None:
         log.warning("%s", why)
@@ -97,7 +77,6 @@ class EmbedServer(DispatchServer):
         if settings.api_keys_file:
             signal.signal(signal.SIGHUP, lambda *_: self._hangups.set())
         self._open_redis()
-        self._bar.reset(sum(map(len, self.plan.values())))
         quiet = settings.log_level if settings.log_level in ("debug", "error") else "warning"
         try:
             self.run(
@@ -119,23 +98,20 @@ class EmbedServer(DispatchServer):
         except SystemExit:  # uvicorn's: somebody bound the port a moment ago
             raise StartError(taken(settings.port)) from None
         finally:
-            self._bar.close()
             if self._redis is not None:
                 self._redis.stop()
 
     def _cache(self, metrics: Metrics) -> VectorCache:
         """The cache of one HTTP process; made in that process, in its event loop."""
-        settings, dim = self.service.settings, self.service.checkpoint.dim
-        if settings.cache == "off":
-            return VectorCache(dim, MemoryTier(0), None, metrics)
-        memory = MemoryTier(settings.memory_cache_mb * MB)
-        if self._redis_url is None:
-            return VectorCache(dim, memory, None, metrics)
-        budget, ttl = settings.redis_budget_ms / 1e3, settings.cache_ttl_days * 86_400
-        store = RedisStore(
-            self._redis_url, budget=budget, ttl=ttl, watcher=metrics, said=self._said
-        )
-        return VectorCache(dim, memory, store, metrics, seal(settings.cache_tenant))
+        settings, store = self.service.settings, None
+        memory = MemoryTier(settings.memory_cache_mb * MB if settings.cache == "on" else 0)
+        if self._redis_url is not None:
+            budget, ttl = settings.redis_budget_ms / 1e3, settings.cache_ttl_days * 86_400
+            store = RedisStore(
+                self._redis_url, budget=budget, ttl=ttl, watcher=metrics, said=self._said
+            )
+        dim, secret = self.service.checkpoint.dim, seal(settings.cache_tenant)
+        return VectorCache(dim, memory, store, metrics, secret)
 
     def _open_redis(self) -> None:
         """Find the Redis tier: the shared one that was named, else a private child."""
@@ -165,9 +141,9 @@ class EmbedServer(DispatchServer):
     def _read_keys(self) -> None:
         """The keys file again, for HTTP processes that live and for those that are started yet."""
         try:
-            keys = self.service.settings.keys_again()
-        except SettingsError as error:
-            log.error("the keys are as before: %s", error)
+            keys = self.service.settings.keys()
+        except KeysError as error:
+            log.error("the keys are as before: %s: %s", flag_of(error.option), error)
             return
         self.app.take_keys(keys)
         self.tell_keys(keys)
@@ -181,18 +157,13 @@ class EmbedServer(DispatchServer):
             self._redis_again = time.monotonic() + RESTART_AFTER
 
     def _observe(self) -> None:
-        if self._process_metrics is None:
-            self._process_metrics = ProcessMetrics()
-            for kind, precision in self.service.precision.items():
-                compiled = "on" if self.service.compiled else "off"
-                self._process_metrics.tower(kind, precision, compiled)
+        compiled = "on" if self.service.compiled else "off"
+        for kind, precision in self.service.precision.items():
+            tower_computes_in(kind, precision, compiled)
         roles = {"main": os.getpid(), **self.children()}
         if self._redis is not None and self._redis.pid is not None:
             roles["redis"] = self._redis.pid
-        self._process_metrics.observe(roles, self.restarts)
-
-    def child_ended(self, pid: int) -> None:
-        forget(pid)
+        observe_processes(roles, self.restarts)
 
     @staticmethod
     def _start_redis(child: RedisChild) -> bool:
@@ -202,12 +173,7 @@ class EmbedServer(DispatchServer):
             log.warning("the private redis-server did not start (%s)", type(error).__name__)
         return child.alive
 
-    def loaded(self, done: int) -> None:
-        self._bar.n = done
-        self._bar.refresh()
-
     def ready(self) -> None:
-        self._bar.close()
         facts = dict(self.board)
         keys = [f"{kind}_{n}" for kind in KINDS for n in range(len(self.plan[kind]))]
         self.service.workers = [facts[key] for key in keys]

@@ -102,20 +102,19 @@ class Service:
             "tenant": settings.cache_tenant,
         }
         if kind == "text":
-            text: dict[str, Field] = {
+            own: dict[str, Field] = {
                 "tokenizer": checkpoint.tokenizer_digest,
                 "length": checkpoint.text_length,
             }
-            return Fingerprint.of({**shared, **text})
-        patches = self.patches
-        image: dict[str, Field] = {
-            "preprocessing": checkpoint.preprocessing_digest,
-            "draft": settings.jpeg_draft,
-            "max_num_patches": patches,
-        }
-        if settings.compile == "on":  # whatever a request asks for, it is padded to the server's
-            image["padded_to"] = patches
-        return Fingerprint.of({**shared, **image})
+        else:
+            own = {
+                "preprocessing": checkpoint.preprocessing_digest,
+                "draft": settings.jpeg_draft,
+                "max_num_patches": self.patches,
+            }
+            if settings.compile == "on":  # whatever a request asks for, it is padded to this
+                own["padded_to"] = self.patches
+        return Fingerprint.of({**shared, **own})
 
     def _arithmetic(self, kind: Kind) -> str:
         """As a worker reported it; before that, as the options ask for it."""
@@ -140,7 +139,7 @@ class Service:
         }
 
     def _model(self) -> dict[str, Any]:
-        checkpoint = self.checkpoint
+        checkpoint, quality = self.checkpoint, self.quality
         return {
             "name": self.name,
             "revision": checkpoint.revision,
@@ -153,10 +152,10 @@ class Service:
             "likeness_note": LIKENESS_NOTE,
             "precision": self.precision,
             "compiled": self.compiled,
-            "quality": self._quality(),
+            "quality": quality and {"passed": quality.passed, **quality.fields()},
             "logit_scale": checkpoint.logit_scale,
             "logit_bias": checkpoint.logit_bias,
-            "calibration": self.calibration.told() if self.calibration else None,
+            "calibration": self.calibration and self.calibration.told(),
             "text_length": checkpoint.text_length,
             "image_size": None if checkpoint.naflex else checkpoint.image_size,
             "patch_size": checkpoint.patch_size,
@@ -165,11 +164,6 @@ class Service:
             "weights_sha256": checkpoint.weights_digest,
             "fingerprint": {kind: f.hex for kind, f in self.fingerprints().items()},
         }
-
-    def _quality(self) -> dict[str, Any] | None:
-        if self.quality is None:
-            return None
-        return {"passed": self.quality.passed, **self.quality.fields()}
 
     def _limits(self) -> dict[str, Any]:
         settings = self.settings

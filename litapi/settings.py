@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from litapi.keys import Key, KeysError, lines_of, read_keys, read_limits
 from litapi.process import cores
@@ -47,6 +47,10 @@ _SERVICE_SENTENCE = (
 
 class SettingsError(Exception):
     """One line for each option that is wrong; the program ends with exit code 2."""
+
+
+class StartError(Exception):
+    """The server could not start; its text is the one line that says why."""
 
 
 def _option(default: Default, description: str, **bounds: Any) -> Default:
@@ -227,8 +231,6 @@ class Settings(BaseModel):
 
     test_hooks: Switch = _option("off", "faults on demand; for tests only")
 
-    _given: tuple[tuple[str, ...], tuple[str, ...]] = PrivateAttr(((), ()))  # beside the file's
-
     @field_validator(
         "image_formats", "api_keys", "key_limits", "cors_origins", "image_url_hosts", mode="before"
     )
@@ -345,33 +347,28 @@ class Settings(BaseModel):
         names.update({name: flag_of(name) for name in given})
         try:
             settings = cls.model_validate({**found, **given})
-            if settings.api_keys_file:
-                settings = settings._with_keys_from(settings.api_keys_file, names)
             settings.keys()
         except KeysError as error:
-            problems.append(f"{names.get('key_limits', '--key-limits')}: {error}")
+            problems.append(f"{names.get(error.option, flag_of(error.option))}: {error}")
         except ValidationError as error:
             problems += [_sentence(names, one) for one in error.errors()]
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
 
+    @property
+    def keyed(self) -> bool:
+        """Whether only who has a key may ask."""
+        return bool(self.api_keys or self.api_keys_file)
+
     def keys(self) -> list[Key]:
-        """The API keys with their limits. Raises KeysError where the two do not fit."""
-        return read_keys(self.api_keys, self.key_limits)
+        """The API keys with their limits, those of the keys file as it is now. Raises KeysError:
+        the file cannot be read or holds none, or the limits do not fit."""
+        entries, limits = self._in_file(self.api_keys_file) if self.api_keys_file else ((), ())
+        return read_keys((*self.api_keys, *entries), (*self.key_limits, *limits))
 
-    def keys_again(self) -> list[Key]:
-        """The same with the keys file as it is now. Raises SettingsError: it cannot be read, or not
-        used."""
-        entries, limits = self._given
-        plain = self.model_copy(update={"api_keys": entries, "key_limits": limits})
-        try:
-            return plain._with_keys_from(self.api_keys_file or "", {}).keys()
-        except KeysError as error:
-            raise SettingsError(f"--key-limits: {error}") from None
-
-    def _with_keys_from(self, path: str, names: Mapping[str, str]) -> Settings:
-        option = names.get("api_keys_file", "--api-keys-file")
+    def _in_file(self, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        option = "api_keys_file"
         try:
             text = Path(path).expanduser().read_text(encoding="utf-8-sig")
             entries, limits = lines_of(text)
@@ -379,15 +376,12 @@ class Settings(BaseModel):
             self._known_limits(limits)
         except (OSError, UnicodeError) as error:  # a folder, no right to read, no text
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise SettingsError(f"{option}: the file cannot be read: {reason}") from None
+            raise KeysError(f"the file cannot be read: {reason}", option) from None
         except ValueError as error:
-            raise SettingsError(f"{option}: {error}") from None
+            raise KeysError(str(error), option) from None
         if not entries:
-            raise SettingsError(f"{option}: the file holds no key")
-        both = {"api_keys": (*self.api_keys, *entries), "key_limits": (*self.key_limits, *limits)}
-        settings = self.model_copy(update=both)
-        settings._given = self.api_keys, self.key_limits
-        return settings
+            raise KeysError("the file holds no key", option)
+        return entries, limits
 
 
 def cache_folder() -> Path:

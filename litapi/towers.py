@@ -34,6 +34,7 @@ from litapi.provoke import provoke, provoked
 from litapi.settings import Settings
 
 if TYPE_CHECKING:  # these import torch, and a tower is made where torch must stay out
+    from litapi.model.check import Finding
     from litapi.model.encoder import ImageEncoder, TextEncoder
     from litapi.model.engines.slots import Collect
     from litapi.model.picture import PictureReader
@@ -46,6 +47,16 @@ log = logging.getLogger("siglit.towers")
 STOCK_BATCH = 8  # requests that LitServe's own loop puts into a batch, where it is used
 STOCK_WAIT = 0.002  # seconds; with 0 that loop would spin
 QUICK_CHARS = 512
+
+
+class Part(NamedTuple):
+    """Some items of a job, which are decoded together."""
+
+    start: int  # the index of the first
+    job: Job
+    estimate: int  # the likely cost before it is decoded
+    size: int  # bytes or characters
+    quick: bool  # decoding it takes less than handing it to another thread is worth
 
 
 class Decoded(NamedTuple):
@@ -63,20 +74,16 @@ class Embedded(NamedTuple):
     truncated: bool
 
 
+Group = list[Decoded | ItemError]  # of a job
+Rows = list[Embedded | ItemError]  # of a group
+
+
 @dataclass(slots=True)
 class Batch:
     """Model input of the good items, and the groups they came from."""
 
-    groups: list[list[Decoded | ItemError]]
+    groups: list[Group]
     values: list[Any]
-
-
-@dataclass(slots=True)
-class Output:
-    """Rows of the good items, (n, dim) float32, and the groups they belong to."""
-
-    groups: list[list[Decoded | ItemError]]
-    vectors: np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Tower(LitAPI):
@@ -94,7 +101,7 @@ class Tower(LitAPI):
         )
         self.settings = settings
         self.checkpoint = checkpoint
-        self.board: Any = None  # set by the server: what each worker loaded, by its name
+        self.board: Any = {}  # set by the server: what each worker loaded, by its name
         self.vitals: Any = None  # set by the server: what each worker is at
         self.ledger: Any = None  # set by the server: which jobs somebody still waits for
         self.bulk_jobs: Any = None  # set by the server: the channel of bulk jobs
@@ -108,72 +115,59 @@ class Tower(LitAPI):
     # -- the hooks that a loop calls, in their order -------------------------------------------
 
     @abstractmethod
-    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+    def decode_request(self, request: Job) -> Group:
         """The items of a job as model input, or each its own error."""
 
-    def batch(self, inputs: Sequence[list[Decoded | ItemError]]) -> Batch:
+    def batch(self, inputs: Sequence[Group]) -> Batch:
         groups = list(inputs)
         return Batch(groups, [d.value for g in groups for d in g if isinstance(d, Decoded)])
 
-    def predict(self, x: Batch | list[Decoded | ItemError]) -> Output:
-        """The vectors of a batch. LitServe hands over a bare group where it does not batch."""
-        return self.submit(x if isinstance(x, Batch) else self.batch([x]))()
+    def predict(self, x: Batch | Group) -> list[Rows] | Rows:
+        """The rows of a batch, or of a bare group: LitServe hands that over where it does not
+        batch."""
+        return self.submit(x)() if isinstance(x, Batch) else self.submit(self.batch([x]))()[0]
 
-    def submit(self, batch: Batch) -> Callable[[], Output]:
+    def submit(self, batch: Batch) -> Callable[[], list[Rows]]:
         """The first half of `predict`; what is returned is the second, and waits for the vectors.
         `depth` batches are worth having under way."""
         collect = self._submit(batch.values)
-        return lambda: Output(batch.groups, collect())
+        return lambda: _in_groups(batch.groups, collect())
 
-    def unbatch(self, output: Output) -> list[list[Embedded | ItemError]]:
-        rows = iter(output.vectors)
-        return [
-            [
-                d if isinstance(d, ItemError) else Embedded(next(rows), d.tokens, d.truncated)
-                for d in g
-            ]
-            for g in output.groups
-        ]
+    def unbatch(self, output: list[Rows]) -> list[Rows]:
+        return output
 
-    def encode_response(self, output: list[Embedded | ItemError] | Output) -> Reply:
+    def encode_response(self, output: Rows) -> Reply:
         """Rows → the reply: raw little-endian float32, zeros where an item failed."""
-        rows = self.unbatch(output)[0] if isinstance(output, Output) else output
         blank = np.zeros(self.dim, "<f4")
-        vectors = [blank if isinstance(row, ItemError) else row.vector for row in rows]
+        vectors = [blank if isinstance(row, ItemError) else row.vector for row in output]
         return Reply(
             vectors=np.asarray(vectors, "<f4").tobytes(),
-            tokens=[0 if isinstance(row, ItemError) else row.tokens for row in rows],
-            truncated=[i for i, r in enumerate(rows) if isinstance(r, Embedded) and r.truncated],
-            errors={i: row.code for i, row in enumerate(rows) if isinstance(row, ItemError)},
+            tokens=[0 if isinstance(row, ItemError) else row.tokens for row in output],
+            truncated=[i for i, r in enumerate(output) if isinstance(r, Embedded) and r.truncated],
+            errors={i: row.code for i, row in enumerate(output) if isinstance(row, ItemError)},
         )
 
     # -- loading ---------------------------------------------------------------------------------
 
     def setup(self, device: str) -> None:
         """Load this tower on `device`, check it, and put what was loaded on the board."""
-        worker = os.environ.get("LITSERVE_WORKER_ID", "0")
-        in_worker = "LITSERVE_WORKER_ID" in os.environ  # and not in somebody's notebook
-        if in_worker:
+        worker = os.environ.get("LITSERVE_WORKER_ID")  # none in somebody's notebook
+        if worker is not None:
             die_with_parent()
             configure(self.settings)
-        self._number = int(worker)
+        self._number = int(worker or 0)
+        name = f"{self.kind}_{self._number}"
         try:
             facts = self._load(device)
         except Exception as error:
-            if self.board is not None:
-                self.board[f"{self.kind}_{worker}_failure"] = self._public(error)
-            if in_worker and isinstance(error, CheckpointError):  # or LitServe logs a traceback
+            self.board[f"{name}_failure"] = self._public(error)
+            if worker and isinstance(error, CheckpointError):  # or LitServe logs a traceback
                 log.error("the %s tower is not served: %s", self.kind, error)
                 raise SystemExit(1) from None
             raise
         if self._for_bulk:
             give_way()  # not before: the first bulk job waits, and others may keep the cores busy
-        if self.board is not None:
-            self.board[f"{self.kind}_{worker}"] = {
-                "tower": self.kind,
-                "worker": self._number,
-                **facts,
-            }
+        self.board[name] = {"tower": self.kind, "worker": self._number, **facts}
 
     def _public(self, error: Exception) -> str:
         if isinstance(error, CheckpointError):
@@ -183,11 +177,12 @@ class Tower(LitAPI):
     def _load(self, device: str) -> dict[str, Any]:
         plan = Plan.of(self.settings, self.checkpoint, self.kind, device)
         self.budget, self.decode_threads = plan.budget, plan.decode_threads
-        encoder = self._load_encoder(device, plan.threads)
+        self._load_encoder(device, plan.threads)
         self.checkpoint.require_unchanged()
-        failed = [one.sentence for one in self._check(encoder) if not one.passed]
+        failed = [one.sentence for one in self._check() if not one.passed]
         if failed:
             raise CheckpointError(f"this checkpoint would be served wrong: {' '.join(failed)}")
+        encoder = self._encoder
         self.depth = encoder.depth
         return {
             "device": device,
@@ -220,7 +215,6 @@ class Tower(LitAPI):
 
     @property
     def _for_bulk(self) -> bool:
-        """Whether this worker serves bulk alone."""
         return self.bulk_from is not None and self._number >= self.bulk_from
 
     def relieve(self) -> None:
@@ -230,26 +224,17 @@ class Tower(LitAPI):
         """The calling thread decodes this item of a job next."""
 
     @abstractmethod
-    def _load_encoder(self, device: str, threads: int) -> Any: ...
+    def _load_encoder(self, device: str, threads: int) -> None: ...
 
     @abstractmethod
-    def _check(self, encoder: Any) -> Any: ...
+    def _check(self) -> "list[Finding]": ...
 
     @abstractmethod
     def _submit(self, values: list[Any]) -> "Collect": ...
 
     @abstractmethod
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """A job in pieces that decode on their own, each with the index of its first item."""
-
-    @abstractmethod
-    def estimate(self, part: Job) -> int:
-        """The likely cost of a part before it is decoded."""
-
-    def quick(self, part: Job) -> bool:
-        """Whether decoding it takes less than handing it to another thread is worth."""
-        del part
-        return False
+    def parts(self, job: Job) -> Iterator[Part]:
+        """A job in pieces that decode on their own."""
 
 
 class TextTower(Tower):
@@ -260,7 +245,7 @@ class TextTower(Tower):
     _reference: Any  # transformers' tokenizer, until it is checked
     _tokenizer: "Tokenizer"
 
-    def _load_encoder(self, device: str, threads: int) -> "TextEncoder":
+    def _load_encoder(self, device: str, threads: int) -> None:
         from litapi.model.served import text_encoder
         from litapi.model.tokens import load_reference
 
@@ -268,34 +253,28 @@ class TextTower(Tower):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._reference = load_reference(self.checkpoint)
         self._encoder = text_encoder(self.settings, self.checkpoint, device, threads)
-        return self._encoder
 
-    def _check(self, encoder: "TextEncoder") -> Any:
+    def _check(self) -> "list[Finding]":
         from litapi.model.check import check_text
         from litapi.model.tokens import Tokenizer
 
-        findings = check_text(self.checkpoint, encoder, self._reference)
+        findings = check_text(self.checkpoint, self._encoder, self._reference)
         # The very one that was checked: loading Gemma's twice is slow.
         self._tokenizer = Tokenizer(self._reference.backend_tokenizer)
         del self._reference
         return findings
 
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """One part for each batch's worth: the tokenizer is fast, and faster on many."""
-        step = max(1, self.budget // self.checkpoint.text_length)
+    def parts(self, job: Job) -> Iterator[Part]:
+        """One part for each batch's worth: the tokenizer is fast, and faster on many. Every text is
+        padded to the full length. A short one or a few take about 0.1 ms."""
+        length = self.checkpoint.text_length
+        step = max(1, self.budget // length)
         for start in range(0, len(job.items), step):
             some = job.items[start : start + step]
-            yield start, Job(some, deadline=job.deadline, ending=job.ending)
+            size, part = sum(map(len, some)), Job(some, deadline=job.deadline, ending=job.ending)
+            yield Part(start, part, len(some) * length, size, size <= QUICK_CHARS)
 
-    def estimate(self, part: Job) -> int:
-        """Exact: every text is padded to the full length."""
-        return len(part.items) * self.checkpoint.text_length
-
-    def quick(self, part: Job) -> bool:
-        """A short text or a few: about 0.1 ms."""
-        return sum(map(len, part.items)) <= QUICK_CHARS
-
-    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+    def decode_request(self, request: Job) -> Group:
         texts = [str(text) for text in request.items]
         tokens = self._tokenizer.encode(texts, ending=request.ending)
         cost = self.checkpoint.text_length
@@ -323,7 +302,7 @@ class ImageTower(Tower):
     _pixels: "PixelMaker"
     _decoding: "PixelBudget"
 
-    def _load_encoder(self, device: str, threads: int) -> "ImageEncoder":
+    def _load_encoder(self, device: str, threads: int) -> None:
         from litapi.model.picture import PicturePolicy, PictureReader
         from litapi.model.pixel_budget import PixelBudget
         from litapi.model.pixels import PixelMaker
@@ -344,27 +323,25 @@ class ImageTower(Tower):
         )
         self._pixels = PixelMaker(self.checkpoint)
         self._encoder = image_encoder(limits, self.checkpoint, device, threads)
-        return self._encoder
 
-    def _check(self, encoder: "ImageEncoder") -> Any:
+    def _check(self) -> "list[Finding]":
         from litapi.model.check import check_image
 
-        return check_image(self.checkpoint, encoder)
+        return check_image(self.checkpoint, self._encoder)
 
     @property
     def _default_patches(self) -> int:
         return default_patches(self.settings, self.checkpoint)
 
-    def parts(self, job: Job) -> Iterator[tuple[int, Job]]:
-        """One part for each image, so that the images of a request decode side by side."""
+    def parts(self, job: Job) -> Iterator[Part]:
+        """One part for each image, so that the images of a request decode side by side, at the cost
+        of one that fills its patches."""
+        cost = job.max_num_patches or self._default_patches
         for index, image in enumerate(job.items):
-            yield index, Job([image], job.max_num_patches, job.deadline)  # type: ignore[arg-type]
+            part = Job([image], job.max_num_patches, job.deadline)  # type: ignore[arg-type]
+            yield Part(index, part, cost, len(image), quick=False)
 
-    def estimate(self, part: Job) -> int:
-        """As if every image filled its patches."""
-        return len(part.items) * (part.max_num_patches or self._default_patches)
-
-    def decode_request(self, request: Job) -> list[Decoded | ItemError]:
+    def decode_request(self, request: Job) -> Group:
         patches = request.max_num_patches or self.settings.max_num_patches
         return [self._decode(item, patches) for item in request.items]
 
@@ -410,11 +387,19 @@ class ImageTower(Tower):
         """Twice the side that is needed: the least a JPEG may be decoded at, where allowed."""
         if not self.checkpoint.naflex:
             return 2 * self.checkpoint.image_size
-        side = math.isqrt(patches or self._default_patches) * self.checkpoint.patch_size
-        return 2 * side
+        return 2 * math.isqrt(patches or self._default_patches) * self.checkpoint.patch_size
 
     def _submit(self, values: list[Any]) -> "Collect":
         return self._encoder.submit(values)
+
+
+def _in_groups(groups: list[Group], vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[Rows]:
+    """The vectors of the good items, in order, and each error in its place."""
+    rest = iter(vectors)
+    return [
+        [d if isinstance(d, ItemError) else Embedded(next(rest), d.tokens, d.truncated) for d in g]
+        for g in groups
+    ]
 
 
 def _from_base64(text: str) -> bytes:

@@ -26,9 +26,9 @@ from litapi.messages import NO_ID, Job, JobId, Reply
 from litapi.model.engines.slots import Collect
 from litapi.provoke import MARK
 from litapi.settings import Settings
-from litapi.towers import Batch, Decoded, ImageTower, Output, TextTower, Tower
+from litapi.towers import Batch, Decoded, Embedded, ImageTower, Rows, TextTower, Tower
 from litapi.transport.port import Answered, PortClosed
-from litapi.transport.urgency import Urgency
+from litapi.transport.vitals import urgency
 from tests.support.late import LateStream, late
 from tests.support.patience import awaited
 from tests.support.picture import picture
@@ -88,7 +88,7 @@ class RecordingTextTower(TextTower):
         super().__init__(settings, checkpoint)
         self.sizes: list[int] = []
 
-    def submit(self, batch: Batch) -> Callable[[], Output]:
+    def submit(self, batch: Batch) -> Callable[[], list[Rows]]:
         self.sizes.append(len(batch.values))
         return super().submit(batch)
 
@@ -235,7 +235,7 @@ def test_decoding_yields_to_the_model() -> None:
             nice["decode"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             return super().decode_request(request)
 
-        def submit(self, batch: Batch) -> Callable[[], Output]:
+        def submit(self, batch: Batch) -> Callable[[], list[Rows]]:
             nice["model"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
             return super().submit(batch)
 
@@ -296,7 +296,8 @@ def test_two_batches_under_way_give_each_job_its_own_rows() -> None:
     for size in tower.sizes:  # batches take the jobs as they came
         group = list(itertools.islice(numbers, size))
         decoded = plain.decode_request(Job([str(jobs[number].items[0]) for number in group]))
-        expected = plain.predict(plain.batch([decoded])).vectors
+        (rows,) = plain.submit(plain.batch([decoded]))()
+        expected = [row.vector for row in rows if isinstance(row, Embedded)]
         found = np.concatenate([_rows(replies[number]) for number in group])
         assert np.array_equal(found, expected)
 
@@ -356,8 +357,8 @@ def test_bulk_that_has_waited_for_long_goes_first_once() -> None:
 
 def test_bulk_waits_while_a_neighbour_on_the_device_has_interactive_work() -> None:
     """And begins once that is done; interactive work does not wait."""
-    urgency = Urgency(["cpu", "cpu"])
-    shelf, neighbour = Shelf(20, urgency.of(0)), urgency.of(1)
+    mine, neighbour = urgency(["cpu", "cpu"])
+    shelf = Shelf(20, mine)
     neighbour.say(True)
     shelf.add([_ready(10, bulk=True)], 0, bulk=True)
     taken: queue.SimpleQueue[str] = queue.SimpleQueue()

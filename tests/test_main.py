@@ -25,7 +25,7 @@ from litapi.__main__ import main
 from litapi.checkpoint import DEMO
 from litapi.devices import automatic_devices
 from litapi.preflight import Port
-from litapi.supervisor import StartError
+from litapi.settings import StartError
 from tests.support.certificate import certify
 from tests.support.checkpoint import edit_json
 from tests.support.command import clean, litapi, one_line

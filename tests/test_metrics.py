@@ -60,6 +60,7 @@ def show() -> None:
 def all_calls() -> None:
     """Every call once, in one process."""
     from cache import Watcher
+    from litapi.messages import Reply
     from litapi.metrics import Metrics, connection_refused, exposition, held, lay
 
     lay()
@@ -68,7 +69,7 @@ def all_calls() -> None:
     assert [line for line in first if line[:1] != b"#" and not line.endswith(b" 0.0")] == []
     for status, seconds in ((200, 0.004), (200, 0.4), (429, 0.001)):
         metrics.answered("/embed_text", status, seconds)
-    metrics.stages("text", 0.003, 0.02, 0.2)
+    metrics.computed("text", False, "", 1, Reply(b"", [1], [], {}, 0.003, 0.02, 0.2))
     metrics.tiers("memory+redis (shared)")
     for items in (2, 3):
         metrics.given_up("image", items)
@@ -137,18 +138,18 @@ def full_batches() -> None:
     show()
     second = lay()
     assert first != second
-    assert not list(second.iterdir())
+    assert not list(second.glob("*.db"))
     assert os.environ.pop("PROMETHEUS_MULTIPROC_DIR") == str(second)
     forget(os.getpid())
 
 
 def own_processes() -> None:
     """The main process looks at itself and at one that is gone."""
-    from litapi.metrics import ProcessMetrics, lay
+    from litapi.metrics import lay, observe_processes
 
     lay()
     gone = child(lambda: None)
-    ProcessMetrics().observe({"server": os.getpid(), "text_0": gone}, restarts=2)
+    observe_processes({"server": os.getpid(), "text_0": gone}, restarts=2)
     show()
 
 

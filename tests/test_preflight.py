@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from litapi.checkpoint import CheckpointError
 from litapi.preflight import preflight, require_folders
-from litapi.settings import Settings
-from litapi.supervisor import StartError
+from litapi.settings import Settings, StartError
 
 
 @pytest.fixture
@@ -25,14 +25,16 @@ def test_a_gpu_without_a_compiler_serves_uncompiled(gpu: None) -> None:
 
 def test_compiling_for_a_gpu_without_a_compiler_is_refused(gpu: None, tmp_path: Path) -> None:
     """Whoever asked for it learns at once what to install."""
-    with pytest.raises(StartError, match=r"^Compiling needs a C\+\+ compiler and a C compiler"):
+    with pytest.raises(
+        CheckpointError, match=r"^Compiling needs a C\+\+ compiler and a C compiler"
+    ):
         preflight(Settings(compile="on", compile_cache=str(tmp_path)))
 
 
 @pytest.mark.parametrize("option", ["precision", "text_precision", "image_precision"])
 def test_int8_on_a_gpu_is_refused_uncompiled(gpu: None, option: str) -> None:
     """For whichever tower it was asked."""
-    with pytest.raises(StartError, match=r"^int8 on a GPU takes --compile on"):
+    with pytest.raises(CheckpointError, match=r"^int8 on a GPU takes --compile on"):
         preflight(Settings.model_validate({option: "int8"}))
 
 

@@ -95,7 +95,9 @@ def test_only_decisive_instructions_are_named(tmp_path: Path, said: str, named: 
 def test_cards_are_named_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of a kind compute alike; in a container there may be no driver to ask."""
 
-    cards = subprocess.CompletedProcess([], 0, stdout="NVIDIA H200\nNVIDIA H200\nNVIDIA L4\n")
+    names = ["NVIDIA H200", "NVIDIA H200", "NVIDIA L4"]
+    lines = [f"GPU {n}: {name} (UUID: GPU-{n})\n" for n, name in enumerate(names)]
+    cards = subprocess.CompletedProcess([], 0, stdout="".join(lines))
     driver = Mock(side_effect=[FileNotFoundError, cards])
     monkeypatch.setattr(subprocess, "run", driver)
     assert processor("cuda") == []

@@ -21,8 +21,7 @@ from litapi.checkpoint import DEMO, Checkpoint
 from litapi.devices import visible_devices
 from litapi.server import _require_alike, banner, bulk_plan, device_plan
 from litapi.serving import Service
-from litapi.settings import Settings
-from litapi.supervisor import StartError
+from litapi.settings import Settings, StartError
 from tests.support.certificate import certify
 from tests.support.patience import awaited
 
@@ -68,7 +67,8 @@ def test_devices_are_counted_from_the_driver_or_those_that_are_visible(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     cards = subprocess.CompletedProcess([], 0, stdout=listed)
     driver = Mock(side_effect=FileNotFoundError if listed is None else [cards])
-    assert visible_devices(driver) == devices
+    monkeypatch.setattr(subprocess, "run", driver)
+    assert visible_devices() == devices
 
 
 def test_with_a_certificate_it_serves_https_and_nothing_else(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from litserve.loops.loops import inference_worker
 from litserve.utils import WorkerSetupStatus
 
 from litapi.supervisor import LONGEST_PAUSE as LONGEST
-from litapi.supervisor import RETRY_AFTER, YOUNG, DispatchServer, Revival, Seat, ended
+from litapi.supervisor import RETRY_AFTER, YOUNG, DispatchServer, Front, Seat, ended
 from litapi.transport.dispatcher import LIVE
-from litapi.transport.urgency import Urgency
 from litapi.transport.vitals import Vitals
 
 
@@ -76,14 +75,13 @@ class Places(DispatchServer):
     def __init__(self, other: WorkerSetupStatus, alive: bool = True) -> None:
         api = SimpleNamespace(vitals=Vitals(workers=2))
         self._seats = [Seat(cast("Any", api), "text", number) for number in range(2)]
-        dead, second = (SimpleNamespace(is_alive=lambda a=a: a, pid=0) for a in (False, alive))
-        self.inference_workers = [dead, second]
+        for seat, lives in zip(self._seats, (False, alive), strict=True):
+            seat.process = SimpleNamespace(is_alive=lambda lives=lives: lives, pid=0)
         self.workers_setup_status = cast(
             "Any", {"text_0": WorkerSetupStatus.ERROR, "text_1": other}
         )
         self.board = {"text_0_failure": "the card is gone"}
         self._stopping = threading.Event()
-        self._urgency = Urgency(["cpu", "cpu"])
         self.restarts = 0
         self.failed: list[str] = []
         self.told: list[dict[str, tuple[int, bool]]] = []
@@ -96,12 +94,12 @@ class Places(DispatchServer):
             self.told.append(message[1])
 
     def launch_single_inference_worker(self, *_: Any) -> Any:
-        return self.inference_workers[0]
+        return self._seats[0].process
 
     def fail_to_load(self, times: int) -> None:
         for _ in range(times):
             self._seats[0].not_before = 0.0
-            self._refill(0, self._seats[0], WorkerSetupStatus.ERROR)
+            self._refill(self._seats[0], WorkerSetupStatus.ERROR)
 
 
 @pytest.mark.parametrize(("lost", "other", "ends"), [(True, False, False), (False, True, True)])
@@ -153,12 +151,12 @@ def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
 
 def test_an_http_process_that_dies_young_is_started_ever_later() -> None:
     """At once the first time; one that dies four times a second would fill log and CPU."""
-    revival = Revival()
-    for pid, pause in enumerate([0.0, *(min(LONGEST, 2.0**n) for n in range(8))]):
-        assert revival.died(pid) == pause
-        revival.born = time.monotonic()
-    revival.born = time.monotonic() - 2 * YOUNG
-    assert revival.died(99) == 0.0
+    front = Front(0)
+    for pause in [0.0, *(min(LONGEST, 2.0**n) for n in range(8))]:
+        assert front.died() == pause
+        front.born = time.monotonic()
+    front.born = time.monotonic() - 2 * YOUNG
+    assert front.died() == 0.0
 
 
 @pytest.mark.parametrize(

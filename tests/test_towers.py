@@ -23,7 +23,7 @@ from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.errors import ItemError
 from litapi.messages import Job
 from litapi.settings import Settings
-from litapi.towers import Decoded, Embedded, ImageTower, TextTower, Tower
+from litapi.towers import Decoded, Embedded, ImageTower, Rows, TextTower, Tower
 from tests.support.checkpoint import edit_json
 from tests.support.desk import b64
 from tests.support.encoded import encoded
@@ -51,15 +51,16 @@ def image() -> ImageTower:
     return _loaded(ImageTower)
 
 
-def _through(tower: Tower, *jobs: Job) -> list[list[Embedded | ItemError]]:
-    return tower.unbatch(tower.predict(tower.batch([tower.decode_request(j) for j in jobs])))
+def _through(tower: Tower, *jobs: Job) -> list[Rows]:
+    return tower.unbatch(tower.submit(tower.batch([tower.decode_request(j) for j in jobs]))())
 
 
 def test_only_short_texts_are_decoded_where_they_come(text: TextTower, image: ImageTower) -> None:
     """A long text or a picture would hold up the jobs behind it."""
     jobs: list[list[str]] = [["a red circle"], [], ["a" * 513], ["a red circle"] * 64]
-    assert [text.quick(Job(items)) for items in jobs] == [True, True, False, False]
-    assert not image.quick(Job([b""]))
+    parts = [next(text.parts(Job(items)), None) for items in jobs]
+    assert [part is None or part.quick for part in parts] == [True, True, False, False]
+    assert not next(image.parts(Job([b""]))).quick
 
 
 def test_base64_images_decode_as_raw_ones(image: ImageTower) -> None:
@@ -78,8 +79,8 @@ def test_a_job_is_cut_into_parts_that_cover_it(text: TextTower, image: ImageTowe
     pictures = [bytes([n]) for n in range(5)]
     for tower, job in ((text, Job(words)), (image, Job(pictures))):
         seen: dict[int, object] = {}
-        for start, part in tower.parts(job):
-            seen.update(enumerate(part.items, start))
+        for part in tower.parts(job):
+            seen.update(enumerate(part.job.items, part.start))
         assert list(seen.values()) == list(job.items)
         assert sorted(seen) == list(range(len(job.items)))
 

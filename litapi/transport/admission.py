@@ -39,10 +39,6 @@ def cost_of(patches: int, usual: int) -> int:
     return max(1, math.ceil(asked / one))
 
 
-def _always() -> float:
-    return 0.0
-
-
 @dataclass(slots=True)
 class Holding:
     """What one client has in flight."""
@@ -52,27 +48,26 @@ class Holding:
     bytes: int = 0
 
 
+@dataclass(slots=True)
 class Room:
     """What one job takes up."""
 
-    __slots__ = ("_admission", "_ahead", "_asker", "_began", "_items", "_size")
-
-    def __init__(self, admission: Admission, asker: Asker, items: int, size: int) -> None:
-        self._admission = admission
-        self._asker = asker
-        self._items = items
-        self._size = size
+    admission: Admission
+    asker: Asker
+    items: int
+    size: int
+    ahead: float = 0.0
+    began: float = 0.0
 
     def __enter__(self) -> None:
-        self._admission.change(self._asker, self._items, self._size)
-        self._ahead = self._admission.ahead(self._asker)
-        self._began = time.monotonic()
+        self.admission.change(self.asker, self.items, self.size)
+        self.ahead = self.admission.ahead(self.asker)
+        self.began = time.monotonic()
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        admission = self._admission
-        admission.change(self._asker, -self._items, -self._size)
-        if error is None and admission.whole_since() <= self._began:
-            admission.learn(time.monotonic() - self._began, max(1.0, self._ahead))
+        self.admission.change(self.asker, -self.items, -self.size)
+        if error is None and self.admission.whole_since() <= self.began:
+            self.admission.learn(time.monotonic() - self.began, max(1.0, self.ahead))
 
 
 @dataclass(slots=True)
@@ -82,7 +77,7 @@ class Admission:
     max_items: int
     max_bytes: int
     max_wait: float  # seconds
-    whole_since: Callable[[], float] = _always  # since when all workers of the tower are there
+    whole_since: Callable[[], float] = float  # since when all workers of the tower are there
     items: int = 0
     bytes: int = 0
     seconds_an_item: float = 0.0

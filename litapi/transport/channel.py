@@ -21,8 +21,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 log = logging.getLogger("siglit.channel")
 
@@ -37,6 +37,7 @@ _CUT = int(socket.MSG_CTRUNC)
 _PROTOCOL = 5
 # The kernel's buffer is full; too many descriptors are under way; no descriptor or memory is left.
 _NO_ROOM = {errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_LOST: Any = object()  # in place of a message that was, or that was taken back
 
 
 class Parcel:
@@ -62,15 +63,8 @@ class Parcel:
         with self._lock:
             if not self._pieces:
                 return
-            descriptor = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
-            try:
-                for piece in self._pieces:
-                    _write(descriptor, piece)
-                _send_file(end, descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            self._pieces, self._file = [], descriptor
+            self._file = _send_file(end, self._pieces)
+            self._pieces = []
 
 
 class _Writer:
@@ -108,7 +102,6 @@ class Channel:
         return self._in.fileno()
 
     def close(self) -> None:
-        """Close both ends, for this process."""
         self._out.close()
         self._in.close()
         while self._spare:
@@ -117,13 +110,10 @@ class Channel:
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Send; never waits. What finds no room is sent in order by a thread as room comes."""
         del block, timeout
-        self._put(pickle.dumps(item, _PROTOCOL))
+        self.post(pickle.dumps(item, _PROTOCOL))
 
-    def post(self, parcel: Parcel) -> None:
-        """As `put`, for what goes through a file in any case and may be taken back."""
-        self._put(parcel)
-
-    def _put(self, message: bytes | Parcel) -> None:
+    def post(self, message: bytes | Parcel) -> None:
+        """As `put`, for what is pickled already. A parcel may be taken back."""
         with self._lock:
             if not self._parked and self._offer(message):
                 return
@@ -140,15 +130,15 @@ class Channel:
             EOFError: nobody can put any more.
         """
         waits = block and timeout is None
-        message = None
-        while message is None:
+        message = _LOST
+        while message is _LOST:
             if block and timeout is not None:
                 self._await(self._in, select.POLLIN, timeout)
             try:
                 message = self._receive(0 if waits else _LATER)
             except BlockingIOError:
                 raise queue.Empty from None
-        return message.item
+        return message
 
     def get_nowait(self) -> Any:
         """The next message, if there is one; else `queue.Empty`."""
@@ -161,15 +151,14 @@ class Channel:
                 message = self._receive(_LATER)
             except BlockingIOError:
                 return
-            if message is not None:
-                yield message.item
+            if message is not _LOST:
+                yield message
 
     def empty(self) -> bool:
-        """Whether there is nothing to get at the moment."""
         return not self._await(self._in, select.POLLIN, 0.0)
 
-    def _receive(self, flags: int) -> _Got | None:
-        """The next message; none if it was in a file that found no descriptor, or was emptied."""
+    def _receive(self, flags: int) -> Any:
+        """The next message; `_LOST` if its file found no descriptor here, or was emptied."""
         if self._spare:
             os.close(self._spare.pop())
         try:
@@ -178,8 +167,10 @@ class Channel:
                 return _read(int.from_bytes(control[0][2][:_FD], "little"))
             if told & _CUT:
                 log.error("a message was lost: this process has no descriptor left for its file")
-                return None
-            return _unpacked(message)
+                return _LOST
+            if not message:
+                raise EOFError
+            return pickle.loads(message)
         finally:
             try:
                 self._spare.append(os.dup(self._in.fileno()))
@@ -194,20 +185,12 @@ class Channel:
             elif len(message) <= self._inline:
                 self._out.send(message, _LATER)
             else:
-                self._offer_file(message)
+                os.close(_send_file(self._out, [message]))
         except OSError as error:
             if isinstance(error, BlockingIOError) or error.errno in _NO_ROOM:
                 return False
             raise
         return True
-
-    def _offer_file(self, message: bytes) -> None:
-        descriptor = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
-        try:
-            _write(descriptor, message)
-            _send_file(self._out, descriptor)
-        finally:
-            os.close(descriptor)
 
     def _send_parked(self) -> None:
         while True:
@@ -227,29 +210,24 @@ class Channel:
         return bool(poll.poll(seconds * 1e3))
 
 
-class _Got(NamedTuple):
-    item: Any
+def _send_file(end: socket.socket, pieces: Sequence[bytes]) -> int:
+    """Send these in a file; its descriptor, which this process has yet to close."""
+    descriptor = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
+    try:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_FD, "little"))
+        end.sendmsg([b"\0"], [rights], _LATER)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _unpacked(message: bytes) -> _Got:
-    if not message:
-        raise EOFError
-    return _Got(pickle.loads(message))
-
-
-def _write(descriptor: int, message: bytes) -> None:
-    rest = memoryview(message)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _send_file(end: socket.socket, descriptor: int) -> None:
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_FD, "little"))
-    end.sendmsg([b"\0"], [rights], _LATER)
-
-
-def _read(descriptor: int) -> _Got | None:
-    """What is in the file, which is emptied; none where its sender has taken the message back."""
+def _read(descriptor: int) -> Any:
+    """What is in the file, which is emptied; `_LOST` where its sender took the message back."""
     with open(descriptor, "r+b") as file:  # takes the descriptor over
         file.seek(0)  # the sender wrote through the same position
         try:
@@ -257,6 +235,6 @@ def _read(descriptor: int) -> _Got | None:
         except (EOFError, pickle.UnpicklingError):
             if os.fstat(descriptor).st_size:
                 raise
-            return None
+            return _LOST
         file.truncate(0)  # its sender may have it open for as long as the work takes
-        return _Got(item)
+        return item

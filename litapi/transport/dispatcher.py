@@ -48,11 +48,11 @@ GRACE = 0.5  # seconds past the deadline in which a worker's own answer may stil
 SUSPECT = 2  # workers that died with a job in hand, though none had begun with it: once is chance
 PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
-LOST = "LOST"  # control message: a worker died
-SLOW = "SLOW"  # control message: a worker was replaced, with the jobs and items that it was for
-KEYS = "KEYS"  # control message: the API keys, read again
+# Control messages.
+LOST = "LOST"  # a worker of a tower died; or it was replaced, for an item each of some jobs
+KEYS = "KEYS"  # the API keys, read again
+LIVE = "LIVE"  # each tower's ready workers, without bulk's; whether it lacks none
 Lanes = tuple[Channel, Channel]  # to one tower: of interactive jobs, of bulk
-LIVE = "LIVE"  # control message: each tower's ready workers, without bulk's; whether it lacks none
 
 
 @dataclass(slots=True, eq=False)
@@ -78,10 +78,7 @@ class TookTooLong(Exception):
 
 
 class Dispatcher:
-    """Submits jobs to the towers of this server and awaits their replies.
-
-    Lives in one HTTP process, in one event loop.
-    """
+    """Submits jobs to the towers of this server and awaits their replies, in one event loop."""
 
     def __init__(
         self, queues: Mapping[str, Lanes], inbox: Channel, process: int, ledger: Ledger
@@ -94,16 +91,11 @@ class Dispatcher:
         self._lanes = {kind: asyncio.Lock() for kind in queues}  # each for one suspect at a time
         self._whole = dict.fromkeys(queues, 0.0)  # tower → since when it lacks no worker
         self.live: dict[str, int] = {}  # tower → workers that are ready, once told
-        self.losses = 0
         self.on_keys: Callable[[Sequence[Key]], None] | None = None
 
     def start(self) -> None:
         """Begin to receive, in the running event loop."""
         asyncio.get_running_loop().add_reader(self._inbox.fileno(), self._receive)
-
-    def in_flight(self, kind: Kind) -> int:
-        """Items submitted by this process and not yet answered."""
-        return sum(len(p.job.items) for p in self._pending.values() if p.kind == kind)
 
     def oldest(self, kind: Kind) -> float:
         """Seconds for which the oldest interactive job of this process has been under way."""
@@ -116,7 +108,6 @@ class Dispatcher:
         return self._whole[kind]
 
     def begun(self, job: Job) -> bool:
-        """Whether a worker has begun with this job."""
         return self._slots.begun(job.id)
 
     def depth(self, kind: Kind) -> int:
@@ -124,18 +115,16 @@ class Dispatcher:
         holder = self._slots.holder
         return sum(p.kind == kind and holder(job_id) is None for job_id, p in self._pending.items())
 
-    async def submit(self, kind: Kind, job: Job) -> Reply:
+    async def submit(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
         """The reply to `job`. Items over which workers keep dying are named in its errors.
 
-        A caller that is cancelled gives the job up: no worker begins with it from then on.
+        A caller that is cancelled gives the job up: no worker begins with it from then on. With a
+        loss the job is suspect, and one more death is its own.
 
         Raises:
             DeadlineExceeded: no reply by `job.deadline`.
             Overloaded: more jobs are under way than the ledger has slots.
         """
-        return await self._submit(kind, job)
-
-    async def _submit(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
         try:
             return await self._send(kind, job, losses)
         except WorkerLost:
@@ -148,7 +137,6 @@ class Dispatcher:
         return merged([await self._single(kind, one, losses=1) for one in _singles(job)])
 
     async def _without(self, kind: Kind, job: Job, slow: int) -> Reply:
-        """The reply to a job with one item that takes too long: only that one is refused."""
         log.error("an item that takes too long to decode is refused")
         if len(job.items) == 1:
             return _refusal(ImageTooSlow())
@@ -157,9 +145,8 @@ class Dispatcher:
         return merged([*replies[:slow], _refusal(ImageTooSlow()), *replies[slow:]])
 
     async def _single(self, kind: Kind, job: Job, losses: int = 0) -> Reply:
-        """With a loss it is suspect, and one death is its own."""
         try:
-            return await self._submit(kind, job, losses)
+            return await self.submit(kind, job, losses)
         except ItemError as error:
             return _refusal(error)
 
@@ -205,9 +192,7 @@ class Dispatcher:
             elif status == LIVE:
                 self._told_live(told)
             elif status == LOST:
-                self._lost(told, worker)
-            elif status == SLOW:
-                self._lost(told[0], worker, dict(told[1]))
+                self._lost(worker, *told)
             elif status == KEYS and self.on_keys is not None:
                 self.on_keys(told)
 
@@ -224,8 +209,7 @@ class Dispatcher:
             elif self._whole[kind] == math.inf:
                 self._whole[kind] = time.monotonic()
 
-    def _lost(self, kind: Kind, worker: int, slow: dict[JobId, int] | None = None) -> None:
-        self.losses += 1
+    def _lost(self, worker: int, kind: Kind, slow: Mapping[JobId, int] | None) -> None:
         self._whole[kind] = math.inf
         mine = {job_id: p for job_id, p in self._pending.items() if p.kind == kind}
         fell = [p for job_id, p in mine.items() if self._slots.holder(job_id) == worker]
@@ -293,7 +277,6 @@ class Dispatcher:
 
 
 def _singles(job: Job) -> list[Job]:
-    """A job for each item."""
     places = range(len(job.items))
     return [replace(job, items=job.items[i : i + 1], sent=0.0, id=NO_ID) for i in places]
 

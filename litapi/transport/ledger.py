@@ -40,21 +40,17 @@ class Ledger:
         return Slots(self, range(process * self._size, (process + 1) * self._size))
 
     def process(self, job_id: JobId) -> int:
-        """The HTTP process that sent the job."""
         return job_id[0] // self._size
 
     def wanted(self, job_id: JobId) -> bool:
-        """Whether somebody waits for the job."""
         slot, number = job_id
         return bool(self._wanted[slot] == number)
 
     def hold(self, job_id: JobId, worker: int) -> None:
-        """Note which worker has the job now."""
         slot, number = job_id
         self._held[slot] = (worker + 1 << NUMBER_BITS) | (number & NUMBER)
 
     def holder(self, job_id: JobId) -> int | None:
-        """The worker that has the job, if one has noted it."""
         slot, number = job_id
         held = self._held[slot]
         return (held >> NUMBER_BITS) - 1 if held and held & NUMBER == number & NUMBER else None
@@ -68,7 +64,6 @@ class Ledger:
         return True
 
     def begun(self, job_id: JobId) -> bool:
-        """Whether a worker has begun with the job."""
         slot, number = job_id
         return number != 0 and bool(self._begun[slot] == number)
 

@@ -9,7 +9,6 @@ of a batch, so that clients and classes alternate from batch to batch.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,6 +43,8 @@ class Capacity:
 class Lane:
     """The work of one class at one tower."""
 
+    kind: Kind
+    capacity: Capacity
     admission: Admission
     turns: Turns
 
@@ -63,28 +64,24 @@ class Pool:
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._usual_patches = usual_patches  # of an image, where a request asks for no number
-        self._capacity = capacity or {}
+        told = capacity or {}
         self._lanes = {
-            (kind, bulk): self._lane(settings, kind, bulk)
+            (kind, bulk): self._lane(settings, kind, bulk, told.get(kind, Capacity()))
             for kind in KINDS
             for bulk in (False, True)
         }
         self.served: dict[Kind, float] = {}  # when each tower last answered real work
 
-    def _lane(self, settings: Settings, kind: Kind, bulk: bool) -> Lane:
+    def _lane(self, settings: Settings, kind: Kind, bulk: bool, capacity: Capacity) -> Lane:
         part = self._share * (BULK_SHARE if bulk else 1)
         admission = Admission(
             max(1, settings.max_queue // part),
             max(1, settings.max_queue_mb * MB // part),
             settings.max_wait / self._share,
-            functools.partial(self._whole_since, kind),
+            lambda: self._dispatcher.whole_since(kind),
         )
-        capacity = self._capacity.get(kind, Capacity())
-        return Lane(admission, Turns(BATCHES * capacity.batch * capacity.workers))
-
-    def admission(self, kind: Kind, bulk: bool = False) -> Admission:
-        """What one class of work has in flight at a tower."""
-        return self._lanes[kind, bulk].admission
+        turns = Turns(BATCHES * capacity.batch * capacity.workers)
+        return Lane(kind, capacity, admission, turns)
 
     async def submit(self, kind: Kind, job: Job, asker: Asker = ANYONE) -> Reply:
         """The reply to a job.
@@ -92,20 +89,17 @@ class Pool:
         Raises:
             Overloaded, RateLimited, DeadlineExceeded: at once, where there is no room for it.
         """
-        size = sum(map(len, job.items))
-        weight = 1
-        if job.max_num_patches:
-            weight = cost_of(job.max_num_patches, self._usual_patches)
+        size, patches = sum(map(len, job.items)), job.max_num_patches
+        weight = cost_of(patches, self._usual_patches) if patches else 1
         cost = weight * len(job.items)
         lane, job.bulk = self._lanes[kind, asker.bulk], asker.bulk
-        capacity = self._capacity.get(kind, Capacity())
-        most = min(capacity.batch, PORTION[kind])  # so that all workers can share a request
+        most = min(lane.capacity.batch, PORTION[kind])  # so that all workers can share a request
         try:
             with lane.admission.admit(cost, size, asker):
                 if cost <= most:
-                    reply = await self._in_turn(kind, lane, job, cost, asker)
+                    reply = await self._in_turn(lane, job, cost, asker)
                 else:
-                    reply = await self._in_portions(kind, lane, job, weight, most, asker)
+                    reply = await self._in_portions(lane, job, weight, most, asker)
         except asyncio.CancelledError:  # all who waited have left
             self._metrics.given_up(kind, len(job.items))
             raise
@@ -115,35 +109,32 @@ class Pool:
         # bulk's workers may answer while the tower's others stand still
         if not job.bulk and (not reply.errors or _served(reply, len(job.items))):
             self.served[kind] = time.monotonic()
-        self._metrics.stages(kind, reply.queue_seconds, reply.decode_seconds, reply.infer_seconds)
-        self._metrics.waited(kind, job.bulk, asker.client.name, len(job.items), reply.queue_seconds)
+        self._metrics.computed(kind, job.bulk, asker.client.name, len(job.items), reply)
         return reply
 
-    async def _in_turn(self, kind: Kind, lane: Lane, job: Job, cost: int, asker: Asker) -> Reply:
+    async def _in_turn(self, lane: Lane, job: Job, cost: int, asker: Asker) -> Reply:
         job.sent, turns = time.monotonic(), lane.turns
         if not turns.free(cost):
             await turns.wait(cost, len(job.items), asker.client, job.deadline)
         try:
-            return await self._dispatcher.submit(kind, job)
+            return await self._dispatcher.submit(lane.kind, job)
         finally:
             turns.done(cost)
 
     async def _in_portions(
-        self, kind: Kind, lane: Lane, job: Job, weight: int, most: int, asker: Asker
+        self, lane: Lane, job: Job, weight: int, most: int, asker: Asker
     ) -> Reply:
         """The reply to a large job. What others ask meanwhile is done between its portions.
 
         Portions of bulk wait for their turn; it is their turn that bounds how many are under way.
         """
         items = most // weight or 1
-        workers = self._capacity.get(kind, Capacity()).workers
-        room = asyncio.Semaphore(len(job.items) if job.bulk else AHEAD * workers)
+        room = asyncio.Semaphore(len(job.items) if job.bulk else AHEAD * lane.capacity.workers)
 
         async def sent(at: int) -> Reply:
             portion = replace(job, items=job.items[at : at + items], id=NO_ID)
             async with room:
-                cost = weight * len(portion.items)
-                return await self._in_turn(kind, lane, portion, cost, asker)
+                return await self._in_turn(lane, portion, weight * len(portion.items), asker)
 
         tasks = [asyncio.ensure_future(sent(at)) for at in range(0, len(job.items), items)]
         try:
@@ -153,14 +144,9 @@ class Pool:
                 task.cancel()
 
     def begun(self, job: Job) -> bool:
-        """Whether a worker has begun with this job."""
         return self._dispatcher.begun(job)
 
-    def _whole_since(self, kind: Kind) -> float:
-        return self._dispatcher.whole_since(kind)
-
     def observe(self) -> None:
-        """Bring the gauges of this process up to date."""
         for kind in KINDS:
             both = [self._lanes[kind, bulk] for bulk in (False, True)]
             self._metrics.load(
@@ -173,8 +159,7 @@ class Pool:
             for bulk, lane in enumerate(both):
                 self._metrics.waiting(kind, bool(bulk), lane.turns.items, lane.turns.age)
         admissions = [lane.admission for lane in self._lanes.values()]
-        size, bound = sum(a.bytes for a in admissions), sum(a.max_bytes for a in admissions)
-        held("queue", size, bound)
+        held("queue", sum(a.bytes for a in admissions), sum(a.max_bytes for a in admissions))
 
 
 def capacities(workers: Any, text_length: int, patches: int) -> dict[Kind, Capacity]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
 
 from litapi.messages import Job, JobId, Reply
 from litapi.transport.channel import INLINE_BYTES, Channel
@@ -18,22 +17,13 @@ class PortClosed(Exception):
     """No more jobs will come."""
 
 
-class Transport(Protocol):
-    """The way back to the HTTP processes: LitServe's MPQueueTransport."""
-
-    def send(self, item: Any, consumer_id: int) -> None:
-        """Put `item` into the inbox of one HTTP process."""
-
-
 class WorkerPort:
-    """A worker's end of the queues."""
-
     def __init__(
-        self, worker: int, jobs: Sequence[Channel], transport: Transport, ledger: Ledger
+        self, worker: int, jobs: Sequence[Channel], inboxes: Sequence[Channel], ledger: Ledger
     ) -> None:
         self._worker = worker
         self._jobs, self.lanes = jobs, len(jobs)  # those of the first go first
-        self._transport = transport
+        self._inboxes = inboxes  # of the HTTP processes
         self._ledger = ledger
 
     def fetch(self, lane: int = 0) -> Job:
@@ -56,7 +46,7 @@ class WorkerPort:
             together.setdefault(self._ledger.process(job_id), []).append((job_id, reply))
         for process, mine in together.items():
             for part in _parted(mine):
-                self._transport.send((REPLIES, part, self._worker), consumer_id=process)
+                self._inboxes[process].put((REPLIES, part, self._worker))
 
 
 def _parted(replies: Sequence[Answered]) -> Iterator[list[Answered]]:

@@ -49,12 +49,10 @@ class Turns:
 
     @property
     def jobs(self) -> int:
-        """Jobs that wait for their turn."""
         return sum(not one.turn.done() for one in self._waiting)
 
     @property
     def items(self) -> int:
-        """Items that wait for their turn."""
         return sum(one.items for one in self._waiting if not one.turn.done())
 
     @property

@@ -6,6 +6,9 @@ second and judges. It counts only the time in which it ran itself, so that a mac
 suspended finds its workers well; and a decode thread's own CPU time, so that a picture is not
 called slow because others had the cores. A decoder in C cannot be told to stop: its worker is
 replaced.
+
+Workers on one device, such as the two towers on a CPU, take time from each other. So each also says
+whether it has interactive work, and begins no bulk batch while another one on its device has some.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, MutableSequence, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +52,6 @@ class Vitals:
     # -- in a worker ---------------------------------------------------------------------------
 
     def beat(self, worker: int) -> None:
-        """The worker lives."""
         self._beats[worker] = time.monotonic()
 
     def in_model(self, worker: int, since: float) -> None:
@@ -60,22 +62,16 @@ class Vitals:
         """The decode thread of that slot, which is the caller, begins with an item."""
         at = (worker * self.threads + slot) * _WORDS
         spent = int(time.thread_time() * 1e9)
-        self._decodes[at + 1 : at + _WORDS] = [
-            job_id[0] + 1,
-            item,
-            threading.get_native_id(),
-            spent,
-        ]
+        thread = threading.get_native_id()
+        self._decodes[at + 1 : at + _WORDS] = [job_id[0] + 1, item, thread, spent]
         self._decodes[at] = job_id[1]  # last: whoever reads this word finds the others written
 
     def end(self, worker: int, slot: int) -> None:
-        """It is done with it."""
         self._decodes[(worker * self.threads + slot) * _WORDS] = 0
 
     # -- in the main process -------------------------------------------------------------------
 
     def clear(self, worker: int) -> None:
-        """That worker is gone."""
         self._beats[worker] = self._model[worker] = 0.0
         for slot in range(self.threads):
             self.end(worker, slot)
@@ -86,7 +82,6 @@ class Vitals:
         return {sign: value for sign, value in found.items() if value}
 
     def decoding(self, worker: int) -> Iterator[Decoding]:
-        """The pictures that the worker has under way."""
         for slot in range(self.threads):
             at = (worker * self.threads + slot) * _WORDS
             number, slot_index, item, thread, began = self._decodes[at : at + _WORDS]
@@ -100,13 +95,16 @@ class Watcher:
     def __init__(self, vitals: Vitals, worker: int) -> None:
         self._vitals = vitals
         self._worker = worker
+        self._slow: list[Decoding] = []
         self._still: dict[Hashable, tuple[float, float]] = {}  # sign → its value, seconds unchanged
         self._looked = time.monotonic()
 
-    def slow(self, pid: int, budget: float) -> list[Decoding]:
-        """The pictures that have used more CPU time than `budget` seconds."""
-        decoding = self._vitals.decoding(self._worker)
-        return [one for one in decoding if cpu_seconds(pid, one.thread) - one.began > budget]
+    def slow(self, pid: int, budget: float) -> bool:
+        """Whether pictures were ever found to have used more CPU time than `budget` seconds."""
+        if not self._slow:
+            found = self._vitals.decoding(self._worker)
+            self._slow = [one for one in found if cpu_seconds(pid, one.thread) > one.began + budget]
+        return bool(self._slow)
 
     def hangs(self, pid: int, limit: float) -> bool:
         """Look, and say whether something in the worker has stood still for `limit` seconds."""
@@ -122,15 +120,13 @@ class Watcher:
         }
         return any(seconds > limit for _, seconds in self._still.values())
 
-    def still_at(self, pictures: list[Decoding]) -> list[Decoding]:
-        """Those of the pictures that a worker had not finished when it ended."""
-        under_way = set(self._vitals.decoding(self._worker))
-        return [one for one in pictures if one in under_way]
-
-    def forget(self) -> None:
-        """The worker is gone, and another comes into its place."""
+    def forget(self) -> dict[JobId, int] | None:
+        """The worker is gone, and another comes into its place. Had it slow pictures: the items of
+        those that it had not finished, by their jobs."""
+        under_way, slow = set(self._vitals.decoding(self._worker)), self._slow
         self._vitals.clear(self._worker)
-        self._still.clear()
+        self._slow, self._still = [], {}
+        return {one.job_id: one.item for one in slow if one in under_way} if slow else None
 
 
 def cpu_seconds(pid: int, thread: int) -> float:
@@ -141,3 +137,31 @@ def cpu_seconds(pid: int, thread: int) -> float:
         return 0.0
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK
+
+
+def urgency(devices: Sequence[str]) -> list[Urgent]:
+    """A word for each worker of a server, in the order of their devices. Made in the main process,
+    before any other is started."""
+    words = multiprocessing.get_context("spawn").RawArray("b", len(devices))
+    places = range(len(devices))
+    return [
+        Urgent(words, mine, [n for n in places if n != mine and devices[n] == devices[mine]])
+        for mine in places
+    ]
+
+
+class Urgent:
+    """One worker's word, and those of its neighbours on the device."""
+
+    def __init__(self, words: MutableSequence[int], mine: int, neighbours: Sequence[int]) -> None:
+        self._words = words
+        self._mine = mine
+        self._neighbours = neighbours
+
+    def say(self, urgent: bool) -> None:
+        """Whether this worker has interactive work."""
+        self._words[self._mine] = urgent
+
+    def elsewhere(self) -> bool:
+        """Whether a neighbour has."""
+        return any(self._words[n] for n in self._neighbours)

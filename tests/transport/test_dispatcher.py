@@ -13,12 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from litserve.transport.process_transport import MPQueueTransport
 
 from litapi.errors import DeadlineExceeded, Overloaded
 from litapi.messages import Job, Kind, Reply
 from litapi.transport.channel import Channel
-from litapi.transport.dispatcher import LIVE, LOST, SLOW, Dispatcher, Pending, merged
+from litapi.transport.dispatcher import LIVE, LOST, Dispatcher, Pending
 from litapi.transport.ledger import Ledger
 from litapi.transport.port import REPLIES, WorkerPort
 from tests.support.patience import until
@@ -54,7 +53,6 @@ class Bench:
 
     def __init__(self) -> None:
         self.jobs, self.bulk, self.inbox = Channel(), Channel(), Channel()
-        self.transport = MPQueueTransport(None, [self.inbox])
         self.ledger = Ledger()
         self.lanes = self.jobs, self.bulk
         queues = {"text": self.lanes, "image": self.lanes}
@@ -62,7 +60,7 @@ class Bench:
 
     def port(self, worker: int) -> WorkerPort:
         """The port of a worker with that number."""
-        return WorkerPort(worker, self.lanes, self.transport, self.ledger)
+        return WorkerPort(worker, self.lanes, [self.inbox], self.ledger)
 
     def ask(
         self, *items: str | bytes, kind: Kind = "text", seconds: float = 30.0
@@ -85,7 +83,15 @@ class Bench:
 
     def lose(self, worker: int) -> None:
         """That worker died, as the main process says it."""
-        self.inbox.put((LOST, "text", worker))
+        self.inbox.put((LOST, ("text", None), worker))
+
+    def in_flight(self) -> int:
+        """Items that are submitted and not yet answered."""
+        return sum(len(p.job.items) for p in self.under_way)
+
+    def heard_of_a_loss(self) -> bool:
+        """Whether the dispatcher was told of one, and not yet of the worker that came instead."""
+        return math.inf in self.dispatcher._whole.values()
 
     def answer(self, *jobs: Job, worker: int = 0) -> None:
         """A worker's replies, sent together."""
@@ -131,7 +137,7 @@ async def test_a_job_goes_out_as_one_message_and_its_reply_comes_back(bench: Ben
     """One message for 64 items; rows in order."""
     asked = bench.ask(*("x" * (n + 1) for n in range(64)))
     await until(lambda: not bench.jobs.empty())
-    assert (bench.dispatcher.depth("text"), bench.dispatcher.in_flight("text")) == (1, 64)
+    assert (bench.dispatcher.depth("text"), bench.in_flight()) == (1, 64)
     bench.work(0, 1)
     assert _rows(await asked) == list(range(1, 65))
 
@@ -142,7 +148,7 @@ async def test_many_jobs_at_once_each_get_their_own_reply(bench: Bench) -> None:
         bench.work(worker, 100)
     replies = await asyncio.gather(*(bench.ask("y" * (n % 50 + 1)) for n in range(300)))
     assert [reply.tokens[0] for reply in replies] == [n % 50 + 1 for n in range(300)]
-    assert bench.dispatcher.in_flight("text") == 0
+    assert bench.in_flight() == 0
 
 
 async def test_replies_that_are_sent_together_reach_their_own_callers(laid: Bench) -> None:
@@ -161,7 +167,7 @@ async def test_replies_that_are_sent_together_reach_their_own_callers(laid: Benc
 def test_replies_go_to_the_process_that_asked_in_messages_of_bounded_size() -> None:
     """Two processes and vectors of 10 KB: a few to a message, in order, each at its own inbox."""
     inboxes, ledger = [Channel(), Channel()], Ledger(2)
-    port = WorkerPort(0, [Channel()], MPQueueTransport(None, inboxes), ledger)
+    port = WorkerPort(0, [Channel()], inboxes, ledger)
     slots = [ledger.slots(process) for process in range(2)]
     ids = [slots[n % 2].take() for n in range(16)]
     port.send([(job_id, Reply(bytes(10_000), [1])) for job_id in ids])
@@ -177,7 +183,7 @@ async def test_a_job_that_nobody_answers_ends_with_its_deadline(bench: Bench) ->
     """A stuck worker costs the job, not the caller, and nothing stays behind."""
     with pytest.raises(DeadlineExceeded):
         await bench.ask("a", seconds=0.1)
-    assert bench.dispatcher.in_flight("text") == 0
+    assert bench.in_flight() == 0
 
 
 async def test_a_job_beyond_the_ledger_is_refused_and_one_of_its_slots_serves_the_next(
@@ -208,7 +214,7 @@ async def test_jobs_of_living_workers_are_left_alone_when_another_dies(bench: Be
     asked = bench.ask("abc")
     job = await bench.fetch(1)
     bench.lose(0)
-    await until(lambda: bench.dispatcher.losses == 1)
+    await until(lambda: bench.heard_of_a_loss())
     assert bench.jobs.empty()
     bench.answer(job)
     assert (await asked).tokens == [3]
@@ -311,8 +317,8 @@ async def test_an_item_that_takes_too_long_is_refused_and_its_neighbours_are_ans
     jobs = [["a", "slow", "ccc"], ["dddd"], ["eeeee", "ffffff"]]
     together = asyncio.gather(*(bench.ask(*job, kind="image") for job in jobs))
     ids = {tuple(job.items): job.id for job in [await bench.begin(0) for _ in jobs]}
-    bench.inbox.put((SLOW, ("image", [(ids["a", "slow", "ccc"], 1)]), 0))
-    await until(lambda: bench.dispatcher.losses == 1)
+    bench.inbox.put((LOST, ("image", {ids["a", "slow", "ccc"]: 1}), 0))
+    await until(lambda: bench.heard_of_a_loss())
     assert not any(p.held or p.alone or p.losses for p in bench.under_way)
     bench.work(1)
     first, *others = await together
@@ -325,7 +331,7 @@ async def test_an_item_that_takes_too_long_is_refused_and_its_neighbours_are_ans
 async def test_a_single_image_that_takes_too_long_is_answered_as_that(bench: Bench) -> None:
     """No second worker is tried on it."""
     asked = bench.ask("slow", kind="image")
-    bench.inbox.put((SLOW, ("image", [((await bench.fetch(0)).id, 0)]), 0))
+    bench.inbox.put((LOST, ("image", {(await bench.fetch(0)).id: 0}), 0))
     assert (await asked).errors == {0: "image_too_slow"}
 
 
@@ -335,8 +341,8 @@ async def test_a_picture_that_was_done_at_the_last_moment_makes_nobody_suspect(
     """The worker was ended for it all the same; what it held goes to the next."""
     asked = bench.ask("abc", kind="image")
     await bench.begin(0)
-    bench.inbox.put((SLOW, ("image", []), 0))
-    await until(lambda: bench.dispatcher.losses == 1)
+    bench.inbox.put((LOST, ("image", {}), 0))
+    await until(lambda: bench.heard_of_a_loss())
     assert [p.losses for p in bench.under_way] == [0]
     bench.work(1)
     assert (await asked).tokens == [3]
@@ -348,7 +354,7 @@ async def test_a_job_whose_caller_left_is_never_handed_to_a_worker(bench: Bench)
     await until(lambda: bench.dispatcher.depth("text") == 2)
     left.cancel()
     await asyncio.wait([left])
-    assert bench.dispatcher.in_flight("text") == 1
+    assert bench.in_flight() == 1
     assert (await bench.fetch(0)).items == ["mine"]
     assert bench.jobs.empty()
     bench.lose(0)
@@ -424,13 +430,3 @@ async def test_a_suspect_that_runs_out_of_time_lets_the_next_one_go(bench: Bench
         await late
     bench.work(2)
     assert (await stays).tokens == [2]
-
-
-def test_merged_replies_keep_order_errors_and_truncation() -> None:
-    """Single replies become one, with zeros where an item failed."""
-    good = Reply(np.ones(DIM, "<f4").tobytes(), [7], truncated=[0], infer_seconds=0.5)
-    bad = Reply(b"", [0], errors={0: "worker_lost"})
-    whole = merged([bad, good, bad])
-    assert whole.errors == {0: "worker_lost", 2: "worker_lost"}
-    assert (whole.truncated, whole.infer_seconds) == ([1], 0.5)
-    assert _rows(whole) == [0, 1, 0]

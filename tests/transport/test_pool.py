@@ -9,7 +9,7 @@ import pytest
 from litapi.errors import DeadlineExceeded, Overloaded
 from litapi.messages import Job, Kind, Reply, joined
 from litapi.settings import Settings
-from litapi.transport.admission import cost_of
+from litapi.transport.admission import Admission, cost_of
 from litapi.transport.client import Asker, Client
 from litapi.transport.pool import AHEAD, PORTION, Capacity, Pool, capacities
 from tests.support.patience import settled
@@ -57,10 +57,8 @@ class Heard:
         self.seen: list[tuple[str, float]] = []
         self.gauges: dict[str, int] = {}
 
-    def stages(self, kind: str, queue: float, decode: float, infer: float) -> None:
-        self.seen.append((kind, infer))
-
-    def waited(self, kind: str, bulk: bool, client: str, items: int, seconds: float) -> None:
+    def computed(self, kind: str, bulk: bool, client: str, items: int, reply: Reply) -> None:
+        self.seen.append((kind, reply.infer_seconds))
         self.gauges[f"{kind} {client} {bulk}"] = items
 
     def turned_away(self, client: str, bulk: bool, code: str) -> None:
@@ -82,6 +80,11 @@ def _pool(
 ) -> Pool:
     settings = Settings(http_workers=1, **options)
     return Pool(settings, slow, heard, capacity=capacity)  # type: ignore[arg-type]
+
+
+def admission(pool: Pool, kind: Kind) -> Admission:
+    """That of interactive work at a tower."""
+    return pool._lanes[kind, False].admission
 
 
 async def test_a_full_tower_refuses_at_once_and_the_other_still_works() -> None:
@@ -109,10 +112,10 @@ async def test_a_tower_that_lacked_a_worker_is_not_taken_for_a_slow_one() -> Non
     pool = _pool(slow, heard)
     slow.since = math.inf
     await pool.submit("text", Job(["a"]))
-    assert pool.admission("text").seconds_an_item == 0.0
+    assert admission(pool, "text").seconds_an_item == 0.0
     slow.since = 0.0
     await pool.submit("text", Job(["a"]))
-    assert pool.admission("text").seconds_an_item > 0.0
+    assert admission(pool, "text").seconds_an_item > 0.0
     assert heard.seen == [("text", 0.25)] * 2
 
 
@@ -132,11 +135,11 @@ async def test_work_that_is_given_up_frees_its_room_and_is_counted() -> None:
     pool = _pool(slow, heard)
     task = asyncio.create_task(pool.submit("text", Job(["a", "b"])))
     await asyncio.sleep(0)
-    assert pool.admission("text").items == 2
+    assert admission(pool, "text").items == 2
     task.cancel()
     await asyncio.wait([task])
-    assert pool.admission("text").items == 0
-    assert pool.admission("text").seconds_an_item == 0.0
+    assert admission(pool, "text").items == 0
+    assert admission(pool, "text").seconds_an_item == 0.0
     assert heard.gauges == {"text given up": 2}
 
 
@@ -150,12 +153,12 @@ async def test_a_large_job_lets_others_in_between() -> None:
     small = asyncio.create_task(pool.submit("image", Job([b"y"])))
     await asyncio.sleep(0)
     assert slow.sent == AHEAD + 1
-    assert pool.admission("image").items == 5 * PORTION["image"] + 2
+    assert admission(pool, "image").items == 5 * PORTION["image"] + 2
     slow.gate.set()
     await small
     assert (await large).tokens == [1] * (5 * PORTION["image"] + 1)
     assert slow.sent == 7
-    assert pool.admission("image").items == 0
+    assert admission(pool, "image").items == 0
 
 
 @pytest.mark.parametrize(("items", "capacity", "jobs"), CUTS)
@@ -188,7 +191,7 @@ async def test_a_large_job_ends_whole_when_a_portion_fails_or_nobody_waits() -> 
         slow.gate.set()
         await settled()
         assert slow.sent <= AHEAD + 1
-        assert pool.admission("text").items == 0
+        assert admission(pool, "text").items == 0
 
 
 class Failing(Slow):
@@ -268,7 +271,7 @@ def test_the_bounds_are_shared_out_among_the_http_processes() -> None:
     """Four processes with a bound of 100 items hold 25 each."""
     settings = Settings(http_workers=4, max_queue=100)
     pool = Pool(settings, None, None)  # type: ignore[arg-type]
-    assert pool.admission("text").max_items == 25
+    assert admission(pool, "text").max_items == 25
 
 
 async def test_admission_counts_what_patches_cost() -> None:
@@ -280,9 +283,9 @@ async def test_admission_counts_what_patches_cost() -> None:
         for patches in (0, 256, 4096)
     ]
     await asyncio.sleep(0)
-    assert pool.admission("image").items == 2 + 2 + 2 * cost_of(4096, 256)
+    assert admission(pool, "image").items == 2 + 2 + 2 * cost_of(4096, 256)
     with pytest.raises(Overloaded):
         await pool.submit("image", Job([b"x"] * 2, 4096))
     slow.gate.set()
     await asyncio.gather(*tasks)
-    assert pool.admission("image").items == 0
+    assert admission(pool, "image").items == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from litapi.transport.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds
+from litapi.transport.vitals import LONGEST_LOOK, Vitals, Watcher, cpu_seconds, urgency
 from tests.support.patience import awaited
 
 PID = os.getpid()
@@ -101,19 +101,21 @@ def decoding(vitals: Vitals, slot: int, work: Callable[[], object]) -> threading
 
 
 def test_only_a_thread_that_uses_the_cpu_is_slow() -> None:
-    """Its own time counts, not that of the clock: the others may have had the cores."""
+    """Its own time counts, not that of the clock: the others may have had the cores. What it was
+    done with at the last moment is not named."""
     vitals = Vitals()
-    watcher = Watcher(vitals, 0)
+    watcher, later = Watcher(vitals, 0), Watcher(vitals, 0)
     ends = [decoding(vitals, 0, lambda: time.sleep(0.01)), decoding(vitals, 1, lambda: None)]
     try:
-        slow = awaited(lambda: watcher.slow(PID, 0.3))
+        awaited(lambda: watcher.slow(PID, 0.3))
+        awaited(lambda: later.slow(PID, 0.3))
     finally:
         for end in ends:
             end.set()
-    assert [(one.job_id, one.item) for one in slow] == [((1, 11), 1)]
-    assert watcher.still_at(slow) == slow
-    vitals.end(0, 1)
-    assert watcher.still_at(slow) == []
+    assert watcher.forget() == {(1, 11): 1}
+    vitals.begin(0, 1, (1, 12), 0)  # the next item
+    assert later.slow(PID, 0.3)
+    assert [later.forget(), later.forget()] == [{}, None]
 
 
 def test_a_decode_thread_that_stands_still_hangs_and_one_that_works_does_not(clock: Clock) -> None:
@@ -135,3 +137,12 @@ def test_a_thread_that_is_gone_has_used_nothing() -> None:
     assert cpu_seconds(PID, 2**22 + 1) == 0.0
     assert cpu_seconds(2**22 + 1, 1) == 0.0
     assert cpu_seconds(PID, threading.get_native_id()) >= 0.0
+
+
+def test_only_another_worker_on_the_same_device_is_seen() -> None:
+    """Text and image towers share a card; one that is gone wants nothing."""
+    text, other, image = urgency(["cuda:0", "cuda:1", "cuda:0"])
+    image.say(True)
+    assert [one.elsewhere() for one in (text, other, image)] == [True, False, False]
+    image.say(False)
+    assert not text.elsewhere()
