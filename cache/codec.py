@@ -23,13 +23,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-MAGIC = b"SL2V"
-VERSION = 1
-FLOAT32 = 1
-TRUNCATED = 1
-UNKNOWN = ~TRUNCATED
-
-START = MAGIC + bytes((VERSION, FLOAT32))
+START = b"SL2V" + bytes((1, 1))  # magic, version, float32
+TRUNCATED = 1  # the only flag
 
 _HEAD = Struct("<6sHII16s")
 _CRC = Struct("<I")
@@ -97,7 +92,7 @@ def opened(key: bytes, blob: bytes, dim: int, secret: bytes = b"") -> Entry:
     vector = blob[OVERHEAD:]
     if crc != crc32(vector, crc32(blob[:_CHECKED])):
         raise Corrupt("wrong checksum")
-    if start != START or written != dim or flags & UNKNOWN:
+    if start != START or written != dim or flags > TRUNCATED:
         raise Corrupt("another format")
     if secret:
         if not compare_digest(echo, _sealed(key, flags, tokens, vector, secret)):

@@ -2,12 +2,10 @@
 
     peek ─► memory      resolve ─► negative ─► Redis ─► join, or one task: compute ─► keep, answer
 
-`peek` is synchronous: a request that memory answers in full needs no task. `resolve` decides about
-every miss. A Redis look-up belongs to its caller; look-ups of one moment share an MGET. The misses
-of a request are one `Flight`, one call of `compute`: other requests for its keys join it and get
-its vectors or exceptions. It runs in its own task, so a client that disconnects takes nothing from
-the others. When all have left, a computation that a worker has begun still lands and is kept; one
-that has not begun is cancelled.
+`peek` is synchronous: a request that memory answers in full needs no task. A Redis look-up belongs
+to its caller; look-ups of one moment share an MGET. The misses of a request are one `Flight`, one
+call of `compute`: other requests for its keys join it and get its vectors or exceptions. It runs in
+its own task, so a client that disconnects takes nothing from the others.
 
 read=False (no-cache) computes afresh: it neither looks up, nor joins, nor is joined; its state is
 BYPASS, and its vector replaces the kept one. write=False (no-store) keeps nothing, unless another
@@ -76,10 +74,6 @@ class Found:
         for place, value, state in zip(places, rest.values, rest.states, strict=True):
             self.values[place] = value
             self.states[place] = state
-
-
-def _always() -> bool:
-    return True
 
 
 class Abandoned(Exception):
@@ -184,7 +178,7 @@ class VectorCache:
         write: bool = True,
         leaving: Leaving | None = None,
         bulk: bool = False,
-        begun: Callable[[], bool] = _always,
+        begun: Callable[[], bool] = lambda: True,
         lacking: Lacking = NOTHING,
     ) -> Found:
         """`found` of a moment ago, with a value and a state in every place that it lacked.
@@ -193,10 +187,10 @@ class VectorCache:
         known nor under way. If it raises, each of those positions gets what it raised. `leaving`
         is called only when something is computed: its future is done once the caller's client has
         left, and the exception that it holds is raised. `begun` says whether a worker has begun
-        the computation; when all clients have left and none has, it is cancelled. A computation in
-        `bulk` may wait for others, so only bulk joins it. `lacking` has the places of content that
-        did not come, so that nothing can be computed there: what nobody knows and nobody computes
-        becomes its exception.
+        the computation: when all clients have left, one that is begun still lands and is kept, and
+        another is cancelled. A computation in `bulk` may wait for others, so only bulk joins it.
+        `lacking` has the places of content that did not come, so that nothing can be computed
+        there: what nobody knows and nobody computes becomes its exception.
         """
         if read:
             if len(self.negative):

@@ -15,8 +15,8 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from cache.redis.child import PREFIX, RedisChild
-from cache.redis.store import RedisStore
 from tests.support.patience import awaited
+from tests.support.store import opened
 
 PARENT = """
 import sys
@@ -75,13 +75,11 @@ def test_the_program_is_found_where_it_is_installed(monkeypatch: pytest.MonkeyPa
 @pytest.mark.anyio
 async def test_a_store_works_with_its_url(child: RedisChild) -> None:
     """Writing, reading and inspecting are all that the one user may do, and all that is needed."""
-    store = RedisStore(child.url, budget=2.0)
-    assert await store.start()
-    store.put(b"sl2:a", b"value")
-    assert await store.flush() == 0
-    assert await store.get([b"sl2:a", b"sl2:b"]) == [b"value", None]
-    assert await store.inspect() == []
-    await store.close()
+    async with opened(child.url) as store:
+        store.put(b"sl2:a", b"value")
+        assert await store.flush() == 0
+        assert await store.get([b"sl2:a", b"sl2:b"]) == [b"value", None]
+        assert await store.inspect() == []
 
 
 FORBIDDEN = (
