@@ -2,8 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -12,6 +12,7 @@ import pytest
 from cache import MemoryTier, VectorCache
 from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, fetch
+from litapi.errors import ServiceError
 from litapi.http.answer import Answer
 from litapi.http.app import Facts
 from litapi.http.embedder import Embedder
@@ -27,6 +28,7 @@ from tests.support.wire import arrive
 DEMO = Checkpoint.open(fetch("", None))
 OCTETS = {"accept": "application/octet-stream"}
 RED, BLUE, BAD = b"a red image", b"a blue image", b"a bad image"
+E = TypeVar("E", bound=ServiceError)
 
 
 def b64(data: bytes) -> str:
@@ -88,6 +90,10 @@ class Desk:
         incoming = arrive(content, headers, path=path, query=query, limit=limit)
         return self.runner.run(self.ask(("POST", path), incoming))
 
+    def json(self, path: str, body: Any, *given: Any, **more: Any) -> Any:
+        """What the answer says."""
+        return orjson.loads(self.post(path, body, *given, **more).body)
+
     def get(self, path: str) -> Answer:
         return self.runner.run(self.ask(("GET", path), arrive(method="GET", path=path)))
 
@@ -101,8 +107,19 @@ class Desk:
             self.post(path, body, **more)
         return caught.value
 
+    def denial(self, error: type[E], path: str, body: Any, *given: Any, **more: Any) -> E:
+        """The refusal of a whole request, for which no tower is asked anything."""
+        before = len(self.towers.jobs)
+        with pytest.raises(error) as caught:
+            self.post(path, body, *given, **more)
+        assert len(self.towers.jobs) == before
+        return caught.value
+
     def close(self) -> None:
         self.runner.close()
+
+
+Desks = Callable[..., Desk]
 
 
 def header(answer: Answer, name: bytes) -> bytes:
