@@ -37,14 +37,6 @@ MB = 1 << 20
 CUTS = [{"truncate": "NONE"}, {"truncate": "START"}, {"truncate": False}, {"truncation": False}]
 
 
-def post(desk: Desk, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -> Answer:
-    """Ask with header lines as they stand, several of one name among them."""
-    content = body if isinstance(body, bytes) else orjson.dumps(body)
-    scope = {"method": "POST", "path": path, "headers": headers, "query_string": b""}
-    incoming = Incoming(scope, Wire([content]).receive, 64 * MB)
-    return desk.runner.run(desk.ask(("POST", path), incoming))
-
-
 @pytest.mark.parametrize("path", FORMS)
 def test_null_is_the_default_of_every_optional_field(desk: Desk, path: str) -> None:
     """Clients that write every field of their model get what they get without them."""
@@ -199,7 +191,7 @@ def test_the_clients_order_of_forms_holds(desk: Desk, accept: str, octets: bool)
     """Weights decide, and where they are equal what is named first; lines are one list."""
     for lines in ([accept], accept.split(",")):
         headers = [(b"accept", line.encode()) for line in lines]
-        answer = post(desk, "/embed_text", {"text": "a"}, headers)
+        answer = desk.post("/embed_text", {"text": "a"}, headers)
         assert header(answer, b"content-type").endswith(b"octet-stream" if octets else b"json")
 
 
@@ -216,7 +208,7 @@ def test_the_clients_order_of_forms_holds(desk: Desk, accept: str, octets: bool)
 def test_all_lines_of_cache_control_count(desk: Desk, lines: list[bytes], state: bytes) -> None:
     """no-cache computes afresh and keeps, no-store keeps nothing; a proxy may add a line."""
     headers = [(b"cache-control", line) for line in lines]
-    first, again = (post(desk, "/embed_text", {"text": "a"}, headers) for _ in range(2))
+    first, again = (desk.post("/embed_text", {"text": "a"}, headers) for _ in range(2))
     computed = b"miss" if state == b"hit-l1" else state
     assert [header(first, b"x-cache"), header(again, b"x-cache")] == [computed, state]
     kept = header(desk.post("/embed_text", {"text": "a"}), b"x-cache") == b"hit-l1"
@@ -434,7 +426,7 @@ def test_no_request_nearby_is_a_fault_of_the_servers(desk: Desk, seed: int) -> N
             chosen = random.choices(values, k=random.randrange(3))
             headers += [(name, value.encode("latin-1")) for value in chosen]
         try:
-            status = post(desk, path, spoilt(random, path), headers).status
+            status = desk.post(path, spoilt(random, path), headers).status
         except ItemsRefused as refused:
             status = refused.error.status
             orjson.loads(Answer.error(refused.error, refused.items).body)

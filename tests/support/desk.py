@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from litapi.messages import Kind
 from litapi.serving import Service
 from litapi.settings import Settings
 from tests.support.towers import Towers, vector_of
-from tests.support.wire import arrive
+from tests.support.wire import Headers, arrive
 
 DEMO = Checkpoint.open(fetch("", None))
 OCTETS = {"accept": "application/octet-stream"}
@@ -81,7 +81,7 @@ class Desk:
         self,
         path: str,
         body: Any,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         query: bytes = b"",
         limit: int = 1 << 20,
     ) -> Answer:
