@@ -1,25 +1,18 @@
 """Items → vectors: each tower is sent exactly what nobody knew, and every answer is right."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import (
-    Entry,
-    Fingerprint,
-    Found,
-    MemoryTier,
-    NegativeTier,
-    RedisStore,
-    State,
-    VectorCache,
-)
+from cache import Entry, Fingerprint, Found, MemoryTier, NegativeTier, State, VectorCache
 from cache.key import ASIDE
 from litapi.errors import (
     DeadlineExceeded,
@@ -32,7 +25,7 @@ from litapi.errors import (
 from litapi.http.embedder import Embedder, Query, entries
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.transport.client import Asker
-from tests.support.patience import settled
+from tests.support.patience import settled, until
 from tests.support.towers import DIM, Towers, vector_of
 
 TIMEOUT = 30.0
@@ -45,58 +38,12 @@ def fingerprints() -> dict[Kind, Fingerprint]:
     return {kind: Fingerprint.of({"kind": kind, "max_num_patches": 256}) for kind in KINDS}
 
 
-class Leaver:
-    """A client that leaves when a test says so, and what its towers have begun with by then."""
-
-    def __init__(self, bench: "Bench", begun: bool) -> None:
-        self.left = asyncio.Event()
-        self.cancelled = 0
-        self._bench = bench
-        cache, towers = bench.cache, bench.towers
-
-        async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
-            try:
-                return await towers.submit(kind, job)
-            except asyncio.CancelledError:
-                self.cancelled += len(job.items)
-                raise
-
-        self.embedder = Embedder(fingerprints(), cache, submit, TIMEOUT, lambda _: begun)
-
-    async def _leave(self) -> type[Exception]:
-        await self.left.wait()
-        return ConnectionResetError
-
-    def leaving(self) -> asyncio.Future[type[Exception]]:
-        """Done once the client has hung up."""
-        return asyncio.ensure_future(self._leave())
-
-    def leave(self, *items: Item) -> None:
-        """Ask, wait until the towers have it, leave; then the towers may answer."""
-
-        async def run() -> None:
-            self._bench.towers.gate = gate = asyncio.Event()
-            query = Query(leaving=self.leaving)
-            asking = asyncio.create_task(self.embedder.embed(items, query))
-            while len(self._bench.towers.jobs) < len({item.kind for item in items}):
-                await asyncio.sleep(0)
-            self.left.set()
-            with pytest.raises(ConnectionResetError):
-                await asking
-            await settled()
-            gate.set()
-            await settled()
-
-        self._bench.runner.run(run())
-        self._bench.towers.gate = None
-
-
 class Bench:
     """An embedder on a real cache, in one event loop."""
 
-    def __init__(self, towers: Towers, store: RedisStore | None = None) -> None:
+    def __init__(self, towers: Towers) -> None:
         self.towers = towers
-        self.cache = VectorCache(DIM, MemoryTier(1 << 20), store)
+        self.cache = VectorCache(DIM, MemoryTier(1 << 20))
         self.embedder = Embedder(fingerprints(), self.cache, towers.submit, TIMEOUT)
         self.runner = asyncio.Runner()
         self.runner.run(self.cache.start())
@@ -135,9 +82,36 @@ def test_what_waits_when_its_client_leaves_is_taken_back_and_what_was_begun_is_k
     bench: Bench, begun: bool, state: str
 ) -> None:
     """From both towers alike: however impatient a client is, it gets its vector in the end."""
-    items, leaver = [text("a"), image(b"b"), text("c")], Leaver(bench, begun)
-    leaver.leave(*items)
-    assert leaver.cancelled == (0 if begun else 3)
+    items, cancelled, left = [text("a"), image(b"b"), text("c")], list[Any](), asyncio.Event()
+    towers = bench.towers
+
+    async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
+        try:
+            return await towers.submit(kind, job)
+        except asyncio.CancelledError:
+            cancelled.extend(job.items)
+            raise
+
+    async def gone() -> type[Exception]:
+        await left.wait()
+        return ConnectionResetError
+
+    async def leave() -> None:
+        """Once the towers have the items; then the towers may answer."""
+        towers.gate = asyncio.Event()
+        embedder = Embedder(fingerprints(), bench.cache, submit, TIMEOUT, lambda _: begun)
+        query = Query(leaving=lambda: asyncio.ensure_future(gone()))
+        asking = asyncio.create_task(embedder.embed(items, query))
+        await until(lambda: len(towers.jobs) == 2)
+        left.set()
+        with pytest.raises(ConnectionResetError):
+            await asking
+        await settled()
+        towers.gate.set()
+        await settled()
+
+    bench.runner.run(leave())
+    assert len(cancelled) == (0 if begun else 3)
     again = bench.embed(*items)
     assert states(again) == [state] * 3
     assert right(again, items)
@@ -160,9 +134,8 @@ payloads = st.sampled_from([text(t) for t in "abcd"] + [image(i) for i in (b"w",
 def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Item]]) -> None:
     """Over any run of requests: at most one job a kind, unknown items once, all answers right."""
     towers = Towers()
-    bench = Bench(towers)
     seen: set[Item] = set()
-    try:
+    with contextlib.closing(Bench(towers)) as bench:
         for items in requests:
             outcome = bench.embed(*items)
             fresh = [item for item in dict.fromkeys(items) if item not in seen]
@@ -172,50 +145,27 @@ def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Ite
             assert dict(sent) == {kind: some for kind, some in wanted.items() if some}
             assert right(outcome, items)
             seen.update(items)
-    finally:
-        bench.close()
 
 
-def test_a_text_that_differs_in_one_character_is_another_entry(
-    bench: Bench, towers: Towers
+@pytest.mark.parametrize(
+    "items",
+    [
+        [text(one) for one in ("a red circle", "a  red circle", " a red circle", "a red circlé")],
+        *(
+            [image(bytes(size) + end) for end in (b"a", b"b", b"c")]
+            for size in (64 << 10, ASIDE - 1, ASIDE, 2 * ASIDE)
+        ),
+        [text("abc"), image(b"abc")],
+    ],
+    ids=["spelling", "64 KB", "short of a thread", "a thread", "two threads", "kind"],
+)
+def test_items_that_differ_at_all_get_their_own_vectors(
+    bench: Bench, towers: Towers, items: list[Item]
 ) -> None:
-    """The tokenizer sees a space, so the cache does."""
-    spelt = ["a red circle", "a  red circle", " a red circle", "a red circle ", "a red circlé"]
-    items = [text(one) for one in spelt]
-    assert right(bench.embed(*items), items)
-    assert towers.sent == [("text", spelt)]
-
-
-@pytest.mark.parametrize("size", [64 << 10, ASIDE - 1, ASIDE, 2 * ASIDE])
-def test_images_of_equal_size_and_beginning_get_their_own_vectors(
-    bench: Bench, towers: Towers, size: int
-) -> None:
-    """The whole content is hashed, also where that is done in a thread."""
-    items = [image(bytes(size) + end) for end in (b"a", b"b", b"c")]
+    """By a space, by the end of a large image, also where a thread hashes it, or by kind alone."""
     assert right(bench.embed(*items), items)
     assert right(bench.embed(*reversed(items)), items[::-1])
-    assert len(towers.jobs) == 1
-
-
-def test_a_text_and_an_image_of_equal_bytes_are_two_items(bench: Bench, towers: Towers) -> None:
-    """The kind is part of the key."""
-    items = [text("abc"), image(b"abc")]
-    assert right(bench.embed(*items), items)
-    assert len(towers.jobs) == 2
-
-
-def test_patches_set_images_apart_and_leave_texts_together(bench: Bench, towers: Towers) -> None:
-    """Another number of patches is another vector of an image, and changes no text."""
-    items = [text("a"), image(b"x")]
-    bench.embed(*items)
-    towers.take()
-    outcome = bench.embed(*items, query=Query(max_num_patches=64))
-    assert towers.sent == [("image", [b"x"])]
-    assert towers.jobs[0][1].max_num_patches == 64
-    assert right(outcome, items, patches=64)
-    by_number = bench.embed(*items, query=Query(max_num_patches=256))  # the checkpoint's own
-    assert states(by_number) == ["hit-l1"] * 2
-    assert right(by_number, items)
+    assert len(towers.jobs) == len({item.kind for item in items})
 
 
 def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers: Towers) -> None:
@@ -238,10 +188,8 @@ def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) 
     again = bench.embed(image(b"bad"), image(b"good"), image(b"bad"))
     assert towers.sent == [("image", [b"good"])]
     assert [fault.code for fault in first.faults.values()] == ["image_too_many_pixels"]
-    assert {i: f.code for i, f in again.faults.items()} == {
-        0: "image_too_many_pixels",
-        2: "image_too_many_pixels",
-    }
+    refused = dict.fromkeys((0, 2), "image_too_many_pixels")
+    assert {i: fault.code for i, fault in again.faults.items()} == refused
     assert again.found.states[0] is State.HIT_L1
     assert again.faults[0] is not again.faults[2]  # its place is written into each
     towers.refuse.clear()
@@ -249,10 +197,10 @@ def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) 
 
 
 def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
-    towers: Towers,
+    bench: Bench, towers: Towers
 ) -> None:
     """A refusal from memory does not make that memory any younger."""
-    bench, now = Bench(towers), 0.0
+    now = 0.0
     bench.cache.negative = NegativeTier(clock=lambda: now)
     towers.refuse[b"bad"] = "image_undecodable"
     for _ in range(3):
@@ -260,7 +208,6 @@ def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
         now += 25
     towers.take()
     bench.embed(image(b"bad"), image(b"good"))
-    bench.close()
     assert towers.sent == [("image", [b"bad"])]
 
 
@@ -320,10 +267,8 @@ def test_a_missed_deadline_is_each_items_own(bench: Bench, towers: Towers) -> No
     bench.embed(text("a"))
     towers.failure = DeadlineExceeded()
     outcome = bench.embed(text("a"), text("b"), text("c"))
-    assert {i: type(fault) for i, fault in outcome.faults.items()} == {
-        1: DeadlineExceeded,
-        2: DeadlineExceeded,
-    }
+    faults = {i: type(fault) for i, fault in outcome.faults.items()}
+    assert faults == dict.fromkeys((1, 2), DeadlineExceeded)
 
 
 def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
@@ -338,29 +283,22 @@ def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "rows",
     [
-        Reply(b"", []),
-        Reply(bytes(4 * DIM), [1, 1]),
-        Reply(bytes(4 * DIM * 2 + 4), [1, 1]),
-        Reply(bytes(2 * DIM * 2), [1, 1]),
-        Reply(np.full(2 * DIM, np.nan, "<f4").tobytes(), [1, 1]),
+        *(b"", bytes(4 * DIM), bytes(4 * DIM * 2 + 4), bytes(2 * DIM * 2)),
+        np.full(2 * DIM, np.nan, "<f4").tobytes(),
     ],
 )
-def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(reply: Reply) -> None:
+def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(bench: Bench, rows: bytes) -> None:
     """Too few rows, rows of another length or NaN become internal errors."""
 
     async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
-        return reply
+        return Reply(rows, [1, 1] if rows else [])
 
-    async def story() -> Query:
-        cache = VectorCache(DIM, MemoryTier(1 << 20))
-        embedder = Embedder(fingerprints(), cache, submit, TIMEOUT)
-        outcome = await embedder.embed([text("a"), text("b")], Query())
-        assert len(cache.memory) == 0
-        return outcome
-
-    assert {type(fault) for fault in asyncio.run(story()).faults.values()} == {ItemInternal}
+    embedder = Embedder(fingerprints(), bench.cache, submit, TIMEOUT)
+    outcome = bench.runner.run(embedder.embed([text("a"), text("b")], Query()))
+    assert len(bench.cache.memory) == 0
+    assert {type(fault) for fault in outcome.faults.values()} == {ItemInternal}
 
 
 def test_a_job_carries_its_deadline(bench: Bench, towers: Towers) -> None:
@@ -384,9 +322,8 @@ def test_the_time_spent_is_the_longest_of_both_towers() -> None:
 def test_the_rows_of_a_reply_become_entries_in_order() -> None:
     """Errors stand where their items stood, whatever bytes hold their places."""
     rows = [vector_of("image", one) for one in (b"x", b"y")]
-    reply = Reply(
-        rows[0] + bytes(4 * DIM) + rows[1], [256, 0, 64], [2], {1: "image_format_unsupported"}
-    )
+    said = rows[0] + bytes(4 * DIM) + rows[1]
+    reply = Reply(said, [256, 0, 64], [2], {1: "image_format_unsupported"})
     first, second, third = entries(reply)
     assert first == Entry(rows[0], 256, truncated=False)
     assert getattr(second, "code", "") == "image_format_unsupported"
