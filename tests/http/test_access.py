@@ -1,6 +1,5 @@
 """Access: keys in either header, a rate for each, health always open."""
 
-import os
 import time
 from base64 import b64encode
 
@@ -100,19 +99,6 @@ def test_without_keys_the_rate_is_for_each_address() -> None:
     access = Access((), rate=1.0, clock=lambda: 0.0)
     found = [outcome(access, client=address) for address in ("1.1.1.1", "1.1.1.1", "2.2.2.2")]
     assert found == [None, RateLimited, None]
-
-
-def test_processes_that_fork_share_one_budget() -> None:
-    """What one HTTP process let pass, another counts."""
-    access = Access(read_keys(("one",)), rate=5.0, clock=lambda: 0.0)
-    for _ in range(2):
-        pid = os.fork()
-        if pid == 0:
-            access.check(_incoming(x_api_key="one"))
-            access.check(_incoming(x_api_key="one"))
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-    assert [outcome(access, x_api_key="one") for _ in range(2)] == [None, RateLimited]
 
 
 def test_the_rate_is_the_servers_whatever_the_number_of_its_processes() -> None:

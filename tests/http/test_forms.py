@@ -80,9 +80,10 @@ def test_a_refusal_does_not_echo_what_was_sent(secret: str) -> None:
 @pytest.mark.parametrize(
     ("body", "place"),
     [
-        *[({}, "input"), *(({"input": wrong}, "input") for wrong in (3, None, []))],
-        *(({"input": ["a", wrong]}, "input[1]") for wrong in (3, None, ["b"])),
-        ({"input": ["a", {}]}, "input[1].text"),
+        ({}, "input"), ({"input": 3}, "input"), ({"input": None}, "input"),
+        ({"input": []}, "input"), ({"input": ["a", 3]}, "input[1]"),
+        ({"input": ["a", None]}, "input[1]"),
+        ({"input": ["a", ["b"]]}, "input[1]"), ({"input": ["a", {}]}, "input[1].text"),
         ({"input": ["a", "b", "c", {"text": 1}]}, "input[3].text"),
         ({"input": [{"text": "a", "kind": "b"}]}, "input[0].kind"),
         ({"input": [{"image": 1}]}, "input[0].image"),
@@ -90,13 +91,12 @@ def test_a_refusal_does_not_echo_what_was_sent(secret: str) -> None:
         ({"input": [{"image_url": {"url": "a", "detail": "most"}}]}, "input[0].image_url.detail"),
         ({"input": [{"type": "image", "text": "a"}]}, "input[0].type"),
         ({"input": [{"text": "a", "image": "b"}]}, "input[0].image"),
-        ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "dimensions": 0}, "dimensions"), ({"input": "a", "text": "b"}, "text"),
         ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
         ({"input": "a", "embedding_type": "uint8"}, "embedding_type"),
         ({"input": "a", "model": 3}, "model"),
-        ({"input": "a", "text": "b"}, "text"),
     ],
-)
+)  # fmt: skip
 def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str) -> None:
     """The place is written the way one would reach for it in code."""
     assert place in places(refusal(EmbeddingsRequest, body))
@@ -109,8 +109,7 @@ WRONG_SENTENCE = {"source_sentence": {"text": 1}, "sentences": ["a"]}
     ("form", "body", "place"),
     [
         (EmbedTextRequest, {"texts": ["a", 1]}, "texts[1]"),
-        (EmbedTextRequest, {"texts": []}, "texts"),
-        (EmbedTextRequest, {"texts": "a"}, "texts"),
+        (EmbedTextRequest, {"texts": []}, "texts"), (EmbedTextRequest, {"texts": "a"}, "texts"),
         (EmbedTextRequest, {"text": ["a"]}, "text"),
         (EmbedImageRequest, {"urls": [None]}, "urls[0]"),
         (EmbedImageRequest, {"image": {"url": "a"}}, "image"),
@@ -134,7 +133,7 @@ WRONG_SENTENCE = {"source_sentence": {"text": 1}, "sentences": ["a"]}
         (CohereRequest, {"texts": ["a"], "truncate": "MIDDLE"}, "truncate: "),
         (CohereRequest, {"texts": ["a"], "truncate": 0.0}, "truncate: "),
     ],
-)
+)  # fmt: skip
 def test_every_route_names_places_alike(form: type[Form], body: Any, place: str) -> None:
     """One way of naming serves all forms."""
     assert refusal(form, body).message.startswith(place)
@@ -160,19 +159,12 @@ def test_a_flood_of_faults_is_cut_short_after_eight(count: int, named: int) -> N
     assert error.message.endswith("; …") == (count > 8)
 
 
-@pytest.mark.parametrize(
-    ("form", "name", "values"),
-    [
-        (Options, "dimensions", ["4", 4.5, True, [4], {}]),
-        (EmbedTextRequest, "text", [1, True, b"a", ["a"]]),
-    ],
-)
-def test_a_number_must_be_a_number_and_a_text_a_text(
-    form: type[Form], name: str, values: list[object]
-) -> None:
+@pytest.mark.parametrize("value", ["4", 4.5, True, [4], {}, b"a"])
+def test_a_number_must_be_a_number_and_a_text_a_text(value: object) -> None:
     """Text that looks like a number is a slip, and a number is not embedded as its digits."""
-    for value in values:
-        assert refusal(form, {name: value}).param == name
+    assert refusal(Options, {"dimensions": value}).param == "dimensions"
+    if not isinstance(value, str):
+        assert refusal(EmbedTextRequest, {"text": value}).param == "text"
 
 
 @pytest.mark.parametrize(
