@@ -84,7 +84,7 @@ def measure_text(size: str, model: Any) -> list[Parity]:
 def measure_image(size: str, model: Any, checkpoint: CheckpointMaker) -> list[Parity]:
     pictures = [noise(*shape) for shape in SHAPES]
     with torch.inference_mode():
-        inputs = reference_inputs(pictures, checkpoint.naflex)
+        inputs = reference_inputs(pictures, checkpoint.size.naflex)
         expected = unit(model(**inputs).pooler_output)
     with tempfile.TemporaryDirectory() as folder:
         maker = PixelMaker(Checkpoint.open(checkpoint.write_outline(Path(folder))))

@@ -25,8 +25,8 @@ from litapi.errors import (
 from litapi.http.embedder import Embedder, Query, entries
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.transport.client import Asker
+from tests.support.desk import DIM, Towers, vector_of
 from tests.support.patience import settled, until
-from tests.support.towers import DIM, Towers, vector_of
 
 TIMEOUT = 30.0
 FRESH = Query(read=False)  # Cache-Control: no-cache

@@ -34,8 +34,7 @@ from litapi.http.request import Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
 from litapi.text import canonical
-from tests.support.form_data import BOUNDARY, MULTIPART, form_data
-from tests.support.wire import Wire, arrive
+from tests.support.wire import BOUNDARY, MULTIPART, Wire, arrive, form_data
 
 READER = Reader(Settings.read({}, {}))
 SMALL = Reader(Settings.read({"max_items": 2, "max_text_chars": 4, "max_image_bytes": 6}, {}))

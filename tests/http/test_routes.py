@@ -36,8 +36,8 @@ from tests.support.desk import (
     row_of,
     uri,
 )
-from tests.support.form_data import MULTIPART, form_data
 from tests.support.forms import FORMS, body_for
+from tests.support.wire import MULTIPART, form_data
 
 
 def content_of(answer: Answer, form: type[BaseModel]) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 from litapi.http.request import Incoming
 
 LIMIT = 1 << 20
+BOUNDARY = "seven"
+MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 Headers = Mapping[str, str] | Sequence[tuple[bytes, bytes]]  # by name, or as the lines they are
 
 
@@ -51,3 +53,13 @@ def arrive(
 def body_of(incoming: Incoming) -> bytes:
     """Read the whole body."""
     return asyncio.run(incoming.body())
+
+
+def form_data(*parts: tuple[str, bytes, str | None]) -> bytes:
+    """A multipart body of (name, content, file name or None for a plain field)."""
+    body = b""
+    for name, content, file in parts:
+        disposition = f'form-data; name="{name}"' + (f'; filename="{file}"' if file else "")
+        body += f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n".encode()
+        body += content + b"\r\n"
+    return body + f"--{BOUNDARY}--\r\n".encode()
