@@ -5,7 +5,6 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -36,27 +35,21 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-@contextmanager
-def served(redis: RedisServer, *flags: str) -> Iterator[httpx.Client]:
-    """A client of a server on that Redis."""
-    with (
-        ServerProcess("--http-workers", "1", *flags, REDIS_URL=redis.url) as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
-    ):
-        yield client
-
-
 @pytest.fixture(scope="module")
-def client(redis: RedisServer) -> Iterator[httpx.Client]:
-    """Of a server with a memory and a Redis."""
-    with served(redis) as client:
-        yield client
+def server(redis: RedisServer) -> Iterator[ServerProcess]:
+    """With a memory and a Redis."""
+    with ServerProcess("--http-workers", "1", REDIS_URL=redis.url) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def other(redis: RedisServer) -> Iterator[httpx.Client]:
     """Of a server without a memory on the same Redis, which it may be slow to ask."""
-    with served(redis, "--memory-cache-mb", "0", "--redis-budget-ms", "500") as client:
+    flags = ("--http-workers", "1", "--memory-cache-mb", "0", "--redis-budget-ms", "500")
+    with (
+        ServerProcess(*flags, REDIS_URL=redis.url) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
         yield client
 
 

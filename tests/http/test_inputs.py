@@ -13,20 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from litapi.errors import (
-    BodyTooLarge,
-    ImageTooLarge,
-    ImageUrlDisabled,
-    ItemError,
-    JsonInvalid,
-    MediaTypeUnsupported,
-    MultipartInvalid,
-    RequestError,
-    RequestInvalid,
-    TextEmpty,
-    TextTooLong,
-    TooManyItems,
-)
+from litapi import errors
 from litapi.http.embedder import Query
 from litapi.http.forms.parts import ImagePart, ImageUrl, ImageUrlPart, TextPart
 from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader
@@ -53,7 +40,7 @@ def image_body(data: bytes = b"image", query: bytes = b"") -> Incoming:
 
 def code_of(read: Read) -> str:
     """The code of a refused item."""
-    assert isinstance(read, ItemError)
+    assert isinstance(read, errors.ItemError)
     return read.code
 
 
@@ -83,7 +70,7 @@ def test_a_list_is_cut_to_one_more_than_may_be() -> None:
 def test_an_object_with_many_fields_is_refused(place: Callable[[Any], Any]) -> None:
     """In the body, in a part and in the object within: unknown fields are named one by one."""
     swollen = {str(number): 0 for number in range(MOST_FIELDS + 1)}
-    with pytest.raises(RequestInvalid, match="fields"):
+    with pytest.raises(errors.RequestInvalid, match="fields"):
         parsed(place(swollen))
     swollen.popitem()
     assert parsed(place(swollen)) == place(swollen)
@@ -91,7 +78,7 @@ def test_an_object_with_many_fields_is_refused(place: Callable[[Any], Any]) -> N
 
 def test_a_body_of_millions_of_members_is_not_parsed() -> None:
     """What its objects would take is a hundred times the body."""
-    with pytest.raises(TooManyItems):
+    with pytest.raises(errors.TooManyItems):
         json_of(b"[%b1" % (b"1," * 1_000_000))  # nor JSON
 
 
@@ -107,7 +94,7 @@ def test_a_deep_body_is_no_fault_of_the_server() -> None:
     for depth in (1000, 1022):
         body = b'{"input": %b%b}' % (b"[" * depth, b"]" * depth)
         assert list(json_of(body)) == ["input"]
-    with pytest.raises(JsonInvalid):
+    with pytest.raises(errors.JsonInvalid):
         json_of(b"[" * 5000)
 
 
@@ -117,7 +104,7 @@ def test_json_is_read_whatever_curl_calls_it_and_nothing_else_is() -> None:
     for kind in (*json_types, "application/x-www-form-urlencoded", "text/plain", ""):
         assert json_of(b'{"text": "a"}', headers={"content-type": kind}) == {"text": "a"}
     for kind in ("image/png", "application/xml", "text/html", "json"):
-        with pytest.raises(MediaTypeUnsupported):
+        with pytest.raises(errors.MediaTypeUnsupported):
             json_of(b'{"text": "a"}', headers={"content-type": kind})
 
 
@@ -133,7 +120,7 @@ def test_json_is_read_whatever_curl_calls_it_and_nothing_else_is() -> None:
 )
 def test_a_body_that_is_not_json_is_told_what_it_is(body: bytes, words: str) -> None:
     """The likeliest slips get the sentence that mends them; no nesting exhausts the stack."""
-    with pytest.raises(JsonInvalid) as refusal:
+    with pytest.raises(errors.JsonInvalid) as refusal:
         json_of(body)
     assert words in refusal.value.message
 
@@ -143,7 +130,7 @@ def test_any_bytes_are_json_or_refused(body: bytes) -> None:
     """No body ends in an internal error."""
     try:
         content = json_of(body)
-    except JsonInvalid:
+    except errors.JsonInvalid:
         return
     assert content == json.loads(body)
 
@@ -151,7 +138,7 @@ def test_any_bytes_are_json_or_refused(body: bytes) -> None:
 def test_too_large_a_body_is_refused_as_that() -> None:
     """The limit on bytes holds for every way in."""
     for headers in (MULTIPART, {"content-type": "image/png"}):
-        with pytest.raises(BodyTooLarge):
+        with pytest.raises(errors.BodyTooLarge):
             upload(arrive(form_data(("a", b"x", "a.png")), headers, limit=8))
 
 
@@ -166,7 +153,7 @@ def test_any_text_is_an_item_in_its_canonical_form_or_an_error(text: str) -> Non
     if isinstance(read, Item):
         assert read == Item("text", canonical(text))
         short = SMALL.text(text)
-        assert short == read if len(text) <= 4 else isinstance(short, TextTooLong)
+        assert short == read if len(text) <= 4 else isinstance(short, errors.TextTooLong)
     else:
         assert code_of(read) == ("text_invalid" if text else "text_empty")
 
@@ -189,7 +176,7 @@ def test_base64_brings_the_bytes_back(data: bytes) -> None:
 @example("QQ==QQ==")
 def test_any_string_is_an_image_or_an_error(text: str) -> None:
     """What is not an image becomes the item's own error, never an exception."""
-    assert isinstance(READER.image(text), Item | ItemError)
+    assert isinstance(READER.image(text), Item | errors.ItemError)
 
 
 def settle(reads: list[Read]) -> tuple[list[Any], bool]:
@@ -200,18 +187,18 @@ def settle(reads: list[Read]) -> tuple[list[Any], bool]:
 
 def test_without_links_there_is_nothing_to_settle() -> None:
     """Items and their errors keep their places; a link that cannot be fetched is its own error."""
-    reads: list[Read] = [Item("text", "a"), TextEmpty(), Item("image", b"x")]
+    reads: list[Read] = [Item("text", "a"), errors.TextEmpty(), Item("image", b"x")]
     assert settle(reads) == (reads, False)
     settled, fetched = settle([*reads, Link("http://a.example/b.png")])
     assert settled[:3] == reads
-    assert isinstance(settled[3], ImageUrlDisabled)
+    assert isinstance(settled[3], errors.ImageUrlDisabled)
     assert fetched
 
 
 @pytest.mark.parametrize("size", range(1, 12))
 def test_the_limit_of_an_image_counts_its_decoded_bytes(size: int) -> None:
     """Six bytes are six, raw or in base64, with or without line breaks."""
-    data, kind = bytes(size), Item if size <= 6 else ImageTooLarge
+    data, kind = bytes(size), Item if size <= 6 else errors.ImageTooLarge
     lines = base64.encodebytes(data).decode().rstrip()
     assert isinstance(SMALL.image_bytes(data), kind)
     assert isinstance(SMALL.image(base64.b64encode(data).decode()), kind)
@@ -249,7 +236,7 @@ def test_a_raw_body_is_one_image_of_its_own_type() -> None:
     assert code_of(upload(image_body(b"seven b"), SMALL)[0][0]) == "image_too_large"
     assert code_of(upload(image_body(b""))[0][0]) == "image_empty"
     for kind in ("video/mp4", "application/xml", "multipart/mixed; boundary=a"):
-        with pytest.raises(MediaTypeUnsupported):
+        with pytest.raises(errors.MediaTypeUnsupported):
             upload(arrive(b"x", {"content-type": kind}))
 
 
@@ -258,7 +245,7 @@ def test_a_body_of_texts_may_hold_the_longest_texts_in_their_longest_form_and_no
     body = json.dumps({"texts": ["\U0001f600" * 4] * 2}, indent=100).encode()
     read = asyncio.run(SMALL.json_of_texts(arrive(body)))
     assert [len(text) for text in read["texts"]] == [4, 4]
-    with pytest.raises(BodyTooLarge):
+    with pytest.raises(errors.BodyTooLarge):
         asyncio.run(SMALL.json_of_texts(arrive(b" " * 20_000)))
     assert asyncio.run(SMALL.json(arrive(body + b" " * 20_000))) == read
 
@@ -288,7 +275,7 @@ def test_options_of_a_raw_image_stand_in_the_query() -> None:
 )
 def test_a_wrong_option_is_refused_by_its_name(query: bytes) -> None:
     """Beside bytes the same rules hold as inside JSON."""
-    with pytest.raises(RequestInvalid) as refusal:
+    with pytest.raises(errors.RequestInvalid) as refusal:
         upload(image_body(query=query))
     param = query.partition(b"=")[0].decode()
     assert refusal.value.param == param
@@ -332,7 +319,7 @@ def test_a_form_cut_short_is_refused_whole() -> None:
     for end in range(body.rindex(b"--") + 2):  # up to the closing mark less its last dash
         try:
             upload(arrive(body[:end], MULTIPART))
-        except RequestError:
+        except errors.RequestError:
             continue
         accepted.append(body[:end])
     assert accepted == []
@@ -352,7 +339,7 @@ def test_a_form_cut_short_is_refused_whole() -> None:
 )
 def test_a_broken_form_is_refused_as_that(body: bytes, content_type: str) -> None:
     """No boundary, a wrong one, no form, a field that is a book, a part without a name."""
-    with pytest.raises(MultipartInvalid):
+    with pytest.raises(errors.MultipartInvalid):
         upload(arrive(body, {"content-type": content_type}, limit=4 << 20))
 
 
@@ -365,7 +352,7 @@ def test_any_form_is_read_or_refused(noise: bytes, boundary: bytes) -> None:
             headers = {"content-type": f"multipart/form-data; boundary={mark}"}
             try:
                 assert upload(arrive(content, headers))[0]
-            except RequestError as error:
+            except errors.RequestError as error:
                 assert error.status == 400  # noqa: PT017 - either outcome is right
 
 
@@ -373,11 +360,11 @@ def test_too_many_files_are_refused_as_too_many_and_none_as_none() -> None:
     """The limit on items is found before all are read; a plain field is an option or a mistake."""
     two, three = (form_data(*(("f", b"x", "f"),) * n) for n in (2, 3))
     assert len(upload(arrive(two, MULTIPART), SMALL)[0]) == 2
-    with pytest.raises(TooManyItems):
+    with pytest.raises(errors.TooManyItems):
         upload(arrive(three, MULTIPART), SMALL)
-    with pytest.raises(RequestInvalid, match="no file"):
+    with pytest.raises(errors.RequestInvalid, match="no file"):
         upload(arrive(form_data(("model", b"m", None)), MULTIPART))
-    with pytest.raises(RequestInvalid, match="dimension: "):
+    with pytest.raises(errors.RequestInvalid, match="dimension: "):
         upload(arrive(form_data(("a", b"x", "a"), ("dimension", b"4", None)), MULTIPART))
 
 
@@ -392,7 +379,7 @@ def test_only_usual_charsets_of_a_multipart_body_are_read() -> None:
     for usual in ("utf-8", "UTF-8", "us-ascii", "iso-8859-1"):
         assert read(usual) == ([Item("image", b"abc")], {"dimensions": 4})
     for odd in ("utf-7", "UTF-16", "idna", "punycode", "unicode_escape", "rot13", "zlib", "é", ""):
-        with pytest.raises(MultipartInvalid):
+        with pytest.raises(errors.MultipartInvalid):
             read(odd)
 
 

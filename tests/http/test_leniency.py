@@ -13,13 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from litapi.errors import (
-    BodyTooLarge,
-    JsonInvalid,
-    RequestInvalid,
-    ServiceError,
-    TooManyItems,
-)
+from litapi import errors
 from litapi.http.answer import MANY, Answer
 from litapi.http.forms.foreign import ForeignRequest
 from litapi.http.forms.validation import INERT, SHOWN
@@ -46,7 +40,7 @@ def test_null_is_the_default_of_every_optional_field(desk: Desk, path: str) -> N
         assert without_cache(answer) == without_cache(plain)
     for name, field in FORMS[path].model_fields.items():
         if field.is_required():  # there is no default to stand for
-            assert name in desk.denial(RequestInvalid, path, {**given, name: None}).message
+            assert name in desk.denial(errors.RequestInvalid, path, {**given, name: None}).message
 
 
 def without_cache(answer: Answer) -> Any:
@@ -62,7 +56,7 @@ def test_a_part_may_have_nulls_for_what_it_is_not(desk: Desk) -> None:
     parts = [{"text": "a", "image": None}, {"text": None, "image": b64(RED), "image_url": None}]
     data = desk.json("/v1/embeddings", {"input": parts})["data"]
     assert [one["embedding"] for one in data] == [row_of("text", "a"), row_of("image", RED)]
-    desk.denial(RequestInvalid, "/v1/embeddings", {"input": [{"text": None}]})
+    desk.denial(errors.RequestInvalid, "/v1/embeddings", {"input": [{"text": None}]})
 
 
 @pytest.mark.parametrize(
@@ -73,7 +67,7 @@ def test_an_integral_float_is_an_integer(desk: Desk, path: str) -> None:
     body = body_for(path)
     whole, given = (desk.post(path, {**body, "dimensions": size}) for size in (8, 8.0))
     assert without_cache(given) == without_cache(whole)
-    refusal = desk.denial(RequestInvalid, path, {**body, "dimensions": 8.5})
+    refusal = desk.denial(errors.RequestInvalid, path, {**body, "dimensions": 8.5})
     assert refusal.param == "dimensions"
 
 
@@ -118,7 +112,7 @@ def test_what_would_change_a_vector_is_refused_by_name(
     """And so is what is merely misspelt; only other makers' forms know another cut."""
     if issubclass(FORMS[path], ForeignRequest) and field in CUTS:
         return
-    refusal = desk.denial(RequestInvalid, path, {**body_for(path), **field})
+    refusal = desk.denial(errors.RequestInvalid, path, {**body_for(path), **field})
     assert refusal.param == next(iter(field))
 
 
@@ -134,10 +128,10 @@ def test_options_beside_bytes_are_read_alike(desk: Desk) -> None:
     )
     assert [without_cache(one) for one in others] == [without_cache(plain)] * 3
     for query in (b"dimensions=8", b"output_dimension=8"):  # not where the fields of a form are
-        refusal = desk.denial(RequestInvalid, path, body, MULTIPART, query=query)
+        refusal = desk.denial(errors.RequestInvalid, path, body, MULTIPART, query=query)
         assert "go into a JSON or multipart body" in refusal.message
     for query in (b"truncate=none", b"normalize=false"):
-        desk.denial(RequestInvalid, path, RED, raw, query=query)
+        desk.denial(errors.RequestInvalid, path, RED, raw, query=query)
 
 
 def test_any_data_uri_in_base64_is_an_image(desk: Desk) -> None:
@@ -158,7 +152,7 @@ def test_half_an_emoji_refuses_one_text(desk: Desk, more: list[str]) -> None:
     refused = desk.refusal("/v1/embeddings", b'{"input":%b}' % texts, limit=size)
     assert (refused.error.status, refused.error.param) == (422, "input[1]")
     assert desk.refusal("/embed_text", b'{"text":"\\udc00"}').error.code == "text_invalid"
-    desk.denial(JsonInvalid, "/embed_text", b'{"texts":%b, NaN]}' % texts[:-1], limit=size)
+    desk.denial(errors.JsonInvalid, "/embed_text", b'{"texts":%b, NaN]}' % texts[:-1], limit=size)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
@@ -166,7 +160,7 @@ def test_a_byte_order_mark_is_no_part_of_a_body(desk: Desk) -> None:
     mark = b"\xef\xbb\xbf"
     assert desk.json("/embed_text", mark + b'{"text":"a"}')["embedding"] == row_of("text", "a")
     for body in (mark + mark + b"{}", mark):
-        desk.denial(JsonInvalid, "/embed_text", body)
+        desk.denial(errors.JsonInvalid, "/embed_text", body)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +216,10 @@ def test_a_long_name_does_not_come_back(desk: Desk, length: int) -> None:
         {"input": [{"text": "a", name: 1}]},
         {"input": [{name: "a"}]},
     ]
-    refusals = [desk.denial(RequestInvalid, "/v1/embeddings", body, limit=MB) for body in bodies]
+    path, kind = "/v1/embeddings", errors.RequestInvalid
+    refusals = [desk.denial(kind, path, body, limit=MB) for body in bodies]
     raw, query = {"content-type": "image/png"}, name[:20_000].encode() + b"=1"
-    refusals.append(desk.denial(RequestInvalid, "/embed_image", RED, raw, query=query))
+    refusals.append(desk.denial(kind, "/embed_image", RED, raw, query=query))
     for refusal in refusals:
         assert "n" * SHOWN in refusal.message
         assert len(refusal.message) < 1000
@@ -239,7 +234,7 @@ def test_captions_are_counted_before_they_are_made(desk: Desk) -> None:
     (item,) = refused.items
     assert (item["param"], item["code"]) == ("labels[0]", "text_too_long")
     many = {"image": b64(RED), "labels": ["b" * 30] * 200, "template": "{label}" * 1000}
-    refusal = desk.denial(BodyTooLarge, "/classify", many)
+    refusal = desk.denial(errors.BodyTooLarge, "/classify", many)
     assert "6000000 characters together; this server accepts 2097152" in refusal.message
 
 
@@ -255,7 +250,7 @@ def test_a_caption_may_be_as_long_as_a_text(desks: Desks) -> None:
 def test_pairs_are_counted_before_they_are_scored(desk: Desk) -> None:
     """A thousand texts and a thousand pictures are a million numbers, twice."""
     body = {"texts": ["a"] * 1000, "images": [b64(RED)] * 1000}
-    refusal = desk.denial(TooManyItems, "/score", body)
+    refusal = desk.denial(errors.TooManyItems, "/score", body)
     assert "make 1000000 pairs; this server scores 131072" in refusal.message
 
 
@@ -287,7 +282,7 @@ def test_more_patches_than_the_cap_are_refused_by_name(
     """The cap is max_num_patches where that is given, its own option, or what training knew."""
     desk, body = desks(**options), body_for(path)
     assert desk.post(path, {**body, "max_num_patches": cap}).status == 200
-    refusal = desk.denial(RequestInvalid, path, {**body, "max_num_patches": cap + 1})
+    refusal = desk.denial(errors.RequestInvalid, path, {**body, "max_num_patches": cap + 1})
     assert refusal.param == "max_num_patches"
     assert f"up to {cap}" in refusal.message
     assert desk.service.info()["limits"]["num_patches"] == cap
@@ -302,7 +297,7 @@ def test_images_of_many_patches_count_as_several_items(desks: Desks) -> None:
     images = [b64(b"picture %d" % i) for i in range(fit + 1)]
     body = {"images": images[:fit], "max_num_patches": 4096}
     assert desk.post("/embed_image", body).status == 200
-    refusal = desk.denial(TooManyItems, "/embed_image", {**body, "images": images})
+    refusal = desk.denial(errors.TooManyItems, "/embed_image", {**body, "images": images})
     assert "of 4096 patches cost as much as" in refusal.message
     assert desk.post("/embed_image", {"images": images}).status == 200
 
@@ -362,7 +357,7 @@ def test_a_text_beyond_every_bound_is_refused_alone(desk: Desk) -> None:
 def test_texts_are_bounded_together(desk: Desk) -> None:
     """The tokenizer's time is a server's too."""
     texts = ["a" * 20_000 for _ in range(105)]
-    refusal = desk.denial(BodyTooLarge, "/embed_text", {"texts": texts}, limit=64 * MB)
+    refusal = desk.denial(errors.BodyTooLarge, "/embed_text", {"texts": texts}, limit=64 * MB)
     assert "2100000 characters together; this server accepts 2097152" in refusal.message
     assert desk.post("/embed_text", {"texts": texts[:104]}, limit=64 * MB).status == 200
 
@@ -473,7 +468,7 @@ def test_no_request_nearby_is_a_fault_of_the_servers(desk: Desk, seed: int) -> N
         except ItemsRefused as refused:
             status = refused.error.status
             orjson.loads(Answer.error(refused.error, refused.items).body)
-        except ServiceError as error:
+        except errors.ServiceError as error:
             status = error.status
             longest = max(longest, len(Answer.error(error).body))
         statuses[status] += 1

@@ -9,16 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from docs.openapi.answers import EmbeddingsResponse, EmbedResponse, ModelCard
-from litapi.errors import (
-    BodyTooLarge,
-    ItemError,
-    JsonInvalid,
-    MediaTypeUnsupported,
-    ModelUnknown,
-    Overloaded,
-    RequestInvalid,
-    TooManyItems,
-)
+from litapi import errors
 from litapi.http.answer import Answer
 from litapi.http.fetch import Fetcher, FetchPolicy
 from litapi.http.replay import Replay
@@ -101,7 +92,7 @@ def test_bad_items_of_one_kind_refuse_the_request_as_that(
 def test_more_dimensions_than_the_model_has_are_refused(desk: Desk) -> None:
     """Padding with zeros would be a vector that no other server gives."""
     body = {"text": "a", "dimensions": DEMO.dim + 1}
-    refusal = desk.denial(RequestInvalid, "/embed_text", body)
+    refusal = desk.denial(errors.RequestInvalid, "/embed_text", body)
     assert refusal.param == "dimensions"
     assert str(DEMO.dim) in refusal.message
 
@@ -110,7 +101,7 @@ def test_more_dimensions_than_the_model_has_are_refused(desk: Desk) -> None:
 def test_another_model_is_refused_before_any_work(desk: Desk, path: str) -> None:
     """A client that meant another model would get vectors that fit nowhere."""
     body = {**body_for(path), "model": "text-embedding-3-small"}
-    assert desk.denial(ModelUnknown, path, body).param == "model"
+    assert desk.denial(errors.ModelUnknown, path, body).param == "model"
     assert desk.post(path, {**body, "model": DEMO.name}).status == 200
 
 
@@ -132,7 +123,7 @@ def test_patches_reach_the_image_tower(desk: Desk, path: str) -> None:
 def test_a_model_of_fixed_resolution_has_no_patches_to_choose(desks: Desks, path: str) -> None:
     """An option that would do nothing is refused instead of ignored."""
     desk, body = desks(replace(DEMO, model_type="siglip")), body_for(path)
-    refusal = desk.denial(RequestInvalid, path, {**body, "max_num_patches": 64})
+    refusal = desk.denial(errors.RequestInvalid, path, {**body, "max_num_patches": 64})
     assert refusal.param == "max_num_patches"
 
 
@@ -154,7 +145,7 @@ def test_a_model_of_fixed_resolution_has_no_patches_to_choose(desks: Desks, path
 )
 def test_too_many_items_are_refused_on_every_route(desks: Desks, path: str, body: Any) -> None:
     """The limit counts all items of a request, texts and images together."""
-    refusal = desks(max_items=2).denial(TooManyItems, path, body)
+    refusal = desks(max_items=2).denial(errors.TooManyItems, path, body)
     assert "has 3 items; this server accepts 2 " in refusal.message
 
 
@@ -228,7 +219,7 @@ def test_bits_must_fill_their_bytes(desk: Desk, path: str) -> None:
     """Padding would make Hamming distances of bits that mean nothing."""
     body: dict[str, Any] = {**body_for(path), "embedding_type": "binary"}
     assert desk.post(path, {**body, "dimensions": 16}).status == 200
-    refusal = desk.denial(RequestInvalid, path, {**body, "dimensions": 12})
+    refusal = desk.denial(errors.RequestInvalid, path, {**body, "dimensions": 12})
     assert refusal.param == "dimensions"
     assert "multiple of 8" in refusal.message
 
@@ -299,7 +290,7 @@ def test_raw_rows_leave_no_room_for_null(desk: Desk) -> None:
 )
 def test_exactly_one_way_of_sending_is_expected(desk: Desk, path: str, body: Any) -> None:
     """Two would leave it open which one is answered."""
-    assert "exactly one of" in desk.denial(RequestInvalid, path, body).message
+    assert "exactly one of" in desk.denial(errors.RequestInvalid, path, body).message
 
 
 class Web(Fetcher):
@@ -311,7 +302,7 @@ class Web(Fetcher):
 
     async def fetch_all(
         self, urls: Sequence[str], client: Hashable = None
-    ) -> list[bytes | ItemError]:
+    ) -> list[bytes | errors.ItemError]:
         assert isinstance(client, bytes)  # who asks is always said
         return [self.image for _ in urls]
 
@@ -354,11 +345,11 @@ def test_a_template_is_filled_and_nothing_else_in_it_is(desk: Desk) -> None:
 @pytest.mark.parametrize("path", FORMS)
 def test_a_body_of_the_wrong_kind_is_refused_on_every_route(desk: Desk, path: str) -> None:
     """By what is wrong with it: type, JSON or size; and as a full server says."""
-    desk.denial(MediaTypeUnsupported, path, b"{}", {"content-type": "application/xml"})
-    desk.denial(JsonInvalid, path, b"{")
-    desk.denial(BodyTooLarge, path, body_for(path), limit=4)
-    desk.towers.failure = Overloaded()
-    with pytest.raises(Overloaded):
+    desk.denial(errors.MediaTypeUnsupported, path, b"{}", {"content-type": "application/xml"})
+    desk.denial(errors.JsonInvalid, path, b"{")
+    desk.denial(errors.BodyTooLarge, path, body_for(path), limit=4)
+    desk.towers.failure = errors.Overloaded()
+    with pytest.raises(errors.Overloaded):
         desk.post(path, body_for(path))
 
 
@@ -367,7 +358,7 @@ def test_a_model_is_found_by_its_name(desks: Desks, name: str) -> None:
     """Slashes of a hub name included; another name is not found."""
     desk = desks(replace(DEMO, name=name))
     assert content_of(desk.get(f"/v1/models/{name}"), ModelCard)["id"] == name
-    with pytest.raises(ModelUnknown):
+    with pytest.raises(errors.ModelUnknown):
         desk.get("/v1/models/another")
 
 
