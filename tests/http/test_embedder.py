@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import Entry, Fingerprint, Found, MemoryTier, NegativeTier, State, VectorCache
+from cache import Fingerprint, MemoryTier, NegativeTier, State, VectorCache
 from cache.key import ASIDE
 from litapi.errors import (
     DeadlineExceeded,
@@ -22,7 +22,7 @@ from litapi.errors import (
     Overloaded,
     TextEmpty,
 )
-from litapi.http.embedder import Embedder, Query, entries
+from litapi.http.embedder import Embedder, Query
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.transport.client import Asker
 from tests.support.desk import DIM, Towers, vector_of
@@ -211,16 +211,6 @@ def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
     assert towers.sent == [("image", [b"bad"])]
 
 
-def test_the_places_of_texts_that_were_cut_are_those_of_the_request(bench: Bench) -> None:
-    """Refused items between them do not shift them."""
-    entries = [Entry(b"", 64, truncated) for truncated in (False, True, True)]
-    found = Found([entries[0], TextEmpty(), entries[1], entries[2]], [State.MISS] * 4)
-    outcome = Query().answered(found)
-    assert outcome.entries == entries
-    assert outcome.cut == [2, 3]
-    assert outcome.faults.keys() == {1}
-
-
 @pytest.mark.parametrize(
     "code", ["deadline_exceeded", "worker_lost", "item_internal", "unheard_of"]
 )
@@ -317,18 +307,6 @@ def test_the_time_spent_is_the_longest_of_both_towers() -> None:
         b"cache;dur=1.500, queue;dur=200.000, decode;dur=20.000, infer;dur=300.000"
     )
     assert re.fullmatch(rb"(\w+;dur=\d+\.\d+(, |$))+", spent.timing())
-
-
-def test_the_rows_of_a_reply_become_entries_in_order() -> None:
-    """Errors stand where their items stood, whatever bytes hold their places."""
-    rows = [vector_of("image", one) for one in (b"x", b"y")]
-    said = rows[0] + bytes(4 * DIM) + rows[1]
-    reply = Reply(said, [256, 0, 64], [2], {1: "image_format_unsupported"})
-    first, second, third = entries(reply)
-    assert first == Entry(rows[0], 256, truncated=False)
-    assert getattr(second, "code", "") == "image_format_unsupported"
-    assert third == Entry(rows[1], 64, truncated=True)
-    assert entries(Reply(b"", [])) == []  # to the probe at the start
 
 
 @given(seconds=st.floats(0, 1000))

@@ -167,19 +167,6 @@ def test_a_number_must_be_a_number_and_a_text_a_text(value: object) -> None:
         assert refusal(EmbedTextRequest, {"text": value}).param == "text"
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "text", "text": "a"},
-        {"type": "image", "image": "a"},
-        {"type": "image_url", "image_url": {"url": "a", "detail": "low"}},
-    ],
-)
-def test_a_part_may_say_its_type(part: dict[str, Any]) -> None:
-    """The parts of OpenAI's chat form are taken as they are."""
-    assert validate(EmbeddingsRequest, {"input": [part]})
-
-
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=8))
 def test_texts_arrive_as_they_were_sent(texts: list[str]) -> None:
     """Validation changes no character."""
@@ -194,15 +181,3 @@ def test_token_ids_are_refused_with_the_way_out(tokens: list[object]) -> None:
     assert error.param == "input"
     assert error.message.startswith("input: token ids cannot be embedded")
     assert "check_embedding_ctx_length=False" in error.message
-
-
-def test_the_options_have_quiet_defaults() -> None:
-    """A body that asks for nothing gets float32 numbers of the full dimension."""
-    form = validate(Options, {})
-    assert (form.model, form.encoding_format, form.dimensions) == (None, "float", None)
-    assert (form.max_num_patches, form.embedding_type) == (None, "float32")
-
-
-def test_every_form_refuses_loose_types() -> None:
-    """A new form cannot forget it."""
-    assert [f for f in REQUESTS if not f.model_config.get("strict")] == []

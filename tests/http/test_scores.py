@@ -104,7 +104,7 @@ def test_the_captions_of_all_templates_are_bounded_together(desk: Desk) -> None:
     assert desk.post("/classify", {**body, "templates": [template]}).status == 200
     both = {**body, "templates": [template, template]}
     refusal = desk.denial(BodyTooLarge, "/classify", both)
-    assert "3000000 characters together" in refusal.message
+    assert "3000000 characters together; this server accepts 2097152" in refusal.message
 
 
 @pytest.mark.parametrize(
