@@ -148,7 +148,7 @@ def test_an_ipv6_client_has_one_budget_for_its_network() -> None:
     assert found == [None, RateLimited, None, None, None]
 
 
-def test_a_log_line_names_a_guessing_address_once_in_a_while(
+def test_a_log_line_names_a_guessing_address_now_and_then(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Neither a line for each guess nor one for each of a thousand addresses."""

@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -446,9 +446,7 @@ def test_idle_and_half_sent_connections_end_while_a_good_client_is_served(hasty:
     ],
     ids=["head", "half a head", "empty lines", "body"],
 )
-def test_what_drips_does_not_gain_time(
-    hurried: Client, kept: bool, start: bytes, drop: bytes
-) -> None:
+def test_what_drips_gains_no_time(hurried: Client, kept: bool, start: bytes, drop: bytes) -> None:
     """Neither in the first request of a connection nor in the next."""
     if kept:
         assert hurried.asked(GOOD).status == 200
@@ -477,9 +475,7 @@ def test_an_idle_kept_connection_is_left_to_the_keep_alive_time() -> None:
         (RequestResponseCycle.receive, "8124ae006be71184"),
     ],
 )
-def test_uvicorn_does_what_the_guard_does_in_its_place(
-    function: Callable[..., Any], digest: str
-) -> None:
+def test_uvicorn_does_what_the_guard_does_in_its_place(function: Any, digest: str) -> None:
     """A new uvicorn may do more: read it, mend the guard, and write the new digest here.
 
     It keeps the context of its tasks by default, the only case that the guard has.
@@ -572,7 +568,7 @@ def test_a_large_head_in_one_packet_with_its_body_is_refused(server: Guarded) ->
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
+    "sent",
     [
         b"hello\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -584,11 +580,9 @@ def test_a_large_head_in_one_packet_with_its_body_is_refused(server: Guarded) ->
         CHUNKED + b"ZZ\r\n",
     ],
 )
-def test_what_is_no_http_reads_an_error_of_the_shared_form(
-    client: Client, request_bytes: bytes
-) -> None:
+def test_what_is_no_http_reads_an_error_of_the_shared_form(client: Client, sent: bytes) -> None:
     """uvicorn's plain text becomes the JSON that every other error has, and the end is clean."""
-    reply = client.asked(request_bytes)
+    reply = client.asked(sent)
     assert (reply.status, reply.code) == (400, "invalid_http")
     assert client.ended()
 
@@ -943,9 +937,7 @@ def test_many_upgrades_ahead_are_answered_in_turn(client: Client) -> None:
     ],
     ids=["two lengths", "a length and chunks", "a tunnel"],
 )
-def test_neither_an_upgrade_nor_a_tunnel_hides_what_is_behind_it(
-    client: Client, hiding: bytes
-) -> None:
+def test_neither_an_upgrade_nor_a_tunnel_hides_what_follows(client: Client, hiding: bytes) -> None:
     """What the parser refuses without the offer, it refuses with it, and reads nothing more."""
     assert client.asked(hiding).code == "invalid_http"
     assert client.reset()

@@ -159,13 +159,11 @@ def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Ite
     ],
     ids=["spelling", "64 KB", "short of a thread", "a thread", "two threads", "kind"],
 )
-def test_items_that_differ_at_all_get_their_own_vectors(
-    bench: Bench, towers: Towers, items: list[Item]
-) -> None:
+def test_items_that_differ_at_all_get_their_own_vectors(bench: Bench, items: list[Item]) -> None:
     """By a space, by the end of a large image, also where a thread hashes it, or by kind alone."""
     assert right(bench.embed(*items), items)
     assert right(bench.embed(*reversed(items)), items[::-1])
-    assert len(towers.jobs) == len({item.kind for item in items})
+    assert len(bench.towers.jobs) == len({item.kind for item in items})
 
 
 def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers: Towers) -> None:
@@ -196,33 +194,29 @@ def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) 
     assert right(bench.embed(image(b"bad"), query=FRESH), [image(b"bad")])  # no-cache passes it by
 
 
-def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
-    bench: Bench, towers: Towers
-) -> None:
+def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_in_a_minute(bench: Bench) -> None:
     """A refusal from memory does not make that memory any younger."""
     now = 0.0
     bench.cache.negative = NegativeTier(clock=lambda: now)
-    towers.refuse[b"bad"] = "image_undecodable"
+    bench.towers.refuse[b"bad"] = "image_undecodable"
     for _ in range(3):
         assert bench.embed(image(b"bad"), image(b"good")).faults
         now += 25
-    towers.take()
+    bench.towers.take()
     bench.embed(image(b"bad"), image(b"good"))
-    assert towers.sent == [("image", [b"bad"])]
+    assert bench.towers.sent == [("image", [b"bad"])]
 
 
 @pytest.mark.parametrize(
     "code", ["deadline_exceeded", "worker_lost", "item_internal", "unheard_of"]
 )
-def test_what_may_go_better_next_time_is_tried_again(
-    bench: Bench, towers: Towers, code: str
-) -> None:
+def test_what_may_go_better_next_time_is_tried_again(bench: Bench, code: str) -> None:
     """A busy minute or a crash is not the image's fault."""
-    towers.refuse[b"x"] = code
+    bench.towers.refuse[b"x"] = code
     assert bench.embed(image(b"x")).faults
-    towers.refuse.clear()
+    bench.towers.refuse.clear()
     outcome = bench.embed(image(b"x"))
-    assert len(towers.jobs) == 2
+    assert len(bench.towers.jobs) == 2
     assert right(outcome, [image(b"x")])
 
 

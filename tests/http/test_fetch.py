@@ -196,10 +196,8 @@ async def world() -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def fetching(
-    policy: FetchPolicy, resolver: AbstractResolver | None = None
-) -> AsyncIterator[Fetcher]:
-    fetcher = Fetcher(policy, resolver)
+async def fetching(policy: FetchPolicy, names: Names | None = None) -> AsyncIterator[Fetcher]:
+    fetcher = Fetcher(policy, names)
     await fetcher.start()
     try:
         yield fetcher
@@ -207,12 +205,12 @@ async def fetching(
         await fetcher.close()
 
 
-async def fetched(policy: FetchPolicy, url: str, names: AbstractResolver | None = None) -> bytes:
+async def fetched(policy: FetchPolicy, url: str, names: Names | None = None) -> bytes:
     async with fetching(policy, names) as fetcher:
         return await fetcher.fetch(url)
 
 
-async def refusal(policy: FetchPolicy, url: str, names: AbstractResolver | None = None) -> str:
+async def refusal(policy: FetchPolicy, url: str, names: Names | None = None) -> str:
     """The code with which a fetch was refused; the bytes it brought fail the test."""
     with pytest.raises(errors.ItemError) as caught:
         await fetched(policy, url, names)

@@ -66,9 +66,7 @@ def rows_of(path: str, answered: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(("path", "body"), CASES)
-def test_the_vectors_are_those_of_the_openai_form(
-    desk: Desk, path: str, body: dict[str, Any]
-) -> None:
+def test_the_vectors_are_those_of_the_openai_form(desk: Desk, path: str, body: Any) -> None:
     """Number by number, and from the same place in the cache; also where they are cut."""
     size = "dimensions" if path == "/embed" else "output_dimension"
     for more, options in (({}, {}), ({size: 8.0}, {"dimensions": 8})):

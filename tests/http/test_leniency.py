@@ -106,9 +106,7 @@ def test_what_cannot_change_a_vector_is_ignored(desk: Desk, path: str) -> None:
         *({"late_chunking": True}, {"normalise": True}, {"output_dtype": "int4"}),
     ],
 )
-def test_what_would_change_a_vector_is_refused_by_name(
-    desk: Desk, path: str, field: dict[str, Any]
-) -> None:
+def test_what_would_change_a_vector_is_refused_by_name(desk: Desk, path: str, field: Any) -> None:
     """And so is what is merely misspelt; only other makers' forms know another cut."""
     if issubclass(FORMS[path], ForeignRequest) and field in CUTS:
         return

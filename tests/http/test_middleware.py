@@ -79,9 +79,7 @@ def test_a_page_of_an_allowed_origin_may_ask(asker: httpx.Client) -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 @pytest.mark.parametrize("origin", ["https://a.example", "https://b.example"])
-def test_a_page_may_ask_into_a_private_network_where_that_is_switched_on(
-    private: bool, origin: str
-) -> None:
+def test_a_page_may_ask_into_a_private_network_where_that_is_on(private: bool, origin: str) -> None:
     """Switched off, the preflight only lacks the permission: it is no 400 for that."""
     switch = "on" if private else "off"
     settings = Settings(cors_origins=("https://a.example",), cors_private_network=switch)

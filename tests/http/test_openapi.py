@@ -26,6 +26,7 @@ from tests.support.refusals import REFUSALS as TABLE
 
 GETS = ("/v1/models", "/v1/models/{model}", "/info", "/metrics", "/livez", "/readyz")
 PAGES = ("/docs", "/redoc")
+Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def app() -> FastAPI:
 
 
 @pytest.fixture(scope="module")
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI) -> Document:
     return app.openapi()
 
 
@@ -59,20 +60,20 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
             yield from nodes(inner)
 
 
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Path, method and description of each route."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
-def body_of(document: dict[str, Any], path: str) -> dict[str, Any]:
+def body_of(document: Document, path: str) -> dict[str, Any]:
     """What a route takes, by content type."""
     content: dict[str, Any] = document["paths"][path]["post"]["requestBody"]["content"]
     return content
 
 
-def test_the_document_is_openapi_31(document: dict[str, Any]) -> None:
+def test_the_document_is_openapi_31(document: Document) -> None:
     """What the standard requires: keys and their kinds, and references that lead somewhere."""
     assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
     assert OpenAPI.model_validate(document).components is not None
@@ -90,7 +91,7 @@ def test_the_document_is_openapi_31(document: dict[str, Any]) -> None:
         assert isinstance(target, dict)
 
 
-def test_every_route_of_the_interface_and_no_other_is_described(document: dict[str, Any]) -> None:
+def test_every_route_of_the_interface_and_no_other_is_described(document: Document) -> None:
     """By a name that fits generated code and a sentence of its own, not the code's docstring."""
     assert set(document["paths"]) == {*FORMS, *GETS}
     described = [operation for _, _, operation in operations(document)]
@@ -101,7 +102,7 @@ def test_every_route_of_the_interface_and_no_other_is_described(document: dict[s
     assert not [one for one in described if "FastAPI" in one.get("description", "")]
 
 
-def test_a_key_may_be_given_everywhere_but_to_health(document: dict[str, Any]) -> None:
+def test_a_key_may_be_given_everywhere_but_to_health(document: Document) -> None:
     """Either header, or none where the server asks for none; the page has a field for them."""
     schemes = document["components"]["securitySchemes"]
     assert {one.get("scheme") or one["name"] for one in schemes.values()} == {"bearer", "X-API-Key"}
@@ -113,7 +114,7 @@ def test_a_key_may_be_given_everywhere_but_to_health(document: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("path", FORMS)
-def test_every_shown_request_has_its_answer_beside_it(document: dict[str, Any], path: str) -> None:
+def test_every_shown_request_has_its_answer_beside_it(document: Document, path: str) -> None:
     """Under the same name, so that a reader finds one by the other."""
     asked = body_of(document, path)["application/json"]["examples"]
     answered = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
@@ -123,7 +124,7 @@ def test_every_shown_request_has_its_answer_beside_it(document: dict[str, Any], 
 
 
 @pytest.mark.parametrize("path", FORMS)
-def test_every_field_of_a_form_is_described(document: dict[str, Any], path: str) -> None:
+def test_every_field_of_a_form_is_described(document: Document, path: str) -> None:
     """The schema is the form, whole: all fields, the required ones, those that do nothing."""
     schema = body_of(document, path)["application/json"]["schema"]
     form = FORMS[path].model_fields
@@ -135,7 +136,7 @@ def test_every_field_of_a_form_is_described(document: dict[str, Any], path: str)
     assert all(one.get("description") for one in schema["properties"].values())
 
 
-def test_an_image_may_be_uploaded_in_three_ways(document: dict[str, Any]) -> None:
+def test_an_image_may_be_uploaded_in_three_ways(document: Document) -> None:
     """JSON, a form with files, or the bytes; beside those the options are in fields or query.
 
     The page fills in defaults, and an option in the query of a JSON body is refused: none has one.
@@ -181,9 +182,7 @@ def test_a_shown_answer_is_the_one_that_comes(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", FORMS)
-def test_every_refusal_of_a_route_is_described_and_shown(
-    document: dict[str, Any], path: str
-) -> None:
+def test_every_refusal_of_a_route_is_described_and_shown(document: Document, path: str) -> None:
     """In the form that all errors share; each example is a whole error of its status's codes."""
     statuses = {error.code: error.status for error in public_errors()}
     responses = document["paths"][path]["post"]["responses"]
@@ -203,7 +202,7 @@ def test_every_refusal_of_a_route_is_described_and_shown(
     assert told == {"429", "503"}  # those that pass say when to come back
 
 
-def test_a_shown_refusal_is_the_one_that_is_answered(document: dict[str, Any]) -> None:
+def test_a_shown_refusal_is_the_one_that_is_answered(document: Document) -> None:
     """A misspelt option, refused by the form itself."""
     content = document["paths"]["/score"]["post"]["responses"]["400"]["content"]
     shown = content["application/json"]["examples"]["invalid_request"]["value"]["error"]
@@ -213,7 +212,7 @@ def test_a_shown_refusal_is_the_one_that_is_answered(document: dict[str, Any]) -
 
 
 def test_every_status_of_the_table_is_described_and_none_of_fastapis(
-    document: dict[str, Any],
+    document: Document,
 ) -> None:
     """All but those that are answered before the route is known; and metrics are text."""
     routeless = {405, 408, 431}
@@ -239,7 +238,7 @@ def test_a_page_loads_nothing_from_another_host(app: FastAPI, page: str) -> None
         assert found.content, asset
 
 
-def test_the_about_text_names_the_headers_a_client_meets(document: dict[str, Any]) -> None:
+def test_the_about_text_names_the_headers_a_client_meets(document: Document) -> None:
     """What is not in a schema stands in the introduction."""
     about = document["info"]["description"]
     words = "application/octet-stream no-cache no-store X-Cache Server-Timing X-Embedding-Space"

@@ -118,9 +118,7 @@ def test_the_captions_of_all_templates_are_bounded_together(desk: Desk) -> None:
         ({"threshold": "0.5"}, "threshold"), ({"threshold": True}, "threshold"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_by_name(
-    desk: Desk, change: dict[str, Any], param: str
-) -> None:
+def test_what_cannot_be_meant_is_refused_by_name(desk: Desk, change: Any, param: str) -> None:
     """Before anything is computed."""
     assert desk.denial(RequestInvalid, "/classify", {**BODY, **change}).param == param
 
