@@ -75,19 +75,11 @@ def test_an_integral_float_is_an_integer(desk: Desk, path: str) -> None:
 def test_what_cannot_change_a_vector_is_ignored(desk: Desk, path: str) -> None:
     """On every route, whatever its form has of its own; Voyage's name adds its own list."""
     inert = {
-        "user": "u",
-        "input_type": "search_query",
-        "task": "retrieval.passage",
-        "metadata": {"any": ["thing"]},
-        "priority": 1,
-        "truncate": "END",
-        "truncation": True,
-        "truncation_direction": "Right",
-        "normalize": True,
-        "normalized": True,
-        "late_chunking": False,
-        "output_dtype": "float",
-    }
+        "user": "u", "input_type": "search_query", "task": "retrieval.passage", "priority": 1,
+        "metadata": {"any": ["thing"]}, "truncate": "END", "truncation": True,
+        "truncation_direction": "Right", "normalize": True, "normalized": True,
+        "late_chunking": False, "output_dtype": "float",
+    }  # fmt: skip
     assert inert.keys() == INERT.keys()
     plain = desk.post(path, body_for(path))
     answer = desk.post(path, {**body_for(path), **inert})

@@ -1,6 +1,5 @@
 """The OpenAPI document and its pages: complete, true to the forms, and served from here alone."""
 
-import asyncio
 import base64
 import re
 from collections.abc import Iterator
@@ -9,8 +8,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.openapi.models import OpenAPI
+from starlette.testclient import TestClient
 
 from docs.examples import answered, written
 from docs.openapi.answers import ErrorResponse
@@ -30,24 +29,8 @@ Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def app() -> FastAPI:
-    return describe()
-
-
-@pytest.fixture(scope="module")
-def document(app: FastAPI) -> Document:
-    return app.openapi()
-
-
-def get(app: FastAPI, path: str) -> httpx.Response:
-    """One page, fetched without a network."""
-
-    async def fetch() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://siglit") as client:
-            return await client.get(path)
-
-    return asyncio.run(fetch())
+def document() -> Document:
+    return describe().openapi()
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -223,18 +206,19 @@ def test_every_status_of_the_table_is_described_and_none_of_fastapis(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_loads_nothing_from_another_host(app: FastAPI, page: str) -> None:
+def test_a_page_loads_nothing_from_another_host(document: Document, page: str) -> None:
     """It works on a closed network, tells nobody who reads it, and shows this document."""
-    response = get(app, page)
+    reader = TestClient(describe())
+    response = reader.get(page)
     assert "/openapi.json" in response.text
-    assert get(app, "/openapi.json").json() == app.openapi()
+    assert reader.get("/openapi.json").json() == document
     assert response.status_code == 200
     assert re.findall(r"https?://", response.text) == []
     assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", response.text)
     assert assets
     for asset in assets:
         assert re.match(r"/(?!/)", asset), asset
-        assert (found := get(app, asset)).status_code == 200, asset
+        assert (found := reader.get(asset)).status_code == 200, asset
         assert found.content, asset
 
 
