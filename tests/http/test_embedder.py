@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import Fingerprint, MemoryTier, NegativeTier, State, VectorCache
+from cache import NegativeTier, State
 from cache.key import ASIDE
 from litapi.errors import (
     DeadlineExceeded,
     ImageEmpty,
-    ItemError,
     ItemInternal,
     Overloaded,
     TextEmpty,
@@ -25,48 +24,12 @@ from litapi.errors import (
 from litapi.http.embedder import Embedder, Query
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.transport.client import Asker
-from tests.support.desk import DIM, Towers, vector_of
+from tests.support.desk import DEMO, Desk, Desks, vector_of
 from tests.support.patience import settled, until
 
 TIMEOUT = 30.0
 FRESH = Query(read=False)  # Cache-Control: no-cache
 TRACELESS = Query(read=False, write=False)  # Cache-Control: no-store
-
-
-def fingerprints() -> dict[Kind, Fingerprint]:
-    """Two different ones, as the service has them."""
-    return {kind: Fingerprint.of({"kind": kind, "max_num_patches": 256}) for kind in KINDS}
-
-
-class Bench:
-    """An embedder on a real cache, in one event loop."""
-
-    def __init__(self, towers: Towers) -> None:
-        self.towers = towers
-        self.cache = VectorCache(DIM, MemoryTier(1 << 20))
-        self.embedder = Embedder(fingerprints(), self.cache, towers.submit, TIMEOUT)
-        self.runner = asyncio.Runner()
-        self.runner.run(self.cache.start())
-
-    def embed(self, *items: Item | ItemError, query: Query | None = None) -> Query:
-        """One request."""
-        return self.runner.run(self.embedder.embed(items, query or Query()))
-
-    def close(self) -> None:
-        self.runner.run(self.cache.close())
-        self.runner.close()
-
-
-@pytest.fixture
-def towers() -> Towers:
-    return Towers()
-
-
-@pytest.fixture
-def bench(towers: Towers) -> Iterator[Bench]:
-    running = Bench(towers)
-    yield running
-    running.close()
 
 
 def text(payload: str) -> Item:
@@ -79,11 +42,11 @@ def image(payload: bytes) -> Item:
 
 @pytest.mark.parametrize(("begun", "state"), [(False, "miss"), (True, "hit-l1")])
 def test_what_waits_when_its_client_leaves_is_taken_back_and_what_was_begun_is_kept(
-    bench: Bench, begun: bool, state: str
+    desk: Desk, begun: bool, state: str
 ) -> None:
     """From both towers alike: however impatient a client is, it gets its vector in the end."""
     items, cancelled, left = [text("a"), image(b"b"), text("c")], list[Any](), asyncio.Event()
-    towers = bench.towers
+    towers = desk.towers
 
     async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
         try:
@@ -99,7 +62,9 @@ def test_what_waits_when_its_client_leaves_is_taken_back_and_what_was_begun_is_k
     async def leave() -> None:
         """Once the towers have the items; then the towers may answer."""
         towers.gate = asyncio.Event()
-        embedder = Embedder(fingerprints(), bench.cache, submit, TIMEOUT, lambda _: begun)
+        embedder = Embedder(
+            desk.service.fingerprints(), desk.cache, submit, TIMEOUT, lambda _: begun
+        )
         query = Query(leaving=lambda: asyncio.ensure_future(gone()))
         asking = asyncio.create_task(embedder.embed(items, query))
         await until(lambda: len(towers.jobs) == 2)
@@ -110,9 +75,9 @@ def test_what_waits_when_its_client_leaves_is_taken_back_and_what_was_begun_is_k
         towers.gate.set()
         await settled()
 
-    bench.runner.run(leave())
+    desk.runner.run(leave())
     assert len(cancelled) == (0 if begun else 3)
-    again = bench.embed(*items)
+    again = desk.embed(*items)
     assert states(again) == [state] * 3
     assert right(again, items)
 
@@ -133,14 +98,13 @@ payloads = st.sampled_from([text(t) for t in "abcd"] + [image(i) for i in (b"w",
 @given(st.lists(st.lists(payloads, max_size=6), max_size=4))
 def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Item]]) -> None:
     """Over any run of requests: at most one job a kind, unknown items once, all answers right."""
-    towers = Towers()
     seen: set[Item] = set()
-    with contextlib.closing(Bench(towers)) as bench:
+    with contextlib.closing(Desk()) as desk:
         for items in requests:
-            outcome = bench.embed(*items)
+            outcome = desk.embed(*items)
             fresh = [item for item in dict.fromkeys(items) if item not in seen]
             wanted = {k: [i.payload for i in fresh if i.kind == k] for k in KINDS}
-            sent = towers.take()
+            sent = desk.towers.take()
             assert len(sent) == len(dict(sent))
             assert dict(sent) == {kind: some for kind, some in wanted.items() if some}
             assert right(outcome, items)
@@ -159,108 +123,108 @@ def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Ite
     ],
     ids=["spelling", "64 KB", "short of a thread", "a thread", "two threads", "kind"],
 )
-def test_items_that_differ_at_all_get_their_own_vectors(bench: Bench, items: list[Item]) -> None:
+def test_items_that_differ_at_all_get_their_own_vectors(desk: Desk, items: list[Item]) -> None:
     """By a space, by the end of a large image, also where a thread hashes it, or by kind alone."""
-    assert right(bench.embed(*items), items)
-    assert right(bench.embed(*reversed(items)), items[::-1])
-    assert len(bench.towers.jobs) == len({item.kind for item in items})
+    assert right(desk.embed(*items), items)
+    assert right(desk.embed(*reversed(items)), items[::-1])
+    assert len(desk.towers.jobs) == len({item.kind for item in items})
 
 
-def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers: Towers) -> None:
+def test_an_item_that_the_reader_refused_stays_in_its_place(desk: Desk) -> None:
     """It is not sent, and its neighbours are answered as if it were not there."""
     empty = TextEmpty()
-    outcome = bench.embed(text("a"), empty, text("b"))
-    assert towers.sent == [("text", ["a", "b"])]
+    outcome = desk.embed(text("a"), empty, text("b"))
+    assert desk.towers.sent == [("text", ["a", "b"])]
     assert outcome.faults == {1: empty}
     assert states(outcome) == ["miss", "bypass", "miss"]
-    assert right(bench.embed(text("a"), text("b")), [text("a"), text("b")])
-    assert set(bench.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
-    assert len(towers.sent) == 1
+    assert right(desk.embed(text("a"), text("b")), [text("a"), text("b")])
+    assert set(desk.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
+    assert len(desk.towers.sent) == 1
 
 
-def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) -> None:
+def test_a_bad_image_is_refused_again_from_memory(desk: Desk) -> None:
     """The same bytes are not sent, decoded and refused over and over."""
-    towers.refuse[b"bad"] = "image_too_many_pixels"
-    first = bench.embed(image(b"bad"))
-    towers.take()
-    again = bench.embed(image(b"bad"), image(b"good"), image(b"bad"))
-    assert towers.sent == [("image", [b"good"])]
+    desk.towers.refuse[b"bad"] = "image_too_many_pixels"
+    first = desk.embed(image(b"bad"))
+    desk.towers.take()
+    again = desk.embed(image(b"bad"), image(b"good"), image(b"bad"))
+    assert desk.towers.sent == [("image", [b"good"])]
     assert [fault.code for fault in first.faults.values()] == ["image_too_many_pixels"]
     refused = dict.fromkeys((0, 2), "image_too_many_pixels")
     assert {i: fault.code for i, fault in again.faults.items()} == refused
     assert again.found.states[0] is State.HIT_L1
     assert again.faults[0] is not again.faults[2]  # its place is written into each
-    towers.refuse.clear()
-    assert right(bench.embed(image(b"bad"), query=FRESH), [image(b"bad")])  # no-cache passes it by
+    desk.towers.refuse.clear()
+    assert right(desk.embed(image(b"bad"), query=FRESH), [image(b"bad")])  # no-cache passes it by
 
 
-def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_in_a_minute(bench: Bench) -> None:
+def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_in_a_minute(desk: Desk) -> None:
     """A refusal from memory does not make that memory any younger."""
     now = 0.0
-    bench.cache.negative = NegativeTier(clock=lambda: now)
-    bench.towers.refuse[b"bad"] = "image_undecodable"
+    desk.cache.negative = NegativeTier(clock=lambda: now)
+    desk.towers.refuse[b"bad"] = "image_undecodable"
     for _ in range(3):
-        assert bench.embed(image(b"bad"), image(b"good")).faults
+        assert desk.embed(image(b"bad"), image(b"good")).faults
         now += 25
-    bench.towers.take()
-    bench.embed(image(b"bad"), image(b"good"))
-    assert bench.towers.sent == [("image", [b"bad"])]
+    desk.towers.take()
+    desk.embed(image(b"bad"), image(b"good"))
+    assert desk.towers.sent == [("image", [b"bad"])]
 
 
 @pytest.mark.parametrize(
     "code", ["deadline_exceeded", "worker_lost", "item_internal", "unheard_of"]
 )
-def test_what_may_go_better_next_time_is_tried_again(bench: Bench, code: str) -> None:
+def test_what_may_go_better_next_time_is_tried_again(desk: Desk, code: str) -> None:
     """A busy minute or a crash is not the image's fault."""
-    bench.towers.refuse[b"x"] = code
-    assert bench.embed(image(b"x")).faults
-    bench.towers.refuse.clear()
-    outcome = bench.embed(image(b"x"))
-    assert len(bench.towers.jobs) == 2
+    desk.towers.refuse[b"x"] = code
+    assert desk.embed(image(b"x")).faults
+    desk.towers.refuse.clear()
+    outcome = desk.embed(image(b"x"))
+    assert len(desk.towers.jobs) == 2
     assert right(outcome, [image(b"x")])
 
 
-def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers: Towers) -> None:
+def test_no_store_leaves_neither_vector_nor_refusal_behind(desk: Desk) -> None:
     """What a client wants forgotten is computed, answered and gone."""
-    towers.refuse[b"bad"] = "image_undecodable"
+    desk.towers.refuse[b"bad"] = "image_undecodable"
     items = [text("a"), image(b"x")]
     for _ in range(2):
-        assert right(bench.embed(*items, query=TRACELESS), items)
-        assert bench.embed(image(b"bad"), query=TRACELESS).faults
-    assert len(bench.cache.memory) == 0
-    towers.take()
-    bench.embed(*items, image(b"bad"))
-    assert sorted(towers.sent) == [("image", [b"x", b"bad"]), ("text", ["a"])]
+        assert right(desk.embed(*items, query=TRACELESS), items)
+        assert desk.embed(image(b"bad"), query=TRACELESS).faults
+    assert len(desk.cache.memory) == 0
+    desk.towers.take()
+    desk.embed(*items, image(b"bad"))
+    assert sorted(desk.towers.sent) == [("image", [b"x", b"bad"]), ("text", ["a"])]
 
 
-def test_a_full_server_is_told_to_the_caller_as_itself(bench: Bench, towers: Towers) -> None:
+def test_a_full_server_is_told_to_the_caller_as_itself(desk: Desk) -> None:
     """Overloaded refuses the whole request with its own status, and nothing is remembered of it."""
-    towers.failure = Overloaded()
+    desk.towers.failure = Overloaded()
     with pytest.raises(Overloaded) as refusal:
-        bench.embed(text("a"), image(b"x"))
-    assert refusal.value is towers.failure
-    towers.failure = None
+        desk.embed(text("a"), image(b"x"))
+    assert refusal.value is desk.towers.failure
+    desk.towers.failure = None
     items = [text("a"), image(b"x")]
-    assert right(bench.embed(*items), items)
-    towers.failure = Overloaded()
-    assert states(bench.embed(*items)) == ["hit-l1"] * 2  # hits need no worker
+    assert right(desk.embed(*items), items)
+    desk.towers.failure = Overloaded()
+    assert states(desk.embed(*items)) == ["hit-l1"] * 2  # hits need no worker
 
 
-def test_a_missed_deadline_is_each_items_own(bench: Bench, towers: Towers) -> None:
+def test_a_missed_deadline_is_each_items_own(desk: Desk) -> None:
     """Known items of the same request are answered all the same."""
-    bench.embed(text("a"))
-    towers.failure = DeadlineExceeded()
-    outcome = bench.embed(text("a"), text("b"), text("c"))
+    desk.embed(text("a"))
+    desk.towers.failure = DeadlineExceeded()
+    outcome = desk.embed(text("a"), text("b"), text("c"))
     faults = {i: type(fault) for i, fault in outcome.faults.items()}
     assert faults == dict.fromkeys((1, 2), DeadlineExceeded)
 
 
 def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
-    bench: Bench, towers: Towers, caplog: pytest.LogCaptureFixture
+    desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The client reads the public sentence; the cause stays here."""
-    towers.failure = RuntimeError("the weights are made of cheese")
-    outcome = bench.embed(text("a"))
+    desk.towers.failure = RuntimeError("the weights are made of cheese")
+    outcome = desk.embed(text("a"))
     assert type(outcome.faults[0]) is ItemInternal
     assert "cheese" not in outcome.faults[0].message
     assert "cheese" in caplog.text
@@ -269,27 +233,28 @@ def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
 @pytest.mark.parametrize(
     "rows",
     [
-        *(b"", bytes(4 * DIM), bytes(4 * DIM * 2 + 4), bytes(2 * DIM * 2)),
-        np.full(2 * DIM, np.nan, "<f4").tobytes(),
+        *(b"", bytes(4 * DEMO.dim), bytes(4 * DEMO.dim * 2 + 4), bytes(2 * DEMO.dim * 2)),
+        np.full(2 * DEMO.dim, np.nan, "<f4").tobytes(),
     ],
 )
-def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(bench: Bench, rows: bytes) -> None:
+def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(desk: Desk, rows: bytes) -> None:
     """Too few rows, rows of another length or NaN become internal errors."""
 
     async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
         return Reply(rows, [1, 1] if rows else [])
 
-    embedder = Embedder(fingerprints(), bench.cache, submit, TIMEOUT)
-    outcome = bench.runner.run(embedder.embed([text("a"), text("b")], Query()))
-    assert len(bench.cache.memory) == 0
+    embedder = Embedder(desk.service.fingerprints(), desk.cache, submit, TIMEOUT)
+    outcome = desk.runner.run(embedder.embed([text("a"), text("b")], Query()))
+    assert len(desk.cache.memory) == 0
     assert {type(fault) for fault in outcome.faults.values()} == {ItemInternal}
 
 
-def test_a_job_carries_its_deadline(bench: Bench, towers: Towers) -> None:
+def test_a_job_carries_its_deadline(desks: Desks) -> None:
     """The worker can drop what nobody waits for any more."""
+    desk = desks(timeout=TIMEOUT)
     before = time.monotonic()
-    bench.embed(text("a"))
-    assert before + TIMEOUT <= towers.jobs[0][1].deadline <= time.monotonic() + TIMEOUT
+    desk.embed(text("a"))
+    assert before + TIMEOUT <= desk.towers.jobs[0][1].deadline <= time.monotonic() + TIMEOUT
 
 
 def test_the_time_spent_is_the_longest_of_both_towers() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -13,14 +13,14 @@ import pytest
 from cache import MemoryTier, VectorCache
 from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint, fetch
-from litapi.errors import ServiceError
+from litapi.errors import ItemError, ServiceError
 from litapi.http.answer import Answer
 from litapi.http.app import Facts
-from litapi.http.embedder import Embedder
+from litapi.http.embedder import Embedder, Query
 from litapi.http.fetch import Fetcher
 from litapi.http.inputs import Reader
 from litapi.http.routes import ItemsRefused, Routes
-from litapi.messages import Job, Kind, Reply
+from litapi.messages import Item, Job, Kind, Reply
 from litapi.serving import Service
 from litapi.settings import Settings
 from litapi.transport.client import ANYONE, Asker
@@ -29,15 +29,14 @@ from tests.support.wire import Headers, arrive
 DEMO = Checkpoint.open(fetch("", None))
 OCTETS = {"accept": "application/octet-stream"}
 RED, BLUE, BAD = b"a red image", b"a blue image", b"a bad image"
-DIM = 8
 E = TypeVar("E", bound=ServiceError)
 
 
-def vector_of(kind: Kind, payload: str | bytes, patches: int = 0, dim: int = DIM) -> bytes:
+def vector_of(kind: Kind, payload: str | bytes, patches: int = 0) -> bytes:
     """The only right vector for this item: unit length, and another for any other item."""
     content = payload.encode() if isinstance(payload, str) else payload
     seed = sha256(b"%s %d " % (kind.encode(), patches if kind == "image" else 0) + content).digest()
-    row = np.random.default_rng(int.from_bytes(seed[:8], "big")).standard_normal(dim)
+    row = np.random.default_rng(int.from_bytes(seed[:8], "big")).standard_normal(DEMO.dim)
     return (row / np.linalg.norm(row)).astype("<f4").tobytes()
 
 
@@ -51,7 +50,7 @@ def uri(data: bytes) -> str:
 
 def row_of(kind: Kind, payload: str | bytes, patches: int = 0) -> list[float]:
     """The right vector as it stands in JSON, number by number."""
-    return decimals(vector_of(kind, payload, patches, DEMO.dim))
+    return decimals(vector_of(kind, payload, patches))
 
 
 def decimals(octets: bytes) -> list[float]:
@@ -66,16 +65,13 @@ def dot(one: list[float], other: list[float]) -> float:
 class Towers:
     """What stands behind the embedder: it computes from the item's bytes and keeps every job."""
 
-    def __init__(self, refuse: Mapping[str | bytes, str] | None = None, dim: int = DIM) -> None:
-        self.refuse = dict(refuse or {})
+    def __init__(self) -> None:
+        self.refuse: dict[str | bytes, str] = {BAD: "image_undecodable", "bad": "item_internal"}
         self.failure: Exception | None = None
         self.jobs: list[tuple[Kind, Job]] = []
-        self.askers: list[Asker] = []
         self.gate: asyncio.Event | None = None
-        self.dim = dim
 
     async def submit(self, kind: Kind, job: Job, asker: Asker = ANYONE) -> Reply:
-        self.askers.append(asker)
         self.jobs.append((kind, job))
         await (self.gate.wait() if self.gate else asyncio.sleep(0))
         if self.failure is not None:
@@ -83,9 +79,9 @@ class Towers:
         items: list[str | bytes] = [*job.items]
         errors = {i: self.refuse[one] for i, one in enumerate(items) if one in self.refuse}
         rows = [
-            bytes(4 * self.dim)
+            bytes(4 * DEMO.dim)
             if i in errors
-            else vector_of(kind, one[-64:] if job.ending else one, job.max_num_patches, self.dim)
+            else vector_of(kind, one[-64:] if job.ending else one, job.max_num_patches)
             for i, one in enumerate(items)
         ]
         cut = [i for i, one in enumerate(items) if isinstance(one, str) and len(one) > 64]
@@ -115,15 +111,14 @@ class Desk:
         **options: Any,
     ) -> None:
         settings = Settings.read(options, {})
-        self.towers = Towers({BAD: "image_undecodable", "bad": "item_internal"}, checkpoint.dim)
+        self.towers = Towers()
         self.service = Service(
             settings, checkpoint, calibration=calibration, cache_tiers=("memory",)
         )
         self.cache = VectorCache(checkpoint.dim, MemoryTier(1 << 20))
-        embedder = Embedder(
-            self.service.fingerprints(), self.cache, self.towers.submit, settings.timeout
-        )
-        routes = Routes(self.service, Reader(settings, fetcher), embedder)
+        submit, known = self.towers.submit, self.service.fingerprints()
+        self.embedder = Embedder(known, self.cache, submit, settings.timeout)
+        routes = Routes(self.service, Reader(settings, fetcher), self.embedder)
         self.facts = Facts(self.service)
         self.table = {**routes.table(), **self.facts.table()}
         self.runner = asyncio.Runner()
@@ -151,6 +146,10 @@ class Desk:
     async def ask(self, key: tuple[str, str], incoming: Any) -> Answer:
         """What the table's route for it answers."""
         return await self.table.get(key, self.facts.model)(incoming)
+
+    def embed(self, *items: Item | ItemError, query: Query | None = None) -> Query:
+        """Ask the embedder itself."""
+        return self.runner.run(self.embedder.embed(items, query or Query()))
 
     def refusal(self, path: str, body: Any, **more: Any) -> ItemsRefused:
         """The refusal of a request for its items."""
