@@ -19,28 +19,21 @@ pytestmark = pytest.mark.anyio
 BUSY = time.monotonic() + 1e6  # a tower that has always just answered
 
 
-WAYS = {
-    "failing": "item_internal",
-    "deadly": "item_quarantined",
-    "refusing": "image_too_many_pixels",
-}
-
-
 class Towers:
-    """Stands where the dispatcher does; each tower answers, refuses or stays silent as told."""
+    """Stands where the dispatcher does; a tower answers, refuses by a code or is "silent"."""
 
-    def __init__(self, **ways: str) -> None:
+    def __init__(self, **refusing: str) -> None:
         self.live: dict[str, int] = {}
-        self.ways = ways
+        self.refusing = refusing
         self.asked: list[Kind] = []
 
     async def submit(self, kind: Kind, job: Job) -> Reply:
         """A reply, an error of the item, or no reply in time."""
         self.asked.append(kind)
-        way = self.ways.get(kind)
-        if way == "broken":
+        code = self.refusing.get(kind)
+        if code == "silent":
             raise DeadlineExceeded
-        return Reply(b"", [0], errors={0: WAYS[way]}) if way else Reply(b"\0" * 4, [1])
+        return Reply(b"", [0], errors={0: code}) if code else Reply(b"\0" * 4, [1])
 
 
 def _health(towers: Towers, served: dict[Kind, float] | None = None, **options: Any) -> Health:
@@ -52,7 +45,7 @@ def test_nothing_is_ready_before_both_towers_answered() -> None:
     """One text and one picture go the whole way; what the limits refuse was looked at too."""
     with pytest.raises(NotReady):
         _health(Towers(), probe_interval=0.001, timeout=0.001).check()
-    for towers in (Towers(), Towers(image="refusing")):
+    for towers in (Towers(), Towers(image="image_too_many_pixels")):
         health = _health(towers)
         asyncio.run(health.first())
         health.check()
@@ -60,7 +53,7 @@ def test_nothing_is_ready_before_both_towers_answered() -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-@pytest.mark.parametrize("way", ["broken", "failing", "deadly"])
+@pytest.mark.parametrize("way", ["silent", "item_internal", "item_quarantined"])
 def test_one_sick_tower_is_enough_to_be_unready_and_is_named(kind: Kind, way: str) -> None:
     """No answer, or an answer with an error: neither counts as well."""
     other: Kind = "text" if kind == "image" else "image"
@@ -98,7 +91,7 @@ async def test_an_idle_tower_is_probed_again_and_a_busy_one_is_not() -> None:
     beat = asyncio.create_task(health.run())
     await until(lambda: towers.asked.count("text") >= 3)
     assert towers.asked.count("image") == 1
-    towers.ways["text"] = "broken"
+    towers.refusing["text"] = "silent"
     await until(sick)
     beat.cancel()
 
