@@ -96,7 +96,7 @@ def images(checkpoint: CheckpointMaker, model: Any) -> tuple[Any, Any, Load]:
     with tempfile.TemporaryDirectory() as folder:
         maker = PixelMaker(Checkpoint.open(checkpoint.write_outline(Path(folder))))
     made = converted_images(TorchImages(model, maker))
-    inputs = reference_inputs(pictures, checkpoint.naflex)
+    inputs = reference_inputs(pictures, checkpoint.size.naflex)
     pixels = [maker.make(picture) for picture in pictures]
     return pixels, inputs, lambda p: ImageEncoder(OpenVinoImages(made, p))
 

@@ -1,34 +1,32 @@
 """Access: keys in either header, a rate for each, health always open."""
 
-import os
 import time
 from base64 import b64encode
-from typing import Any
 
 import httpx
 import pytest
 
 from bench.rig.server_process import ServerProcess
-from litapi.errors import RateLimited, TooManyWrongKeys, Unauthorized
+from litapi.errors import RateLimited, ServiceError, TooManyWrongKeys, Unauthorized
 from litapi.http.access import MOST_SAID, SLOTS, Access, Rates
 from litapi.http.answer import Answer
 from litapi.http.request import Incoming
 from litapi.keys import read_keys
+from tests.support.wire import arrive
 
 
-def _incoming(path: str = "/embed_text", client: str = "1.2.3.4", **headers: str) -> Incoming:
-    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope: dict[str, Any] = {
-        "method": "POST",
-        "path": path,
-        "headers": raw,
-        "client": (client, 5),
-    }
+def _incoming(client: str = "1.2.3.4", **headers: str) -> Incoming:
+    lines = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+    return arrive(headers=lines, client=client)
 
-    async def receive() -> dict[str, Any]:
-        return {}
 
-    return Incoming(scope, receive, 100)
+def outcome(access: Access, **request: str) -> type[ServiceError] | None:
+    """With what a request is refused; None: it passes."""
+    try:
+        access.check(_incoming(**request))
+    except ServiceError as error:
+        return type(error)
+    return None
 
 
 def basic(pair: str) -> str:
@@ -48,7 +46,7 @@ def basic(pair: str) -> str:
 )  # fmt: skip
 def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None:
     """Bearer in any case, X-API-Key, or the password that a browser asks for; any letters."""
-    Access(read_keys(("one", "two", "schlüssel"))).check(_incoming(**headers))
+    assert outcome(Access(read_keys(("one", "two", "schlüssel"))), **headers) is None
 
 
 @pytest.mark.parametrize(
@@ -64,8 +62,7 @@ def test_any_of_the_keys_opens_in_either_header(headers: dict[str, str]) -> None
 )  # fmt: skip
 def test_anything_else_is_refused(headers: dict[str, str]) -> None:
     """A wrong, partial, empty or missing key is 401."""
-    with pytest.raises(Unauthorized):
-        Access(read_keys(("one", "two"))).check(_incoming(**headers))
+    assert outcome(Access(read_keys(("one", "two"))), **headers) is Unauthorized
 
 
 def test_a_refusal_makes_a_browser_ask_for_the_key() -> None:
@@ -80,15 +77,10 @@ def test_a_key_that_used_its_rate_is_told_to_come_back_and_another_is_not() -> N
     """Two requests a second for each key: the third at once is refused, and time heals."""
     now = [0.0]
     access = Access(read_keys(("one", "two")), rate=2.0, clock=lambda: now[0])
-    for _ in range(2):
-        access.check(_incoming(x_api_key="one"))
-    with pytest.raises(RateLimited):
-        access.check(_incoming(x_api_key="one"))
-    access.check(_incoming(x_api_key="two"))
+    assert [outcome(access, x_api_key="one") for _ in range(3)] == [None, None, RateLimited]
+    assert outcome(access, x_api_key="two") is None
     now[0] = 0.5
-    access.check(_incoming(x_api_key="one"))
-    with pytest.raises(RateLimited):
-        access.check(_incoming(x_api_key="one"))
+    assert [outcome(access, x_api_key="one") for _ in range(2)] == [None, RateLimited]
 
 
 def test_over_a_long_time_a_key_gets_its_rate_and_no_more() -> None:
@@ -98,36 +90,15 @@ def test_over_a_long_time_a_key_gets_its_rate_and_no_more() -> None:
     passed = 0
     for _ in range(1000):
         now[0] += 0.01
-        try:
-            access.check(_incoming(x_api_key="one"))
-            passed += 1
-        except RateLimited:
-            pass
+        passed += outcome(access, x_api_key="one") is None
     assert 50 <= passed <= 56
 
 
 def test_without_keys_the_rate_is_for_each_address() -> None:
     """One busy client does not use up another's rate."""
     access = Access((), rate=1.0, clock=lambda: 0.0)
-    access.check(_incoming(client="1.1.1.1"))
-    with pytest.raises(RateLimited):
-        access.check(_incoming(client="1.1.1.1"))
-    access.check(_incoming(client="2.2.2.2"))
-
-
-def test_processes_that_fork_share_one_budget() -> None:
-    """What one HTTP process let pass, another counts."""
-    access = Access(read_keys(("one",)), rate=5.0, clock=lambda: 0.0)
-    for _ in range(2):
-        pid = os.fork()
-        if pid == 0:
-            access.check(_incoming(x_api_key="one"))
-            access.check(_incoming(x_api_key="one"))
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-    access.check(_incoming(x_api_key="one"))
-    with pytest.raises(RateLimited):
-        access.check(_incoming(x_api_key="one"))
+    found = [outcome(access, client=address) for address in ("1.1.1.1", "1.1.1.1", "2.2.2.2")]
+    assert found == [None, RateLimited, None]
 
 
 def test_the_rate_is_the_servers_whatever_the_number_of_its_processes() -> None:
@@ -146,70 +117,56 @@ def test_wrong_keys_are_limited_by_address_and_right_ones_are_not() -> None:
     """429 after a burst; time heals, and another address is another. No key is no guess."""
     now = [0.0]
     access = Access(read_keys(("one",)), rate=1.0, clock=lambda: now[0], wrong_keys=6)
-    for _ in range(100):
-        with pytest.raises(Unauthorized):
-            access.check(_incoming())
-    for _ in range(6):
-        with pytest.raises(Unauthorized):
-            access.check(_incoming(x_api_key="guess"))
-    with pytest.raises(TooManyWrongKeys):
-        access.check(_incoming(x_api_key="guess"))
-    access.check(_incoming(x_api_key="one"))
-    with pytest.raises(Unauthorized):
-        access.check(_incoming(client="5.6.7.8", x_api_key="guess"))
+    assert [outcome(access) for _ in range(100)] == [Unauthorized] * 100
+    guesses = [outcome(access, x_api_key="guess") for _ in range(7)]
+    assert guesses == [Unauthorized] * 6 + [TooManyWrongKeys]
+    assert outcome(access, x_api_key="one") is None
+    assert outcome(access, client="5.6.7.8", x_api_key="guess") is Unauthorized
     now[0] = 10.5
-    with pytest.raises(Unauthorized):
-        access.check(_incoming(x_api_key="guess"))
-    with pytest.raises(TooManyWrongKeys):
-        access.check(_incoming(x_api_key="guess"))
+    guesses = [outcome(access, x_api_key="guess") for _ in range(2)]
+    assert guesses == [Unauthorized, TooManyWrongKeys]
 
 
 def test_a_trusted_proxy_names_the_address_that_guesses() -> None:
     """Or all who come through a balancer would share one budget; others' word is not taken."""
     access = Access(read_keys(("one",)), clock=lambda: 0.0, wrong_keys=1, forwarders="10.0.0.0/8")
-    for number in range(5):
-        with pytest.raises(Unauthorized):
-            access.check(
-                _incoming(client="10.1.1.1", x_api_key="guess", x_forwarded_for=f"9.9.9.{number}")
-            )
-    stranger = {"client": "8.8.8.8", "x_api_key": "guess"}
-    with pytest.raises(Unauthorized):
-        access.check(_incoming(**stranger, x_forwarded_for="7.7.7.1"))
-    with pytest.raises(TooManyWrongKeys):
-        access.check(_incoming(**stranger, x_forwarded_for="7.7.7.2"))
+
+    def guess(client: str, named: str) -> type[ServiceError] | None:
+        return outcome(access, client=client, x_api_key="guess", x_forwarded_for=named)
+
+    assert {guess("10.1.1.1", f"9.9.9.{number}") for number in range(5)} == {Unauthorized}
+    assert guess("8.8.8.8", "7.7.7.1") is Unauthorized
+    assert guess("8.8.8.8", "7.7.7.2") is TooManyWrongKeys
 
 
 def test_an_ipv6_client_has_one_budget_for_its_network() -> None:
     """It may choose among 2^64 addresses; an IPv4 client seen through IPv6 is one of its own."""
     access = Access((), rate=1.0, clock=lambda: 0.0)
-    access.check(_incoming(client="2001:db8:1:2::1"))
-    with pytest.raises(RateLimited):
-        access.check(_incoming(client="2001:db8:1:2:ffff::9"))
-    access.check(_incoming(client="2001:db8:1:3::1"))
-    access.check(_incoming(client="::ffff:1.2.3.4"))
-    access.check(_incoming(client="::ffff:1.2.3.5"))
+    others = ("2001:db8:1:3::1", "::ffff:1.2.3.4", "::ffff:1.2.3.5")
+    clients = ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", *others)
+    found = [outcome(access, client=client) for client in clients]
+    assert found == [None, RateLimited, None, None, None]
 
 
-def test_a_log_line_names_a_guessing_address_once_in_a_while(
+def test_a_log_line_names_a_guessing_address_now_and_then(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Neither a line for each guess nor one for each of a thousand addresses."""
     now = [0.0]
     access = Access(read_keys(("one",)), clock=lambda: now[0], wrong_keys=1)
-    for _ in range(50):
-        for address in range(3):
-            with pytest.raises((Unauthorized, TooManyWrongKeys)):
-                access.check(_incoming(client=f"1.1.1.{address}", x_api_key="guess"))
+
+    def guess(address: str) -> None:
+        assert outcome(access, client=address, x_api_key="guess") is not None
+
+    for number in range(150):
+        guess(f"1.1.1.{number % 3}")
     assert sorted(caplog.messages) == [f"too many wrong keys from 1.1.1.{n}" for n in range(3)]
-    for address in range(1000):
-        for _ in range(2):
-            with pytest.raises((Unauthorized, TooManyWrongKeys)):
-                access.check(_incoming(client=f"2.2.{address}", x_api_key="guess"))
+    for number in range(2000):
+        guess(f"2.2.{number // 2}")
     assert len(caplog.messages) == MOST_SAID
     now[0] = 61.0
     for _ in range(3):
-        with pytest.raises((Unauthorized, TooManyWrongKeys)):
-            access.check(_incoming(client="1.1.1.0", x_api_key="guess"))
+        guess("1.1.1.0")
     assert len(caplog.messages) == MOST_SAID + 1
 
 

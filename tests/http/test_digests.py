@@ -1,7 +1,6 @@
 """Images by digest: a repeated look-up sends 64 digits, and learns no more than the bytes would."""
 
 import asyncio
-import base64
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -21,12 +20,12 @@ from litapi.errors import DigestDisabled, DigestInvalid, DigestUnknown
 from litapi.http.inputs import Reader
 from litapi.messages import Digest, Item
 from litapi.settings import Settings
+from tests.support.desk import OCTETS, b64
 from tests.support.model import DIM, Model, ask, entry_of, keys_of, states, wrong
 from tests.support.patience import awaited, until
 from tests.support.picture import picture
 
 RAW = {"content-type": "image/png"}
-OCTETS = {"accept": "application/octet-stream"}
 STRANGE = sha256(b"nobody has this").hexdigest()
 
 
@@ -37,13 +36,10 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def client(redis: RedisServer) -> Iterator[httpx.Client]:
-    """Of a server with a memory and a Redis."""
-    with (
-        ServerProcess("--http-workers", "1", REDIS_URL=redis.url) as server,
-        httpx.Client(base_url=server.url, timeout=60) as client,
-    ):
-        yield client
+def server(redis: RedisServer) -> Iterator[ServerProcess]:
+    """With a memory and a Redis."""
+    with ServerProcess("--http-workers", "1", REDIS_URL=redis.url) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +57,17 @@ def digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def base64_of(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
 def sent(client: httpx.Client, data: bytes, **options: Any) -> list[float]:
     """The vector of an image whose bytes come."""
     answer = client.post("/embed_image", content=data, headers=RAW, params=options)
     assert answer.status_code == 200
     vector: list[float] = answer.json()["embedding"]
     return vector
+
+
+def by_digest(client: httpx.Client, data: bytes, **options: Any) -> httpx.Response:
+    """The answer to an image whose digest comes."""
+    return client.post("/embed_image", json={"sha256": digest(data), **options})
 
 
 def tiers(answer: httpx.Response) -> list[str]:
@@ -86,37 +83,32 @@ def faults(answer: httpx.Response) -> list[tuple[int, str, str]]:
 def test_every_route_answers_a_digest_as_it_answers_the_bytes(client: httpx.Client) -> None:
     """Vectors, token counts, probabilities: to the last digit what the image itself gets."""
     data = picture(1)
-    name = digest(data)
-    vector = sent(client, data)
-    one = client.post("/embed_image", json={"sha256": name})
-    assert one.json()["embedding"] == vector
-    assert one.json()["cached"] is True
+    name, vector = digest(data), sent(client, data)
+    one = by_digest(client, data).json()
+    assert (one["embedding"], one["cached"]) == (vector, True)
     told = client.get("/info").json()["cache"]
     assert told["digest_lookups"] is True
     assert "cache_tenant" in told["digest_note"]
     several = client.post("/embed_image", json={"sha256s": [name, name.upper()]})
     assert several.json()["embeddings"] == [vector, vector]
-    for route, body in {
-        "/v1/embeddings": {"input": ["a red circle", {"image": base64_of(data)}]},
-        "/score": {"texts": ["a red circle"], "images": [base64_of(data)]},
-        "/classify": {"image": base64_of(data), "labels": ["red", "blue"]},
-    }.items():
-        by_bytes = client.post(route, json=body).json()
-        by_digest = client.post(route, json=with_digests(body, data))
-        assert by_digest.status_code == 200
-        assert by_digest.json() == by_bytes
-        assert "hit-l1" in tiers(by_digest)
+    for (route, plain), short in zip(
+        bodies({"image": b64(data)}, b64(data)).items(),
+        bodies({"sha256": name}, {"sha256": name}).values(),
+        strict=True,
+    ):
+        answer = client.post(route, json=short)
+        assert answer.status_code == 200
+        assert answer.json() == client.post(route, json=plain).json()
+        assert "hit-l1" in tiers(answer)
 
 
-def with_digests(body: Any, data: bytes) -> Any:
-    """The same body without the image's bytes."""
-    if isinstance(body, dict):
-        if body == {"image": base64_of(data)}:
-            return {"sha256": digest(data)}
-        return {name: with_digests(one, data) for name, one in body.items()}
-    if isinstance(body, list):
-        return [with_digests(one, data) for one in body]
-    return {"sha256": digest(data)} if body == base64_of(data) else body
+def bodies(part: Any, image: Any) -> dict[str, Any]:
+    """One for each route that takes an image beside texts."""
+    return {
+        "/v1/embeddings": {"input": ["a red circle", part]},
+        "/score": {"texts": ["a red circle"], "images": [image]},
+        "/classify": {"image": image, "labels": ["red", "blue"]},
+    }
 
 
 def test_another_process_finds_it_in_redis(client: httpx.Client, other: httpx.Client) -> None:
@@ -137,9 +129,11 @@ def test_answers_take_every_form(client: httpx.Client) -> None:
         {"embedding_type": "binary", "dimensions": 16},
         {"encoding_format": "base64", "dimensions": 8},
     ):
-        by_bytes = client.post("/embed_image", json={"images": [base64_of(data)], **options})
-        by_digest = client.post("/embed_image", json={"sha256s": [digest(data)], **options})
-        assert by_digest.json() == by_bytes.json()
+        given, named = (
+            client.post("/embed_image", json={**images, **options}).json()
+            for images in ({"images": [b64(data)]}, {"sha256s": [digest(data)]})
+        )
+        assert given == named
     octets = client.post("/embed_image", json={"sha256": digest(data)}, headers=OCTETS)
     assert np.frombuffer(octets.content, "<f4").tolist() == pytest.approx(sent(client, data))
 
@@ -147,10 +141,10 @@ def test_answers_take_every_form(client: httpx.Client) -> None:
 def test_other_patches_are_another_vector(client: httpx.Client) -> None:
     """A vector of 256 patches is no answer to a request for 64, nor the reverse."""
     data = picture(4)
-    whole, asked = sent(client, data), {"sha256": digest(data), "max_num_patches": 64}
-    assert faults(client.post("/embed_image", json=asked)) == [(0, "digest_unknown", "sha256")]
-    coarse = sent(client, data, max_num_patches=64)
-    assert client.post("/embed_image", json=asked).json()["embedding"] == coarse != whole
+    whole, few = sent(client, data), {"max_num_patches": 64}
+    assert faults(by_digest(client, data, **few)) == [(0, "digest_unknown", "sha256")]
+    coarse = sent(client, data, **few)
+    assert by_digest(client, data, **few).json()["embedding"] == coarse != whole
 
 
 def test_the_whole_answer_is_replayed(client: httpx.Client) -> None:
@@ -158,7 +152,7 @@ def test_the_whole_answer_is_replayed(client: httpx.Client) -> None:
     data = picture(5)
     sent(client, data)
     before = hits(client, "answer")
-    answers = [client.post("/embed_image", json={"sha256": digest(data)}) for _ in range(3)]
+    answers = [by_digest(client, data) for _ in range(3)]
     assert len({answer.content for answer in answers}) == 1
     awaited(lambda: hits(client, "answer") - before == 2)
 
@@ -187,15 +181,14 @@ def test_an_image_that_is_under_way_is_waited_for(client: httpx.Client) -> None:
     awaited(joined)
 
 
-def known(client: httpx.Client, data: bytes) -> httpx.Response | None:
-    """The answer to its digest, once there is one."""
-    answer = client.post("/embed_image", json={"sha256": digest(data)})
-    return None if answer.status_code == 404 else answer
-
-
 def met(client: httpx.Client, data: bytes) -> httpx.Response:
     """The first answer that is not "unknown"."""
-    answer = awaited(lambda: known(client, data))
+
+    def known() -> httpx.Response | None:
+        answer = by_digest(client, data)
+        return None if answer.status_code == 404 else answer
+
+    answer = awaited(known)
     assert answer is not None
     return answer
 
@@ -208,17 +201,14 @@ def test_a_refusal_names_every_unknown_digest_and_loses_nothing_else(client: htt
         {"sha256": STRANGE},
         {"sha256": digest(data)},
         "a text of digests",
-        {"image": base64_of(picture(12))},
+        {"image": b64(picture(12))},
         {"sha256": digest(new)},
     ]
     refused = client.post("/v1/embeddings", json={"input": first})
     assert refused.status_code == 404
     assert refused.json()["error"]["code"] == "digest_unknown"
-    assert faults(refused) == [
-        (0, "digest_unknown", "input[0]"),
-        (4, "digest_unknown", "input[4]"),
-    ]
-    second = [{"image": base64_of(picture(13))}, *first[1:4], {"image": base64_of(new)}]
+    assert faults(refused) == [(i, "digest_unknown", f"input[{i}]") for i in (0, 4)]
+    second = [{"image": b64(picture(13))}, *first[1:4], {"image": b64(new)}]
     answer = client.post("/v1/embeddings", json={"input": second})
     assert tiers(answer) == ["miss", "hit-l1", "hit-l1", "hit-l1", "miss"]
 
@@ -228,12 +218,11 @@ def test_a_list_answers_the_known_ones(client: httpx.Client) -> None:
     data, new = picture(14), picture(15)
     vector = sent(client, data)
     asked = {"sha256s": [digest(new), digest(data)]}
-    answer = client.post("/embed_image", json=asked)
-    assert answer.json()["embeddings"] == [None, vector]
-    assert [(one["index"], one["code"]) for one in answer.json()["errors"]] == [
-        (0, "digest_unknown")
-    ]
-    assert answer.json()["cached"] == [False, True]
+    answered = client.post("/embed_image", json=asked).json()
+    assert answered["embeddings"] == [None, vector]
+    assert answered["cached"] == [False, True]
+    (error,) = answered["errors"]
+    assert (error["index"], error["code"]) == (0, "digest_unknown")
     odd = client.post("/embed_image", json={"sha256s": [digest(data), "00"]}).json()
     assert (odd["embeddings"], odd["errors"][0]["code"]) == ([vector, None], "digest_invalid")
     nothing = client.post("/embed_image", json={"sha256s": [digest(new), STRANGE]})
@@ -243,27 +232,19 @@ def test_a_list_answers_the_known_ones(client: httpx.Client) -> None:
     assert client.post("/embed_image", json=asked).json()["embeddings"] == [late, vector]
 
 
-@pytest.mark.parametrize(
-    ("route", "body", "place"),
-    [
-        ("/score", {"texts": ["red"], "images": [{"sha256": STRANGE}]}, (1, "images[0]")),
-        ("/classify", {"image": {"sha256": STRANGE}, "labels": ["red"]}, (0, "image")),
-    ],
-)
-def test_a_digest_among_labels_and_texts_is_named(
-    client: httpx.Client, route: str, body: Any, place: tuple[int, str]
-) -> None:
+def test_a_digest_among_labels_and_texts_is_named(client: httpx.Client) -> None:
     """By its place in the body, on every route that takes a picture."""
-    index, param = place
-    answer = client.post(route, json=body)
-    assert answer.status_code == 404
-    assert faults(answer) == [(index, "digest_unknown", param)]
+    score = client.post("/score", json={"texts": ["red"], "images": [{"sha256": STRANGE}]})
+    classify = client.post("/classify", json={"image": {"sha256": STRANGE}, "labels": ["red"]})
+    assert (score.status_code, classify.status_code) == (404, 404)
+    assert faults(score) == [(1, "digest_unknown", "images[0]")]
+    assert faults(classify) == [(0, "digest_unknown", "image")]
 
 
 def test_the_bytes_in_one_place_serve_the_digest_in_another(client: httpx.Client) -> None:
     """Whichever stands first: the request brought the image."""
     data = picture(16)
-    items = [{"sha256": digest(data)}, {"image": base64_of(data)}, {"sha256": digest(data)}]
+    items = [{"sha256": digest(data)}, {"image": b64(data)}, {"sha256": digest(data)}]
     answer = client.post("/v1/embeddings", json={"input": items})
     assert tiers(answer) == ["join", "miss", "join"]
     assert len({tuple(one["embedding"]) for one in answer.json()["data"]}) == 1
@@ -297,9 +278,9 @@ def test_an_image_that_cannot_be_decoded_is_refused_for_that(client: httpx.Clien
     """To send bytes that are known to be bad would be to no purpose."""
     junk = b"\x89PNG\r\n\x1a\n and no picture after it"
     by_bytes = client.post("/embed_image", content=junk, headers=RAW)
-    by_digest = client.post("/embed_image", json={"sha256": digest(junk)})
-    assert by_digest.status_code == by_bytes.status_code == 422
-    assert faults(by_digest)[0][1] == faults(by_bytes)[0][1]
+    named = by_digest(client, junk)
+    assert named.status_code == by_bytes.status_code == 422
+    assert faults(named)[0][1] == faults(by_bytes)[0][1]
 
 
 def test_a_cache_that_is_out_of_reach_is_a_cache_without_the_image(
@@ -307,12 +288,11 @@ def test_a_cache_that_is_out_of_reach_is_a_cache_without_the_image(
 ) -> None:
     """Redis hangs: the bytes are asked for at once, they are answered, and hits come back."""
     data = picture(18)
-    vector, asked = sent(client, data), {"sha256": digest(data)}
+    vector = sent(client, data)
     assert met(other, data).json()["embedding"] == vector
     redis.pause()
     try:
-        answer = other.post("/embed_image", json=asked)
-        assert faults(answer) == [(0, "digest_unknown", "sha256")]
+        assert faults(by_digest(other, data)) == [(0, "digest_unknown", "sha256")]
         assert sent(other, data) == vector
     finally:
         redis.resume()
@@ -322,11 +302,8 @@ def test_a_cache_that_is_out_of_reach_is_a_cache_without_the_image(
 @pytest.mark.parametrize("wish", ["no-cache", "no-store", "max-age=0, no-cache"])
 def test_nothing_can_be_computed_afresh_from_a_digest(client: httpx.Client, wish: str) -> None:
     """The header is named: the request is refused before anything is looked up."""
-    answer = client.post(
-        "/v1/embeddings",
-        json={"input": ["a text", {"sha256": STRANGE}]},
-        headers={"cache-control": wish},
-    )
+    body = {"input": ["a text", {"sha256": STRANGE}]}
+    answer = client.post("/v1/embeddings", json=body, headers={"cache-control": wish})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "Cache-Control"
     assert "digest" in answer.json()["error"]["message"]

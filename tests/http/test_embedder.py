@@ -1,125 +1,35 @@
 """Items → vectors: each tower is sent exactly what nobody knew, and every answer is right."""
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import (
-    Entry,
-    Fingerprint,
-    Found,
-    MemoryTier,
-    NegativeTier,
-    RedisStore,
-    State,
-    VectorCache,
-)
+from cache import NegativeTier, State
 from cache.key import ASIDE
 from litapi.errors import (
     DeadlineExceeded,
     ImageEmpty,
-    ItemError,
     ItemInternal,
     Overloaded,
     TextEmpty,
 )
-from litapi.http.embedder import Embedder, Query, entries
+from litapi.http.embedder import Embedder, Query
 from litapi.messages import KINDS, Item, Job, Kind, Reply
 from litapi.transport.client import Asker
-from tests.support.patience import settled
-from tests.support.towers import DIM, Towers, vector_of
+from tests.support.desk import DEMO, Desk, Desks, vector_of
+from tests.support.patience import settled, until
 
 TIMEOUT = 30.0
 FRESH = Query(read=False)  # Cache-Control: no-cache
 TRACELESS = Query(read=False, write=False)  # Cache-Control: no-store
-
-
-def fingerprints() -> dict[Kind, Fingerprint]:
-    """Two different ones, as the service has them."""
-    return {kind: Fingerprint.of({"kind": kind, "max_num_patches": 256}) for kind in KINDS}
-
-
-class Leaver:
-    """A client that leaves when a test says so, and what its towers have begun with by then."""
-
-    def __init__(self, bench: "Bench", begun: bool) -> None:
-        self.left = asyncio.Event()
-        self.cancelled = 0
-        self._bench = bench
-        cache, towers = bench.cache, bench.towers
-
-        async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
-            try:
-                return await towers.submit(kind, job)
-            except asyncio.CancelledError:
-                self.cancelled += len(job.items)
-                raise
-
-        self.embedder = Embedder(fingerprints(), cache, submit, TIMEOUT, lambda _: begun)
-
-    async def _leave(self) -> type[Exception]:
-        await self.left.wait()
-        return ConnectionResetError
-
-    def leaving(self) -> asyncio.Future[type[Exception]]:
-        """Done once the client has hung up."""
-        return asyncio.ensure_future(self._leave())
-
-    def leave(self, *items: Item) -> None:
-        """Ask, wait until the towers have it, leave; then the towers may answer."""
-
-        async def run() -> None:
-            self._bench.towers.gate = gate = asyncio.Event()
-            query = Query(leaving=self.leaving)
-            asking = asyncio.create_task(self.embedder.embed(items, query))
-            while len(self._bench.towers.jobs) < len({item.kind for item in items}):
-                await asyncio.sleep(0)
-            self.left.set()
-            with pytest.raises(ConnectionResetError):
-                await asking
-            await settled()
-            gate.set()
-            await settled()
-
-        self._bench.runner.run(run())
-        self._bench.towers.gate = None
-
-
-class Bench:
-    """An embedder on a real cache, in one event loop."""
-
-    def __init__(self, towers: Towers, store: RedisStore | None = None) -> None:
-        self.towers = towers
-        self.cache = VectorCache(DIM, MemoryTier(1 << 20), store)
-        self.embedder = Embedder(fingerprints(), self.cache, towers.submit, TIMEOUT)
-        self.runner = asyncio.Runner()
-        self.runner.run(self.cache.start())
-
-    def embed(self, *items: Item | ItemError, query: Query | None = None) -> Query:
-        """One request."""
-        return self.runner.run(self.embedder.embed(items, query or Query()))
-
-    def close(self) -> None:
-        self.runner.run(self.cache.close())
-        self.runner.close()
-
-
-@pytest.fixture
-def towers() -> Towers:
-    return Towers()
-
-
-@pytest.fixture
-def bench(towers: Towers) -> Iterator[Bench]:
-    running = Bench(towers)
-    yield running
-    running.close()
 
 
 def text(payload: str) -> Item:
@@ -132,13 +42,42 @@ def image(payload: bytes) -> Item:
 
 @pytest.mark.parametrize(("begun", "state"), [(False, "miss"), (True, "hit-l1")])
 def test_what_waits_when_its_client_leaves_is_taken_back_and_what_was_begun_is_kept(
-    bench: Bench, begun: bool, state: str
+    desk: Desk, begun: bool, state: str
 ) -> None:
     """From both towers alike: however impatient a client is, it gets its vector in the end."""
-    items, leaver = [text("a"), image(b"b"), text("c")], Leaver(bench, begun)
-    leaver.leave(*items)
-    assert leaver.cancelled == (0 if begun else 3)
-    again = bench.embed(*items)
+    items, cancelled, left = [text("a"), image(b"b"), text("c")], list[Any](), asyncio.Event()
+    towers = desk.towers
+
+    async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
+        try:
+            return await towers.submit(kind, job)
+        except asyncio.CancelledError:
+            cancelled.extend(job.items)
+            raise
+
+    async def gone() -> type[Exception]:
+        await left.wait()
+        return ConnectionResetError
+
+    async def leave() -> None:
+        """Once the towers have the items; then the towers may answer."""
+        towers.gate = asyncio.Event()
+        embedder = Embedder(
+            desk.service.fingerprints(), desk.cache, submit, TIMEOUT, lambda _: begun
+        )
+        query = Query(leaving=lambda: asyncio.ensure_future(gone()))
+        asking = asyncio.create_task(embedder.embed(items, query))
+        await until(lambda: len(towers.jobs) == 2)
+        left.set()
+        with pytest.raises(ConnectionResetError):
+            await asking
+        await settled()
+        towers.gate.set()
+        await settled()
+
+    desk.runner.run(leave())
+    assert len(cancelled) == (0 if begun else 3)
+    again = desk.embed(*items)
     assert states(again) == [state] * 3
     assert right(again, items)
 
@@ -159,215 +98,163 @@ payloads = st.sampled_from([text(t) for t in "abcd"] + [image(i) for i in (b"w",
 @given(st.lists(st.lists(payloads, max_size=6), max_size=4))
 def test_the_towers_are_sent_exactly_what_was_never_seen(requests: list[list[Item]]) -> None:
     """Over any run of requests: at most one job a kind, unknown items once, all answers right."""
-    towers = Towers()
-    bench = Bench(towers)
     seen: set[Item] = set()
-    try:
+    with contextlib.closing(Desk()) as desk:
         for items in requests:
-            outcome = bench.embed(*items)
+            outcome = desk.embed(*items)
             fresh = [item for item in dict.fromkeys(items) if item not in seen]
             wanted = {k: [i.payload for i in fresh if i.kind == k] for k in KINDS}
-            sent = towers.take()
+            sent = desk.towers.take()
             assert len(sent) == len(dict(sent))
             assert dict(sent) == {kind: some for kind, some in wanted.items() if some}
             assert right(outcome, items)
             seen.update(items)
-    finally:
-        bench.close()
 
 
-def test_a_text_that_differs_in_one_character_is_another_entry(
-    bench: Bench, towers: Towers
-) -> None:
-    """The tokenizer sees a space, so the cache does."""
-    spelt = ["a red circle", "a  red circle", " a red circle", "a red circle ", "a red circlé"]
-    items = [text(one) for one in spelt]
-    assert right(bench.embed(*items), items)
-    assert towers.sent == [("text", spelt)]
+@pytest.mark.parametrize(
+    "items",
+    [
+        [text(one) for one in ("a red circle", "a  red circle", " a red circle", "a red circlé")],
+        *(
+            [image(bytes(size) + end) for end in (b"a", b"b", b"c")]
+            for size in (64 << 10, ASIDE - 1, ASIDE, 2 * ASIDE)
+        ),
+        [text("abc"), image(b"abc")],
+    ],
+    ids=["spelling", "64 KB", "short of a thread", "a thread", "two threads", "kind"],
+)
+def test_items_that_differ_at_all_get_their_own_vectors(desk: Desk, items: list[Item]) -> None:
+    """By a space, by the end of a large image, also where a thread hashes it, or by kind alone."""
+    assert right(desk.embed(*items), items)
+    assert right(desk.embed(*reversed(items)), items[::-1])
+    assert len(desk.towers.jobs) == len({item.kind for item in items})
 
 
-@pytest.mark.parametrize("size", [64 << 10, ASIDE - 1, ASIDE, 2 * ASIDE])
-def test_images_of_equal_size_and_beginning_get_their_own_vectors(
-    bench: Bench, towers: Towers, size: int
-) -> None:
-    """The whole content is hashed, also where that is done in a thread."""
-    items = [image(bytes(size) + end) for end in (b"a", b"b", b"c")]
-    assert right(bench.embed(*items), items)
-    assert right(bench.embed(*reversed(items)), items[::-1])
-    assert len(towers.jobs) == 1
-
-
-def test_a_text_and_an_image_of_equal_bytes_are_two_items(bench: Bench, towers: Towers) -> None:
-    """The kind is part of the key."""
-    items = [text("abc"), image(b"abc")]
-    assert right(bench.embed(*items), items)
-    assert len(towers.jobs) == 2
-
-
-def test_patches_set_images_apart_and_leave_texts_together(bench: Bench, towers: Towers) -> None:
-    """Another number of patches is another vector of an image, and changes no text."""
-    items = [text("a"), image(b"x")]
-    bench.embed(*items)
-    towers.take()
-    outcome = bench.embed(*items, query=Query(max_num_patches=64))
-    assert towers.sent == [("image", [b"x"])]
-    assert towers.jobs[0][1].max_num_patches == 64
-    assert right(outcome, items, patches=64)
-    by_number = bench.embed(*items, query=Query(max_num_patches=256))  # the checkpoint's own
-    assert states(by_number) == ["hit-l1"] * 2
-    assert right(by_number, items)
-
-
-def test_an_item_that_the_reader_refused_stays_in_its_place(bench: Bench, towers: Towers) -> None:
+def test_an_item_that_the_reader_refused_stays_in_its_place(desk: Desk) -> None:
     """It is not sent, and its neighbours are answered as if it were not there."""
     empty = TextEmpty()
-    outcome = bench.embed(text("a"), empty, text("b"))
-    assert towers.sent == [("text", ["a", "b"])]
+    outcome = desk.embed(text("a"), empty, text("b"))
+    assert desk.towers.sent == [("text", ["a", "b"])]
     assert outcome.faults == {1: empty}
     assert states(outcome) == ["miss", "bypass", "miss"]
-    assert right(bench.embed(text("a"), text("b")), [text("a"), text("b")])
-    assert set(bench.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
-    assert len(towers.sent) == 1
+    assert right(desk.embed(text("a"), text("b")), [text("a"), text("b")])
+    assert set(desk.embed(TextEmpty(), ImageEmpty()).faults) == {0, 1}
+    assert len(desk.towers.sent) == 1
 
 
-def test_a_bad_image_is_refused_again_from_memory(bench: Bench, towers: Towers) -> None:
+def test_a_bad_image_is_refused_again_from_memory(desk: Desk) -> None:
     """The same bytes are not sent, decoded and refused over and over."""
-    towers.refuse[b"bad"] = "image_too_many_pixels"
-    first = bench.embed(image(b"bad"))
-    towers.take()
-    again = bench.embed(image(b"bad"), image(b"good"), image(b"bad"))
-    assert towers.sent == [("image", [b"good"])]
+    desk.towers.refuse[b"bad"] = "image_too_many_pixels"
+    first = desk.embed(image(b"bad"))
+    desk.towers.take()
+    again = desk.embed(image(b"bad"), image(b"good"), image(b"bad"))
+    assert desk.towers.sent == [("image", [b"good"])]
     assert [fault.code for fault in first.faults.values()] == ["image_too_many_pixels"]
-    assert {i: f.code for i, f in again.faults.items()} == {
-        0: "image_too_many_pixels",
-        2: "image_too_many_pixels",
-    }
+    refused = dict.fromkeys((0, 2), "image_too_many_pixels")
+    assert {i: fault.code for i, fault in again.faults.items()} == refused
     assert again.found.states[0] is State.HIT_L1
     assert again.faults[0] is not again.faults[2]  # its place is written into each
-    towers.refuse.clear()
-    assert right(bench.embed(image(b"bad"), query=FRESH), [image(b"bad")])  # no-cache passes it by
+    desk.towers.refuse.clear()
+    assert right(desk.embed(image(b"bad"), query=FRESH), [image(b"bad")])  # no-cache passes it by
 
 
-def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_after_a_minute(
-    towers: Towers,
-) -> None:
+def test_a_bad_image_that_is_asked_for_again_and_again_is_tried_in_a_minute(desk: Desk) -> None:
     """A refusal from memory does not make that memory any younger."""
-    bench, now = Bench(towers), 0.0
-    bench.cache.negative = NegativeTier(clock=lambda: now)
-    towers.refuse[b"bad"] = "image_undecodable"
+    now = 0.0
+    desk.cache.negative = NegativeTier(clock=lambda: now)
+    desk.towers.refuse[b"bad"] = "image_undecodable"
     for _ in range(3):
-        assert bench.embed(image(b"bad"), image(b"good")).faults
+        assert desk.embed(image(b"bad"), image(b"good")).faults
         now += 25
-    towers.take()
-    bench.embed(image(b"bad"), image(b"good"))
-    bench.close()
-    assert towers.sent == [("image", [b"bad"])]
-
-
-def test_the_places_of_texts_that_were_cut_are_those_of_the_request(bench: Bench) -> None:
-    """Refused items between them do not shift them."""
-    entries = [Entry(b"", 64, truncated) for truncated in (False, True, True)]
-    found = Found([entries[0], TextEmpty(), entries[1], entries[2]], [State.MISS] * 4)
-    outcome = Query().answered(found)
-    assert outcome.entries == entries
-    assert outcome.cut == [2, 3]
-    assert outcome.faults.keys() == {1}
+    desk.towers.take()
+    desk.embed(image(b"bad"), image(b"good"))
+    assert desk.towers.sent == [("image", [b"bad"])]
 
 
 @pytest.mark.parametrize(
     "code", ["deadline_exceeded", "worker_lost", "item_internal", "unheard_of"]
 )
-def test_what_may_go_better_next_time_is_tried_again(
-    bench: Bench, towers: Towers, code: str
-) -> None:
+def test_what_may_go_better_next_time_is_tried_again(desk: Desk, code: str) -> None:
     """A busy minute or a crash is not the image's fault."""
-    towers.refuse[b"x"] = code
-    assert bench.embed(image(b"x")).faults
-    towers.refuse.clear()
-    outcome = bench.embed(image(b"x"))
-    assert len(towers.jobs) == 2
+    desk.towers.refuse[b"x"] = code
+    assert desk.embed(image(b"x")).faults
+    desk.towers.refuse.clear()
+    outcome = desk.embed(image(b"x"))
+    assert len(desk.towers.jobs) == 2
     assert right(outcome, [image(b"x")])
 
 
-def test_no_store_leaves_neither_vector_nor_refusal_behind(bench: Bench, towers: Towers) -> None:
+def test_no_store_leaves_neither_vector_nor_refusal_behind(desk: Desk) -> None:
     """What a client wants forgotten is computed, answered and gone."""
-    towers.refuse[b"bad"] = "image_undecodable"
+    desk.towers.refuse[b"bad"] = "image_undecodable"
     items = [text("a"), image(b"x")]
     for _ in range(2):
-        assert right(bench.embed(*items, query=TRACELESS), items)
-        assert bench.embed(image(b"bad"), query=TRACELESS).faults
-    assert len(bench.cache.memory) == 0
-    towers.take()
-    bench.embed(*items, image(b"bad"))
-    assert sorted(towers.sent) == [("image", [b"x", b"bad"]), ("text", ["a"])]
+        assert right(desk.embed(*items, query=TRACELESS), items)
+        assert desk.embed(image(b"bad"), query=TRACELESS).faults
+    assert len(desk.cache.memory) == 0
+    desk.towers.take()
+    desk.embed(*items, image(b"bad"))
+    assert sorted(desk.towers.sent) == [("image", [b"x", b"bad"]), ("text", ["a"])]
 
 
-def test_a_full_server_is_told_to_the_caller_as_itself(bench: Bench, towers: Towers) -> None:
+def test_a_full_server_is_told_to_the_caller_as_itself(desk: Desk) -> None:
     """Overloaded refuses the whole request with its own status, and nothing is remembered of it."""
-    towers.failure = Overloaded()
+    desk.towers.failure = Overloaded()
     with pytest.raises(Overloaded) as refusal:
-        bench.embed(text("a"), image(b"x"))
-    assert refusal.value is towers.failure
-    towers.failure = None
+        desk.embed(text("a"), image(b"x"))
+    assert refusal.value is desk.towers.failure
+    desk.towers.failure = None
     items = [text("a"), image(b"x")]
-    assert right(bench.embed(*items), items)
-    towers.failure = Overloaded()
-    assert states(bench.embed(*items)) == ["hit-l1"] * 2  # hits need no worker
+    assert right(desk.embed(*items), items)
+    desk.towers.failure = Overloaded()
+    assert states(desk.embed(*items)) == ["hit-l1"] * 2  # hits need no worker
 
 
-def test_a_missed_deadline_is_each_items_own(bench: Bench, towers: Towers) -> None:
+def test_a_missed_deadline_is_each_items_own(desk: Desk) -> None:
     """Known items of the same request are answered all the same."""
-    bench.embed(text("a"))
-    towers.failure = DeadlineExceeded()
-    outcome = bench.embed(text("a"), text("b"), text("c"))
-    assert {i: type(fault) for i, fault in outcome.faults.items()} == {
-        1: DeadlineExceeded,
-        2: DeadlineExceeded,
-    }
+    desk.embed(text("a"))
+    desk.towers.failure = DeadlineExceeded()
+    outcome = desk.embed(text("a"), text("b"), text("c"))
+    faults = {i: type(fault) for i, fault in outcome.faults.items()}
+    assert faults == dict.fromkeys((1, 2), DeadlineExceeded)
 
 
 def test_a_broken_tower_is_an_internal_error_and_the_log_says_why(
-    bench: Bench, towers: Towers, caplog: pytest.LogCaptureFixture
+    desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The client reads the public sentence; the cause stays here."""
-    towers.failure = RuntimeError("the weights are made of cheese")
-    outcome = bench.embed(text("a"))
+    desk.towers.failure = RuntimeError("the weights are made of cheese")
+    outcome = desk.embed(text("a"))
     assert type(outcome.faults[0]) is ItemInternal
     assert "cheese" not in outcome.faults[0].message
     assert "cheese" in caplog.text
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "rows",
     [
-        Reply(b"", []),
-        Reply(bytes(4 * DIM), [1, 1]),
-        Reply(bytes(4 * DIM * 2 + 4), [1, 1]),
-        Reply(bytes(2 * DIM * 2), [1, 1]),
-        Reply(np.full(2 * DIM, np.nan, "<f4").tobytes(), [1, 1]),
+        *(b"", bytes(4 * DEMO.dim), bytes(4 * DEMO.dim * 2 + 4), bytes(2 * DEMO.dim * 2)),
+        np.full(2 * DEMO.dim, np.nan, "<f4").tobytes(),
     ],
 )
-def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(reply: Reply) -> None:
+def test_a_reply_that_is_no_vectors_is_neither_served_nor_kept(desk: Desk, rows: bytes) -> None:
     """Too few rows, rows of another length or NaN become internal errors."""
 
     async def submit(kind: Kind, job: Job, asker: Asker) -> Reply:
-        return reply
+        return Reply(rows, [1, 1] if rows else [])
 
-    async def story() -> Query:
-        cache = VectorCache(DIM, MemoryTier(1 << 20))
-        embedder = Embedder(fingerprints(), cache, submit, TIMEOUT)
-        outcome = await embedder.embed([text("a"), text("b")], Query())
-        assert len(cache.memory) == 0
-        return outcome
-
-    assert {type(fault) for fault in asyncio.run(story()).faults.values()} == {ItemInternal}
+    embedder = Embedder(desk.service.fingerprints(), desk.cache, submit, TIMEOUT)
+    outcome = desk.runner.run(embedder.embed([text("a"), text("b")], Query()))
+    assert len(desk.cache.memory) == 0
+    assert {type(fault) for fault in outcome.faults.values()} == {ItemInternal}
 
 
-def test_a_job_carries_its_deadline(bench: Bench, towers: Towers) -> None:
+def test_a_job_carries_its_deadline(desks: Desks) -> None:
     """The worker can drop what nobody waits for any more."""
+    desk = desks(timeout=TIMEOUT)
     before = time.monotonic()
-    bench.embed(text("a"))
-    assert before + TIMEOUT <= towers.jobs[0][1].deadline <= time.monotonic() + TIMEOUT
+    desk.embed(text("a"))
+    assert before + TIMEOUT <= desk.towers.jobs[0][1].deadline <= time.monotonic() + TIMEOUT
 
 
 def test_the_time_spent_is_the_longest_of_both_towers() -> None:
@@ -379,19 +266,6 @@ def test_the_time_spent_is_the_longest_of_both_towers() -> None:
         b"cache;dur=1.500, queue;dur=200.000, decode;dur=20.000, infer;dur=300.000"
     )
     assert re.fullmatch(rb"(\w+;dur=\d+\.\d+(, |$))+", spent.timing())
-
-
-def test_the_rows_of_a_reply_become_entries_in_order() -> None:
-    """Errors stand where their items stood, whatever bytes hold their places."""
-    rows = [vector_of("image", one) for one in (b"x", b"y")]
-    reply = Reply(
-        rows[0] + bytes(4 * DIM) + rows[1], [256, 0, 64], [2], {1: "image_format_unsupported"}
-    )
-    first, second, third = entries(reply)
-    assert first == Entry(rows[0], 256, truncated=False)
-    assert getattr(second, "code", "") == "image_format_unsupported"
-    assert third == Entry(rows[1], 64, truncated=True)
-    assert entries(Reply(b"", [])) == []  # to the probe at the start
 
 
 @given(seconds=st.floats(0, 1000))

@@ -26,10 +26,7 @@ from litapi.http.forms.native import (
 from litapi.http.forms.validation import validate
 from tests.support.forms import FORMS
 
-REQUESTS: list[type[Form]] = [
-    *dict.fromkeys(FORMS.values()),
-    Options,
-]
+REQUESTS: list[type[Form]] = [*dict.fromkeys(FORMS.values()), Options]
 FIELDS = sorted({name for form in REQUESTS for name in form.model_fields} | {"type", "image_url"})
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -89,14 +86,10 @@ def test_a_refusal_does_not_echo_what_was_sent(secret: str) -> None:
 @pytest.mark.parametrize(
     ("body", "place"),
     [
-        ({}, "input"),
-        ({"input": 3}, "input"),
-        ({"input": None}, "input"),
-        ({"input": []}, "input"),
-        ({"input": ["a", 3]}, "input[1]"),
+        ({}, "input"), ({"input": 3}, "input"), ({"input": None}, "input"),
+        ({"input": []}, "input"), ({"input": ["a", 3]}, "input[1]"),
         ({"input": ["a", None]}, "input[1]"),
-        ({"input": ["a", ["b"]]}, "input[1]"),
-        ({"input": ["a", {}]}, "input[1].text"),
+        ({"input": ["a", ["b"]]}, "input[1]"), ({"input": ["a", {}]}, "input[1].text"),
         ({"input": ["a", "b", "c", {"text": 1}]}, "input[3].text"),
         ({"input": [{"text": "a", "kind": "b"}]}, "input[0].kind"),
         ({"input": [{"image": 1}]}, "input[0].image"),
@@ -104,24 +97,25 @@ def test_a_refusal_does_not_echo_what_was_sent(secret: str) -> None:
         ({"input": [{"image_url": {"url": "a", "detail": "most"}}]}, "input[0].image_url.detail"),
         ({"input": [{"type": "image", "text": "a"}]}, "input[0].type"),
         ({"input": [{"text": "a", "image": "b"}]}, "input[0].image"),
-        ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "dimensions": 0}, "dimensions"), ({"input": "a", "text": "b"}, "text"),
         ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
         ({"input": "a", "embedding_type": "uint8"}, "embedding_type"),
         ({"input": "a", "model": 3}, "model"),
-        ({"input": "a", "text": "b"}, "text"),
     ],
-)
+)  # fmt: skip
 def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str) -> None:
     """The place is written the way one would reach for it in code."""
     assert place in places(refusal(EmbeddingsRequest, body))
+
+
+WRONG_SENTENCE = {"source_sentence": {"text": 1}, "sentences": ["a"]}
 
 
 @pytest.mark.parametrize(
     ("form", "body", "place"),
     [
         (EmbedTextRequest, {"texts": ["a", 1]}, "texts[1]"),
-        (EmbedTextRequest, {"texts": []}, "texts"),
-        (EmbedTextRequest, {"texts": "a"}, "texts"),
+        (EmbedTextRequest, {"texts": []}, "texts"), (EmbedTextRequest, {"texts": "a"}, "texts"),
         (EmbedTextRequest, {"text": ["a"]}, "text"),
         (EmbedImageRequest, {"urls": [None]}, "urls[0]"),
         (EmbedImageRequest, {"image": {"url": "a"}}, "image"),
@@ -134,11 +128,7 @@ def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str)
         (VoyageRequest, {"inputs": [{"content": [{"text": 1}]}]}, "inputs[0].content[0].text"),
         (TeiRequest, {"inputs": ["a", {"image": 2}]}, "inputs[1].image"),
         (SimilarityRequest, {"inputs": {"sentences": ["a"]}}, "inputs.source_sentence"),
-        (
-            SimilarityRequest,
-            {"inputs": {"source_sentence": {"text": 1}, "sentences": ["a"]}},
-            "inputs.source_sentence.text",
-        ),
+        (SimilarityRequest, {"inputs": WRONG_SENTENCE}, "inputs.source_sentence.text"),
         (RerankRequest, {"query": 1, "documents": ["a"]}, "query"),
         (EmbeddingsRequest, {"input": [{"sha256": "0", "more": 1}]}, "input[0].more"),
         (ScoreRequest, {"texts": ["a"], "images": [{"sha512": "0"}]}, "images[0].sha256"),
@@ -149,7 +139,7 @@ def test_a_refusal_names_the_place_in_the_body(body: dict[str, Any], place: str)
         (CohereRequest, {"texts": ["a"], "truncate": "MIDDLE"}, "truncate: "),
         (CohereRequest, {"texts": ["a"], "truncate": 0.0}, "truncate: "),
     ],
-)
+)  # fmt: skip
 def test_every_route_names_places_alike(form: type[Form], body: Any, place: str) -> None:
     """One way of naming serves all forms."""
     assert refusal(form, body).message.startswith(place)
@@ -175,32 +165,12 @@ def test_a_flood_of_faults_is_cut_short_after_eight(count: int, named: int) -> N
     assert error.message.endswith("; …") == (count > 8)
 
 
-@pytest.mark.parametrize(
-    ("form", "name", "values"),
-    [
-        (Options, "dimensions", ["4", 4.5, True, [4], {}]),
-        (EmbedTextRequest, "text", [1, True, b"a", ["a"]]),
-    ],
-)
-def test_a_number_must_be_a_number_and_a_text_a_text(
-    form: type[Form], name: str, values: list[object]
-) -> None:
+@pytest.mark.parametrize("value", ["4", 4.5, True, [4], {}, b"a"])
+def test_a_number_must_be_a_number_and_a_text_a_text(value: object) -> None:
     """Text that looks like a number is a slip, and a number is not embedded as its digits."""
-    for value in values:
-        assert refusal(form, {name: value}).param == name
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "text", "text": "a"},
-        {"type": "image", "image": "a"},
-        {"type": "image_url", "image_url": {"url": "a", "detail": "low"}},
-    ],
-)
-def test_a_part_may_say_its_type(part: dict[str, Any]) -> None:
-    """The parts of OpenAI's chat form are taken as they are."""
-    assert validate(EmbeddingsRequest, {"input": [part]})
+    assert refusal(Options, {"dimensions": value}).param == "dimensions"
+    if not isinstance(value, str):
+        assert refusal(EmbedTextRequest, {"text": value}).param == "text"
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=8))
@@ -217,16 +187,3 @@ def test_token_ids_are_refused_with_the_way_out(tokens: list[object]) -> None:
     assert error.param == "input"
     assert error.message.startswith("input: token ids cannot be embedded")
     assert "check_embedding_ctx_length=False" in error.message
-
-
-def test_the_options_have_quiet_defaults() -> None:
-    """A body that asks for nothing gets float32 numbers of the full dimension."""
-    form = validate(Options, {})
-    assert (form.model, form.encoding_format, form.dimensions) == (None, "float", None)
-    assert (form.max_num_patches, form.embedding_type) == (None, "float32")
-
-
-def test_every_form_refuses_unknown_fields_and_loose_types() -> None:
-    """A new form cannot forget it."""
-    assert [f for f in REQUESTS if f.model_config.get("extra") != "forbid"] == []
-    assert [f for f in REQUESTS if not f.model_config.get("strict")] == []

@@ -1,6 +1,7 @@
 """What clients make a process hold: who is refused, who is cut, and that nothing stays counted."""
 
 import itertools
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,12 +67,12 @@ def test_what_all_hold_is_the_sum_of_what_each_holds(steps: list[tuple[int, int]
     assert bodies.total == 0
 
 
+@dataclass(eq=False)
 class Reader:
-    """A connection whose client has taken so much."""
+    """A connection whose client has so much left to take."""
 
-    def __init__(self) -> None:
-        self.left = 0
-        self.was_cut = False
+    left: int = 0
+    was_cut: bool = False
 
     def unsent(self) -> int:
         return self.left
@@ -84,29 +85,24 @@ def test_the_slowest_reader_is_cut_and_the_others_are_not() -> None:
     """Beyond the bound, after a time of grace; who has taken all holds nothing."""
     now = [0.0]
     answers = Answers(10 * MB, lambda: now[0])
-    slow, steady, quick = Reader(), Reader(), Reader()
+    slow, steady, quick, late = readers = [Reader(left * MB) for left in (3, 2, 0, 6)]
     for reader in (slow, steady, quick):
         answers.wrote(reader, 3 * MB)
-    slow.left, steady.left, quick.left = 3 * MB, 2 * MB, 0
     now[0] = 2 * GRACE
-    late = Reader()
-    late.left = 6 * MB
     answers.wrote(late, 6 * MB)
-    assert [one.was_cut for one in (slow, steady, quick, late)] == [True, False, False, False]
+    assert [reader.was_cut for reader in readers] == [True, False, False, False]
     assert answers.total == 8 * MB
 
 
 def test_answers_of_one_moment_may_pass_the_bound_but_not_twice_of_it() -> None:
     """Nobody can have taken them yet; a single large one could not be given at all otherwise."""
     alone = Answers(MB, itertools.count(0.0, 10 * GRACE).__next__)
-    reader = Reader()
-    reader.left = 40 * MB
+    reader = Reader(40 * MB)
     for _ in range(2):
         alone.wrote(reader, 20 * MB)
     assert not reader.was_cut
     answers = Answers(10 * MB, lambda: 0.0)
-    readers = [Reader() for _ in range(5)]
+    readers = [Reader(6 * MB) for _ in range(5)]
     for reader in readers:
-        reader.left = 6 * MB
         answers.wrote(reader, 6 * MB)
     assert sum(reader.was_cut for reader in readers) == 2

@@ -6,7 +6,6 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import orjson
@@ -164,15 +163,6 @@ def test_a_hostile_body_keeps_no_other_work_waiting(kind: str) -> None:
         return waits
 
     assert max(asyncio.run(run())) < 0.25  # seconds; usually a twentieth
-
-
-def test_images_of_many_bytes_are_read_as_they_were_sent() -> None:
-    """Also with slashes and line ends escaped, as PHP and MIME write them."""
-    data = base64.encodebytes(Random(1).randbytes(1 << 20)).decode()
-    body = json.dumps({"image": data}).replace("/", "\\/").encode()
-    content, (long,) = parse(body, USUAL, large.LONG)
-    assert content == {"image": long.token}
-    assert b"".join(long.pieces()).decode() == data
 
 
 def test_names_and_strings_are_counted_apart_from_structure() -> None:

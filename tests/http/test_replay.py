@@ -11,25 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.rig.server_process import ServerProcess
-from cache.watcher import Silent
 from litapi.http.answer import JSON, Answer
 from litapi.http.replay import EXTRA, LARGEST_BODY, SHARE, Replay
 from litapi.http.request import Incoming
+from tests.support.recorder import Recorder
+from tests.support.wire import arrive
 
 PATH = "/v1/embeddings"
 MB = 1 << 20
 
 
-def incoming(body: bytes, path: str = PATH, query: bytes = b"", **headers: bytes) -> Incoming:
+def incoming(body: bytes, path: str = PATH, query: bytes = b"", **headers: str) -> Incoming:
     """A whole request."""
-    named = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    named.setdefault(b"content-length", b"%d" % len(body))
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    scope = {"method": "POST", "path": path, "headers": list(named.items()), "query_string": query}
-    return Incoming(scope, receive, MB)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return arrive(
+        body, {"content-length": str(len(body)), **named}, path=path, query=query, limit=MB
+    )
 
 
 def asked(replay: Replay, *requests: Incoming, hits: int = 1, status: int = 200) -> list[bool]:
@@ -47,26 +44,8 @@ def asked(replay: Replay, *requests: Incoming, hits: int = 1, status: int = 200)
         assert answer.body == await request.body()
         return calls > before
 
-    async def all_of_them() -> list[bool]:
-        return [await one(request) for request in requests]
-
     over = replay.over(route)
-    return asyncio.run(all_of_them())
-
-
-class Counted(Silent):
-    """A watcher that adds up."""
-
-    def __init__(self) -> None:
-        self.results: dict[str, int] = {}
-        self.held = 0
-
-    def looked_up(self, tier: str, result: str, n: int) -> None:
-        self.results[f"{tier} {result}"] = self.results.get(f"{tier} {result}", 0) + n
-
-    def bytes(self, tier: str, n: int) -> None:
-        assert tier == "answer"
-        self.held = n
+    return [asyncio.run(one(request)) for request in requests]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +53,8 @@ class Counted(Silent):
     [
         incoming(b"b"),
         incoming(b"a", path="/embed_text"),
-        incoming(b"a", accept=b"application/octet-stream"),
-        incoming(b"a", content_type=b"image/png"),
+        incoming(b"a", accept="application/octet-stream"),
+        incoming(b"a", content_type="image/png"),
     ],
     ids=["body", "path", "accept", "content type"],
 )
@@ -87,12 +66,12 @@ def test_whatever_an_answer_depends_on_makes_another_request(other: Incoming) ->
 @pytest.mark.parametrize(
     "request_of",
     [
-        lambda: incoming(b"a", cache_control=b"no-cache"),
+        lambda: incoming(b"a", cache_control="no-cache"),
         lambda: incoming(b"a", query=b"dimensions=2"),
-        lambda: incoming(b"a", content_length=b""),
+        lambda: incoming(b"a", content_length=""),
         lambda: incoming(bytes(LARGEST_BODY + 1)),
-        lambda: incoming(b"a", content_type=b"multipart/form-data; boundary=a"),
-        lambda: incoming(b"a", content_type=b"Multipart/Form-Data; boundary=a"),
+        lambda: incoming(b"a", content_type="multipart/form-data; boundary=a"),
+        lambda: incoming(b"a", content_type="Multipart/Form-Data; boundary=a"),
     ],
     ids=["cache-control", "query", "chunked", "large", "multipart", "multipart in capitals"],
 )
@@ -113,19 +92,19 @@ def test_an_answer_that_was_computed_or_refused_is_not_kept() -> None:
 
 def test_hits_are_counted_by_vector_and_by_answer() -> None:
     """A kept answer of seven vectors is seven hits in memory and one among the answers."""
-    watcher = Counted()
+    watcher = Recorder()
     asked(Replay(MB, watcher), incoming(b"a"), incoming(b"a"), incoming(b"a"), hits=7)
-    assert watcher.results == {"answer hit": 2, "l1 hit": 14}
+    assert watcher.results == {("answer", "hit"): 2, ("l1", "hit"): 14}
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3000)), max_size=60))
 def test_bytes_never_exceed_the_limit(requests: list[tuple[int, int]]) -> None:
     """Whatever comes in whatever order, what is held is what is counted, and within the limit."""
-    limit, watcher = 24_000, Counted()
+    limit, watcher = 24_000, Recorder()
     replay = Replay(limit, watcher)
     asked(replay, *(incoming(b"%d " % number + bytes(size)) for number, size in requests))
     assert replay.bytes <= limit
-    assert watcher.held == replay.bytes
+    assert watcher.held.get("answer", 0) == replay.bytes
     held = [name for name in replay.kept if name[0] == PATH]
     assert replay.bytes == sum(len(PATH) + 2 * len(body) + EXTRA for *_, body in held)
 
@@ -143,10 +122,9 @@ def test_the_longest_unasked_answer_leaves_first() -> None:
 @pytest.fixture(scope="module")
 def served() -> Iterator[httpx.Client]:
     """A client of a server of this file's own, so that its counters move for nobody else."""
+    flags = ("--http-workers", "1", "--redis-private", "off", "--api-keys", "k")
     with (
-        ServerProcess(
-            "--http-workers", "1", "--redis-private", "off", "--api-keys", "k"
-        ) as running,
+        ServerProcess(*flags) as running,
         httpx.Client(base_url=running.url, headers={"x-api-key": "k"}, timeout=60) as client,
     ):
         yield client

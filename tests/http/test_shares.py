@@ -98,17 +98,3 @@ async def test_whoever_is_over_its_share_is_passed() -> None:
     shares.give_back(40, "one")
     assert await more == 40
     assert shares.free == 20
-
-
-async def test_no_key_holds_more_than_the_most_and_each_key_counts() -> None:
-    """Here a host, for whom two clients ask."""
-    shares = Shares(100, 2)
-    tasks = [asyncio.create_task(shares.take(1, n, "host")) for n in range(5)]
-    await settled()
-    assert [task.done() for task in tasks] == [True, True, False, False, False]
-    shares.give_back(1, 0, "host")
-    await settled()
-    assert [task.done() for task in tasks] == [True, True, True, False, False]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

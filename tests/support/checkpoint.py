@@ -52,16 +52,12 @@ class CheckpointMaker:
         maker.preprocessor = maker.size.preprocessor()
         return maker
 
-    @property
-    def naflex(self) -> bool:
-        return self.size.naflex
-
     def config(self) -> dict[str, Any]:
         """config.json; like the hub's, it leaves out what is transformers' default."""
         text, vision = self.size.towers()
         return {
             "model_type": self.size.model_type,
-            "architectures": ["Siglip2Model" if self.naflex else "SiglipModel"],
+            "architectures": ["Siglip2Model" if self.size.naflex else "SiglipModel"],
             "text_config": text,
             "vision_config": vision,
         }
@@ -76,7 +72,7 @@ class CheckpointMaker:
         """All of a checkpoint but its weights, of which there is only a true header."""
         self._write_settings(folder)
         size = self.size
-        positions = size.positions if self.naflex else (size.image // size.patch) ** 2
+        positions = size.positions if self.size.naflex else (size.image // size.patch) ** 2
         shapes = {
             "logit_scale": (1,),
             "logit_bias": (1,),
@@ -97,39 +93,33 @@ class CheckpointMaker:
 
     def full_model(self) -> Any:
         """Both towers in one transformers model, random."""
-        torch.manual_seed(self.seed)
-        config = self.transformers_config()
-        from transformers import Siglip2Model, SiglipModel
-
-        model = (Siglip2Model if self.naflex else SiglipModel)(config)
+        model = self._random("Model", self.transformers_config())
         with torch.no_grad():
             model.logit_scale.fill_(2.0)
             model.logit_bias.fill_(-3.5)
-        return model.eval()
+        return model
 
     def tower(self, name: str, precision: torch.dtype = torch.float32) -> nn.Module:
         """One tower alone, "text" or "image", random, never saved."""
-        from transformers import (
-            Siglip2TextModel,
-            Siglip2VisionModel,
-            SiglipTextModel,
-            SiglipVisionModel,
-        )
+        part = "text" if name == "text" else "vision"
+        config = getattr(self.transformers_config(), f"{part}_config")
+        tower: nn.Module = self._random(f"{part.title()}Model", config).to(precision)
+        return tower
 
+    def _random(self, kind: str, config: Any) -> Any:
         torch.manual_seed(self.seed)
-        config = self.transformers_config()
-        if name == "text":
-            kind = Siglip2TextModel if self.naflex else SiglipTextModel
-            return kind(config.text_config).eval().to(precision)  # type: ignore[no-any-return]
-        kind = Siglip2VisionModel if self.naflex else SiglipVisionModel
-        return kind(config.vision_config).eval().to(precision)  # type: ignore[no-any-return]
+        return self._transformers(kind)(config).eval()
 
     def transformers_config(self) -> Any:
-        from transformers import Siglip2Config, SiglipConfig
-
-        kind = Siglip2Config if self.naflex else SiglipConfig
         written = self.config()
-        return kind(text_config=written["text_config"], vision_config=written["vision_config"])
+        towers = {name: written[name] for name in ("text_config", "vision_config")}
+        return self._transformers("Config")(**towers)
+
+    def _transformers(self, kind: str) -> Any:
+        """A class of the library, which loads slowly."""
+        import transformers
+
+        return getattr(transformers, f"Siglip2{kind}" if self.size.naflex else f"Siglip{kind}")
 
     def tokenizer(self) -> Tokenizer:
         """A byte-fallback BPE of lower-case letters and a few whole words, `template` around it."""
@@ -140,9 +130,8 @@ class CheckpointMaker:
             [normalizers.Lowercase(), normalizers.Replace(" ", "▁")]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
-        tokenizer.add_special_tokens(
-            [AddedToken(token, special=True, normalized=False) for token in self.specials]
-        )
+        special = [AddedToken(one, special=True, normalized=False) for one in self.specials]
+        tokenizer.add_special_tokens(special)
         named = [(token, vocabulary[token]) for token in ("<eos>", "<bos>")]
         tokenizer.post_processor = processors.TemplateProcessing(
             single=self.template, pair=f"{self.template} $B", special_tokens=named
@@ -169,9 +158,8 @@ def hub_tokenizer_config() -> dict[str, Any]:
 
 def write_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """A safetensors file, as transformers writes it but without its progress bar."""
-    save_file(
-        {name: weight.contiguous() for name, weight in weights.items()}, path, {"format": "pt"}
-    )
+    whole = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(whole, path, {"format": "pt"})
 
 
 def write_header(path: Path, shapes: dict[str, tuple[int, ...]], dtype: str, data: bytes) -> None:

@@ -54,7 +54,6 @@ class EchoServer:
         self.answered = 0
         self._behave = behave
         self._seen: set[str] = set()
-        self._number = 0
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -100,9 +99,10 @@ class EchoServer:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; whether the connection goes on."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        body = await reader.readexactly(int(_header(head, "content-length")))
-        behaviour, self._number = self._behave(self._number), self._number + 1
-        path = head.split()[1]
+        request, *lines = head.split("\r\n")
+        headers = {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        behaviour, path = self._behave(len(self.heads)), request.split()[1]
         self.heads.append(head)
         self.paths.append(path)
         time.sleep(behaviour.stall)
@@ -112,32 +112,29 @@ class EchoServer:
         if behaviour.silent:
             return False
         self.answered += 1
-        answer = self._answer(head, path, body, behaviour)
+        answer = self._answer(headers, path, body, behaviour)
         writer.write(answer[: -len(answer) // 3] if behaviour.half else answer)
         await writer.drain()
         ends = behaviour.half or behaviour.old or behaviour.unmeasured
         return not ends and "http/1.1" in head
 
-    def _answer(self, head: str, path: str, body: bytes, behaviour: Behaviour) -> bytes:
+    def _answer(self, asked: dict[str, str], path: str, body: bytes, behaviour: Behaviour) -> bytes:
         if behaviour.garbage:
             return b"what do you want?\r\n\r\n"
         if behaviour.status != 200:
             return _framed(behaviour, b'{"error":{}}', [])
-        items = _items(head, body)
+        items = _items(asked, body)
         states = ["hit-l1" if item in self._seen else "miss" for item in items]
         self._seen.update(items)
         self.items += items
         vectors = _spoil([vector(item) for item in items], behaviour.spoilt)
-        octets = "application/octet-stream" in _header(head, "accept")
         headers = [f"X-Cache: {','.join(states)}", "Server-Timing: cache;dur=0.250, infer;dur=2.5"]
-        if octets:
+        if "application/octet-stream" in asked.get("accept", ""):
             shape = f"{len(vectors)},{len(vectors[0])}"
             headers += ["Content-Type: application/octet-stream", f"X-Embedding-Shape: {shape}"]
-            content = np.asarray(vectors, "<f4").tobytes()
-        else:
-            headers.append("Content-Type: application/json")
-            content = json.dumps(_form(path, vectors, len(items))).encode()
-        return _framed(behaviour, content, headers)
+            return _framed(behaviour, np.asarray(vectors, "<f4").tobytes(), headers)
+        content = json.dumps(_form(path, vectors, len(items))).encode()
+        return _framed(behaviour, content, [*headers, "Content-Type: application/json"])
 
 
 def vector(item: str) -> list[float]:
@@ -147,31 +144,20 @@ def vector(item: str) -> list[float]:
     return [float(value) for value in drawn / np.linalg.norm(drawn)]
 
 
-def _header(head: str, name: str) -> str:
-    found = [line for line in head.split("\r\n") if line.startswith(f"{name}:")]
-    return found[0].partition(":")[2].strip() if found else ""
-
-
-def _items(head: str, body: bytes) -> list[str]:
-    if _header(head, "content-type").startswith("image/"):
+def _items(asked: dict[str, str], body: bytes) -> list[str]:
+    if asked.get("content-type", "").startswith("image/"):
         return [base64.b64encode(body).decode()]
-    content = json.loads(body)
-    value = next(
-        content[name] for name in ("input", "text", "texts", "image", "images") if name in content
-    )
+    content, names = json.loads(body), ("input", "text", "texts", "image", "images")
+    value = next(content[name] for name in names if name in content)
     return value if isinstance(value, list) else [value]
 
 
 def _form(path: str, vectors: list[list[float]], items: int) -> dict[str, Any]:
     if path.endswith("/embeddings"):
-        rows = [_base64(v) for v in vectors]
+        rows = [base64.b64encode(np.asarray(one, "<f4").tobytes()).decode() for one in vectors]
         data = [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(rows)]
         return {"object": "list", "data": data[::-1]}  # in any order: `index` says which is which
     return {"embedding": vectors[0]} if items == len(vectors) == 1 else {"embeddings": vectors}
-
-
-def _base64(one: list[float]) -> str:
-    return base64.b64encode(np.asarray(one, "<f4").tobytes()).decode()
 
 
 def _spoil(vectors: list[list[float]], how: Spoilt) -> list[list[float]]:

@@ -10,9 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def until(
-    true: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 60.0
-) -> float:
+async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> float:
     """Wait for something to become true, and say how long it took."""
     began = time.monotonic()
     while True:

@@ -1,14 +1,13 @@
 """A real Prometheus that scrapes one server every other second, with the rules that are shipped."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import yaml
 
-from bench.rig.child import answers
+from bench.rig.child import answers, child
 from bench.rig.port import free_port
 from tests.support.patience import awaited
 
@@ -20,9 +19,20 @@ class PrometheusProcess:
 
     def __init__(self, home: Path, target: int) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
-        self._home = home
-        self._target = target
-        self._process: subprocess.Popen[bytes] | None = None
+        static = [{"targets": [f"127.0.0.1:{target}"]}]
+        whole = {
+            "global": {"scrape_interval": "2s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [{"job_name": "siglit", "static_configs": static}],
+        }
+        (home / "prometheus.yml").write_text(yaml.safe_dump(whole))
+        command = [
+            "prometheus",
+            f"--config.file={home / 'prometheus.yml'}",
+            f"--storage.tsdb.path={home / 'data'}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
+        ]
+        self._running = child(command, answers(f"{self.url}/-/ready"))
 
     @staticmethod
     def here() -> bool:
@@ -30,41 +40,16 @@ class PrometheusProcess:
         return shutil.which("prometheus") is not None
 
     def __enter__(self) -> Self:
-        static = [{"targets": [f"127.0.0.1:{self._target}"]}]
-        whole = {
-            "global": {"scrape_interval": "2s", "evaluation_interval": "1s"},
-            "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "siglit", "static_configs": static}],
-        }
-        (self._home / "prometheus.yml").write_text(yaml.safe_dump(whole))
-        command = [
-            "prometheus",
-            f"--config.file={self._home / 'prometheus.yml'}",
-            f"--storage.tsdb.path={self._home / 'data'}",
-            f"--web.listen-address={self.url.removeprefix('http://')}",
-        ]
-        with (self._home / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._await_ready()
+        self._running.__enter__()
         return self
 
-    def _await_ready(self) -> None:
-        try:
-            awaited(answers(f"{self.url}/-/ready"))
-        except TimeoutError:
-            raise RuntimeError((self._home / "log").read_text()) from None
-
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._running.__exit__(None, None, None)
 
     def ask(self, expression: str) -> dict[str, Any]:
         """The answer to one question, now."""
-        asked = {"query": expression}
-        found: dict[str, Any] = httpx.get(
-            f"{self.url}/api/v1/query", params=asked, timeout=60
-        ).json()
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=60)
+        found: dict[str, Any] = answer.json()
         return found
 
     def await_value(self, expression: str, least: float) -> None:

@@ -1,5 +1,6 @@
 """Samples, stages and recordings made by hand, for tests of what judges them."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +24,7 @@ CALM = Gauge(
 def sample(number: int = 0, latency: float = 0.1, **fields: Any) -> Sample:
     """A good answer to the n-th request, which was due after n tenths of a second."""
     due = number / 10
-    made = Sample(
+    good = Sample(
         level=1,
         number=number,
         target="text",
@@ -35,9 +36,7 @@ def sample(number: int = 0, latency: float = 0.1, **fields: Any) -> Sample:
         status=200,
         size=100,
     )
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
+    return replace(good, **fields)
 
 
 def refused(number: int, status: int) -> Sample:
