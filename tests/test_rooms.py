@@ -71,9 +71,8 @@ def imports(module: str) -> frozenset[tuple[str, str]]:
 
 def targets(module: str) -> set[str]:
     """What a file imports, as modules: `from demo import tokenizer` is that module."""
-    whole = {f"{source}.{name}" for source, name in imports(module) if f"{source}.{name}" in FILES}
-    rest = {source for source, name in imports(module) if f"{source}.{name}" not in FILES}
-    return whole | rest
+    pairs = ((source, f"{source}.{name}") for source, name in imports(module))
+    return {whole if whole in FILES else source for source, whole in pairs}
 
 
 def inside(module: str) -> set[str]:
