@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bench.load.item import MEDIA
+from bench.load.workload import MEDIA
 from bench.reference import Reference, Vector, cosine
 from bench.rig.command import described
 from bench.rig.random_checkpoint import DEMO

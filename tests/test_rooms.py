@@ -28,7 +28,6 @@ LITSERVE: dict[str, dict[str, set[str]]] = {
 }
 TORCH = {
     "bench.compare.baselines.siglip",
-    "bench.compare.baselines.siglip_openvino",
     "bench.reference",
     "bench.rig.random_checkpoint",  # in a function
     "litapi.model.engines.card",

@@ -19,15 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.compare.baselines.system import Ground
-from bench.compare.contest import Contest
-from bench.compare.part import Part
+from bench.compare.contestant import Contest
 from bench.compare.proof import Proof
-from bench.compare.report import report
-from bench.compare.result import Result
-from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
-from bench.rig.checkpoints import checkpoint
+from bench.compare.result import Result, report
+from bench.compare.scenario import BARE, READY, SCENARIOS, Part, Scenario
 from bench.rig.command import described, listed, positive
 from bench.rig.machine import cores, installed
+from bench.rig.random_checkpoint import checkpoint
 from bench.rig.result_file import RESULTS, save
 from litapi.process import raise_limit
 

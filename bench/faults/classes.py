@@ -35,8 +35,8 @@ from bench.faults.row import Finding
 from bench.faults.stage import Stage
 from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
-from bench.rig.checkpoints import checkpoint
 from bench.rig.command import described
+from bench.rig.random_checkpoint import checkpoint
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ServerProcess
 

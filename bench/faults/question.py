@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from bench.load.item import MEDIA
+from bench.load.workload import MEDIA
 from litapi.demo.drawing import Scene, captions, draw
 
 Thing = str | bytes  # a text, or an encoded picture

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from bench.load.connection import header
-from bench.load.sample import states, timings
+from bench.load.recording import states, timings
 from bench.load.summary import percentile
 
 COUNTS = ("sent", "answered", "refused", "lost", "wrong", "retried", "compared")

@@ -14,9 +14,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from bench.gpu.step import Row, Task
-from bench.offline.ceiling import multiplied
-from bench.offline.stopwatch import each, finish
+from bench.gpu.lines import Row
+from bench.gpu.step import Task
+from bench.offline.stopwatch import each, finish, multiplied
 from bench.offline.sweep import first_line
 
 WAYS = {

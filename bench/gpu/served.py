@@ -7,13 +7,12 @@ from dataclasses import asdict
 
 from bench.compare.baselines.system import System
 from bench.compare.contestant import Contestant, Failed, Server, Towers, Turn
-from bench.compare.part import Part
 from bench.compare.point import Point
-from bench.compare.scenario import READY
+from bench.compare.scenario import READY, Part
 from bench.compare.siglit import PATIENT, siglit
 from bench.gpu.step import Task
-from bench.load.item import Kind
 from bench.load.summary import rounded
+from bench.load.workload import Kind
 from bench.rig.child import StartError
 
 SHOWN = ("items_per_s", "latency_ms", "errors_pct", "busy_pct", "server_ms", "generator")

@@ -10,7 +10,8 @@ from itertools import cycle, islice
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.gpu.step import Row, Task
+from bench.gpu.lines import Row
+from bench.gpu.step import Task
 from bench.load.photo import photo
 from bench.load.workload import SIZES as SHAPES
 from bench.offline.stopwatch import finish, per_second

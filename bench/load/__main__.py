@@ -25,15 +25,13 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.load.connection import Address
-from bench.load.fleet import Fleet, FleetError
-from bench.load.generator import Order
+from bench.load.generator import Fleet, FleetError, Interrupt, Order
 from bench.load.level import WARMUP, Level
 from bench.load.recording import Recorder, Recording
 from bench.load.route import Route
 from bench.load.summary import Report
 from bench.load.workload import SEEDS, Repeats, Workload, WorkloadError, folder
 from bench.rig.command import listed, positive
-from bench.rig.interrupt import Interrupt
 from bench.rig.machine import Machine, cores
 from litapi.process import raise_limit
 

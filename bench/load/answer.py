@@ -14,7 +14,7 @@ import orjson
 import pybase64
 
 from bench.load.connection import header
-from bench.load.sample import Sample
+from bench.load.recording import Sample
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 ROOM = 64 << 20  # bytes of bodies that each process keeps

@@ -16,8 +16,7 @@ from typing import Literal
 import orjson
 
 from bench.load.connection import Address
-from bench.load.item import Item
-from bench.load.workload import Job
+from bench.load.workload import Item, Job
 
 Form = Literal["v1", "embed", "raw"]
 PATHS = {

@@ -22,10 +22,8 @@ from typing import Any
 import orjson
 
 from bench.load.level import Level
-from bench.load.recording import Gauge, Recording, RecordingError, Stage
-from bench.load.sample import BUSY, STOPPED, Sample
-from bench.rig.command import described
-from bench.rig.table import markdown
+from bench.load.recording import BUSY, STOPPED, Gauge, Recording, RecordingError, Sample, Stage
+from bench.rig.command import described, markdown
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 COLUMNS = (

@@ -30,16 +30,14 @@ from tqdm import tqdm
 
 from bench.compare.baselines.system import Ground
 from bench.compare.contestant import Towers, Turn
-from bench.compare.part import Part
 from bench.compare.point import Point, throughput
-from bench.load.item import MEDIA, Item, Kind
+from bench.compare.scenario import Part
 from bench.load.summary import NOTHING
-from bench.load.workload import Workload
-from bench.rig.command import concluded, measuring
+from bench.load.workload import MEDIA, Item, Kind, Workload
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.machine import ROOT, cores
 from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
-from bench.rig.rounds import Spread, Target, ratio
 from litapi import Engine
 from litapi.model.plan import batch_gflop, batch_items
 from litapi.model.precision import choose_precision

@@ -33,9 +33,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.micro.hits import answering
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.random_checkpoint import write
-from bench.rig.rounds import Spread, Target, ratio
 from bench.rig.server_process import ServerProcess
 from litapi.client import Client
 

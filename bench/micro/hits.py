@@ -40,12 +40,10 @@ from tqdm import tqdm
 
 from bench.micro.hello import greeting
 from bench.micro.sender import Request, SendError, send
-from bench.rig.command import concluded, measuring
-from bench.rig.process_clock import cpu_seconds
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.random_checkpoint import write
 from bench.rig.redis_server import RedisServer
-from bench.rig.rounds import Spread, Target, ratio
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 
 DEMO = 96  # the dimension of the checkpoint that ships
 DIMS = (DEMO, 768, 1152)

@@ -27,9 +27,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from tqdm import tqdm
 
 from bench.load.summary import percentile
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.redis_server import RedisServer
-from bench.rig.rounds import Spread, Target, ratio
 from cache import RedisStore
 
 WIDTHS = (32, 128)

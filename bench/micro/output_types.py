@@ -24,10 +24,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.rig.command import described
+from bench.rig.command import described, markdown
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ServerProcess
-from bench.rig.table import markdown
 from litapi.demo.drawing import Scene
 from litapi.demo.heldout import heldout_scenes, pictures, yardstick
 from litapi.demo.judge import retrieval

@@ -24,9 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.load.photo import jpeg
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.random_checkpoint import SIZES, write_size
-from bench.rig.rounds import Spread, Target, ratio
 from litapi.checkpoint import Checkpoint
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker

@@ -15,8 +15,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-from bench.offline.stock import OnnxTower, Rival, StockTower
-from bench.offline.tower import BASELINE, PlainTower, Tower, Vectors, load
+from bench.offline.tower import (
+    BASELINE,
+    OnnxTower,
+    PlainTower,
+    Rival,
+    StockTower,
+    Tower,
+    Vectors,
+    load,
+)
 from litapi.checkpoint import Checkpoint, CheckpointError
 
 STOCK = "stock OpenVINO"

@@ -28,9 +28,8 @@ from bench.offline.__main__ import opened
 from bench.offline.isolated import ONNX, STOCK, Running, System, SystemFailed
 from bench.offline.report import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.machine import cores
-from bench.rig.rounds import Spread, Target, ratio
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.precision import PRECISIONS
 from litapi.quality.gate import Gate

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.rig.table import markdown
+from bench.rig.command import markdown
 
 Row = Mapping[str, Any]
 NONE = "–"

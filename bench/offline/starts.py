@@ -27,8 +27,7 @@ import psutil
 
 from bench.load.workload import drawings
 from bench.offline.__main__ import opened
-from bench.rig.command import concluded, measuring
-from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.server_process import ServerProcess, family
 from litapi.checkpoint import CheckpointError
 from litapi.client import Client

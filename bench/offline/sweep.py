@@ -17,11 +17,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.offline.ceiling import Ceiling, multiplied
-from bench.offline.energy import EnergyMeter
-from bench.offline.stopwatch import per_second
+from bench.offline.stopwatch import Ceiling, EnergyMeter, multiplied, per_second
 from bench.offline.tower import Tower, load
-from bench.rig.rounds import Spread, ratio
+from bench.rig.command import Spread, ratio
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.encoder import choose_precision
 

@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from bench.micro.hits import answering
-from bench.rig.process_clock import cpu_seconds
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 from litapi.client import Client
 
 

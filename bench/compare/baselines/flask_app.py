@@ -11,8 +11,7 @@ from typing import Any
 
 from flask import Flask, request
 
-from bench.compare.baselines.siglip import opened
-from bench.compare.baselines.siglip_openvino import asked_for
+from bench.compare.baselines.siglip import asked_for, opened
 
 Answer = dict[str, Any]
 

@@ -15,13 +15,11 @@ import pytest
 
 from bench.compare.__main__ import main
 from bench.compare.baselines.system import Ground, Served, System
-from bench.compare.contest import Contest
-from bench.compare.part import Part
+from bench.compare.contestant import Contest
 from bench.compare.point import Point, Points
 from bench.compare.proof import Proof
-from bench.compare.report import report
-from bench.compare.result import Remark, Result
-from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
+from bench.compare.result import Remark, Result, report
+from bench.compare.scenario import SCENARIOS, Part, Scenario, loses_nobody
 from bench.load.summary import Summary
 from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO

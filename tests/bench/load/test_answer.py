@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from bench.load.answer import Judge, Shelf, rows
-from bench.load.sample import Sample
+from bench.load.recording import Sample
 from tests.support.recordings import sample
 
 JSON = b"http/1.1 200 ok\r\ncontent-type: application/json\r\n"

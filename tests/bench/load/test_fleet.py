@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench.load.connection import Address
-from bench.load.fleet import Fleet, FleetError
-from bench.load.generator import Order
+from bench.load.generator import Fleet, FleetError, Interrupt, Order
 from bench.load.level import Level
 from bench.load.recording import Recorder, Recording
 from bench.load.route import Route
 from bench.load.workload import Workload
-from bench.rig.interrupt import Interrupt
 from tests.support.echo_server import Behaviour, EchoServer
 from tests.support.patience import awaited
 

@@ -13,9 +13,8 @@ import uvloop
 from bench.load.connection import Address
 from bench.load.generator import Generator, Order
 from bench.load.level import Level
-from bench.load.recording import Stage
+from bench.load.recording import STOPPED, Sample, Stage
 from bench.load.route import Form, Route
-from bench.load.sample import STOPPED, Sample
 from bench.load.summary import Summary
 from bench.load.workload import Target, Workload, drawings
 from tests.support.echo_server import Behaviour, EchoServer, Spoilt, well

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
-from bench.load.item import Caption, Picture, spelt
+from bench.load.workload import Caption, Picture, spelt
 
 LARGEST = (1 << 60) - 1
 TAGS = some.integers(0, LARGEST)

@@ -4,9 +4,8 @@ import orjson
 import pytest
 
 from bench.load.connection import Address
-from bench.load.item import Caption, Picture
 from bench.load.route import Form, Route
-from bench.load.workload import Job, drawings
+from bench.load.workload import Caption, Job, Picture, drawings
 
 ADDRESS = Address("127.0.0.1", 8080)
 TEXTS = [Caption(text).stamped(tag) for tag, text in enumerate(("a red circle", 'a "blue" moon'))]

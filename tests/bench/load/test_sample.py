@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bench.load.sample import STOPPED, Sample, states, timings
+from bench.load.recording import STOPPED, Sample, states, timings
 from tests.support.recordings import refused, sample
 
 

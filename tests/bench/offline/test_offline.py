@@ -12,13 +12,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.offline.__main__ import batches_of, main, opened, parser, planned
-from bench.offline.ceiling import SIDES, Ceiling, multiplied, product
-from bench.offline.energy import EnergyMeter
-from bench.offline.flop import image_flop, text_flop
 from bench.offline.report import table
-from bench.offline.stopwatch import each, per_second
+from bench.offline.stopwatch import (
+    SIDES,
+    Ceiling,
+    EnergyMeter,
+    each,
+    multiplied,
+    per_second,
+    product,
+)
 from bench.offline.sweep import Plan, Point, Series, first_line, sweep
-from bench.offline.tower import load
+from bench.offline.tower import image_flop, load, text_flop
 from bench.rig.random_checkpoint import SIZES, Size, write_size
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.encoder import PRECISIONS
@@ -33,7 +38,7 @@ TINY = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Short ceilings; and a sweep sets torch's threads, of which other tests have their own."""
-    monkeypatch.setattr("bench.offline.ceiling.SECONDS", 0.01)
+    monkeypatch.setattr("bench.offline.stopwatch.SECONDS", 0.01)
     monkeypatch.setitem(SIDES, "cpu", (64, 256))
     before = torch.get_num_threads()
     yield

@@ -11,8 +11,7 @@ import pytest
 from bench.offline.isolated import STOCK, Loaded, Running, System, SystemFailed
 from bench.offline.precision import Measured, baseline_of, judged
 from bench.offline.report import table
-from bench.offline.stock import OnnxTower
-from bench.offline.tower import BASELINE
+from bench.offline.tower import BASELINE, OnnxTower
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 
 QUALITY: dict[str, Any] = {

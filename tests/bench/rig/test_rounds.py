@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.command import Spread, Target, ratio
 
 
 def test_a_spread_keeps_every_round_and_the_extremes() -> None:

@@ -1,6 +1,6 @@
 """Markdown that reads well as it is."""
 
-from bench.rig.table import markdown
+from bench.rig.command import markdown
 
 
 def test_cells_stand_under_one_another() -> None:
