@@ -8,6 +8,7 @@ ratios is the result; the extremes stand beside it.
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from bench.rig.result_file import RESULTS, save
 
 T = TypeVar("T")
+Figures = defaultdict[str, list[float]]  # what is measured → one of each round
 N = TypeVar("N", int, float)
 
 
@@ -57,6 +59,16 @@ def positive(one: Callable[[str], N]) -> Callable[[str], N]:
         return value
 
     return number
+
+
+def tabled(
+    figures: Mapping[str, Sequence[float]], form: str, what: str = ""
+) -> tuple[list[list[str]], dict[str, Any]]:
+    """A row for each figure that has a value of each round, and the same as JSON holds it."""
+    spreads = {name: Spread.of(values) for name, values in figures.items()}
+    rows = [[what, "median", "least", "most"]]
+    rows += [[name, *spread.cells(form)] for name, spread in spreads.items()]
+    return rows, {"figures": {name: spread.fields() for name, spread in spreads.items()}}
 
 
 def concluded(
