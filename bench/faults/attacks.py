@@ -18,7 +18,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -39,8 +39,7 @@ from bench.faults.row import Finding, Row
 from bench.faults.slow_clients import End, dialled, pieces, talk
 from bench.faults.stage import Stage, until
 from bench.faults.traffic import Traffic
-from bench.faults.vitals import Vitals, ticks, workers
-from bench.faults.watcher import Watch
+from bench.faults.vitals import Vitals, Watch, ticks, workers
 from bench.load.connection import head_of
 from bench.rig.server_process import ServerProcess
 from litapi.settings import Settings
@@ -80,14 +79,19 @@ class Target:
 
     async def hear(self, talking: Awaitable[End]) -> None:
         """Count what was said to a connection, or that nothing was."""
-        try:
+        with self.broken():
             end = await talking
+            code = _CODE.search(end.heard)
+            named = f" {code[1].decode()}" if code and end.status != 200 else ""
+            self.said[f"{end.status or 'no answer'}{named}"] += 1
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """Count a connection that breaks inside."""
+        try:
+            yield
         except OSError as error:
             self.said[type(error).__name__] += 1
-            return
-        code = _CODE.search(end.heard)
-        named = f" {code[1].decode()}" if code and end.status != 200 else ""
-        self.said[f"{end.status or 'no answer'}{named}"] += 1
 
     async def all_at_once(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
         await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
@@ -111,14 +115,13 @@ async def _unread(target: Target, flood: bytes) -> None:
     with socket.socket() as connection:
         connection.setblocking(False)
         await loop.sock_connect(connection, (parts.hostname, parts.port))
-        try:
-            async with asyncio.timeout(target.seconds):
-                await loop.sock_sendall(connection, flood)
-                await asyncio.sleep(target.seconds)
-        except TimeoutError:
-            target.said["nothing more was taken, or all of it"] += 1
-        except OSError as error:
-            target.said[type(error).__name__] += 1
+        with target.broken():
+            try:
+                async with asyncio.timeout(target.seconds):
+                    await loop.sock_sendall(connection, flood)
+                    await asyncio.sleep(target.seconds)
+            except TimeoutError:  # which is an OSError
+                target.said["nothing more was taken, or all of it"] += 1
 
 
 async def amplification(target: Target) -> None:
@@ -136,11 +139,10 @@ def _note() -> bytes:
 
 async def slow_decoding(target: Target) -> None:
     """Pictures of a few KB that take long to decode, each of them once."""
-    scans = target.of(700, 700)
     refined = (0, 0, 0x10)
     pictures = [
-        *(jpeg(scans, note=_note()) for _ in range(target.of(4, 2))),
-        *(jpeg(4 * scans, note=_note(), band=refined, restarts=True) for _ in range(2)),
+        *(jpeg(700, note=_note()) for _ in range(target.of(4, 2))),
+        *(jpeg(2800, note=_note(), band=refined, restarts=True) for _ in range(2)),
         *(long_bmp(note=next(_fresh)) for _ in range(target.of(4, 2))),
     ]
     await target.all_at_once("/embed_image", pictures, "image")
@@ -161,10 +163,9 @@ async def wrong_base64(target: Target) -> None:
 
 async def half_bodies(target: Target) -> None:
     """Bodies that stop just before their end and go on in drops."""
-    length = 66_000_000
     body = bytes(60_000_000)
     talks = [
-        asyncio.create_task(target.hear(talk(target.server.url, _dripping(length, body))))
+        asyncio.create_task(target.hear(talk(target.server.url, _dripping(66_000_000, body))))
         for _ in range(target.of(40, 16))
     ]
     _, open_still = await asyncio.wait(talks, timeout=target.seconds + 10)
@@ -185,17 +186,17 @@ async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
 async def left_pictures(target: Target) -> None:
     """Large pictures whose clients do not wait, a few at a time: what is under way is row 22's."""
     numbers = iter(range(target.of(120, 40)))
-
-    async def client() -> None:
-        for number in numbers:
-            await _leaves(target, number)
-
-    await asyncio.gather(*(client() for _ in range(6)))
+    await asyncio.gather(*(_leaves(target, numbers) for _ in range(6)))
 
 
-async def _leaves(target: Target, number: int) -> None:
+async def _leaves(target: Target, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        await _leave(target, number)
+
+
+async def _leave(target: Target, number: int) -> None:
     start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
-    try:
+    with target.broken():
         _, writer = await dialled(target.server.url)
         async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
             writer.write(piece)
@@ -204,8 +205,6 @@ async def _leaves(target: Target, number: int) -> None:
         await asyncio.sleep(0.5)
         writer.close()
         target.said["left"] += 1
-    except OSError as error:
-        target.said[type(error).__name__] += 1
 
 
 async def many_patches(target: Target) -> None:
@@ -227,12 +226,6 @@ async def wide_pixels(target: Target) -> None:
 def _wide(many: int) -> list[bytes]:
     deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
     return [*(even_webp(_note()) for _ in range(2 * many)), *deep[:many]]
-
-
-ALL: tuple[Attack, ...] = (
-    unread_answers, amplification, slow_decoding, costly_json, wrong_base64, half_bodies,
-    left_pictures, many_patches, wide_pixels,
-)  # fmt: skip
 
 
 # -- the good clients beside them ----------------------------------------------------------------
@@ -310,16 +303,6 @@ def judge(
 # -- the rows ------------------------------------------------------------------------------------
 
 
-def _row(number: int, fault: str, attack: Attack, *flags: str) -> Row:
-    async def play(stage: Stage, finding: Finding) -> None:
-        async with beside(stage, *flags) as played:
-            await attack(played.target)
-        judge(stage, finding, played)
-
-    play.__doc__ = attack.__doc__
-    return Row(number, fault, play)
-
-
 async def stopped_worker(stage: Stage, finding: Finding) -> None:
     """Large pictures whose clients leave while the image worker stands still."""
     async with beside(stage) as played:
@@ -349,7 +332,7 @@ async def all_of_it(stage: Stage, finding: Finding) -> None:
         before = _sizes(played.target.server)
         played.target.long = False
         ends = time.monotonic() + stage.of(120.0, 8.0)
-        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ALL))
+        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ATTACKERS))
         await _settled(played.target.server, before)
     judge(stage, finding, played, whole=True)
 
@@ -375,17 +358,34 @@ async def _again(target: Target, attack: Attack, ends: float) -> None:
         await asyncio.sleep(rng.uniform(0.0, 1.0))
 
 
-ATTACKS = (
-    _row(17, "pipelined requests whose answers nobody reads", unread_answers),
-    _row(18, "captions that grow beyond their template and labels", amplification),
-    _row(19, "small pictures that take long to decode", slow_decoding),
-    _row(20, "JSON that becomes many objects", costly_json),
-    _row(21, "letters where base64 belongs", wrong_base64),
-    _row(22, "bodies that stop just before their end", half_bodies),
-    Row(23, "pictures left behind while their worker stands still", stopped_worker),
-    _row(
-        24, "more patches than the server has by default", many_patches, "--max-num-patches", "64"
+PLAYED: tuple[tuple[int, str, Attack, tuple[str, ...]], ...] = (
+    (17, "pipelined requests whose answers nobody reads", unread_answers, ()),
+    (18, "captions that grow beyond their template and labels", amplification, ()),
+    (19, "small pictures that take long to decode", slow_decoding, ()),
+    (20, "JSON that becomes many objects", costly_json, ()),
+    (21, "letters where base64 belongs", wrong_base64, ()),
+    (22, "bodies that stop just before their end", half_bodies, ()),
+    (24, "more patches than the server has by default", many_patches, ("--max-num-patches", "64")),
+    (25, "pictures of few bytes and many pixels", wide_pixels, ()),
+)
+ATTACKERS = (left_pictures, *(attack for _, _, attack, _ in PLAYED))
+
+
+def _row(number: int, fault: str, attack: Attack, flags: Sequence[str]) -> Row:
+    async def play(stage: Stage, finding: Finding) -> None:
+        async with beside(stage, *flags) as played:
+            await attack(played.target)
+        judge(stage, finding, played)
+
+    play.__doc__ = attack.__doc__
+    return Row(number, fault, play)
+
+
+ATTACKS = sorted(
+    (
+        *(_row(*one) for one in PLAYED),
+        Row(23, "pictures left behind while their worker stands still", stopped_worker),
+        Row(26, "all of rows 17 to 25 at once", all_of_it),
     ),
-    _row(25, "pictures of few bytes and many pixels", wide_pixels),
-    Row(26, "all of rows 17 to 25 at once", all_of_it),
+    key=lambda row: row.number,
 )

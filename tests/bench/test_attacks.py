@@ -16,7 +16,7 @@ from bench.faults.fuzz import MAKERS, faults, inputs
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, post
 from bench.faults.tally import Tally
-from bench.faults.watcher import Seen, Watch
+from bench.faults.vitals import Seen, Watch
 from bench.rig.server_process import ServerProcess
 
 
