@@ -72,8 +72,7 @@ class Comparison:
     def _parts(self, scenario: Scenario) -> list[Part]:
         options = self._options
         bounds = (options.levels, options.rates, options.requests, options.seconds)
-        chosen = [part.changed(*bounds) for part in scenario.parts]
-        return [part.among(options.systems) for part in chosen] if options.systems else chosen
+        return [part.changed(*bounds) for part in scenario.parts]
 
 
 def _require(device: str) -> None:

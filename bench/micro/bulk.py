@@ -30,9 +30,9 @@ import orjson
 from tqdm import tqdm
 
 from bench.compare.baselines.system import Ground
-from bench.compare.contestant import Towers, Turn
+from bench.compare.contestant import Turn, towers
 from bench.compare.point import Point, throughput
-from bench.compare.scenario import Part
+from bench.compare.scenario import READY, Part
 from bench.load.summary import NOTHING
 from bench.load.workload import MEDIA, Item, Kind, Workload
 from bench.rig.command import Spread, Target, concluded, measuring, ratio
@@ -82,7 +82,7 @@ class Contest:
         how: Any = {"bare": (self.batch,), "bare_seconds": self.seconds}
         part = Part(self.kind, self.kind, precision=self.precision, **how)
         ground, found = Ground(self.engine.checkpoint.folder, cores()), list[Point]()
-        Towers("bare", ready=True).take(Turn("bulk", part, number, 0, ground, found.append))
+        towers(READY).take(Turn("bulk", part, number, 0, ground, found.append, print))
         rate = throughput(found[0])
         self.rows = self.rows or max(4 * BLOCKS, round(rate * self.seconds))
         return rate

@@ -27,7 +27,7 @@ class Absent(Exception):
     """What was to be started is not installed or cannot run here; the text says why."""
 
 
-class StartError(Exception):
+class StartError(RuntimeError):
     """It ended, or was not ready in time."""
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def stand(url: str = "", reason: Exception | None = None, name: str = "siglit") 
 def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Result:
     """What a short run of it gives."""
     part = Part("text", "text", (system,), levels=(2, 4), requests=8, warmup=2)
-    scenario = Scenario("crowd", "demo", (part,), (loses_nobody("text", "siglit"),))
+    scenario = Scenario("crowd", "demo", (part,), (partial(loses_nobody, "text", "siglit"),))
     made = Result({"levels": [2, 4]})
     turns = Contest(scenario, Ground(DEMO, 1), made, lambda _: None)
     turns.run([part], rounds, proof)
