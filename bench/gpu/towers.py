@@ -16,7 +16,7 @@ from bench.load.photo import photo
 from bench.load.workload import SIZES as SHAPES
 from bench.offline.stopwatch import finish, per_second
 from bench.offline.sweep import Plan, Series, clear, precision_rows
-from bench.offline.tower import Tower, load
+from bench.offline.tower import Tower
 from litapi.checkpoint import Checkpoint
 from litapi.model.engines import compiled as inductor
 from litapi.model.pixels import PixelMaker, Pixels
@@ -31,7 +31,7 @@ def eager(task: Task) -> None:
     (precision,) = plan.precisions
     for name, batches in plan.batches.items():
         clear(plan.device)
-        tower = load(checkpoint, name, plan.device, precision, 0, engine="torch")
+        tower = Tower(checkpoint, name, plan.device, precision, 0, engine="torch")
         for row in Series(tower, plan, precision).rows(batches):
             waits = {} if "refused" in row else waiting(tower, row, torch.device(plan.device))
             task.add("rows", {"tower": name, "precision": precision, **row, **waits})

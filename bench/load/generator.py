@@ -27,7 +27,7 @@ import uvloop
 
 from bench.load.answer import Judge, Shelf
 from bench.load.connection import Fault, Pool, header
-from bench.load.level import WARMUP, Level, Pacer, Turn
+from bench.load.level import WARMUP, Level
 from bench.load.recording import BUSY, STOPPED, Gauge, Recorder, Sample, states, timings
 from bench.load.route import Route
 from bench.load.summary import percentile
@@ -70,7 +70,7 @@ class Generator:
         self._level = level
         self._places = level.share(order.process, order.processes)
         self._pool = Pool(order.route.address, self._places)
-        self._turns = Pacer(level, order.workload.seed).turns(order.process, order.processes)
+        self._turns = level.turns(order.workload.seed, order.process, order.processes)
         self._shelf = Shelf()
         self._heads: list[tuple[Sample, bytes]] = []
         self._lags: list[float] = []
@@ -121,20 +121,20 @@ class Generator:
 
     async def _place(self) -> None:
         while not self._over() and (turn := next(self._turns, None)):
-            job, request = self._written(turn)
-            await self._shoot(turn, job, request, time.monotonic())
+            job, request = self._written(turn[0])
+            await self._shoot(turn[0], job, request, time.monotonic())
             if not self.samples[-1].status:
                 await asyncio.sleep(PATIENCE)  # a server that is down is not worth a busy loop
 
     async def _open_loop(self) -> None:
         shots: set[asyncio.Task[None]] = set()
-        for turn in self._turns:
-            job, request = self._written(turn)
-            due = self._start + turn.due
+        for number, seconds in self._turns:
+            job, request = self._written(number)
+            due = self._start + seconds
             await self._until(due)
             if self.stopped:
                 break
-            shot = asyncio.create_task(self._shoot(turn, job, request, due))
+            shot = asyncio.create_task(self._shoot(number, job, request, due))
             shots.add(shot)
             shot.add_done_callback(shots.discard)
         await self._finish(list(shots))
@@ -162,21 +162,19 @@ class Generator:
 
     # -- one request ---------------------------------------------------------------------------
 
-    def _written(self, turn: Turn) -> tuple[Job, bytes]:
+    def _written(self, number: int) -> tuple[Job, bytes]:
         order = self._order
-        prime = order.prime and self._level.number == WARMUP
-        made = order.workload.primer if prime else self._job
-        job = made(turn.number)
+        if order.prime and self._level.number == WARMUP:
+            job = order.workload.primer(number)
+        else:
+            job = order.workload.job(self._level.number, number)
         return job, order.route.request(job)
 
-    def _job(self, number: int) -> Job:
-        return self._order.workload.job(self._level.number, number)
-
-    async def _shoot(self, turn: Turn, job: Job, request: bytes, scheduled: float) -> None:
+    async def _shoot(self, number: int, job: Job, request: bytes, scheduled: float) -> None:
         origin = self._order.origin
         now = time.monotonic()
         sample = Sample(
-            self._level.number, turn.number, job.kind, len(job.items),
+            self._level.number, number, job.kind, len(job.items),
             scheduled - origin, now - origin, None, now - origin,
         )  # fmt: skip
         try:

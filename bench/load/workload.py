@@ -214,17 +214,15 @@ class Item:
     media_type: str = "text/plain"
 
 
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A text that can be stamped."""
 
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
+    text: str
 
     def stamped(self, tag: int) -> Item:
         """The caption with the name that the tag spells: `a red circle, by balo kimu teza nofi`."""
-        text = f"{self._text}, by {spelt(tag)}"
+        text = f"{self.text}, by {spelt(tag)}"
         return Item("text", text.encode(), orjson.dumps(text))
 
 

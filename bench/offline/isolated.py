@@ -23,7 +23,6 @@ from bench.offline.tower import (
     StockTower,
     Tower,
     Vectors,
-    load,
 )
 from litapi.checkpoint import Checkpoint, CheckpointError
 
@@ -145,4 +144,4 @@ def _loaded(system: System, checkpoint: Checkpoint, threads: int) -> Tower | Pla
     if engine == ONNX:
         return OnnxTower(checkpoint, system.tower, threads)
     precision = choose_precision(system.precision, "cpu", engine)
-    return load(checkpoint, system.tower, "cpu", precision, threads, engine=engine)
+    return Tower(checkpoint, system.tower, "cpu", precision, threads, engine=engine)

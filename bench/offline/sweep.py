@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from bench.offline.stopwatch import Ceiling, EnergyMeter, multiplied, per_second
-from bench.offline.tower import Tower, load
+from bench.offline.tower import Tower
 from bench.rig.command import Spread, ratio
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.encoder import choose_precision
@@ -145,8 +145,7 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
         try:
             choose_precision(precision, plan.device, plan.engine)
             options = (precision, threads, plan.compiled, plan.engine)
-            loaded = load(checkpoint, tower, plan.device, *options)
-            series = Series(loaded, plan, precision)
+            series = Series(Tower(checkpoint, tower, plan.device, *options), plan, precision)
         except (CheckpointError, RuntimeError) as error:
             return [*rows, name | {"refused": first_line(error)}]
         found = series.rows(plan.batches[tower])

@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib
 import tempfile
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,45 +36,43 @@ MISSING = "it is not installed: pip install onnx onnxruntime"
 NAFLEX = "torch exports no NaFlex tower"  # ONNX has no operator that resizes positions alike
 
 
-class Tower(Protocol):
-    """What a measurement needs of any."""
+class Tower:
+    """siglit's own, with input for it: texts of 64 tokens, as every text has, or square pictures.
 
-    encoder: Any
-    flop: int  # of one item
+    Those have as many patches as the checkpoint allows. Raises CheckpointError where the machine
+    does not do what is asked.
+    """
 
-    def batch(self, items: int) -> Callable[[], Any]:
-        """To vectors of so many inputs, each time it is called."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        name: str,
+        device: str,
+        precision: str,
+        threads: int,
+        compiled: bool = False,
+        engine: str = "auto",
+    ) -> None:
+        from transformers import AutoConfig
 
-
-class TextTower:
-    """Texts of 64 tokens, as every text has."""
-
-    def __init__(self, checkpoint: Checkpoint, **load: Any) -> None:
-        """`load` are the options of TextEncoder.load."""
-        self.encoder = TextEncoder.load(checkpoint, **load)
-        self.flop = text_flop(_config(checkpoint).text_config)
-        self._checkpoint = checkpoint
-
-    def batch(self, items: int) -> Callable[[], Any]:
-        """Over token ids."""
-        ids = token_ids(self._checkpoint, items)
-        return lambda: self.encoder.embed(ids)
-
-
-class ImageTower:
-    """Square pictures, which have as many patches as the checkpoint allows."""
-
-    def __init__(self, checkpoint: Checkpoint, **load: Any) -> None:
-        """`load` are the options of ImageEncoder.load."""
-        self.encoder = ImageEncoder.load(checkpoint, **load)
+        kind: Any = TextEncoder if name == "text" else ImageEncoder
+        options = {"precision": precision, "threads": threads, "compile": compiled}
+        self.encoder = kind.load(checkpoint, device=device, engine=engine, **options)
+        config = AutoConfig.from_pretrained(checkpoint.folder)
+        self._inputs: Callable[[int], Any]
+        if name == "text":
+            self.flop = text_flop(config.text_config)  # of one item
+            self._inputs = partial(token_ids, checkpoint)
+            return
         maker = PixelMaker(checkpoint)
-        self._pixels = [maker.make(one) for one in pictures(checkpoint)]
-        self.flop = image_flop(_config(checkpoint).vision_config, self._pixels[0].cost)
+        pixels = [maker.make(one) for one in pictures(checkpoint)]
+        self.flop = image_flop(config.vision_config, pixels[0].cost)
+        self._inputs = lambda items: [pixels[i % PICTURES] for i in range(items)]
 
     def batch(self, items: int) -> Callable[[], Any]:
-        """Over levels of pixels."""
-        pixels = [self._pixels[i % PICTURES] for i in range(items)]
-        return lambda: self.encoder.embed(pixels)
+        """To vectors of so many token ids or levels of pixels, each time it is called."""
+        inputs = self._inputs(items)
+        return lambda: self.encoder.embed(inputs)
 
 
 class PlainTower:
@@ -116,31 +114,6 @@ class PlainTower:
         return embed
 
 
-def load(
-    checkpoint: Checkpoint,
-    name: str,
-    device: str,
-    precision: str,
-    threads: int,
-    compiled: bool = False,
-    engine: str = "auto",
-) -> Tower:
-    """siglit's, either of TOWERS.
-
-    Raises CheckpointError where the machine does not do what is asked.
-    """
-    kind = TextTower if name == "text" else ImageTower
-    options = {"precision": precision, "threads": threads, "compile": compiled, "engine": engine}
-    return kind(checkpoint, device=device, **options)
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    """transformers' configuration of both towers."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(checkpoint.folder)
-
-
 def token_ids(checkpoint: Checkpoint, items: int) -> npt.NDArray[np.int64]:
     """Of so many texts; the first are the same whatever the number."""
     shape = (items, checkpoint.text_length)
@@ -178,24 +151,21 @@ def _layer(width: int, mlp: int, seen: int, computed: int) -> int:
 
 
 class Rival:
-    """One tower in another engine."""
+    """transformers' tower in another engine, which `_run` runs on named arrays."""
 
-    _run: Any
+    _run: Callable[[dict[str, Any]], Vectors]
 
     def __init__(self, checkpoint: Checkpoint, name: str) -> None:
         self._plain = PlainTower(checkpoint, name)
         model = self._plain.model
         self._tower: nn.Module = model.text_model if name == "text" else model.vision_model
 
-    @abstractmethod
-    def _rows(self, inputs: dict[str, Any]) -> Vectors: ...
-
     def batch(self, items: int) -> Callable[[], Any]:
         """Over arrays that are ready."""
         inputs = {name: value.numpy() for name, value in self._plain.inputs(items).items()}
 
         def embed() -> Vectors:
-            rows = self._rows(inputs)
+            rows = self._run(inputs)
             unit: Vectors = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
             return unit
 
@@ -203,7 +173,10 @@ class Rival:
 
 
 class StockTower(Rival):
-    """OpenVINO's; `precision` is float32, or bfloat16, which it takes where the CPU has it."""
+    """OpenVINO's; `precision` is float32, or bfloat16, which it takes where the CPU has it.
+
+    It chooses threads and streams by itself; its telemetry is kept out here as well.
+    """
 
     def __init__(self, checkpoint: Checkpoint, name: str, precision: str) -> None:
         super().__init__(checkpoint, name)
@@ -211,11 +184,8 @@ class StockTower(Rival):
         with torch.no_grad():
             model = ov.convert_model(self._tower, example_input=self._plain.inputs(2))
         chosen = ov.Type.bf16 if precision == "bfloat16" else ov.Type.f32
-        self._run = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": chosen})
-
-    def _rows(self, inputs: dict[str, Any]) -> Vectors:
-        rows: Vectors = self._run(inputs)["pooler_output"]
-        return rows
+        compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": chosen})
+        self._run = lambda inputs: compiled(inputs)["pooler_output"]
 
 
 class OnnxTower(Rival):
@@ -238,11 +208,8 @@ class OnnxTower(Rival):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "tower.onnx")
             self._export(path)
-            self._run = runtime.InferenceSession(path, options, ["CPUExecutionProvider"])
-
-    def _rows(self, inputs: dict[str, Any]) -> Vectors:
-        rows: Vectors = self._run.run(None, inputs)[0]
-        return rows
+            session = runtime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        self._run = lambda inputs: session.run(None, inputs)[0]
 
     def _export(self, path: Path) -> None:
         inputs = self._plain.inputs(2)

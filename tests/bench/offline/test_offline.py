@@ -23,7 +23,7 @@ from bench.offline.stopwatch import (
     product,
 )
 from bench.offline.sweep import Plan, Point, Series, first_line, sweep
-from bench.offline.tower import image_flop, load, text_flop
+from bench.offline.tower import Tower, image_flop, text_flop
 from bench.rig.random_checkpoint import SIZES, Size, write_size
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.encoder import PRECISIONS
@@ -67,7 +67,7 @@ def plan(**changes: Any) -> Plan:
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_flop_are_those_that_torch_counts(checkpoint: Checkpoint, tower: str) -> None:
     """Of the way that is really gone, item by item, for both towers of both model types."""
-    loaded = load(checkpoint, tower, "cpu", "float32", 1, engine="torch")
+    loaded = Tower(checkpoint, tower, "cpu", "float32", 1, engine="torch")
     # Not the fused attention: torch's counter does not know the CPU's.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loaded.batch(3)()
@@ -144,13 +144,11 @@ def test_what_a_machine_refuses_is_a_row_with_the_reason(one: Checkpoint) -> Non
     assert "float8" in found[0]["refused"]
 
 
-class Fragile:
+class Fragile(Tower):
     """A tower that breaks at a batch of 4, as one does that runs out of memory."""
 
-    flop = 10**6
-
     def __init__(self) -> None:
-        self.encoder: Any = None
+        self.flop = 10**6
 
     def batch(self, items: int) -> Callable[[], object]:
         def embed() -> None:
