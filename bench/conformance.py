@@ -90,12 +90,6 @@ def alone_or_batched(server: Server, _: Reference) -> Finding:
     return _close("alone against batched", cosine(alone, batched))
 
 
-def long_captions(server: Server, reference: Reference) -> Finding:
-    """Words up to the 64th token count, and those after it do not."""
-    text = LONG + "with a yellow star"
-    return _judged(server, reference, "a caption of more than 20 tokens", text)
-
-
 def case(server: Server, _: Reference) -> Finding:
     """Capital letters make no difference."""
     upper, lower = server.texts("A Large RED Circle", "a large red circle")
@@ -127,28 +121,6 @@ def aspect_ratio(server: Server, reference: Reference) -> Finding:
     return _seen(server, reference, "4:1 and 1:4 against the reference", pictures)
 
 
-def short_captions(server: Server, reference: Reference) -> Finding:
-    """A short caption in mixed case is padded and lower-cased as in training."""
-    return _judged(server, reference, "a short caption", "Blue Square")
-
-
-def padding(server: Server, reference: Reference) -> Finding:
-    """Padding is id 0, on the right, to 64, without a mask."""
-    return _judged(server, reference, "one word", "circle")
-
-
-PROBES: dict[str, Callable[[Server, Reference], Finding]] = {
-    "alone or in a batch": alone_or_batched,
-    "long captions": long_captions,
-    "case": case,
-    "images of equal height": equal_height,
-    "after a damaged image": after_damage,
-    "aspect ratio": aspect_ratio,
-    "short captions": short_captions,
-    "padding": padding,
-}  # in the order of the list of known mistakes
-
-
 def _close(what: str, seen: float) -> Finding:
     return seen >= SAME, f"{what}: cosine {seen:.6f}"
 
@@ -159,16 +131,32 @@ def _seen(server: Server, reference: Reference, what: str, pictures: Sequence[by
     return _close(what, min(found))
 
 
-def _judged(server: Server, reference: Reference, what: str, text: str) -> Finding:
-    """A text; one that is wrong looks like some known mistake."""
-    vector, what = server.texts(text)[0], f"{what} against the reference"
-    right = cosine(vector, reference.text(text))
-    if right >= SAME:
-        return _close(what, right)
-    mistakes = {n: cosine(vector, v) for n, v in reference.mistakes(text).items()}
-    best = max(mistakes, key=mistakes.__getitem__)
-    like = f"; looks like: {best} ({mistakes[best]:.4f})" if mistakes[best] > right else ""
-    return False, f"{what}: cosine {right:.4f}{like}"
+def judged(what: str, text: str) -> Callable[[Server, Reference], Finding]:
+    """The vector of a text is the reference's; one that is wrong looks like some known mistake."""
+
+    def probe(server: Server, reference: Reference) -> Finding:
+        vector, named = server.texts(text)[0], f"{what} against the reference"
+        right = cosine(vector, reference.text(text))
+        if right >= SAME:
+            return _close(named, right)
+        mistakes = {n: cosine(vector, v) for n, v in reference.mistakes(text).items()}
+        best = max(mistakes, key=mistakes.__getitem__)
+        like = f"; looks like: {best} ({mistakes[best]:.4f})" if mistakes[best] > right else ""
+        return False, f"{named}: cosine {right:.4f}{like}"
+
+    return probe
+
+
+PROBES: dict[str, Callable[[Server, Reference], Finding]] = {
+    "alone or in a batch": alone_or_batched,
+    "long captions": judged("a caption of more than 20 tokens", LONG + "with a yellow star"),
+    "case": case,
+    "images of equal height": equal_height,
+    "after a damaged image": after_damage,
+    "aspect ratio": aspect_ratio,
+    "short captions": judged("a short caption", "Blue Square"),
+    "padding": judged("one word", "circle"),
+}  # in the order of the list of known mistakes
 
 
 def _encoded(colour: str, size: tuple[int, int], square: bool = False, form: str = "PNG") -> bytes:

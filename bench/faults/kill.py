@@ -60,10 +60,7 @@ async def killed_workers(stage: Stage, finding: Finding) -> None:
     """Both towers lose their worker in turn; not one question is lost over it."""
     server = await stage.common()
     first, killed, seconds = set(workers(server)), set(), []
-    async with (
-        await stage.traffic(server, fresh=0.5) as traffic,
-        finding.under(traffic, CLIENTS),
-    ):
+    async with await stage.traffic(server, fresh=0.5) as traffic, finding.under(traffic, CLIENTS):
         for _ in range(stage.of(10, 2)):
             victim, mended = await kill_oldest(server, workers)
             killed.add(victim)

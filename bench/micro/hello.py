@@ -7,12 +7,11 @@ but for siglit's guard against slow clients, which is part of what siglit costs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from bench.rig.child import answers, child
-from bench.rig.port import free_port
+from bench.rig.child import serving
 
 Message = MutableMapping[str, Any]
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"11")]
@@ -35,10 +34,6 @@ async def hello(
     await send({"type": "http.response.body", "body": b"hello world"})
 
 
-@contextmanager
-def greeting() -> Iterator[tuple[str, int]]:
+def greeting() -> AbstractContextManager[tuple[str, int]]:
     """URL and process id of the server as a child process."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with child([sys.executable, *SERVE, "--port", str(port)], answers(url)) as pid:
-        yield url, pid
+    return serving(lambda port: [sys.executable, *SERVE, "--port", str(port)], "/")

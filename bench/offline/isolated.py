@@ -15,15 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-from bench.offline.tower import (
-    BASELINE,
-    OnnxTower,
-    PlainTower,
-    Rival,
-    StockTower,
-    Tower,
-    Vectors,
-)
+from bench.offline.tower import BASELINE, OnnxTower, PlainTower, Rival, StockTower, Tower, Vectors
 from litapi.checkpoint import Checkpoint, CheckpointError
 
 STOCK = "stock OpenVINO"
@@ -106,11 +98,7 @@ class Running:
 
 
 def _work(
-    pipe: Connection,
-    system: System,
-    folder: Path,
-    batches: Sequence[int],
-    threads: int,
+    pipe: Connection, system: System, folder: Path, batches: Sequence[int], threads: int
 ) -> None:
     import psutil
     import torch

@@ -16,6 +16,7 @@ from typing import IO
 
 import httpx
 
+from bench.rig.port import free_port
 from bench.rig.server_process import ROOT
 
 READY_WITHIN = 300.0  # seconds; two gigabytes are read from a cold disk
@@ -63,6 +64,22 @@ def child(
             yield process.pid
         finally:
             _end(process)
+
+
+@contextmanager
+def serving(
+    command: Callable[[int], Sequence[str]],
+    path: str,
+    environment: Mapping[str, str] | None = None,
+    said: str = "",
+    times: int = 1,
+    folder: Path = ROOT,
+) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server, by its command on a free port, once it answers to `path`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with child(command(port), answers(f"{url}{path}"), environment, said, times, folder) as pid:
+        yield url, pid
 
 
 def _await(process: subprocess.Popen[bytes], log: IO[bytes], ready: Callable[[str], bool]) -> None:
