@@ -154,8 +154,8 @@ PROBES: dict[str, Callable[[Server, Reference], Finding]] = {
     "images of equal height": equal_height,
     "after a damaged image": after_damage,
     "aspect ratio": aspect_ratio,
-    "short captions": judged("a short caption", "Blue Square"),
-    "padding": judged("one word", "circle"),
+    "short captions": judged("a short caption", "Blue Square"),  # lower-cased as in training
+    "padding": judged("one word", "circle"),  # id 0, on the right, to 64, without a mask
 }  # in the order of the list of known mistakes
 
 

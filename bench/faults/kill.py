@@ -16,7 +16,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from bench.faults.answer_key import AnswerKey
@@ -145,34 +144,28 @@ async def _none_left(finding: Finding, known: dict[int, int]) -> None:
     finding.must(not survivors(known), f"no process is left: {len(survivors(known))} are")
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An answer to a request with a poisonous item."""
-
-    status: int
-    content: dict[str, Any]
-
-    @property
-    def codes(self) -> list[str]:
-        """Why which items were refused."""
-        if "error" in self.content:
-            return [self.content["error"]["code"]]
-        return [fault["code"] for fault in self.content.get("errors") or []]
-
-    def others_right(self, key: AnswerKey, others: list[str]) -> bool:
-        """Whether all other items have their vectors."""
-        rows = list(self.content.get("embeddings") or [None])
-        if len(rows) != len(others) + 1 or rows.pop(PLACE) is not None or None in rows:
-            return False
-        body = json.dumps({"embeddings": rows}).encode()
-        return key.right(as_floats(others), b"", body)
+Told = tuple[int, dict[str, Any]]  # status and content of an answer
 
 
 async def ask(server: ServerProcess, texts: list[str]) -> Told:
     """Ask for texts of which one may be poisonous."""
     asked = as_floats(texts)
     reply = await post(server.url, asked.path, asked.body, asked.headers)
-    return Told(reply.status, json.loads(reply.body))
+    return reply.status, json.loads(reply.body)
+
+
+def _codes(content: dict[str, Any]) -> list[str]:
+    """Why which items were refused."""
+    faults = [content["error"]] if "error" in content else content.get("errors") or []
+    return [fault["code"] for fault in faults]
+
+
+def _others_right(content: dict[str, Any], key: AnswerKey, others: list[str]) -> bool:
+    """Whether all but the poisonous item have their vectors."""
+    rows = list(content.get("embeddings") or [None])
+    if len(rows) != len(others) + 1 or rows.pop(PLACE) is not None or None in rows:
+        return False
+    return key.right(as_floats(others), b"", json.dumps({"embeddings": rows}).encode())
 
 
 async def poison(stage: Stage, finding: Finding) -> None:
@@ -190,30 +183,32 @@ async def _kills(stage: Stage, finding: Finding) -> None:
         async with finding.under(traffic, BESIDE):
             first = await ask(server, texts)
             await _mended(server)
-            before = workers(server)
+            alive = workers(server)
             second = await ask(server, texts)
-    for name, told in (("first", first), ("second", second)):
-        finding.must(told.codes == ["item_quarantined"], f"{name}: {told.status} {told.codes}")
-        finding.must(told.others_right(traffic.key, others), f"{name}: the other five are right")
-    finding.must(workers(server) == before, "the second time no worker ends")
+    for name, (status, content) in (("first", first), ("second", second)):
+        codes = _codes(content)
+        finding.must(codes == ["item_quarantined"], f"{name}: {status} {codes}")
+        right = _others_right(content, traffic.key, others)
+        finding.must(right, f"{name}: the other five are right")
+    finding.must(workers(server) == alive, "the second time no worker ends")
     deaths = await _ended(server) - ended
     finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
-    finding.note(
-        f"poisonous item: {first.codes} after {deaths:.0f} deaths, then at once {second.codes}"
-    )
+    before, after = _codes(first[1]), _codes(second[1])
+    finding.note(f"poisonous item: {before} after {deaths:.0f} deaths, then at once {after}")
 
 
 async def _hangs(stage: Stage, finding: Finding) -> None:
     server = await stage.server(*IMPATIENT)
     before = workers(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
-        told = await ask(server, [HANG])
+        status, content = await ask(server, [HANG])
         await _mended(server, before)
         finding.take(await traffic.closed(BESIDE, stage.of(5.0, 1.0)))
     known = {(504, "deadline_exceeded"), (500, "item_quarantined")}
-    finding.must({(told.status, code) for code in told.codes} <= known, f"hang: {told.codes}")
-    finding.must(bool(told.codes), "the one that hangs is refused")
-    finding.note(f"hang: {told.status} {told.codes[:1]}, worker replaced")
+    codes = _codes(content)
+    finding.must({(status, code) for code in codes} <= known, f"hang: {codes}")
+    finding.must(bool(codes), "the one that hangs is refused")
+    finding.note(f"hang: {status} {codes[:1]}, worker replaced")
 
 
 async def _ended(server: ServerProcess) -> float:

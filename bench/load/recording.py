@@ -176,12 +176,9 @@ class Sample:
         return self.error not in (None, STOPPED)
 
     def line(self) -> bytes:
-        return orjson.dumps({"record": "sample"} | _plain(self), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _plain(sample: Sample) -> dict[str, Any]:
-    fields = {name: getattr(sample, name) for name in Sample.__slots__}
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items()}
+        fields = {name: getattr(self, name) for name in Sample.__slots__}
+        plain = {k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items()}
+        return orjson.dumps({"record": "sample"} | plain, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def states(value: bytes) -> dict[str, int]:
