@@ -17,12 +17,19 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from bench.faults.hostile import huge_bmp, huge_gif, huge_png, mutated, originals
+from bench.faults.hostile import (
+    FORBIDDEN_HOSTS,
+    INVALID_URLS,
+    huge_bmp,
+    huge_gif,
+    huge_png,
+    mutated,
+    originals,
+)
 from bench.faults.question import IMAGE, JSON, OPENAI, TEXT
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, post
 from bench.faults.traffic import PATIENCE, Traffic
-from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS
 from bench.load.answer import Judge
 from bench.load.connection import Address, Fault, Pool, head_of
 from litapi.settings import Settings

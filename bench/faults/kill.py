@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.faults.answer_key import AnswerKey
-from bench.faults.question import as_floats, drawn_texts
+from bench.faults.question import AnswerKey, as_floats, drawn_texts
 from bench.faults.row import Finding
 from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, counter, post, ready, until
 from bench.faults.vitals import Vitals, births, http_processes, survivors, workers

@@ -26,8 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.faults.answer_key import AnswerKey
-from bench.faults.question import Question, Thing, as_floats, in_openai_form
+from bench.faults.question import AnswerKey, Question, Thing, as_floats, in_openai_form
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, counter
 from bench.faults.traffic import Traffic

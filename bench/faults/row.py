@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.faults.stage import Stage
-from bench.faults.tally import COUNTS, Tally
-from bench.faults.traffic import Traffic
+from bench.faults.traffic import COUNTS, Tally, Traffic
 
 HEAD = """| row | fault | sent | answered | refused (429) | lost | wrong | holds? | note |
 |---:|---|---:|---:|---:|---:|---:|---|---|"""

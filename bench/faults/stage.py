@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import Self, TypeVar
 
-from bench.faults.answer_key import AnswerKey
 from bench.faults.question import (
     IMAGE,
     OCTETS,
+    AnswerKey,
     Question,
     drawn_pictures,
     drawn_texts,

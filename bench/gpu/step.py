@@ -139,7 +139,7 @@ class Step:
 STEPS = (
     Step("ready", "bench.gpu.ready:ready", seconds=42, least=10),
     Step("smoke", "bench.gpu.ready:smoke", seconds=20, least=10),
-    Step("micro", "bench.gpu.micro:micro", seconds=30, least=12),
+    Step("micro", "bench.gpu.towers:micro", seconds=30, least=12),
     Step("eager", "bench.gpu.towers:eager", seconds=75, least=30),
     Step("images", "bench.gpu.served:images", seconds=135, least=45),
     Step("texts", "bench.gpu.served:texts", seconds=65, least=40),

@@ -24,8 +24,7 @@ from pathlib import Path
 import orjson
 import torch
 
-from bench.offline.report import table
-from bench.offline.sweep import Plan, sweep
+from bench.offline.sweep import Plan, sweep, table
 from bench.offline.tower import TOWERS
 from bench.rig.command import described, listed
 from bench.rig.machine import cores

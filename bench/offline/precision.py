@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from bench.offline.__main__ import opened
 from bench.offline.isolated import ONNX, STOCK, Running, System, SystemFailed
-from bench.offline.report import lines, refusals
+from bench.offline.sweep import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
 from bench.rig.command import Spread, Target, concluded, measuring, ratio
 from bench.rig.machine import cores

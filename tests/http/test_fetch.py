@@ -19,7 +19,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS
+from bench.faults.hostile import FORBIDDEN_HOSTS, INVALID_URLS
 from litapi.errors import (
     ImageTooLarge,
     ImageUrlDisabled,

@@ -12,7 +12,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.offline.__main__ import batches_of, main, opened, parser, planned
-from bench.offline.report import table
 from bench.offline.stopwatch import (
     SIDES,
     Ceiling,
@@ -22,7 +21,7 @@ from bench.offline.stopwatch import (
     per_second,
     product,
 )
-from bench.offline.sweep import Plan, Point, Series, first_line, sweep
+from bench.offline.sweep import Plan, Point, Series, first_line, sweep, table
 from bench.offline.tower import Tower, image_flop, text_flop
 from bench.rig.random_checkpoint import SIZES, Size, write_size
 from litapi.checkpoint import DEMO, Checkpoint

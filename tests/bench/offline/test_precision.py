@@ -10,7 +10,7 @@ import pytest
 
 from bench.offline.isolated import STOCK, Loaded, Running, System, SystemFailed
 from bench.offline.precision import judged, row
-from bench.offline.report import table
+from bench.offline.sweep import table
 from bench.offline.tower import BASELINE, OnnxTower
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 
