@@ -31,16 +31,12 @@ LONG = "a large red circle and a small blue square and two green triangles on a 
 
 
 class Refused(Exception):
-    """The server answered with an error."""
-
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
         self.status = status
 
 
 class Server:
-    """An OpenAI-form embedding server."""
-
     def __init__(self, url: str, model: str | None, images: str, path: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=120)
         self._images = images

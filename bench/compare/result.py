@@ -74,7 +74,6 @@ class Result:
         }
 
     def judged(self) -> tuple[list[Target], list[str]]:
-        """All targets, and why others could not be judged."""
         targets: list[Target] = []
         unjudged: list[str] = []
         for name in self.scenarios():

@@ -163,8 +163,6 @@ def bad_requests(many: int, seed: int = 3) -> Iterator[Bad]:
 
 
 class Verdicts:
-    """What became of the bad requests."""
-
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()  # by code
         self.decoded = 0

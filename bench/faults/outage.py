@@ -67,7 +67,6 @@ class Outage:
         self.quiet = self.traffic.turn().p99_ms
 
     async def lasts(self, name: str, seconds: float, judged: bool = True) -> None:
-        """Let a fault last, and note what it cost."""
         self.traffic.turn()
         await asyncio.sleep(seconds)
         tally = self.traffic.turn()
@@ -89,7 +88,6 @@ class Outage:
         return seconds
 
     async def returned(self, name: str, within: float = 1.0) -> None:
-        """Note how long hits took to come back."""
         self.traffic.turn()
         seconds = await self.back()
         self.finding.note(f"{name}: hits back after {seconds:.1f} s")

@@ -20,8 +20,6 @@ HEAD = """| row | fault | sent | answered | refused (429) | lost | wrong | holds
 
 @dataclass(slots=True)
 class Finding:
-    """What one row showed."""
-
     long: bool
     tally: Tally = field(default_factory=Tally)
     broken: list[str] = field(default_factory=list)  # what should hold and does not
@@ -48,7 +46,6 @@ class Finding:
         self.take(traffic.turn())
 
     def must(self, held: bool, what: str) -> None:
-        """Note as broken what does not hold."""
         if not held:
             self.broken.append(what)
 
@@ -65,8 +62,6 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault and how it is played."""
-
     number: int
     fault: str
     play: Callable[[Stage, Finding], Awaitable[None]]

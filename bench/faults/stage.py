@@ -64,11 +64,9 @@ class Stage:
     # -- servers -------------------------------------------------------------------------------
 
     async def common(self) -> ServerProcess:
-        """The server that most rows share."""
         return await self.server(*COMMON, *self.of((), HASTY))
 
     async def server(self, *flags: str) -> ServerProcess:
-        """A running server with these options."""
         if flags not in self._servers:
             server = ServerProcess(*flags)
             await asyncio.to_thread(server.start)
@@ -82,14 +80,12 @@ class Stage:
         return server
 
     async def redis(self) -> RedisServer:
-        """A Redis that can be killed, paused and filled."""
         if self._redis is None:
             self._redis = await asyncio.to_thread(RedisServer)
             self._stack.callback(self._redis.close)
         return self._redis
 
     async def proxy(self) -> FaultProxy:
-        """A proxy before it that can misbehave."""
         if self._proxy is None:
             redis = await self.redis()
             self._proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
@@ -136,7 +132,6 @@ async def post(
 
 
 async def ready(url: str) -> bool:
-    """Whether `/readyz` says 200 now."""
     try:
         reply = await ask_once(Address.of(url), head_of("/readyz", 0, {}, "GET"), 5.0)
     except Fault:

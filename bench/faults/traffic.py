@@ -125,7 +125,6 @@ class Traffic:
             await asyncio.sleep(pause if await self.next() else PAUSE)
 
     async def next(self, due: float | None = None) -> bool:
-        """Ask the question whose turn it is."""
         return await self.ask(self.questions[next(self._numbers) % len(self.questions)], due)
 
     async def ask(self, question: Question, due: float | None = None) -> bool:
@@ -191,7 +190,6 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def answer(self, seconds: float, compared: int, head: bytes) -> None:
-        """An answer came and could be read."""
         self.answered += 1
         self.compared += compared
         self.seconds.append(seconds)
@@ -211,7 +209,6 @@ class Tally:
         self.reasons[reason] += 1
 
     def add(self, other: Tally) -> None:
-        """Take in the counts of another run."""
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds += other.seconds
@@ -225,7 +222,6 @@ class Tally:
 
     @property
     def p99_ms(self) -> float:
-        """In milliseconds, for notes."""
         return 1e3 * self.quantile(0.99)
 
     @property

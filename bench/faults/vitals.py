@@ -145,7 +145,6 @@ class Seen:
 
     @property
     def shared_grown(self) -> float:
-        """The most by which memory files grew."""
         return self.shared[1] - self.shared[0]
 
 

@@ -93,7 +93,6 @@ class Task:
         return Ground(snapshot, cores(), self.device)
 
     def note(self, **figures: object) -> None:
-        """Keep figures by name."""
         self.found |= figures
         aside = self.path.with_suffix(".new")
         aside.write_bytes(orjson.dumps(self.found))
@@ -198,7 +197,6 @@ def _end(process: Any) -> None:
 
 
 def start(options: argparse.Namespace) -> int:
-    """Run what was asked for, print it and keep it; the exit code."""
     raise_limit()
     named = [name for name in options.only.split(",") if name]
     if unknown := {*named} - {step.name for step in STEPS}:

@@ -78,7 +78,6 @@ class Generator:
         self._cpu = 0.0
 
     async def prepare(self) -> None:
-        """Connect before the clock starts."""
         many = 1 if self._level.rate else self._places
         await self._pool.fill(many, self._order.timeout)
 
@@ -288,8 +287,6 @@ class Fleet:
 
 
 class _Child:
-    """One generator process, seen from the parent."""
-
     def __init__(self, order: Order) -> None:
         context = multiprocessing.get_context("spawn")
         self.gauge: Gauge | None = None

@@ -45,7 +45,6 @@ class Level:
 
     @property
     def width(self) -> int:
-        """Connections it may use."""
         return self.connections if self.rate else self.concurrency
 
     def share(self, process: int, processes: int) -> int:

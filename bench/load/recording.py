@@ -52,8 +52,6 @@ class Gauge:
 
 @dataclass(slots=True)
 class Stage:
-    """A level with all that was recorded of it."""
-
     level: Level
     samples: list[Sample] = field(default_factory=list)
     gauges: list[Gauge] = field(default_factory=list)
@@ -61,8 +59,6 @@ class Stage:
 
 @dataclass(slots=True)
 class Recording:
-    """A whole run."""
-
     run: dict[str, Any] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
     partial: bool = True
@@ -87,12 +83,10 @@ class Recording:
 
     @property
     def warmup(self) -> Stage | None:
-        """The level that does not count, where there is one."""
         return next((one for one in self.stages if one.level.number == WARMUP), None)
 
     @property
     def measured(self) -> list[Stage]:
-        """The levels that count."""
         return [one for one in self.stages if one.level.number != WARMUP]
 
     def _take(self, fields: dict[str, Any]) -> None:
@@ -113,8 +107,6 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Writes a recording, line by line."""
-
     file: IO[bytes]
 
     def run(self, fields: dict[str, Any]) -> None:

@@ -105,7 +105,6 @@ class Summary:
         ]
 
     def failure(self, allowed_pct: float) -> str | None:
-        """Why the level fails the run, if it does."""
         if self.errors_pct > allowed_pct:
             return f"level {self.level}: {self.errors_pct:.2f} % errors: {_listed(self.errors)}"
         return None if self.good else f"level {self.level}: no good answer"
@@ -133,8 +132,6 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run, judged."""
-
     run: dict[str, Any]
     summaries: list[Summary]
     failures: list[str]

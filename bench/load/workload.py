@@ -104,7 +104,6 @@ class Workload:
         self._pictures = [Picture(one) for one in encoded]
 
     def job(self, level: int, number: int) -> Job:
-        """The items of one request of a level."""
         kind = self.kinds[0]
         if len(self.kinds) > 1:
             kind = self.kinds[_mix(self.seed, level, number, 1) % len(self.kinds)]
@@ -216,8 +215,6 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A text that can be stamped."""
-
     text: str
 
     def stamped(self, tag: int) -> Item:

@@ -133,7 +133,6 @@ class Contest:
             (folder / f"{place:06d}.{suffix}").write_bytes(item.data)
 
     def ratio(self, way: str) -> float:
-        """A way ÷ bare."""
         return ratio(self.rates[way], self.rates["bare"])
 
     def target(self, way: str) -> Target:

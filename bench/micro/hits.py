@@ -69,7 +69,6 @@ def texts(many: int) -> list[str]:
 
 
 def bodies(inputs: Iterable[object], form: str) -> tuple[bytes, ...]:
-    """A request for each input."""
     return tuple(orjson.dumps({"input": one, "encoding_format": form}) for one in inputs)
 
 
@@ -98,7 +97,6 @@ class System:
 
     @property
     def times(self) -> float:
-        """× GET."""
         return ratio(self.micros, self.beside)
 
     def measure(self, beside: System, seconds: float, connections: int) -> None:
@@ -203,7 +201,6 @@ def _forms() -> dict[str, Request]:
 
 
 def _pictures() -> dict[str, Request]:
-    """Each size raw, then by digest."""
     requests = dict[str, Request]()
     for name, size in SIZES.items():
         files = tuple(noise(round((size / 3) ** 0.5), n) for n in range(PICTURES))

@@ -125,7 +125,6 @@ def device_name(device: str) -> str:
 
 
 def show(path: Path) -> None:
-    """Print what was measured on what, and the table."""
     result = orjson.loads(path.read_bytes())
     compiled = ", compiled" if result["compiled"] else ""
     on = result["machine"]["cpu"] if result["device"] == "cpu" else result["device_name"]

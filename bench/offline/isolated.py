@@ -83,7 +83,6 @@ class Running:
         self._process.join()
 
     def measure(self, batch: int, seconds: float) -> None:
-        """One slice of batches of that size."""
         self._pipe.send((batch, seconds))
         self.rates[batch].append(self._heard())
 

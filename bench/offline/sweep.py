@@ -57,7 +57,6 @@ class Point:
     peak_bytes: int = 0
 
     def measure(self, device: torch.device, meter: EnergyMeter, seconds: float) -> None:
-        """One slice."""
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         before, start = meter.joules(), perf_counter()
@@ -99,7 +98,6 @@ class Series:
         self._meter = EnergyMeter(self._device)
 
     def rows(self, batches: Sequence[int]) -> list[Row]:
-        """One for each batch, measured or refused."""
         points, refused = self._warm(sorted(batches))
         ceilings = []
         for _ in range(self._plan.rounds if points else 0):
@@ -214,7 +212,6 @@ def lines(rows: Sequence[Shown]) -> list[Sequence[str]]:
 
 
 def refusals(rows: Sequence[Shown]) -> list[str]:
-    """What was refused and why."""
     return [f"refused  {_named(row)}: {row['refused']}" for row in rows if "refused" in row]
 
 

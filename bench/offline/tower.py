@@ -97,12 +97,10 @@ class PlainTower:
         ]
 
     def inputs(self, items: int) -> dict[str, torch.Tensor]:
-        """Of the model, for so many."""
         chosen = [self._inputs[i % PICTURES] for i in range(items)]
         return {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}
 
     def batch(self, items: int) -> Callable[[], Any]:
-        """Over tensors that are ready."""
         inputs = self.inputs(items)
 
         def embed() -> Vectors:
@@ -161,7 +159,6 @@ class Rival:
         self._tower: nn.Module = model.text_model if name == "text" else model.vision_model
 
     def batch(self, items: int) -> Callable[[], Any]:
-        """Over arrays that are ready."""
         inputs = {name: value.numpy() for name, value in self._plain.inputs(items).items()}
 
         def embed() -> Vectors:

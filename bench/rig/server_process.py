@@ -95,7 +95,6 @@ class ServerProcess:
         return family(self.pid)
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 120.0) -> int:
-        """End it and return its exit code."""
         if self.process is None:
             return 0
         if self.process.poll() is None:

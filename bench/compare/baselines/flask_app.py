@@ -17,7 +17,6 @@ Answer = dict[str, Any]
 
 
 def create_app() -> Flask:
-    """The application, with its model."""
     app = Flask(__name__)
     siglip = asked_for()
 
