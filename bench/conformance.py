@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
+from bench.load.photo import encoded
 from bench.load.workload import MEDIA
 from bench.reference import Reference, Vector, cosine
 from bench.rig.command import described
@@ -157,12 +158,11 @@ PROBES: dict[str, Callable[[Server, Reference], Finding]] = {
 
 def _encoded(colour: str, size: tuple[int, int], square: bool = False, form: str = "PNG") -> bytes:
     """A circle or a square on white."""
-    picture, buffer = Image.new("RGB", size, "white"), io.BytesIO()
+    picture = Image.new("RGB", size, "white")
     draw, (width, height), side = ImageDraw.Draw(picture), size, min(size) * 3 // 5
     box = ((width - side) // 3, (height - side) // 2, (width + side * 2) // 3, (height + side) // 2)
     (draw.rectangle if square else draw.ellipse)(box, fill=colour)
-    picture.save(buffer, form)
-    return buffer.getvalue()
+    return encoded(picture, form)
 
 
 def _open(data: bytes) -> Image.Image:

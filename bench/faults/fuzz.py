@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import io
 import json
 import re
 import struct
@@ -28,6 +27,7 @@ from bench.faults.row import Finding
 from bench.faults.slow_clients import pieces, talk
 from bench.faults.stage import Stage
 from bench.faults.traffic import PATIENCE
+from bench.load.photo import encoded
 
 CLIENTS = 8
 SILENT = 10.0  # seconds after an answer in which no other came
@@ -119,11 +119,10 @@ def _gif(rng: Random) -> bytes:
 
 
 def _webp(rng: Random) -> bytes:
-    buffer = io.BytesIO()
     size = (rng.choice((1, 60)), rng.choice((1, 60)))
     frames = [Image.new("RGBA", size, (n, 0, 0, n)) for n in range(rng.choice((1, 2, 20)))]
-    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-    data = bytearray(buffer.getvalue())
+    how = {"save_all": True, "append_images": frames[1:], "lossless": True}
+    data = bytearray(encoded(frames[0], "WEBP", **how))
     if rng.random() < 0.5:
         data[rng.randrange(12, len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)

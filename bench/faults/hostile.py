@@ -5,7 +5,6 @@ A damaged picture may still decode: then it is a good one, and its answer must b
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import zlib
@@ -14,6 +13,7 @@ from random import Random
 from PIL import Image
 
 from bench.faults.question import drawn_picture
+from bench.load.photo import encoded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 DAMAGES = ("flip", "overwrite", "cut", "insert", "repeat", "remove", "enlarge")
@@ -91,10 +91,9 @@ def long_bmp(width: int = 50_000_000, note: int = 0) -> bytes:
 
 def even_webp(note: bytes = b"", side: int = SIDE) -> bytes:
     """One colour, half transparent, without loss: a few bytes for four a pixel."""
-    buffer = io.BytesIO()
-    colour = (200, 10, len(note), 128)
-    Image.new("RGBA", (side, side), colour).save(buffer, "WEBP", lossless=True, quality=0, method=0)
-    chunks = buffer.getvalue()[12:] + b"NOTE" + struct.pack("<I", len(note)) + note
+    picture = Image.new("RGBA", (side, side), (200, 10, len(note), 128))
+    data = encoded(picture, "WEBP", lossless=True, quality=0, method=0)
+    chunks = data[12:] + b"NOTE" + struct.pack("<I", len(note)) + note
     chunks += bytes(len(chunks) % 2)
     return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
 

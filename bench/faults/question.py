@@ -8,7 +8,6 @@ pictures together.
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from bench.load.answer import Wrong, rows
 from bench.load.connection import Address, ask_once, head_of
+from bench.load.photo import encoded
 from bench.load.workload import MEDIA
 from litapi.demo.drawing import Scene, captions, draw
 
@@ -117,9 +117,7 @@ def drawn_picture(
     seed: int | str, form: str = "PNG", canvas: tuple[int, int] | None = None
 ) -> bytes:
     """An encoded picture; each seed is a picture of its own."""
-    buffer = io.BytesIO()
-    draw(Scene.random(Random(str(seed))), seed, canvas).save(buffer, form)
-    return buffer.getvalue()
+    return encoded(draw(Scene.random(Random(str(seed))), seed, canvas), form)
 
 
 def drawn_pictures(many: int) -> list[bytes]:

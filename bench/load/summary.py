@@ -23,7 +23,7 @@ import orjson
 
 from bench.load.level import Level
 from bench.load.recording import BUSY, STOPPED, Gauge, Recording, RecordingError, Sample, Stage
-from bench.rig.command import described, markdown
+from bench.rig.command import described, failing, markdown
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 COLUMNS = (
@@ -230,16 +230,13 @@ def _generator(gauges: Sequence[Gauge]) -> dict[str, Any]:
     }
 
 
+@failing(OSError, RecordingError)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = described("bench.load.summary", __doc__)
     parser.add_argument("file", type=Path, help="a recording of bench.load")
     parser.add_argument("--allow-errors", type=float, metavar="PCT", help="default: as in the run")
     options = parser.parse_args(arguments)
-    try:
-        report = Report.of(Recording.read(options.file), options.allow_errors)
-    except (OSError, RecordingError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    report = Report.of(Recording.read(options.file), options.allow_errors)
     print("\n".join(report.lines()))
     return 1 if report.failures else 0
 

@@ -14,7 +14,6 @@ they weigh what photographs weigh; drawn PNGs stay flat, like the graphics that 
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from bisect import bisect
@@ -30,6 +29,7 @@ import orjson
 import pybase64
 from PIL import Image
 
+from bench.load.photo import encoded
 from litapi.demo.caption import CHOICES, varied
 from litapi.demo.drawing import Scene, draw
 
@@ -160,9 +160,7 @@ def _drawn(rng: Random, size: tuple[int, int], form: str) -> bytes:
     picture = draw(Scene.random(rng), rng.getrandbits(32), canvas=size)
     if form == "JPEG":
         picture = _grained(picture, rng)
-    buffer = io.BytesIO()
-    picture.save(buffer, form)
-    return buffer.getvalue()
+    return encoded(picture, form)
 
 
 def _grained(picture: Image.Image, rng: Random) -> Image.Image:

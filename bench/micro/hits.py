@@ -38,7 +38,7 @@ from tqdm import tqdm
 from bench.load.photo import noise
 from bench.micro.hello import greeting
 from bench.micro.sender import Request, SendError, send
-from bench.rig.command import Spread, Target, concluded, measuring, ratio
+from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.random_checkpoint import write
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess, cpu_seconds
@@ -280,17 +280,14 @@ def targets(dim: int, measured: Sequence[System]) -> Iterator[Target]:
                 yield Target(f"{size} by digest ÷ {beside}", ratio(micros, spent[beside]), most)
 
 
+@failing(SendError, httpx.HTTPError, RuntimeError)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.hits", __doc__, rounds=7, seconds=2.0)
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS, metavar="N")
     parser.add_argument("--concurrency", type=int, default=32, help="kept connections")
     options = parser.parse_args(arguments)
     how = (options.concurrency, options.rounds, options.seconds)
-    try:
-        measured = {dim: compare(dim, *how) for dim in options.dims}
-    except (SendError, httpx.HTTPError, RuntimeError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    measured = {dim: compare(dim, *how) for dim in options.dims}
     rows = [COLUMNS, *(one.row(dim) for dim, found in measured.items() for one in found)]
     judged = [target for dim, found in measured.items() for target in targets(dim, found)]
     dims = [{"dim": d, "systems": [one.fields() for one in found]} for d, found in measured.items()]

@@ -24,7 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.load.photo import jpeg
-from bench.rig.command import Spread, Target, concluded, measuring, ratio
+from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.random_checkpoint import SIZES, write_size
 from litapi.checkpoint import Checkpoint
 from litapi.model.picture import PictureReader
@@ -159,15 +159,12 @@ def _shape(text: str) -> tuple[int, int]:
     return width, height
 
 
+@failing(PixelsDiffer)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.pixels", __doc__, 9, 0.5, "CPU time of one slice")
     parser.add_argument("--sizes", type=_shape, nargs="+", default=SHAPES, metavar="WxH")
     options = parser.parse_args(arguments)
-    try:
-        rows = compare(options.sizes, options.rounds, options.seconds)
-    except PixelsDiffer as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    rows = compare(options.sizes, options.rounds, options.seconds)
     targets = [target for row in rows for target in row.targets()]
     fields = {"rows": [row.fields() for row in rows]}
     return concluded("pixels", options, [COLUMNS, *(row.cells() for row in rows)], targets, fields)

@@ -27,7 +27,7 @@ from bench.offline.__main__ import opened
 from bench.offline.isolated import ONNX, STOCK, Running, System, SystemFailed
 from bench.offline.sweep import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
-from bench.rig.command import Spread, Target, concluded, measuring, ratio
+from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.machine import cores
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.precision import PRECISIONS
@@ -125,18 +125,15 @@ def _judged(precision: str, threads: int) -> Row:
     return Gate(asked, Checkpoint.open(DEMO), "cpu").judge().fields()
 
 
+@failing(CheckpointError, SystemFailed)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.offline.precision", __doc__, 3, 1.0, "of one slice, or a batch")
     parser.add_argument("--model", default="base", help="base, demo, a size, a folder, a name")
     parser.add_argument("--threads", type=int, default=cores(), help="of an engine")
     options = parser.parse_args(arguments)
-    try:
-        with opened(options.model) as checkpoint:
-            towers = [measure_tower(checkpoint, tower, options) for tower in TOWERS]
-        quality = qualities(towers, options.threads)
-    except (CheckpointError, SystemFailed) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    with opened(options.model) as checkpoint:
+        towers = [measure_tower(checkpoint, tower, options) for tower in TOWERS]
+    quality = qualities(towers, options.threads)
     rows = [
         row(one, tower[0], None if one.system.engine else quality.get(one.system.precision))
         for tower in towers

@@ -26,7 +26,7 @@ import psutil
 
 from bench.load.workload import drawings
 from bench.offline.__main__ import opened
-from bench.rig.command import Figures, Target, concluded, measuring, ratio, tabled
+from bench.rig.command import Figures, Target, concluded, failing, measuring, ratio, tabled
 from bench.rig.server_process import ServerProcess, family
 from litapi.checkpoint import CheckpointError
 from litapi.client import Client
@@ -104,6 +104,7 @@ def judged(figures: Figures) -> list[Target]:
     ]
 
 
+@failing(CheckpointError, RuntimeError)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring(
         "bench.offline.starts", __doc__, 3, 5.0, "of computing before memory is read"
@@ -112,15 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="auto", help="of both towers")
     options = parser.parse_args(arguments)
     figures = Figures(list)
-    try:
-        with opened(options.model) as checkpoint:
-            flags = ("--model", str(checkpoint.folder), "--precision", options.precision)
-            for _ in range(options.rounds):
-                with tempfile.TemporaryDirectory() as home:
-                    precision = measure(flags, Path(home), options.seconds, figures)
-    except (CheckpointError, RuntimeError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    with opened(options.model) as checkpoint:
+        flags = ("--model", str(checkpoint.folder), "--precision", options.precision)
+        for _ in range(options.rounds):
+            with tempfile.TemporaryDirectory() as home:
+                precision = measure(flags, Path(home), options.seconds, figures)
     rows, fields = tabled(figures, ".1f")
     fields |= {"model": checkpoint.name, "precision": precision}
     return concluded("starts", options, rows, judged(figures), fields, measured_on="cpu")

@@ -8,17 +8,20 @@ ratios is the result; the extremes stand beside it.
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from bench.rig.result_file import RESULTS, save
 
 T = TypeVar("T")
 Figures = defaultdict[str, list[float]]  # what is measured → one of each round
+P = ParamSpec("P")
 N = TypeVar("N", int, float)
 
 
@@ -38,6 +41,23 @@ def measuring(
     parser.add_argument("--seconds", type=float, default=seconds, help=of)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     return parser
+
+
+def failing(*kinds: type[Exception]) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Ends a command with exit code 2 and a sentence where an error of these kinds is raised."""
+
+    def ending(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def ended(*arguments: P.args, **named: P.kwargs) -> int:
+            try:
+                return main(*arguments, **named)
+            except kinds as error:
+                print(f"bench: {error}", file=sys.stderr)
+                return 2
+
+        return ended
+
+    return ending
 
 
 def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
