@@ -70,7 +70,7 @@ class Result:
             "targets": [target.fields() for target in targets],
             "unjudged": unjudged,
             **{name: [asdict(one) for one in getattr(self, name)] for name in REMARKS},
-            "points": [one.fields() for one in self.points],
+            "points": [asdict(one) for one in self.points],
         }
 
     def judged(self) -> tuple[list[Target], list[str]]:

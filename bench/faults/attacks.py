@@ -39,9 +39,9 @@ from bench.faults.row import Finding, Row
 from bench.faults.slow_clients import End, dialled, pieces, talk
 from bench.faults.stage import Stage, until
 from bench.faults.traffic import Traffic
-from bench.faults.vitals import Vitals, Watch, ticks, workers
+from bench.faults.vitals import Vitals, Watch, workers
 from bench.load.connection import head_of
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 from litapi.settings import Settings
 
 MB = 1 << 20
@@ -319,11 +319,11 @@ async def stopped_worker(stage: Stage, finding: Finding) -> None:
 
 async def _image_worker(server: ServerProcess) -> int:
     """The worker that spends its time when a picture is embedded."""
-    before = {pid: ticks(pid) for pid in workers(server)}
+    before = {pid: cpu_seconds(pid) for pid in workers(server)}
     target = Target(server, long=False, seconds=1.0)
     for number in range(4):
         await target.post(IMAGE, drawn_picture(f"whose {number}", canvas=(1500, 1500)), "image")
-    return max(before, key=lambda pid: ticks(pid) - before[pid])
+    return max(before, key=lambda pid: cpu_seconds(pid) - before[pid])
 
 
 async def all_of_it(stage: Stage, finding: Finding) -> None:

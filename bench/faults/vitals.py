@@ -68,11 +68,6 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def ticks(pid: int) -> int:
-    """CPU time of a process, in ticks of the kernel."""
-    return int(_stat(pid)[11]) + int(_stat(pid)[12])
-
-
 def births(pids: Iterable[int]) -> dict[int, int]:
     """Process → when it was started, of those that live; a number used again differs by it."""
     found = {}

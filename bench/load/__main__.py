@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ class Load:
             **shown,
             "seed": self._workload.seed,
             "images": "folder" if self._options.images else "drawn",
-            "machine": Machine.read().fields(),
+            "machine": asdict(Machine.read()),
         }
 
 

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from bench.load.photo import noise
 from bench.micro.hits import answering, texts
-from bench.rig.command import Figures, Target, concluded, measuring, ratio, tabled
+from bench.rig.command import Figures, Target, concluded, measuring, per_second, ratio, tabled
 from bench.rig.random_checkpoint import write
 from bench.rig.server_process import ServerProcess
 from litapi.client import Client
@@ -80,11 +80,7 @@ def official(url: str, lanes: int) -> Embed:
 
 def rate(embed: Embed, texts: list[str], seconds: float) -> float:
     """Texts a second."""
-    began, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds:
-        embed(texts)
-        done += len(texts)
-    return done / spent
+    return len(texts) * per_second(lambda: embed(texts), seconds)
 
 
 def fastest(ways: dict[int, Embed], texts: list[str], seconds: float) -> int:

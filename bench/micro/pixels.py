@@ -24,7 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.load.photo import jpeg
-from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
+from bench.rig.command import Spread, Target, concluded, failing, measuring, per_second, ratio
 from bench.rig.random_checkpoint import SIZES, write_size
 from litapi.checkpoint import Checkpoint
 from litapi.model.picture import PictureReader
@@ -126,11 +126,7 @@ class Row:
 
 def milliseconds(way: Callable[[bytes], Values], data: bytes, seconds: float) -> float:
     """CPU time of all threads for one picture, over as many as fill `seconds`."""
-    done, start = 0, time.process_time()
-    while (used := time.process_time() - start) < seconds or not done:
-        way(data)
-        done += 1
-    return used / done * 1e3
+    return 1e3 / per_second(lambda: way(data), seconds, time.process_time)
 
 
 def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> list[Row]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pynvml
 import torch
 
+from bench.rig import command
+
 SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 SECONDS = 0.25
 NUMBERS = {
@@ -21,14 +23,14 @@ Product = Callable[[], object]
 
 
 def per_second(run: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Over as many runs as fill `seconds`, at least one."""
-    finish(device)
-    done, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds or not done:
+    """Over as many runs as fill `seconds`, at least one, each waited for."""
+
+    def whole() -> None:
         run()
         finish(device)
-        done += 1
-    return done / elapsed
+
+    finish(device)
+    return command.per_second(whole, seconds)
 
 
 def each(run: Callable[[], object], device: torch.device, seconds: float) -> float:

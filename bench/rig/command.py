@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -79,6 +80,17 @@ def positive(one: Callable[[str], N]) -> Callable[[str], N]:
         return value
 
     return number
+
+
+def per_second(
+    run: Callable[[], object], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Runs in a second, over as many as fill `seconds`, at least one."""
+    done, start = 0, clock()
+    while (elapsed := clock() - start) < seconds or not done:
+        run()
+        done += 1
+    return done / elapsed
 
 
 def tabled(

@@ -7,9 +7,8 @@ import os
 import platform
 import re
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from litapi.model.engines import choose_engine
 from litapi.process import cores as cores
@@ -54,9 +53,6 @@ class Machine:
             commit=commit,
             dirty=None if commit is None else bool(changes),
         )
-
-    def fields(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def engine() -> str:
