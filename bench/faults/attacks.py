@@ -191,20 +191,16 @@ async def left_pictures(target: Target) -> None:
 
 async def _leaves(target: Target, numbers: Iterator[int]) -> None:
     for number in numbers:
-        await _leave(target, number)
-
-
-async def _leave(target: Target, number: int) -> None:
-    start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
-    with target.broken():
-        _, writer = await dialled(target.server.url)
-        async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.5)
-        writer.close()
-        target.said["left"] += 1
+        start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
+        with target.broken():
+            _, writer = await dialled(target.server.url)
+            async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.5)
+            writer.close()
+            target.said["left"] += 1
 
 
 async def many_patches(target: Target) -> None:
@@ -219,13 +215,12 @@ async def many_patches(target: Target) -> None:
 
 async def wide_pixels(target: Target) -> None:
     """Pictures with few bytes and many pixels, of modes that take several bytes for each."""
-    pictures = await asyncio.to_thread(_wide, target.of(3, 1))
-    await target.all_at_once(IMAGE, pictures, "image")
 
+    def pictures() -> list[bytes]:
+        deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
+        return [*(even_webp(_note()) for _ in range(target.of(6, 2))), *deep[: target.of(3, 1)]]
 
-def _wide(many: int) -> list[bytes]:
-    deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
-    return [*(even_webp(_note()) for _ in range(2 * many)), *deep[:many]]
+    await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), "image")
 
 
 # -- the good clients beside them ----------------------------------------------------------------
@@ -242,9 +237,7 @@ class Beside:
 
 
 @asynccontextmanager
-async def beside(
-    stage: Stage, *flags: str, seconds: float = 4.0, clients: int = 1
-) -> AsyncIterator[Beside]:
+async def beside(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[Beside]:
     """A server with good clients of it: what is done inside is the attack."""
     server = await stage.server(*flags)
     small = asked(drawn_texts(40, seed=17)), asked(drawn_pictures(12))
@@ -253,10 +246,10 @@ async def beside(
         await stage.traffic(server, small[1], fresh=1.0) as pictures,
     ):
         for traffic in (texts, pictures):  # what grows with the first questions is no attack's
-            await traffic.once_each(traffic.questions)
+            await traffic.once_each()
             traffic.turn()
         watch = Watch(server)
-        target = Target(server, stage.long, stage.of(20.0, seconds))
+        target = Target(server, stage.long, stage.of(20.0, 4.0))
         async with watch, texts.flowing(clients, PAUSE), pictures.flowing(clients, PAUSE):
             yield Beside(target, texts, pictures, watch)
     stage.idle.setdefault(server.url, watch.seen.first)

@@ -255,7 +255,7 @@ async def fuzz(stage: Stage, finding: Finding) -> None:
         url = played.target.server.url
         await asyncio.gather(*(client(url) for _ in range(CLIENTS)))
         for traffic in (played.texts, played.pictures):
-            await traffic.once_each(traffic.questions)
+            await traffic.once_each()
     judge(stage, finding, played)
     finding.must(not wrong, f"each 2xx or 4xx in the shared form: {wrong.most_common(5)}")
     late = {kind: round(seconds, 1) for kind, seconds in slowest.items() if seconds > SLOWEST}

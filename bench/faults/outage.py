@@ -53,7 +53,7 @@ class Outage:
             rate = LOAD * (await computed.closed(CLIENTS, seconds)).answered / seconds
         async with await stage.traffic(server, fresh=FRESH) as traffic:
             outage = cls(stage, finding, traffic)
-            await traffic.once_each(stage.questions)
+            await traffic.once_each()
             async with traffic.steady(rate):
                 await outage.settle()
                 yield outage
@@ -182,7 +182,7 @@ async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
     async def kept() -> bool:
         if await asyncio.to_thread(redis.command, "DBSIZE") >= many:
             return True
-        await traffic.once_each(traffic.questions)
+        await traffic.once_each()
         return False
 
     if await until(kept, BACK_WITHIN, every=0.3) is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -111,14 +111,15 @@ class Traffic:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             group.create_task(self.next(due))
 
-    async def once_each(self, questions: Sequence[Question], clients: int = 4) -> None:
+    async def once_each(self) -> None:
         """Every question once, a few at a time."""
-        left = iter(questions)
-        await asyncio.gather(*(self._each(left) for _ in range(clients)))
+        left = iter(self.questions)
 
-    async def _each(self, left: Iterator[Question]) -> None:
-        for question in left:
-            await self.ask(question)
+        async def client() -> None:
+            for question in left:
+                await self.ask(question)
+
+        await asyncio.gather(*(client() for _ in range(4)))
 
     async def _client(self, stop: asyncio.Event, pause: float) -> None:
         while not stop.is_set():

@@ -88,7 +88,7 @@ class Generator:
         meter = asyncio.create_task(self._meter())
         began, worked = time.monotonic(), time.process_time()
         try:
-            await (self._open_loop() if self._level.rate else self._closed_loop())
+            await (self._open_loop if self._level.rate else self._closed_loop)()
         finally:
             meter.cancel()
             self._pool.close()

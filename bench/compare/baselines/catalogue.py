@@ -39,16 +39,14 @@ def alone(module: str, ground: Ground, loads: int = 1) -> Iterator[Served]:
 
 
 @contextmanager
-def gunicorn(
-    ground: Ground, *options: str, workers: int = 2, processes: int = 2, **model: str
-) -> Iterator[Served]:
-    """The Flask service under Gunicorn, with so many workers, of so many that compute in all.
+def gunicorn(ground: Ground, *options: str, workers: int = 2, **model: str) -> Iterator[Served]:
+    """The Flask service under Gunicorn, with so many workers, of two that compute in all.
 
     `model` are ENGINE and PRECISION of its model.
     """
     command = [sys.executable, "-m", "gunicorn", "bench.compare.baselines.flask_app:create_app()"]
     command += ["--workers", str(workers), "--timeout", PATIENCE, *options, "--bind"]
-    how = ("/health", _environment(ground, processes) | model, LOADED, workers)
+    how = ("/health", _environment(ground, 2) | model, LOADED, workers)
     with serving(lambda port: [*command, f"127.0.0.1:{port}"], *how) as (url, pid):
         yield Served(url, (pid,))
 
