@@ -21,6 +21,7 @@ from bench.compare.point import Point, Points
 from bench.compare.proof import Proof
 from bench.compare.result import Remark, Result, report
 from bench.compare.scenario import SCENARIOS, Part, Scenario, loses_nobody
+from bench.faults.vitals import births, survivors
 from bench.load.summary import Summary
 from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO
@@ -330,19 +331,19 @@ def test_one_that_is_cut_off_leaves_nobody_behind(tmp_path: Path) -> None:
     try:
         assert process.stderr is not None
         assert any("crowd, text, 500 clients, round 1: siglit" in one for one in process.stderr)
-        family = awaited(lambda: _with_grandchildren(psutil.Process(process.pid)))
+        known = awaited(lambda: _with_grandchildren(psutil.Process(process.pid)))
         process.send_signal(signal.SIGTERM)
         process.stderr.close()
         assert process.wait(60) == 130
-        awaited(lambda: not any(one.is_running() and one.status() != "zombie" for one in family))
+        awaited(lambda: not survivors(known))
     finally:
         process.kill()
 
 
-def _with_grandchildren(process: psutil.Process) -> list[psutil.Process]:
+def _with_grandchildren(process: psutil.Process) -> dict[int, int]:
     """All below it, once there are such: then the server itself is on its feet."""
-    found: list[psutil.Process] = process.children(recursive=True)
-    return found if len(found) > len(process.children()) else []
+    found = births(one.pid for one in process.children(recursive=True))
+    return found if len(found) > len(process.children()) else {}
 
 
 ABSENT = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import psutil
 import pytest
 
+from bench.faults.vitals import births, survivors
 from bench.gpu import step as step_module
 from bench.gpu.lines import Row
 from bench.gpu.step import DRY, PLANNED, STEPS, Step, run
@@ -50,9 +50,7 @@ def test_a_step_ends_in_time_with_all_that_it_started(monkeypatch: pytest.Monkey
     monkeypatch.setattr(step_module, "GRACE", 2.0)
     row: dict[str, Any] = played(step("hangs"), seconds=8.0)[0]
     assert (row["outcome"], row["asked"]) == ("cut off", True)
-    assert not psutil.pid_exists(row["child"]) or (
-        psutil.Process(row["child"]).status() == psutil.STATUS_ZOMBIE
-    )
+    assert not survivors(births([row["child"]]))
 
 
 def test_a_step_is_skipped_where_too_little_time_is_left() -> None:
