@@ -17,9 +17,8 @@ import orjson
 from PIL import Image
 
 from bench.compare.baselines.system import Served
-from bench.load.answer import Rows, Wrong, rows
 from bench.load.connection import Address, Fault, ask_once
-from bench.load.route import Route
+from bench.load.route import Route, Rows, Wrong, rows
 from bench.load.workload import Item, Job, Kind, Picture, drawings
 
 SAME = 0.9999

@@ -30,8 +30,8 @@ from bench.faults.question import IMAGE, JSON, OPENAI, TEXT
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, post
 from bench.faults.traffic import PATIENCE, Traffic
-from bench.load.answer import Judge
 from bench.load.connection import Address, Fault, Pool, head_of
+from bench.load.route import Judge
 from litapi.settings import Settings
 
 LIMITS = Settings()

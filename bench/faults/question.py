@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.load.answer import Wrong, rows
 from bench.load.connection import Address, ask_once, head_of
 from bench.load.photo import encoded
+from bench.load.route import Wrong, rows
 from bench.load.workload import MEDIA
 from litapi.demo.drawing import Scene, captions, draw
 

@@ -25,11 +25,10 @@ from typing import Any, Self
 
 import uvloop
 
-from bench.load.answer import Judge, Shelf
 from bench.load.connection import Fault, Pool, header
 from bench.load.level import WARMUP, Level
 from bench.load.recording import BUSY, STOPPED, Gauge, Recorder, Sample, states, timings
-from bench.load.route import Route
+from bench.load.route import Judge, Route, Shelf
 from bench.load.summary import percentile
 from bench.load.workload import Job, Workload
 

@@ -36,8 +36,7 @@ import psutil
 from tqdm import tqdm
 
 from bench.load.photo import noise
-from bench.micro.hello import greeting
-from bench.micro.sender import Request, SendError, send
+from bench.micro.sender import Request, SendError, greeting, send
 from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.random_checkpoint import write
 from bench.rig.redis_server import RedisServer
