@@ -75,9 +75,7 @@ class Server:
         return [np.asarray(row["embedding"], np.float32) for row in rows]
 
 
-# -- the probes: each says whether it passed, and what it found ----------------------------------
-
-Finding = tuple[bool, str]
+Finding = tuple[bool, str]  # of a probe: whether it passed, and what it found
 
 
 def alone_or_batched(server: Server, _: Reference) -> Finding:

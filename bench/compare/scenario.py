@@ -130,9 +130,6 @@ class Scenario:
         return targets, unjudged
 
 
-# -- judges --------------------------------------------------------------------------------------
-
-
 def at_least(limit: float, part: str, system: str, to: str, points: Points) -> Iterator[Target]:
     """The best throughput of a system over another's."""
     one, other = (points.best(part, name, throughput) for name in (system, to))
@@ -215,9 +212,6 @@ def shares_hits(part: str, system: str, points: Points) -> Iterator[Target]:
     """Hits in Redis: what one instance computed, the other one served."""
     rounds = points.best(part, system, lambda one: one.summary.cache.get("hit-l2", 0))
     yield Target(f"{part}: another instance's hits with {system}", min(rounds), at_least=1)
-
-
-# -- the table -----------------------------------------------------------------------------------
 
 
 KINDS: tuple[Kind, ...] = ("text", "image")

@@ -101,9 +101,6 @@ def _head(path: str, length: int, kind: str = "json") -> bytes:
     return head_of(path, length, {"connection": "close", "content-type": KIND[kind]})
 
 
-# -- the attacks ---------------------------------------------------------------------------------
-
-
 async def unread_answers(target: Target) -> None:
     """Requests in a row, whose answers nobody reads."""
     flood = GET * (16 * MB // len(GET))
@@ -223,9 +220,6 @@ async def wide_pixels(target: Target) -> None:
     await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), "image")
 
 
-# -- the good clients beside them ----------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Beside:
     """Good clients, and a watch on the server, while it is attacked."""
@@ -291,9 +285,6 @@ def judge(
     )
     failures = [what for what in played.target.said if what.startswith("500")]
     finding.must(not failures, f"what is refused is named: {failures}")
-
-
-# -- the rows ------------------------------------------------------------------------------------
 
 
 async def stopped_worker(stage: Stage, finding: Finding) -> None:

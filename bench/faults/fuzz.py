@@ -48,9 +48,6 @@ def last(*parts: bytes) -> bytes:
     return b"".join(parts) + b"GET /livez HTTP/1.1\r\nhost: siglit\r\nconnection: close\r\n\r\n"
 
 
-# -- makers --------------------------------------------------------------------------------------
-
-
 def pipelined(rng: Random) -> bytes:
     """Requests in a row, good ones and bad ones, with lengths and codings that do not agree."""
     good = request(TEXT, json.dumps({"text": f"in a row {rng.randrange(50)}"}).encode())
@@ -224,9 +221,6 @@ def inputs(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
     for _ in range(many):
         for maker in MAKERS:
             yield maker.__name__, maker(rng)
-
-
-# -- the row -------------------------------------------------------------------------------------
 
 
 def faults(heard: bytes) -> list[str]:

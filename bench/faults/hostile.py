@@ -112,9 +112,6 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-# -- damaged pictures, and headers that claim huge ones -----------------------------------------
-
-
 def originals() -> list[bytes]:
     return [drawn_picture(f"original {form}", form, (64, 48)) for form in FORMATS]
 
@@ -159,9 +156,6 @@ def huge_gif() -> bytes:
     descriptor = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
     screen = struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
     return b"GIF89a" + screen + descriptor + b"\x02\x02\x44\x01\x00;"
-
-
-# -- bodies --------------------------------------------------------------------------------------
 
 
 def nested(size: int) -> dict[str, bytes]:

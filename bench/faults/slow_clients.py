@@ -137,8 +137,6 @@ def endless_picture() -> AsyncIterator[bytes]:
     return endless_body(line.replace(b"application/json", b"image/png"))
 
 
-# -- the rows ------------------------------------------------------------------------------------
-
 WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
     "slow head": slow_head,
     "half body": partial(pieces, LINE + b'content-length: 400\r\n\r\n{"text": "' + b"a" * 100),

@@ -61,8 +61,6 @@ class Stage:
         """The one or the other, by the form that is played."""
         return long if self.long else short
 
-    # -- servers -------------------------------------------------------------------------------
-
     async def common(self) -> ServerProcess:
         return await self.server(*COMMON, *self.of((), HASTY))
 
@@ -94,8 +92,6 @@ class Stage:
     async def behind(self, redis: RedisServer | FaultProxy) -> ServerProcess:
         """A server whose every look-up goes to Redis."""
         return await self.server("--memory-cache-mb", "0", "--redis-url", redis.url)
-
-    # -- questions -----------------------------------------------------------------------------
 
     @cached_property
     def questions(self) -> list[Question]:

@@ -112,8 +112,6 @@ class Generator:
             check_stride=self._shelf.stride,
         )
 
-    # -- the two loops -------------------------------------------------------------------------
-
     async def _closed_loop(self) -> None:
         await self._finish([asyncio.create_task(self._place()) for _ in range(self._places)])
 
@@ -157,8 +155,6 @@ class Generator:
     def _over(self) -> bool:
         seconds = self._level.duration
         return self.stopped or (seconds > 0 and time.monotonic() - self._start >= seconds)
-
-    # -- one request ---------------------------------------------------------------------------
 
     def _written(self, number: int) -> tuple[Job, bytes]:
         order = self._order
@@ -204,8 +200,6 @@ class Generator:
             self._shelf.put(sample, reply.head, reply.body)
         elif reply.status != BUSY:
             sample.error = f"status {reply.status}"
-
-    # -- around it -----------------------------------------------------------------------------
 
     async def _meter(self) -> None:
         while True:

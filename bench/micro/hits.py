@@ -148,9 +148,6 @@ def share(before: dict[str, float], after: dict[str, float]) -> float:
     return 100 * made.get("hit", 0.0) / max(1.0, sum(made.values()))
 
 
-# -- systems -------------------------------------------------------------------------------------
-
-
 @contextmanager
 def systems(dim: int) -> Iterator[list[System]]:
     """All of one dimension, up and warm; "hello GET" first."""
@@ -244,9 +241,6 @@ def answering(server: ServerProcess) -> int:
         if any(e.laddr.port == server.port and e.status == psutil.CONN_ESTABLISHED for e in ends):
             return pid
     raise RuntimeError("no process of the server holds the connection")
-
-
-# -- run and report ------------------------------------------------------------------------------
 
 
 def compare(dim: int, connections: int, rounds: int, seconds: float) -> list[System]:
