@@ -35,8 +35,9 @@ from bench.compare.point import Point, throughput
 from bench.compare.scenario import READY, Part
 from bench.load.summary import NOTHING
 from bench.load.workload import MEDIA, Item, Kind, Workload
+from bench.rig.child import ROOT
 from bench.rig.command import Spread, Target, concluded, measuring, ratio
-from bench.rig.machine import ROOT, cores
+from bench.rig.machine import cores
 from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
 from litapi import Engine

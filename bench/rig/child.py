@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 
 from bench.rig.port import free_port
-from bench.rig.server_process import ROOT
 
+ROOT = Path(__file__).parent.parent.parent
 READY_WITHIN = 300.0  # seconds; two gigabytes are read from a cold disk
 GOODBYE = 5.0
 ERROR = re.compile(r"[\w.]*(Error|Exception): \S")
@@ -58,9 +57,7 @@ def child(
             start_new_session=True,
         )
         try:
-            _await(
-                process, log, lambda text: text.count(said) >= (times if said else 0) and ready()
-            )
+            await_start(process, Path(log.name), lambda text: text.count(said) >= times and ready())
             yield process.pid
         finally:
             _end(process)
@@ -82,16 +79,28 @@ def serving(
         yield url, pid
 
 
-def _await(process: subprocess.Popen[bytes], log: IO[bytes], ready: Callable[[str], bool]) -> None:
-    ends = time.monotonic() + READY_WITHIN
+def await_start(
+    process: subprocess.Popen[bytes],
+    log: Path,
+    ready: Callable[[str], bool],
+    within: float = READY_WITHIN,
+) -> None:
+    """Wait until it is `ready`, which is told the log so far. Raises StartError, the log noted."""
+    ends = time.monotonic() + within
     while time.monotonic() < ends:
-        text = Path(log.name).read_text(errors="replace")
+        text = log.read_text(errors="replace")
         if process.poll() is not None:
-            raise StartError(f"it ended at its start: {last(text)}")
+            raise _failed("it ended at its start", text)
         if ready(text):
             return
         time.sleep(0.05)
-    raise StartError(f"it was not ready within {READY_WITHIN:.0f} s: {last(text)}")
+    raise _failed(f"it was not ready within {within:.0f} s", text)
+
+
+def _failed(how: str, log: str) -> StartError:
+    error = StartError(f"{how}: {last(log)}")
+    error.add_note(log)
+    return error
 
 
 def answers(url: str) -> Callable[[], bool]:

@@ -10,11 +10,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.rig.child import ROOT
 from litapi.model.engines import choose_engine
 from litapi.process import cores as cores
 from litapi.process import processor, version
 
-ROOT = Path(__file__).parent.parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==")
 
 

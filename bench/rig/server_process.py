@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Self
 
-import httpx
 import psutil
 
+from bench.rig.child import ROOT as ROOT
+from bench.rig.child import answers, await_start
 from bench.rig.port import free_port
 
-ROOT = Path(__file__).parent.parent.parent
 _SCHED = 2  # of the kernel's three clocks of a process: user and system time as scheduled
 
 
@@ -70,16 +70,11 @@ class ServerProcess:
             self.process.wait()
 
     def await_ready(self) -> None:
-        """Wait for `/readyz`; a server that ends or takes too long raises with its log."""
-        deadline = time.monotonic() + self._ready_within
-        while time.monotonic() < deadline:
-            if self.process is not None and self.process.poll() is not None:
-                raise RuntimeError(f"the server ended: {self.log()}")
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise RuntimeError(f"the server was not ready in time: {self.log()}")
+        """Wait for `/readyz`. Raises StartError where it ends or takes too long."""
+        if self.process is not None:
+            ready = answers(f"{self.url}/readyz")
+            log = Path(self._log.name)
+            await_start(self.process, log, lambda _: ready(), self._ready_within)
 
     def log(self) -> str:
         self._log.flush()

@@ -11,8 +11,9 @@ import numpy
 import orjson
 import pytest
 
-from bench.rig.machine import ROOT, Machine, cores, cpu_model, pinned
+from bench.rig.machine import Machine, cores, cpu_model, pinned
 from bench.rig.result_file import device, save
+from bench.rig.server_process import ROOT
 from litapi.process import DECISIVE
 
 MACHINE = Machine.read()
