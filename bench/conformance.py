@@ -21,7 +21,8 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bench.load.item import MEDIA
+from bench.load.photo import encoded
+from bench.load.workload import MEDIA
 from bench.reference import Reference, Vector, cosine
 from bench.rig.command import described
 from bench.rig.random_checkpoint import DEMO
@@ -31,16 +32,12 @@ LONG = "a large red circle and a small blue square and two green triangles on a 
 
 
 class Refused(Exception):
-    """The server answered with an error."""
-
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
         self.status = status
 
 
 class Server:
-    """An OpenAI-form embedding server."""
-
     def __init__(self, url: str, model: str | None, images: str, path: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=120)
         self._images = images
@@ -78,9 +75,7 @@ class Server:
         return [np.asarray(row["embedding"], np.float32) for row in rows]
 
 
-# -- the probes: each says whether it passed, and what it found ----------------------------------
-
-Finding = tuple[bool, str]
+Finding = tuple[bool, str]  # of a probe: whether it passed, and what it found
 
 
 def alone_or_batched(server: Server, _: Reference) -> Finding:
@@ -88,12 +83,6 @@ def alone_or_batched(server: Server, _: Reference) -> Finding:
     alone = server.texts("a red circle")[0]
     batched = server.texts(LONG * 2, "a red circle", "two blue squares")[1]
     return _close("alone against batched", cosine(alone, batched))
-
-
-def long_captions(server: Server, reference: Reference) -> Finding:
-    """Words up to the 64th token count, and those after it do not."""
-    text = LONG + "with a yellow star"
-    return _judged(server, reference, "a caption of more than 20 tokens", text)
 
 
 def case(server: Server, _: Reference) -> Finding:
@@ -127,28 +116,6 @@ def aspect_ratio(server: Server, reference: Reference) -> Finding:
     return _seen(server, reference, "4:1 and 1:4 against the reference", pictures)
 
 
-def short_captions(server: Server, reference: Reference) -> Finding:
-    """A short caption in mixed case is padded and lower-cased as in training."""
-    return _judged(server, reference, "a short caption", "Blue Square")
-
-
-def padding(server: Server, reference: Reference) -> Finding:
-    """Padding is id 0, on the right, to 64, without a mask."""
-    return _judged(server, reference, "one word", "circle")
-
-
-PROBES: dict[str, Callable[[Server, Reference], Finding]] = {
-    "alone or in a batch": alone_or_batched,
-    "long captions": long_captions,
-    "case": case,
-    "images of equal height": equal_height,
-    "after a damaged image": after_damage,
-    "aspect ratio": aspect_ratio,
-    "short captions": short_captions,
-    "padding": padding,
-}  # in the order of the list of known mistakes
-
-
 def _close(what: str, seen: float) -> Finding:
     return seen >= SAME, f"{what}: cosine {seen:.6f}"
 
@@ -159,26 +126,41 @@ def _seen(server: Server, reference: Reference, what: str, pictures: Sequence[by
     return _close(what, min(found))
 
 
-def _judged(server: Server, reference: Reference, what: str, text: str) -> Finding:
-    """A text; one that is wrong looks like some known mistake."""
-    vector, what = server.texts(text)[0], f"{what} against the reference"
-    right = cosine(vector, reference.text(text))
-    if right >= SAME:
-        return _close(what, right)
-    mistakes = {n: cosine(vector, v) for n, v in reference.mistakes(text).items()}
-    best = max(mistakes, key=mistakes.__getitem__)
-    like = f"; looks like: {best} ({mistakes[best]:.4f})" if mistakes[best] > right else ""
-    return False, f"{what}: cosine {right:.4f}{like}"
+def judged(what: str, text: str) -> Callable[[Server, Reference], Finding]:
+    """The vector of a text is the reference's; one that is wrong looks like some known mistake."""
+
+    def probe(server: Server, reference: Reference) -> Finding:
+        vector, named = server.texts(text)[0], f"{what} against the reference"
+        right = cosine(vector, reference.text(text))
+        if right >= SAME:
+            return _close(named, right)
+        mistakes = {n: cosine(vector, v) for n, v in reference.mistakes(text).items()}
+        best = max(mistakes, key=mistakes.__getitem__)
+        like = f"; looks like: {best} ({mistakes[best]:.4f})" if mistakes[best] > right else ""
+        return False, f"{named}: cosine {right:.4f}{like}"
+
+    return probe
+
+
+PROBES: dict[str, Callable[[Server, Reference], Finding]] = {
+    "alone or in a batch": alone_or_batched,
+    "long captions": judged("a caption of more than 20 tokens", LONG + "with a yellow star"),
+    "case": case,
+    "images of equal height": equal_height,
+    "after a damaged image": after_damage,
+    "aspect ratio": aspect_ratio,
+    "short captions": judged("a short caption", "Blue Square"),  # lower-cased as in training
+    "padding": judged("one word", "circle"),  # id 0, on the right, to 64, without a mask
+}  # in the order of the list of known mistakes
 
 
 def _encoded(colour: str, size: tuple[int, int], square: bool = False, form: str = "PNG") -> bytes:
     """A circle or a square on white."""
-    picture, buffer = Image.new("RGB", size, "white"), io.BytesIO()
+    picture = Image.new("RGB", size, "white")
     draw, (width, height), side = ImageDraw.Draw(picture), size, min(size) * 3 // 5
     box = ((width - side) // 3, (height - side) // 2, (width + side * 2) // 3, (height + side) // 2)
     (draw.rectangle if square else draw.ellipse)(box, fill=colour)
-    picture.save(buffer, form)
-    return buffer.getvalue()
+    return encoded(picture, form)
 
 
 def _open(data: bytes) -> Image.Image:

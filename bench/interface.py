@@ -26,9 +26,8 @@ from typing import Any
 import httpx
 import orjson
 
-from bench.rig.child import answers, child
+from bench.rig.child import serving
 from bench.rig.command import described
-from bench.rig.port import free_port
 from bench.rig.server_process import ROOT
 
 COMMANDS = (("litapi", "serve"), ("litapi", "check"), ("litapi", "warm"), ("deploy.bulk",))
@@ -93,11 +92,9 @@ def facts(folder: Path) -> set[str]:
     for command in COMMANDS:
         flags = re.findall(r"--[a-z][a-z-]+", _said(folder, "-m", *command, "--help"))
         found |= {f"option {' '.join(command)} {flag}" for flag in flags}
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    serve = [sys.executable, "-m", "litapi", "serve", "--port", str(port), "--host", "127.0.0.1"]
+    serve = [sys.executable, "-m", "litapi", "serve", "--host", "127.0.0.1", "--port"]
     with (
-        child(serve, answers(f"{url}/readyz"), folder=folder),
+        serving(lambda port: [*serve, str(port)], "/readyz", folder=folder) as (url, _),
         httpx.Client(base_url=url) as client,
     ):
         for method, path, body in ASKED:

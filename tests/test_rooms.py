@@ -28,7 +28,6 @@ LITSERVE = {
 }
 TORCH = {
     "bench.compare.baselines.siglip",
-    "bench.compare.baselines.siglip_openvino",
     "bench.reference",
     "bench.rig.random_checkpoint",  # in a function
     "litapi.model.engines.compiled",

@@ -12,6 +12,7 @@ SIGTERM, with the scenarios before in the file.
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import subprocess
 import sys
@@ -19,15 +20,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.compare.baselines.system import Ground
-from bench.compare.contest import Contest
-from bench.compare.part import Part
+from bench.compare.contestant import Contest
 from bench.compare.proof import Proof
-from bench.compare.report import report
-from bench.compare.result import Result
-from bench.compare.scenario import BARE, READY, SCENARIOS, Scenario
-from bench.rig.checkpoints import checkpoint
+from bench.compare.result import Result, report
+from bench.compare.scenario import BARE, READY, SCENARIOS
 from bench.rig.command import described, listed, positive
 from bench.rig.machine import cores, installed
+from bench.rig.random_checkpoint import checkpoint
 from bench.rig.result_file import RESULTS, save
 from litapi.process import raise_limit
 
@@ -38,44 +37,32 @@ class UsageError(Exception):
     """Options that name what there is not."""
 
 
-class Comparison:
-    """The scenarios of a run."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
-        self._scenarios = [SCENARIOS[name] for name in options.scenarios]
-        self._proofs: dict[Path, Proof] = {}
-        unknown = {*options.systems} - _names(self._scenarios)
-        if unknown:
-            raise UsageError(f"no such system in these scenarios: {', '.join(sorted(unknown))}")
-        _require(options.device)
-
-    def run(self, say: Callable[[str], object]) -> Path:
-        """Measure. The file is written after each scenario: what was measured is kept."""
-        hidden = {"report", "out"}
-        shown = {name: value for name, value in vars(self._options).items() if name not in hidden}
-        shown["checkpoint"] = shown["checkpoint"] and Path(shown["checkpoint"]).name
-        result = Result({**shown, "versions": installed(PACKAGES)})
-        on = "cpu" if self._options.device == "cpu" else None  # the GPU's own name
-        for scenario in self._scenarios:
-            self._run(scenario, result, say)
-            path = save(self._options.name, result.fields(), self._options.out, on)
-        return path
-
-    def _run(self, scenario: Scenario, result: Result, say: Callable[[str], object]) -> None:
-        options = self._options
+def compare(options: argparse.Namespace, say: Callable[[str], object]) -> Path:
+    """Measure. The file is written after each scenario: what was measured is kept."""
+    shown = {name: value for name, value in vars(options).items() if name not in ("report", "out")}
+    shown["checkpoint"] = shown["checkpoint"] and Path(shown["checkpoint"]).name
+    result, proof = Result({**shown, "versions": installed(PACKAGES)}), functools.cache(Proof)
+    bounds = (options.levels, options.rates, options.requests, options.seconds)
+    for scenario in (SCENARIOS[name] for name in options.scenarios):
         folder = checkpoint(options.checkpoint or scenario.size)
-        if folder not in self._proofs:
-            self._proofs[folder] = Proof(folder)
         ground = Ground(folder, options.cores or cores(), options.device)
+        parts = [part.changed(*bounds) for part in scenario.parts]
         contest = Contest(scenario, ground, result, say, options.systems)
-        contest.run(self._parts(scenario), options.rounds, self._proofs[folder])
+        contest.run(parts, options.rounds, proof(folder))
+        on = "cpu" if options.device == "cpu" else None  # the GPU's own name
+        path = save(options.name, result.fields(), options.out, on)
+    return path
 
-    def _parts(self, scenario: Scenario) -> list[Part]:
-        options = self._options
-        bounds = (options.levels, options.rates, options.requests, options.seconds)
-        chosen = [part.changed(*bounds) for part in scenario.parts]
-        return [part.among(options.systems) for part in chosen] if options.systems else chosen
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UsageError where the options name what there is not."""
+    if not options.scenarios or {*options.scenarios} - SCENARIOS.keys():
+        raise UsageError(f"name scenarios out of: {', '.join(SCENARIOS)}")
+    parts = [part for name in options.scenarios for part in SCENARIOS[name].parts]
+    known = {BARE, READY, *(one.name for part in parts for one in part.systems)}
+    if unknown := {*options.systems} - known:
+        raise UsageError(f"no such system in these scenarios: {', '.join(sorted(unknown))}")
+    _require(options.device)
 
 
 def _require(device: str) -> None:
@@ -89,11 +76,6 @@ def _require(device: str) -> None:
         require_device(device)
     except CheckpointError as reason:
         raise UsageError(str(reason)) from None
-
-
-def _names(scenarios: Sequence[Scenario]) -> set[str]:
-    systems = {one.name for each in scenarios for part in each.parts for one in part.systems}
-    return systems | {BARE, READY}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,13 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.report:
             return show(options.report)
-        unknown = [name for name in options.scenarios if name not in SCENARIOS]
-        if unknown or not options.scenarios:
-            raise UsageError(f"name scenarios out of: {', '.join(SCENARIOS)}")
-        comparison = Comparison(options)
+        check(options)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or children stay
         try:
-            return show(comparison.run(_say))
+            return show(compare(options, _say))
         finally:
             signal.signal(signal.SIGTERM, before)
     except (UsageError, OSError, ValueError, subprocess.CalledProcessError) as error:

@@ -6,166 +6,142 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from bench.compare.baselines.system import Ground, Served, System
-from bench.compare.part import Part
+from bench.compare.baselines.catalogue import SYSTEMS
+from bench.compare.baselines.system import Ground, Served, System, always
 from bench.compare.point import Point
 from bench.compare.proof import NEAR, SAME, NoVectors, Proof
+from bench.compare.result import Remark, Result
+from bench.compare.scenario import BARE, READY, Part, Scenario
 from bench.load.__main__ import Load, parser
-from bench.load.fleet import FleetError
+from bench.load.generator import FleetError
 from bench.load.recording import Recording
 from bench.load.summary import Report, Summary
-from bench.rig.process_clock import cpu_seconds
-from bench.rig.server_process import ROOT, family
+from bench.rig.child import Absent
+from bench.rig.server_process import ROOT, cpu_seconds, family
 
 FILLING = 3.0  # seconds in which the process of a flood starts and fills the system
 TIMEOUT = "900"  # seconds; with 500 in flight the last answer is minutes away
+SEEDS = 1000  # between one turn's items and the next one's
 
 
-class Failed(Exception):
+class Failed(RuntimeError):
     """The generator or the bare towers died; the reason says how."""
-
-
-@dataclass(slots=True)
-class Finding:
-    """What a turn brought beside points: wrong vectors, failed levels."""
-
-    wrong: str | None = None
-    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a contestant is to do."""
+    """What a contestant is to do; `note` and `fail` are called as soon as there is something."""
 
     scenario: str
     part: Part
     round: int
     seed: int
     ground: Ground
-    note: Callable[[Point], None]  # called with each point once it is there
+    note: Callable[[Point], None]
+    fail: Callable[[str], None]  # a level that failed, and why
     proof: Proof | None = None
 
     @property
     def precision(self) -> str:
-        """The part's own, or else the ground's."""
         return self.part.precision or self.ground.precision
 
     def point(self, system: str, items: int, summary: Summary, cpu: float | None = None) -> None:
-        point = Point(self.scenario, self.part.name, system, self.round, items, summary, cpu)
-        self.note(point)
+        self.note(Point(self.scenario, self.part.name, system, self.round, items, summary, cpu))
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A system that is asked over HTTP."""
+class Contestant:
+    """`take` measures a turn and says what is wrong with the vectors, if anything.
 
-    system: System
-
-    @property
-    def name(self) -> str:
-        return self.system.name
-
-    def look(self) -> None:
-        """Raises Absent where it cannot run here."""
-        self.system.look()
-
-    def take(self, turn: Turn) -> Finding:
-        """Look at the vectors where the turn has a proof, then measure all levels.
-
-        Raises:
-            Absent, StartError: it is not there.
-            Failed: it could not be measured to the end.
-        """
-        finding = Finding()
-        with self.system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
-            try:
-                if turn.proof:
-                    least = SAME if turn.precision == "float32" else NEAR
-                    finding.wrong = turn.proof.fault(served, turn.part.kind, least)
-            except NoVectors as reason:
-                return Finding(wrong=str(reason))  # there is nothing to time
-            for place, arguments in enumerate(_loads(turn.part)):
-                more = ["--seed", str(turn.seed + place)]
-                more += ["--any-length"] if finding.wrong else []
-                path = Path(home) / f"{place}.jsonl"
-                if turn.part.flood:
-                    report = self._beside(turn, served, [*arguments, *more], path)
-                else:
-                    report = self._load(turn, served, [*arguments, *more], path)
-                finding.failures += report.failures
-        return finding
-
-    def _beside(self, turn: Turn, served: Served, arguments: list[str], path: Path) -> Report:
-        """The same beside a flood, which has a point too."""
-        other = path.with_suffix(".flood")
-        with _flooded(turn, served, other):
-            report = self._load(turn, served, arguments, path)
-        (summary,) = Report.of(Recording.read(other)).summaries
-        turn.point(f"{self.name}, its flood", turn.part.flood_items, summary)
-        return report
-
-    def _load(self, turn: Turn, served: Served, arguments: list[str], path: Path) -> Report:
-        whole = [*_address(served), *arguments, "--batch", str(turn.part.items)]
-        whole += ["--target", turn.part.kind, "--timeout", TIMEOUT, "--quiet"]
-        used = _cpu(served)
-        try:
-            if Load(parser().parse_args(whole)).record(path):
-                raise KeyboardInterrupt
-        except FleetError as error:
-            raise Failed(str(error)) from None
-        recording = Recording.read(path)
-        used = _cpu(served) - used
-        report = Report.of(recording)
-        asked = [one.items for stage in recording.stages for one in stage.samples if one.good]
-        for summary in report.summaries:
-            each = None if turn.part.flood else used * 1e3 / max(1, sum(asked))  # else not its own
-            turn.point(self.name, turn.part.items, summary, each)
-        return report
-
-
-@dataclass(frozen=True, slots=True)
-class Towers:
-    """The towers without a server: `ready` times the forward passes alone."""
+    It raises Absent or StartError where the contestant is not there, Failed where it could not be
+    measured to the end. `look` raises Absent where it cannot run here at all.
+    """
 
     name: str
-    ready: bool
-
-    def look(self) -> None:
-        """They are always there."""
-
-    def take(self, turn: Turn) -> Finding:
-        """Measure all sizes of batch.
-
-        Raises:
-            Failed: their process did.
-        """
-        part = turn.part
-        module = "bench.compare.baselines.bare"
-        command = [sys.executable, "-m", module, str(turn.ground.checkpoint)]
-        command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
-        command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
-        command += ["--precision", turn.precision, "--device", turn.ground.device]
-        command += ["--seed", str(turn.seed), *(["--ready"] if self.ready else [])]
-        with tempfile.TemporaryDirectory() as home:
-            path = Path(home) / "bare.jsonl"
-            done = subprocess.run(
-                [*command, "--out", str(path)], cwd=ROOT, capture_output=True, text=True
-            )
-            if done.returncode:
-                raise Failed(f"the bare towers: {done.stderr.strip().splitlines()[-1:]}")
-            stages = Recording.read(path).measured
-        for batch, stage in zip(part.bare, stages, strict=True):
-            summary = replace(Summary.of(stage), level=f"batch {batch}")
-            turn.point(self.name, batch, summary)
-        return Finding()
+    take: Callable[[Turn], str | None]
+    look: Callable[[], object]
 
 
-Contestant = Server | Towers
+def over_http(system: System) -> Contestant:
+    return Contestant(system.name, partial(_asked, system), system.look)
+
+
+def towers(name: str) -> Contestant:
+    """Without a server: BARE, or READY, which times the forward passes alone."""
+    return Contestant(name, partial(_computed, name), always)
+
+
+def _asked(system: System, turn: Turn) -> str | None:
+    """Look at the vectors where the turn has a proof, then measure all levels."""
+    wrong = None
+    with system.start(turn.ground) as served, tempfile.TemporaryDirectory() as home:
+        try:
+            if turn.proof:
+                least = SAME if turn.precision == "float32" else NEAR
+                wrong = turn.proof.fault(served, turn.part.kind, least)
+        except NoVectors as reason:
+            return str(reason)  # there is nothing to time
+        load = _beside if turn.part.flood else _load
+        for place, arguments in enumerate(_loads(turn.part)):
+            whole = [*arguments, "--seed", str(turn.seed + place)]
+            whole += ["--any-length"] if wrong else []
+            load(system.name, turn, served, whole, Path(home) / f"{place}.jsonl")
+    return wrong
+
+
+def _beside(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
+    """The same beside a flood, which has a point too."""
+    other = path.with_suffix(".flood")
+    with _flooded(turn, served, other):
+        _load(name, turn, served, arguments, path)
+    (summary,) = Report.of(Recording.read(other)).summaries
+    turn.point(f"{name}, its flood", turn.part.flood_items, summary)
+
+
+def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
+    whole = [*_address(served), *arguments, "--batch", str(turn.part.items)]
+    whole += ["--target", turn.part.kind, "--timeout", TIMEOUT, "--quiet"]
+    used = _cpu(served)
+    try:
+        if Load(parser().parse_args(whole)).record(path):
+            raise KeyboardInterrupt
+    except FleetError as error:
+        raise Failed(str(error)) from None
+    recording = Recording.read(path)
+    used = _cpu(served) - used
+    report = Report.of(recording)
+    asked = [one.items for stage in recording.stages for one in stage.samples if one.good]
+    for summary in report.summaries:
+        each = None if turn.part.flood else used * 1e3 / max(1, sum(asked))  # else not its own
+        turn.point(name, turn.part.items, summary, each)
+    for failure in report.failures:
+        turn.fail(failure)
+
+
+def _computed(name: str, turn: Turn) -> None:
+    """All sizes of batch."""
+    part = turn.part
+    module = "bench.compare.baselines.bare"
+    command = [sys.executable, "-m", module, str(turn.ground.checkpoint)]
+    command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
+    command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
+    command += ["--precision", turn.precision, "--device", turn.ground.device]
+    command += ["--seed", str(turn.seed), *(["--ready"] if name == READY else [])]
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home) / "bare.jsonl"
+        command += ["--out", str(path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"the bare towers: {done.stderr.strip().splitlines()[-1:]}")
+        stages = Recording.read(path).measured
+    for batch, stage in zip(part.bare, stages, strict=True):
+        turn.point(name, batch, replace(Summary.of(stage), level=f"batch {batch}"))
 
 
 def _address(served: Served) -> list[str]:
@@ -222,3 +198,68 @@ def _cpu(served: Served) -> float:
         with suppress(ProcessLookupError):
             total += cpu_seconds(process)
     return total
+
+
+@dataclass(slots=True)
+class Contest:
+    """Rounds of a scenario into a result: each system in turn, in every second round backwards.
+
+    Only one system is up at a time: idle, stock LitServe burns a tenth of a core and more. A system
+    is started and stopped anew in each round, so that a lucky start is no advantage for all rounds.
+    `say` is told what is under way.
+    """
+
+    scenario: Scenario
+    ground: Ground
+    result: Result
+    say: Callable[[str], object]
+    systems: Sequence[str] = ()  # none: all of them
+
+    def run(self, parts: Sequence[Part], rounds: int, proof: Proof | None) -> None:
+        """All parts, all rounds; the first round of each begins with the proof."""
+        for place, part in enumerate(parts):
+            here = [one for one in self.contestants(part) if self._is_here(part, one)]
+            for number in range(rounds):
+                for one in here if number % 2 == 0 else here[::-1]:
+                    seed = SEEDS * (place * rounds + number + 1)
+                    self._take(one, part, number, seed, None if number else proof)
+
+    def contestants(self, part: Part) -> list[Contestant]:
+        everybody = [
+            *map(over_http, part.systems),
+            *map(towers, (BARE, READY) if part.bare else ()),
+        ]
+        return [one for one in everybody if not self.systems or one.name in self.systems]
+
+    def _is_here(self, part: Part, one: Contestant) -> bool:
+        try:
+            one.look()
+        except Absent as reason:
+            self._remark(self.result.skipped, part, one, f"skipped: {reason}")
+            return False
+        return True
+
+    def _take(
+        self, one: Contestant, part: Part, number: int, seed: int, proof: Proof | None
+    ) -> None:
+        self.say(f"{self.scenario.name}, {part.name}, round {number + 1}: {one.name}")
+        result = self.result
+
+        def fail(reason: object) -> None:
+            self._remark(result.failed, part, one, f"failed: {reason}")
+
+        what = (self.scenario.name, part, number, seed, self.ground)
+        try:
+            wrong = one.take(Turn(*what, result.points.append, fail, proof))
+        except Absent as reason:
+            self._remark(result.skipped, part, one, f"skipped: {reason}")
+        except RuntimeError as reason:
+            fail(reason)
+        else:
+            if wrong:  # a baseline may be; the service itself may not
+                remarks = result.wrong if one.name in SYSTEMS else result.failed
+                self._remark(remarks, part, one, f"wrong: {wrong}")
+
+    def _remark(self, remarks: list[Remark], part: Part, one: Contestant, reason: str) -> None:
+        remarks.append(Remark(self.scenario.name, part.name, one.name, reason))
+        self.say(remarks[-1].line())

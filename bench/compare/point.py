@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from bench.load.summary import Summary
@@ -30,9 +30,6 @@ class Point:
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
         return cls(**fields | {"summary": Summary(**fields["summary"])})
-
-    def fields(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def level(self) -> str:

@@ -17,11 +17,9 @@ import orjson
 from PIL import Image
 
 from bench.compare.baselines.system import Served
-from bench.load.answer import Rows, Wrong, rows
 from bench.load.connection import Address, Fault, ask_once
-from bench.load.item import Item, Kind, Picture
-from bench.load.route import Route
-from bench.load.workload import Job, drawings
+from bench.load.route import Route, Rows, Wrong, rows
+from bench.load.workload import Item, Job, Kind, Picture, drawings
 
 SAME = 0.9999
 NEAR = 0.995  # for numbers of less than 32 bits

@@ -20,18 +20,19 @@ within each round, and the median of the ratios is judged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
 from bench.compare.baselines.catalogue import SYSTEMS
 from bench.compare.baselines.system import System
-from bench.compare.part import Part
 from bench.compare.point import Figure, Missing, Points, latency, throughput
 from bench.compare.siglit import PATIENT, instances, siglit
-from bench.load.item import Kind
-from bench.rig.rounds import Target, ratio
+from bench.load.workload import Kind
+from bench.rig.command import Target, ratio
 
 Size = Literal["base", "demo", "so400m"]
 Judge = Callable[[Points], Iterator[Target]]
@@ -59,6 +60,55 @@ ON_GPU = (SIGLIT, SYSTEMS["flask-dev"], THREADED, LITSERVE)
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A closed loop at `levels` or an open one at `rates`, and the bare towers beside it."""
+
+    name: str
+    kind: Kind
+    systems: tuple[System, ...] = ()
+    levels: tuple[int, ...] = ()
+    rates: tuple[float, ...] = ()
+    items: int = 1  # in a request
+    requests: int = 0  # of a level at least, and one for each client; 0: no such bound
+    seconds: float = 0.0  # of a level; 0: no such bound
+    repeat: float = 0.0  # share of items out of a universe that is sent before
+    universe: int = 256  # how many items are in it
+    flood: int = 0  # requests in flight beside, in bulk where a system has classes
+    flood_items: int = 8  # in each of them
+    warmup: int = 10
+    bare: tuple[int, ...] = ()  # sizes of the bare towers' batches
+    bare_seconds: float = 5.0  # for each of them
+    precision: str = ""  # of the bare towers where it is not the ground's; systems choose their own
+
+    def level_requests(self, level: int) -> int:
+        """Requests of a closed level, so that each client gets an answer."""
+        return max(level, self.requests) if self.requests else 0
+
+    def changed(
+        self,
+        levels: Sequence[int] = (),
+        rates: Sequence[float] = (),
+        requests: int = 0,
+        seconds: float = 0.0,
+    ) -> Part:
+        """With the options of a run: levels and rates where there are several, bounds anywhere.
+
+        `requests` are of one item; of those with more items there are as many fewer.
+        """
+        part = self
+        if levels and len(part.levels) > 1:
+            part = replace(part, levels=tuple(levels))
+        if rates and part.rates:
+            part = replace(part, rates=tuple(rates))
+        if requests and part.requests:
+            part = replace(part, requests=math.ceil(requests / part.items))
+        if seconds:
+            bare = min(seconds, part.bare_seconds)
+            part = replace(part, seconds=seconds if part.seconds else 0.0, bare_seconds=bare)
+        return part
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """`judges` make its targets of its points, each several or none."""
 
@@ -80,47 +130,34 @@ class Scenario:
         return targets, unjudged
 
 
-# -- judges --------------------------------------------------------------------------------------
-
-
-def at_least(limit: float, part: str, system: str, to: str) -> Judge:
+def at_least(limit: float, part: str, system: str, to: str, points: Points) -> Iterator[Target]:
     """The best throughput of a system over another's."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        one, other = (points.best(part, name, throughput) for name in (system, to))
-        name = f"{part}: items/s of {system} ÷ {to}"
-        yield Target(name, ratio(one, other), at_least=limit)
-
-    return judge
+    one, other = (points.best(part, name, throughput) for name in (system, to))
+    name = f"{part}: items/s of {system} ÷ {to}"
+    yield Target(name, ratio(one, other), at_least=limit)
 
 
-def beats(part: str) -> Judge:
+def beats(part: str, points: Points) -> Iterator[Target]:
     """Throughput and p99 against the best baseline in each, of those whose vectors are right."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        names = [one.name for one in BASELINES if one.name in points.systems(part)]
-        for level in points.levels(part, SIGLIT.name):
-            rivals = points.right(part, level, names)
-            name, more = _against(points, SIGLIT.name, part, level, rivals, throughput, max)
-            yield Target(f"{part} at {level}: items/s ÷ best baseline ({name})", more, at_least=1)
-            name, less = _against(points, SIGLIT.name, part, level, rivals, latency("p99"), min)
-            yield Target(f"{part} at {level}: p99 ÷ best baseline ({name})", less, at_most=1)
-
-    return judge
+    names = [one.name for one in BASELINES if one.name in points.systems(part)]
+    for level in points.levels(part, SIGLIT.name):
+        rivals = points.right(part, level, names)
+        name, more = _against(points, SIGLIT.name, part, level, rivals, throughput, max)
+        yield Target(f"{part} at {level}: items/s ÷ best baseline ({name})", more, at_least=1)
+        name, less = _against(points, SIGLIT.name, part, level, rivals, latency("p99"), min)
+        yield Target(f"{part} at {level}: p99 ÷ best baseline ({name})", less, at_most=1)
 
 
-def outruns(limit: float, part: str, system: System, rivals: Sequence[System]) -> Judge:
+def outruns(
+    limit: float, part: str, system: System, rivals: Sequence[System], points: Points
+) -> Iterator[Target]:
     """Throughput against the best of the rivals at each level, of those whose vectors are right."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        names = [one.name for one in rivals if one.name in points.systems(part)]
-        for level in points.levels(part, system.name) if names else ():
-            right = points.right(part, level, names)
-            name, more = _against(points, system.name, part, level, right, throughput, max)
-            title = f"{part} at {level}: items/s of {system.name} ÷ {name}"
-            yield Target(title, more, at_least=limit)
-
-    return judge
+    names = [one.name for one in rivals if one.name in points.systems(part)]
+    for level in points.levels(part, system.name) if names else ():
+        right = points.right(part, level, names)
+        name, more = _against(points, system.name, part, level, right, throughput, max)
+        title = f"{part} at {level}: items/s of {system.name} ÷ {name}"
+        yield Target(title, more, at_least=limit)
 
 
 def _against(
@@ -141,57 +178,40 @@ def _against(
     return leader, ratio(own, rounds)
 
 
-def shields(limit: float, quiet: str, beside: str, rivals: Sequence[System]) -> Judge:
+def shields(
+    limit: float, quiet: str, beside: str, rivals: Sequence[System], points: Points
+) -> Iterator[Target]:
     """p99 beside a flood against that without, and against the best rival's beside it."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        for level in points.levels(quiet, SIGLIT.name):
-            alone, flooded = (
-                [latency("p99")(one) for one in points.at(part, SIGLIT.name, level)]
-                for part in (quiet, beside)
-            )
-            title = f"{beside} at {level}: p99"
-            yield Target(f"{title} ÷ without it", ratio(flooded, alone), at_most=limit)
-            right = points.right(beside, level, [one.name for one in rivals])
-            name, less = _against(points, SIGLIT.name, beside, level, right, latency("p99"), min)
-            yield Target(f"{title} ÷ best baseline ({name})", less, at_most=1)
-
-    return judge
+    for level in points.levels(quiet, SIGLIT.name):
+        alone, flooded = (
+            [latency("p99")(one) for one in points.at(part, SIGLIT.name, level)]
+            for part in (quiet, beside)
+        )
+        title = f"{beside} at {level}: p99"
+        yield Target(f"{title} ÷ without it", ratio(flooded, alone), at_most=limit)
+        right = points.right(beside, level, [one.name for one in rivals])
+        name, less = _against(points, SIGLIT.name, beside, level, right, latency("p99"), min)
+        yield Target(f"{title} ÷ best baseline ({name})", less, at_most=1)
 
 
-def adds_at_most(limit: float, part: str) -> Judge:
+def adds_at_most(limit: float, part: str, points: Points) -> Iterator[Target]:
     """Milliseconds between the median of a lone client and that of the bare tower."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        served = [latency("p50")(one) for one in points.at(part, SIGLIT.name, "1")]
-        bare = [latency("p50")(one) for one in points.at(part, BARE, "batch 1")]
-        added = median(one - other for one, other in zip(served, bare, strict=True))
-        yield Target(f"{part}: p50 of siglit − bare, ms", added, at_most=limit)
-
-    return judge
+    served = [latency("p50")(one) for one in points.at(part, SIGLIT.name, "1")]
+    bare = [latency("p50")(one) for one in points.at(part, BARE, "batch 1")]
+    added = median(one - other for one, other in zip(served, bare, strict=True))
+    yield Target(f"{part}: p50 of siglit − bare, ms", added, at_most=limit)
 
 
-def loses_nobody(part: str, system: str) -> Judge:
+def loses_nobody(part: str, system: str, points: Points) -> Iterator[Target]:
     """Percent of answers that are neither good nor 429, the worst over rounds and levels."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        errors = max(points.best(part, system, lambda one: one.summary.errors_pct))
-        yield Target(f"{part}: errors but 429 of {system}, %", errors, at_most=0)
-
-    return judge
+    errors = max(points.best(part, system, lambda one: one.summary.errors_pct))
+    yield Target(f"{part}: errors but 429 of {system}, %", errors, at_most=0)
 
 
-def shares_hits(part: str, system: str) -> Judge:
+def shares_hits(part: str, system: str, points: Points) -> Iterator[Target]:
     """Hits in Redis: what one instance computed, the other one served."""
-
-    def judge(points: Points) -> Iterator[Target]:
-        rounds = points.best(part, system, lambda one: one.summary.cache.get("hit-l2", 0))
-        yield Target(f"{part}: another instance's hits with {system}", min(rounds), at_least=1)
-
-    return judge
-
-
-# -- the table -----------------------------------------------------------------------------------
+    rounds = points.best(part, system, lambda one: one.summary.cache.get("hit-l2", 0))
+    yield Target(f"{part}: another instance's hits with {system}", min(rounds), at_least=1)
 
 
 KINDS: tuple[Kind, ...] = ("text", "image")
@@ -203,8 +223,8 @@ def _part(kind: Kind, suffix: str, systems: Sequence[System], *levels: int, **ho
 
 def _sized(name: str, size: Size, single: Part, full: Part, share: float) -> Scenario:
     """Single items against the best baseline, full requests against the bare towers."""
-    judges = (beats(single.name), loses_nobody(single.name, SIGLIT.name))
-    ceiling = at_least(share, full.name, SIGLIT.name, BARE)
+    judges = (partial(beats, single.name), partial(loses_nobody, single.name, SIGLIT.name))
+    ceiling = partial(at_least, share, full.name, SIGLIT.name, BARE)
     return Scenario(f"{name}-{single.kind}", size, (single, full), (*judges, ceiling))
 
 
@@ -215,9 +235,9 @@ def _base(kind: Kind, requests: int, many: int) -> Scenario:
     full = _part(kind, ", 32 items", (SIGLIT,), 2, **batches, bare_seconds=10)
     whole = _sized("base", "base", single, full, 0.95)
     rivals = (
-        outruns(1.1, kind, DEFAULT, RIVALS[:1]),
-        outruns(1.1, kind, SIGLIT, RIVALS[1:]),
-        outruns(3.0, kind, DEFAULT, BASELINES),
+        partial(outruns, 1.1, kind, DEFAULT, RIVALS[:1]),
+        partial(outruns, 1.1, kind, SIGLIT, RIVALS[1:]),
+        partial(outruns, 3.0, kind, DEFAULT, BASELINES),
     )
     return replace(whole, judges=(*whole.judges, *rivals))
 
@@ -249,54 +269,59 @@ def _scenarios() -> Iterator[Scenario]:
     yield _both(
         "int8", "base", (8, 4),
         lambda kind, many: _part(kind, ", int8", (SIGLIT, INT8), 2, requests=many, **int8),
-        lambda part: [at_least(0.95, part, INT8.name, BARE)],
+        lambda part: [partial(at_least, 0.95, part, INT8.name, BARE)],
     )  # fmt: skip
     single = {"warmup": 8, "precision": "int8"}
     precise = (SIGLIT, BFLOAT16, INT8, THREADED)
     yield _both(
         "precisions", "base", (200, 100),
         lambda kind, many: _part(kind, ", precisions", precise, 50, requests=many, **single),
-        lambda part: [at_least(1.5, part, BFLOAT16.name, THREADED.name),
-                      at_least(2.2, part, INT8.name, THREADED.name)],
+        lambda part: [partial(at_least, 1.5, part, BFLOAT16.name, THREADED.name),
+                      partial(at_least, 2.2, part, INT8.name, THREADED.name)],
     )  # fmt: skip
     full = {"items": 64, "warmup": 4, "bare": (8, 64)}
     yield _both(
         "demo-batch", "demo", (200, 24),
         lambda kind, many: _part(kind, ", 64 items", (SIGLIT,), 4, requests=many, **full),
-        lambda part: [at_least(0.6, part, SIGLIT.name, BARE)],
+        lambda part: [partial(at_least, 0.6, part, SIGLIT.name, BARE)],
     )  # fmt: skip
     yield _both(
         "demo-single", "demo", (3000, 1000),
         lambda kind, many: _part(kind, "", (SIGLIT, LITSERVE), 64, requests=many, warmup=64),
-        lambda part: [at_least(3, part, SIGLIT.name, LITSERVE.name)],
+        lambda part: [partial(at_least, 3, part, SIGLIT.name, LITSERVE.name)],
     )  # fmt: skip
     alone = {"warmup": 30, "bare": (1,), "bare_seconds": 3}
     yield _both(
         "latency", "demo", (300, 300),
         lambda kind, many: _part(kind, "", (SOON,), 1, requests=many, **alone),
-        lambda part: [adds_at_most(1.5, part)],
+        lambda part: [partial(adds_at_most, 1.5, part)],
     )  # fmt: skip
     repeats = {"seconds": 8, "repeat": 0.9}
     cached = (CACHED, UNCACHED)
     yield _both(
         "zipf", "base", (256, 64),
         lambda kind, many: _part(kind, ", 90 % repeats", cached, 32, universe=many, **repeats),
-        lambda part: [at_least(6, part, CACHED.name, UNCACHED.name)],
+        lambda part: [partial(at_least, 6, part, CACHED.name, UNCACHED.name)],
     )  # fmt: skip
     crowd = _part("text", ", 500 clients", (AS_IT_COMES,), 500, seconds=60)
-    yield Scenario("crowd", "demo", (crowd,), (loses_nobody(crowd.name, AS_IT_COMES.name),))
+    yield Scenario(
+        "crowd", "demo", (crowd,), (partial(loses_nobody, crowd.name, AS_IT_COMES.name),)
+    )
     rates = (50, 100, 200, 400, 800)
     offered = _part("text", ", offered", (SIGLIT, LITSERVE), rates=rates, seconds=8)
     yield Scenario("rates", "demo", (offered,))
     rivals, single = (THREADED, RIVALS[1]), {"rates": (2,), "seconds": 30, "warmup": 4}
     calm = _part("text", ", no flood", (CLASSES, *rivals), **single)
     beside = _part("text", ", flood", (CLASSES, *rivals), flood=8, **single)
-    judge = shields(1.5, calm.name, beside.name, rivals)
+    judge = partial(shields, 1.5, calm.name, beside.name, rivals)
     yield Scenario("classes", "base", (calm, beside), (judge,))
     yield _gpu("text", (1, 32, 256))
     yield _gpu("image", (1, 32, 64))
     hits = _part("text", ", hits", (ONE, TWO), 64, seconds=8, repeat=1.0)
-    shared = (at_least(0, hits.name, TWO.name, ONE.name), shares_hits(hits.name, TWO.name))
+    shared = (
+        partial(at_least, 0, hits.name, TWO.name, ONE.name),
+        partial(shares_hits, hits.name, TWO.name),
+    )
     yield Scenario("scale-out", "demo", (hits,), shared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 from bench.compare.baselines.system import Ground, Served, System
@@ -26,14 +27,14 @@ def siglit(name: str, *flags: str, cores: Cores = "workers") -> System:
 
     On a GPU the cores only decode, and siglit spreads that itself.
     """
+    return System(name, partial(_one, flags, cores))
 
-    @contextmanager
-    def start(ground: Ground) -> Iterator[Served]:
-        spread = () if ground.gpu else _spread(cores, str(ground.threads()))
-        with ServerProcess(*of_ground(ground), *flags, *spread, ready_within=600) as server:
-            yield Served(server.url, (server.pid,))
 
-    return System(name, start)
+@contextmanager
+def _one(flags: Sequence[str], cores: Cores, ground: Ground) -> Iterator[Served]:
+    spread = () if ground.gpu else _spread(cores, str(ground.threads()))
+    with ServerProcess(*of_ground(ground), *flags, *spread, ready_within=600) as server:
+        yield Served(server.url, (server.pid,))
 
 
 def _spread(cores: Cores, many: str) -> Sequence[str]:
@@ -44,19 +45,19 @@ def _spread(cores: Cores, many: str) -> Sequence[str]:
 
 def instances(name: str, many: int) -> System:
     """So many instances with one HTTP process each, behind nginx, sharing one Redis."""
+    return System(name, partial(_several, many), PATIENT_NGINX.find)
 
-    @contextmanager
-    def start(ground: Ground) -> Iterator[Served]:
-        with ExitStack() as stack:
-            redis = stack.enter_context(RedisServer())
-            flags = [*of_ground(ground), "--http-workers", "1", "--threads", "1"]
-            servers = [ServerProcess(*flags, REDIS_URL=redis.url) for _ in range(many)]
-            for server in servers:
-                stack.enter_context(server)
-            url, pid = stack.enter_context(PATIENT_NGINX.before([one.port for one in servers]))
-            yield Served(url, (pid, redis.pid, *(one.pid for one in servers)))
 
-    return System(name, start, PATIENT_NGINX.find)
+@contextmanager
+def _several(many: int, ground: Ground) -> Iterator[Served]:
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        flags = [*of_ground(ground), "--http-workers", "1", "--threads", "1"]
+        servers = [ServerProcess(*flags, REDIS_URL=redis.url) for _ in range(many)]
+        for server in servers:
+            stack.enter_context(server)
+        url, pid = stack.enter_context(PATIENT_NGINX.before([one.port for one in servers]))
+        yield Served(url, (pid, redis.pid, *(one.pid for one in servers)))
 
 
 def of_ground(ground: Ground) -> Sequence[str]:

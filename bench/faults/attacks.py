@@ -18,7 +18,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -39,10 +39,9 @@ from bench.faults.row import Finding, Row
 from bench.faults.slow_clients import End, dialled, pieces, talk
 from bench.faults.stage import Stage, until
 from bench.faults.traffic import Traffic
-from bench.faults.vitals import Vitals, ticks, workers
-from bench.faults.watcher import Watch
+from bench.faults.vitals import Vitals, Watch, workers
 from bench.load.connection import head_of
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 from litapi.settings import Settings
 
 MB = 1 << 20
@@ -80,14 +79,19 @@ class Target:
 
     async def hear(self, talking: Awaitable[End]) -> None:
         """Count what was said to a connection, or that nothing was."""
-        try:
+        with self.broken():
             end = await talking
+            code = _CODE.search(end.heard)
+            named = f" {code[1].decode()}" if code and end.status != 200 else ""
+            self.said[f"{end.status or 'no answer'}{named}"] += 1
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """Count a connection that breaks inside."""
+        try:
+            yield
         except OSError as error:
             self.said[type(error).__name__] += 1
-            return
-        code = _CODE.search(end.heard)
-        named = f" {code[1].decode()}" if code and end.status != 200 else ""
-        self.said[f"{end.status or 'no answer'}{named}"] += 1
 
     async def all_at_once(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
         await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
@@ -95,9 +99,6 @@ class Target:
 
 def _head(path: str, length: int, kind: str = "json") -> bytes:
     return head_of(path, length, {"connection": "close", "content-type": KIND[kind]})
-
-
-# -- the attacks ---------------------------------------------------------------------------------
 
 
 async def unread_answers(target: Target) -> None:
@@ -111,14 +112,13 @@ async def _unread(target: Target, flood: bytes) -> None:
     with socket.socket() as connection:
         connection.setblocking(False)
         await loop.sock_connect(connection, (parts.hostname, parts.port))
-        try:
-            async with asyncio.timeout(target.seconds):
-                await loop.sock_sendall(connection, flood)
-                await asyncio.sleep(target.seconds)
-        except TimeoutError:
-            target.said["nothing more was taken, or all of it"] += 1
-        except OSError as error:
-            target.said[type(error).__name__] += 1
+        with target.broken():
+            try:
+                async with asyncio.timeout(target.seconds):
+                    await loop.sock_sendall(connection, flood)
+                    await asyncio.sleep(target.seconds)
+            except TimeoutError:  # which is an OSError
+                target.said["nothing more was taken, or all of it"] += 1
 
 
 async def amplification(target: Target) -> None:
@@ -136,11 +136,10 @@ def _note() -> bytes:
 
 async def slow_decoding(target: Target) -> None:
     """Pictures of a few KB that take long to decode, each of them once."""
-    scans = target.of(700, 700)
     refined = (0, 0, 0x10)
     pictures = [
-        *(jpeg(scans, note=_note()) for _ in range(target.of(4, 2))),
-        *(jpeg(4 * scans, note=_note(), band=refined, restarts=True) for _ in range(2)),
+        *(jpeg(700, note=_note()) for _ in range(target.of(4, 2))),
+        *(jpeg(2800, note=_note(), band=refined, restarts=True) for _ in range(2)),
         *(long_bmp(note=next(_fresh)) for _ in range(target.of(4, 2))),
     ]
     await target.all_at_once("/embed_image", pictures, "image")
@@ -161,10 +160,9 @@ async def wrong_base64(target: Target) -> None:
 
 async def half_bodies(target: Target) -> None:
     """Bodies that stop just before their end and go on in drops."""
-    length = 66_000_000
     body = bytes(60_000_000)
     talks = [
-        asyncio.create_task(target.hear(talk(target.server.url, _dripping(length, body))))
+        asyncio.create_task(target.hear(talk(target.server.url, _dripping(66_000_000, body))))
         for _ in range(target.of(40, 16))
     ]
     _, open_still = await asyncio.wait(talks, timeout=target.seconds + 10)
@@ -185,27 +183,21 @@ async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
 async def left_pictures(target: Target) -> None:
     """Large pictures whose clients do not wait, a few at a time: what is under way is row 22's."""
     numbers = iter(range(target.of(120, 40)))
-
-    async def client() -> None:
-        for number in numbers:
-            await _leaves(target, number)
-
-    await asyncio.gather(*(client() for _ in range(6)))
+    await asyncio.gather(*(_leaves(target, numbers) for _ in range(6)))
 
 
-async def _leaves(target: Target, number: int) -> None:
-    start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
-    try:
-        _, writer = await dialled(target.server.url)
-        async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.5)
-        writer.close()
-        target.said["left"] += 1
-    except OSError as error:
-        target.said[type(error).__name__] += 1
+async def _leaves(target: Target, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
+        with target.broken():
+            _, writer = await dialled(target.server.url)
+            async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.5)
+            writer.close()
+            target.said["left"] += 1
 
 
 async def many_patches(target: Target) -> None:
@@ -220,22 +212,12 @@ async def many_patches(target: Target) -> None:
 
 async def wide_pixels(target: Target) -> None:
     """Pictures with few bytes and many pixels, of modes that take several bytes for each."""
-    pictures = await asyncio.to_thread(_wide, target.of(3, 1))
-    await target.all_at_once(IMAGE, pictures, "image")
 
+    def pictures() -> list[bytes]:
+        deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
+        return [*(even_webp(_note()) for _ in range(target.of(6, 2))), *deep[: target.of(3, 1)]]
 
-def _wide(many: int) -> list[bytes]:
-    deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
-    return [*(even_webp(_note()) for _ in range(2 * many)), *deep[:many]]
-
-
-ALL: tuple[Attack, ...] = (
-    unread_answers, amplification, slow_decoding, costly_json, wrong_base64, half_bodies,
-    left_pictures, many_patches, wide_pixels,
-)  # fmt: skip
-
-
-# -- the good clients beside them ----------------------------------------------------------------
+    await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +231,7 @@ class Beside:
 
 
 @asynccontextmanager
-async def beside(
-    stage: Stage, *flags: str, seconds: float = 4.0, clients: int = 1
-) -> AsyncIterator[Beside]:
+async def beside(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[Beside]:
     """A server with good clients of it: what is done inside is the attack."""
     server = await stage.server(*flags)
     small = asked(drawn_texts(40, seed=17)), asked(drawn_pictures(12))
@@ -260,10 +240,10 @@ async def beside(
         await stage.traffic(server, small[1], fresh=1.0) as pictures,
     ):
         for traffic in (texts, pictures):  # what grows with the first questions is no attack's
-            await traffic.once_each(traffic.questions)
+            await traffic.once_each()
             traffic.turn()
         watch = Watch(server)
-        target = Target(server, stage.long, stage.of(20.0, seconds))
+        target = Target(server, stage.long, stage.of(20.0, 4.0))
         async with watch, texts.flowing(clients, PAUSE), pictures.flowing(clients, PAUSE):
             yield Beside(target, texts, pictures, watch)
     stage.idle.setdefault(server.url, watch.seen.first)
@@ -307,19 +287,6 @@ def judge(
     finding.must(not failures, f"what is refused is named: {failures}")
 
 
-# -- the rows ------------------------------------------------------------------------------------
-
-
-def _row(number: int, fault: str, attack: Attack, *flags: str) -> Row:
-    async def play(stage: Stage, finding: Finding) -> None:
-        async with beside(stage, *flags) as played:
-            await attack(played.target)
-        judge(stage, finding, played)
-
-    play.__doc__ = attack.__doc__
-    return Row(number, fault, play)
-
-
 async def stopped_worker(stage: Stage, finding: Finding) -> None:
     """Large pictures whose clients leave while the image worker stands still."""
     async with beside(stage) as played:
@@ -336,11 +303,11 @@ async def stopped_worker(stage: Stage, finding: Finding) -> None:
 
 async def _image_worker(server: ServerProcess) -> int:
     """The worker that spends its time when a picture is embedded."""
-    before = {pid: ticks(pid) for pid in workers(server)}
+    before = {pid: cpu_seconds(pid) for pid in workers(server)}
     target = Target(server, long=False, seconds=1.0)
     for number in range(4):
         await target.post(IMAGE, drawn_picture(f"whose {number}", canvas=(1500, 1500)), "image")
-    return max(before, key=lambda pid: ticks(pid) - before[pid])
+    return max(before, key=lambda pid: cpu_seconds(pid) - before[pid])
 
 
 async def all_of_it(stage: Stage, finding: Finding) -> None:
@@ -349,7 +316,7 @@ async def all_of_it(stage: Stage, finding: Finding) -> None:
         before = _sizes(played.target.server)
         played.target.long = False
         ends = time.monotonic() + stage.of(120.0, 8.0)
-        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ALL))
+        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ATTACKERS))
         await _settled(played.target.server, before)
     judge(stage, finding, played, whole=True)
 
@@ -375,17 +342,34 @@ async def _again(target: Target, attack: Attack, ends: float) -> None:
         await asyncio.sleep(rng.uniform(0.0, 1.0))
 
 
-ATTACKS = (
-    _row(17, "pipelined requests whose answers nobody reads", unread_answers),
-    _row(18, "captions that grow beyond their template and labels", amplification),
-    _row(19, "small pictures that take long to decode", slow_decoding),
-    _row(20, "JSON that becomes many objects", costly_json),
-    _row(21, "letters where base64 belongs", wrong_base64),
-    _row(22, "bodies that stop just before their end", half_bodies),
-    Row(23, "pictures left behind while their worker stands still", stopped_worker),
-    _row(
-        24, "more patches than the server has by default", many_patches, "--max-num-patches", "64"
+PLAYED: tuple[tuple[int, str, Attack, tuple[str, ...]], ...] = (
+    (17, "pipelined requests whose answers nobody reads", unread_answers, ()),
+    (18, "captions that grow beyond their template and labels", amplification, ()),
+    (19, "small pictures that take long to decode", slow_decoding, ()),
+    (20, "JSON that becomes many objects", costly_json, ()),
+    (21, "letters where base64 belongs", wrong_base64, ()),
+    (22, "bodies that stop just before their end", half_bodies, ()),
+    (24, "more patches than the server has by default", many_patches, ("--max-num-patches", "64")),
+    (25, "pictures of few bytes and many pixels", wide_pixels, ()),
+)
+ATTACKERS = (left_pictures, *(attack for _, _, attack, _ in PLAYED))
+
+
+def _row(number: int, fault: str, attack: Attack, flags: Sequence[str]) -> Row:
+    async def play(stage: Stage, finding: Finding) -> None:
+        async with beside(stage, *flags) as played:
+            await attack(played.target)
+        judge(stage, finding, played)
+
+    play.__doc__ = attack.__doc__
+    return Row(number, fault, play)
+
+
+ATTACKS = sorted(
+    (
+        *(_row(*one) for one in PLAYED),
+        Row(23, "pictures left behind while their worker stands still", stopped_worker),
+        Row(26, "all of rows 17 to 25 at once", all_of_it),
     ),
-    _row(25, "pictures of few bytes and many pixels", wide_pixels),
-    Row(26, "all of rows 17 to 25 at once", all_of_it),
+    key=lambda row: row.number,
 )

@@ -1,4 +1,4 @@
-"""Row 10: ten thousand bad requests, one for each good one.
+"""Rows 10 and 12: ten thousand bad requests, one for each good one, and URLs that lead inside.
 
 Each bad request is bad by construction, but for damaged pictures, which may still decode. Every
 refusal is a 4xx that carries a stable code in JSON; good requests beside them are answered right.
@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from bench.faults.hostile import huge_bmp, huge_gif, huge_png, mutated, originals
+from bench.faults.hostile import (
+    FORBIDDEN_HOSTS,
+    INVALID_URLS,
+    huge_bmp,
+    huge_gif,
+    huge_png,
+    mutated,
+    originals,
+)
 from bench.faults.question import IMAGE, JSON, OPENAI, TEXT
 from bench.faults.row import Finding
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, post
 from bench.faults.traffic import PATIENCE, Traffic
-from bench.load.answer import Judge
 from bench.load.connection import Address, Fault, Pool, head_of
+from bench.load.route import Judge
 from litapi.settings import Settings
 
 LIMITS = Settings()
@@ -35,6 +45,9 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("encoding_format", "hex"), ("encoding_format", 1), ("model", "nobody"), ("model", []),
     ("colour", "red"),
 )  # fmt: skip
+BESIDE = 2
+PORT = 80  # the only one that is dialled for http
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +155,14 @@ MAKERS: tuple[Callable[[Random], Bad], ...] = (
 )  # fmt: skip
 
 
-def bad_requests(many: int, seed: int = 3) -> Iterator[Bad]:
-    """The same ones for the same seed."""
-    rng = Random(seed)
+def bad_requests(many: int) -> Iterator[Bad]:
+    """The same ones each time."""
+    rng = Random(3)
     for number in range(many):
         yield MAKERS[number % len(MAKERS)](rng)
 
 
 class Verdicts:
-    """What became of the bad requests."""
-
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()  # by code
         self.decoded = 0
@@ -204,3 +215,49 @@ async def _client(pool: Pool, left: Iterator[Bad], verdicts: Verdicts, traffic: 
         except Fault as fault:
             verdicts.wrong[f"{fault} to {bad.path} {bad.body[:60]!r}"] += 1
         await traffic.next()
+
+
+@asynccontextmanager
+async def listening(heard: Counter[str]) -> AsyncIterator[list[str]]:
+    """Count connections inside, on the port that would be dialled, where this user may have it."""
+    addresses: list[str] = []
+
+    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard["connection"] += 1
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        for address in ADDRESSES:
+            with contextlib.suppress(OSError):
+                server = await asyncio.start_server(accept, address, PORT)
+                await stack.enter_async_context(server)
+                addresses.append(address)
+        yield addresses
+
+
+def bodies(url: str) -> list[tuple[str, bytes]]:
+    """The ways to ask for an image by its URL."""
+    part = {"type": "image_url", "image_url": {"url": url}}
+    asked = ((IMAGE, {"url": url}), (IMAGE, {"urls": [url]}), (OPENAI, {"input": [part]}))
+    return [(path, json.dumps(body).encode()) for path, body in asked]
+
+
+async def ssrf(stage: Stage, finding: Finding) -> None:
+    """Every URL in every way of asking."""
+    server, heard = await stage.common(), Counter[str]()
+    urls = [*(f"http://{host}/image" for host in FORBIDDEN_HOSTS), *INVALID_URLS]
+    answers: Counter[str] = Counter()
+    async with (
+        listening(heard) as addresses,
+        await stage.traffic(server, fresh=0.1) as traffic,
+        finding.under(traffic, BESIDE),
+    ):
+        for path, body in (one for url in urls for one in bodies(url)):
+            reply = await post(server.url, path, body, JSON)
+            answers[f"{reply.status} {json.loads(reply.body)['error']['code']}"] += 1
+    finding.must(all(one.startswith("4") for one in answers), f"all 4xx: {dict(answers)}")
+    finding.must(answers["403 image_url_forbidden"] > 0, "those that lead inside are forbidden")
+    finding.must(not heard, f"no connection inside: {dict(heard)}")
+    where = ", ".join(addresses) or "nowhere: the port was not to be had"
+    finding.note(f"{len(urls)} URLs, {sum(answers.values())} requests {dict(answers)}")
+    finding.note(f"listening on port {PORT} of {where}")

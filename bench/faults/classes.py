@@ -28,15 +28,21 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from bench.faults.answer_key import AnswerKey
 from bench.faults.overload import capacity
-from bench.faults.question import Question, Thing, alone, drawn_pictures, drawn_texts, in_octets
+from bench.faults.question import (
+    AnswerKey,
+    Question,
+    Thing,
+    alone,
+    drawn_pictures,
+    drawn_texts,
+    in_octets,
+)
 from bench.faults.row import Finding
 from bench.faults.stage import Stage
-from bench.faults.tally import Tally
-from bench.faults.traffic import Traffic
-from bench.rig.checkpoints import checkpoint
+from bench.faults.traffic import Tally, Traffic
 from bench.rig.command import described
+from bench.rig.random_checkpoint import checkpoint
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ServerProcess
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import io
 import json
 import re
 import struct
@@ -28,6 +27,7 @@ from bench.faults.row import Finding
 from bench.faults.slow_clients import pieces, talk
 from bench.faults.stage import Stage
 from bench.faults.traffic import PATIENCE
+from bench.load.photo import encoded
 
 CLIENTS = 8
 SILENT = 10.0  # seconds after an answer in which no other came
@@ -46,9 +46,6 @@ def request(path: str, body: bytes, kind: str = "application/json", *headers: st
 def last(*parts: bytes) -> bytes:
     """Requests in a row, after which the server may close."""
     return b"".join(parts) + b"GET /livez HTTP/1.1\r\nhost: siglit\r\nconnection: close\r\n\r\n"
-
-
-# -- makers --------------------------------------------------------------------------------------
 
 
 def pipelined(rng: Random) -> bytes:
@@ -119,11 +116,10 @@ def _gif(rng: Random) -> bytes:
 
 
 def _webp(rng: Random) -> bytes:
-    buffer = io.BytesIO()
     size = (rng.choice((1, 60)), rng.choice((1, 60)))
     frames = [Image.new("RGBA", size, (n, 0, 0, n)) for n in range(rng.choice((1, 2, 20)))]
-    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-    data = bytearray(buffer.getvalue())
+    how = {"save_all": True, "append_images": frames[1:], "lossless": True}
+    data = bytearray(encoded(frames[0], "WEBP", **how))
     if rng.random() < 0.5:
         data[rng.randrange(12, len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)
@@ -227,9 +223,6 @@ def inputs(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
             yield maker.__name__, maker(rng)
 
 
-# -- the row -------------------------------------------------------------------------------------
-
-
 def faults(heard: bytes) -> list[str]:
     """What is wrong with the answers on a connection: a status, or an error of another form."""
     found = [(int(status), bool(error)) for status, error in _STATUS.findall(heard)]
@@ -256,7 +249,7 @@ async def fuzz(stage: Stage, finding: Finding) -> None:
         url = played.target.server.url
         await asyncio.gather(*(client(url) for _ in range(CLIENTS)))
         for traffic in (played.texts, played.pictures):
-            await traffic.once_each(traffic.questions)
+            await traffic.once_each()
     judge(stage, finding, played)
     finding.must(not wrong, f"each 2xx or 4xx in the shared form: {wrong.most_common(5)}")
     late = {kind: round(seconds, 1) for kind, seconds in slowest.items() if seconds > SLOWEST}

@@ -1,11 +1,10 @@
-"""Pictures and bodies that are small and cost a server much, and good pictures that went bad.
+"""Pictures and bodies that cost a server much, pictures that went bad, URLs that lead inside.
 
 A damaged picture may still decode: then it is a good one, and its answer must be a vector.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import zlib
@@ -14,11 +13,45 @@ from random import Random
 from PIL import Image
 
 from bench.faults.question import drawn_picture
+from bench.load.photo import encoded
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 DAMAGES = ("flip", "overwrite", "cut", "insert", "repeat", "remove", "enlarge")
 HUGE = 60_000  # pixels a side
 SIDE = 7000  # pixels; 49 of the 50 million that a picture may have
+MAX_URL_CHARS = 8192  # the fetcher's own limit
+
+# URLs that must never be fetched: places inside, and spellings that two parsers read differently.
+# Each was a hole in some server once. The fetcher's tests and the table of faults share them.
+FORBIDDEN_HOSTS = [
+    "127.0.0.2", "127.0.0.1", "127.255.255.254", "localhost", "LOCALHOST", "[::1]",
+    "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.2]", "[::ffff:7f00:2]", "[::127.0.0.2]", "0.0.0.0",
+    "0.0.0.2", "[::]", "169.254.169.254", "10.0.0.1", "172.16.0.1", "172.31.255.255",
+    "192.168.0.1", "100.64.0.1", "192.0.0.8", "192.0.0.192", "192.88.99.1", "198.18.0.1",
+    "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "168.63.129.16",
+    "100.100.100.200", "[64:ff9b::7f00:2]", "[64:ff9b:1::7f00:2]", "[64:ff9b::808:808]",
+    "[2002:7f00:2::]", "[2001:0:7f00:2::]", "[fd00::1]", "[fd00:ec2::254]", "[fe80::1]",
+    "[fec0::1]", "[ff02::1]", "[5f00::1]", "[2001:db8::1]", "[3fff::1]", "[100::1]",
+]  # fmt: skip
+
+INVALID_URLS = [
+    "http://0x7f.1/", "http://0x7f000002/", "http://2130706434/", "http://017700000002/",
+    "http://0177.0.0.2/", "http://127.1/", "http://127.0.2/", "http://127.0.0.02/",
+    "http://127.0.0.2./", "http://127.0.0.256/", "http://1.2.3.4.5/", "http://①②⑦.0.0.2/",
+    "http://１２７.0.0.2/", "http://127。0。0。2/", "http://exam\u00adple.com/",
+    "http://\u212aelvin.com/", "http://example.com./", "http://example..com/",
+    "http://.example.com/", "http://-example.com/", "http://example.com\\@127.0.0.2/",
+    "http:\\\\127.0.0.2\\", "http://user@127.0.0.2/", "http://example.com@127.0.0.2/",
+    "http://user:secret@example.com/", "http://example.com%2f@127.0.0.2/",
+    "http://%31%32%37.0.0.2/", "http://127.0.0.2 /", "http://127.0.0.2\r\nHost: x/",
+    "http://example.com/\x00", "http://example.com/\u2028", "http://example.com/\ud800",
+    " http://example.com/", "http://[::1/", "http://::1/", "http://[fe80::1%25lo]/",
+    "http://[127.0.0.2]/", "http://example.com:99999/", "http://example.com:0/",
+    "http://example.com:/", "http://example.com:80:80/", "http://", "http:///image",
+    "http:127.0.0.2", "//127.0.0.2/", "127.0.0.2", "", "file:///etc/passwd", "ftp://127.0.0.2/",
+    "gopher://127.0.0.2:70/_x", "data:image/png;base64,AAAA", "javascript:alert(1)",
+    "unix:///run/x.sock", "httpſ://example.com/", "http://example.com/" + "a" * MAX_URL_CHARS,
+]  # fmt: skip
 
 
 def _segment(marker: int, body: bytes) -> bytes:
@@ -58,10 +91,9 @@ def long_bmp(width: int = 50_000_000, note: int = 0) -> bytes:
 
 def even_webp(note: bytes = b"", side: int = SIDE) -> bytes:
     """One colour, half transparent, without loss: a few bytes for four a pixel."""
-    buffer = io.BytesIO()
-    colour = (200, 10, len(note), 128)
-    Image.new("RGBA", (side, side), colour).save(buffer, "WEBP", lossless=True, quality=0, method=0)
-    chunks = buffer.getvalue()[12:] + b"NOTE" + struct.pack("<I", len(note)) + note
+    picture = Image.new("RGBA", (side, side), (200, 10, len(note), 128))
+    data = encoded(picture, "WEBP", lossless=True, quality=0, method=0)
+    chunks = data[12:] + b"NOTE" + struct.pack("<I", len(note)) + note
     chunks += bytes(len(chunks) % 2)
     return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
 
@@ -78,9 +110,6 @@ def deep_png(note: bytes = b"", side: int = SIDE, colour: int = 6) -> bytes:
 
 def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-# -- damaged pictures, and headers that claim huge ones -----------------------------------------
 
 
 def originals() -> list[bytes]:
@@ -127,9 +156,6 @@ def huge_gif() -> bytes:
     descriptor = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
     screen = struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
     return b"GIF89a" + screen + descriptor + b"\x02\x02\x44\x01\x00;"
-
-
-# -- bodies --------------------------------------------------------------------------------------
 
 
 def nested(size: int) -> dict[str, bytes]:

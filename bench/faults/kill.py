@@ -1,19 +1,26 @@
-"""Rows 3, 4 and 14: processes of the server are killed or told to end in the middle of their work.
+"""Rows 3, 4, 11 and 14: processes of the server are killed, or end in the middle of their work.
 
 At the end of a server its clients do as a balancer does: they go on until `/readyz` says no, and
 then ask no more. Whatever they asked until then is answered. A second signal ends all at once.
+
+Row 11 is an item that ends its worker, and one that never comes back; both are provoked by the
+service's own test hooks. The item is refused; those that were in its request, or only happened to
+be in the same worker, are not. The second time it is refused before it can do harm.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
+from bench.faults.question import AnswerKey, as_floats, drawn_texts
 from bench.faults.row import Finding
-from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, ready, until
+from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, counter, post, ready, until
 from bench.faults.vitals import Vitals, births, http_processes, survivors, workers
 from bench.rig.server_process import ServerProcess
 
@@ -23,6 +30,10 @@ GROWTH_MB = 64.0
 HEAVY_CLIENTS = 8
 GRACE = 30.0  # seconds, the default of --drain-timeout
 BY_SIGTERM = 128 + signal.SIGTERM
+EXIT, HANG = "siglit-test: exit", "siglit-test: hang"
+PLACE = 3  # of the poisonous item in its request
+BESIDE = 3
+DEATHS = 3  # of workers, until an item is known for what it is
 
 
 async def kill_oldest(
@@ -47,10 +58,7 @@ async def killed_workers(stage: Stage, finding: Finding) -> None:
     """Both towers lose their worker in turn; not one question is lost over it."""
     server = await stage.common()
     first, killed, seconds = set(workers(server)), set(), []
-    async with (
-        await stage.traffic(server, fresh=0.5) as traffic,
-        finding.under(traffic, CLIENTS),
-    ):
+    async with await stage.traffic(server, fresh=0.5) as traffic, finding.under(traffic, CLIENTS):
         for _ in range(stage.of(10, 2)):
             victim, mended = await kill_oldest(server, workers)
             killed.add(victim)
@@ -133,3 +141,88 @@ async def _none_left(finding: Finding, known: dict[int, int]) -> None:
 
     await until(gone, 5.0)
     finding.must(not survivors(known), f"no process is left: {len(survivors(known))} are")
+
+
+Told = tuple[int, dict[str, Any]]  # status and content of an answer
+
+
+async def ask(server: ServerProcess, texts: list[str]) -> Told:
+    """Ask for texts of which one may be poisonous."""
+    asked = as_floats(texts)
+    reply = await post(server.url, asked.path, asked.body, asked.headers)
+    return reply.status, json.loads(reply.body)
+
+
+def _codes(content: dict[str, Any]) -> list[str]:
+    """Why which items were refused."""
+    faults = [content["error"]] if "error" in content else content.get("errors") or []
+    return [fault["code"] for fault in faults]
+
+
+def _others_right(content: dict[str, Any], key: AnswerKey, others: list[str]) -> bool:
+    """Whether all but the poisonous item have their vectors."""
+    rows = list(content.get("embeddings") or [None])
+    if len(rows) != len(others) + 1 or rows.pop(PLACE) is not None or None in rows:
+        return False
+    return key.right(as_floats(others), b"", json.dumps({"embeddings": rows}).encode())
+
+
+async def poison(stage: Stage, finding: Finding) -> None:
+    """First the one that kills, then the one that hangs."""
+    await _kills(stage, finding)
+    await _hangs(stage, finding)
+
+
+async def _kills(stage: Stage, finding: Finding) -> None:
+    server, others = await stage.common(), drawn_texts(5, seed=11)
+    texts = [*others[:PLACE], EXIT, *others[PLACE:]]
+    ended = await _ended(server)
+    async with await stage.traffic(server, fresh=0.5) as traffic:
+        await traffic.key.learn(server.url, others)
+        async with finding.under(traffic, BESIDE):
+            first = await ask(server, texts)
+            await _mended(server)
+            alive = workers(server)
+            second = await ask(server, texts)
+    for name, (status, content) in (("first", first), ("second", second)):
+        codes = _codes(content)
+        finding.must(codes == ["item_quarantined"], f"{name}: {status} {codes}")
+        right = _others_right(content, traffic.key, others)
+        finding.must(right, f"{name}: the other five are right")
+    finding.must(workers(server) == alive, "the second time no worker ends")
+    deaths = await _ended(server) - ended
+    finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
+    before, after = _codes(first[1]), _codes(second[1])
+    finding.note(f"poisonous item: {before} after {deaths:.0f} deaths, then at once {after}")
+
+
+async def _hangs(stage: Stage, finding: Finding) -> None:
+    server = await stage.server(*IMPATIENT)
+    before = workers(server)
+    async with await stage.traffic(server, fresh=0.5) as traffic:
+        status, content = await ask(server, [HANG])
+        await _mended(server, before)
+        finding.take(await traffic.closed(BESIDE, stage.of(5.0, 1.0)))
+    known = {(504, "deadline_exceeded"), (500, "item_quarantined")}
+    codes = _codes(content)
+    finding.must({(status, code) for code in codes} <= known, f"hang: {codes}")
+    finding.must(bool(codes), "the one that hangs is refused")
+    finding.note(f"hang: {status} {codes[:1]}, worker replaced")
+
+
+async def _ended(server: ServerProcess) -> float:
+    """How many workers have ended so far. The main process tells every two seconds."""
+    await asyncio.sleep(2.5)
+    return await counter(server.url, "siglit_worker_restarts")
+
+
+async def _mended(server: ServerProcess, unlike: dict[int, int] | None = None) -> None:
+    """Wait until both towers have a worker, not all of them those of before."""
+
+    async def mended() -> bool:
+        now = workers(server)
+        same = unlike is not None and unlike.items() <= now.items()
+        return not same and len(now) >= 2 and await ready(server.url)
+
+    if await until(mended, MENDED_WITHIN) is None:
+        raise RuntimeError("no worker came back")

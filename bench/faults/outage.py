@@ -53,7 +53,7 @@ class Outage:
             rate = LOAD * (await computed.closed(CLIENTS, seconds)).answered / seconds
         async with await stage.traffic(server, fresh=FRESH) as traffic:
             outage = cls(stage, finding, traffic)
-            await traffic.once_each(stage.questions)
+            await traffic.once_each()
             async with traffic.steady(rate):
                 await outage.settle()
                 yield outage
@@ -67,7 +67,6 @@ class Outage:
         self.quiet = self.traffic.turn().p99_ms
 
     async def lasts(self, name: str, seconds: float, judged: bool = True) -> None:
-        """Let a fault last, and note what it cost."""
         self.traffic.turn()
         await asyncio.sleep(seconds)
         tally = self.traffic.turn()
@@ -89,7 +88,6 @@ class Outage:
         return seconds
 
     async def returned(self, name: str, within: float = 1.0) -> None:
-        """Note how long hits took to come back."""
         self.traffic.turn()
         seconds = await self.back()
         self.finding.note(f"{name}: hits back after {seconds:.1f} s")
@@ -184,7 +182,7 @@ async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
     async def kept() -> bool:
         if await asyncio.to_thread(redis.command, "DBSIZE") >= many:
             return True
-        await traffic.once_each(traffic.questions)
+        await traffic.once_each()
         return False
 
     if await until(kept, BACK_WITHIN, every=0.3) is None:

@@ -8,41 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
 from bench.faults.row import Finding
 from bench.faults.stage import SMALL_QUEUE, Stage
-from bench.faults.tally import Tally
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals
 
 CLIENTS = 8
 TEN_MINUTES = 600.0
 SPARE_FILES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Stint:
-    """A stretch of load at 0.8 of what the server could do just before, and a client alone."""
-
-    rate: float
-    load: Tally
-    quiet: Tally
-
-    @property
-    def ratio(self) -> float:
-        """p99 under load ÷ p99 of a client that is alone."""
-        return self.load.quantile(0.99) / self.quiet.quantile(0.99)
-
-    @classmethod
-    async def of(cls, stage: Stage, traffic: Traffic) -> Stint:
-        rate = await capacity(stage, traffic, stage.of(5.0, 2.0))
-        load = await traffic.paced(0.8 * rate, stage.of(10.0, 4.0))
-        return cls(rate, load, await traffic.closed(1, stage.of(4.0, 1.0)))
 
 
 async def near_capacity(stage: Stage, finding: Finding) -> None:
@@ -54,19 +31,18 @@ async def near_capacity(stage: Stage, finding: Finding) -> None:
     worst are noted.
     """
     server = await stage.common()
+    rates, ratios = list[float](), list[float]()  # p99 under load ÷ p99 of a client that is alone
     async with await stage.traffic(server, stage.heavy, fresh=1.0) as traffic:
-        stints = [await Stint.of(stage, traffic) for _ in range(stage.of(60, 1))]
-    for stint in stints:
-        finding.take(stint.load)
+        for _ in range(stage.of(60, 1)):
+            rates.append(await capacity(stage, traffic, stage.of(5.0, 2.0)))
+            load = await traffic.paced(0.8 * rates[-1], stage.of(10.0, 4.0))
+            alone = await traffic.closed(1, stage.of(4.0, 1.0))
+            ratios.append(load.quantile(0.99) / alone.quantile(0.99))
+            finding.take(load)
     finding.must(finding.tally.refused == 0, "0 refused")
-    ratios = [stint.ratio for stint in stints]
-    rates = [stint.rate for stint in stints]
-    finding.note(f"capacity {min(rates):.0f} to {max(rates):.0f}/s, p99 {_span(ratios)} × unloaded")
+    span = f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+    finding.note(f"capacity {min(rates):.0f} to {max(rates):.0f}/s, p99 {span} × unloaded")
     finding.timely(median(ratios) <= 3, "p99 at most 3 × unloaded")
-
-
-def _span(ratios: Sequence[float]) -> str:
-    return f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
 
 
 async def above_capacity(stage: Stage, finding: Finding) -> None:

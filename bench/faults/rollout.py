@@ -26,8 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.faults.answer_key import AnswerKey
-from bench.faults.question import Question, Thing, as_floats, in_openai_form
+from bench.faults.question import AnswerKey, Question, Thing, as_floats, in_openai_form
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, counter
 from bench.faults.traffic import Traffic
@@ -118,7 +117,7 @@ class Pair:
         """The second instance finds in Redis whatever the first one was asked."""
         for server in self.servers:
             async with Traffic(server.url, self._questions, self._key) as traffic:
-                await traffic.once_each(self._questions)
+                await traffic.once_each()
             tally = traffic.whole()
             self._finding.take(tally)
             while await counter(server.url, "cache_write_queue"):
@@ -153,7 +152,7 @@ class Pair:
         both, self._serving = dict(self._key.answers), other
         self._key.answers.clear()
         async with Traffic(url, self._questions, self._key) as traffic:
-            await traffic.once_each(self._questions)
+            await traffic.once_each()
         self._finding.take(traffic.whole())
         self._finding.must(both.keys() == {OLD, NEW}, f"both answered meanwhile: {both}")
         left = self._key.answers.keys()

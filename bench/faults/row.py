@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.faults.stage import Stage
-from bench.faults.tally import COUNTS, Tally
-from bench.faults.traffic import Traffic
+from bench.faults.traffic import COUNTS, Tally, Traffic
 
 HEAD = """| row | fault | sent | answered | refused (429) | lost | wrong | holds? | note |
 |---:|---|---:|---:|---:|---:|---:|---|---|"""
@@ -21,8 +20,6 @@ HEAD = """| row | fault | sent | answered | refused (429) | lost | wrong | holds
 
 @dataclass(slots=True)
 class Finding:
-    """What one row showed."""
-
     long: bool
     tally: Tally = field(default_factory=Tally)
     broken: list[str] = field(default_factory=list)  # what should hold and does not
@@ -49,7 +46,6 @@ class Finding:
         self.take(traffic.turn())
 
     def must(self, held: bool, what: str) -> None:
-        """Note as broken what does not hold."""
         if not held:
             self.broken.append(what)
 
@@ -66,8 +62,6 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault and how it is played."""
-
     number: int
     fault: str
     play: Callable[[Stage, Finding], Awaitable[None]]

@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import Self, TypeVar
 
-from bench.faults.answer_key import AnswerKey
 from bench.faults.question import (
     IMAGE,
     OCTETS,
+    AnswerKey,
     Question,
     drawn_pictures,
     drawn_texts,
@@ -61,14 +61,10 @@ class Stage:
         """The one or the other, by the form that is played."""
         return long if self.long else short
 
-    # -- servers -------------------------------------------------------------------------------
-
     async def common(self) -> ServerProcess:
-        """The server that most rows share."""
         return await self.server(*COMMON, *self.of((), HASTY))
 
     async def server(self, *flags: str) -> ServerProcess:
-        """A running server with these options."""
         if flags not in self._servers:
             server = ServerProcess(*flags)
             await asyncio.to_thread(server.start)
@@ -82,14 +78,12 @@ class Stage:
         return server
 
     async def redis(self) -> RedisServer:
-        """A Redis that can be killed, paused and filled."""
         if self._redis is None:
             self._redis = await asyncio.to_thread(RedisServer)
             self._stack.callback(self._redis.close)
         return self._redis
 
     async def proxy(self) -> FaultProxy:
-        """A proxy before it that can misbehave."""
         if self._proxy is None:
             redis = await self.redis()
             self._proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
@@ -98,8 +92,6 @@ class Stage:
     async def behind(self, redis: RedisServer | FaultProxy) -> ServerProcess:
         """A server whose every look-up goes to Redis."""
         return await self.server("--memory-cache-mb", "0", "--redis-url", redis.url)
-
-    # -- questions -----------------------------------------------------------------------------
 
     @cached_property
     def questions(self) -> list[Question]:
@@ -136,7 +128,6 @@ async def post(
 
 
 async def ready(url: str) -> bool:
-    """Whether `/readyz` says 200 now."""
     try:
         reply = await ask_once(Address.of(url), head_of("/readyz", 0, {}, "GET"), 5.0)
     except Fault:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from bench.faults.attacks import ATTACKS
-from bench.faults.bad_requests import bad_traffic
+from bench.faults.bad_requests import bad_traffic, ssrf
 from bench.faults.classes import classes
-from bench.faults.disconnects import disconnects
 from bench.faults.fuzz import fuzz
-from bench.faults.kill import killed_http, killed_workers, shut_down
+from bench.faults.kill import killed_http, killed_workers, poison, shut_down
 from bench.faults.outage import hanging_redis, killed_redis, spoilt_redis
 from bench.faults.overload import above_capacity, near_capacity, soak
-from bench.faults.poison import poison
 from bench.faults.rollout import rollout
 from bench.faults.row import Finding, Row
-from bench.faults.slow_clients import floods, slow_clients
-from bench.faults.ssrf import ssrf
+from bench.faults.slow_clients import disconnects, floods, slow_clients
 from bench.faults.stage import Stage
 
 ROWS = (

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Self
 
-from bench.faults.answer_key import AnswerKey
-from bench.faults.question import Question
-from bench.faults.tally import Tally
+from bench.faults.question import AnswerKey, Question
 from bench.load.connection import Address, Fault, Pool, Reply, ask_once, head_of, header
+from bench.load.recording import states, timings
+from bench.load.summary import percentile
 
 PATIENCE = 150.0  # seconds; silence for longer is a lost question
 PAUSE = 0.05  # seconds before a refused client of a closed loop comes back
 WIDTH = 100_000  # connections: no bound, an open loop asks whatever becomes of those before
+COUNTS = ("sent", "answered", "refused", "lost", "wrong", "retried", "compared")
 
 
 class Traffic:
@@ -108,21 +111,21 @@ class Traffic:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             group.create_task(self.next(due))
 
-    async def once_each(self, questions: Sequence[Question], clients: int = 4) -> None:
+    async def once_each(self) -> None:
         """Every question once, a few at a time."""
-        left = iter(questions)
-        await asyncio.gather(*(self._each(left) for _ in range(clients)))
+        left = iter(self.questions)
 
-    async def _each(self, left: Iterator[Question]) -> None:
-        for question in left:
-            await self.ask(question)
+        async def client() -> None:
+            for question in left:
+                await self.ask(question)
+
+        await asyncio.gather(*(client() for _ in range(4)))
 
     async def _client(self, stop: asyncio.Event, pause: float) -> None:
         while not stop.is_set():
             await asyncio.sleep(pause if await self.next() else PAUSE)
 
     async def next(self, due: float | None = None) -> bool:
-        """Ask the question whose turn it is."""
         return await self.ask(self.questions[next(self._numbers) % len(self.questions)], due)
 
     async def ask(self, question: Question, due: float | None = None) -> bool:
@@ -163,3 +166,66 @@ class Traffic:
         elif not self.key.right(question, reply.head, reply.body):
             tally.miss(f"not the right vectors, {header(reply.head, b'x-cache').decode()}")
         return True
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the questions of one run. Nothing is left out: sent is the sum of the rest.
+
+        sent = answered + refused + lost      (wrong ones are among the answered)
+
+    `refused` is a 429 that says when to come back. `lost` is everything that left the client
+    without an answer it could use: a 5xx, a broken connection, silence, a 429 without that.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    wrong: int = 0
+    retried: int = 0  # a second try after a broken connection, where the run allows one
+    compared: int = 0  # vectors held against the right ones
+    seconds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)  # for the cache alone, as the server tells
+    states: Counter[str] = field(default_factory=Counter)  # of `X-Cache`
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def answer(self, seconds: float, compared: int, head: bytes) -> None:
+        self.answered += 1
+        self.compared += compared
+        self.seconds.append(seconds)
+        self.states.update(states(header(head, b"x-cache")))
+        waited = timings(header(head, b"server-timing")).get("cache")
+        if waited is not None:
+            self.waits.append(waited / 1e3)
+
+    def miss(self, reason: str) -> None:
+        """An answer came and is not the right one."""
+        self.wrong += 1
+        self.reasons[reason] += 1
+
+    def lose(self, reason: str) -> None:
+        """No answer that the client could use."""
+        self.lost += 1
+        self.reasons[reason] += 1
+
+    def add(self, other: Tally) -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.seconds += other.seconds
+        self.waits += other.waits
+        self.states += other.states
+        self.reasons += other.reasons
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which this share of the answers came; 0 where there were none."""
+        return percentile(sorted(self.seconds), 100 * share) if self.seconds else 0.0
+
+    @property
+    def p99_ms(self) -> float:
+        return 1e3 * self.quantile(0.99)
+
+    @property
+    def cache_p99_ms(self) -> float:
+        """The same of the part that was spent waiting for the cache."""
+        return 1e3 * percentile(sorted(self.waits), 99) if self.waits else 0.0

@@ -1,17 +1,39 @@
-"""What the kernel says of processes: which they are, memory, open files, and whether they live."""
+"""What the kernel says of processes: which they are, memory, open files, and whether they live.
+
+`Watch` watches the server's memory and its health route during an attack, from a process of its
+own: the attacking process is busy, so its own delays would be part of what it measures. It asks
+`/livez` over new connections all the time, as a liveness probe does, and reads twenty times a
+second how much memory each process of the server has. It kills a process that grows beyond
+`TOO_MUCH_MB`, so that an attack that succeeds does not exhaust the machine.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import multiprocessing
 import os
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import re
+import signal
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from bench.rig.server_process import ServerProcess, family, maps_torch
 
 Role = Literal["http", "worker"]
+SAMPLE_EVERY = 0.05  # seconds
+ASK_EVERY = 0.02  # seconds between an answer of /livez and the next question
+LOOK_EVERY = 0.5  # seconds between two looks at which processes there are
+TOO_MUCH_MB = 3000.0  # of one process, which is ended then
+SILENT_AFTER = 60.0  # seconds without an answer of /livez
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +66,6 @@ def _status(pid: int) -> dict[str, int]:
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the state on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def ticks(pid: int) -> int:
-    """CPU time of a process, in ticks of the kernel."""
-    return int(_stat(pid)[11]) + int(_stat(pid)[12])
 
 
 def births(pids: Iterable[int]) -> dict[int, int]:
@@ -94,3 +111,116 @@ def workers(server: ServerProcess) -> dict[int, int]:
 
 def http_processes(server: ServerProcess) -> dict[int, int]:
     return births(pid for pid, role in roles(server.pid).items() if role == "http")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen: memory in MB by process and in memory files, seconds until `/livez` said yes.
+
+    `shared` is the whole machine's, as a file on its way from one process to another is in nobody's
+    table: first, most, last.
+    """
+
+    roles: dict[int, Role] = field(default_factory=dict)  # by process
+    first: dict[int, float] = field(default_factory=dict)
+    peak: dict[int, float] = field(default_factory=dict)
+    last: dict[int, float] = field(default_factory=dict)
+    shared: list[float] = field(default_factory=list)
+    asked: int = 0
+    failed: int = 0
+    longest: float = 0.0
+    ended: list[str] = field(default_factory=list)
+
+    def grown(self, role: Role, idle: Mapping[int, float], how: str = "peak") -> float:
+        """The most that a process of a role held above what it, or the least of them, had idle."""
+        sizes: dict[int, float] = getattr(self, how)
+        mine = [pid for pid, what in self.roles.items() if what == role]
+        least = min((idle[pid] for pid in mine if pid in idle), default=0.0)
+        return max((sizes[pid] - idle.get(pid, least) for pid in mine if pid in sizes), default=0.0)
+
+    @property
+    def shared_grown(self) -> float:
+        return self.shared[1] - self.shared[0]
+
+
+class Watch:
+    """`async with Watch(server) as watch:` and afterwards `watch.seen`."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, server.url, server.pid)
+        self._child = context.Process(target=watch, args=arguments, daemon=True)
+        self.seen = Seen()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._child.start)
+        await asyncio.to_thread(self._pipe.recv)  # it has looked once
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pipe.send("stop")
+        self.seen = await asyncio.to_thread(self._pipe.recv)
+        await asyncio.to_thread(self._child.join)
+
+
+# -- the child -----------------------------------------------------------------------------------
+
+
+def watch(pipe: Connection, url: str, root: int) -> None:
+    """Watch until told to stop; then send what was seen."""
+    seen, over, looked = Seen(roles(root)), threading.Event(), time.monotonic()
+    asking = threading.Thread(target=_ask, args=(url, seen, over), daemon=True)
+    asking.start()
+    _sample(seen)
+    pipe.send("ready")
+    while not pipe.poll(SAMPLE_EVERY):
+        if time.monotonic() - looked >= LOOK_EVERY:
+            seen.roles.update(roles(root))
+            looked = time.monotonic()
+        _sample(seen)
+    over.set()
+    asking.join(SILENT_AFTER)
+    _sample(seen)
+    pipe.send(seen)
+
+
+def _sample(seen: Seen) -> None:
+    for pid in seen.roles:
+        size = Vitals.of([pid]).resident_mb
+        if size == 0.0:  # it has ended
+            continue
+        seen.first.setdefault(pid, size)
+        seen.peak[pid] = max(size, seen.peak.get(pid, 0.0))
+        seen.last[pid] = size
+        if size > TOO_MUCH_MB:
+            seen.ended.append(f"{seen.roles[pid]} process at {size:.0f} MB")
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    now = _shared_mb()
+    first, most, _ = seen.shared or (now, now, now)
+    seen.shared = [first, max(most, now), now]
+
+
+def _shared_mb() -> float:
+    found = re.search(r"^Shmem:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def _ask(url: str, seen: Seen, over: threading.Event) -> None:
+    while not over.wait(ASK_EVERY):
+        began = time.monotonic()
+        try:
+            alive = _alive(url)
+        except (OSError, HTTPException):
+            alive = False
+        seen.asked += 1
+        seen.failed += not alive
+        seen.longest = max(seen.longest, time.monotonic() - began)
+
+
+def _alive(url: str) -> bool:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=SILENT_AFTER)
+    with closing(connection):
+        connection.request("GET", "/livez", headers={"connection": "close"})
+        return connection.getresponse().status == 200

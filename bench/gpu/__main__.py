@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         again = ["--began", str(options.began), "--wheels", ""]
         os.execv(python, [str(python), "-m", "bench.gpu", *words, *again])
-    from bench.gpu.run import start
+    from bench.gpu.step import start
 
     return start(options)
 

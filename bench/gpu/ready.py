@@ -1,17 +1,24 @@
-"""Before anything is timed: what is here, a checkpoint of true size, and are vectors right?"""
+"""What is here, a checkpoint of true size, are vectors right? And the tests that need a GPU.
+
+But for those that compile: for them there is no time.
+"""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 
 import numpy as np
 import torch
 
 from bench.compare.baselines.bare import Bare
-from bench.gpu.step import Row, Task
-from bench.load.item import Item
-from bench.load.workload import Job, Workload
+from bench.gpu.lines import Row
+from bench.gpu.step import Task
+from bench.load.workload import Item, Job, Workload
 from bench.rig.random_checkpoint import DEMO, write_hub
+from bench.rig.server_process import ROOT
 from litapi.checkpoint import Checkpoint
 from litapi.model.check import LEAST
 from litapi.model.precision import require_device
@@ -19,6 +26,10 @@ from litapi.model.reference import Array, Reference
 from litapi.quality.mistake import upright
 
 EXACT = 0.9999  # float32
+FILE = "tests/test_on_gpu.py"
+COMMAND = ("-m", "pytest", FILE, "-m", "", "-k", "not compiled", "-v", "-p", "no:cacheprovider")
+ENDED = re.compile(r"::\S+.* (PASSED|FAILED|ERROR|SKIPPED)\b")
+CODES = (0, 1, 5)  # all passed, some failed, none is for this machine
 
 
 def ready(task: Task) -> None:
@@ -67,3 +78,21 @@ def _right(reference: Reference, items: list[Item]) -> Array:
 def _worst(rows: Array, right: Array) -> float:
     """The least cosine; NaN is less than any."""
     return round(float(np.nan_to_num((rows * right).sum(axis=-1), nan=-1.0).min()), 6)
+
+
+def suite(task: Task) -> None:
+    """How many ended how, as they end; then the reasons of those that failed or were skipped."""
+    counts = dict.fromkeys(("PASSED", "FAILED", "ERROR", "SKIPPED"), 0)
+    command = [sys.executable, *COMMAND]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            if ended := ENDED.search(line):
+                counts[ended[1]] += 1
+                task.note(tests=counts)
+            elif line.startswith(("FAILED ", "ERROR ")):
+                task.fault(line.strip())
+            elif line.startswith("SKIPPED "):
+                task.add("skipped", line.strip())
+    task.note(tests=counts)
+    if process.returncode not in CODES:
+        task.fault(f"pytest ended with {process.returncode}")

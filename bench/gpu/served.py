@@ -6,15 +6,13 @@ from contextlib import nullcontext
 from dataclasses import asdict
 
 from bench.compare.baselines.system import System
-from bench.compare.contestant import Contestant, Failed, Server, Towers, Turn
-from bench.compare.part import Part
+from bench.compare.contestant import Contestant, Failed, Turn, over_http, towers
 from bench.compare.point import Point
-from bench.compare.scenario import READY
+from bench.compare.scenario import READY, Part
 from bench.compare.siglit import PATIENT, siglit
 from bench.gpu.step import Task
-from bench.load.item import Kind
 from bench.load.summary import rounded
-from bench.rig.child import StartError
+from bench.load.workload import Kind
 
 SHOWN = ("items_per_s", "latency_ms", "errors_pct", "busy_pct", "server_ms", "generator")
 NEEDED = 30.0  # seconds for a server to load and be measured
@@ -24,7 +22,7 @@ def images(task: Task) -> None:
     """One worker, two, four, each server asked at the same levels."""
     sizes = task.sizes
     part = _part(task, "image", 1, sizes.image_levels)
-    _take(task, Towers(READY, ready=True), part)
+    _take(task, towers(READY), part)
     for many in sizes.workers:
         _serve(task, f"{many} image", [part], "--image-workers", str(many))
 
@@ -33,7 +31,7 @@ def texts(task: Task) -> None:
     """A text a request, then several, of one server."""
     sizes = task.sizes
     single = _part(task, "text", 1, sizes.text_levels)
-    _take(task, Towers(READY, ready=True), single)
+    _take(task, towers(READY), single)
     _serve(task, "1 text", [single, _part(task, "text", sizes.items, sizes.full_levels)])
 
 
@@ -61,8 +59,8 @@ def _serve(task: Task, name: str, parts: list[Part], *flags: str) -> None:
         with system.start(task.ground) as served:
             up = System(name, lambda _: nullcontext(served))  # no part starts or stops it
             for part in parts:
-                _take(task, Server(up), part)
-    except (StartError, RuntimeError) as reason:
+                _take(task, over_http(up), part)
+    except RuntimeError as reason:
         task.fault(f"{name}: {str(reason)[-400:]}")
 
 
@@ -73,10 +71,10 @@ def _take(task: Task, one: Contestant, part: Part) -> None:
         figures = {"cpu_ms_per_item": point.cpu_ms, **{name: summary[name] for name in SHOWN}}
         task.add("points", rounded(names | figures))
 
-    try:
-        found = one.take(Turn("gpu", part, 0, 0, task.ground, note))
-    except Failed as reason:
+    def fail(reason: object) -> None:
         task.fault(f"{one.name}: {reason}")
-        return
-    for failure in found.failures:
-        task.fault(f"{one.name}: {failure}")
+
+    try:
+        one.take(Turn("gpu", part, 0, 0, task.ground, note, fail))
+    except Failed as reason:
+        fail(reason)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,13 @@ from typing import Any
 from tqdm import tqdm
 
 from bench.load.connection import Address
-from bench.load.fleet import Fleet, FleetError
-from bench.load.generator import Order
+from bench.load.generator import Fleet, FleetError, Interrupt, Order
 from bench.load.level import WARMUP, Level
 from bench.load.recording import Recorder, Recording
 from bench.load.route import Route
 from bench.load.summary import Report
 from bench.load.workload import SEEDS, Repeats, Workload, WorkloadError, folder
-from bench.rig.command import listed, positive
-from bench.rig.interrupt import Interrupt
+from bench.rig.command import described, listed, positive
 from bench.rig.machine import Machine, cores
 from litapi.process import raise_limit
 
@@ -116,7 +115,7 @@ class Load:
             **shown,
             "seed": self._workload.seed,
             "images": "folder" if self._options.images else "drawn",
-            "machine": Machine.read().fields(),
+            "machine": asdict(Machine.read()),
         }
 
 
@@ -129,18 +128,14 @@ def levels(options: argparse.Namespace) -> list[Level]:
     if options.rate and options.concurrency:
         raise UsageError("--rate (open loop) and --concurrency (closed loop) exclude each other")
     requests, duration = options.requests or 0, options.duration or 0.0
-    bounds = {"requests": requests, "duration": duration}
+    bounded = bool(requests or duration)
     if options.rate:
-        if not (requests or duration):
-            bounds["duration"] = 10.0
-        opened = {"arrivals": options.arrivals, "connections": options.connections, **bounds}
-        return [Level(i, rate=rate, **opened) for i, rate in enumerate(options.rate, 1)]
-    found = []
-    for number, concurrency in enumerate(options.concurrency or [10], 1):
-        if not (requests or duration):
-            bounds["requests"] = max(100, 10 * concurrency)
-        found.append(Level(number, concurrency=concurrency, **bounds))  # type: ignore[arg-type]
-    return found
+        how = (options.arrivals, requests, duration if bounded else 10.0, options.connections)
+        return [Level(i, 0, rate, *how) for i, rate in enumerate(options.rate, 1)]
+    return [
+        Level(i, many, requests=requests if bounded else max(100, 10 * many), duration=duration)
+        for i, many in enumerate(options.concurrency or [10], 1)
+    ]
 
 
 def _route(options: argparse.Namespace) -> Route:
@@ -174,8 +169,8 @@ def _share(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser("python -m bench.load", description=__doc__, allow_abbrev=False)
-    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made = described("bench.load", __doc__)
+    made.allow_abbrev = False
     for flags, settings in _flags():
         made.add_argument(*flags, **settings)
     return made

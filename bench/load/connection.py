@@ -166,8 +166,6 @@ class Connection(asyncio.Protocol):
             if not self._parser.should_keep_alive():
                 self.close()
 
-    # -- parts ---------------------------------------------------------------------------------
-
     def _reset(self) -> None:
         self._raw = bytearray()  # up to the end of the head at least
         self._head = b""

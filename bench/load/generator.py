@@ -1,4 +1,7 @@
-"""One process's share of a level: takes turns, sends jobs, takes samples, watches itself.
+"""The generator processes of a level: each sends its share, takes samples, and watches itself.
+
+Each runs its own event loop and is told only when to start and when to stop. The parent starts them
+together, draws the progress bar and writes the recording, so that neither costs them anything.
 
 Nothing that can wait is done while the clock runs: headers are parsed and bodies judged after the
 level, the garbage collector rests, and the next request is written before it is due.
@@ -7,17 +10,25 @@ level, the garbage collector rests, and the next request is written before it is
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import multiprocessing
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from types import FrameType
+from typing import Any, Self
 
-from bench.load.answer import Judge, Shelf
+import uvloop
+
 from bench.load.connection import Fault, Pool, header
-from bench.load.level import WARMUP, Level, Pacer, Turn
-from bench.load.recording import Gauge
-from bench.load.route import Route
-from bench.load.sample import BUSY, STOPPED, Sample, states, timings
+from bench.load.level import WARMUP, Level
+from bench.load.recording import BUSY, STOPPED, Gauge, Recorder, Sample, states, timings
+from bench.load.route import Judge, Route, Shelf
 from bench.load.summary import percentile
 from bench.load.workload import Job, Workload
 
@@ -25,6 +36,11 @@ TICK = 0.010  # between two looks at the loop's lag
 EARLY = 0.0005  # the loop's clock counts whole milliseconds
 PATIENCE = 0.05  # longest sleep without a look at whether to stop; also the pause after a refusal
 GRACE = 2.0  # for answers under way when the run is cut off
+HEAD_START = 0.05  # seconds between the order to start and the start
+BEAT = 0.2  # seconds between two words of progress
+GOODBYE = 5.0  # seconds for a process to end by itself
+STOP = "stop"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,7 @@ class Generator:
         self._level = level
         self._places = level.share(order.process, order.processes)
         self._pool = Pool(order.route.address, self._places)
-        self._turns = Pacer(level, order.workload.seed).turns(order.process, order.processes)
+        self._turns = level.turns(order.workload.seed, order.process, order.processes)
         self._shelf = Shelf()
         self._heads: list[tuple[Sample, bytes]] = []
         self._lags: list[float] = []
@@ -61,7 +77,6 @@ class Generator:
         self._cpu = 0.0
 
     async def prepare(self) -> None:
-        """Connect before the clock starts."""
         many = 1 if self._level.rate else self._places
         await self._pool.fill(many, self._order.timeout)
 
@@ -72,7 +87,7 @@ class Generator:
         meter = asyncio.create_task(self._meter())
         began, worked = time.monotonic(), time.process_time()
         try:
-            await (self._open_loop() if self._level.rate else self._closed_loop())
+            await (self._open_loop if self._level.rate else self._closed_loop)()
         finally:
             meter.cancel()
             self._pool.close()
@@ -97,27 +112,25 @@ class Generator:
             check_stride=self._shelf.stride,
         )
 
-    # -- the two loops -------------------------------------------------------------------------
-
     async def _closed_loop(self) -> None:
         await self._finish([asyncio.create_task(self._place()) for _ in range(self._places)])
 
     async def _place(self) -> None:
         while not self._over() and (turn := next(self._turns, None)):
-            job, request = self._written(turn)
-            await self._shoot(turn, job, request, time.monotonic())
+            job, request = self._written(turn[0])
+            await self._shoot(turn[0], job, request, time.monotonic())
             if not self.samples[-1].status:
                 await asyncio.sleep(PATIENCE)  # a server that is down is not worth a busy loop
 
     async def _open_loop(self) -> None:
         shots: set[asyncio.Task[None]] = set()
-        for turn in self._turns:
-            job, request = self._written(turn)
-            due = self._start + turn.due
+        for number, seconds in self._turns:
+            job, request = self._written(number)
+            due = self._start + seconds
             await self._until(due)
             if self.stopped:
                 break
-            shot = asyncio.create_task(self._shoot(turn, job, request, due))
+            shot = asyncio.create_task(self._shoot(number, job, request, due))
             shots.add(shot)
             shot.add_done_callback(shots.discard)
         await self._finish(list(shots))
@@ -143,23 +156,19 @@ class Generator:
         seconds = self._level.duration
         return self.stopped or (seconds > 0 and time.monotonic() - self._start >= seconds)
 
-    # -- one request ---------------------------------------------------------------------------
-
-    def _written(self, turn: Turn) -> tuple[Job, bytes]:
+    def _written(self, number: int) -> tuple[Job, bytes]:
         order = self._order
-        prime = order.prime and self._level.number == WARMUP
-        made = order.workload.primer if prime else self._job
-        job = made(turn.number)
+        if order.prime and self._level.number == WARMUP:
+            job = order.workload.primer(number)
+        else:
+            job = order.workload.job(self._level.number, number)
         return job, order.route.request(job)
 
-    def _job(self, number: int) -> Job:
-        return self._order.workload.job(self._level.number, number)
-
-    async def _shoot(self, turn: Turn, job: Job, request: bytes, scheduled: float) -> None:
+    async def _shoot(self, number: int, job: Job, request: bytes, scheduled: float) -> None:
         origin = self._order.origin
         now = time.monotonic()
         sample = Sample(
-            self._level.number, turn.number, job.kind, len(job.items),
+            self._level.number, number, job.kind, len(job.items),
             scheduled - origin, now - origin, None, now - origin,
         )  # fmt: skip
         try:
@@ -192,8 +201,6 @@ class Generator:
         elif reply.status != BUSY:
             sample.error = f"status {reply.status}"
 
-    # -- around it -----------------------------------------------------------------------------
-
     async def _meter(self) -> None:
         while True:
             due = time.monotonic() + TICK
@@ -211,3 +218,145 @@ def lines(samples: list[Sample], most: int = 10_000) -> Iterator[bytes]:
     """The samples as lines of a recording, in pieces."""
     for first in range(0, len(samples), most):
         yield b"".join([one.line() for one in samples[first : first + most]])
+
+
+class FleetError(Exception):
+    """A generator process ended without its report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Runs levels; `progress` is called with the number of requests that were answered since."""
+
+    recorder: Recorder
+    interrupt: Interrupt
+    progress: Callable[[int], object]
+
+    def run(self, order: Order, processes: int) -> None:
+        """Run one level to its end, or to the interrupt's.
+
+        Raises:
+            FleetError: a process died.
+        """
+        self.recorder.level(order.level)
+        orders = [replace(order, process=i, processes=processes) for i in range(processes)]
+        children = [_Child(one) for one in orders]
+        try:
+            for child in children:
+                child.await_ready()
+            start = time.monotonic() + HEAD_START
+            for child in children:
+                child.orders.send(start)
+            self._listen(children)
+        except (EOFError, OSError):
+            if not self.interrupt.asked:
+                raise FleetError("a generator process died") from None
+        finally:
+            for child in children:
+                child.end()
+        self.recorder.gauges(child.gauge for child in children if child.gauge)
+
+    def _listen(self, children: list[_Child]) -> None:
+        told = False
+        while under_way := [child for child in children if not child.gauge]:
+            ready = wait([child.reports for child in under_way], BEAT)
+            for child in under_way:
+                if child.reports in ready:
+                    self._take(child, child.reports.recv())
+            if self.interrupt.asked and not told:
+                told = True
+                for child in under_way:
+                    if not child.gauge:
+                        child.orders.send(STOP)
+
+    def _take(self, child: _Child, message: Any) -> None:
+        if isinstance(message, bytes):
+            self.recorder.samples(message)
+        elif isinstance(message, Gauge):
+            child.gauge = message
+        else:
+            self.progress(message - child.sent)
+            child.sent = message
+
+
+class _Child:
+    def __init__(self, order: Order) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.gauge: Gauge | None = None
+        self.sent = 0
+        self.reports, reporting = context.Pipe(duplex=False)
+        ordered, self.orders = context.Pipe(duplex=False)
+        told = (order, ordered, reporting)
+        self._process = context.Process(target=generate, args=told, daemon=True)
+        self._process.start()
+        ordered.close()
+        reporting.close()  # so that its death is the end of the pipe
+
+    def await_ready(self) -> None:
+        self.reports.recv()
+
+    def end(self) -> None:
+        """Wait for it; one that does not end is ended."""
+        self.orders.close()
+        self.reports.close()
+        self._process.join(GOODBYE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def generate(order: Order, orders: Pipe, reports: Pipe) -> None:
+    """The life of a generator process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    gc.freeze()
+    gc.disable()  # a collection would be a pause that looks like the server's
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+        uvloop.run(_generate(order, orders, reports))
+
+
+async def _generate(order: Order, orders: Pipe, reports: Pipe) -> None:
+    generator = Generator(order)
+    await generator.prepare()
+    reports.send("ready")
+    start = orders.recv()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:  # told to, or the parent is gone
+        loop.remove_reader(orders.fileno())
+        generator.stop()
+
+    loop.add_reader(orders.fileno(), stop)  # a pipe of its own: this makes it non-blocking
+    teller = asyncio.create_task(_tell(generator, reports))
+    await generator.run(start)
+    teller.cancel()
+    for piece in lines(generator.samples):
+        reports.send(piece)
+    reports.send(len(generator.samples))
+    reports.send(generator.gauge)
+
+
+async def _tell(generator: Generator, reports: Pipe) -> None:
+    while True:
+        await asyncio.sleep(BEAT)
+        reports.send(len(generator.samples))
+
+
+class Interrupt:
+    """While entered, `asked` says whether the run is to end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {one: signal.signal(one, self._take) for one in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

@@ -45,7 +45,6 @@ class Level:
 
     @property
     def width(self) -> int:
-        """Connections it may use."""
         return self.connections if self.rate else self.concurrency
 
     def share(self, process: int, processes: int) -> int:
@@ -59,42 +58,28 @@ class Level:
         bounds = [bound for bound in (self.width, self.requests) if bound]
         return min([many, *bounds])
 
+    def turns(
+        self, seed: int = 0, process: int = 0, processes: int = 1
+    ) -> Iterator[tuple[int, float]]:
+        """One process's share of the requests, in order: number, and due in seconds from the start.
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One request to come: its number in the level, and when it is due, seconds from the start."""
+        In a closed loop all are due at once and wait for a free place.
+        """
+        turns: Iterator[tuple[int, float]] = enumerate(self._times(seed))
+        if self.rate and self.duration:
+            turns = takewhile(lambda turn: turn[1] < self.duration, turns)
+        return islice(islice(turns, self.requests or None), process, None, processes)
 
-    number: int
-    due: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pacer:
-    """The turns of a level. In a closed loop all are due at once and wait for a free place."""
-
-    level: Level
-    seed: int = 0
-
-    def turns(self, process: int = 0, processes: int = 1) -> Iterator[Turn]:
-        """One process's share of the turns, in order."""
-        level = self.level
-        turns: Iterator[Turn] = map(Turn, count(), self._times())
-        if level.rate and level.duration:
-            turns = takewhile(lambda turn: turn.due < level.duration, turns)
-        return islice(islice(turns, level.requests or None), process, None, processes)
-
-    def _times(self) -> Iterator[float]:
-        if not self.level.rate:
+    def _times(self, seed: int) -> Iterator[float]:
+        if not self.rate:
             return repeat(0.0)
-        return self._poisson() if self.level.arrivals == "poisson" else self._constant()
+        if self.arrivals == "poisson":
+            return self._poisson(seed)
+        return (number / self.rate for number in count())  # divided, not added up: no drift
 
-    def _constant(self) -> Iterator[float]:
-        rate = self.level.rate
-        return (number / rate for number in count())  # divided, not added up: no drift
-
-    def _poisson(self) -> Iterator[float]:
-        rng = Random(f"arrivals {self.seed} {self.level.number}")
+    def _poisson(self, seed: int) -> Iterator[float]:
+        rng = Random(f"arrivals {seed} {self.number}")
         due = 0.0
         while True:
             yield due
-            due += rng.expovariate(self.level.rate)
+            due += rng.expovariate(self.rate)

@@ -1,4 +1,4 @@
-"""JPEGs with the detail of a photograph, drawn from a seed.
+"""JPEGs with the detail of a photograph, drawn from a seed, and PNGs that are all noise.
 
 Noise alone would make decoding many times as dear as it is, an even picture would make it free. So
 waves of every length are laid over one another, the shorter the weaker, as in nature, with soft
@@ -47,7 +47,18 @@ def _waves(random: np.random.Generator, width: int, height: int, octaves: int) -
     return smooth
 
 
-def jpeg(width: int, height: int, seed: int = 0) -> bytes:
+def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
+    """The bytes of a file; `options` are Pillow's."""
     buffer = io.BytesIO()
-    photo(width, height, seed).save(buffer, "JPEG", quality=QUALITY)
+    picture.save(buffer, form, **options)
     return buffer.getvalue()
+
+
+def jpeg(width: int, height: int, seed: int = 0) -> bytes:
+    return encoded(photo(width, height, seed), "JPEG", quality=QUALITY)
+
+
+def noise(side: int, seed: int = 0) -> bytes:
+    """A square PNG that does not compress: three bytes a pixel."""
+    levels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    return encoded(Image.fromarray(levels), "PNG", compress_level=1)

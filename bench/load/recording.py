@@ -2,7 +2,7 @@
 
     run        once, first: the options, the machine, the time
     level      before the samples of a level: what was asked for
-    sample     one for each request (see sample.py)
+    sample     one for each request that was sent
     generator  after them, one for each process: its load, its lag, what it checked
     end        last; `partial` says whether the run was cut off
 
@@ -19,11 +19,12 @@ from typing import IO, Any
 import orjson
 
 from bench.load.level import WARMUP, Level
-from bench.load.sample import Sample
 
 FORMAT = 1
 BUSY_CPU = 0.8  # of a core
 SLOW_LAG_MS = 10.0
+BUSY = 429
+STOPPED = "stopped"  # cut off by Ctrl-C: neither good nor bad
 
 
 class RecordingError(Exception):
@@ -51,8 +52,6 @@ class Gauge:
 
 @dataclass(slots=True)
 class Stage:
-    """A level with all that was recorded of it."""
-
     level: Level
     samples: list[Sample] = field(default_factory=list)
     gauges: list[Gauge] = field(default_factory=list)
@@ -60,8 +59,6 @@ class Stage:
 
 @dataclass(slots=True)
 class Recording:
-    """A whole run."""
-
     run: dict[str, Any] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
     partial: bool = True
@@ -86,12 +83,10 @@ class Recording:
 
     @property
     def warmup(self) -> Stage | None:
-        """The level that does not count, where there is one."""
         return next((one for one in self.stages if one.level.number == WARMUP), None)
 
     @property
     def measured(self) -> list[Stage]:
-        """The levels that count."""
         return [one for one in self.stages if one.level.number != WARMUP]
 
     def _take(self, fields: dict[str, Any]) -> None:
@@ -112,8 +107,6 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Writes a recording, line by line."""
-
     file: IO[bytes]
 
     def run(self, fields: dict[str, Any]) -> None:
@@ -138,3 +131,65 @@ class Recorder:
     def _write(self, record: str, fields: dict[str, Any]) -> None:
         line = {"record": record, **fields}
         self.file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+@dataclass(slots=True)
+class Sample:
+    """`status` 0: no answer came. `error` names why a point failed; a 429 is not a failure."""
+
+    level: int
+    number: int
+    target: str
+    items: int
+    scheduled: float
+    sent: float
+    first_byte: float | None
+    done: float
+    status: int = 0
+    error: str | None = None
+    size: int = 0  # bytes of the body
+    checked: bool = False
+    cache: dict[str, int] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def latency(self) -> float:
+        """Seconds from when it was due until its last byte."""
+        return self.done - min(self.scheduled, self.sent)
+
+    @property
+    def good(self) -> bool:
+        """Answered, and as far as it was looked at, right."""
+        return self.error is None and self.status != BUSY
+
+    @property
+    def failed(self) -> bool:
+        """Answered wrong or not at all; being told to come later is not a failure."""
+        return self.error not in (None, STOPPED)
+
+    def line(self) -> bytes:
+        fields = {name: getattr(self, name) for name in Sample.__slots__}
+        plain = {k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items()}
+        return orjson.dumps({"record": "sample"} | plain, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def states(value: bytes) -> dict[str, int]:
+    """How often each state stands in `X-Cache`."""
+    names = [name.strip().decode("latin-1") for name in value.split(b",") if name.strip()]
+    return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def timings(value: bytes) -> dict[str, float]:
+    """The milliseconds in `Server-Timing`, by name; what cannot be read is left out."""
+    found = {}
+    for metric in value.decode("latin-1").split(","):
+        name, *parameters = (part.strip() for part in metric.split(";"))
+        for parameter in parameters:
+            key, _, number = parameter.partition("=")
+            if key.strip() == "dur" and _is_number(number):
+                found[name] = float(number)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    return text.strip().replace(".", "", 1).isdecimal()

@@ -22,10 +22,8 @@ from typing import Any
 import orjson
 
 from bench.load.level import Level
-from bench.load.recording import Gauge, Recording, RecordingError, Stage
-from bench.load.sample import BUSY, STOPPED, Sample
-from bench.rig.command import described
-from bench.rig.table import markdown
+from bench.load.recording import BUSY, STOPPED, Gauge, Recording, RecordingError, Sample, Stage
+from bench.rig.command import described, failing, markdown
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 COLUMNS = (
@@ -107,7 +105,6 @@ class Summary:
         ]
 
     def failure(self, allowed_pct: float) -> str | None:
-        """Why the level fails the run, if it does."""
         if self.errors_pct > allowed_pct:
             return f"level {self.level}: {self.errors_pct:.2f} % errors: {_listed(self.errors)}"
         return None if self.good else f"level {self.level}: no good answer"
@@ -135,8 +132,6 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run, judged."""
-
     run: dict[str, Any]
     summaries: list[Summary]
     failures: list[str]
@@ -235,16 +230,13 @@ def _generator(gauges: Sequence[Gauge]) -> dict[str, Any]:
     }
 
 
+@failing(OSError, RecordingError)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = described("bench.load.summary", __doc__)
     parser.add_argument("file", type=Path, help="a recording of bench.load")
     parser.add_argument("--allow-errors", type=float, metavar="PCT", help="default: as in the run")
     options = parser.parse_args(arguments)
-    try:
-        report = Report.of(Recording.read(options.file), options.allow_errors)
-    except (OSError, RecordingError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    report = Report.of(Recording.read(options.file), options.allow_errors)
     print("\n".join(report.lines()))
     return 1 if report.failures else 0
 

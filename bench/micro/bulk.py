@@ -20,26 +20,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, get_args
 
 import orjson
 from tqdm import tqdm
 
 from bench.compare.baselines.system import Ground
-from bench.compare.contestant import Towers, Turn
-from bench.compare.part import Part
+from bench.compare.contestant import Turn, towers
 from bench.compare.point import Point, throughput
-from bench.load.item import MEDIA, Item, Kind
+from bench.compare.scenario import READY, Part
 from bench.load.summary import NOTHING
-from bench.load.workload import Workload
-from bench.rig.command import concluded, measuring
-from bench.rig.machine import ROOT, cores
+from bench.load.workload import MEDIA, Item, Kind, Workload
+from bench.rig.child import ROOT
+from bench.rig.command import Spread, Target, concluded, measuring, ratio
+from bench.rig.machine import cores
 from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
-from bench.rig.rounds import Spread, Target, ratio
 from litapi import Engine
 from litapi.model.plan import batch_gflop, batch_items
 from litapi.model.precision import choose_precision
@@ -64,7 +64,6 @@ class Contest:
 
     def measure(self, number: int) -> None:
         """One round. The first tells how many rows are enough."""
-        sides: dict[str, Callable[[int], float]]
         sides = {"bare": self._bare, "bulk": self._bulk, "engine": self._engine}
         order = ["bare", *self.ways]
         for way in reversed(order) if number % 2 else order:
@@ -72,7 +71,7 @@ class Contest:
 
     @property
     def batch(self) -> int:
-        """Items of a batch, as the tower itself would choose on a CPU."""
+        """As the tower itself would choose on a CPU."""
         gflop = self.engine.checkpoint.gflop(self.kind)
         return batch_items(gflop, batch_gflop(self.kind, self.precision))
 
@@ -84,7 +83,7 @@ class Contest:
         how: Any = {"bare": (self.batch,), "bare_seconds": self.seconds}
         part = Part(self.kind, self.kind, precision=self.precision, **how)
         ground, found = Ground(self.engine.checkpoint.folder, cores()), list[Point]()
-        Towers("bare", ready=True).take(Turn("bulk", part, number, 0, ground, found.append))
+        towers(READY).take(Turn("bulk", part, number, 0, ground, found.append, print))
         rate = throughput(found[0])
         self.rows = self.rows or max(4 * BLOCKS, round(rate * self.seconds))
         return rate
@@ -113,10 +112,8 @@ class Contest:
             command = [sys.executable, "-m", "deploy.bulk", source, output, "--devices", "cpu"]
             command += ["--model", self.engine.checkpoint.folder, "--redis-url", self.redis.url]
             command += ["--precision", self.precision, "--threads", cores()]
-            command += ["--block-rows", str(max(1, self.rows // BLOCKS))]
-            done = subprocess.run(
-                [*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False
-            )
+            command += ["--block-rows", max(1, self.rows // BLOCKS)]
+            done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"deploy.bulk failed: {done.stderr}")
         report = orjson.loads(done.stdout.splitlines()[-1])
@@ -137,27 +134,19 @@ class Contest:
             (folder / f"{place:06d}.{suffix}").write_bytes(item.data)
 
     def ratio(self, way: str) -> float:
-        """A way ÷ bare."""
         return ratio(self.rates[way], self.rates["bare"])
 
-    def targets(self) -> list[Target]:
-        """What they were meant to be."""
-        return [
-            Target(f"{self.kind}, {way} ÷ bare", self.ratio(way), at_least=LEAST[way])
-            for way in self.ways
-        ]
+    def target(self, way: str) -> Target:
+        return Target(f"{self.kind}, {way} ÷ bare", self.ratio(way), at_least=LEAST[way])
 
-    def cells(self) -> list[list[str]]:
-        return [self._cells(way, Spread.of(rates)) for way, rates in self.rates.items()]
-
-    def _cells(self, way: str, rates: Spread) -> list[str]:
-        start = f"{Spread.of(self.starts).median:.0f}" if way == "bulk" else NOTHING
-        return [self.kind, way, str(self.rows), *rates.cells(), f"{self.ratio(way):.3f}", start]
+    def cells(self, way: str) -> list[str]:
+        start = f"{median(self.starts):.0f}" if way == "bulk" else NOTHING
+        rates = Spread.of(self.rates[way]).cells()
+        return [self.kind, way, str(self.rows), *rates, f"{self.ratio(way):.3f}", start]
 
     def fields(self) -> dict[str, Any]:
         rates = {f"{way}_rows_per_second": found for way, found in self.rates.items()}
-        if self.starts:
-            rates["start_seconds"] = self.starts
+        rates |= {"start_seconds": self.starts} if self.starts else {}
         return {
             "kind": self.kind,
             "rows": self.rows,
@@ -167,27 +156,16 @@ class Contest:
         }
 
 
-def _run(module: str, *arguments: object) -> str:
-    """What a command of this project says."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} failed: {done.stderr}")
-    return done.stdout
-
-
 def compare(options: argparse.Namespace) -> list[Contest]:
     """Measure on a checkpoint of that size, or on the demo's."""
     with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
         size = options.size
         checkpoint = DEMO if size == "demo" else write_size(Path(folder, size), size)
         precision = choose_precision(options.precision, "cpu")
-        how = {"precision": precision, "threads": cores(), "devices": "cpu", "cache": "off"}
-        with Engine.open(str(checkpoint), **how) as engine:
-            contests = [
-                Contest(kind, engine, options.ways, options.seconds, redis)
-                for kind in options.kinds
-            ]
+        flags = {"precision": precision, "threads": cores(), "devices": "cpu", "cache": "off"}
+        with Engine.open(str(checkpoint), **flags) as engine:
+            how = (engine, options.ways, options.seconds, redis)
+            contests = [Contest(kind, *how) for kind in options.kinds]
             turns = [(one, number) for number in range(options.rounds) for one in contests]
             for contest, number in tqdm(turns, desc="bulk", unit="turn", leave=False, disable=None):
                 contest.measure(number)
@@ -204,8 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contests = compare(options)
     towers = [contest.fields() for contest in contests]
     fields = {"size": options.size, "threads": cores(), "towers": towers}
-    rows = [COLUMNS, *(row for contest in contests for row in contest.cells())]
-    targets = [target for contest in contests for target in contest.targets()]
+    rows = [COLUMNS, *(contest.cells(way) for contest in contests for way in contest.rates)]
+    targets = [contest.target(way) for contest in contests for way in contest.ways]
     return concluded("bulk", options, rows, targets, fields, measured_on="cpu")
 
 

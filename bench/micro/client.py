@@ -16,7 +16,6 @@ Exit code 0: all targets met; 1: not.
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import sys
 import tempfile
@@ -29,13 +28,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 from openai import OpenAI
-from PIL import Image
 from tqdm import tqdm
 
-from bench.micro.hits import answering
-from bench.rig.command import concluded, measuring
+from bench.load.photo import noise
+from bench.micro.hits import answering, texts
+from bench.rig.command import Figures, Target, concluded, measuring, per_second, ratio, tabled
 from bench.rig.random_checkpoint import write
-from bench.rig.rounds import Spread, Target, ratio
 from bench.rig.server_process import ServerProcess
 from litapi.client import Client
 
@@ -45,8 +43,10 @@ LANES = (2, 4, 8)
 SIDE = 224  # pixels; noise of that size is a PNG of some 150 KB
 MODEL = "bench"
 MANY = 2048
+LARGE = f"{MANY} texts in a request"
 ALONE = ("--http-workers", "1", "--threads", "1")
 DIGEST, BYTES = "by digest", "by bytes"
+WORKERS = ("one worker", "two workers")
 ORDER = (DIGEST, f"{DIGEST}, all known", BYTES, f"{BYTES}, all known")
 
 Embed = Callable[[list[str]], object]
@@ -55,9 +55,7 @@ Embed = Callable[[list[str]], object]
 class Counting(httpx.AsyncHTTPTransport):
     """Counts the bytes of bodies that are sent."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = 0
+    sent = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.sent += int(request.headers.get("content-length", 0))
@@ -82,24 +80,12 @@ def official(url: str, lanes: int) -> Embed:
 
 def rate(embed: Embed, texts: list[str], seconds: float) -> float:
     """Texts a second."""
-    began, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds:
-        embed(texts)
-        done += len(texts)
-    return done / spent
+    return len(texts) * per_second(lambda: embed(texts), seconds)
 
 
 def fastest(ways: dict[int, Embed], texts: list[str], seconds: float) -> int:
     """The number of requests in flight that suits a client best."""
     return max(ways, key=lambda lanes: rate(ways[lanes], texts, seconds))
-
-
-def noise(number: int) -> bytes:
-    """A picture like no other."""
-    random = np.random.default_rng(number)
-    buffer = io.BytesIO()
-    Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def again(url: str, images: list[bytes], digests: bool) -> tuple[int, float]:
@@ -114,8 +100,8 @@ def again(url: str, images: list[bytes], digests: bool) -> tuple[int, float]:
 
 def whole(url: str, number: int) -> float:
     """Texts a second of one request; each `number` has texts of its own."""
-    texts = [f"text {n} of request {number}" for n in range(MANY)]
-    body = {"input": texts, "encoding_format": "base64"}
+    asked = [f"text {n} of request {number}" for n in range(MANY)]
+    body = {"input": asked, "encoding_format": "base64"}
     began = time.perf_counter()
     answer = httpx.post(f"{url}/v1/embeddings", json=body, timeout=600)
     spent = time.perf_counter() - began
@@ -132,74 +118,64 @@ def most_memory(server: ServerProcess) -> float:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = measuring("bench.micro.client", __doc__, rounds=5, seconds=3)
-    parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--pictures", type=int, default=1000)
-    options = parser.parse_args(arguments)
-    texts = [f"a photo of a red fox in the snow, number {n}" for n in range(TEXTS)]
-    rates: dict[str, list[float]] = {"siglit": [], "openai": []}
-    costs: dict[str, list[tuple[int, float]]] = {name: [] for name in ORDER}
-    large: dict[str, list[float]] = {"one worker": [], "two workers": []}
-    memory: dict[str, list[float]] = {name: [] for name in large}
+def measured(options: argparse.Namespace) -> Figures:
+    """What is measured → one of each round; the rates of the two clients first."""
+    text, figures = texts(TEXTS), Figures(list)
     with ExitStack() as stack:
         folder = write(Path(stack.enter_context(tempfile.TemporaryDirectory())), options.dim)
         wide = stack.enter_context(ServerProcess("--model", str(folder), "--served-name", MODEL))
         demo = stack.enter_context(ServerProcess())
-        workers = [
-            stack.enter_context(ServerProcess(*ALONE, "--text-workers", str(n))) for n in (1, 2)
-        ]
+        workers = {
+            name: stack.enter_context(ServerProcess(*ALONE, "--text-workers", str(number)))
+            for number, name in enumerate(WORKERS, 1)
+        }
         own = {n: stack.enter_context(Client(wide.url, in_flight=n, batch=REQUEST)) for n in LANES}
         ways: dict[str, dict[int, Embed]] = {
             "siglit": {n: one.embed_texts for n, one in own.items()},
             "openai": {n: official(wide.url, n) for n in LANES},
         }
-        own[LANES[0]].embed_texts(texts)  # from here on the server knows them
-        best = {name: fastest(way, texts, options.seconds / 3) for name, way in ways.items()}
-        images, made = [noise(n) for n in range(options.pictures)], options.pictures
+        own[LANES[0]].embed_texts(text)  # from here on the server knows them
+        best = {name: fastest(way, text, options.seconds / 3) for name, way in ways.items()}
+        images, made = [noise(SIDE, n) for n in range(options.pictures)], options.pictures
         again(demo.url, images, digests=True)
-        for _ in tqdm(range(options.rounds), unit="round", disable=None):
+        for number in tqdm(range(options.rounds), unit="round", disable=None):
             for name, way in ways.items():
-                rates[name].append(rate(way[best[name]], texts, options.seconds))
+                found = rate(way[best[name]], text, options.seconds)
+                figures[f"{name}, {best[name]} in flight, texts/s"].append(found)
             for name in ORDER:
                 if "all known" not in name:
                     for place in range(0, len(images), 10):
-                        images[place], made = noise(made), made + 1
-                costs[name].append(again(demo.url, images, digests="digest" in name))
-            for name, server in zip(large, workers, strict=True):
-                large[name].append(whole(server.url, len(large[name])))
-                memory[name].append(most_memory(server))
-    return _concluded(options, best, rates, costs, large, memory)
+                        images[place], made = noise(SIDE, made), made + 1
+                sent, took = again(demo.url, images, digests="digest" in name)
+                figures[f"{name}, bytes"].append(sent)
+                figures[f"{name}, seconds"].append(took)
+            for name, server in workers.items():
+                figures[f"{LARGE}, {name}, texts/s"].append(whole(server.url, number))
+                figures[f"{LARGE}, {name}, HTTP MB"].append(most_memory(server))
+    return figures
 
 
-def _concluded(
-    options: argparse.Namespace,
-    best: dict[str, int],
-    rates: dict[str, list[float]],
-    costs: dict[str, list[tuple[int, float]]],
-    large: dict[str, list[float]],
-    memory: dict[str, list[float]],
-) -> int:
-    sent = {name: [float(one) for one, _ in found] for name, found in costs.items()}
-    took = {name: [one for _, one in found] for name, found in costs.items()}
-    rows = [["what", "median", "least", "most"]]
-    measured = {f"{name}, {best[name]} in flight, texts/s": rates[name] for name in rates}
-    measured |= {f"{name}, bytes": found for name, found in sent.items()}
-    measured |= {f"{name}, seconds": found for name, found in took.items()}
-    measured |= {f"{MANY} texts in a request, {name}, texts/s": large[name] for name in large}
-    measured |= {f"{MANY} texts in a request, {name}, HTTP MB": memory[name] for name in memory}
-    spreads = {name: Spread.of(found) for name, found in measured.items()}
-    rows += [[n, f"{s.median:.4g}", f"{s.low:.4g}", f"{s.high:.4g}"] for n, s in spreads.items()]
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = measuring("bench.micro.client", __doc__, rounds=5, seconds=3)
+    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--pictures", type=int, default=1000)
+    options = parser.parse_args(arguments)
+    figures = measured(options)
+    rows, fields = tabled(figures, ".4g", "what")
+    siglit, openai, *_ = figures
+    workers = [f"{LARGE}, {name}, texts/s" for name in WORKERS]
+    pairs: tuple[tuple[str, str, str, dict[str, float]], ...] = (
+        ("texts/s ÷ openai's", siglit, openai, {"at_least": 2}),
+        ("bytes ÷ without digests", f"{DIGEST}, bytes", f"{BYTES}, bytes", {"at_most": 0.15}),
+        ("seconds ÷ without digests", f"{DIGEST}, seconds", f"{BYTES}, seconds", {"at_most": 0.35}),
+        ("seconds, all known", f"{ORDER[1]}, seconds", f"{ORDER[3]}, seconds", {"at_most": 0.35}),
+        ("two workers ÷ one", workers[1], workers[0], {"at_least": 1.8}),
+    )
     targets = [
-        Target("texts/s ÷ openai's", ratio(rates["siglit"], rates["openai"]), at_least=2),
-        Target("bytes ÷ without digests", ratio(sent[DIGEST], sent[BYTES]), at_most=0.15),
-        Target("seconds ÷ without digests", ratio(took[DIGEST], took[BYTES]), at_most=0.35),
-        Target("seconds, all known", ratio(took[ORDER[1]], took[ORDER[3]]), at_most=0.35),
-        Target("two workers ÷ one", ratio(*reversed(large.values())), at_least=1.8),
+        Target(name, ratio(figures[one], figures[to]), **limit) for name, one, to, limit in pairs
     ]
-    fields = {"dim": options.dim, "pictures": options.pictures}
-    figures = {name: spread.fields() for name, spread in spreads.items()}
-    return concluded("client", options, rows, targets, {**fields, "figures": figures})
+    fields |= {"dim": options.dim, "pictures": options.pictures}
+    return concluded("client", options, rows, targets, fields)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ Exit code 0: all targets met; 1: not; 2: the run failed.
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -32,20 +31,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import orjson
 import psutil
-from PIL import Image
 from tqdm import tqdm
 
-from bench.micro.hello import greeting
-from bench.micro.sender import Request, SendError, send
-from bench.rig.command import concluded, measuring
-from bench.rig.process_clock import cpu_seconds
+from bench.load.photo import noise
+from bench.micro.sender import Request, SendError, greeting, send
+from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.random_checkpoint import write
 from bench.rig.redis_server import RedisServer
-from bench.rig.rounds import Spread, Target, ratio
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 
 DEMO = 96  # the dimension of the checkpoint that ships
 DIMS = (DEMO, 768, 1152)
@@ -68,35 +63,21 @@ OCTETS = "application/octet-stream"
 COLUMNS = ("dim", "system", "CPU µs", "least", "most", "× GET", "req/s", "hits %")
 
 
-def text(number: int) -> str:
-    return f"a photo of a red fox in the snow, number {number}"
+def texts(many: int) -> list[str]:
+    return [f"a photo of a red fox in the snow, number {n}" for n in range(many)]
+
+
+def bodies(inputs: Iterable[object], form: str) -> tuple[bytes, ...]:
+    return tuple(orjson.dumps({"input": one, "encoding_format": form}) for one in inputs)
 
 
 def singles(form: str) -> tuple[bytes, ...]:
-    return tuple(orjson.dumps({"input": text(n), "encoding_format": form}) for n in range(SINGLES))
+    return bodies(texts(SINGLES), form)
 
 
 def batches(form: str) -> tuple[bytes, ...]:
-    spans = [range(n * MANY, (n + 1) * MANY) for n in range(BATCHES)]
-    return tuple(
-        orjson.dumps({"input": [text(n) for n in span], "encoding_format": form}) for span in spans
-    )
-
-
-def pictures(size: int) -> tuple[bytes, ...]:
-    """PNG files of noise, of about that many bytes."""
-    side = round((size / 3) ** 0.5)
-    noise = np.random.default_rng(size).integers(0, 256, (PICTURES, side, side, 3), np.uint8)
-    files = [io.BytesIO() for _ in noise]
-    for pixels, file in zip(noise, files, strict=True):
-        Image.fromarray(pixels).save(file, "PNG")
-    return tuple(file.getvalue() for file in files)
-
-
-def by_digest(files: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Bodies with the digest of one picture each."""
-    parts = [{"sha256": sha256(file).hexdigest()} for file in files]
-    return tuple(orjson.dumps({"input": [one], "encoding_format": "base64"}) for one in parts)
+    whole = texts(MANY * BATCHES)
+    return bodies((whole[at : at + MANY] for at in range(0, len(whole), MANY)), form)
 
 
 @dataclass(slots=True)
@@ -115,7 +96,6 @@ class System:
 
     @property
     def times(self) -> float:
-        """How many times as dear as "hello GET" beside it."""
         return ratio(self.micros, self.beside)
 
     def measure(self, beside: System, seconds: float, connections: int) -> None:
@@ -156,9 +136,7 @@ class System:
 
 def lookups(url: str, tier: str) -> dict[str, float]:
     """Result → look-ups in a tier so far, as the server counts them."""
-    if not tier:
-        return {}
-    exposed = httpx.get(f"{url}/metrics", timeout=30).text
+    exposed = httpx.get(f"{url}/metrics", timeout=30).text if tier else ""
     found = re.findall(r"^cache_requests_total\{(.+)\} (\S+)$", exposed, re.MULTILINE)
     labels = [(dict(re.findall(r'(\w+)="([^"]*)"', pairs)), float(n)) for pairs, n in found]
     return {one["result"]: n for one, n in labels if one["tier"] == tier}
@@ -170,15 +148,11 @@ def share(before: dict[str, float], after: dict[str, float]) -> float:
     return 100 * made.get("hit", 0.0) / max(1.0, sum(made.values()))
 
 
-# -- systems -------------------------------------------------------------------------------------
-
-
 @contextmanager
 def systems(dim: int) -> Iterator[list[System]]:
     """All of one dimension, up and warm; "hello GET" first."""
     with ExitStack() as stack:
-        one_each = ["--http-workers", "1", "--threads", "1"]
-        flags = [*one_each]
+        flags = ["--http-workers", "1", "--threads", "1"]
         if dim != DEMO:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             flags += ["--model", str(write(folder, dim))]
@@ -202,7 +176,7 @@ def systems(dim: int) -> Iterator[list[System]]:
         ]
         if dim == DEMO:  # towers of another dimension would need seconds for 64 items
             found += _warm(memory, "picture", _pictures(), "l1", "hit-l1")
-            towers = stack.enter_context(ServerProcess(*one_each, "--cache", "off"))
+            towers = stack.enter_context(ServerProcess(*flags, "--cache", "off"))
             # What the HTTP process spends where the towers answer; their own time is not in it.
             found += _warm(towers, "computed", {name: forms[name] for name in many}, "", "miss")
         yield found
@@ -223,12 +197,12 @@ def _forms() -> dict[str, Request]:
 
 
 def _pictures() -> dict[str, Request]:
-    """Each size raw, then by digest."""
     requests = dict[str, Request]()
     for name, size in SIZES.items():
-        files = pictures(size)
+        files = tuple(noise(round((size / 3) ** 0.5), n) for n in range(PICTURES))
+        digests = bodies(([{"sha256": sha256(file).hexdigest()}] for file in files), "base64")
         raw = Request("/embed_image?encoding_format=base64", files, content_type="image/png")
-        requests |= {f"{name} raw": raw, f"{name} by digest": _embeddings(by_digest(files))}
+        requests |= {f"{name} raw": raw, f"{name} by digest": _embeddings(digests)}
     return requests
 
 
@@ -269,9 +243,6 @@ def answering(server: ServerProcess) -> int:
     raise RuntimeError("no process of the server holds the connection")
 
 
-# -- run and report ------------------------------------------------------------------------------
-
-
 def compare(dim: int, connections: int, rounds: int, seconds: float) -> list[System]:
     """Measure one dimension.
 
@@ -302,17 +273,14 @@ def targets(dim: int, measured: Sequence[System]) -> Iterator[Target]:
                 yield Target(f"{size} by digest ÷ {beside}", ratio(micros, spent[beside]), most)
 
 
+@failing(SendError, httpx.HTTPError, RuntimeError)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.hits", __doc__, rounds=7, seconds=2.0)
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS, metavar="N")
     parser.add_argument("--concurrency", type=int, default=32, help="kept connections")
     options = parser.parse_args(arguments)
     how = (options.concurrency, options.rounds, options.seconds)
-    try:
-        measured = {dim: compare(dim, *how) for dim in options.dims}
-    except (SendError, httpx.HTTPError, RuntimeError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    measured = {dim: compare(dim, *how) for dim in options.dims}
     rows = [COLUMNS, *(one.row(dim) for dim, found in measured.items() for one in found)]
     judged = [target for dim, found in measured.items() for target in targets(dim, found)]
     dims = [{"dim": d, "systems": [one.fields() for one in found]} for d, found in measured.items()]

@@ -27,9 +27,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from tqdm import tqdm
 
 from bench.load.summary import percentile
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.redis_server import RedisServer
-from bench.rig.rounds import Spread, Target, ratio
 from cache import RedisStore
 
 WIDTHS = (32, 128)
@@ -161,17 +160,13 @@ async def _fill(client: Redis) -> list[bytes]:
     return keys
 
 
+@failing(LookupsLost)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.lookups", __doc__, rounds=9, seconds=2.0)
     parser.add_argument("--workers", type=int, nargs="+", default=WIDTHS, metavar="N")
     options = parser.parse_args(arguments)
-    try:
-        with RedisServer() as redis:
-            run = compare(redis.url, options.workers, options.rounds, options.seconds)
-            systems = uvloop.run(run)
-    except LookupsLost as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    with RedisServer() as redis:
+        systems = uvloop.run(compare(redis.url, options.workers, options.rounds, options.seconds))
     fields = {
         "connections": CONNECTIONS,
         "value_bytes": VALUE,

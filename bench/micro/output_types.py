@@ -11,7 +11,6 @@ int8 is multiplied by its scales, and bits are compared by Hamming distance. A t
 from __future__ import annotations
 
 import base64
-import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,10 +23,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.rig.command import described
+from bench.load.photo import encoded
+from bench.rig.command import described, markdown
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import ServerProcess
-from bench.rig.table import markdown
 from litapi.demo.drawing import Scene
 from litapi.demo.heldout import heldout_scenes, pictures, yardstick
 from litapi.demo.judge import retrieval
@@ -82,9 +81,7 @@ def embedded(
 
 def png(picture: Image.Image) -> str:
     """A picture as JSON takes it."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(encoded(picture, "PNG")).decode()
 
 
 def rows_of(answer: httpx.Response) -> Rows:

@@ -24,9 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.load.photo import jpeg
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, failing, measuring, per_second, ratio
 from bench.rig.random_checkpoint import SIZES, write_size
-from bench.rig.rounds import Spread, Target, ratio
 from litapi.checkpoint import Checkpoint
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
@@ -127,11 +126,7 @@ class Row:
 
 def milliseconds(way: Callable[[bytes], Values], data: bytes, seconds: float) -> float:
     """CPU time of all threads for one picture, over as many as fill `seconds`."""
-    done, start = 0, time.process_time()
-    while (used := time.process_time() - start) < seconds or not done:
-        way(data)
-        done += 1
-    return used / done * 1e3
+    return 1e3 / per_second(lambda: way(data), seconds, time.process_time)
 
 
 def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> list[Row]:
@@ -160,15 +155,12 @@ def _shape(text: str) -> tuple[int, int]:
     return width, height
 
 
+@failing(PixelsDiffer)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.micro.pixels", __doc__, 9, 0.5, "CPU time of one slice")
     parser.add_argument("--sizes", type=_shape, nargs="+", default=SHAPES, metavar="WxH")
     options = parser.parse_args(arguments)
-    try:
-        rows = compare(options.sizes, options.rounds, options.seconds)
-    except PixelsDiffer as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    rows = compare(options.sizes, options.rounds, options.seconds)
     targets = [target for row in rows for target in row.targets()]
     fields = {"rows": [row.fields() for row in rows]}
     return concluded("pixels", options, [COLUMNS, *(row.cells() for row in rows)], targets, fields)

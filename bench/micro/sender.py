@@ -2,19 +2,34 @@
 
 Answered requests are counted. At the end up to one request a connection is left unanswered, yet the
 server has begun it: the slower the system, the larger that share, to the slower one's disadvantage.
+
+`greeting` is the least that a server can do, for comparison: uvicorn as siglit runs it, and "hello
+world". GET answers at once; POST reads the body first. Options of uvicorn are those of
+`litapi.server`, but for siglit's guard against slow clients, which is part of what siglit costs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from bench.load.connection import Address, Connection, Fault, head_of
+from bench.rig.child import serving
 
 PATIENCE = 30.0
+Message = MutableMapping[str, Any]
+HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"11")]
+SERVE = (
+    "-m", "uvicorn", "bench.micro.sender:hello", "--log-level", "warning", "--no-access-log",
+    "--no-server-header", "--lifespan", "off", "--http", "httptools", "--loop", "uvloop",
+    "--timeout-keep-alive", "75", "--backlog", "4096",
+)  # fmt: skip
 
 
 class SendError(Exception):
@@ -73,3 +88,20 @@ async def _keep_asking(connection: Connection, requests: Iterator[bytes], ends: 
             raise SendError(f"status {reply.status}")
         count += 1
     return count
+
+
+async def hello(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    more = scope["method"] == "POST"
+    while more:
+        more = (await receive()).get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": b"hello world"})
+
+
+def greeting() -> AbstractContextManager[tuple[str, int]]:
+    """URL and process id of the server as a child process."""
+    return serving(lambda port: [sys.executable, *SERVE, "--port", str(port)], "/")

@@ -24,10 +24,9 @@ from pathlib import Path
 import orjson
 import torch
 
-from bench.offline.report import table
-from bench.offline.sweep import Plan, sweep
+from bench.offline.sweep import Plan, sweep, table
 from bench.offline.tower import TOWERS
-from bench.rig.command import described, listed
+from bench.rig.command import described, failing, listed
 from bench.rig.machine import cores
 from bench.rig.random_checkpoint import SIZES, write_size
 from bench.rig.result_file import RESULTS, save, slug
@@ -126,7 +125,6 @@ def device_name(device: str) -> str:
 
 
 def show(path: Path) -> None:
-    """Print what was measured on what, and the table."""
     result = orjson.loads(path.read_bytes())
     compiled = ", compiled" if result["compiled"] else ""
     on = result["machine"]["cpu"] if result["device"] == "cpu" else result["device_name"]
@@ -152,6 +150,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+@failing(CheckpointError, NothingMeasured)
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser()
     options = asked.parse_args(arguments)
@@ -161,17 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked.error(f"there is no device {options.device}")
     path = options.report
     if not path:
-        try:
-            plan = planned(options)
-            path = measure(
-                options.model or MODELS[kind_of(plan.device)],
-                plan,
-                options.out,
-                options.gflop or (),
-            )
-        except (CheckpointError, NothingMeasured) as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 2
+        plan = planned(options)
+        model = options.model or MODELS[kind_of(plan.device)]
+        path = measure(model, plan, options.out, options.gflop or ())
     show(path)
     return 0
 

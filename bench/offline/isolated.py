@@ -6,22 +6,21 @@ does a slice of work whenever it is asked, so that systems can take turns.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from bench.offline.stock import OnnxTower, Rival, StockTower
-from bench.offline.tower import BASELINE, PlainTower, Tower, Vectors, load
+from bench.offline.tower import BASELINE, OnnxTower, PlainTower, Rival, StockTower, Tower, Vectors
+from bench.rig.command import per_second
 from litapi.checkpoint import Checkpoint, CheckpointError
 
 STOCK = "stock OpenVINO"
 ONNX = "ONNX Runtime"
-GRACE = 10.0  # seconds for a process to end by itself
+T = TypeVar("T")
 
 
 class SystemFailed(Exception):
@@ -62,68 +61,54 @@ class Running:
         self.rates: dict[int, list[float]] = {batch: [] for batch in batches}
         self.loaded: Loaded | None = None
         self.refused = ""
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        work = (theirs, system, folder, tuple(batches), threads)
-        self._process = context.Process(target=_work, args=work, daemon=True)
+        self._asked = (system, folder, tuple(batches), threads)
 
     def __enter__(self) -> Self:
-        self._process.start()
-        said = self._heard()
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        said = self._done(_load, *self._asked)
         if isinstance(said, str):
             self.refused = said
+            self._pool.shutdown()
         else:
             self.loaded = said
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # one that refused has ended by itself
-            self._pipe.send(None)
-        self._process.join(GRACE)
-        self._process.kill()
-        self._process.join()
+        self._pool.shutdown()
 
     def measure(self, batch: int, seconds: float) -> None:
-        """One slice of batches of that size."""
-        self._pipe.send((batch, seconds))
-        self.rates[batch].append(self._heard())
+        self.rates[batch].append(self._done(_slice, batch, seconds))
 
-    def _heard(self) -> Any:
+    def _done(self, work: Callable[..., T], *arguments: Any) -> T:
         try:
-            while not self._pipe.poll(1.0):
-                if not self._process.is_alive():
-                    raise EOFError
-            return self._pipe.recv()
-        except EOFError:
-            raise SystemFailed(f"{self.system.tower} {self.system.name} ended") from None
+            return self._pool.submit(work, *arguments).result()
+        except Exception as error:
+            self._pool.shutdown()
+            failed = f"{self.system.tower} {self.system.name} ended: {error}"
+            raise SystemFailed(failed) from None
 
 
-def _work(
-    pipe: Connection,
-    system: System,
-    folder: Path,
-    batches: Sequence[int],
-    threads: int,
-) -> None:
+_ready: dict[int, Callable[[], Any]] = {}  # batches of the one system of this process
+
+
+def _load(system: System, folder: Path, batches: Sequence[int], threads: int) -> Loaded | str:
     import psutil
     import torch
-
-    from bench.offline.stopwatch import per_second
 
     torch.set_num_threads(threads)
     checkpoint, itself = Checkpoint.open(folder), psutil.Process()
     try:
         tower = _loaded(system, checkpoint, threads)
     except CheckpointError as error:
-        pipe.send(str(error))
-        return
-    ready = {batch: tower.batch(batch) for batch in batches}
-    vectors = [embed() for embed in ready.values()][-1]
+        return str(error)
+    _ready.update({batch: tower.batch(batch) for batch in batches})
+    vectors = [embed() for embed in _ready.values()][-1]
     memory, began = itself.memory_full_info(), itself.create_time()
-    pipe.send(Loaded(time.time() - began, memory.rss, memory.uss, vectors))
-    while asked := pipe.recv():
-        batch, seconds = asked
-        pipe.send(batch * per_second(ready[batch], torch.device("cpu"), seconds))
+    return Loaded(time.time() - began, memory.rss, memory.uss, vectors)
+
+
+def _slice(batch: int, seconds: float) -> float:
+    return batch * per_second(_ready[batch], seconds)
 
 
 def _loaded(system: System, checkpoint: Checkpoint, threads: int) -> Tower | PlainTower | Rival:
@@ -137,4 +122,4 @@ def _loaded(system: System, checkpoint: Checkpoint, threads: int) -> Tower | Pla
     if engine == ONNX:
         return OnnxTower(checkpoint, system.tower, threads)
     precision = choose_precision(system.precision, "cpu", engine)
-    return load(checkpoint, system.tower, "cpu", precision, threads, engine=engine)
+    return Tower(checkpoint, system.tower, "cpu", precision, threads, engine=engine)

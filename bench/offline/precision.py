@@ -16,21 +16,19 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
 from bench.offline.__main__ import opened
 from bench.offline.isolated import ONNX, STOCK, Running, System, SystemFailed
-from bench.offline.report import lines, refusals
+from bench.offline.sweep import lines, refusals
 from bench.offline.tower import BASELINE, TOWERS
-from bench.rig.command import concluded, measuring
+from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
 from bench.rig.machine import cores
-from bench.rig.rounds import Spread, Target, ratio
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 from litapi.model.precision import PRECISIONS
 from litapi.quality.gate import Gate
@@ -52,42 +50,28 @@ WANTED: dict[tuple[Which, Which], dict[str, tuple[float, float]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+def row(one: Running, baseline: Running, quality: Row | None) -> Row:
     """One system beside the baseline of its tower. `quality` are the gate's figures, or None."""
+    system, loaded = one.system, one.loaded
+    named = {"tower": system.tower, "precision": system.precision, "engine": system.engine}
+    if loaded is None or baseline.loaded is None:
+        return {**named, "refused": one.refused}
+    cosines = (loaded.vectors * baseline.loaded.vectors).sum(axis=-1)
+    figures = {
+        "batches": {str(n): _figures(rates, baseline.rates[n]) for n, rates in one.rates.items()},
+        "resident_mb": round(loaded.resident / 1e6),
+        "private_mb": round(loaded.private / 1e6),
+        "load_s": round(loaded.seconds, 1),
+        "cosine": {
+            "mean": round(float(cosines.mean()), 7),
+            "worst": round(float(cosines.min()), 7),
+        },
+    }
+    return named | figures | ({"demo_quality": quality} if quality else {})
 
-    running: Running
-    baseline: Running
-    quality: Mapping[str, Any] | None
 
-    def row(self) -> Row:
-        system, loaded = self.running.system, self.running.loaded
-        row: Row = {"tower": system.tower, "precision": system.precision}
-        row["engine"] = system.engine
-        if loaded is None:
-            return {**row, "refused": self.running.refused}
-        row |= {
-            "batches": {str(batch): self._figures(batch) for batch in self.running.rates},
-            "resident_mb": round(loaded.resident / 1e6),
-            "private_mb": round(loaded.private / 1e6),
-            "load_s": round(loaded.seconds, 1),
-            "cosine": self._cosine(),
-        }
-        return {**row, "demo_quality": self.quality} if self.quality else row
-
-    def ratio(self, batch: int) -> float:
-        """To the baseline, within the rounds."""
-        return ratio(self.running.rates[batch], self.baseline.rates[batch])
-
-    def _figures(self, batch: int) -> Row:
-        rates = Spread.of(self.running.rates[batch]).fields()
-        return {"items_per_s": rates, "ratio": round(self.ratio(batch), 3)}
-
-    def _cosine(self) -> dict[str, float]:
-        if self.running.loaded is None or self.baseline.loaded is None:
-            raise ValueError("only what was loaded has vectors")
-        rows = (self.running.loaded.vectors * self.baseline.loaded.vectors).sum(axis=-1)
-        return {"mean": round(float(rows.mean()), 7), "worst": round(float(rows.min()), 7)}
+def _figures(rates: Sequence[float], baseline: Sequence[float]) -> Row:
+    return {"items_per_s": Spread.of(rates).fields(), "ratio": round(ratio(rates, baseline), 3)}
 
 
 def judged(towers: Sequence[Sequence[Running]]) -> tuple[list[Target], list[str]]:
@@ -109,17 +93,12 @@ def judged(towers: Sequence[Sequence[Running]]) -> tuple[list[Target], list[str]
     return targets, impossible
 
 
-def baseline_of(tower: str) -> System:
-    """What every system of a tower is compared with."""
-    return System(tower, BASELINE)
-
-
 def measure_tower(checkpoint: Checkpoint, tower: str, options: argparse.Namespace) -> list[Running]:
     """All systems of a tower, the baseline first; they have ended when this returns."""
     others = [System(tower, *one) for one in (*((name, "") for name in PRECISIONS), *RIVALS)]
     with ExitStack() as stack:
         running = []
-        for system in tqdm([baseline_of(tower), *others], desc=f"loading {tower}", **BAR):
+        for system in tqdm([System(tower, BASELINE), *others], desc=f"loading {tower}", **BAR):
             one = Running(system, checkpoint.folder, BATCHES, options.threads)
             running.append(stack.enter_context(one))
         able = [one for one in running if one.loaded]
@@ -127,13 +106,6 @@ def measure_tower(checkpoint: Checkpoint, tower: str, options: argparse.Namespac
         for one, batch in tqdm(turns, desc=f"measuring {tower}", **BAR):
             one.measure(batch, options.seconds)
     return running
-
-
-def measure(options: argparse.Namespace) -> tuple[str, list[list[Running]]]:
-    """The name of the model, and the systems of each tower."""
-    with opened(options.model) as checkpoint:
-        towers = [measure_tower(checkpoint, tower, options) for tower in TOWERS]
-        return checkpoint.name, towers
 
 
 def qualities(towers: Sequence[Sequence[Running]], threads: int) -> dict[str, Row]:
@@ -153,26 +125,23 @@ def _judged(precision: str, threads: int) -> Row:
     return Gate(asked, Checkpoint.open(DEMO), "cpu").judge().fields()
 
 
+@failing(CheckpointError, SystemFailed)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring("bench.offline.precision", __doc__, 3, 1.0, "of one slice, or a batch")
     parser.add_argument("--model", default="base", help="base, demo, a size, a folder, a name")
     parser.add_argument("--threads", type=int, default=cores(), help="of an engine")
     options = parser.parse_args(arguments)
-    try:
-        name, towers = measure(options)
-        quality = qualities(towers, options.threads)
-    except (CheckpointError, SystemFailed) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    measured = [
-        Measured(one, tower[0], None if one.system.engine else quality.get(one.system.precision))
+    with opened(options.model) as checkpoint:
+        towers = [measure_tower(checkpoint, tower, options) for tower in TOWERS]
+    quality = qualities(towers, options.threads)
+    rows = [
+        row(one, tower[0], None if one.system.engine else quality.get(one.system.precision))
         for tower in towers
         for one in tower
     ]
-    rows = [one.row() for one in measured]
     targets, impossible = judged(towers)
     fields = {
-        "model": name,
+        "model": checkpoint.name,
         "baseline": "AutoModel, float32, eager",
         "threads": options.threads,
         "rows": rows,

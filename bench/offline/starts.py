@@ -16,19 +16,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import httpx
 import psutil
 
 from bench.load.workload import drawings
 from bench.offline.__main__ import opened
-from bench.rig.command import concluded, measuring
-from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.command import Figures, Target, concluded, failing, measuring, ratio, tabled
 from bench.rig.server_process import ServerProcess, family
 from litapi.checkpoint import CheckpointError
 from litapi.client import Client
@@ -38,7 +36,6 @@ READY_WITHIN = 600.0
 PICTURES = 16  # of one request, so that every worker gets some
 FIRST, SECOND = "first start, s", "second start, s"
 ONE, TWO = "one image worker", "two image workers"
-Figures = defaultdict[str, list[float]]  # what is measured → one of each round
 
 
 def measure(flags: Sequence[str], home: Path, seconds: float, figures: Figures) -> str:
@@ -101,12 +98,13 @@ def judged(figures: Figures) -> list[Target]:
     """What is wanted of base size."""
     one, two = (figures[f"{name}, proportional MB"] for name in (ONE, TWO))
     return [
-        Target(FIRST, Spread.of(figures[FIRST]).median, at_most=20.0),
-        Target(SECOND, Spread.of(figures[SECOND]).median, at_most=4.0),
+        Target(FIRST, median(figures[FIRST]), at_most=20.0),
+        Target(SECOND, median(figures[SECOND]), at_most=4.0),
         Target("two image workers ÷ one, proportional memory", ratio(two, one), at_most=1.3),
     ]
 
 
+@failing(CheckpointError, RuntimeError)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measuring(
         "bench.offline.starts", __doc__, 3, 5.0, "of computing before memory is read"
@@ -114,22 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="base", help="base, demo, a size, a folder, a name")
     parser.add_argument("--precision", default="auto", help="of both towers")
     options = parser.parse_args(arguments)
-    figures: Figures = defaultdict(list)
-    try:
-        with opened(options.model) as checkpoint:
-            flags = ("--model", str(checkpoint.folder), "--precision", options.precision)
-            for _ in range(options.rounds):
-                with tempfile.TemporaryDirectory() as home:
-                    precision = measure(flags, Path(home), options.seconds, figures)
-    except (CheckpointError, RuntimeError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    spreads = {name: Spread.of(values) for name, values in figures.items()}
-    rows = [["", "median", "least", "most"]]
-    for name, one in spreads.items():
-        rows.append([name, *(f"{value:.1f}" for value in (one.median, one.low, one.high))])
-    fields: dict[str, Any] = {"model": checkpoint.name, "precision": precision}
-    fields |= {"figures": {name: one.fields() for name, one in spreads.items()}}
+    figures = Figures(list)
+    with opened(options.model) as checkpoint:
+        flags = ("--model", str(checkpoint.folder), "--precision", options.precision)
+        for _ in range(options.rounds):
+            with tempfile.TemporaryDirectory() as home:
+                precision = measure(flags, Path(home), options.seconds, figures)
+    rows, fields = tabled(figures, ".1f")
+    fields |= {"model": checkpoint.name, "precision": precision}
     return concluded("starts", options, rows, judged(figures), fields, measured_on="cpu")
 
 

@@ -4,12 +4,15 @@ A series is one tower in one precision with so many threads, loaded once. In eac
 ceiling is measured and then every batch, so a share of the ceiling is taken within one round. What
 is timed is `embed` as a worker calls it: ids or levels on the host to vectors on the host, moves to
 and from the device included. What a machine refuses, or would take too long for, is a row too.
+
+The table of either command has a column for each figure that was measured. A row of
+`bench.offline.precision` holds all its batches; it is several lines of the table.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -17,15 +20,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.offline.ceiling import Ceiling, multiplied
-from bench.offline.energy import EnergyMeter
-from bench.offline.stopwatch import per_second
-from bench.offline.tower import Tower, load
-from bench.rig.rounds import Spread, ratio
+from bench.offline.stopwatch import Ceiling, EnergyMeter, multiplied, per_second
+from bench.offline.tower import Tower
+from bench.rig.command import Spread, markdown, ratio
 from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.encoder import choose_precision
 
 Row = dict[str, Any]  # as JSON holds it: what was measured, or "refused" and why
+Shown = Mapping[str, Any]  # a row as JSON holds it
+NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,6 @@ class Point:
     peak_bytes: int = 0
 
     def measure(self, device: torch.device, meter: EnergyMeter, seconds: float) -> None:
-        """One slice."""
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         before, start = meter.joules(), perf_counter()
@@ -96,7 +98,6 @@ class Series:
         self._meter = EnergyMeter(self._device)
 
     def rows(self, batches: Sequence[int]) -> list[Row]:
-        """One for each batch, measured or refused."""
         points, refused = self._warm(sorted(batches))
         ceilings = []
         for _ in range(self._plan.rounds if points else 0):
@@ -147,8 +148,7 @@ def precision_rows(checkpoint: Checkpoint, plan: Plan, tower: str, precision: st
         try:
             choose_precision(precision, plan.device, plan.engine)
             options = (precision, threads, plan.compiled, plan.engine)
-            loaded = load(checkpoint, tower, plan.device, *options)
-            series = Series(loaded, plan, precision)
+            series = Series(Tower(checkpoint, tower, plan.device, *options), plan, precision)
         except (CheckpointError, RuntimeError) as error:
             return [*rows, name | {"refused": first_line(error)}]
         found = series.rows(plan.batches[tower])
@@ -167,3 +167,79 @@ def clear(device: str) -> None:
 def first_line(error: Exception) -> str:
     """Of what it says, for libraries say much."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def _recalls(row: Shown) -> str:
+    found = row["demo_quality"]["recall"]["found"].values()
+    return " / ".join(f"{way['recall@1']:.3f}" for way in found)
+
+
+COLUMNS: Mapping[str, Callable[[Shown], object]] = {
+    "tower": lambda row: row["tower"],
+    "precision": lambda row: precision(row),
+    "threads": lambda row: row["threads"],
+    "batch": lambda row: row["batch"],
+    "items/s": lambda row: row["items_per_s"]["median"],
+    "least": lambda row: row["items_per_s"]["low"],
+    "most": lambda row: row["items_per_s"]["high"],
+    "GFLOP/item": lambda row: row["gflop_per_item"],
+    "GFLOP/s": lambda row: row["gflop_per_s"],
+    "ceiling": lambda row: row["ceiling_gflop_per_s"],
+    "of ceiling": lambda row: f"{100 * row['of_ceiling']:.0f} %",
+    "GPU MB": lambda row: row["peak_memory_mb"],
+    "W": lambda row: row["watts"]["median"],
+    "J/item": lambda row: row["joules_per_item"],
+    "ratio": lambda row: f"{row['ratio']:.2f}",
+    "cosine": lambda row: f"{row['cosine']['worst']:.6f}",
+    "recall@1": _recalls,
+    "MB": lambda row: row["resident_mb"],
+    "of it own": lambda row: row["private_mb"],
+    "load s": lambda row: f"{row['load_s']:.0f}",
+}
+
+
+def table(rows: Sequence[Shown]) -> str:
+    """The table, and below it what was refused and why."""
+    return "\n".join([markdown(lines(rows)), *refusals(rows)])
+
+
+def lines(rows: Sequence[Shown]) -> list[Sequence[str]]:
+    """The cells of the table, its head first."""
+    measured = [one for row in rows for one in _measured(row)]
+    cells = {name: [_cell(figure, line) for line in measured] for name, figure in COLUMNS.items()}
+    shown = {name: column for name, column in cells.items() if {*column} - {NONE}}
+    return [[*shown], *zip(*shown.values(), strict=True)]
+
+
+def refusals(rows: Sequence[Shown]) -> list[str]:
+    return [f"refused  {_named(row)}: {row['refused']}" for row in rows if "refused" in row]
+
+
+def _measured(row: Shown) -> Iterator[Shown]:
+    if "batches" in row:
+        yield from ({**row, "batch": name} | figures for name, figures in row["batches"].items())
+    elif "refused" not in row:
+        yield row
+
+
+def _cell(figure: Callable[[Shown], object], row: Shown) -> str:
+    try:
+        value = figure(row)
+    except KeyError:
+        return NONE
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _named(row: Shown) -> str:
+    names = [row["tower"], precision(row)]
+    if "batch" in row:
+        names += [f"{row['threads']} threads", f"batch {row['batch']}"]
+    return ", ".join(names)
+
+
+def precision(row: Shown) -> str:
+    """With the engine, or whether the tower is compiled, where the row says it."""
+    words = (row["precision"], row.get("engine"), "compiled" if row.get("compiled") else "")
+    return " ".join(filter(None, words))

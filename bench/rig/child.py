@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 
-from bench.rig.server_process import ROOT
+from bench.rig.port import free_port
 
+ROOT = Path(__file__).parent.parent.parent
 READY_WITHIN = 300.0  # seconds; two gigabytes are read from a cold disk
 GOODBYE = 5.0
 ERROR = re.compile(r"[\w.]*(Error|Exception): \S")
@@ -27,7 +27,7 @@ class Absent(Exception):
     """What was to be started is not installed or cannot run here; the text says why."""
 
 
-class StartError(Exception):
+class StartError(RuntimeError):
     """It ended, or was not ready in time."""
 
 
@@ -57,24 +57,50 @@ def child(
             start_new_session=True,
         )
         try:
-            _await(
-                process, log, lambda text: text.count(said) >= (times if said else 0) and ready()
-            )
+            await_start(process, Path(log.name), lambda text: text.count(said) >= times and ready())
             yield process.pid
         finally:
             _end(process)
 
 
-def _await(process: subprocess.Popen[bytes], log: IO[bytes], ready: Callable[[str], bool]) -> None:
-    ends = time.monotonic() + READY_WITHIN
+@contextmanager
+def serving(
+    command: Callable[[int], Sequence[str]],
+    path: str,
+    environment: Mapping[str, str] | None = None,
+    said: str = "",
+    times: int = 1,
+    folder: Path = ROOT,
+) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server, by its command on a free port, once it answers to `path`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with child(command(port), answers(f"{url}{path}"), environment, said, times, folder) as pid:
+        yield url, pid
+
+
+def await_start(
+    process: subprocess.Popen[bytes],
+    log: Path,
+    ready: Callable[[str], bool],
+    within: float = READY_WITHIN,
+) -> None:
+    """Wait until it is `ready`, which is told the log so far. Raises StartError, the log noted."""
+    ends = time.monotonic() + within
     while time.monotonic() < ends:
-        text = Path(log.name).read_text(errors="replace")
+        text = log.read_text(errors="replace")
         if process.poll() is not None:
-            raise StartError(f"it ended at its start: {last(text)}")
+            raise _failed("it ended at its start", text)
         if ready(text):
             return
         time.sleep(0.05)
-    raise StartError(f"it was not ready within {READY_WITHIN:.0f} s: {last(text)}")
+    raise _failed(f"it was not ready within {within:.0f} s", text)
+
+
+def _failed(how: str, log: str) -> StartError:
+    error = StartError(f"{how}: {last(log)}")
+    error.add_note(log)
+    return error
 
 
 def answers(url: str) -> Callable[[], bool]:

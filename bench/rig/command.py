@@ -1,17 +1,28 @@
-"""What the measurements' commands share: options, and the table with targets at the end."""
+"""What the measurements' commands share: options, figures of rounds, and the table with targets.
+
+Systems take turns, round after round: A B C, A B C, … Whatever slows the machine for a while slows
+neighbours in a round alike. So two systems are compared within each round, and the median of those
+ratios is the result; the extremes stand beside it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from statistics import median
+from typing import Any, ParamSpec, TypeVar
 
 from bench.rig.result_file import RESULTS, save
-from bench.rig.rounds import Target
-from bench.rig.table import markdown
 
 T = TypeVar("T")
+Figures = defaultdict[str, list[float]]  # what is measured → one of each round
+P = ParamSpec("P")
 N = TypeVar("N", int, float)
 
 
@@ -31,6 +42,23 @@ def measuring(
     parser.add_argument("--seconds", type=float, default=seconds, help=of)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     return parser
+
+
+def failing(*kinds: type[Exception]) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Ends a command with exit code 2 and a sentence where an error of these kinds is raised."""
+
+    def ending(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def ended(*arguments: P.args, **named: P.kwargs) -> int:
+            try:
+                return main(*arguments, **named)
+            except kinds as error:
+                print(f"bench: {error}", file=sys.stderr)
+                return 2
+
+        return ended
+
+    return ending
 
 
 def listed(one: Callable[[str], T]) -> Callable[[str], list[T]]:
@@ -54,6 +82,27 @@ def positive(one: Callable[[str], N]) -> Callable[[str], N]:
     return number
 
 
+def per_second(
+    run: Callable[[], object], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Runs in a second, over as many as fill `seconds`, at least one."""
+    done, start = 0, clock()
+    while (elapsed := clock() - start) < seconds or not done:
+        run()
+        done += 1
+    return done / elapsed
+
+
+def tabled(
+    figures: Mapping[str, Sequence[float]], form: str, what: str = ""
+) -> tuple[list[list[str]], dict[str, Any]]:
+    """A row for each figure that has a value of each round, and the same as JSON holds it."""
+    spreads = {name: Spread.of(values) for name, values in figures.items()}
+    rows = [[what, "median", "least", "most"]]
+    rows += [[name, *spread.cells(form)] for name, spread in spreads.items()]
+    return rows, {"figures": {name: spread.fields() for name, spread in spreads.items()}}
+
+
 def concluded(
     name: str,
     options: argparse.Namespace,
@@ -68,3 +117,64 @@ def concluded(
     whole["targets"] = [target.fields() for target in targets]
     save(name, whole, options.out, measured_on)
     return 0 if all(target.met for target in targets) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure that was measured once in each round."""
+
+    rounds: list[float]
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls([round(v, 3) for v in values], median(values), min(values), max(values))
+
+    def cells(self, form: str = ".1f") -> list[str]:
+        """Median, least and most, for a table."""
+        return [f"{value:{form}}" for value in (self.median, self.low, self.high)]
+
+    def fields(self) -> dict[str, Any]:
+        return {k: v if k == "rounds" else round(v, 3) for k, v in asdict(self).items()}
+
+
+def ratio(values: Sequence[float], to: Sequence[float]) -> float:
+    """The median of the ratios within the rounds."""
+    return median(one / other for one, other in zip(values, to, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A ratio, and what it was meant to be."""
+
+    name: str
+    ratio: float
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def met(self) -> bool:
+        below = self.at_most is None or self.ratio <= self.at_most
+        return below and (self.at_least is None or self.ratio >= self.at_least)
+
+    def line(self) -> str:
+        limit = f"≤ {self.at_most:g}" if self.at_most is not None else f"≥ {self.at_least:g}"
+        return f"{'met   ' if self.met else 'MISSED'}  {self.name}: {self.ratio:.2f} ({limit})"
+
+    def fields(self) -> dict[str, Any]:
+        limits = {"at_most": self.at_most, "at_least": self.at_least}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
+        return {"name": self.name, "ratio": round(self.ratio, 3), **given, "met": self.met}
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the head; all cells lean right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])

@@ -82,10 +82,7 @@ class FaultProxy:
         return await asyncio.open_connection(self._target.hostname, self._target.port)
 
     async def _requests(
-        self,
-        reader: asyncio.StreamReader,
-        back: asyncio.StreamWriter,
-        writer: asyncio.StreamWriter,
+        self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, writer: asyncio.StreamWriter
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):

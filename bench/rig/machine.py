@@ -7,15 +7,14 @@ import os
 import platform
 import re
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bench.rig.child import ROOT
 from litapi.model.engines import choose_engine
 from litapi.process import cores as cores
 from litapi.process import processor, version
 
-ROOT = Path(__file__).parent.parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==")
 
 
@@ -54,9 +53,6 @@ class Machine:
             commit=commit,
             dirty=None if commit is None else bool(changes),
         )
-
-    def fields(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def engine() -> str:

@@ -13,17 +13,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.rig.command import described
+from bench.rig.server_process import ROOT
 
 DEMO = Path(__file__).parent.parent.parent / "litapi" / "demo" / "checkpoint"
 COPIED = ("tokenizer.json", "tokenizer_config.json")
 HEAD = 64  # numbers of an attention head, as in the base sizes
 GEMMA = 256_000
+NAMED = {"base": "base-patch16-224", "so400m": "so400m-patch16-naflex"}
+RANDOM = ROOT / "build" / "checkpoints"  # made once: 1.5 GB of base, 4.5 GB of so400m
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = SIZES[options.size] if options.size else thin(options.dim)
     print(write_size(options.folder, size, options.seed))
     return 0
+
+
+def checkpoint(name: str) -> Path:
+    """The folder of `demo`, of a size (random weights, made where they are missing), or itself."""
+    if name not in NAMED:
+        return DEMO if name == "demo" else Path(name)
+    size = NAMED[name]
+    folder = RANDOM / size
+    if not folder.exists():
+        RANDOM.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=RANDOM) as home:
+            made = Path(home) / size
+            make = [sys.executable, "-m", "bench.rig.random_checkpoint"]
+            command = [*make, str(made), "--size", size]
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            shutil.move(made, folder)
+    return folder
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def save(
     read before.
     """
     machine = machine or Machine.read()
-    whole = {"date": datetime.now(UTC).date().isoformat(), "machine": machine.fields(), **fields}
+    whole = {"date": datetime.now(UTC).date().isoformat(), "machine": asdict(machine), **fields}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{measured_on or device(machine)}.json"
     path.write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2) + b"\n")

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 from typing import Self
 
-import httpx
 import psutil
 
+from bench.rig.child import ROOT as ROOT
+from bench.rig.child import answers, await_start
 from bench.rig.port import free_port
 
-ROOT = Path(__file__).parent.parent.parent
+_SCHED = 2  # of the kernel's three clocks of a process: user and system time as scheduled
 
 
 class ServerProcess:
@@ -69,16 +70,11 @@ class ServerProcess:
             self.process.wait()
 
     def await_ready(self) -> None:
-        """Wait for `/readyz`; a server that ends or takes too long raises with its log."""
-        deadline = time.monotonic() + self._ready_within
-        while time.monotonic() < deadline:
-            if self.process is not None and self.process.poll() is not None:
-                raise RuntimeError(f"the server ended: {self.log()}")
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise RuntimeError(f"the server was not ready in time: {self.log()}")
+        """Wait for `/readyz`. Raises StartError where it ends or takes too long."""
+        if self.process is not None:
+            ready = answers(f"{self.url}/readyz")
+            log = Path(self._log.name)
+            await_start(self.process, log, lambda _: ready(), self._ready_within)
 
     def log(self) -> str:
         self._log.flush()
@@ -94,7 +90,6 @@ class ServerProcess:
         return family(self.pid)
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 120.0) -> int:
-        """End it and return its exit code."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -130,3 +125,19 @@ def maps_torch(pid: int) -> bool:
     """Whether a process has the library of an engine in its memory: torch or OpenVINO."""
     maps = Path(f"/proc/{pid}/maps").read_text()
     return "libtorch" in maps or "libopenvino" in maps
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that the process has used, to the nanosecond.
+
+    `/proc/PID/stat` counts in ticks of 10 ms and `/proc/PID/schedstat` only the first thread. The
+    kernel's CPU clock of a process counts all its threads, ended ones too; its number is made of
+    the process id as clock_getcpuclockid(3) does it, which Python does not offer.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    try:
+        return time.clock_gettime_ns(~pid << 3 | _SCHED) / 1e9
+    except OSError:
+        raise ProcessLookupError(pid) from None

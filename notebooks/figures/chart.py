@@ -105,7 +105,7 @@ def curves(
         getattr(axes, f"set_{name}scale")("log")
         round_numbers(getattr(axes, f"{name}axis"))
     if nought and "y" not in log:
-        _from_nought(axes)
+        from_nought(axes)
     return finished(chart)
 
 
@@ -212,6 +212,11 @@ def spans(axes: Axes, parts: Mapping[str, tuple[float, float]]) -> None:
         axes.text(middle, top, name, ha="center", va="top", fontsize="small")
 
 
-def _from_nought(axes: Axes) -> None:
-    drawn = [float(y) for line in axes.get_lines() for y in np.asarray(line.get_ydata())]
-    axes.set_ylim(min([0.0, *drawn]), 1.08 * max(drawn, default=0) or 1)
+def from_nought(axes: Axes) -> None:
+    values = drawn(axes)
+    axes.set_ylim(min([0.0, *values]), 1.08 * max(values, default=0) or 1)
+
+
+def drawn(axes: Axes) -> list[float]:
+    """The heights of all points of all lines."""
+    return [float(y) for line in axes.get_lines() for y in np.asarray(line.get_ydata())]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import numpy as np
-from PIL import Image
 
+from bench.load.photo import noise as noise
+from bench.micro.client import again
 from bench.micro.hits import answering
-from bench.rig.process_clock import cpu_seconds
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 from litapi.client import Client
 
 
@@ -36,24 +33,6 @@ class Pass:
 
     megabytes: float
     seconds: float
-
-
-class Counting(httpx.AsyncHTTPTransport):
-    """Counts the bytes of bodies that are sent."""
-
-    sent = 0
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.sent += int(request.headers.get("content-length", 0))
-        return await super().handle_async_request(request)
-
-
-def noise(side: int, seed: int = 0) -> bytes:
-    """A PNG that does not compress: three bytes a pixel."""
-    levels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def digest_against_bytes(server: ServerProcess, image: bytes, times: int) -> Hit:
@@ -84,10 +63,7 @@ def reindexed(url: str, pictures: int, digests: bool) -> Pass:
     first = 10**6 if digests else 10**7  # so that neither pass finds what the other one computed
     known = {n: noise(224, first + n) for n in range(pictures) if n % 10}
     images = [known[n] if n in known else noise(224, first + n) for n in range(pictures)]
-    counting = Counting()
     with Client(url) as client:
         client.embed_images(known.values())
-    with Client(url, digests=digests, transport=counting) as client:
-        began = time.perf_counter()
-        client.embed_images(images)
-        return Pass(counting.sent / 1e6, time.perf_counter() - began)
+    sent, seconds = again(url, images, digests)
+    return Pass(sent / 1e6, seconds)

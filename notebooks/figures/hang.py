@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from bench.load.sample import Sample
+from bench.load.recording import Sample
 from bench.rig.redis_server import RedisServer
 from notebooks.figures.chart import COLOURS, Chart, canvas, finished, round_numbers, spans
 from notebooks.figures.trial import loading, recorded, serving

@@ -22,7 +22,16 @@ from bench.compare.point import Points
 from bench.compare.result import Result
 from bench.load.summary import Summary
 from bench.rig.result_file import slug
-from notebooks.figures.chart import COLOURS, Chart, canvas, curves, finished, round_numbers
+from notebooks.figures.chart import (
+    COLOURS,
+    Chart,
+    canvas,
+    curves,
+    drawn,
+    finished,
+    from_nought,
+    round_numbers,
+)
 
 SHARES = {"p50": ("P50", "-"), "p95": ("P95", "--"), "p99": ("P99", ":")}
 LOST = "hollow: requests were lost"
@@ -52,7 +61,7 @@ def throughput(systems: Systems) -> Chart:
         (line,) = axes.plot(x, y, "o-", color=colour, label=name)
         _hollow(axes, line, levels)
     _explain(axes)
-    _from_nought(axes)
+    from_nought(axes)
     _levels_on_x(axes, [one.concurrency for levels in _closed(systems).values() for one in levels])
     return finished(chart)
 
@@ -130,20 +139,12 @@ def _levels_on_x(axes: Axes, levels: Sequence[float]) -> None:
 
 def _powers_on_y(axes: Axes) -> None:
     """A logarithmic axis where values differ much; else one that begins at zero."""
-    values = _drawn(axes)
+    values = drawn(axes)
     if values and min(values) > 0 and max(values) / min(values) >= SPAN:
         axes.set_yscale("log")
         round_numbers(axes.yaxis)
     else:
-        _from_nought(axes)
-
-
-def _from_nought(axes: Axes) -> None:
-    axes.set_ylim(0, 1.08 * max(_drawn(axes), default=0) or 1)
-
-
-def _drawn(axes: Axes) -> list[float]:
-    return [float(y) for line in axes.get_lines() for y in np.asarray(line.get_ydata())]
+        from_nought(axes)
 
 
 # -- pictures of result files --------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.rig.table import markdown
+from bench.rig.command import markdown
 
 
 class Table:

@@ -15,8 +15,8 @@ from bench.faults.attacks import HTTP_MB, Beside, Target, judge
 from bench.faults.fuzz import MAKERS, faults, inputs
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, post
-from bench.faults.tally import Tally
-from bench.faults.watcher import Seen, Watch
+from bench.faults.traffic import Tally
+from bench.faults.vitals import Seen, Watch
 from bench.rig.server_process import ServerProcess
 
 

@@ -20,7 +20,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from bench.faults.urls import FORBIDDEN_HOSTS, INVALID_URLS
+from bench.faults.hostile import FORBIDDEN_HOSTS, INVALID_URLS
 from litapi import errors
 from litapi.http import fetch
 from litapi.http.embedder import Query

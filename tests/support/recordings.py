@@ -6,8 +6,7 @@ from random import Random
 from typing import Any
 
 from bench.load.level import Level
-from bench.load.recording import Gauge, Recorder, Recording, Stage
-from bench.load.sample import Sample
+from bench.load.recording import Gauge, Recorder, Recording, Sample, Stage
 
 CALM = Gauge(
     level=1,

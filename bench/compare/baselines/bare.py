@@ -18,11 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.load.item import Kind
 from bench.load.level import Level
-from bench.load.recording import Recorder
-from bench.load.sample import Sample
-from bench.load.workload import Job, Workload
+from bench.load.recording import Recorder, Sample
+from bench.load.workload import Job, Kind, Workload
 from bench.rig.command import described, listed
 from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint

@@ -14,8 +14,7 @@ from pathlib import Path
 from bench.compare.baselines.install import program
 from bench.compare.baselines.system import LOADED, Ground, Served, System
 from bench.rig.balancer import PATIENT_NGINX
-from bench.rig.child import Absent, StartError, answers, child
-from bench.rig.port import free_port
+from bench.rig.child import Absent, StartError, serving
 
 PATIENCE = "900"  # seconds; a queue of 500 is what is measured, not a reason to end a worker
 
@@ -33,28 +32,22 @@ def _environment(ground: Ground, processes: int) -> dict[str, str]:
 @contextmanager
 def alone(module: str, ground: Ground, loads: int = 1) -> Iterator[Served]:
     """One server, by its module; it serves once it has loaded a model so many times."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", f"bench.compare.baselines.{module}", str(port)]
-    with child(command, answers(f"{url}/health"), _environment(ground, 1), LOADED, loads) as pid:
+    command = [sys.executable, "-m", f"bench.compare.baselines.{module}"]
+    how = ("/health", _environment(ground, 1), LOADED, loads)
+    with serving(lambda port: [*command, str(port)], *how) as (url, pid):
         yield Served(url, (pid,))
 
 
 @contextmanager
-def gunicorn(
-    ground: Ground, *options: str, workers: int = 2, processes: int = 2, **model: str
-) -> Iterator[Served]:
-    """The Flask service under Gunicorn, with so many workers, of so many that compute in all.
+def gunicorn(ground: Ground, *options: str, workers: int = 2, **model: str) -> Iterator[Served]:
+    """The Flask service under Gunicorn, with so many workers, of two that compute in all.
 
     `model` are ENGINE and PRECISION of its model.
     """
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", str(workers), "--timeout", PATIENCE, *options]
-    command.append("bench.compare.baselines.flask_app:create_app()")
-    environment = _environment(ground, processes) | model
-    with child(command, answers(f"{url}/health"), environment, LOADED, workers) as pid:
+    command = [sys.executable, "-m", "gunicorn", "bench.compare.baselines.flask_app:create_app()"]
+    command += ["--workers", str(workers), "--timeout", PATIENCE, *options, "--bind"]
+    how = ("/health", _environment(ground, 2) | model, LOADED, workers)
+    with serving(lambda port: [*command, f"127.0.0.1:{port}"], *how) as (url, pid):
         yield Served(url, (pid,))
 
 
@@ -74,15 +67,13 @@ def infinity(ground: Ground) -> Iterator[Served]:
     """infinity-emb, from its own environment."""
     with tempfile.TemporaryDirectory() as home:
         folder = _as_the_hub_has_it(ground.checkpoint, Path(home) / "checkpoint")
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
         command = [str(program("infinity", "infinity_emb")), "v2", "--model-id", str(folder)]
-        command += ["--served-model-name", "siglip", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--served-model-name", "siglip", "--host", "127.0.0.1"]
         command += ["--device", "cuda" if ground.gpu else "cpu", "--dtype", ground.precision]
-        command += ["--no-bettertransformer", "--no-model-warmup"]  # it would time itself
+        command += ["--no-bettertransformer", "--no-model-warmup", "--port"]  # it would time itself
         quiet = _environment(ground, 1) | {"DO_NOT_TRACK": "1"}
         try:
-            with child(command, answers(f"{url}/models"), quiet) as pid:
+            with serving(lambda port: [*command, str(port)], "/models", quiet) as (url, pid):
                 paths = ("/embeddings", "/embeddings_image")
                 yield Served(url, (pid,), "v1", *paths, model="siglip")
         except StartError as error:

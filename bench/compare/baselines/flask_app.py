@@ -11,14 +11,12 @@ from typing import Any
 
 from flask import Flask, request
 
-from bench.compare.baselines.siglip import opened
-from bench.compare.baselines.siglip_openvino import asked_for
+from bench.compare.baselines.siglip import asked_for, opened
 
 Answer = dict[str, Any]
 
 
 def create_app() -> Flask:
-    """The application, with its model."""
     app = Flask(__name__)
     siglip = asked_for()
 

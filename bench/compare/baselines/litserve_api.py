@@ -18,51 +18,40 @@ from bench.compare.baselines.siglip import Siglip, opened
 BATCH = {"max_batch_size": 32, "batch_timeout": 0.01}
 
 
-class TextAPI(LitAPI):
+class API(LitAPI):
+    """What both have alike."""
+
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
         self._siglip = Siglip.asked_for()
 
+    def batch(self, inputs: Sequence[Any]) -> list[Any]:
+        return list(inputs)
+
+    def unbatch(self, output: list[list[float]]) -> list[list[float]]:
+        return output
+
+    def encode_response(self, output: list[float]) -> dict[str, Any]:
+        return {"embedding": output}
+
+
+class TextAPI(API):
     def decode_request(self, request: dict[str, str]) -> str:
         return request["text"]
-
-    def batch(self, inputs: Sequence[str]) -> list[str]:
-        return list(inputs)
 
     def predict(self, x: list[str]) -> list[list[float]]:
         return self._siglip.texts(x)
 
-    def unbatch(self, output: list[list[float]]) -> list[list[float]]:
-        return output
 
-    def encode_response(self, output: list[float]) -> dict[str, Any]:
-        return {"embedding": output}
-
-
-class ImageAPI(LitAPI):
-    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
-        self._siglip = Siglip.asked_for()
-
+class ImageAPI(API):
     def decode_request(self, request: dict[str, str]) -> Image.Image:
         return opened(request["image"])
-
-    def batch(self, inputs: Sequence[Image.Image]) -> list[Image.Image]:
-        return list(inputs)
 
     def predict(self, x: list[Image.Image]) -> list[list[float]]:
         return self._siglip.images(x)
 
-    def unbatch(self, output: list[list[float]]) -> list[list[float]]:
-        return output
-
-    def encode_response(self, output: list[float]) -> dict[str, Any]:
-        return {"embedding": output}
-
 
 if __name__ == "__main__":
-    text, image = (
-        TextAPI(api_path="/embed_text", **BATCH),
-        ImageAPI(api_path="/embed_image", **BATCH),
-    )
+    apis = [TextAPI(api_path="/embed_text", **BATCH), ImageAPI(api_path="/embed_image", **BATCH)]
     accelerator = "cuda" if os.environ.get("DEVICE", "cpu").startswith("cuda") else "cpu"
-    server = LitServer([text, image], accelerator=accelerator, devices=1)
+    server = LitServer(apis, accelerator=accelerator, devices=1)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False)

@@ -15,10 +15,12 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from transformers import AutoModel, AutoProcessor
 
 from bench.compare.baselines.system import LOADED
+from litapi.model.engines.runtime import openvino
 
 
 class Siglip:
@@ -76,3 +78,42 @@ def _unit(pooled: torch.Tensor) -> list[list[float]]:
 def opened(image: str) -> Image.Image:
     """The picture in base64, with or without the head of a data URI."""
     return Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2] or image))).convert("RGB")
+
+
+class OpenVinoSiglip(Siglip):
+    """Both towers of a checkpoint folder, on the CPU."""
+
+    def _prepare(self) -> None:
+        ids = torch.ones((2, 64), dtype=torch.int64)
+        self._text = self._compiled(self._model.text_model, {"input_ids": ids})
+        side = self._model.config.vision_config.image_size
+        pixels = torch.zeros((2, 3, side, side))
+        self._vision = self._compiled(self._model.vision_model, {"pixel_values": pixels})
+
+    def _text_rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return _pooled(self._text, {"input_ids": ids})
+
+    def _image_rows(self, inputs: Any) -> torch.Tensor:
+        return _pooled(self._vision, dict(inputs))
+
+    def _compiled(self, tower: nn.Module, example: dict[str, torch.Tensor]) -> Any:
+        ov = openvino()
+        with torch.no_grad():
+            model = ov.convert_model(tower, example_input=example)
+        options = {"INFERENCE_NUM_THREADS": int(os.environ.get("OMP_NUM_THREADS", "0"))}
+        if os.environ.get("PRECISION") == "float32":
+            options["INFERENCE_PRECISION_HINT"] = ov.Type.f32
+        # A request of its own for each call, as threads of Gunicorn call at the same time.
+        return ov.compile_model(model, "CPU", options)
+
+
+def _pooled(compiled: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    request = compiled.create_infer_request()
+    found = request.infer({name: value.numpy() for name, value in inputs.items()})
+    return torch.from_numpy(found["pooler_output"].copy())
+
+
+def asked_for() -> Siglip:
+    """The model of the environment: ENGINE is openvino, or torch where it is not set."""
+    kind = OpenVinoSiglip if os.environ.get("ENGINE") == "openvino" else Siglip
+    return kind.asked_for()

@@ -51,7 +51,7 @@ class Served:
     model: str | None = None
 
 
-def _always() -> None:
+def always() -> None:
     """Most systems need nothing but this project's packages."""
 
 
@@ -66,4 +66,4 @@ class System:
 
     name: str
     start: Callable[[Ground], AbstractContextManager[Served]]
-    look: Callable[[], object] = _always
+    look: Callable[[], object] = always

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from bench.compare.baselines.bare import Bare, main
-from bench.load.item import Kind
 from bench.load.recording import Recording
-from bench.load.workload import Workload
+from bench.load.workload import Kind, Workload
 from bench.reference import Reference, cosine
 from bench.rig.random_checkpoint import DEMO
 from litapi.model.picture import PictureReader

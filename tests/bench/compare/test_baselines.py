@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -13,9 +12,11 @@ from bench.compare.baselines.install import program
 from bench.compare.baselines.siglip import Siglip
 from bench.compare.baselines.system import Ground
 from bench.compare.proof import Proof
+from bench.faults.vitals import births, survivors
 from bench.rig.child import Absent, StartError, answers, child
 from bench.rig.port import free_port
 from bench.rig.random_checkpoint import DEMO
+from bench.rig.server_process import family
 from tests.support.checkpoint import CheckpointMaker
 from tests.support.patience import awaited
 
@@ -46,11 +47,11 @@ def test_a_baseline_gives_right_vectors(name: str, proof: Proof) -> None:
     except Absent as reason:
         pytest.skip(str(reason))
     with system.start(GROUND) as served:
-        family = [one for pid in served.pids for one in _family(pid)]
+        known = births(one for pid in served.pids for one in family(pid))
         assert proof.fault(served, "text") is None
         assert proof.fault(served, "image") is None
-    assert len(family) >= len(served.pids)
-    assert _gone(family)
+    assert len(known) >= len(served.pids)
+    assert awaited(lambda: not survivors(known), 10)
 
 
 @pytest.mark.parametrize("name", ["gunicorn-openvino", "gunicorn-openvino-float32"])
@@ -63,31 +64,14 @@ def test_stock_openvino_gives_right_vectors(name: str, tmp_path: Path) -> None:
         assert proof.fault(served, "image") is None
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    first = psutil.Process(pid)
-    return [first, *first.children(recursive=True)]
-
-
-def _gone(family: list[psutil.Process]) -> bool:
-    """Whether all end; the end of an orphan is for init to see, which takes a moment."""
-    return awaited(lambda: not any(_lives(one) for one in family), 10)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_nobody_of_the_family_outlives_it() -> None:
     """A grandchild does not notice that its parent is gone, so the whole group is ended."""
     port = free_port()
     command = [sys.executable, "-c", PARENT, str(port)]
     with child(command, answers(f"http://127.0.0.1:{port}/"), said="loaded") as pid:
-        family = _family(pid)
-        assert len(family) == 2
-    assert _gone(family)
+        known = births(family(pid))
+        assert len(known) == 2
+    assert awaited(lambda: not survivors(known), 10)  # an orphan's end takes init a moment
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,12 @@ import pytest
 
 from bench.compare.__main__ import main
 from bench.compare.baselines.system import Ground, Served, System
-from bench.compare.contest import Contest
-from bench.compare.part import Part
+from bench.compare.contestant import Contest
 from bench.compare.point import Point, Points
 from bench.compare.proof import Proof
-from bench.compare.report import report
-from bench.compare.result import Remark, Result
-from bench.compare.scenario import SCENARIOS, Scenario, loses_nobody
+from bench.compare.result import Remark, Result, report
+from bench.compare.scenario import SCENARIOS, Part, Scenario, loses_nobody
+from bench.faults.vitals import births, survivors
 from bench.load.summary import Summary
 from bench.rig.child import Absent, StartError
 from bench.rig.random_checkpoint import DEMO
@@ -222,7 +222,7 @@ def stand(url: str = "", reason: Exception | None = None, name: str = "siglit") 
 def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Result:
     """What a short run of it gives."""
     part = Part("text", "text", (system,), levels=(2, 4), requests=8, warmup=2)
-    scenario = Scenario("crowd", "demo", (part,), (loses_nobody("text", "siglit"),))
+    scenario = Scenario("crowd", "demo", (part,), (partial(loses_nobody, "text", "siglit"),))
     made = Result({"levels": [2, 4]})
     turns = Contest(scenario, Ground(DEMO, 1), made, lambda _: None)
     turns.run([part], rounds, proof)
@@ -331,19 +331,19 @@ def test_one_that_is_cut_off_leaves_nobody_behind(tmp_path: Path) -> None:
     try:
         assert process.stderr is not None
         assert any("crowd, text, 500 clients, round 1: siglit" in one for one in process.stderr)
-        family = awaited(lambda: _with_grandchildren(psutil.Process(process.pid)))
+        known = awaited(lambda: _with_grandchildren(psutil.Process(process.pid)))
         process.send_signal(signal.SIGTERM)
         process.stderr.close()
         assert process.wait(60) == 130
-        awaited(lambda: not any(one.is_running() and one.status() != "zombie" for one in family))
+        awaited(lambda: not survivors(known))
     finally:
         process.kill()
 
 
-def _with_grandchildren(process: psutil.Process) -> list[psutil.Process]:
+def _with_grandchildren(process: psutil.Process) -> dict[int, int]:
     """All below it, once there are such: then the server itself is on its feet."""
-    found: list[psutil.Process] = process.children(recursive=True)
-    return found if len(found) > len(process.children()) else []
+    found = births(one.pid for one in process.children(recursive=True))
+    return found if len(found) > len(process.children()) else {}
 
 
 ABSENT = (

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.faults.answer_key import AnswerKey
-from bench.faults.question import as_floats
+from bench.faults.question import AnswerKey, as_floats
 from bench.faults.rollout import NEW, OLD, ModelKey, ReversedKey, write_reversed
 from bench.reference import Reference
 from bench.rig.random_checkpoint import DEMO

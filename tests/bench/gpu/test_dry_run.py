@@ -10,9 +10,8 @@ import orjson
 import pytest
 
 from bench.gpu.lines import LINES
-from bench.gpu.micro import WAYS
-from bench.gpu.run import STEPS
-from bench.gpu.sizes import DRY
+from bench.gpu.step import DRY, STEPS
+from bench.gpu.towers import WAYS
 from bench.rig.server_process import ROOT
 
 COMMAND = ("-m", "bench.gpu", "--device", "cpu", "--demo", "--seconds", "1600")

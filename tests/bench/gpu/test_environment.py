@@ -31,9 +31,7 @@ def wheel(folder: Path, name: str, module: str, text: str) -> Path:
     return path
 
 
-def test_wheels_come_before_what_this_interpreter_has_and_hide_nothing_else(
-    tmp_path: Path,
-) -> None:
+def test_wheels_come_before_what_this_interpreter_has_and_hide_nothing_else(tmp_path: Path) -> None:
     """A new module, another version of one that is here, and one that is only here."""
     brought = [
         wheel(tmp_path, "wheel_of_tests", "wheel_of_tests", ""),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import psutil
 import pytest
 
+from bench.faults.vitals import births, survivors
 from bench.gpu import step as step_module
-from bench.gpu.run import PLANNED, STEPS, Run
-from bench.gpu.sizes import DRY
-from bench.gpu.step import Row, Step
+from bench.gpu.lines import Row
+from bench.gpu.step import DRY, PLANNED, STEPS, Step, run
 
 HERE = "tests.bench.gpu.work"
 
@@ -24,10 +23,9 @@ def step(name: str, seconds: float = PLANNED, least: float = 0.0) -> Step:
 def played(*steps: Step, seconds: float = 60.0) -> list[Row]:
     """The rows of a run, as they stood after its last step."""
     kept: list[list[Row]] = []
-    run = Run("cpu", DRY, time.monotonic(), seconds, steps)
-    run.run(lambda rows: kept.append([*rows]))
+    rows = run("cpu", DRY, time.monotonic(), seconds, steps, lambda rows: kept.append([*rows]))
     assert [len(rows) for rows in kept] == [*range(1, len(steps) + 1)]
-    return kept[-1]
+    return rows
 
 
 def test_what_a_step_finds_stands_in_its_row() -> None:
@@ -52,9 +50,7 @@ def test_a_step_ends_in_time_with_all_that_it_started(monkeypatch: pytest.Monkey
     monkeypatch.setattr(step_module, "GRACE", 2.0)
     row: dict[str, Any] = played(step("hangs"), seconds=8.0)[0]
     assert (row["outcome"], row["asked"]) == ("cut off", True)
-    assert not psutil.pid_exists(row["child"]) or (
-        psutil.Process(row["child"]).status() == psutil.STATUS_ZOMBIE
-    )
+    assert not survivors(births([row["child"]]))
 
 
 def test_a_step_is_skipped_where_too_little_time_is_left() -> None:

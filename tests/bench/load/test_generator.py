@@ -1,24 +1,29 @@
 """One process's share of a level, against a server that can misbehave."""
 
 import asyncio
+import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
 from bench.load.connection import Address
-from bench.load.generator import Generator, Order
+from bench.load.generator import Fleet, FleetError, Generator, Interrupt, Order
 from bench.load.level import Level
-from bench.load.recording import Stage
+from bench.load.recording import STOPPED, Recorder, Recording, Sample, Stage
 from bench.load.route import Form, Route
-from bench.load.sample import STOPPED, Sample
 from bench.load.summary import Summary
 from bench.load.workload import Target, Workload, drawings
 from tests.support.echo_server import Behaviour, EchoServer, Spoilt, well
+from tests.support.patience import awaited
 
 PICTURES = drawings(0, 3)
 
@@ -208,3 +213,55 @@ def test_a_loop_that_is_held_up_shows_as_lag() -> None:
         gauge = uvloop.run(main()).gauge
     assert gauge.lag_max_ms > 50
     assert gauge.bound
+
+
+def run(
+    path: Path, server: EchoServer, level: Level, processes: int, interrupt: Interrupt
+) -> tuple[Recording, int]:
+    """The recording of a level, and the requests that were reported on the way."""
+    told: list[int] = []
+    with path.open("wb") as file:
+        recorder = Recorder(file)
+        recorder.run({})
+        order = Order(Route(Address.of(server.url)), Workload(), level)
+        Fleet(recorder, interrupt, told.append).run(order, processes)
+        recorder.end(partial=interrupt.asked)
+    return Recording.read(path), sum(told)
+
+
+def once_it_runs(server: EchoServer, act: Callable[[], object]) -> None:
+    """Do something beside the fleet when the first request was answered."""
+
+    def wait() -> None:
+        awaited(lambda: server.items)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_two_processes_send_one_level(tmp_path: Path) -> None:
+    """Each request once, each process with its gauge, progress to the last request, none left."""
+    with EchoServer() as server:
+        level = Level(1, concurrency=6, requests=51)
+        found, told = run(tmp_path / "a.jsonl", server, level, 2, Interrupt())
+        assert len(set(server.items)) == len(server.items) == 51
+    (stage,) = found.stages
+    assert sorted(one.number for one in stage.samples) == list(range(51))
+    assert sorted(gauge.process for gauge in stage.gauges) == [0, 1]
+    assert told == 51
+    assert all(one.good for one in stage.samples)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_dies_is_noticed(tmp_path: Path) -> None:
+    """Its samples are lost, and a level without them would be judged too well."""
+    with EchoServer(lambda _: Behaviour(delay=0.01)) as server:
+
+        def kill() -> None:
+            (child,) = multiprocessing.active_children()
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+        once_it_runs(server, kill)
+        with pytest.raises(FleetError, match="died"):
+            run(tmp_path / "a.jsonl", server, Level(1, rate=50.0, duration=300.0), 1, Interrupt())
+    assert Recording.read(tmp_path / "a.jsonl").partial

@@ -8,35 +8,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from bench.load.level import PLACES_EACH, RATE_EACH, Level, Pacer, Turn
+from bench.load.level import PLACES_EACH, RATE_EACH, Level
 
 MANY = 100 * PLACES_EACH
 
 
-def turns(seed: int = 0, number: int = 1, **level: Any) -> list[Turn]:
+def turns(seed: int = 0, number: int = 1, **level: Any) -> list[tuple[int, float]]:
     """All turns of a level."""
-    return list(Pacer(Level(number, **level), seed).turns())
+    return list(Level(number, **level).turns(seed))
 
 
 def poisson(seed: int = 4, number: int = 1, requests: int = 50) -> list[float]:
     """When each is due, at fifty a second."""
     found = turns(seed, number, rate=50, requests=requests, arrivals="poisson")
-    return [turn.due for turn in found]
+    return [due for _, due in found]
 
 
 def test_a_closed_loop_has_all_its_turns_due_at_once() -> None:
     """They wait for a free place, not for a time; without a number of them they never run out."""
-    assert turns(concurrency=3, requests=5) == [Turn(i, 0.0) for i in range(5)]
-    endless = Pacer(Level(1, concurrency=3, duration=0.1)).turns()
-    assert next(islice(endless, 9_999, None)).number == 9_999
+    assert turns(concurrency=3, requests=5) == [(i, 0.0) for i in range(5)]
+    endless = Level(1, concurrency=3, duration=0.1).turns()
+    assert next(islice(endless, 9_999, None)) == (9_999, 0.0)
 
 
 def test_a_constant_rate_has_equal_gaps_and_does_not_drift() -> None:
     """The hundred thousandth request is due exactly when it should be."""
-    due = [turn.due for turn in turns(rate=10, requests=5)]
+    due = [due for _, due in turns(rate=10, requests=5)]
     assert due == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
-    last = next(islice(Pacer(Level(1, rate=3)).turns(), 99_999, None))
-    assert last == Turn(99_999, 33_333.0)
+    last = next(islice(Level(1, rate=3).turns(), 99_999, None))
+    assert last == (99_999, 33_333.0)
 
 
 @pytest.mark.parametrize(("duration", "requests", "many"), [(3, 0, 30), (3, 7, 7), (0.5, 7, 5)])
@@ -46,7 +46,7 @@ def test_an_open_loop_ends_at_the_nearer_of_its_bounds(
     """Requests and duration may be given together; the last is due before the end."""
     found = turns(rate=10, duration=duration, requests=requests)
     assert len(found) == many
-    assert found[-1].due < duration
+    assert found[-1][1] < duration
 
 
 def test_poisson_gaps_have_the_mean_of_their_rate_and_spread_as_far() -> None:
@@ -75,10 +75,10 @@ def test_the_processes_send_the_same_traffic_as_one_would(
     processes: int, requests: int, rate: float, arrivals: Any
 ) -> None:
     """Their shares together are the whole schedule, each turn once."""
-    pacer = Pacer(Level(1, concurrency=4, rate=rate, arrivals=arrivals, requests=requests), 7)
-    shares = [list(pacer.turns(i, processes)) for i in range(processes)]
-    together = sorted((turn for share in shares for turn in share), key=lambda turn: turn.number)
-    assert together == list(pacer.turns())
+    level = Level(1, concurrency=4, rate=rate, arrivals=arrivals, requests=requests)
+    shares = [list(level.turns(7, i, processes)) for i in range(processes)]
+    together = sorted(turn for share in shares for turn in share)
+    assert together == list(level.turns(7))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from bench.load.level import WARMUP, Level
-from bench.load.recording import Recording, Stage
-from bench.load.sample import STOPPED, Sample
+from bench.load.recording import STOPPED, Recording, Sample, Stage
 from bench.load.summary import Report, Summary, main, percentile, spread
 from tests.support.recordings import CALM, refused, sample, stage
 

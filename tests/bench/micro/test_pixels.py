@@ -7,13 +7,7 @@ import orjson
 import pytest
 
 from bench.load.photo import jpeg
-from bench.micro.pixels import (
-    KINDS,
-    THIN,
-    PixelsDiffer,
-    Ways,
-    main,
-)
+from bench.micro.pixels import KINDS, THIN, PixelsDiffer, Ways, main
 from bench.rig.random_checkpoint import SIZES, write_size
 
 

@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from bench.micro.hello import greeting
-from bench.micro.sender import Request, SendError, send
+from bench.micro.sender import Request, SendError, greeting, send
 from tests.support.echo_server import Behaviour, EchoServer
 
 BODIES = tuple(orjson.dumps({"input": [f"text {n}"]}) for n in range(3))

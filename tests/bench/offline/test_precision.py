@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from bench.offline.isolated import STOCK, Loaded, Running, System, SystemFailed
-from bench.offline.precision import Measured, baseline_of, judged
-from bench.offline.report import table
-from bench.offline.stock import OnnxTower
-from bench.offline.tower import BASELINE
+from bench.offline.precision import judged, row
+from bench.offline.sweep import table
+from bench.offline.tower import BASELINE, OnnxTower
 from litapi.checkpoint import DEMO, Checkpoint, CheckpointError
 
 QUALITY: dict[str, Any] = {
@@ -33,12 +32,13 @@ def running(
     return one
 
 
-BASE = running(baseline_of("image"), [10, 20, 30])
+BASELINE_OF = System("image", BASELINE)
+BASE = running(BASELINE_OF, [10, 20, 30])
 
 
 def test_systems_in_processes_make_the_vectors_of_the_baseline() -> None:
     """Both sides get the same items, and each tells its own memory."""
-    systems = (baseline_of("image"), System("image", "int8"), System("image", "float32", STOCK))
+    systems = (BASELINE_OF, System("image", "int8"), System("image", "float32", STOCK))
     vectors = []
     for system in systems:
         with Running(system, DEMO, (1, 2), 1) as one:
@@ -79,11 +79,11 @@ def test_a_process_that_breaks_fails_the_run(tmp_path: Path) -> None:
 
 def test_a_row_holds_ratio_memory_and_how_near_the_vectors_are() -> None:
     """Within the rounds: a machine that was slow for a round was slow for both."""
-    row = Measured(running(System("image", "int8"), [20, 40, 90], cosine=0.75), BASE, None).row()
-    assert row["batches"]["8"]["ratio"] == 2.0
-    assert (row["resident_mb"], row["private_mb"]) == (300, 200)
-    assert row["cosine"]["worst"] == pytest.approx(0.75)
-    assert "demo_quality" not in row
+    found = row(running(System("image", "int8"), [20, 40, 90], cosine=0.75), BASE, None)
+    assert found["batches"]["8"]["ratio"] == 2.0
+    assert (found["resident_mb"], found["private_mb"]) == (300, 200)
+    assert found["cosine"]["worst"] == pytest.approx(0.75)
+    assert "demo_quality" not in found
 
 
 @pytest.mark.parametrize(("factor", "met"), [(1.89, False), (1.9, True)])
@@ -108,12 +108,12 @@ def test_a_target_of_what_was_refused_is_not_possible_here() -> None:
 
 def test_the_table_has_a_line_for_each_batch_and_the_reasons() -> None:
     """Recall stands there where it was measured."""
-    systems = [
-        Measured(BASE, BASE, None),
-        Measured(running(System("image", "int8"), [20, 40, 60]), BASE, QUALITY),
-        Measured(running(System("image", "float8"), None, "no GPU"), BASE, None),
+    rows = [
+        row(BASE, BASE, None),
+        row(running(System("image", "int8"), [20, 40, 60]), BASE, QUALITY),
+        row(running(System("image", "float8"), None, "no GPU"), BASE, None),
     ]
-    lines = table([one.row() for one in systems]).splitlines()
+    lines = table(rows).splitlines()
     assert len(lines) == 2 + 2 + 1
     assert BASELINE in lines[2]
     assert "0.500 / 0.250" in lines[3]

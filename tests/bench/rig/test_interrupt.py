@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from bench.rig.interrupt import SIGNALS, Interrupt
+from bench.load.generator import SIGNALS, Interrupt
 from bench.rig.server_process import ROOT
 
 ASKED_TWICE = """
 import os, sys, time
-from bench.rig.interrupt import Interrupt
+from bench.load.generator import Interrupt
 
 with Interrupt() as interrupt:
     assert not interrupt.asked

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bench.rig.process_clock import cpu_seconds
+from bench.rig.server_process import cpu_seconds
 
 
 def test_work_is_counted_and_waiting_is_not() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.rig.rounds import Spread, Target, ratio
+from bench.rig.command import Spread, Target, markdown, ratio
 
 
 def test_a_spread_keeps_every_round_and_the_extremes() -> None:
@@ -40,3 +40,8 @@ def test_a_target_is_met_up_to_its_limit(limits: dict[str, float], met: bool) ->
     assert target.met is met
     assert target.line().startswith("met" if met else "MISSED")
     assert target.fields() == {"name": "a over b", "ratio": 1.5, **limits, "met": met}
+
+
+def test_cells_stand_under_one_another() -> None:
+    """And the rule says that they lean right."""
+    assert markdown([["a", "bcd"], ["12", "3"]]) == "|  a | bcd |\n|---:|----:|\n| 12 |   3 |"
