@@ -13,14 +13,15 @@ import pytest
 from bench.rig.server_process import ServerProcess
 from litapi import Engine
 from litapi.__main__ import main
-from litapi.calibrate import LEAST, Origin, calibrate, fit
+from litapi.calibrate import LEAST, calibrate, fit
 from litapi.calibration import Calibration
 from litapi.checkpoint import DEMO, Checkpoint
-from litapi.client import Client
+from litapi.client import Client, Embedded
 from litapi.demo.judge import unit
-from litapi.quality.captioned import Captioned, PairsError
-from litapi.quality.source import Array
-from litapi.scoring import Sigmoid
+from litapi.messages import Kind
+from litapi.quality.pairs import Captioned, PairsError
+from litapi.quality.source import Source, plain
+from litapi.scoring import Array, Sigmoid
 from litapi.settings import Settings, SettingsError
 from tests.support.calibration import calibration
 from tests.support.desk import b64
@@ -79,16 +80,14 @@ def test_a_server_is_as_good_a_source_as_an_engine(
     assert f"{other.heldout.fitted.f1:.4f}" in shown
 
 
-def table(texts: Array, images: Array) -> Origin:
+def table(texts: Array, images: Array) -> Source:
     """Vectors that are known beforehand: item "3 …" has the third."""
+    rows = {"text": texts, "image": images}
 
-    def said(items: Sequence[str]) -> Array:
-        return texts[[int(one.split()[0]) for one in items]]
+    def ask(kind: Kind, items: Sequence[Any]) -> Embedded:
+        return plain(rows[kind][[int(one.split()[0]) for one in items]])
 
-    def seen(items: Sequence[bytes]) -> Array:
-        return images[[int(one) for one in items]]
-
-    return Origin("table", "0" * 16, Sigmoid(10.0, -5.0), said, seen)
+    return Source("table", "", ask, Sigmoid(10.0, -5.0), "0" * 16)
 
 
 def captioned(folder: Path, count: int) -> Captioned:
@@ -104,10 +103,10 @@ def test_the_same_vectors_give_the_same_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     images = unit(rng.normal(size=(40, 8)))
     texts = unit(images + rng.normal(size=images.shape) * 0.3)
-    pairs, origin = captioned(tmp_path, 40), table(texts, images)
-    one, other = (fit(pairs, origin, 0.1).model_dump_json() for _ in range(2))
+    pairs, source = captioned(tmp_path, 40), table(texts, images)
+    one, other = (fit(pairs, source, 0.1).model_dump_json() for _ in range(2))
     assert one == other
-    assert fit(pairs, origin, 0.1).matching == 40, "two captions of each of twenty pictures"
+    assert fit(pairs, source, 0.1).matching == 40, "two captions of each of twenty pictures"
 
 
 def test_vectors_that_say_nothing_are_refused(tmp_path: Path) -> None:
