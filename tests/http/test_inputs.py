@@ -29,7 +29,7 @@ from litapi.errors import (
 from litapi.http.embedder import Query
 from litapi.http.fetch import Fetcher, FetchPolicy
 from litapi.http.forms.parts import ImagePart, ImageUrl, ImageUrlPart, TextPart
-from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader
+from litapi.http.inputs import MOST_FIELDS, Link, Read, Reader, _base64_parts
 from litapi.http.request import ClientGone, Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
@@ -299,6 +299,13 @@ def test_without_links_there_is_nothing_to_settle() -> None:
     assert settled[:3] == reads
     assert isinstance(settled[3], ImageUrlDisabled)
     assert fetched
+
+
+@pytest.mark.parametrize("between", [[], [b" \n"]])
+def test_nothing_follows_the_padding_of_base64(between: list[bytes]) -> None:
+    """Neither at once nor after a piece of white space."""
+    with pytest.raises(ValueError, match="padding"):
+        list(_base64_parts([b"AA==", *between, b"AAAA"]))
 
 
 @pytest.mark.parametrize("size", range(1, 12))
