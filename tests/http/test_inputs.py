@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from litapi import errors
-from litapi.http.inputs import MOST_FIELDS, Read, Reader
+from litapi.http.inputs import MOST_FIELDS, Read, Reader, _base64_parts
 from litapi.http.request import Incoming
 from litapi.messages import Item
 from litapi.settings import Settings
@@ -176,6 +176,13 @@ def test_base64_brings_the_bytes_back(data: bytes) -> None:
 def test_any_string_is_an_image_or_an_error(text: str) -> None:
     """What is not an image becomes the item's own error, never an exception."""
     assert isinstance(READER.image(text), Item | errors.ItemError)
+
+
+@pytest.mark.parametrize("between", [[], [b" \n"]])
+def test_nothing_follows_the_padding_of_base64(between: list[bytes]) -> None:
+    """Neither at once nor after a piece of white space."""
+    with pytest.raises(ValueError, match="padding"):
+        list(_base64_parts([b"AA==", *between, b"AAAA"]))
 
 
 @pytest.mark.parametrize("size", range(1, 12))
