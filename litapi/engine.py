@@ -27,16 +27,8 @@ import numpy as np
 from cache import Entry, Fingerprint, Found, MemoryTier, RedisStore, State, VectorCache
 from litapi.calibration import Calibration
 from litapi.checkpoint import Checkpoint
-from litapi.client.embedded import (
-    TEMPLATE,
-    Embedded,
-    ItemRefused,
-    OnError,
-    Options,
-    Scores,
-    captions,
-    listed,
-)
+from litapi.client import ItemRefused
+from litapi.client.embedded import TEMPLATE, Embedded, OnError, Options, Scores, captions, listed
 from litapi.client.embedded import Vectors as Rows
 from litapi.client.pictures import Picture, encoded, size_of
 from litapi.client.spans import bar, cut, side_by_side
