@@ -32,19 +32,14 @@ def instructions() -> list[tuple[str, str]]:
 
 def stage(name: str) -> list[tuple[str, str]]:
     """The instructions of a target, those of the stages it is built on before its own."""
-    start = next(
-        i
-        for i, (word, rest) in enumerate(instructions())
-        if word == "FROM" and rest.endswith(f" AS {name}")
-    )
-    own = []
-    for word, rest in instructions()[start + 1 :]:
+    stages: dict[str, list[tuple[str, str]]] = {"": []}
+    for word, rest in instructions():
         if word == "FROM":
-            break
-        own.append((word, rest))
-    parent = instructions()[start][1].split(" ")[0]
-    stages = {rest.split(" AS ")[1] for word, rest in instructions() if word == "FROM"}
-    return [*(stage(parent) if parent in stages else []), *own]
+            parent, _, target = rest.partition(" AS ")
+            stages[target] = [*stages.get(parent, [])]
+        else:
+            stages[[*stages][-1]].append((word, rest))
+    return stages[name]
 
 
 def last(name: str, word: str) -> str:
