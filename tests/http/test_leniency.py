@@ -133,8 +133,9 @@ def test_any_data_uri_in_base64_is_an_image(desk: Desk) -> None:
 
 @pytest.mark.parametrize("more", [[], ["fine" + "." * 900] * 2000], ids=["few", "many"])
 def test_half_an_emoji_refuses_one_text(desk: Desk, more: list[str]) -> None:
-    """Of a list alone, however large, and by its place where a refused item refuses all."""
-    texts, size = json.dumps(["fine", "cut \ud83c", *more]).encode(), 64 * MB
+    """Of a list alone, however large or long, and by its place where one item refuses all."""
+    cut, size = f"cut {'.' * len(more)}\ud83c", 64 * MB
+    texts = json.dumps(["fine", cut, *more]).encode()
     content = desk.json("/embed_text", b'{"texts":%b}' % texts, limit=size)
     assert content["embeddings"][:2] == [row_of("text", "fine"), None]
     assert [(one["index"], one["code"]) for one in content["errors"]] == [(1, "text_invalid")]
