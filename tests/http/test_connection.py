@@ -571,10 +571,8 @@ def test_a_large_head_in_one_packet_with_its_body_is_refused(server: Guarded) ->
 @pytest.mark.parametrize(
     "sent",
     [
-        b"hello\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\n\r\n",
+        *(b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        *(b"GET / HTTP/9.9\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"),
         b"POST /echo HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
         b"POST /echo HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
         b"POST /echo HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
@@ -667,10 +665,17 @@ def test_pipelined_requests_are_answered_in_turn(client: Client) -> None:
         assert [client.asked(GOOD[cut:]).status, client.reply().status] == [200, 200]
 
 
-@pytest.mark.parametrize("path", ["/echo", "/whole"])
-def test_close_is_heard(client: Client, path: str) -> None:
-    """A client that asks for the end of the connection is told so, and gets it after its answer."""
-    reply = client.asked(post(path, b"abc", "connection: close"))
+@pytest.mark.parametrize(
+    "last",
+    [
+        *(post(path, b"abc", "connection: close") for path in ("/echo", "/whole")),
+        post("/whole?early=1", b"abc")[:-1],  # or the rest would be taken for the next request
+    ],
+    ids=["echo", "whole", "before the body"],
+)
+def test_the_last_answer_says_so_and_is_followed_by_the_end(client: Client, last: bytes) -> None:
+    """Where the client asks for that, and where it is answered before its body has come."""
+    reply = client.asked(last)
     assert (reply.status, reply.headers["connection"]) == (200, "close")
     assert client.ended()
 
@@ -728,12 +733,6 @@ def test_whole_answers_keep_the_connection_and_their_order(client: Client) -> No
     client.send(b"".join(post(path, body) for path, body in zip(paths, bodies, strict=True)))
     for path, body in zip(paths, bodies, strict=True):
         assert client.reply().body == (body if path == "/whole" else b'{"length":%d}' % len(body))
-
-
-def test_a_whole_answer_before_the_body_ends_the_connection(client: Client) -> None:
-    """What of the body is still to come must not be taken for the next request."""
-    assert client.asked(post("/whole?early=1", b"abc")[:-1]).headers["connection"] == "close"
-    assert client.ended()
 
 
 def test_a_second_whole_answer_is_refused(client: Client) -> None:

@@ -91,24 +91,17 @@ def test_every_route_answers_a_digest_as_it_answers_the_bytes(client: httpx.Clie
     assert "cache_tenant" in told["digest_note"]
     several = client.post("/embed_image", json={"sha256s": [name, name.upper()]})
     assert several.json()["embeddings"] == [vector, vector]
-    for (route, plain), short in zip(
-        bodies({"image": b64(data)}, b64(data)).items(),
-        bodies({"sha256": name}, {"sha256": name}).values(),
-        strict=True,
-    ):
+    image, named = b64(data), {"sha256": name}
+    bodies: list[tuple[str, Any, Any]] = [
+        ("/v1/embeddings", {"input": ["red", {"image": image}]}, {"input": ["red", named]}),
+        ("/score", {"texts": ["red"], "images": [image]}, {"texts": ["red"], "images": [named]}),
+        ("/classify", {"image": image, "labels": ["red"]}, {"image": named, "labels": ["red"]}),
+    ]
+    for route, given, short in bodies:
         answer = client.post(route, json=short)
         assert answer.status_code == 200
-        assert answer.json() == client.post(route, json=plain).json()
+        assert answer.json() == client.post(route, json=given).json()
         assert "hit-l1" in tiers(answer)
-
-
-def bodies(part: Any, image: Any) -> dict[str, Any]:
-    """One for each route that takes an image beside texts."""
-    return {
-        "/v1/embeddings": {"input": ["a red circle", part]},
-        "/score": {"texts": ["a red circle"], "images": [image]},
-        "/classify": {"image": image, "labels": ["red", "blue"]},
-    }
 
 
 def test_another_process_finds_it_in_redis(client: httpx.Client, other: httpx.Client) -> None:

@@ -534,14 +534,18 @@ async def test_a_certificate_nobody_vouches_for_is_a_failed_fetch(tmp_path: Path
     await host.close()
 
 
-async def test_one_host_gets_few_connections_at_once(world: World) -> None:
-    """Whoever asks for it; the others wait for their turn and are served."""
-    crowd = world.outside.paths["/count"] = Crowd(3)
-    async with fetching(world.stands(per_host=3)) as fetcher:
+BOUNDS = [({"per_host": 3}, 3), ({"max_held_bytes": 200_000}, 2)]
+
+
+@pytest.mark.parametrize(("bound", "most"), BOUNDS, ids=["a host", "memory"])
+async def test_few_fetches_are_under_way_at_once(world: World, bound: Any, most: int) -> None:
+    """As one host may be asked, whoever asks, or memory was given for; the others are served."""
+    crowd = world.outside.paths["/count"] = Crowd(most)
+    async with fetching(world.stands(**bound)) as fetcher:
         url = world.url("/count")
         got = await asyncio.gather(*(fetcher.fetch_all([url], n % 4) for n in range(12)))
     assert got == [[IMAGE]] * 12
-    assert crowd.most == 3
+    assert crowd.most == most
 
 
 async def test_neither_errors_nor_the_log_name_the_place(
@@ -588,17 +592,6 @@ async def test_a_link_that_fails_gives_its_bytes_back(world: World) -> None:
         *broken, good = await fetcher.fetch_all(urls)
     assert good == IMAGE
     assert codes(broken) == [FAILED] * 5
-
-
-async def test_requests_that_fetch_wait_for_room_in_turn(world: World) -> None:
-    """No more is under way at once than memory was given for, and all are served."""
-    crowd = world.outside.paths["/count"] = Crowd(2)
-    async with fetching(world.stands(max_held_bytes=200_000)) as fetcher:
-        got = await asyncio.gather(
-            *(fetcher.fetch_all([world.url("/count")], client) for client in range(9))
-        )
-    assert got == [[IMAGE]] * 9
-    assert crowd.most == 2
 
 
 async def test_room_that_does_not_come_in_time_is_a_time_out(world: World) -> None:

@@ -199,7 +199,6 @@ def test_an_input_of_several_parts_has_no_vector(desk: Desk, path: str) -> None:
 
 
 BITS = {"texts": ["a"], "embedding_types": ["binary"]}
-TWELVE_BITS = {"embedding_type": "binary", "dimensions": 12}
 
 
 @pytest.mark.parametrize(
@@ -210,9 +209,6 @@ TWELVE_BITS = {"embedding_type": "binary", "dimensions": 12}
         ("/v2/embed", {"texts": ["a"], "images": ["a"]}, None),
         ("/v2/embed", {}, None),
         ("/v2/embed", BITS | {"output_dimension": 12}, "output_dimension"),
-        ("/v1/embeddings", {"input": "a", **TWELVE_BITS}, "dimensions"),
-        ("/embed_text", {"text": "a", **TWELVE_BITS}, "dimensions"),
-        ("/embed_text", {"text": "a", "dimensions": DEMO.dim + 1}, "dimensions"),
         ("/embed", {"inputs": "a", "dimensions": 4096}, "dimensions"),
         ("/embed", {"inputs": "a", "prompt_name": "query"}, "prompt_name"),
         ("/rerank", {"query": "a", "documents": ["a"], "rank_fields": ["b"]}, "rank_fields"),

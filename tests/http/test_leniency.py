@@ -18,12 +18,11 @@ from litapi.http.answer import MANY, Answer
 from litapi.http.forms.foreign import ForeignRequest
 from litapi.http.forms.validation import INERT, SHOWN
 from litapi.http.inputs import LARGE
-from litapi.http.request import Incoming
 from litapi.http.routes import ItemsRefused
 from litapi.transport.admission import cost_of
 from tests.support.desk import BAD, BLUE, DEMO, OCTETS, RED, Desk, Desks, b64, header, row_of, uri
 from tests.support.forms import FORMS, body_for
-from tests.support.wire import MULTIPART, Wire, arrive, form_data
+from tests.support.wire import MULTIPART, arrive, form_data
 
 MB = 1 << 20
 CUTS = [{"truncate": "NONE"}, {"truncate": "START"}, {"truncate": False}, {"truncation": False}]
@@ -134,8 +133,9 @@ def test_any_data_uri_in_base64_is_an_image(desk: Desk) -> None:
 
 @pytest.mark.parametrize("more", [[], ["fine" + "." * 900] * 2000], ids=["few", "many"])
 def test_half_an_emoji_refuses_one_text(desk: Desk, more: list[str]) -> None:
-    """Of a list alone, however large, and by its place where a refused item refuses all."""
-    texts, size = json.dumps(["fine", "cut \ud83c", *more]).encode(), 64 * MB
+    """Of a list alone, however large or long, and by its place where one item refuses all."""
+    cut, size = f"cut {'.' * len(more)}\ud83c", 64 * MB
+    texts = json.dumps(["fine", cut, *more]).encode()
     content = desk.json("/embed_text", b'{"texts":%b}' % texts, limit=size)
     assert content["embeddings"][:2] == [row_of("text", "fine"), None]
     assert [(one["index"], one["code"]) for one in content["errors"]] == [(1, "text_invalid")]
@@ -473,6 +473,4 @@ def test_a_request_with_one_line_of_each_header_keeps_them_as_they_are() -> None
     incoming = arrive(b"", {"accept": "a/b", "x-request-id": "1"})
     assert incoming.headers == {b"accept": b"a/b", b"x-request-id": b"1"}
     lines = [(b"accept", b"a/b"), (b"x-y", b"1"), (b"accept", b"c/d"), (b"x-y", b"2")]
-    scope = {"method": "POST", "path": "/", "headers": lines}
-    headers = Incoming(scope, Wire([b""]).receive, 1).headers
-    assert headers == {b"accept": b"a/b, c/d", b"x-y": b"2"}
+    assert arrive(headers=lines).headers == {b"accept": b"a/b, c/d", b"x-y": b"2"}

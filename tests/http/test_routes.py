@@ -229,6 +229,17 @@ def test_every_int8_vector_comes_with_its_scale(desk: Desk) -> None:
     assert single["scale"] == scales[1]
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed_text"])
+@pytest.mark.parametrize(("size", "words"), [(DEMO.dim + 1, f"{DEMO.dim}"), (12, "multiple of 8")])
+def test_a_size_that_no_vector_has_is_refused(desk: Desk, path: str, size: int, words: str) -> None:
+    """Padding would make another vector, and distances of bits that mean nothing."""
+    body = {**body_for(path), "embedding_type": "binary"}
+    refusal = desk.denial(errors.RequestInvalid, path, {**body, "dimensions": size})
+    assert refusal.param == "dimensions"
+    assert words in refusal.message
+    assert desk.post(path, {**body, "dimensions": 16}).status == 200
+
+
 def test_the_headers_say_what_the_cache_did(desk: Desk) -> None:
     """One word for each item, in order."""
     first = desk.post("/embed_text", {"texts": ["a", "b", "a"]})
