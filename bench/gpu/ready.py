@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from bench.compare.baselines.bare import Bare
-from bench.gpu.lines import Row
-from bench.gpu.step import Task
+from bench.gpu.step import Row, Task
 from bench.load.workload import Item, Job, Workload
 from bench.rig.random_checkpoint import DEMO, write_hub
 from bench.rig.server_process import ROOT

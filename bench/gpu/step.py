@@ -23,13 +23,13 @@ import orjson
 import psutil
 
 from bench.compare.baselines.system import Ground
-from bench.gpu.lines import Row, lines
 from bench.rig.machine import Machine, cores
 from bench.rig.random_checkpoint import SIZES, Size, thin
 from bench.rig.result_file import RESULTS, save
 from bench.rig.server_process import family
 from litapi.process import raise_limit
 
+Row = dict[str, Any]  # as JSON holds it
 GRACE = 8.0  # seconds of its time in which a step stops its servers
 SO400M = replace(SIZES["so400m-patch16-naflex"], vocabulary=32_000)  # 1.8 GB, not 2.3
 
@@ -197,6 +197,8 @@ def _end(process: Any) -> None:
 
 
 def start(options: argparse.Namespace) -> int:
+    from bench.gpu.lines import lines  # all systems: not for the processes of steps
+
     raise_limit()
     named = [name for name in options.only.split(",") if name]
     if unknown := {*named} - {step.name for step in STEPS}:

@@ -19,8 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.profiler import ProfilerActivity, profile
 
-from bench.gpu.lines import Row
-from bench.gpu.step import Task
+from bench.gpu.step import Row, Task
 from bench.load.photo import photo
 from bench.load.workload import SIZES as SHAPES
 from bench.offline.stopwatch import each, finish, multiplied, per_second

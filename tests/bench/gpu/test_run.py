@@ -9,8 +9,7 @@ import pytest
 
 from bench.faults.vitals import births, survivors
 from bench.gpu import step as step_module
-from bench.gpu.lines import Row
-from bench.gpu.step import DRY, PLANNED, STEPS, Step, run
+from bench.gpu.step import DRY, PLANNED, STEPS, Row, Step, run
 
 HERE = "tests.bench.gpu.work"
 
