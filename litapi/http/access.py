@@ -129,7 +129,6 @@ class Access:
             self._spend(who + b" megapixels", limits.megapixels, pixels / 1e6)
 
     def client(self, incoming: Incoming) -> Client:
-        """Whose share it is of."""
         key = incoming.key
         if key is None:
             return Client(_whole(self._true_address(incoming)))

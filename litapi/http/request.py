@@ -12,16 +12,13 @@ import math
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from litapi import errors
 from litapi.http.large import LongString
 from litapi.keys import Key
-from litapi.transport.client import ANYONE, Asker
-
-if TYPE_CHECKING:  # which reads requests itself
-    from litapi.http.access import Access
+from litapi.transport.client import ANYONE, Asker, Client
 
 CONNECTION = "siglit.connection"  # the extension of the ASGI scope that has a `Connection`
 DIGITS = 19  # of a content length that is beyond any limit
@@ -75,6 +72,16 @@ _PLAIN = Connection()
 _NONE: dict[str, Any] = {}
 
 
+class Account(Protocol):
+    """What counts a request against the share and the limits of its client."""
+
+    def client(self, incoming: Incoming) -> Client:
+        """Whose share it is of."""
+
+    def charge(self, incoming: Incoming, items: Sequence[object], formats: tuple[str, ...]) -> None:
+        """Count its items. Raises RateLimited where the key has used up what it may have."""
+
+
 class Incoming:
     """A request: `method`, `path`, headers by lower-case bytes, the body on demand. A trailing
     slash of the path is dropped, and a compressed body is read decompressed."""
@@ -97,7 +104,7 @@ class Incoming:
         self.large = 0  # bytes of a body that was parsed in turns
         self.long: Sequence[LongString] = ()  # its strings that stand as tokens in the content
         self.longest = 0  # members of its longest list, where that was cut
-        self.access: Access | None = None  # that has let it in
+        self.access: Account | None = None  # that has let it in
         self.key: Key | None = None  # by which it was let in
         self.bulk = False
         self.deadline = math.inf  # by time.monotonic, of the client's own patience
