@@ -11,8 +11,8 @@ from litapi.errors import (
     RequestError,
     RequestInvalid,
     ServiceError,
+    public_errors,
 )
-from tests.support.refusals import REFUSALS
 
 # Codes are a promise to clients: a new one may join, none may change or go.
 PROMISED = {
@@ -45,6 +45,7 @@ MAY_GO_BETTER = {
     *("image_url_forbidden", "image_url_failed", "image_url_timeout"),
 }
 
+REFUSALS = public_errors()
 ITEMS = [one for one in REFUSALS if issubclass(one, ItemError)]
 
 
