@@ -20,12 +20,12 @@ from cache import key
 from litapi import checkpoint as module
 from litapi import serving as service_module
 from litapi.checkpoint import DEMO, Checkpoint
+from litapi.errors import public_errors
 from litapi.messages import KINDS, Kind
 from litapi.quality.fidelity import Fidelity, Judged
 from litapi.serving import Service
 from litapi.settings import Settings
 from tests.support.checkpoint import edit_json
-from tests.support.refusals import REFUSALS
 
 DEFAULTS = Settings.read({}, {})
 CHECKPOINT = Checkpoint.open(DEMO)
@@ -325,7 +325,7 @@ def test_every_refusal_that_points_to_info_finds_its_limit_there() -> None:
         "image_too_many_pixels": ("image_pixels", "max_pixels", 7),
         "image_format_unsupported": ("image_formats", "image_formats", ["png", "gif"]),
     }
-    pointing = {one.code for one in REFUSALS if "/info" in one.sentence}
+    pointing = {one.code for one in public_errors() if "/info" in one.sentence}
     assert pointing == limits.keys()
     options: dict[str, Any] = {option: value for _, option, value in limits.values()}
     shown = serve(**options).info()["limits"]

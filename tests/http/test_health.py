@@ -38,7 +38,7 @@ class Towers:
 
 def _health(towers: Towers, served: dict[Kind, float] | None = None, **options: Any) -> Health:
     settings = Settings(**{"probe_interval": 60.0, "timeout": 60.0, **options})
-    return Health(settings, towers, served or {})  # type: ignore[arg-type]
+    return Health(settings, towers, {} if served is None else served)  # type: ignore[arg-type]
 
 
 def test_nothing_is_ready_before_both_towers_answered() -> None:

@@ -21,7 +21,6 @@ from litapi.http.forms.native import ScoreRequest
 from litapi.http.forms.validation import INERT, NAMES, validate
 from litapi.http.openapi import describe
 from tests.support.forms import FORMS
-from tests.support.refusals import REFUSALS as TABLE
 
 GETS = ("/v1/models", "/v1/models/{model}", "/info", "/metrics", "/livez", "/readyz")
 PAGES = ("/docs", "/redoc")
@@ -199,7 +198,7 @@ def test_every_status_of_the_table_is_described_and_none_of_fastapis(
 ) -> None:
     """All but those that are answered before the route is known; and metrics are text."""
     routeless = {405, 408, 431}
-    assert {one.status for one in TABLE} - routeless <= REFUSALS.keys()
+    assert {one.status for one in public_errors()} - routeless <= REFUSALS.keys()
     assert "HTTPValidationError" not in document["components"]["schemas"]
     content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
     assert set(content) == {"text/plain"}
