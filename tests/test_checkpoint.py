@@ -402,7 +402,7 @@ except CheckpointError as error: print(error)
 
 def fetched(model: str, revision: str = "", **environment: str) -> str:
     """What `fetch` gives or refuses, in a process of its own: the hub reads its settings once."""
-    return python(FETCHED, model, revision, **environment).strip()
+    return python(FETCHED, model, revision, **environment).stdout.strip()
 
 
 def test_offline_a_model_is_one_of_the_local_hub_cache(naflex: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from litapi.logs import ANYBODYS, _formatter
-from tests.support.python import ran
+from tests.support.command import python
 
 
 def _line(form: str, message: str, **extra: object) -> str:
@@ -34,7 +34,7 @@ def _said(level: str, code: str) -> str:
         "import logging; from litapi.logs import ANYBODYS, configure;"
         f"from litapi.settings import Settings; configure(Settings(log_level={level!r}));"
     )
-    return ran(start + code).stderr
+    return python(start + code).stderr
 
 
 def test_what_any_stranger_can_provoke_is_no_line() -> None:

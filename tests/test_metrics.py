@@ -27,7 +27,7 @@ def scenario(name: str) -> Samples:
     from prometheus_client.parser import text_string_to_metric_families
 
     with TemporaryDirectory() as home:
-        text = python(f"from tests.test_metrics import {name}; {name}()", TMPDIR=home)
+        text = python(f"from tests.test_metrics import {name}; {name}()", TMPDIR=home).stdout
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)

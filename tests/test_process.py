@@ -115,7 +115,7 @@ print(raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     """1,024 are used up by idle clients; the hard limit is the administrator's word."""
-    assert python(LOW).split() == ["4096", "4096", "4096"]
+    assert python(LOW).stdout.split() == ["4096", "4096", "4096"]
 
 
 def test_a_limit_that_is_high_already_is_left_alone() -> None:
@@ -205,4 +205,4 @@ def test_a_child_ends_with_its_parent(child: str, words: list[str]) -> None:
 @pytest.mark.parametrize("call", ["interrupted()", "on_another_system()"])
 def test_a_tied_child_leaves_an_interrupt_to_its_parent(call: str) -> None:
     """Ctrl-C drains the server; where there is no such call, it starts all the same."""
-    assert python(f"from tests.test_process import *; {call}") == "survived\n"
+    assert python(f"from tests.test_process import *; {call}").stdout == "survived\n"

@@ -165,7 +165,7 @@ ALONE = "import sys, cache; b = set(sys.modules); import litapi; print(set(sys.m
 )
 def test_imports_load_no_more_than_they_must(script: str, said: str) -> None:
     """An HTTP process is small and ready at once; `import litapi` in a notebook costs nothing."""
-    assert python(script).strip() == said
+    assert python(script).stdout.strip() == said
 
 
 def test_no_file_is_called_after_nothing() -> None:

@@ -16,8 +16,8 @@ from litapi.model.probes import unit
 from litapi.model.reference import Reference
 from tests.large_parity import measure
 from tests.support.checkpoint import CheckpointMaker
+from tests.support.command import python
 from tests.support.inputs import Vectors, cosines, own_ids, own_pixels, pictures
-from tests.support.python import ran
 
 TEXTS = ["a photo of a red fox", "A Photo Of A Cat", "x", "the dog " * 40, "naïve 東京"]
 
@@ -153,7 +153,7 @@ def test_loading_prints_nothing(naflex: Checkpoint) -> None:
         "checkpoint = Checkpoint.open(sys.argv[1])\n"
         "TextEncoder.load(checkpoint), ImageEncoder.load(checkpoint)\n"
     )
-    done = ran(code, naflex.folder)
+    done = python(code, naflex.folder)
     assert (done.stdout, done.stderr) == ("", "")
 
 

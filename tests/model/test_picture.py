@@ -18,7 +18,7 @@ from litapi.model.picture import BAND, FORMATS, TRANSPOSED, PicturePolicy, Pictu
 from litapi.model.pixel_budget import PixelBudget
 from litapi.model.skeleton import MOST_PARTS, MOST_SCANS, MOST_SEGMENTS, skeleton
 from litapi.model.skeleton import orientation as lies
-from tests.support.python import ran
+from tests.support.command import python
 
 # pytest lays its own warning filters over the reader's, which are tested in a process instead.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -278,7 +278,7 @@ def test_damaged_pictures_write_nothing(tmp_path: Path) -> None:
     random, good = Random(5), encoded(scene(), "TIFF", compression="tiff_lzw")
     for number in range(300):
         (tmp_path / f"c{number}.tiff").write_bytes(mutated(good, random))
-    done = ran(QUIET, tmp_path)
+    done = python(QUIET, tmp_path)
     assert done.stderr == ""
     assert done.stdout.splitlines()[:2] == ["(40, 30)", "image_undecodable"]
     assert len(done.stdout.splitlines()) == 302
@@ -546,7 +546,7 @@ def test_a_picture_takes_no_more_memory_than_is_counted_for_it(name: str, tmp_pa
     )
     small = tmp_path / "small"
     small.write_bytes(encoded(picture.crop((0, 0, 1, 1)), kind))
-    done = ran(code, file, small)
+    done = python(code, file, small)
     taken, counted = map(int, done.stdout.split())
     assert taken <= counted + 8 * 1024, f"{taken} KB taken, {counted} KB counted"
     assert counted <= 3 * taken + 8 * 1024

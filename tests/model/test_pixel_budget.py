@@ -12,7 +12,7 @@ from litapi.errors import ImageUndecodable
 from litapi.model.picture import PicturePolicy, PictureReader
 from litapi.model.pixel_budget import PixelBudget
 from litapi.settings import Settings
-from tests.support.python import ran
+from tests.support.command import python
 
 PHONE, WEIGHS = 12_200_000, 49_000_000  # pixels of a picture, and bytes while it is decoded
 
@@ -119,5 +119,5 @@ def test_memory_is_given_back_after_a_large_picture() -> None:
         "    list(pool.map(lambda _: reader.use(buffer.getvalue(), size), range(8)))\n"
         "    print(now() - before)\n"
     )
-    done = ran(code)
+    done = python(code)
     assert int(done.stdout) < 64

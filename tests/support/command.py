@@ -32,18 +32,25 @@ def command(
     )
 
 
+def ran(
+    *words: object, cwd: Path = ROOT, said: str = "", env: Mapping[str, str] | None = None
+) -> Done:
+    """What came of a command that goes well."""
+    done = command(*words, cwd=cwd, said=said, env=env)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def output_of(
     *words: object, cwd: Path = ROOT, said: str = "", env: Mapping[str, str] | None = None
 ) -> str:
-    """What a command prints that goes well."""
-    done = command(*words, cwd=cwd, said=said, env=env)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What it prints."""
+    return ran(*words, cwd=cwd, said=said, env=env).stdout
 
 
-def python(code: str, *words: object, **environment: str) -> str:
-    """What a script prints, in a Python of its own."""
-    return output_of(sys.executable, "-c", code, *words, env=environment)
+def python(code: str, *words: object, **environment: str) -> Done:
+    """What came of a script that goes well, in a Python of its own."""
+    return ran(sys.executable, "-c", code, *words, env=environment)
 
 
 def litapi(*words: object, said: str = "", **environment: str) -> Done:
