@@ -78,14 +78,14 @@ class Front:
     born: float = 0.0
     deaths: int = 0  # in a row, of processes that were young
     not_before: float = 0.0
-    mourned: bool = False  # the death of the process is known
+    reported: bool = False  # the death of the process is known
 
     def died(self) -> float:
         """Seconds until another is started."""
         now = time.monotonic()
         self.deaths = self.deaths + 1 if now - self.born < YOUNG else 0
         pause = min(LONGEST_PAUSE, 2.0 ** (self.deaths - 1)) if self.deaths else 0.0
-        self.mourned, self.not_before = True, now + pause
+        self.reported, self.not_before = True, now + pause
         return pause
 
 
@@ -251,7 +251,7 @@ class DispatchServer(LitServer):
         make, name = multiprocessing.get_context("fork").Process, f"http-{front.consumer}"
         process = make(target=self._run_front, args=(front.consumer,), name=name)
         process.start()
-        front.process, front.mourned = process, False
+        front.process, front.reported = process, False
 
     def _run_front(self, consumer: int) -> None:
         os.setsid()  # Ctrl-C goes to the main process alone, which then drains this one
@@ -310,7 +310,7 @@ class DispatchServer(LitServer):
             process = front.process
             if process.is_alive() or self._stopping.is_set():
                 continue
-            if not front.mourned:
+            if not front.reported:
                 pause = front.died()
                 told = "another" if pause == 0 else f"another in {pause:g} s"
                 how = ended(process.exitcode)

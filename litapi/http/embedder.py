@@ -94,7 +94,7 @@ class Embedder:
     cache: VectorCache
     submit: Submit
     timeout: float
-    begun: Callable[[Job], bool] = bool  # of any job: each is computed to its end
+    begun: Callable[[Job], bool] = lambda _: True  # each job is computed to its end
     # by patches asked for, a few thousand at most, and by the end at which texts are cut
     derived: dict[int | str, Fingerprint] = field(default_factory=dict)
 

@@ -77,7 +77,7 @@ class Admission:
     max_items: int
     max_bytes: int
     max_wait: float  # seconds
-    whole_since: Callable[[], float] = float  # since when all workers of the tower are there
+    whole_since: Callable[[], float] = lambda: 0.0  # since when all workers of the tower are there
     items: int = 0
     bytes: int = 0
     seconds_an_item: float = 0.0

@@ -37,7 +37,7 @@ _CUT = int(socket.MSG_CTRUNC)
 _PROTOCOL = 5
 # The kernel's buffer is full; too many descriptors are under way; no descriptor or memory is left.
 _NO_ROOM = {errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_LOST: Any = object()  # in place of a message that was, or that was taken back
+_LOST: Any = object()  # in place of a message that was lost or taken back
 
 
 class Parcel:

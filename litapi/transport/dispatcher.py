@@ -49,7 +49,7 @@ SUSPECT = 2  # workers that died with a job in hand, though none had begun with 
 PROVEN = 3  # workers that died with a job, whatever else they had begun with
 PROBE_PATIENCE = 600.0  # seconds: a probe may wait for a worker to be loaded again
 # Control messages.
-LOST = "LOST"  # a worker of a tower died; or it was replaced, for an item each of some jobs
+LOST = "LOST"  # a worker of a tower died, or was replaced because of some slow items
 KEYS = "KEYS"  # the API keys, read again
 LIVE = "LIVE"  # each tower's ready workers, without bulk's; whether it lacks none
 Lanes = tuple[Channel, Channel]  # to one tower: of interactive jobs, of bulk

@@ -121,8 +121,8 @@ class Watcher:
         return any(seconds > limit for _, seconds in self._still.values())
 
     def forget(self) -> dict[JobId, int] | None:
-        """The worker is gone, and another comes into its place. Had it slow pictures: the items of
-        those that it had not finished, by their jobs."""
+        """The worker is gone, and another takes its place. None if no picture was slow; else the
+        slow items that were still being decoded, by their jobs."""
         under_way, slow = set(self._vitals.decoding(self._worker)), self._slow
         self._vitals.clear(self._worker)
         self._slow, self._still = [], {}
