@@ -1,5 +1,6 @@
 """Access: keys in either header, a rate for each, health always open."""
 
+import os
 import time
 from base64 import b64encode
 
@@ -196,3 +197,18 @@ def test_a_client_is_its_key_however_it_is_written(headers: dict[str, str]) -> N
     incoming = _incoming(client="5.6.7.8", **headers)
     access.check(incoming)
     assert access.client(incoming).name == "key-1"
+
+
+def test_processes_that_fork_share_one_budget() -> None:
+    """What one HTTP process let pass, another counts."""
+    access = Access(read_keys(("one",)), rate=5.0, clock=lambda: 0.0)
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            access.check(_incoming(x_api_key="one"))
+            access.check(_incoming(x_api_key="one"))
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    access.check(_incoming(x_api_key="one"))
+    with pytest.raises(RateLimited):
+        access.check(_incoming(x_api_key="one"))

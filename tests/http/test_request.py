@@ -134,3 +134,70 @@ def test_a_body_in_many_pieces_is_not_held_twice() -> None:
         return peak
 
     assert asyncio.run(run()) < 48 << 20
+
+
+def test_work_for_a_client_that_hangs_up_is_cancelled() -> None:
+    """What nobody waits for is not worth its cost."""
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def run() -> None:
+        incoming = arrive(Wire([b"body"], gone_after=1))
+        await incoming.body()
+        with pytest.raises(ClientGone):
+            await asyncio.wait_for(incoming.unless_gone(work()), 60)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("header", "media_type"),
+    [
+        ("application/json", "application/json"),
+        ("Application/JSON; charset=utf-8", "application/json"),
+        (" image/png ", "image/png"),
+        ("multipart/form-data; boundary=a;b", "multipart/form-data"),
+        ("", ""),
+        (";", ""),
+    ],
+)
+def test_the_media_type_stands_without_its_parameters(header: str, media_type: str) -> None:
+    """Routes compare it with names in lower case; `curl` without -H is welcome."""
+    assert arrive(headers={"content-type": header}).media_type == media_type
+    assert arrive().media_type == ""
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        (b"a=a%2Fb&b=4&b=8&x=a+b", {"a": "a/b", "b": "8", "x": "a b"}),
+        (b"dimensions=", {"dimensions": ""}),
+        (b"dimensions", {"dimensions": ""}),
+        (b"", {}),
+        (None, {}),
+    ],
+)
+def test_the_query_is_decoded_and_its_last_value_wins(
+    query: bytes | None, read: dict[str, str]
+) -> None:
+    """As most servers read it; no name is dropped, so that a misspelt one is heard of."""
+    incoming = arrive(query=query or b"")
+    if query is None:
+        del incoming.scope["query_string"]
+    assert incoming.query == read
+
+
+@pytest.mark.parametrize(
+    ("path", "route"), [("/info/", "/info"), ("/", "/"), ("/info//", "/info/"), ("//", "/")]
+)
+def test_a_slash_at_the_end_is_no_other_route(path: str, route: str) -> None:
+    """One slash; the root is what it is."""
+    assert arrive(path=path).path == route

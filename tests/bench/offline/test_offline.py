@@ -22,7 +22,7 @@ from bench.offline.stopwatch import (
     product,
 )
 from bench.offline.sweep import Plan, Point, Series, first_line, sweep, table
-from bench.offline.tower import Tower
+from bench.offline.tower import Tower, image_flop, text_flop
 from bench.rig.random_checkpoint import SIZES, Size, write_size
 from litapi.checkpoint import DEMO, Checkpoint
 from litapi.model.encoder import PRECISIONS
@@ -299,3 +299,17 @@ def test_a_named_size_is_made_and_taken_away_and_a_folder_stays(
     assert folder.exists()
     with opened("demo") as checkpoint:
         assert checkpoint.folder == DEMO
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "image", "patches"),
+    [("base-patch16-224", 11.0, 35.4, 196), ("so400m-patch16-naflex", 53.1, 220.5, 256)],
+)
+def test_flop_of_the_true_sizes(name: str, text: float, image: float, patches: int) -> None:
+    """In thousand millions; a text costs less than by the book, for one position is pooled."""
+    from transformers import Siglip2Config
+
+    first, second = SIZES[name].towers()
+    config = Siglip2Config(text_config=first, vision_config=second)
+    assert image_flop(config.vision_config, patches) / 1e9 == pytest.approx(image, rel=0.005)
+    assert 0.9 * text < text_flop(config.text_config) / 1e9 < 0.99 * text
