@@ -169,3 +169,18 @@ async def test_a_thousand_damaged_values_are_a_thousand_misses(server: RedisServ
         assert it.recorder.results["redis", "corrupt"] == 1000
         await until(lambda: it.recorder.kept == 1000)
         assert await it.ask(keys) == ["hit-l2"] * 1000
+
+
+async def test_a_full_redis_that_evicts_nothing_still_answers() -> None:
+    """Refused writes are counted, and what it holds is still found."""
+    with RedisServer() as server:
+        async with scene(server.url, budget=10.0) as it:
+            await it.fill()
+            server.client().config_set("maxmemory-policy", "noeviction")
+            server.client().config_set("maxmemory", "1")
+            fresh = many(300, of="fresh")
+            assert set(await it.ask(fresh)) == {"miss"}
+            await until(lambda: it.recorder.lost >= 64)
+            assert await it.hits()
+            await it.load(0.3)
+            assert it.store.state is Circuit.CLOSED

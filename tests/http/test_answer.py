@@ -249,3 +249,13 @@ def test_a_refused_item_keeps_its_place(type_: str) -> None:
     alone, by_scale = quantized(type_, rows, "base64")
     assert forms == [None, alone[0], None, alone[1]]
     assert scales == ([None, by_scale[0], None, by_scale[1]] if by_scale else [])
+
+
+def test_headers_as_lines_are_those_of_the_pairs_and_the_length_of_the_body() -> None:
+    """What goes over the wire is rendered once, and says the same."""
+    answer = Answer(b"four", headers=[OCTETS, (b"x-cache", b"miss")])
+    lines = answer.lines()
+    pairs = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+    assert pairs == [OCTETS, (b"x-cache", b"miss"), (b"content-length", b"4")]
+    assert lines.endswith(b"\r\n")
+    assert answer.lines() is lines

@@ -187,3 +187,9 @@ def test_token_ids_are_refused_with_the_way_out(tokens: list[object]) -> None:
     assert error.param == "input"
     assert error.message.startswith("input: token ids cannot be embedded")
     assert "check_embedding_ctx_length=False" in error.message
+
+
+def test_every_form_refuses_unknown_fields_and_loose_types() -> None:
+    """A new form cannot forget it."""
+    assert [f for f in REQUESTS if f.model_config.get("extra") != "forbid"] == []
+    assert [f for f in REQUESTS if not f.model_config.get("strict")] == []

@@ -224,6 +224,11 @@ def test_captions_are_counted_before_they_are_made(desk: Desk) -> None:
     refused = desk.refusal("/classify", body)
     (item,) = refused.items
     assert (item["param"], item["code"]) == ("labels[0]", "text_too_long")
+    desk.towers.take()  # the other caption is embedded, so that asking again costs nothing
+    many = {"image": b64(RED), "labels": ["b" * 30] * 200, "template": "{label}" * 1000}
+    refusal = desk.denial(errors.BodyTooLarge, "/classify", many)
+    assert "6000000 characters together; this server accepts 2097152" in refusal.message
+    assert desk.towers.sent == []
 
 
 def test_a_caption_may_be_as_long_as_a_text(desks: Desks) -> None:

@@ -323,3 +323,10 @@ async def test_it_speaks_tls_and_checks_the_certificate(tmp_path: Path) -> None:
             assert await store.get([b"sl2:a"]) == [None]
         async with opened(url) as store:
             assert await store.get([b"sl2:a"]) == [Lost.FAILED]
+
+
+async def test_a_key_of_another_type_is_a_miss(server: RedisServer) -> None:
+    """A list under our name is nobody's vector."""
+    server.client().rpush(b"sl2:list", b"x")
+    async with opened(server.url) as store:
+        assert await store.get([b"sl2:list"]) == [None]
