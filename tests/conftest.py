@@ -1,5 +1,6 @@
 """Fixtures that several files share: one real server for the whole run."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -50,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def anyio_backend() -> str:
     """The event loop of the HTTP processes."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def root_log() -> Iterator[None]:
+    """The root log's level and handlers again as they were: a command that runs in the test's own
+    process sets them, and the next test would log to a stream that is closed."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

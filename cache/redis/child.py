@@ -16,6 +16,7 @@ needs its cache. It is ready when it answers PING; the socket file appears earli
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -58,6 +59,7 @@ class RedisChild:
         self._password = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
         self._home: Path | None = None
+        self._lock: int | None = None  # on the folder: this process, or a fork of it, lives
         self._owner = 0
 
     @staticmethod
@@ -86,13 +88,27 @@ class RedisChild:
             self._owner = os.getpid()
             first = self._home is None
             self._home = self._home or _new_home()
-            self._home.mkdir(mode=0o700, exist_ok=True)  # somebody may have cleared it up meanwhile
+            self._keep(self._home)
             try:
                 self._spawn(self._program, self._home)
             except RuntimeError:  # later ones keep the folder: its path is in everybody's URL
                 self.stop() if first else self._end()
                 raise
         return self.url
+
+    def _keep(self, home: Path) -> None:
+        """Hold the folder, also where somebody has cleared it up meanwhile."""
+        if self._lock is None or not home.exists():
+            home.mkdir(mode=0o700, exist_ok=True)
+            self._let_go()
+            self._lock = os.open(home, os.O_RDONLY)
+            with suppress(OSError):  # not every file system can lock a folder
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _spawn(self, program: str, home: Path) -> None:
         command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), program]
@@ -143,6 +159,7 @@ class RedisChild:
         self._end()
         shutil.rmtree(self._home, ignore_errors=True)
         self._home = None
+        self._let_go()
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -170,17 +187,26 @@ def _new_home() -> Path:
     for path in Path(folder).glob(f"{PREFIX}*/{SOCKET}"):
         if _abandoned(path):
             shutil.rmtree(path.parent, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
 
 
 def _abandoned(path: Path) -> bool:
-    """Whether its parent is gone and nobody listens; a parent that lives is about to start another.
-    A socket that cannot be tried at all is left alone."""
-    parent = path.parent.name.removeprefix(PREFIX).partition("-")[0]
-    if parent.isdecimal() and Path("/proc", parent).exists():
-        return False
+    """Whether its parent is gone, and nobody listens: a parent that lives holds the folder's lock,
+    and may be about to start another server. What cannot be tried at all is left alone."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as talk:
         talk.settimeout(0.5)
         mine = path.stat().st_uid == os.getuid()
-        return mine and talk.connect_ex(str(path)) == errno.ECONNREFUSED
+        if mine and talk.connect_ex(str(path)) == errno.ECONNREFUSED:
+            return not _locked(path.parent)
+    return False
+
+
+def _locked(folder: Path) -> bool:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(opened)
     return False

@@ -187,22 +187,32 @@ def swept(home: Path) -> bool:
         return not home.exists()
 
 
+def left_behind(how: signal.Signals) -> Path:
+    """The folder of a parent that was ended; its server is gone."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        url, pid = parent.stdout.readline().split()
+        assert client_of(url).ping()
+        parent.send_signal(how)
+        parent.wait()
+    awaited(lambda: gone(pid))
+    return home_of(url)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_it_dies_with_its_parent(how: signal.Signals) -> None:
     """Even kill -9 of the service leaves no server running, and the next start sweeps up."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert parent.stdin is not None
-    assert parent.stdout is not None
-    url, pid = parent.stdout.readline().split()
-    assert client_of(url).ping()
-    parent.send_signal(how)
-    parent.wait()
-    parent.stdin.close()
-    parent.stdout.close()
-    awaited(lambda: gone(pid))
-    awaited(lambda: swept(home_of(url)))
+    home = left_behind(how)
+    awaited(lambda: swept(home))
+
+
+def test_sweeping_does_not_go_by_process_numbers() -> None:
+    """In a container started again the new parent has the number of the one that was killed: 1."""
+    home = left_behind(signal.SIGKILL)
+    renamed = home.rename(home.with_name(f"{PREFIX}{os.getpid()}-again"))
+    awaited(lambda: swept(renamed))
 
 
 def test_sweeping_leaves_the_living_alone(child: RedisChild) -> None:
