@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def _asked(system: System, turn: Turn) -> str | None:
             return str(reason)  # there is nothing to time
         load = _beside if turn.part.flood else _load
         for place, arguments in enumerate(_loads(turn.part)):
-            whole = [*arguments, "--seed", str(turn.seed + place)]
+            whole = [*arguments, *_words(seed=turn.seed + place)]
             whole += ["--any-length"] if wrong else []
             load(system.name, turn, served, whole, Path(home) / f"{place}.jsonl")
     return wrong
@@ -105,8 +105,7 @@ def _beside(name: str, turn: Turn, served: Served, arguments: list[str], path: P
 
 
 def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
-    whole = [*_address(served), *arguments, "--batch", str(turn.part.items)]
-    whole += ["--target", turn.part.kind, "--timeout", TIMEOUT, "--quiet"]
+    whole = [*_asking(served, turn.part, turn.part.items), *arguments]
     used = _cpu(served)
     try:
         if Load(parser().parse_args(whole)).record(path):
@@ -126,16 +125,22 @@ def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Pat
 
 def _computed(name: str, turn: Turn) -> None:
     """All sizes of batch."""
-    part = turn.part
+    part, ground = turn.part, turn.ground
     module = "bench.compare.baselines.bare"
-    command = [sys.executable, "-m", module, str(turn.ground.checkpoint)]
-    command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
-    command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
-    command += ["--precision", turn.precision, "--device", turn.ground.device]
-    command += ["--seed", str(turn.seed), *(["--ready"] if name == READY else [])]
     with tempfile.TemporaryDirectory() as home:
         path = Path(home) / "bare.jsonl"
-        command += ["--out", str(path)]
+        options = _words(
+            kind=part.kind,
+            batches=",".join(map(str, part.bare)),
+            seconds=part.bare_seconds,
+            threads=ground.threads(),
+            precision=turn.precision,
+            device=ground.device,
+            seed=turn.seed,
+            out=path,
+        )
+        command = [sys.executable, "-m", module, str(ground.checkpoint), *options]
+        command += ["--ready"] if name == READY else []
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise Failed(f"the bare towers: {done.stderr.strip().splitlines()[-1:]}")
@@ -144,28 +149,31 @@ def _computed(name: str, turn: Turn) -> None:
         turn.point(name, batch, replace(Summary.of(stage), level=f"batch {batch}"))
 
 
-def _address(served: Served) -> list[str]:
-    options = {
-        "--url": served.url,
-        "--route": served.form,
-        "--text-path": served.text_path,
-        "--image-path": served.image_path,
-        "--model": served.model,
-    }
-    return [word for name, value in options.items() if value for word in (name, value)]
+def _words(**options: object) -> list[str]:
+    """As a command line has them; None is left out."""
+    given = {name: value for name, value in options.items() if value is not None}
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items())
+    return [word for pair in pairs for word in pair]
+
+
+def _asking(served: Served, part: Part, items: int) -> list[str]:
+    """Options of `bench.load`: who is asked, and for how many items at once."""
+    fields = {**asdict(served), "route": served.form, "target": part.kind, "batch": items}
+    hidden = ("pids", "form")
+    named = {name: value for name, value in fields.items() if name not in hidden}
+    return [*_words(timeout=TIMEOUT, **named), "--quiet"]
 
 
 @contextmanager
 def _flooded(turn: Turn, served: Served, path: Path) -> Iterator[None]:
     """Clients with larger requests, from a process of their own; they end with the load or soon."""
-    part, level = turn.part, ["--concurrency", str(turn.part.flood)]
-    command = [sys.executable, "-m", "bench.load", *_address(served), "--target", part.kind, *level]
-    command += ["--batch", str(part.flood_items), "--header", "X-Priority: bulk"]
-    command += ["--timeout", TIMEOUT, "--warmup", "0", "--quiet"]
-    command += ["--seed", str(turn.seed + len(part.rates))]
+    part = turn.part
+    command = [sys.executable, "-m", "bench.load", *_asking(served, part, part.flood_items)]
+    command += _words(concurrency=part.flood, header="X-Priority: bulk", warmup=0)
+    command += _words(seed=turn.seed + len(part.rates))
     once = [*command, "--requests", "1"]  # a server may start workers for bulk when it comes
     subprocess.run(once, cwd=ROOT, stdout=subprocess.DEVNULL)
-    command += ["--duration", str(part.seconds + FILLING), "--out", str(path)]
+    command += _words(duration=part.seconds + FILLING, out=path)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         try:
             time.sleep(FILLING)
@@ -177,18 +185,16 @@ def _flooded(turn: Turn, served: Served, path: Path) -> Iterator[None]:
 
 def _loads(part: Part) -> Iterator[list[str]]:
     """Arguments of the runs of `bench.load`: one for each closed level, one for all rates."""
-    bounds = ["--duration", str(part.seconds)] if part.seconds else []
+    bounds = _words(duration=part.seconds or None)
     if part.repeat:
-        bounds += ["--repeat", str(part.repeat), "--universe", str(part.universe)]
-    warmup = part.warmup
+        bounds += _words(repeat=part.repeat, universe=part.universe)
     if part.rates:
         rates = ",".join(f"{rate:g}" for rate in part.rates)
-        yield [*bounds, "--warmup", str(warmup), "--rate", rates]
-    for level in part.levels:
-        requests = part.level_requests(level)
-        many = ["--requests", str(requests)] if requests else []
-        yield [*bounds, *many, "--warmup", str(warmup), "--concurrency", str(level)]
-        warmup = 0  # it is warm
+        yield [*bounds, *_words(warmup=part.warmup, rate=rates)]
+    for place, level in enumerate(part.levels):
+        warmup = 0 if place else part.warmup  # then it is warm
+        requests = part.level_requests(level) or None
+        yield [*bounds, *_words(requests=requests, warmup=warmup, concurrency=level)]
 
 
 def _cpu(served: Served) -> float:
@@ -218,18 +224,14 @@ class Contest:
     def run(self, parts: Sequence[Part], rounds: int, proof: Proof | None) -> None:
         """All parts, all rounds; the first round of each begins with the proof."""
         for place, part in enumerate(parts):
-            here = [one for one in self.contestants(part) if self._is_here(part, one)]
+            everybody = [*map(over_http, part.systems)]
+            everybody += map(towers, (BARE, READY) if part.bare else ())
+            asked = [one for one in everybody if one.name in (self.systems or [one.name])]
+            here = [one for one in asked if self._is_here(part, one)]
             for number in range(rounds):
                 for one in here if number % 2 == 0 else here[::-1]:
                     seed = SEEDS * (place * rounds + number + 1)
                     self._take(one, part, number, seed, None if number else proof)
-
-    def contestants(self, part: Part) -> list[Contestant]:
-        everybody = [
-            *map(over_http, part.systems),
-            *map(towers, (BARE, READY) if part.bare else ()),
-        ]
-        return [one for one in everybody if not self.systems or one.name in self.systems]
 
     def _is_here(self, part: Part, one: Contestant) -> bool:
         try:

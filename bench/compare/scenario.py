@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from bench.compare.baselines.catalogue import SYSTEMS
 from bench.compare.baselines.system import System
-from bench.compare.point import Figure, Missing, Points, latency, throughput
+from bench.compare.point import Missing, Points, latency, throughput
 from bench.compare.siglit import PATIENT, instances, siglit
 from bench.load.workload import Kind
 from bench.rig.command import Target, ratio
@@ -95,17 +95,14 @@ class Part:
 
         `requests` are of one item; of those with more items there are as many fewer.
         """
-        part = self
-        if levels and len(part.levels) > 1:
-            part = replace(part, levels=tuple(levels))
-        if rates and part.rates:
-            part = replace(part, rates=tuple(rates))
-        if requests and part.requests:
-            part = replace(part, requests=math.ceil(requests / part.items))
-        if seconds:
-            bare = min(seconds, part.bare_seconds)
-            part = replace(part, seconds=seconds if part.seconds else 0.0, bare_seconds=bare)
-        return part
+        return replace(
+            self,
+            levels=tuple(levels) if levels and len(self.levels) > 1 else self.levels,
+            rates=tuple(rates) if rates and self.rates else self.rates,
+            requests=self.requests and (math.ceil(requests / self.items) or self.requests),
+            seconds=self.seconds and (seconds or self.seconds),
+            bare_seconds=min(seconds or math.inf, self.bare_seconds),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,43 +136,33 @@ def at_least(limit: float, part: str, system: str, to: str, points: Points) -> I
 
 def beats(part: str, points: Points) -> Iterator[Target]:
     """Throughput and p99 against the best baseline in each, of those whose vectors are right."""
-    names = [one.name for one in BASELINES if one.name in points.systems(part)]
     for level in points.levels(part, SIGLIT.name):
-        rivals = points.right(part, level, names)
-        name, more = _against(points, SIGLIT.name, part, level, rivals, throughput, max)
-        yield Target(f"{part} at {level}: items/s ÷ best baseline ({name})", more, at_least=1)
-        name, less = _against(points, SIGLIT.name, part, level, rivals, latency("p99"), min)
-        yield Target(f"{part} at {level}: p99 ÷ best baseline ({name})", less, at_most=1)
+        for what, limit in (("items/s", {"at_least": 1}), ("p99", {"at_most": 1})):
+            name, found = _against(points, SIGLIT, part, level, BASELINES, what)
+            yield Target(f"{part} at {level}: {what} ÷ best baseline ({name})", found, **limit)
 
 
 def outruns(
     limit: float, part: str, system: System, rivals: Sequence[System], points: Points
 ) -> Iterator[Target]:
-    """Throughput against the best of the rivals at each level, of those whose vectors are right."""
-    names = [one.name for one in rivals if one.name in points.systems(part)]
-    for level in points.levels(part, system.name) if names else ():
-        right = points.right(part, level, names)
-        name, more = _against(points, system.name, part, level, right, throughput, max)
+    """Throughput against the best right one of the rivals at each level, where there are any."""
+    there = {one.name for one in rivals} & {*points.systems(part)}
+    for level in points.levels(part, system.name) if there else ():
+        name, more = _against(points, system, part, level, rivals, "items/s")
         title = f"{part} at {level}: items/s of {system.name} ÷ {name}"
         yield Target(title, more, at_least=limit)
 
 
 def _against(
-    points: Points,
-    system: str,
-    part: str,
-    level: str,
-    rivals: list[str],
-    figure: Figure,
-    best: Callable[[list[float]], float],
+    points: Points, system: System, part: str, level: str, rivals: Sequence[System], what: str
 ) -> tuple[str, float]:
-    """The rival that is best by its median, and the median ratio to each round's best."""
-    own = [figure(one) for one in points.at(part, system, level)]
-    theirs = {name: [figure(one) for one in points.at(part, name, level)] for name in rivals}
-    medians = {name: median(values) for name, values in theirs.items()}
-    leader = next(name for name in rivals if medians[name] == best([*medians.values()]))
-    rounds = [best(list(values)) for values in zip(*theirs.values(), strict=True)]
-    return leader, ratio(own, rounds)
+    """The right rival that is best by its median, and the median ratio to each round's best."""
+    figure, best = (throughput, max) if what == "items/s" else (latency("p99"), min)
+    right = points.right(part, level, [one.name for one in rivals])
+    own = [figure(one) for one in points.at(part, system.name, level)]
+    theirs = {name: [figure(one) for one in points.at(part, name, level)] for name in right}
+    leader = best(right, key=lambda name: median(theirs[name]))
+    return leader, ratio(own, [best(values) for values in zip(*theirs.values(), strict=True)])
 
 
 def shields(
@@ -189,8 +176,7 @@ def shields(
         )
         title = f"{beside} at {level}: p99"
         yield Target(f"{title} ÷ without it", ratio(flooded, alone), at_most=limit)
-        right = points.right(beside, level, [one.name for one in rivals])
-        name, less = _against(points, SIGLIT.name, beside, level, right, latency("p99"), min)
+        name, less = _against(points, SIGLIT, beside, level, rivals, "p99")
         yield Target(f"{title} ÷ best baseline ({name})", less, at_most=1)
 
 

@@ -25,11 +25,9 @@ from bench.rig.command import described, listed
 from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder, Vectors
-from litapi.model.engines.compiled import keep_in
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
-from litapi.settings import Settings
 
 READY = 8  # batches made beforehand; they are computed in turn
 
@@ -37,37 +35,34 @@ READY = 8  # batches made beforehand; they are computed in turn
 class Bare:
     """One tower: `prepare` makes the model input of a job, `embed` its vectors."""
 
+    prepare: Callable[[Job], Any]
+    embed: Callable[[Any], Vectors]
+
     def __init__(
         self,
         kind: Kind,
         folder: Path,
         threads: int,
         precision: str = "float32",
-        *,
-        compiled: bool = False,
         device: str = "cpu",
     ) -> None:
         checkpoint = Checkpoint.open(folder)
-        loaded = (checkpoint, device, precision, threads, compiled)
-        self.prepare: Callable[[Job], Any]
-        self.embed: Callable[[Any], Vectors]
         if kind == "text":
             self._tokenizer = Tokenizer.load(checkpoint)
             self.prepare = self._tokens
-            self.embed = TextEncoder.load(*loaded).embed
+            self.embed = TextEncoder.load(checkpoint, device, precision, threads).embed
         else:
             self._reader, self._maker = PictureReader(), PixelMaker(checkpoint)
             self._pool = ThreadPoolExecutor(threads)
             self.prepare = self._pixels
-            self.embed = ImageEncoder.load(*loaded).embed
+            self.embed = ImageEncoder.load(checkpoint, device, precision, threads).embed
 
     def _tokens(self, job: Job) -> Any:
         return self._tokenizer.encode([item.data.decode() for item in job.items]).ids
 
     def _pixels(self, job: Job) -> list[Any]:
-        if len(job.items) == 1:
-            return [self._picture(job.items[0].data)]
-        return list(self._pool.map(self._picture, [item.data for item in job.items]))
+        run = self._pool.map if len(job.items) > 1 else map
+        return list(run(self._picture, [item.data for item in job.items]))
 
     def _picture(self, data: bytes) -> Any:
         return self._maker.make(self._reader.read(data))
@@ -91,10 +86,7 @@ class Bare:
 
 def record(options: argparse.Namespace) -> None:
     threads = options.threads or cores()
-    if options.compile:
-        keep_in(Settings().compile_folder / "inductor")
-    what = (options.kind, options.folder, threads, options.precision)
-    bare = Bare(*what, compiled=options.compile, device=options.device)
+    bare = Bare(options.kind, options.folder, threads, options.precision, options.device)
     with options.out.open("wb") as file:
         recorder = Recorder(file)
         recorder.run({"kind": options.kind, "threads": threads, "ready": options.ready})
@@ -116,7 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="cpu", help="or a GPU such as cuda:0")
-    parser.add_argument("--compile", action="store_true", help="the towers, as the server would")
     parser.add_argument("--seed", type=int, default=0, help="settles every item")
     parser.add_argument("--ready", action="store_true", help="time the forward passes alone")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
