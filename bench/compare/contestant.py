@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.compare.baselines.bare import summaries
 from bench.compare.baselines.catalogue import SYSTEMS
 from bench.compare.baselines.system import Ground, Served, System, always
 from bench.compare.point import Point
@@ -124,29 +127,20 @@ def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Pat
 
 
 def _computed(name: str, turn: Turn) -> None:
-    """All sizes of batch."""
-    part, ground = turn.part, turn.ground
-    module = "bench.compare.baselines.bare"
-    with tempfile.TemporaryDirectory() as home:
-        path = Path(home) / "bare.jsonl"
-        options = _words(
-            kind=part.kind,
-            batches=",".join(map(str, part.bare)),
-            seconds=part.bare_seconds,
-            threads=ground.threads(),
-            precision=turn.precision,
-            device=ground.device,
-            seed=turn.seed,
-            out=path,
-        )
-        command = [sys.executable, "-m", module, str(ground.checkpoint), *options]
-        command += ["--ready"] if name == READY else []
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(f"the bare towers: {done.stderr.strip().splitlines()[-1:]}")
-        stages = Recording.read(path).measured
-    for batch, stage in zip(part.bare, stages, strict=True):
-        turn.point(name, batch, replace(Summary.of(stage), level=f"batch {batch}"))
+    """All sizes of batch, in a process of their own."""
+    part = turn.part
+    what = (part.kind, turn.ground, turn.precision, part.bare, part.bare_seconds, turn.seed)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            found = pool.submit(summaries, *what, name == READY).result()
+        except Exception as error:
+            raise Failed(f"the bare towers: {error}") from None
+        except BaseException:  # cut off: nobody waits for the rest of it
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
+    for batch, summary in zip(part.bare, found, strict=True):
+        turn.point(name, batch, summary)
 
 
 def _words(**options: object) -> list[str]:

@@ -1,28 +1,24 @@
 """The ceiling: one tower called in this process on ready batches, no HTTP, no queue.
 
-    python -m bench.compare.baselines.bare FOLDER --kind text --batches 1,8,32 --out bare.jsonl
-
 The items are those that `bench.load` sends, in the same order. Each batch is decoded on all cores
-(images) or tokenized, then computed with as many torch threads. With `--ready` the model input of
-all batches is made beforehand, so that only the forward passes are timed. Writes a recording like
-that of `bench.load`, a level for each size of batch, a sample for each batch.
+(images) or tokenized, then computed with as many torch threads. With `ready` the model input of all
+batches is made beforehand, so that only the forward passes are timed.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.compare.baselines.system import Ground
 from bench.load.level import Level
-from bench.load.recording import Recorder, Sample
+from bench.load.recording import Sample, Stage
+from bench.load.summary import Summary
 from bench.load.workload import Job, Kind, Workload
-from bench.rig.command import described, listed
-from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder, Vectors
 from litapi.model.picture import PictureReader
@@ -84,36 +80,19 @@ class Bare:
         return samples
 
 
-def record(options: argparse.Namespace) -> None:
-    threads = options.threads or cores()
-    bare = Bare(options.kind, options.folder, threads, options.precision, options.device)
-    with options.out.open("wb") as file:
-        recorder = Recorder(file)
-        recorder.run({"kind": options.kind, "threads": threads, "ready": options.ready})
-        for number, batch in enumerate(options.batches, 1):
-            level = Level(number, concurrency=1, duration=options.seconds)
-            workload = Workload(options.kind, batch, options.seed)
-            recorder.level(level)
-            samples = bare.run(level, workload, options.ready)
-            recorder.samples(b"".join(sample.line() for sample in samples))
-        recorder.end(partial=False)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = described("bench.compare.baselines.bare", __doc__)
-    parser.add_argument("folder", type=Path, help="the checkpoint")
-    parser.add_argument("--kind", choices=("text", "image"), default="text")
-    parser.add_argument("--batches", type=listed(int), default=[1, 8, 32], metavar="N[,N…]")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each size of batch")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--device", default="cpu", help="or a GPU such as cuda:0")
-    parser.add_argument("--seed", type=int, default=0, help="settles every item")
-    parser.add_argument("--ready", action="store_true", help="time the forward passes alone")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    record(parser.parse_args(arguments))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def summaries(
+    kind: Kind,
+    ground: Ground,
+    precision: str,
+    batches: Sequence[int],
+    seconds: float,
+    seed: int,
+    ready: bool,
+) -> list[Summary]:
+    """One for each size of batch, which is timed for so many seconds."""
+    bare, found = Bare(kind, ground.checkpoint, ground.threads(), precision, ground.device), []
+    for number, batch in enumerate(batches, 1):
+        level = Level(number, concurrency=1, duration=seconds)
+        samples = bare.run(level, Workload(kind, batch, seed), ready)
+        found.append(replace(Summary.of(Stage(level, samples)), level=f"batch {batch}"))
+    return found
