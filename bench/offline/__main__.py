@@ -41,7 +41,6 @@ BATCHES: dict[str, dict[str, Sequence[int]]] = {
     "cpu": {"text": (1, 2, 8, 32), "image": (1, 2, 8)},
     "cuda": {"text": (1, 8, 32, 128, 512), "image": (1, 8, 32, 128, 256)},
 }
-ON_GPU = ("bfloat16", "float32")
 
 
 @contextmanager
@@ -73,7 +72,7 @@ def planned(options: argparse.Namespace) -> Plan:
     usual = BATCHES[kind_of(device)]
     return Plan(
         batches={tower: options.batches or usual[tower] for tower in options.towers},
-        precisions=options.precisions or (ON_GPU if gpu else PRECISIONS),
+        precisions=options.precisions or (("bfloat16", "float32") if gpu else PRECISIONS),
         threads=options.threads or ((0,) if gpu else sorted({1, cores()})),
         device=device,
         rounds=options.rounds,
