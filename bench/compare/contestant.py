@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -99,12 +99,23 @@ def _asked(system: System, turn: Turn) -> str | None:
 
 
 def _beside(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
-    """The same beside a flood, which has a point too."""
-    other = path.with_suffix(".flood")
-    with _flooded(turn, served, other):
-        _load(name, turn, served, arguments, path)
+    """The same beside clients with larger requests, from a process that has a point too."""
+    part, other = turn.part, path.with_suffix(".flood")
+    command = [sys.executable, "-m", "bench.load", *_asking(served, part, part.flood_items)]
+    command += _words(concurrency=part.flood, header="X-Priority: bulk", warmup=0)
+    command += _words(seed=turn.seed + len(part.rates))
+    once = [*command, "--requests", "1"]  # a server may start workers for bulk when it comes
+    subprocess.run(once, cwd=ROOT, stdout=subprocess.DEVNULL)
+    command += _words(duration=part.seconds + FILLING, out=other)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(FILLING)
+            _load(name, turn, served, arguments, path)
+        except BaseException:
+            process.terminate()
+            raise
     (summary,) = Report.of(Recording.read(other)).summaries
-    turn.point(f"{name}, its flood", turn.part.flood_items, summary)
+    turn.point(f"{name}, its flood", part.flood_items, summary)
 
 
 def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
@@ -156,25 +167,6 @@ def _asking(served: Served, part: Part, items: int) -> list[str]:
     hidden = ("pids", "form")
     named = {name: value for name, value in fields.items() if name not in hidden}
     return [*_words(timeout=TIMEOUT, **named), "--quiet"]
-
-
-@contextmanager
-def _flooded(turn: Turn, served: Served, path: Path) -> Iterator[None]:
-    """Clients with larger requests, from a process of their own; they end with the load or soon."""
-    part = turn.part
-    command = [sys.executable, "-m", "bench.load", *_asking(served, part, part.flood_items)]
-    command += _words(concurrency=part.flood, header="X-Priority: bulk", warmup=0)
-    command += _words(seed=turn.seed + len(part.rates))
-    once = [*command, "--requests", "1"]  # a server may start workers for bulk when it comes
-    subprocess.run(once, cwd=ROOT, stdout=subprocess.DEVNULL)
-    command += _words(duration=part.seconds + FILLING, out=path)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        try:
-            time.sleep(FILLING)
-            yield
-        except BaseException:
-            process.terminate()
-            raise
 
 
 def _loads(part: Part) -> Iterator[list[str]]:
