@@ -24,10 +24,11 @@ from bench.compare.contestant import Contest
 from bench.compare.proof import Proof
 from bench.compare.result import Result, report
 from bench.compare.scenario import BARE, READY, SCENARIOS
-from bench.rig.command import described, listed, positive
+from bench.rig.command import described, failing, listed, positive
 from bench.rig.machine import cores, installed
 from bench.rig.random_checkpoint import checkpoint
 from bench.rig.result_file import RESULTS, save
+from litapi.checkpoint import CheckpointError
 from litapi.process import raise_limit
 
 PACKAGES = ["torch", "transformers", "litserve", "flask", "gunicorn", "gevent"]
@@ -55,27 +56,17 @@ def compare(options: argparse.Namespace, say: Callable[[str], object]) -> Path:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises UsageError where the options name what there is not."""
+    """Raises UsageError or CheckpointError where the options name what there is not."""
     if not options.scenarios or {*options.scenarios} - SCENARIOS.keys():
         raise UsageError(f"name scenarios out of: {', '.join(SCENARIOS)}")
     parts = [part for name in options.scenarios for part in SCENARIOS[name].parts]
     known = {BARE, READY, *(one.name for part in parts for one in part.systems)}
     if unknown := {*options.systems} - known:
         raise UsageError(f"no such system in these scenarios: {', '.join(sorted(unknown))}")
-    _require(options.device)
+    if options.device != "cpu":
+        from litapi.model.precision import require_device  # torch: not for the generators
 
-
-def _require(device: str) -> None:
-    """Raises UsageError where this machine does not have it."""
-    if device == "cpu":
-        return
-    from litapi.checkpoint import CheckpointError
-    from litapi.model.precision import require_device  # torch: not for the generators
-
-    try:
-        require_device(device)
-    except CheckpointError as reason:
-        raise UsageError(str(reason)) from None
+        require_device(options.device)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,27 +97,20 @@ def show(path: Path) -> int:
     return result.code
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
+@failing(UsageError, CheckpointError, OSError, ValueError, subprocess.CalledProcessError)
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     raise_limit()
+    if options.report:
+        return show(options.report)
+    check(options)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or children stay
     try:
-        if options.report:
-            return show(options.report)
-        check(options)
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or children stay
-        try:
-            return show(compare(options, _say))
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    except (UsageError, OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+        return show(compare(options, functools.partial(print, file=sys.stderr, flush=True)))
     except KeyboardInterrupt:
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

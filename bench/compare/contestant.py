@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.compare.baselines.bare import summaries
 from bench.compare.baselines.catalogue import SYSTEMS
 from bench.compare.baselines.system import Ground, Served, System, always
 from bench.compare.point import Point
@@ -89,24 +92,34 @@ def _asked(system: System, turn: Turn) -> str | None:
             return str(reason)  # there is nothing to time
         load = _beside if turn.part.flood else _load
         for place, arguments in enumerate(_loads(turn.part)):
-            whole = [*arguments, "--seed", str(turn.seed + place)]
+            whole = [*arguments, *_words(seed=turn.seed + place)]
             whole += ["--any-length"] if wrong else []
             load(system.name, turn, served, whole, Path(home) / f"{place}.jsonl")
     return wrong
 
 
 def _beside(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
-    """The same beside a flood, which has a point too."""
-    other = path.with_suffix(".flood")
-    with _flooded(turn, served, other):
-        _load(name, turn, served, arguments, path)
+    """The same beside clients with larger requests, from a process that has a point too."""
+    part, other = turn.part, path.with_suffix(".flood")
+    command = [sys.executable, "-m", "bench.load", *_asking(served, part, part.flood_items)]
+    command += _words(concurrency=part.flood, header="X-Priority: bulk", warmup=0)
+    command += _words(seed=turn.seed + len(part.rates))
+    once = [*command, "--requests", "1"]  # a server may start workers for bulk when it comes
+    subprocess.run(once, cwd=ROOT, stdout=subprocess.DEVNULL)
+    command += _words(duration=part.seconds + FILLING, out=other)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(FILLING)
+            _load(name, turn, served, arguments, path)
+        except BaseException:
+            process.terminate()
+            raise
     (summary,) = Report.of(Recording.read(other)).summaries
-    turn.point(f"{name}, its flood", turn.part.flood_items, summary)
+    turn.point(f"{name}, its flood", part.flood_items, summary)
 
 
 def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Path) -> None:
-    whole = [*_address(served), *arguments, "--batch", str(turn.part.items)]
-    whole += ["--target", turn.part.kind, "--timeout", TIMEOUT, "--quiet"]
+    whole = [*_asking(served, turn.part, turn.part.items), *arguments]
     used = _cpu(served)
     try:
         if Load(parser().parse_args(whole)).record(path):
@@ -125,70 +138,49 @@ def _load(name: str, turn: Turn, served: Served, arguments: list[str], path: Pat
 
 
 def _computed(name: str, turn: Turn) -> None:
-    """All sizes of batch."""
+    """All sizes of batch, in a process of their own."""
     part = turn.part
-    module = "bench.compare.baselines.bare"
-    command = [sys.executable, "-m", module, str(turn.ground.checkpoint)]
-    command += ["--kind", part.kind, "--batches", ",".join(map(str, part.bare))]
-    command += ["--seconds", str(part.bare_seconds), "--threads", str(turn.ground.threads())]
-    command += ["--precision", turn.precision, "--device", turn.ground.device]
-    command += ["--seed", str(turn.seed), *(["--ready"] if name == READY else [])]
-    with tempfile.TemporaryDirectory() as home:
-        path = Path(home) / "bare.jsonl"
-        command += ["--out", str(path)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(f"the bare towers: {done.stderr.strip().splitlines()[-1:]}")
-        stages = Recording.read(path).measured
-    for batch, stage in zip(part.bare, stages, strict=True):
-        turn.point(name, batch, replace(Summary.of(stage), level=f"batch {batch}"))
-
-
-def _address(served: Served) -> list[str]:
-    options = {
-        "--url": served.url,
-        "--route": served.form,
-        "--text-path": served.text_path,
-        "--image-path": served.image_path,
-        "--model": served.model,
-    }
-    return [word for name, value in options.items() if value for word in (name, value)]
-
-
-@contextmanager
-def _flooded(turn: Turn, served: Served, path: Path) -> Iterator[None]:
-    """Clients with larger requests, from a process of their own; they end with the load or soon."""
-    part, level = turn.part, ["--concurrency", str(turn.part.flood)]
-    command = [sys.executable, "-m", "bench.load", *_address(served), "--target", part.kind, *level]
-    command += ["--batch", str(part.flood_items), "--header", "X-Priority: bulk"]
-    command += ["--timeout", TIMEOUT, "--warmup", "0", "--quiet"]
-    command += ["--seed", str(turn.seed + len(part.rates))]
-    once = [*command, "--requests", "1"]  # a server may start workers for bulk when it comes
-    subprocess.run(once, cwd=ROOT, stdout=subprocess.DEVNULL)
-    command += ["--duration", str(part.seconds + FILLING), "--out", str(path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+    what = (part.kind, turn.ground, turn.precision, part.bare, part.bare_seconds, turn.seed)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            time.sleep(FILLING)
-            yield
-        except BaseException:
-            process.terminate()
+            found = pool.submit(summaries, *what, name == READY).result()
+        except Exception as error:
+            raise Failed(f"the bare towers: {error}") from None
+        except BaseException:  # cut off: nobody waits for the rest of it
+            for child in multiprocessing.active_children():
+                child.kill()
             raise
+    for batch, summary in zip(part.bare, found, strict=True):
+        turn.point(name, batch, summary)
+
+
+def _words(**options: object) -> list[str]:
+    """As a command line has them; None is left out."""
+    given = {name: value for name, value in options.items() if value is not None}
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items())
+    return [word for pair in pairs for word in pair]
+
+
+def _asking(served: Served, part: Part, items: int) -> list[str]:
+    """Options of `bench.load`: who is asked, and for how many items at once."""
+    fields = {**asdict(served), "route": served.form, "target": part.kind, "batch": items}
+    hidden = ("pids", "form")
+    named = {name: value for name, value in fields.items() if name not in hidden}
+    return [*_words(timeout=TIMEOUT, **named), "--quiet"]
 
 
 def _loads(part: Part) -> Iterator[list[str]]:
     """Arguments of the runs of `bench.load`: one for each closed level, one for all rates."""
-    bounds = ["--duration", str(part.seconds)] if part.seconds else []
+    bounds = _words(duration=part.seconds or None)
     if part.repeat:
-        bounds += ["--repeat", str(part.repeat), "--universe", str(part.universe)]
-    warmup = part.warmup
+        bounds += _words(repeat=part.repeat, universe=part.universe)
     if part.rates:
         rates = ",".join(f"{rate:g}" for rate in part.rates)
-        yield [*bounds, "--warmup", str(warmup), "--rate", rates]
-    for level in part.levels:
-        requests = part.level_requests(level)
-        many = ["--requests", str(requests)] if requests else []
-        yield [*bounds, *many, "--warmup", str(warmup), "--concurrency", str(level)]
-        warmup = 0  # it is warm
+        yield [*bounds, *_words(warmup=part.warmup, rate=rates)]
+    for place, level in enumerate(part.levels):
+        warmup = 0 if place else part.warmup  # then it is warm
+        requests = part.level_requests(level) or None
+        yield [*bounds, *_words(requests=requests, warmup=warmup, concurrency=level)]
 
 
 def _cpu(served: Served) -> float:
@@ -218,18 +210,14 @@ class Contest:
     def run(self, parts: Sequence[Part], rounds: int, proof: Proof | None) -> None:
         """All parts, all rounds; the first round of each begins with the proof."""
         for place, part in enumerate(parts):
-            here = [one for one in self.contestants(part) if self._is_here(part, one)]
+            everybody = [*map(over_http, part.systems)]
+            everybody += map(towers, (BARE, READY) if part.bare else ())
+            asked = [one for one in everybody if one.name in (self.systems or [one.name])]
+            here = [one for one in asked if self._is_here(part, one)]
             for number in range(rounds):
                 for one in here if number % 2 == 0 else here[::-1]:
                     seed = SEEDS * (place * rounds + number + 1)
                     self._take(one, part, number, seed, None if number else proof)
-
-    def contestants(self, part: Part) -> list[Contestant]:
-        everybody = [
-            *map(over_http, part.systems),
-            *map(towers, (BARE, READY) if part.bare else ()),
-        ]
-        return [one for one in everybody if not self.systems or one.name in self.systems]
 
     def _is_here(self, part: Part, one: Contestant) -> bool:
         try:

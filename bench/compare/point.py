@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -40,21 +41,22 @@ class Points:
     """The points of one scenario. `wrong`: systems whose vectors are not right, by part."""
 
     def __init__(self, points: Iterable[Point], wrong: Iterable[tuple[str, str]] = ()) -> None:
-        self._points = list(points)
-        self._wrong = set(wrong)
+        self._points, self._wrong = list(points), set(wrong)
         self._rounds = 1 + max((one.round for one in self._points), default=0)
+        self._found = defaultdict[tuple[str, str, str], list[Point]](list)
+        for one in sorted(self._points, key=lambda one: one.round):
+            self._found[one.part, one.system, one.level].append(one)
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self._points)
 
     def systems(self, part: str) -> list[str]:
         """Those that were measured, in the order of the scenario."""
-        return list(dict.fromkeys(one.system for one in self._points if one.part == part))
+        return list(dict.fromkeys(system for at, system, _ in self._found if at == part))
 
     def levels(self, part: str, system: str) -> list[str]:
         """Its levels, in the order of the scenario."""
-        of_it = [one for one in self._points if (one.part, one.system) == (part, system)]
-        return list(dict.fromkeys(one.level for one in of_it))
+        return [level for *of, level in self._found if of == [part, system]]
 
     def at(self, part: str, system: str, level: str) -> list[Point]:
         """A point for each round, in order.
@@ -69,9 +71,7 @@ class Points:
 
     def some(self, part: str, system: str, level: str) -> list[Point]:
         """A point for each round that has one, in order."""
-        wanted = (part, system, level)
-        found = [one for one in self._points if (one.part, one.system, one.level) == wanted]
-        return sorted(found, key=lambda one: one.round)
+        return self._found.get((part, system, level), [])
 
     def middle(self, part: str, system: str, level: str) -> Summary:
         """The round of median throughput: one real run, not a mixture."""

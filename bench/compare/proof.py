@@ -66,17 +66,14 @@ class Proof:
             alone, together = asyncio.run(_asked(served, kind, self._items[kind]))
         except (Wrong, Fault) as error:
             raise NoVectors(f"no vectors of {kind}: {error}") from None
-        ways = {"alone": alone, "together": together}
-        faults = (self._differs(kind, found, how, least) for how, found in ways.items())
-        return next((fault for fault in faults if fault), None)
-
-    def _differs(self, kind: Kind, found: Rows, how: str, least: float) -> str | None:
-        right = np.tile(self._right[kind], (len(found) // len(self._right[kind]), 1))
-        if found.shape != right.shape:
-            return f"{kind}: vectors of {found.shape[1]} numbers, not {right.shape[1]}"
-        cosines = (found * right).sum(1) / np.linalg.norm(found, axis=1)
-        worst = float(cosines.min())
-        return None if worst >= least else f"{kind} asked {how}: cosine {worst:.4f}"
+        for how, found in (("alone", alone), ("together", together)):
+            right = np.tile(self._right[kind], (len(found) // len(self._right[kind]), 1))
+            if found.shape != right.shape:
+                return f"{kind}: vectors of {found.shape[1]} numbers, not {right.shape[1]}"
+            worst = ((found * right).sum(1) / np.linalg.norm(found, axis=1)).min()
+            if not worst >= least:  # NaN is less than any
+                return f"{kind} asked {how}: cosine {worst:.4f}"
+        return None
 
 
 async def _asked(served: Served, kind: Kind, items: Sequence[Item]) -> tuple[Rows, Rows]:

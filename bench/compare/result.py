@@ -125,7 +125,7 @@ def _head(result: Result) -> Iterator[str]:
 def _tables(result: Result) -> Iterator[str]:
     for scenario in result.scenarios():
         points = result.of(scenario)
-        for part in parts(points):
+        for part in dict.fromkeys(one.part for one in points):
             rows = [
                 _row(points.some(part, system, level), _vectors(points, part, system))
                 for system in points.systems(part)
@@ -185,7 +185,3 @@ def _targets(result: Result) -> Iterator[str]:
     yield from (target.line() for target in targets)
     yield from (f"not judged  {reason}" for reason in unjudged)
     yield "```"
-
-
-def parts(points: Points) -> list[str]:
-    return list(dict.fromkeys(one.part for one in points))

@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bench.compare.baselines.catalogue import SYSTEMS
 from bench.compare.baselines.system import System
-from bench.compare.point import Figure, Missing, Points, latency, throughput
+from bench.compare.point import Missing, Points, latency, throughput
 from bench.compare.siglit import PATIENT, instances, siglit
 from bench.load.workload import Kind
 from bench.rig.command import Target, ratio
@@ -95,17 +95,14 @@ class Part:
 
         `requests` are of one item; of those with more items there are as many fewer.
         """
-        part = self
-        if levels and len(part.levels) > 1:
-            part = replace(part, levels=tuple(levels))
-        if rates and part.rates:
-            part = replace(part, rates=tuple(rates))
-        if requests and part.requests:
-            part = replace(part, requests=math.ceil(requests / part.items))
-        if seconds:
-            bare = min(seconds, part.bare_seconds)
-            part = replace(part, seconds=seconds if part.seconds else 0.0, bare_seconds=bare)
-        return part
+        return replace(
+            self,
+            levels=tuple(levels) if levels and len(self.levels) > 1 else self.levels,
+            rates=tuple(rates) if rates and self.rates else self.rates,
+            requests=self.requests and (math.ceil(requests / self.items) or self.requests),
+            seconds=self.seconds and (seconds or self.seconds),
+            bare_seconds=min(seconds or math.inf, self.bare_seconds),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +127,7 @@ class Scenario:
         return targets, unjudged
 
 
-def at_least(limit: float, part: str, system: str, to: str, points: Points) -> Iterator[Target]:
+def at_least(limit: float, system: str, to: str, part: str, points: Points) -> Iterator[Target]:
     """The best throughput of a system over another's."""
     one, other = (points.best(part, name, throughput) for name in (system, to))
     name = f"{part}: items/s of {system} ÷ {to}"
@@ -139,43 +136,33 @@ def at_least(limit: float, part: str, system: str, to: str, points: Points) -> I
 
 def beats(part: str, points: Points) -> Iterator[Target]:
     """Throughput and p99 against the best baseline in each, of those whose vectors are right."""
-    names = [one.name for one in BASELINES if one.name in points.systems(part)]
     for level in points.levels(part, SIGLIT.name):
-        rivals = points.right(part, level, names)
-        name, more = _against(points, SIGLIT.name, part, level, rivals, throughput, max)
-        yield Target(f"{part} at {level}: items/s ÷ best baseline ({name})", more, at_least=1)
-        name, less = _against(points, SIGLIT.name, part, level, rivals, latency("p99"), min)
-        yield Target(f"{part} at {level}: p99 ÷ best baseline ({name})", less, at_most=1)
+        for what, limit in (("items/s", {"at_least": 1}), ("p99", {"at_most": 1})):
+            name, found = _against(points, SIGLIT, part, level, BASELINES, what)
+            yield Target(f"{part} at {level}: {what} ÷ best baseline ({name})", found, **limit)
 
 
 def outruns(
-    limit: float, part: str, system: System, rivals: Sequence[System], points: Points
+    limit: float, system: System, rivals: Sequence[System], part: str, points: Points
 ) -> Iterator[Target]:
-    """Throughput against the best of the rivals at each level, of those whose vectors are right."""
-    names = [one.name for one in rivals if one.name in points.systems(part)]
-    for level in points.levels(part, system.name) if names else ():
-        right = points.right(part, level, names)
-        name, more = _against(points, system.name, part, level, right, throughput, max)
+    """Throughput against the best right one of the rivals at each level, where there are any."""
+    there = {one.name for one in rivals} & {*points.systems(part)}
+    for level in points.levels(part, system.name) if there else ():
+        name, more = _against(points, system, part, level, rivals, "items/s")
         title = f"{part} at {level}: items/s of {system.name} ÷ {name}"
         yield Target(title, more, at_least=limit)
 
 
 def _against(
-    points: Points,
-    system: str,
-    part: str,
-    level: str,
-    rivals: list[str],
-    figure: Figure,
-    best: Callable[[list[float]], float],
+    points: Points, system: System, part: str, level: str, rivals: Sequence[System], what: str
 ) -> tuple[str, float]:
-    """The rival that is best by its median, and the median ratio to each round's best."""
-    own = [figure(one) for one in points.at(part, system, level)]
-    theirs = {name: [figure(one) for one in points.at(part, name, level)] for name in rivals}
-    medians = {name: median(values) for name, values in theirs.items()}
-    leader = next(name for name in rivals if medians[name] == best([*medians.values()]))
-    rounds = [best(list(values)) for values in zip(*theirs.values(), strict=True)]
-    return leader, ratio(own, rounds)
+    """The right rival that is best by its median, and the median ratio to each round's best."""
+    figure, best = (throughput, max) if what == "items/s" else (latency("p99"), min)
+    right = points.right(part, level, [one.name for one in rivals])
+    own = [figure(one) for one in points.at(part, system.name, level)]
+    theirs = {name: [figure(one) for one in points.at(part, name, level)] for name in right}
+    leader = best(right, key=lambda name: median(theirs[name]))
+    return leader, ratio(own, [best(values) for values in zip(*theirs.values(), strict=True)])
 
 
 def shields(
@@ -189,8 +176,7 @@ def shields(
         )
         title = f"{beside} at {level}: p99"
         yield Target(f"{title} ÷ without it", ratio(flooded, alone), at_most=limit)
-        right = points.right(beside, level, [one.name for one in rivals])
-        name, less = _against(points, SIGLIT.name, beside, level, right, latency("p99"), min)
+        name, less = _against(points, SIGLIT, beside, level, rivals, "p99")
         yield Target(f"{title} ÷ best baseline ({name})", less, at_most=1)
 
 
@@ -202,19 +188,16 @@ def adds_at_most(limit: float, part: str, points: Points) -> Iterator[Target]:
     yield Target(f"{part}: p50 of siglit − bare, ms", added, at_most=limit)
 
 
-def loses_nobody(part: str, system: str, points: Points) -> Iterator[Target]:
+def loses_nobody(system: str, part: str, points: Points) -> Iterator[Target]:
     """Percent of answers that are neither good nor 429, the worst over rounds and levels."""
     errors = max(points.best(part, system, lambda one: one.summary.errors_pct))
     yield Target(f"{part}: errors but 429 of {system}, %", errors, at_most=0)
 
 
-def shares_hits(part: str, system: str, points: Points) -> Iterator[Target]:
+def shares_hits(system: str, part: str, points: Points) -> Iterator[Target]:
     """Hits in Redis: what one instance computed, the other one served."""
     rounds = points.best(part, system, lambda one: one.summary.cache.get("hit-l2", 0))
     yield Target(f"{part}: another instance's hits with {system}", min(rounds), at_least=1)
-
-
-KINDS: tuple[Kind, ...] = ("text", "image")
 
 
 def _part(kind: Kind, suffix: str, systems: Sequence[System], *levels: int, **how: Any) -> Part:
@@ -223,8 +206,8 @@ def _part(kind: Kind, suffix: str, systems: Sequence[System], *levels: int, **ho
 
 def _sized(name: str, size: Size, single: Part, full: Part, share: float) -> Scenario:
     """Single items against the best baseline, full requests against the bare towers."""
-    judges = (partial(beats, single.name), partial(loses_nobody, single.name, SIGLIT.name))
-    ceiling = partial(at_least, share, full.name, SIGLIT.name, BARE)
+    judges = (partial(beats, single.name), partial(loses_nobody, SIGLIT.name, single.name))
+    ceiling = partial(at_least, share, SIGLIT.name, BARE, full.name)
     return Scenario(f"{name}-{single.kind}", size, (single, full), (*judges, ceiling))
 
 
@@ -235,9 +218,9 @@ def _base(kind: Kind, requests: int, many: int) -> Scenario:
     full = _part(kind, ", 32 items", (SIGLIT,), 2, **batches, bare_seconds=10)
     whole = _sized("base", "base", single, full, 0.95)
     rivals = (
-        partial(outruns, 1.1, kind, DEFAULT, RIVALS[:1]),
-        partial(outruns, 1.1, kind, SIGLIT, RIVALS[1:]),
-        partial(outruns, 3.0, kind, DEFAULT, BASELINES),
+        partial(outruns, 1.1, DEFAULT, RIVALS[:1], kind),
+        partial(outruns, 1.1, SIGLIT, RIVALS[1:], kind),
+        partial(outruns, 3.0, DEFAULT, BASELINES, kind),
     )
     return replace(whole, judges=(*whole.judges, *rivals))
 
@@ -252,61 +235,58 @@ def _gpu(kind: Kind, sizes: tuple[int, ...]) -> Scenario:
 def _both(
     name: str,
     size: Size,
-    many: tuple[int, int],
-    part: Callable[[Kind, int], Part],
-    judge: Callable[[str], Sequence[Judge]],
+    suffix: str,
+    level: int,
+    *systems: System,
+    judges: Sequence[Callable[[str, Points], Iterator[Target]]],
+    **how: Any,
 ) -> Scenario:
-    """A part for texts and one for images, made of a number of its own and judged alike."""
-    parts = tuple(part(kind, number) for kind, number in zip(KINDS, many, strict=True))
-    return Scenario(name, size, parts, tuple(one for part in parts for one in judge(part.name)))
+    """A part for texts and one for images, judged alike; of a pair in `how` each gets its own."""
+    parts = []
+    for place, kind in enumerate(get_args(Kind)):
+        own = {name: v[place] if isinstance(v, list) else v for name, v in how.items()}
+        parts.append(_part(kind, suffix, systems, level, **own))
+    judged = (partial(judge, one.name) for one in parts for judge in judges)
+    return Scenario(name, size, tuple(parts), tuple(judged))
 
 
 def _scenarios() -> Iterator[Scenario]:
     yield _base("text", requests=100, many=12)
     yield _base("image", requests=60, many=4)
-    batches = {"items": 32, "warmup": 1, "bare": (2, 8, 32), "bare_seconds": 10}
-    int8 = {"precision": "int8", **batches}
     yield _both(
-        "int8", "base", (8, 4),
-        lambda kind, many: _part(kind, ", int8", (SIGLIT, INT8), 2, requests=many, **int8),
-        lambda part: [partial(at_least, 0.95, part, INT8.name, BARE)],
-    )  # fmt: skip
-    single = {"warmup": 8, "precision": "int8"}
-    precise = (SIGLIT, BFLOAT16, INT8, THREADED)
-    yield _both(
-        "precisions", "base", (200, 100),
-        lambda kind, many: _part(kind, ", precisions", precise, 50, requests=many, **single),
-        lambda part: [partial(at_least, 1.5, part, BFLOAT16.name, THREADED.name),
-                      partial(at_least, 2.2, part, INT8.name, THREADED.name)],
-    )  # fmt: skip
-    full = {"items": 64, "warmup": 4, "bare": (8, 64)}
-    yield _both(
-        "demo-batch", "demo", (200, 24),
-        lambda kind, many: _part(kind, ", 64 items", (SIGLIT,), 4, requests=many, **full),
-        lambda part: [partial(at_least, 0.6, part, SIGLIT.name, BARE)],
+        "int8", "base", ", int8", 2, SIGLIT, INT8,
+        judges=[partial(at_least, 0.95, INT8.name, BARE)],
+        requests=[8, 4], items=32, warmup=1, precision="int8", bare=(2, 8, 32), bare_seconds=10,
     )  # fmt: skip
     yield _both(
-        "demo-single", "demo", (3000, 1000),
-        lambda kind, many: _part(kind, "", (SIGLIT, LITSERVE), 64, requests=many, warmup=64),
-        lambda part: [partial(at_least, 3, part, SIGLIT.name, LITSERVE.name)],
+        "precisions", "base", ", precisions", 50, SIGLIT, BFLOAT16, INT8, THREADED,
+        judges=[partial(at_least, 1.5, BFLOAT16.name, THREADED.name),
+                partial(at_least, 2.2, INT8.name, THREADED.name)],
+        requests=[200, 100], warmup=8, precision="int8",
     )  # fmt: skip
-    alone = {"warmup": 30, "bare": (1,), "bare_seconds": 3}
     yield _both(
-        "latency", "demo", (300, 300),
-        lambda kind, many: _part(kind, "", (SOON,), 1, requests=many, **alone),
-        lambda part: [partial(adds_at_most, 1.5, part)],
+        "demo-batch", "demo", ", 64 items", 4, SIGLIT,
+        judges=[partial(at_least, 0.6, SIGLIT.name, BARE)],
+        requests=[200, 24], items=64, warmup=4, bare=(8, 64),
     )  # fmt: skip
-    repeats = {"seconds": 8, "repeat": 0.9}
-    cached = (CACHED, UNCACHED)
     yield _both(
-        "zipf", "base", (256, 64),
-        lambda kind, many: _part(kind, ", 90 % repeats", cached, 32, universe=many, **repeats),
-        lambda part: [partial(at_least, 6, part, CACHED.name, UNCACHED.name)],
+        "demo-single", "demo", "", 64, SIGLIT, LITSERVE,
+        judges=[partial(at_least, 3, SIGLIT.name, LITSERVE.name)],
+        requests=[3000, 1000], warmup=64,
+    )  # fmt: skip
+    yield _both(
+        "latency", "demo", "", 1, SOON,
+        judges=[partial(adds_at_most, 1.5)],
+        requests=300, warmup=30, bare=(1,), bare_seconds=3,
+    )  # fmt: skip
+    yield _both(
+        "zipf", "base", ", 90 % repeats", 32, CACHED, UNCACHED,
+        judges=[partial(at_least, 6, CACHED.name, UNCACHED.name)],
+        universe=[256, 64], seconds=8, repeat=0.9,
     )  # fmt: skip
     crowd = _part("text", ", 500 clients", (AS_IT_COMES,), 500, seconds=60)
-    yield Scenario(
-        "crowd", "demo", (crowd,), (partial(loses_nobody, crowd.name, AS_IT_COMES.name),)
-    )
+    nobody = partial(loses_nobody, AS_IT_COMES.name, crowd.name)
+    yield Scenario("crowd", "demo", (crowd,), (nobody,))
     rates = (50, 100, 200, 400, 800)
     offered = _part("text", ", offered", (SIGLIT, LITSERVE), rates=rates, seconds=8)
     yield Scenario("rates", "demo", (offered,))
@@ -318,11 +298,10 @@ def _scenarios() -> Iterator[Scenario]:
     yield _gpu("text", (1, 32, 256))
     yield _gpu("image", (1, 32, 64))
     hits = _part("text", ", hits", (ONE, TWO), 64, seconds=8, repeat=1.0)
-    shared = (
-        partial(at_least, 0, hits.name, TWO.name, ONE.name),
-        partial(shares_hits, hits.name, TWO.name),
+    faster = partial(at_least, 0, TWO.name, ONE.name, hits.name)
+    yield Scenario(
+        "scale-out", "demo", (hits,), (faster, partial(shares_hits, TWO.name, hits.name))
     )
-    yield Scenario("scale-out", "demo", (hits,), shared)
 
 
 SCENARIOS = {one.name: one for one in _scenarios()}

@@ -40,11 +40,8 @@ def compiled_of_eager(steps: dict[str, Row]) -> Row:
 
 def http_of_bare(steps: dict[str, Row]) -> Row:
     """Items a second of each server at its best level ÷ those of the bare tower."""
-    found: Row = {}
-    for step in ("images", "texts"):
-        bare, served = _served(steps[step])
-        found |= {name: round(rate / bare, 3) for name, rate in served.items()}
-    return found
+    both = [_served(steps[step]) for step in ("images", "texts")]
+    return {name: round(rate / bare, 3) for bare, served in both for name, rate in served.items()}
 
 
 def image_workers(steps: dict[str, Row]) -> Row:

@@ -15,7 +15,7 @@ import torch
 
 from bench.compare.baselines.bare import Bare
 from bench.gpu.step import Row, Task
-from bench.load.workload import Item, Job, Workload
+from bench.load.workload import Job, Workload
 from bench.rig.random_checkpoint import DEMO, write_hub
 from bench.rig.server_process import ROOT
 from litapi.checkpoint import Checkpoint
@@ -56,7 +56,11 @@ def smoke(task: Task) -> None:
     reference = Reference(Checkpoint.open(DEMO))
     for kind in Workload("mixed").kinds:
         job = Workload(kind, task.sizes.smoke, seed=1).job(1, 0)
-        right = _right(reference, job.items)
+        data = [item.data for item in job.items]
+        if kind == "text":
+            right = reference.texts([one.decode() for one in data], Reference.ids)
+        else:
+            right = reference.pictures(data, upright)
         for precision in dict.fromkeys(("float32", task.ground.precision)):
             tower = Bare(kind, DEMO, task.ground.threads(), precision, device=task.device)
             alone = [tower.embed(tower.prepare(Job(kind, [item]))) for item in job.items]
@@ -65,13 +69,6 @@ def smoke(task: Task) -> None:
             task.add("cosines", {"tower": kind, "precision": precision, **row})
             if min(row.values()) < LEAST.get(precision, EXACT):
                 task.fault(f"wrong vectors of {kind} in {precision}: {row}")
-
-
-def _right(reference: Reference, items: list[Item]) -> Array:
-    data = [item.data for item in items]
-    if items[0].kind == "text":
-        return reference.texts([one.decode() for one in data], Reference.ids)
-    return reference.pictures(data, upright)
 
 
 def _worst(rows: Array, right: Array) -> float:

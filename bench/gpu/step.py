@@ -162,17 +162,12 @@ def run(
         for step in steps:
             ends += step.seconds * scale
             task = Task(device, sizes, Path(home), ends, Path(home) / f"{step.name}.json")
-            rows.append(_row(step, task, step.least * min(1.0, scale)))
+            left, least = ends - time.monotonic(), step.least * min(1.0, scale)
+            reason = f"{left:.0f} s were left, and it takes {least:.0f} or more"
+            skipped = {"step": step.name, "outcome": "skipped", "reason": reason, "took_s": 0.0}
+            rows.append(skipped if left < least else step.play(task))
             keep(rows)
     return rows
-
-
-def _row(step: Step, task: Task, least: float) -> Row:
-    left = task.ends - time.monotonic()
-    if left >= least:
-        return step.play(task)
-    reason = f"{left:.0f} s were left, and it takes {least:.0f} or more"
-    return {"step": step.name, "outcome": "skipped", "reason": reason, "took_s": 0.0}
 
 
 def _work(work: str, task: Task) -> None:

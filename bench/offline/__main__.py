@@ -7,8 +7,7 @@
 
 On a GPU the model is so400m-naflex in bfloat16 and float32, on a CPU base in every precision there
 is. Both have random weights of the true size, made on the fly. The result is written to
-offline-DEVICE.json (offline-compiled-DEVICE.json with --compile). Exit code 0: measured; 2: the run
-failed, or the machine refused everything.
+offline-DEVICE.json. Exit code 0: measured; 2: the run failed, or the machine refused everything.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ BATCHES: dict[str, dict[str, Sequence[int]]] = {
     "cpu": {"text": (1, 2, 8, 32), "image": (1, 2, 8)},
     "cuda": {"text": (1, 8, 32, 128, 512), "image": (1, 8, 32, 128, 256)},
 }
-ON_GPU = ("bfloat16", "float32")
 
 
 @contextmanager
@@ -74,10 +72,9 @@ def planned(options: argparse.Namespace) -> Plan:
     usual = BATCHES[kind_of(device)]
     return Plan(
         batches={tower: options.batches or usual[tower] for tower in options.towers},
-        precisions=options.precisions or (ON_GPU if gpu else PRECISIONS),
+        precisions=options.precisions or (("bfloat16", "float32") if gpu else PRECISIONS),
         threads=options.threads or ((0,) if gpu else sorted({1, cores()})),
         device=device,
-        compiled=options.compile,
         rounds=options.rounds,
         seconds=options.seconds,
         longest=options.longest,
@@ -103,9 +100,10 @@ def measure(model: str, plan: Plan, out: Path, gflop: Sequence[float] = ()) -> P
         name = checkpoint.name
     if all("refused" in row for row in rows):
         raise NothingMeasured(" ".join(sorted({row["refused"] for row in rows})))
-    kind = "offline-compiled" if plan.compiled else "offline"
-    fields = {"model": name, **asdict(plan), "device_name": device_name(plan.device), "rows": rows}
-    return save(kind, fields, out, measured_on=slug(fields["device_name"]))
+    cpu = plan.device == "cpu"  # torch names the card: nvidia-smi is not in every container
+    device = "cpu" if cpu else torch.cuda.get_device_name(plan.device)
+    fields = {"model": name, **asdict(plan), "device_name": device, "rows": rows}
+    return save("offline", fields, out, measured_on=slug(device))
 
 
 def batches_of(
@@ -119,16 +117,10 @@ def batches_of(
     }
 
 
-def device_name(device: str) -> str:
-    """`cpu`, or the card as torch names it: nvidia-smi is not in every container."""
-    return "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
-
-
 def show(path: Path) -> None:
     result = orjson.loads(path.read_bytes())
-    compiled = ", compiled" if result["compiled"] else ""
     on = result["machine"]["cpu"] if result["device"] == "cpu" else result["device_name"]
-    print(f"{result['model']}{compiled}, {on}", "", table(result["rows"]), sep="\n")
+    print(f"{result['model']}, {on}", "", table(result["rows"]), sep="\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -141,7 +133,6 @@ def parser() -> argparse.ArgumentParser:
     add("--precisions", type=listed(str), metavar="NAME,…", help=", ".join(PRECISIONS))
     add("--threads", type=listed(int), metavar="N,…", help="of torch; default on a CPU: 1 and all")
     add("--device", default="auto", help="auto, cpu, or a GPU such as cuda:0")
-    add("--compile", action="store_true", help="compile the towers")
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=1.0, help="of one slice")
     add("--longest", type=float, default=20.0, help="seconds a batch may take, or is left out")

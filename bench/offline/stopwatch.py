@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pynvml
 import torch
@@ -57,27 +58,20 @@ class EnergyMeter:
     """Of one device; a device without such a counter has no reading."""
 
     def __init__(self, device: torch.device) -> None:
-        self._handle = _handle(device) if device.type == "cuda" else None
+        self._handle: object = None
+        if device.type == "cuda":
+            with suppress(pynvml.NVMLError):
+                pynvml.nvmlInit()
+                # By its UUID, for CUDA_VISIBLE_DEVICES may number devices otherwise.
+                uuid = torch.cuda.get_device_properties(device).uuid
+                self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
 
     def joules(self) -> float | None:
         """Since the driver was loaded."""
-        if self._handle is None:
-            return None
-        try:
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
-        except pynvml.NVMLError:  # cards before Volta count none
-            return None
-
-
-def _handle(device: torch.device) -> object | None:
-    """By its UUID, for CUDA_VISIBLE_DEVICES may number devices otherwise."""
-    try:
-        pynvml.nvmlInit()
-        uuid = torch.cuda.get_device_properties(device).uuid
-        handle: object = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-    except pynvml.NVMLError:
+        with suppress(pynvml.NVMLError):  # cards before Volta count none
+            if self._handle is not None:
+                return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
         return None
-    return handle
 
 
 def multiplied(precision: str) -> torch.dtype:

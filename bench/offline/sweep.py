@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from bench.load.summary import NOTHING
 from bench.offline.stopwatch import Ceiling, EnergyMeter, multiplied, per_second
 from bench.offline.tower import Tower
 from bench.rig.command import Spread, markdown, ratio
@@ -27,8 +28,6 @@ from litapi.checkpoint import Checkpoint, CheckpointError
 from litapi.model.encoder import choose_precision
 
 Row = dict[str, Any]  # as JSON holds it: what was measured, or "refused" and why
-Shown = Mapping[str, Any]  # a row as JSON holds it
-NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +116,13 @@ class Series:
                 return points, [{"batch": batch, "refused": reason}]
             point = Point(batch, self._tower.batch(batch))
             try:
-                took = self._timed(point, again=not points)
+                if not points:
+                    point.embed()  # the very first run also sets things up
+                took = 1 / per_second(point.embed, self._device, 0.0)
             except RuntimeError as error:  # out of memory, or no kernel for it
                 return points, [{"batch": batch, "refused": first_line(error)}]
             points.append(point)
         return points, []
-
-    def _timed(self, point: Point, again: bool) -> float:
-        """Seconds of a run; the very first one also sets things up, so it is run `again`."""
-        if again:
-            point.embed()
-        return 1 / per_second(point.embed, self._device, 0.0)
 
 
 def sweep(checkpoint: Checkpoint, plan: Plan) -> list[Row]:
@@ -169,14 +164,14 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
-def _recalls(row: Shown) -> str:
+def _recalls(row: Row) -> str:
     found = row["demo_quality"]["recall"]["found"].values()
     return " / ".join(f"{way['recall@1']:.3f}" for way in found)
 
 
-COLUMNS: Mapping[str, Callable[[Shown], object]] = {
+COLUMNS: Mapping[str, Callable[[Row], object]] = {
     "tower": lambda row: row["tower"],
-    "precision": lambda row: precision(row),
+    "precision": lambda row: _precision(row),
     "threads": lambda row: row["threads"],
     "batch": lambda row: row["batch"],
     "items/s": lambda row: row["items_per_s"]["median"],
@@ -198,48 +193,47 @@ COLUMNS: Mapping[str, Callable[[Shown], object]] = {
 }
 
 
-def table(rows: Sequence[Shown]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """The table, and below it what was refused and why."""
     return "\n".join([markdown(lines(rows)), *refusals(rows)])
 
 
-def lines(rows: Sequence[Shown]) -> list[Sequence[str]]:
+def lines(rows: Sequence[Row]) -> list[Sequence[str]]:
     """The cells of the table, its head first."""
     measured = [one for row in rows for one in _measured(row)]
     cells = {name: [_cell(figure, line) for line in measured] for name, figure in COLUMNS.items()}
-    shown = {name: column for name, column in cells.items() if {*column} - {NONE}}
+    shown = {name: column for name, column in cells.items() if {*column} - {NOTHING}}
     return [[*shown], *zip(*shown.values(), strict=True)]
 
 
-def refusals(rows: Sequence[Shown]) -> list[str]:
+def refusals(rows: Sequence[Row]) -> list[str]:
     return [f"refused  {_named(row)}: {row['refused']}" for row in rows if "refused" in row]
 
 
-def _measured(row: Shown) -> Iterator[Shown]:
+def _measured(row: Row) -> Iterator[Row]:
     if "batches" in row:
         yield from ({**row, "batch": name} | figures for name, figures in row["batches"].items())
     elif "refused" not in row:
         yield row
 
 
-def _cell(figure: Callable[[Shown], object], row: Shown) -> str:
+def _cell(figure: Callable[[Row], object], row: Row) -> str:
     try:
         value = figure(row)
     except KeyError:
-        return NONE
+        return NOTHING
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _named(row: Shown) -> str:
-    names = [row["tower"], precision(row)]
+def _named(row: Row) -> str:
+    names = [row["tower"], _precision(row)]
     if "batch" in row:
         names += [f"{row['threads']} threads", f"batch {row['batch']}"]
     return ", ".join(names)
 
 
-def precision(row: Shown) -> str:
-    """With the engine, or whether the tower is compiled, where the row says it."""
-    words = (row["precision"], row.get("engine"), "compiled" if row.get("compiled") else "")
-    return " ".join(filter(None, words))
+def _precision(row: Row) -> str:
+    """With the engine, where the row says it."""
+    return f"{row['precision']} {row.get('engine', '')}".rstrip()

@@ -1,35 +1,29 @@
 """The ceiling: one tower called in this process on ready batches, no HTTP, no queue.
 
-    python -m bench.compare.baselines.bare FOLDER --kind text --batches 1,8,32 --out bare.jsonl
-
 The items are those that `bench.load` sends, in the same order. Each batch is decoded on all cores
-(images) or tokenized, then computed with as many torch threads. With `--ready` the model input of
-all batches is made beforehand, so that only the forward passes are timed. Writes a recording like
-that of `bench.load`, a level for each size of batch, a sample for each batch.
+(images) or tokenized, then computed with as many torch threads. With `ready` the model input of all
+batches is made beforehand, so that only the forward passes are timed.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.compare.baselines.system import Ground
 from bench.load.level import Level
-from bench.load.recording import Recorder, Sample
+from bench.load.recording import Sample, Stage
+from bench.load.summary import Summary
 from bench.load.workload import Job, Kind, Workload
-from bench.rig.command import described, listed
-from bench.rig.machine import cores
 from litapi.checkpoint import Checkpoint
 from litapi.model.encoder import ImageEncoder, TextEncoder, Vectors
-from litapi.model.engines.compiled import keep_in
 from litapi.model.picture import PictureReader
 from litapi.model.pixels import PixelMaker
 from litapi.model.tokens import Tokenizer
-from litapi.settings import Settings
 
 READY = 8  # batches made beforehand; they are computed in turn
 
@@ -37,37 +31,34 @@ READY = 8  # batches made beforehand; they are computed in turn
 class Bare:
     """One tower: `prepare` makes the model input of a job, `embed` its vectors."""
 
+    prepare: Callable[[Job], Any]
+    embed: Callable[[Any], Vectors]
+
     def __init__(
         self,
         kind: Kind,
         folder: Path,
         threads: int,
         precision: str = "float32",
-        *,
-        compiled: bool = False,
         device: str = "cpu",
     ) -> None:
         checkpoint = Checkpoint.open(folder)
-        loaded = (checkpoint, device, precision, threads, compiled)
-        self.prepare: Callable[[Job], Any]
-        self.embed: Callable[[Any], Vectors]
         if kind == "text":
             self._tokenizer = Tokenizer.load(checkpoint)
             self.prepare = self._tokens
-            self.embed = TextEncoder.load(*loaded).embed
+            self.embed = TextEncoder.load(checkpoint, device, precision, threads).embed
         else:
             self._reader, self._maker = PictureReader(), PixelMaker(checkpoint)
             self._pool = ThreadPoolExecutor(threads)
             self.prepare = self._pixels
-            self.embed = ImageEncoder.load(*loaded).embed
+            self.embed = ImageEncoder.load(checkpoint, device, precision, threads).embed
 
     def _tokens(self, job: Job) -> Any:
         return self._tokenizer.encode([item.data.decode() for item in job.items]).ids
 
     def _pixels(self, job: Job) -> list[Any]:
-        if len(job.items) == 1:
-            return [self._picture(job.items[0].data)]
-        return list(self._pool.map(self._picture, [item.data for item in job.items]))
+        run = self._pool.map if len(job.items) > 1 else map
+        return list(run(self._picture, [item.data for item in job.items]))
 
     def _picture(self, data: bytes) -> Any:
         return self._maker.make(self._reader.read(data))
@@ -89,40 +80,19 @@ class Bare:
         return samples
 
 
-def record(options: argparse.Namespace) -> None:
-    threads = options.threads or cores()
-    if options.compile:
-        keep_in(Settings().compile_folder / "inductor")
-    what = (options.kind, options.folder, threads, options.precision)
-    bare = Bare(*what, compiled=options.compile, device=options.device)
-    with options.out.open("wb") as file:
-        recorder = Recorder(file)
-        recorder.run({"kind": options.kind, "threads": threads, "ready": options.ready})
-        for number, batch in enumerate(options.batches, 1):
-            level = Level(number, concurrency=1, duration=options.seconds)
-            workload = Workload(options.kind, batch, options.seed)
-            recorder.level(level)
-            samples = bare.run(level, workload, options.ready)
-            recorder.samples(b"".join(sample.line() for sample in samples))
-        recorder.end(partial=False)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = described("bench.compare.baselines.bare", __doc__)
-    parser.add_argument("folder", type=Path, help="the checkpoint")
-    parser.add_argument("--kind", choices=("text", "image"), default="text")
-    parser.add_argument("--batches", type=listed(int), default=[1, 8, 32], metavar="N[,N…]")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each size of batch")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: all cores")
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--device", default="cpu", help="or a GPU such as cuda:0")
-    parser.add_argument("--compile", action="store_true", help="the towers, as the server would")
-    parser.add_argument("--seed", type=int, default=0, help="settles every item")
-    parser.add_argument("--ready", action="store_true", help="time the forward passes alone")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    record(parser.parse_args(arguments))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def summaries(
+    kind: Kind,
+    ground: Ground,
+    precision: str,
+    batches: Sequence[int],
+    seconds: float,
+    seed: int,
+    ready: bool,
+) -> list[Summary]:
+    """One for each size of batch, which is timed for so many seconds."""
+    bare, found = Bare(kind, ground.checkpoint, ground.threads(), precision, ground.device), []
+    for number, batch in enumerate(batches, 1):
+        level = Level(number, concurrency=1, duration=seconds)
+        samples = bare.run(level, Workload(kind, batch, seed), ready)
+        found.append(replace(Summary.of(Stage(level, samples)), level=f"batch {batch}"))
+    return found

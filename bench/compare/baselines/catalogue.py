@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -82,16 +83,12 @@ def infinity(ground: Ground) -> Iterator[Served]:
 
 def _as_the_hub_has_it(checkpoint: Path, folder: Path) -> Path:
     """A copy whose tokenizer class is Gemma's: the one that older transformers know."""
-    shutil.copytree(checkpoint, folder, copy_function=_link)
+    shutil.copytree(checkpoint.resolve(), folder, copy_function=os.symlink)
     path = folder / "tokenizer_config.json"
     renamed = json.loads(path.read_text()) | {"tokenizer_class": "GemmaTokenizerFast"}
     path.unlink()
     path.write_text(json.dumps(renamed))
     return folder
-
-
-def _link(source: str, target: str) -> None:
-    Path(target).symlink_to(Path(source).resolve())
 
 
 THREADS = ("--worker-class", "gthread", "--threads", "4")

@@ -11,14 +11,14 @@ from typing import Any
 
 from flask import Flask, request
 
-from bench.compare.baselines.siglip import asked_for, opened
+from bench.compare.baselines.siglip import Siglip, opened
 
 Answer = dict[str, Any]
 
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    siglip = asked_for()
+    siglip = Siglip.asked_for()
 
     @app.get("/health")
     def health() -> Answer:

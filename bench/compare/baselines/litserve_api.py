@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from litserve import LitAPI, LitServer
@@ -23,12 +22,6 @@ class API(LitAPI):
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe calls it so
         self._siglip = Siglip.asked_for()
-
-    def batch(self, inputs: Sequence[Any]) -> list[Any]:
-        return list(inputs)
-
-    def unbatch(self, output: list[list[float]]) -> list[list[float]]:
-        return output
 
     def encode_response(self, output: list[float]) -> dict[str, Any]:
         return {"embedding": output}

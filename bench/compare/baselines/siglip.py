@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,6 +21,8 @@ from transformers import AutoModel, AutoProcessor
 
 from bench.compare.baselines.system import LOADED
 from litapi.model.engines.runtime import openvino
+
+Inputs = dict[str, torch.Tensor]
 
 
 class Siglip:
@@ -35,44 +37,34 @@ class Siglip:
         self.texts(["the first call settles the tokenizer, before threads share it"])
         print(LOADED, flush=True)
 
-    @classmethod
-    def asked_for(cls) -> Self:
-        """Of the environment: CHECKPOINT is a folder, DEVICE is the CPU where it is not set."""
-        return cls(os.environ["CHECKPOINT"], os.environ.get("DEVICE", "cpu"))
+    @staticmethod
+    def asked_for() -> Siglip:
+        """Of the environment: CHECKPOINT is a folder; DEVICE the CPU, ENGINE torch by default."""
+        kind = OpenVinoSiglip if os.environ.get("ENGINE") == "openvino" else Siglip
+        return kind(os.environ["CHECKPOINT"], os.environ.get("DEVICE", "cpu"))
 
     def _prepare(self) -> None:
         """What another engine needs before the first call."""
 
     def texts(self, texts: Sequence[str]) -> list[list[float]]:
         """A unit vector for each text."""
-        inputs = self._processor(
-            text=[text.lower() for text in texts],
-            padding="max_length",
-            max_length=64,
-            truncation=True,
-            return_tensors="pt",
-        )
-        with torch.inference_mode():
-            ids = inputs["input_ids"].to(self._device)
-            return _unit(self._text_rows(ids))
+        lower = [text.lower() for text in texts]
+        how = {"padding": "max_length", "max_length": 64, "truncation": True}
+        inputs = self._processor(text=lower, return_tensors="pt", **how)
+        return self._unit("text", {"input_ids": inputs["input_ids"]})
 
     def images(self, images: Sequence[Image.Image]) -> list[list[float]]:
         """A unit vector for each RGB picture."""
-        inputs = self._processor(images=list(images), return_tensors="pt").to(self._device)
-        with torch.inference_mode():
-            return _unit(self._image_rows(inputs))
+        return self._unit("image", dict(self._processor(images=list(images), return_tensors="pt")))
 
-    def _text_rows(self, ids: torch.Tensor) -> torch.Tensor:
-        rows: torch.Tensor = self._model.get_text_features(input_ids=ids).pooler_output
+    @torch.inference_mode()
+    def _unit(self, tower: str, inputs: Inputs) -> list[list[float]]:
+        there = {name: value.to(self._device) for name, value in inputs.items()}
+        return F.normalize(self._pooled(tower, there).float(), dim=-1).tolist()
+
+    def _pooled(self, tower: str, inputs: Inputs) -> torch.Tensor:
+        rows: torch.Tensor = getattr(self._model, f"get_{tower}_features")(**inputs).pooler_output
         return rows
-
-    def _image_rows(self, inputs: Any) -> torch.Tensor:
-        rows: torch.Tensor = self._model.get_image_features(**inputs).pooler_output
-        return rows
-
-
-def _unit(pooled: torch.Tensor) -> list[list[float]]:
-    return F.normalize(pooled.float(), dim=-1).tolist()
 
 
 def opened(image: str) -> Image.Image:
@@ -84,36 +76,25 @@ class OpenVinoSiglip(Siglip):
     """Both towers of a checkpoint folder, on the CPU."""
 
     def _prepare(self) -> None:
-        ids = torch.ones((2, 64), dtype=torch.int64)
-        self._text = self._compiled(self._model.text_model, {"input_ids": ids})
         side = self._model.config.vision_config.image_size
-        pixels = torch.zeros((2, 3, side, side))
-        self._vision = self._compiled(self._model.vision_model, {"pixel_values": pixels})
+        ids, pixels = torch.ones((2, 64), dtype=torch.int64), torch.zeros((2, 3, side, side))
+        self._towers = {
+            "text": _compiled(self._model.text_model, {"input_ids": ids}),
+            "image": _compiled(self._model.vision_model, {"pixel_values": pixels}),
+        }
 
-    def _text_rows(self, ids: torch.Tensor) -> torch.Tensor:
-        return _pooled(self._text, {"input_ids": ids})
-
-    def _image_rows(self, inputs: Any) -> torch.Tensor:
-        return _pooled(self._vision, dict(inputs))
-
-    def _compiled(self, tower: nn.Module, example: dict[str, torch.Tensor]) -> Any:
-        ov = openvino()
-        with torch.no_grad():
-            model = ov.convert_model(tower, example_input=example)
-        options = {"INFERENCE_NUM_THREADS": int(os.environ.get("OMP_NUM_THREADS", "0"))}
-        if os.environ.get("PRECISION") == "float32":
-            options["INFERENCE_PRECISION_HINT"] = ov.Type.f32
+    def _pooled(self, tower: str, inputs: Inputs) -> torch.Tensor:
         # A request of its own for each call, as threads of Gunicorn call at the same time.
-        return ov.compile_model(model, "CPU", options)
+        request = self._towers[tower].create_infer_request()
+        found = request.infer({name: value.numpy() for name, value in inputs.items()})
+        return torch.from_numpy(found["pooler_output"].copy())
 
 
-def _pooled(compiled: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    request = compiled.create_infer_request()
-    found = request.infer({name: value.numpy() for name, value in inputs.items()})
-    return torch.from_numpy(found["pooler_output"].copy())
-
-
-def asked_for() -> Siglip:
-    """The model of the environment: ENGINE is openvino, or torch where it is not set."""
-    kind = OpenVinoSiglip if os.environ.get("ENGINE") == "openvino" else Siglip
-    return kind.asked_for()
+def _compiled(tower: nn.Module, example: Inputs) -> Any:
+    ov = openvino()
+    with torch.no_grad():
+        model = ov.convert_model(tower, example_input=example)
+    options = {"INFERENCE_NUM_THREADS": int(os.environ.get("OMP_NUM_THREADS", "0"))}
+    if os.environ.get("PRECISION") == "float32":
+        options["INFERENCE_PRECISION_HINT"] = ov.Type.f32
+    return ov.compile_model(model, "CPU", options)

@@ -1,12 +1,11 @@
 """The bare towers: what they time is the whole way from an item to its vector, or its end."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from bench.compare.baselines.bare import Bare, main
-from bench.load.recording import Recording
+from bench.compare.baselines.bare import Bare, summaries
+from bench.compare.baselines.system import Ground
+from bench.load.level import Level
 from bench.load.workload import Kind, Workload
 from bench.reference import Reference, cosine
 from bench.rig.random_checkpoint import DEMO
@@ -37,17 +36,22 @@ def test_they_compute_in_the_precision_they_are_told() -> None:
     assert min(cosine(a, b) for a, b in zip(one, other, strict=True)) > 0.99
 
 
-@pytest.mark.parametrize("ready", [[], ["--ready"]])
-def test_a_run_is_a_recording_with_a_level_for_each_size(tmp_path: Path, ready: list[str]) -> None:
-    """Every batch is a sample of that many items, one after another."""
-    path = tmp_path / "bare.jsonl"
-    arguments = [str(DEMO), "--batches", "2,5", "--seconds", "0.1", "--threads", "1", *ready]
-    assert main([*arguments, "--out", str(path)]) == 0
-    recording = Recording.read(path)
-    assert not recording.partial
-    assert [{one.items for one in stage.samples} for stage in recording.measured] == [{2}, {5}]
-    for stage in recording.measured:
-        assert len(stage.samples) >= 2
-        ends = [one.done for one in stage.samples]
-        starts = [one.sent for one in stage.samples]
+@pytest.mark.parametrize("ready", [False, True])
+def test_every_batch_is_a_sample_of_that_many_items(ready: bool) -> None:
+    """One after another, for as long as the level lasts."""
+    bare = Bare("text", DEMO, threads=1)
+    for size in (2, 5):
+        samples = bare.run(Level(1, 1, duration=0.1), Workload("text", size), ready)
+        assert {one.items for one in samples} == {size}
+        assert len(samples) >= 2
+        ends = [one.done for one in samples]
+        starts = [one.sent for one in samples]
         assert all(start >= end for start, end in zip(starts[1:], ends, strict=False))
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_run_has_a_summary_for_each_size(ready: bool) -> None:
+    """Of good batches, two at least."""
+    found = summaries("text", Ground(DEMO, cores=1), "float32", (2, 5), 0.1, 0, ready)
+    assert [one.level for one in found] == ["batch 2", "batch 5"]
+    assert all(one.good == one.requests >= 2 for one in found)

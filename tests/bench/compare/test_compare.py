@@ -222,7 +222,7 @@ def stand(url: str = "", reason: Exception | None = None, name: str = "siglit") 
 def contest(system: System, rounds: int = 1, proof: Proof | None = None) -> Result:
     """What a short run of it gives."""
     part = Part("text", "text", (system,), levels=(2, 4), requests=8, warmup=2)
-    scenario = Scenario("crowd", "demo", (part,), (partial(loses_nobody, "text", "siglit"),))
+    scenario = Scenario("crowd", "demo", (part,), (partial(loses_nobody, "siglit", "text"),))
     made = Result({"levels": [2, 4]})
     turns = Contest(scenario, Ground(DEMO, 1), made, lambda _: None)
     turns.run([part], rounds, proof)
