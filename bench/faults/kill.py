@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+
 from bench.faults.question import AnswerKey, as_floats, drawn_texts
 from bench.faults.row import Finding
 from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, counter, post, ready, until
@@ -37,11 +39,11 @@ DEATHS = 3  # of workers, until an item is known for what it is
 
 
 async def kill_oldest(
-    server: ServerProcess, kind: Callable[[ServerProcess], dict[int, int]]
+    server: ServerProcess, kind: Callable[[ServerProcess], dict[int, psutil.Process]]
 ) -> tuple[int, float]:
     """kill -9 the oldest process of a kind, so that they take turns: which, seconds until ready."""
     before = kind(server)
-    victim = min(before, key=lambda pid: (before[pid], pid))
+    victim = min(before, key=lambda pid: (before[pid].create_time(), pid))
     os.kill(victim, signal.SIGKILL)
 
     async def mended() -> bool:
@@ -135,7 +137,7 @@ async def _at_once(stage: Stage, finding: Finding) -> None:
     await _none_left(finding, known)
 
 
-async def _none_left(finding: Finding, known: dict[int, int]) -> None:
+async def _none_left(finding: Finding, known: dict[int, psutil.Process]) -> None:
     async def gone() -> bool:
         return not survivors(known)
 
@@ -216,7 +218,7 @@ async def _ended(server: ServerProcess) -> float:
     return await counter(server.url, "siglit_worker_restarts")
 
 
-async def _mended(server: ServerProcess, unlike: dict[int, int] | None = None) -> None:
+async def _mended(server: ServerProcess, unlike: dict[int, psutil.Process] | None = None) -> None:
     """Wait until both towers have a worker, not all of them those of before."""
 
     async def mended() -> bool:
