@@ -31,9 +31,8 @@ OCTETS = {"accept": "application/octet-stream"}
 TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
 Vector = npt.NDArray[np.floating[Any]]
 TOLERANCE = 0.9999
-FRESH = {"cache-control": "no-store"}
 GROUP = 16
-PATIENCE = 300.0
+PATIENCE = 300.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,11 @@ class Question:
     body: bytes
     headers: Mapping[str, str]
     things: tuple[Thing, ...]
+
+    def request(self, cache: str | None = None) -> bytes:
+        """As it is sent, where said with a Cache-Control."""
+        more = {"cache-control": cache} if cache else {}
+        return head_of(self.path, len(self.body), {**self.headers, **more}) + self.body
 
 
 def _plain(thing: Thing) -> str:
@@ -147,15 +151,12 @@ class AnswerKey:
         for kind in (str, bytes):
             wanted = [thing for thing in new.values() if isinstance(thing, kind)]
             for start in range(0, len(wanted), GROUP):
-                await self._learn(Address.of(url), wanted[start : start + GROUP])
-
-    async def _learn(self, address: Address, things: Sequence[Thing]) -> None:
-        asked = in_octets(things)
-        head = head_of(asked.path, len(asked.body), {**asked.headers, **FRESH})
-        reply = await ask_once(address, head + asked.body, PATIENCE)
-        if reply.status != 200:
-            raise RuntimeError(f"no right answers to be had: {reply.body[:200]!r}")
-        self.put(things, rows(reply.head, reply.body))
+                group = wanted[start : start + GROUP]
+                request = in_octets(group).request("no-store")
+                reply = await ask_once(Address.of(url), request, PATIENCE)
+                if reply.status != 200:
+                    raise RuntimeError(f"no right answers to be had: {reply.body[:200]!r}")
+                self.put(group, rows(reply.head, reply.body))
 
     def put(self, things: Iterable[Thing], vectors: Iterable[Vector]) -> None:
         self._right.update(zip(map(_name, things), vectors, strict=True))

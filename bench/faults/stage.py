@@ -7,6 +7,7 @@ ones. One event loop plays all rows, so that the proxy before Redis lives as lon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -45,8 +46,7 @@ class Stage:
         self._servers: dict[tuple[str, ...], ServerProcess] = {}
         self._keys: dict[str, AnswerKey] = {}
         self._stack = AsyncExitStack()
-        self._redis: RedisServer | None = None
-        self._proxy: FaultProxy | None = None
+        self._redis: tuple[RedisServer, FaultProxy] | None = None
         self.idle: dict[str, dict[int, float]] = {}  # server → process → MB before all attacks
 
     async def __aenter__(self) -> Self:
@@ -77,17 +77,14 @@ class Stage:
         del self._servers[flags]
         return server
 
-    async def redis(self) -> RedisServer:
+    async def redis(self) -> tuple[RedisServer, FaultProxy]:
+        """A Redis, and the proxy before it."""
         if self._redis is None:
-            self._redis = await asyncio.to_thread(RedisServer)
-            self._stack.callback(self._redis.close)
+            redis = await asyncio.to_thread(RedisServer)
+            self._stack.callback(redis.close)
+            proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
+            self._redis = redis, proxy
         return self._redis
-
-    async def proxy(self) -> FaultProxy:
-        if self._proxy is None:
-            redis = await self.redis()
-            self._proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
-        return self._proxy
 
     async def behind(self, redis: RedisServer | FaultProxy) -> ServerProcess:
         """A server whose every look-up goes to Redis."""
@@ -120,35 +117,36 @@ class Stage:
 
 
 async def post(
-    url: str, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST"
+    url: str,
+    path: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    method: str = "POST",
+    patience: float = PATIENCE,
 ) -> Reply:
     """The answer to a request over a connection of its own. Raises Fault where there is none."""
-    head = head_of(path, len(body), headers, method)
-    return await ask_once(Address.of(url), head + body, PATIENCE)
+    head = head_of(path, len(body), headers or {}, method)
+    return await ask_once(Address.of(url), head + body, patience)
 
 
 async def ready(url: str) -> bool:
-    try:
-        reply = await ask_once(Address.of(url), head_of("/readyz", 0, {}, "GET"), 5.0)
-    except Fault:
-        return False
-    return reply.status == 200
+    with contextlib.suppress(Fault):
+        return (await post(url, "/readyz", method="GET", patience=5.0)).status == 200
+    return False
 
 
 async def counter(url: str, name: str, *labels: str) -> float:
     """The sum of a metric over the series that carry all these labels, as in `tier="redis"`."""
-    lines = (await post(url, "/metrics", b"", {}, "GET")).body.decode().splitlines()
+    lines = (await post(url, "/metrics", method="GET")).body.decode().splitlines()
     found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
     return sum(float(line.rpartition(" ")[2]) for line in found if all(x in line for x in labels))
 
 
-async def until(
-    holds: Callable[[], Awaitable[bool]], within: float, every: float = 0.1
-) -> float | None:
-    """Seconds until something holds, or None where it does not within so many."""
+async def until(holds: Callable[[], Awaitable[bool]], within: float, every: float = 0.1) -> float:
+    """Seconds until something holds. Raises TimeoutError where it does not within so many."""
     began = time.monotonic()
     while not await holds():
         if time.monotonic() > began + within:
-            return None
+            raise TimeoutError(f"not {holds.__name__} within {within:.0f} s")
         await asyncio.sleep(every)
     return time.monotonic() - began

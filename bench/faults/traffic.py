@@ -19,7 +19,7 @@ from random import Random
 from typing import Self
 
 from bench.faults.question import AnswerKey, Question
-from bench.load.connection import Address, Fault, Pool, Reply, ask_once, head_of, header
+from bench.load.connection import Address, Fault, Pool, Reply, ask_once, header
 from bench.load.recording import states, timings
 from bench.load.summary import percentile
 
@@ -136,9 +136,8 @@ class Traffic:
         began = time.monotonic() if due is None else due
         tally = self.tally
         tally.sent += 1
-        bypass = {"cache-control": "no-cache"} if self._rng.random() < self._fresh else {}
-        head = head_of(question.path, len(question.body), {**question.headers, **bypass})
-        request = head + question.body
+        fresh = self._rng.random() < self._fresh
+        request = question.request("no-cache" if fresh else None)
         try:
             try:
                 reply = await self._pool.ask(request, PATIENCE)
