@@ -1,9 +1,8 @@
 """Rows 17 to 26: what one cheap client could do to all others, and all of it at once.
 
-While an attack lasts, another client asks `/livez` all the time, and good clients send pictures and
-texts whose vectors are computed and judged. What the attacker gets is counted by status and code.
-In the long form each attack meets a server of its own; in the short one they share a server, and
-what one leaves behind counts for the next.
+Meanwhile another client asks `/livez` all the time, and good clients send pictures and texts whose
+vectors are computed and judged. What the attacker gets is counted by status and code. In the long
+form each attack meets a server of its own; in the short one they share one, with what others left.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from bench.faults.question import (
     drawn_pictures,
     drawn_texts,
 )  # fmt: skip
-from bench.faults.row import Finding, Row
-from bench.faults.slow_clients import End, dialled, pieces, talk
-from bench.faults.stage import Stage, until
+from bench.faults.row import Finding, Play
+from bench.faults.slow_clients import dialled, pieces, talk
+from bench.faults.stage import Stage, post, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals, Watch, workers
 from bench.load.connection import head_of
@@ -63,11 +62,14 @@ Attack = Callable[["Target"], Awaitable[None]]
 
 @dataclass(slots=True)
 class Target:
-    """The server that an attack is for, and what it said to the attacker."""
+    """The server that an attack is for, good clients and a watch beside it, and what it said."""
 
     server: ServerProcess
     long: bool
     seconds: float  # that an attack may last where its length is a choice
+    texts: Traffic
+    pictures: Traffic
+    watch: Watch
     said: Counter[str] = field(default_factory=Counter)
 
     def of(self, long: int, short: int) -> int:
@@ -75,12 +77,12 @@ class Target:
 
     async def post(self, path: str, body: bytes, kind: str = "json") -> None:
         """Ask, and count what was said."""
-        await self.hear(talk(self.server.url, pieces(_head(path, len(body), kind), body)))
+        await self.hear(pieces(_head(path, len(body), kind), body))
 
-    async def hear(self, talking: Awaitable[End]) -> None:
+    async def hear(self, sent: AsyncIterator[bytes]) -> None:
         """Count what was said to a connection, or that nothing was."""
         with self.broken():
-            end = await talking
+            end = await talk(self.server.url, sent)
             code = _CODE.search(end.heard)
             named = f" {code[1].decode()}" if code and end.status != 200 else ""
             self.said[f"{end.status or 'no answer'}{named}"] += 1
@@ -162,7 +164,7 @@ async def half_bodies(target: Target) -> None:
     """Bodies that stop just before their end and go on in drops."""
     body = bytes(60_000_000)
     talks = [
-        asyncio.create_task(target.hear(talk(target.server.url, _dripping(66_000_000, body))))
+        asyncio.create_task(target.hear(_dripping(66_000_000, body)))
         for _ in range(target.of(40, 16))
     ]
     _, open_still = await asyncio.wait(talks, timeout=target.seconds + 10)
@@ -220,18 +222,8 @@ async def wide_pixels(target: Target) -> None:
     await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), "image")
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """Good clients, and a watch on the server, while it is attacked."""
-
-    target: Target
-    texts: Traffic
-    pictures: Traffic
-    watch: Watch
-
-
 @asynccontextmanager
-async def beside(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[Beside]:
+async def attacked(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[Target]:
     """A server with good clients of it: what is done inside is the attack."""
     server = await stage.server(*flags)
     small = asked(drawn_texts(40, seed=17)), asked(drawn_pictures(12))
@@ -243,24 +235,23 @@ async def beside(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[B
             await traffic.once_each()
             traffic.turn()
         watch = Watch(server)
-        target = Target(server, stage.long, stage.of(20.0, 4.0))
         async with watch, texts.flowing(clients, PAUSE), pictures.flowing(clients, PAUSE):
-            yield Beside(target, texts, pictures, watch)
+            yield Target(server, stage.long, stage.of(20.0, 4.0), texts, pictures, watch)
     stage.idle.setdefault(server.url, watch.seen.first)
     if stage.long:
         await asyncio.to_thread((await stage.spent(*flags)).stop)
 
 
 def judge(
-    stage: Stage, finding: Finding, played: Beside, *, stopped: bool = False, whole: bool = False
+    stage: Stage, finding: Finding, target: Target, *, stopped: bool = False, whole: bool = False
 ) -> None:
     """Hold what was seen against the bounds.
 
     `stopped`: no picture could be computed meanwhile. `whole`: it was all attacks at once, whose
     bounds add up, so what counts is what is left afterwards.
     """
-    seen, idle = played.watch.seen, stage.idle[played.target.server.url]
-    texts, pictures = played.texts.turn(), played.pictures.turn()
+    seen, idle = target.watch.seen, stage.idle[target.server.url]
+    texts, pictures = target.texts.turn(), target.pictures.turn()
     for tally in (texts, pictures):
         finding.take(tally)
     front, worker = seen.grown("http", idle), seen.grown("worker", idle)
@@ -281,44 +272,44 @@ def judge(
         f"HTTP process {front:+.0f} MB, worker {worker:+.0f} MB, memory files"
         f" {seen.shared_grown:+.0f} MB, /livez {1e3 * seen.longest:.0f} ms at most, good picture"
         f" {slowest:.2f} s, good text {max(texts.seconds, default=0.0):.2f} s;"
-        f" said: {dict(played.target.said.most_common())}"
+        f" said: {dict(target.said.most_common())}"
     )
-    failures = [what for what in played.target.said if what.startswith("500")]
+    failures = [what for what in target.said if what.startswith("500")]
     finding.must(not failures, f"what is refused is named: {failures}")
 
 
 async def stopped_worker(stage: Stage, finding: Finding) -> None:
     """Large pictures whose clients leave while the image worker stands still."""
-    async with beside(stage) as played:
-        worker = await _image_worker(played.target.server)
+    async with attacked(stage) as target:
+        worker = await _image_worker(target.server)
         os.kill(worker, signal.SIGSTOP)
         try:
-            await left_pictures(played.target)
+            await left_pictures(target)
             await asyncio.sleep(1.0)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGCONT)
-    judge(stage, finding, played, stopped=True)
+    judge(stage, finding, target, stopped=True)
 
 
 async def _image_worker(server: ServerProcess) -> int:
     """The worker that spends its time when a picture is embedded."""
     before = {pid: cpu_seconds(pid) for pid in workers(server)}
-    target = Target(server, long=False, seconds=1.0)
     for number in range(4):
-        await target.post(IMAGE, drawn_picture(f"whose {number}", canvas=(1500, 1500)), "image")
+        picture = drawn_picture(f"whose {number}", canvas=(1500, 1500))
+        await post(server.url, IMAGE, picture, {"content-type": "image/png"})
     return max(before, key=lambda pid: cpu_seconds(pid) - before[pid])
 
 
 async def all_of_it(stage: Stage, finding: Finding) -> None:
     """All attacks at once, again and again, with good clients beside them; then memory is flat."""
-    async with beside(stage, clients=2) as played:
-        before = _sizes(played.target.server)
-        played.target.long = False
+    async with attacked(stage, clients=2) as target:
+        before = _sizes(target.server)
+        target.long = False
         ends = time.monotonic() + stage.of(120.0, 8.0)
-        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ATTACKERS))
-        await _settled(played.target.server, before)
-    judge(stage, finding, played, whole=True)
+        await asyncio.gather(*(_again(target, attack, ends) for attack in ATTACKERS))
+        await _settled(target.server, before)
+    judge(stage, finding, target, whole=True)
 
 
 def _sizes(server: ServerProcess) -> dict[int, float]:
@@ -343,34 +334,19 @@ async def _again(target: Target, attack: Attack, ends: float) -> None:
         await asyncio.sleep(rng.uniform(0.0, 1.0))
 
 
-PLAYED: tuple[tuple[int, str, Attack, tuple[str, ...]], ...] = (
-    (17, "pipelined requests whose answers nobody reads", unread_answers, ()),
-    (18, "captions that grow beyond their template and labels", amplification, ()),
-    (19, "small pictures that take long to decode", slow_decoding, ()),
-    (20, "JSON that becomes many objects", costly_json, ()),
-    (21, "letters where base64 belongs", wrong_base64, ()),
-    (22, "bodies that stop just before their end", half_bodies, ()),
-    (24, "more patches than the server has by default", many_patches, ("--max-num-patches", "64")),
-    (25, "pictures of few bytes and many pixels", wide_pixels, ()),
-)
-ATTACKERS = (left_pictures, *(attack for _, _, attack, _ in PLAYED))
+ATTACKERS = (
+    left_pictures, unread_answers, amplification, slow_decoding, costly_json, wrong_base64,
+    half_bodies, many_patches, wide_pixels,
+)  # fmt: skip
 
 
-def _row(number: int, fault: str, attack: Attack, flags: Sequence[str]) -> Row:
+def under(attack: Attack, *flags: str) -> Play:
+    """A play of it alone, on a server with these flags."""
+
     async def play(stage: Stage, finding: Finding) -> None:
-        async with beside(stage, *flags) as played:
-            await attack(played.target)
-        judge(stage, finding, played)
+        async with attacked(stage, *flags) as target:
+            await attack(target)
+        judge(stage, finding, target)
 
     play.__doc__ = attack.__doc__
-    return Row(number, fault, play)
-
-
-ATTACKS = sorted(
-    (
-        *(_row(*one) for one in PLAYED),
-        Row(23, "pictures left behind while their worker stands still", stopped_worker),
-        Row(26, "all of rows 17 to 25 at once", all_of_it),
-    ),
-    key=lambda row: row.number,
-)
+    return play

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from bench.faults.attacks import DECODING, GOOD_WITHIN, beside, judge
+from bench.faults.attacks import DECODING, GOOD_WITHIN, attacked, judge
 from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
 from bench.faults.question import IMAGE, OPENAI, TEXT, drawn_picture
 from bench.faults.row import Finding
@@ -245,12 +245,11 @@ async def fuzz(stage: Stage, finding: Finding) -> None:
             slowest[kind] = max(end.last, slowest.get(kind, 0.0))
             wrong.update(f"{kind}: {what}: {wire[:200]!r}" for what in faults(end.heard))
 
-    async with beside(stage) as played:
-        url = played.target.server.url
-        await asyncio.gather(*(client(url) for _ in range(CLIENTS)))
-        for traffic in (played.texts, played.pictures):
+    async with attacked(stage) as target:
+        await asyncio.gather(*(client(target.server.url) for _ in range(CLIENTS)))
+        for traffic in (target.texts, target.pictures):
             await traffic.once_each()
-    judge(stage, finding, played)
+    judge(stage, finding, target)
     finding.must(not wrong, f"each 2xx or 4xx in the shared form: {wrong.most_common(5)}")
     late = {kind: round(seconds, 1) for kind, seconds in slowest.items() if seconds > SLOWEST}
     finding.timely(not late, f"each within {SLOWEST:.0f} s: {late}")
