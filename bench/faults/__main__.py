@@ -11,38 +11,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.faults import attacks
+from bench.faults import attacks, bad_requests, classes, fuzz, kill, outage, overload, rollout
+from bench.faults import slow_clients as slow
 from bench.faults.attacks import under
-from bench.faults.bad_requests import bad_traffic, ssrf
-from bench.faults.classes import classes
-from bench.faults.fuzz import fuzz
-from bench.faults.kill import killed_http, killed_workers, poison, shut_down
-from bench.faults.outage import hanging_redis, killed_redis, spoilt_redis
-from bench.faults.overload import above_capacity, near_capacity, soak
-from bench.faults.rollout import rollout
 from bench.faults.row import HEAD, Finding, Row
-from bench.faults.slow_clients import disconnects, floods, slow_clients
 from bench.faults.stage import Stage
 from bench.rig.command import described, listed
 from bench.rig.result_file import RESULTS, save
 from litapi.process import raise_limit
 
 ROWS = (
-    Row(1, "load at 0.8 × capacity", near_capacity),
-    Row(2, "load at 2 × capacity", above_capacity),
-    Row(3, "kill -9 of an inference worker", killed_workers),
-    Row(4, "kill -9 of the HTTP process", killed_http),
-    Row(5, "kill -9 of Redis, restart", killed_redis),
-    Row(6, "Redis stopped, black hole, half replies", hanging_redis),
-    Row(7, "Redis slow, full, flushed, damaged values", spoilt_redis),
-    Row(8, "slow heads, half bodies, idle connections", slow_clients),
-    Row(9, "endless head, 1 GB body, endless body", floods),
-    Row(10, "bad requests, one for each good one", bad_traffic),
-    Row(11, "an item that kills or hangs its worker", poison),
-    Row(12, "URLs that lead inside", ssrf),
-    Row(13, "clients that leave in the middle", disconnects),
-    Row(14, "SIGTERM at load, once and twice", shut_down),
-    Row(15, "soak", soak),
+    Row(1, "load at 0.8 × capacity", overload.near_capacity),
+    Row(2, "load at 2 × capacity", overload.above_capacity),
+    Row(3, "kill -9 of an inference worker", kill.killed_workers),
+    Row(4, "kill -9 of the HTTP process", kill.killed_http),
+    Row(5, "kill -9 of Redis, restart", outage.killed_redis),
+    Row(6, "Redis stopped, black hole, half replies", outage.hanging_redis),
+    Row(7, "Redis slow, full, flushed, damaged values", outage.spoilt_redis),
+    Row(8, "slow heads, half bodies, idle connections", slow.slow_clients),
+    Row(9, "endless head, 1 GB body, endless body", slow.floods),
+    Row(10, "bad requests, one for each good one", bad_requests.bad_traffic),
+    Row(11, "an item that kills or hangs its worker", kill.poison),
+    Row(12, "URLs that lead inside", bad_requests.ssrf),
+    Row(13, "clients that leave in the middle", slow.disconnects),
+    Row(14, "SIGTERM at load, once and twice", kill.shut_down),
+    Row(15, "soak", overload.soak),
     Row(17, "pipelined requests whose answers nobody reads", under(attacks.unread_answers)),
     Row(18, "captions that grow beyond their template and labels", under(attacks.amplification)),
     Row(19, "small pictures that take long to decode", under(attacks.slow_decoding)),
@@ -57,9 +50,9 @@ ROWS = (
     ),
     Row(25, "pictures of few bytes and many pixels", under(attacks.wide_pixels)),
     Row(26, "all of rows 17 to 25 at once", attacks.all_of_it),
-    Row(27, "fuzzing around the attacks, from a seed", fuzz),
-    Row(28, "instances behind a balancer: killed, restarted, other model", rollout),
-    Row(29, "a bulk flood beside interactive clients, shares of clients", classes),
+    Row(27, "fuzzing around the attacks, from a seed", fuzz.fuzz),
+    Row(28, "instances behind a balancer: killed, restarted, other model", rollout.rollout),
+    Row(29, "a bulk flood beside interactive clients, shares of clients", classes.classes),
 )
 
 
