@@ -20,9 +20,7 @@ from typing import Any
 from bench.faults.hostile import (
     FORBIDDEN_HOSTS,
     INVALID_URLS,
-    huge_bmp,
-    huge_gif,
-    huge_png,
+    huge,
     mutated,
     originals,
 )
@@ -77,7 +75,7 @@ def damaged_picture(rng: Random) -> Bad:
 def no_picture(rng: Random) -> Bad:
     """Headers that claim huge sizes, other files, nothing at all."""
     others = (b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"MZ\0\0", b"", b"\0" * 99)
-    data = rng.choice((huge_png(), huge_bmp(), huge_gif(), rng.randbytes(300), *others))
+    data = rng.choice((*huge(), rng.randbytes(300), *others))
     return Bad(IMAGE, data, {"content-type": rng.choice(("image/png", "application/octet-stream"))})
 
 

@@ -215,16 +215,10 @@ async def floods(*several: Flood) -> AsyncIterator[Callable[[], Awaitable[list[T
         yield lambda: each(functools.partial(_run, begin=time.monotonic() + FILLING))
 
 
-async def classes(stage: Stage, finding: Finding) -> None:
+async def classes(stage: Stage, finding: Finding, plan: Plan | None = None) -> None:
     """A flood in bulk costs the others little and gets what they leave; shares are kept."""
-    await judged(stage, finding, stage.of(Plan(), SHORT))
-
-
-async def judged(stage: Stage, finding: Finding, plan: Plan) -> None:
-    """The same by any plan."""
-    await beside(stage, finding, plan)
-    await shares(stage, finding, plan)
-    await starving(stage, finding, plan)
+    for part in (beside, shares, starving):
+        await part(stage, finding, plan or stage.of(Plan(), SHORT))
 
 
 async def beside(stage: Stage, finding: Finding, plan: Plan) -> None:
@@ -317,7 +311,7 @@ async def _kept(plan: Plan) -> list[dict[str, Any]]:
 async def _judged(plan: Plan) -> Finding:
     finding = Finding(long=True)
     async with Stage(long=True) as stage:
-        await judged(stage, finding, plan)
+        await classes(stage, finding, plan)
     return finding
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from bench.faults.attacks import DECODING, GOOD_WITHIN, attacked, judge
-from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
+from bench.faults.hostile import chunk, gif, long_bmp, png, scanned_jpeg
 from bench.faults.question import IMAGE, OPENAI, TEXT, drawn_picture
 from bench.faults.row import Finding
 from bench.faults.slow_clients import pieces, talk
@@ -88,8 +88,7 @@ def _jpeg(rng: Random) -> bytes:
 
 def _png(rng: Random) -> bytes:
     side, depth = rng.choice((1, 16, 200)), rng.choice((1, 2, 4, 8, 16))
-    kind = rng.choice((0, 2, 3, 4, 6))
-    head = struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, rng.choice((0, 0, 1)))
+    colour, interlaced = rng.choice((0, 2, 3, 4, 6)), rng.choice((0, 0, 1))
     data = zlib.compress(bytes((1 + side * 8) * side))
     extras = (
         (b"tEXt", b"a\0b"), (b"eXIf", rng.randbytes(60)),
@@ -102,17 +101,14 @@ def _png(rng: Random) -> bytes:
     extra = rng.choice((b"", *(chunk(name, body) for name, body in extras)))
     parts = rng.choice((1, 1, 500))
     step = len(data) // parts + 1
-    pieces = b"".join(chunk(b"IDAT", data[i : i + step]) for i in range(0, len(data), step))
-    many = extra * rng.choice((1, 1, 3, 300 if len(extra) < 100 else 3))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + many + pieces + chunk(b"IEND", b"")
+    pieces = [chunk(b"IDAT", data[i : i + step]) for i in range(0, len(data), step)]
+    many = [extra] * rng.choice((1, 1, 3, 300 if len(extra) < 100 else 3))
+    return png(side, depth, colour, *many, *pieces, interlaced=interlaced)
 
 
 def _gif(rng: Random) -> bytes:
     side = rng.choice((1, 50, 3000, 65535))
-    screen = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6)
-    frame = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x44\x01\x00"
-    comment = b"!\xfe\x02ab\x00"
-    return screen + (comment + frame) * rng.choice((0, 1, 100, 2000)) + b";" * rng.randrange(2)
+    return gif(side, rng.choice((0, 1, 100, 2000)), b"!\xfe\x02ab\x00") + b";" * rng.randrange(2)
 
 
 def _webp(rng: Random) -> bytes:

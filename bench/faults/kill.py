@@ -3,9 +3,8 @@
 At the end of a server its clients do as a balancer does: they go on until `/readyz` says no, and
 then ask no more. Whatever they asked until then is answered. A second signal ends all at once.
 
-Row 11 is an item that ends its worker, and one that never comes back; both are provoked by the
-service's own test hooks. The item is refused; those that were in its request, or only happened to
-be in the same worker, are not. The second time it is refused before it can do harm.
+Row 11 is an item that ends its worker, and one that never comes back, by the service's own test
+hooks. It is refused, the second time before it can do harm; its neighbours are not.
 """
 
 from __future__ import annotations

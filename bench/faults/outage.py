@@ -1,9 +1,9 @@
 """Rows 5 to 7: Redis dies, hangs, replies by halves, is slow, full, emptied, and holds bad values.
 
-The server has no memory of its own here, so that every look-up goes to Redis. Whatever happens
-there, a client sees right answers, a little later. The load is half of what the server can do
-without any cache. What a fault adds to the slowest answers is mostly that towers now compute what
-Redis had; what is judged is the part that was spent waiting for Redis, which `Server-Timing` tells.
+The server has no memory of its own here, so that every look-up goes to Redis, and has half the load
+that it can take without any cache. Clients see right answers, a little later. What a fault adds to
+the slowest is mostly towers that compute what Redis had; judged is the wait for Redis alone, which
+`Server-Timing` tells.
 """
 
 from __future__ import annotations

@@ -156,7 +156,12 @@ async def slow_clients(stage: Stage, finding: Finding) -> None:
     async with await stage.traffic(server, fresh=0.1) as traffic:
         quiet = await traffic.closed(CLIENTS, stage.of(5.0, 1.0))
         async with finding.under(traffic, CLIENTS):
-            ends = await _all_at_once(server.url, stage.of(1000, 60))
+            many = stage.of(1000, 60)
+            talks = {
+                name: [asyncio.create_task(talk(server.url, said())) for _ in range(many)]
+                for name, said in WASTERS.items()
+            }
+            ends = {name: await asyncio.gather(*kind) for name, kind in talks.items()}
     for name, kind in ends.items():
         slowest = max(end.seconds for end in kind)
         finding.must(all(end.closed for end in kind), f"{name}: all closed")
@@ -167,14 +172,6 @@ async def slow_clients(stage: Stage, finding: Finding) -> None:
     ratio = finding.tally.quantile(0.99) / quiet.quantile(0.99)
     finding.note(f"good p99 {ratio:.1f} × before")
     finding.timely(ratio <= 2, "p99 of good clients at most 2 × before")
-
-
-async def _all_at_once(url: str, many: int) -> dict[str, list[End]]:
-    talks = {
-        name: [asyncio.create_task(talk(url, said())) for _ in range(many)]
-        for name, said in WASTERS.items()
-    }
-    return {name: list(await asyncio.gather(*kind)) for name, kind in talks.items()}
 
 
 async def floods(stage: Stage, finding: Finding) -> None:

@@ -1,9 +1,8 @@
 """Load whose every answer is judged: a closed loop of clients, or an open one at a given rate.
 
-A closed loop slows down with the server and so measures what it can do; an open loop goes on
-asking, as the world does. `fresh` is the share of questions that bypass the look-up, so that the
-towers have work as well. Where a run may lose its connections (the HTTP process was killed), a
-client tries once more over a new one, and that is counted apart.
+A closed loop slows down with the server and so measures what it can do; an open loop asks on.
+`fresh` is the share of questions that bypass the look-up, so that the towers have work as well.
+With `retry` a client whose connection broke tries once more; that is counted apart.
 """
 
 from __future__ import annotations
