@@ -1,6 +1,6 @@
-"""`python -m bench.faults [--short] [--only 3,5]`: play the table, print it, keep it as JSON.
+"""`python -m bench.faults [--short] [--only 3,5]`: play the table and print it.
 
-A part of the table is kept only under a name of its own, such as `--only 1 --name faults-load`.
+The whole table in its long form is kept as JSON.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.faults import attacks, bad_requests, classes, fuzz, kill, outage, overload, rollout
@@ -17,7 +16,7 @@ from bench.faults.attacks import under
 from bench.faults.row import HEAD, Finding, Row
 from bench.faults.stage import Stage
 from bench.rig.command import described, listed
-from bench.rig.result_file import RESULTS, save
+from bench.rig.result_file import save
 from litapi.process import raise_limit
 
 ROWS = (
@@ -69,13 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = described("bench.faults", __doc__)
     parser.add_argument("--short", action="store_true", help="a few of everything, no stopwatch")
     parser.add_argument("--only", type=listed(int), metavar="N[,N…]", help="rows, as in 3,5")
-    parser.add_argument("--name", help="of the result: faults, and for a part of the table none")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
     raise_limit()
     record = asyncio.run(play(not options.short, options.only))
-    if name := options.name or ("" if options.short or options.only else "faults"):
-        save(name, record, options.out)
+    if not options.short and not options.only:
+        save("faults", record)
     return 0 if all(row["holds"] for row in record["rows"]) else 1
 
 

@@ -20,9 +20,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from random import Random
-from urllib.parse import urlsplit
 
 from bench.faults.hostile import accents, amplified, deep_png, even_webp, long_bmp, nested
 from bench.faults.hostile import scanned_jpeg as jpeg
@@ -35,7 +34,7 @@ from bench.faults.question import (
     drawn_texts,
 )  # fmt: skip
 from bench.faults.row import Finding, Play
-from bench.faults.slow_clients import dialled, pieces, talk
+from bench.faults.slow_clients import dialled, pieces, send, talk
 from bench.faults.stage import Stage, post, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals, Watch, workers
@@ -54,7 +53,7 @@ PAUSE = 0.1  # seconds between two questions of a good client
 SETTLES_WITHIN = 60.0
 ZEROS = bytes(20 * MB - 64)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-KIND = {"image": "image/png", "json": "application/json"}
+PNG = "image/png"
 _CODE = re.compile(rb'"code": ?"(\w+)"')
 
 Attack = Callable[["Target"], Awaitable[None]]
@@ -75,9 +74,9 @@ class Target:
     def of(self, long: int, short: int) -> int:
         return long if self.long else short
 
-    async def post(self, path: str, body: bytes, kind: str = "json") -> None:
+    async def post(self, path: str, body: bytes, media: str = "application/json") -> None:
         """Ask, and count what was said."""
-        await self.hear(pieces(_head(path, len(body), kind), body))
+        await self.hear(pieces(_head(path, len(body), media), body))
 
     async def hear(self, sent: AsyncIterator[bytes]) -> None:
         """Count what was said to a connection, or that nothing was."""
@@ -95,32 +94,32 @@ class Target:
         except OSError as error:
             self.said[type(error).__name__] += 1
 
-    async def all_at_once(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
-        await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
+    async def all_at_once(self, path: str, bodies: Sequence[bytes], *media: str) -> None:
+        await asyncio.gather(*(self.post(path, body, *media) for body in bodies))
 
 
-def _head(path: str, length: int, kind: str = "json") -> bytes:
-    return head_of(path, length, {"connection": "close", "content-type": KIND[kind]})
+def _head(path: str, length: int, media: str = "application/json") -> bytes:
+    return head_of(path, length, {"connection": "close", "content-type": media})
 
 
 async def unread_answers(target: Target) -> None:
     """Requests in a row, whose answers nobody reads."""
     flood = GET * (16 * MB // len(GET))
-    await asyncio.gather(*(_unread(target, flood) for _ in range(target.of(6, 3))))
+    address, loop = ("127.0.0.1", target.server.port), asyncio.get_running_loop()
 
+    async def client() -> None:
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+            with target.broken():
+                try:
+                    async with asyncio.timeout(target.seconds):
+                        await loop.sock_sendall(connection, flood)
+                        await asyncio.sleep(target.seconds)
+                except TimeoutError:  # which is an OSError
+                    target.said["nothing more was taken, or all of it"] += 1
 
-async def _unread(target: Target, flood: bytes) -> None:
-    parts, loop = urlsplit(target.server.url), asyncio.get_running_loop()
-    with socket.socket() as connection:
-        connection.setblocking(False)
-        await loop.sock_connect(connection, (parts.hostname, parts.port))
-        with target.broken():
-            try:
-                async with asyncio.timeout(target.seconds):
-                    await loop.sock_sendall(connection, flood)
-                    await asyncio.sleep(target.seconds)
-            except TimeoutError:  # which is an OSError
-                target.said["nothing more was taken, or all of it"] += 1
+    await asyncio.gather(*(client() for _ in range(target.of(6, 3))))
 
 
 async def amplification(target: Target) -> None:
@@ -132,19 +131,15 @@ async def amplification(target: Target) -> None:
 _fresh = count()
 
 
-def _note() -> bytes:
-    return b"%d" % next(_fresh)
-
-
 async def slow_decoding(target: Target) -> None:
     """Pictures of a few KB that take long to decode, each of them once."""
     refined = (0, 0, 0x10)
     pictures = [
-        *(jpeg(700, note=_note()) for _ in range(target.of(4, 2))),
-        *(jpeg(2800, note=_note(), band=refined, restarts=True) for _ in range(2)),
-        *(long_bmp(note=next(_fresh)) for _ in range(target.of(4, 2))),
+        *(jpeg(700, note=b"%d" % note) for note in islice(_fresh, target.of(4, 2))),
+        *(jpeg(2800, note=b"%d" % note, band=refined, restarts=True) for note in islice(_fresh, 2)),
+        *(long_bmp(note=note) for note in islice(_fresh, target.of(4, 2))),
     ]
-    await target.all_at_once("/embed_image", pictures, "image")
+    await target.all_at_once(IMAGE, pictures, PNG)
 
 
 async def costly_json(target: Target) -> None:
@@ -163,43 +158,39 @@ async def wrong_base64(target: Target) -> None:
 async def half_bodies(target: Target) -> None:
     """Bodies that stop just before their end and go on in drops."""
     body = bytes(60_000_000)
-    talks = [
-        asyncio.create_task(target.hear(_dripping(66_000_000, body)))
-        for _ in range(target.of(40, 16))
-    ]
-    _, open_still = await asyncio.wait(talks, timeout=target.seconds + 10)
-    for talking in open_still:
-        talking.cancel()
-        target.said["open still"] += 1
-    await asyncio.gather(*talks, return_exceptions=True)
 
+    async def dripping() -> AsyncIterator[bytes]:
+        async for piece in pieces(_head(IMAGE, 66_000_000), body):
+            yield piece
+        while True:
+            await asyncio.sleep(1.0)
+            yield bytes(1500)
 
-async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
-    async for piece in pieces(_head(IMAGE, length), body):
-        yield piece
-    while True:
-        await asyncio.sleep(1.0)
-        yield bytes(1500)
+    async def client() -> None:
+        try:
+            async with asyncio.timeout(target.seconds + 10):
+                await target.hear(dripping())
+        except TimeoutError:
+            target.said["open still"] += 1
+
+    await asyncio.gather(*(client() for _ in range(target.of(40, 16))))
 
 
 async def left_pictures(target: Target) -> None:
     """Large pictures whose clients do not wait, a few at a time: what is under way is row 22's."""
     numbers = iter(range(target.of(120, 40)))
-    await asyncio.gather(*(_leaves(target, numbers) for _ in range(6)))
 
+    async def client() -> None:
+        for number in numbers:
+            start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
+            with target.broken():
+                _, writer = await dialled(target.server.url)
+                await send(writer, pieces(_head(IMAGE, len(ZEROS), PNG), start, ZEROS[16:]))
+                await asyncio.sleep(0.5)
+                writer.close()
+                target.said["left"] += 1
 
-async def _leaves(target: Target, numbers: Iterator[int]) -> None:
-    for number in numbers:
-        start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
-        with target.broken():
-            _, writer = await dialled(target.server.url)
-            async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.5)
-            writer.close()
-            target.said["left"] += 1
+    await asyncio.gather(*(client() for _ in range(6)))
 
 
 async def many_patches(target: Target) -> None:
@@ -216,10 +207,11 @@ async def wide_pixels(target: Target) -> None:
     """Pictures with few bytes and many pixels, of modes that take several bytes for each."""
 
     def pictures() -> list[bytes]:
-        deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
-        return [*(even_webp(_note()) for _ in range(target.of(6, 2))), *deep[: target.of(3, 1)]]
+        even = [even_webp(b"%d" % note) for note in islice(_fresh, target.of(6, 2))]
+        colours = (6, 2)[: target.of(2, 1)]
+        return even + [deep_png(b"%d" % next(_fresh), colour=colour) for colour in colours]
 
-    await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), "image")
+    await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), PNG)
 
 
 @asynccontextmanager
@@ -297,7 +289,7 @@ async def _image_worker(server: ServerProcess) -> int:
     before = {pid: cpu_seconds(pid) for pid in workers(server)}
     for number in range(4):
         picture = drawn_picture(f"whose {number}", canvas=(1500, 1500))
-        await post(server.url, IMAGE, picture, {"content-type": "image/png"})
+        await post(server.url, IMAGE, picture, {"content-type": PNG})
     return max(before, key=lambda pid: cpu_seconds(pid) - before[pid])
 
 

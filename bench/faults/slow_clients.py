@@ -58,7 +58,7 @@ async def talk(
     """
     reader, writer = await dialled(url)
     began = time.monotonic()
-    sending = asyncio.create_task(_send(writer, said))
+    sending = asyncio.create_task(send(writer, said))
     heard, closed, last = bytearray(), True, 0.0
     try:
         while piece := await asyncio.wait_for(reader.read(65536), quiet if heard else patience):
@@ -70,7 +70,7 @@ async def talk(
         pass
     finally:
         sending.cancel()
-        await asyncio.wait({sending})
+        await asyncio.gather(sending, return_exceptions=True)  # the server may have hung up
         writer.close()
     return End(_status(heard), closed, time.monotonic() - began, last, bytes(heard))
 
@@ -85,14 +85,11 @@ def _status(heard: bytearray) -> int:
     return int(words[1]) if heard.startswith(b"HTTP/1.1 ") and len(words) > 1 else 0
 
 
-async def _send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> None:
-    try:
-        async for piece in said:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)  # or the reader gets no turn while the server takes everything
-    except OSError:
-        return  # the server hung up, which is what the reader is waiting for
+async def send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> None:
+    async for piece in said:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)  # or the reader gets no turn while the server takes everything
 
 
 # -- what they send ------------------------------------------------------------------------------
@@ -237,31 +234,27 @@ async def _leave(traffic: Traffic, seconds: float) -> int:
 
 
 async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
-    """What still waits when its clients leave is dropped; what was begun is done and kept."""
+    """What still waits when its clients leave is dropped; what was begun is done and kept.
+
+    They leave when all of them wait, or else when time is up.
+    """
     before = await _texts(server)
-    waiting = await _crowd(server)
-    in_flight = await _in_flight(server, lambda n: n == 0, SETTLED_WITHIN)
-    dropped, computed = (now - then for now, then in zip(await _texts(server), before, strict=True))
-    asked = CROWD * ITEMS
-    finding.must(in_flight == 0, f"no item of the crowd is left in flight: {in_flight:.0f}")
-    finding.must(dropped > 0, f"of {waiting:.0f} texts left waiting some are dropped")
-    finding.must(computed < asked, f"not all {asked} texts of the crowd are computed")
-    finding.note(f"of {asked} texts whose clients left {dropped:.0f} dropped, {computed:.0f} done")
-
-
-async def _crowd(server: ServerProcess) -> float:
-    """Clients that leave when all of them wait, or else when time is up; how many texts wait."""
     clients = [asyncio.create_task(_waits(server, SLOW))]
     await _in_flight(server, lambda n: n >= len(SLOW), GATHERED_WITHIN)
     for number in range(CROWD):
         texts = [f"impatient {number} {text}" for text in range(ITEMS)]
         clients.append(asyncio.create_task(_waits(server, texts)))
-    everything = len(SLOW) + CROWD * ITEMS
-    waiting = await _in_flight(server, lambda n: n >= everything, GATHERED_WITHIN)
+    asked = CROWD * ITEMS
+    waiting = await _in_flight(server, lambda n: n >= len(SLOW) + asked, GATHERED_WITHIN)
     for client in clients:
         client.cancel()
     await asyncio.wait(clients)
-    return waiting
+    in_flight = await _in_flight(server, lambda n: n == 0, SETTLED_WITHIN)
+    dropped, computed = (now - then for now, then in zip(await _texts(server), before, strict=True))
+    finding.must(in_flight == 0, f"no item of the crowd is left in flight: {in_flight:.0f}")
+    finding.must(dropped > 0, f"of {waiting:.0f} texts left waiting some are dropped")
+    finding.must(computed < asked, f"not all {asked} texts of the crowd are computed")
+    finding.note(f"of {asked} texts whose clients left {dropped:.0f} dropped, {computed:.0f} done")
 
 
 async def _waits(server: ServerProcess, texts: list[str]) -> None:
