@@ -38,7 +38,7 @@ def play() -> Iterator[Callable[[Row], Finding]]:
     with asyncio.Runner() as runner:
         stage = Stage(long=False)
         yield lambda row: runner.run(row.found(stage))
-        runner.run(stage.__aexit__())
+        runner.run(stage.aclose())
 
 
 @pytest.mark.timeout(900)

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -104,28 +104,6 @@ def wrong_shape(rng: Random) -> Bad:
     return _json(*rng.choice(bodies))
 
 
-def wrong_option(rng: Random) -> Bad:
-    """Options out of range, of another type, misspelt."""
-    name, value = rng.choice(OPTIONS)
-    path, body = rng.choice(((TEXT, {"text": "a"}), (OPENAI, {"input": "a"})))
-    return _json(path, {**body, name: value})
-
-
-def too_much(rng: Random) -> Bad:
-    """More items, longer texts."""
-    long = "a long text " * (LIMITS.max_text_chars // 12 + 1)
-    many = ["a"] * (LIMITS.max_items + 1)
-    bodies = ((TEXT, {"texts": many}), (TEXT, {"text": long}), (OPENAI, {"input": [long]}))
-    return _json(*rng.choice(bodies))
-
-
-def bad_base64(rng: Random) -> Bad:
-    """Not base64, base64 of nothing, data URIs of other kinds."""
-    texts = ("%%%", "AAA", "", "=", "data:image/png,AAAA", "data:;base64,****", "é" * 8, "AA=A")
-    text = rng.choice(texts)
-    return _json(IMAGE, {"image": text}) if rng.random() < 0.5 else _json(IMAGE, {"images": [text]})
-
-
 def wrong_media(rng: Random) -> Bad:
     """Content types a route does not read, and multipart bodies that break off."""
     cut = b'--x\r\ncontent-disposition: form-data; name="images"; filename="a.png"\r\n\r\nabc'
@@ -147,10 +125,32 @@ def wrong_place(rng: Random) -> Bad:
     return Bad(path, b"", {}, method=method)
 
 
-MAKERS: tuple[Callable[[Random], Bad], ...] = (
-    damaged_picture, damaged_picture, damaged_picture, no_picture, malformed_json, wrong_shape,
-    wrong_option, too_much, bad_base64, wrong_media, wrong_place,
+def one_of(bads: Iterable[Bad]) -> Callable[[Random], Bad]:
+    """Any of those that are always the same."""
+    kept = list(bads)
+    return lambda rng: rng.choice(kept)
+
+
+LONG = "a long text " * (LIMITS.max_text_chars // 12 + 1)
+NO_BASE64 = ("%%%", "AAA", "", "=", "data:image/png,AAAA", "data:;base64,****", "é" * 8, "AA=A")
+TOO_MUCH: tuple[tuple[str, Any], ...] = (
+    (TEXT, {"texts": ["a"] * (LIMITS.max_items + 1)}), (TEXT, {"text": LONG}),
+    (OPENAI, {"input": [LONG]}),
 )  # fmt: skip
+WITH_OPTIONS = ((TEXT, {"text": "a"}), (OPENAI, {"input": "a"}))
+MAKERS: tuple[Callable[[Random], Bad], ...] = (
+    damaged_picture,
+    damaged_picture,
+    damaged_picture,
+    no_picture,
+    malformed_json,
+    wrong_shape,
+    one_of(_json(path, {**body, name: v}) for path, body in WITH_OPTIONS for name, v in OPTIONS),
+    one_of(_json(path, body) for path, body in TOO_MUCH),
+    one_of(_json(IMAGE, body) for one in NO_BASE64 for body in ({"image": one}, {"images": [one]})),
+    wrong_media,
+    wrong_place,
+)
 
 
 def bad_requests(many: int) -> Iterator[Bad]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -73,8 +73,7 @@ def as_floats(things: Sequence[Thing]) -> Question:
 
 def in_octets(things: Sequence[Thing]) -> Question:
     """The same, answered as raw bytes."""
-    asked = as_floats(things)
-    return Question(asked.path, asked.body, {**JSON, **OCTETS}, asked.things)
+    return replace(as_floats(things), headers={**JSON, **OCTETS})
 
 
 def alone(things: Sequence[Thing]) -> Question:

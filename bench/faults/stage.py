@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from bench.faults.question import (
-    IMAGE,
-    OCTETS,
     AnswerKey,
     Question,
+    alone,
     drawn_pictures,
     drawn_texts,
     mixed,
@@ -38,24 +38,16 @@ SMALL_QUEUE = ("--max-wait", "1")
 IMPATIENT = ("--test-hooks", "on", "--hang-timeout", "2", "--timeout", "5")
 
 
-class Stage:
-    """`async with Stage(long=False) as stage:`"""
+class Stage(AsyncExitStack):
+    """`async with Stage(long=False) as stage:` and whatever was started ends with it."""
 
     def __init__(self, long: bool) -> None:
+        super().__init__()
         self.long = long
         self._servers: dict[tuple[str, ...], ServerProcess] = {}
-        self._keys: dict[str, AnswerKey] = {}
-        self._stack = AsyncExitStack()
+        self._keys: defaultdict[str, AnswerKey] = defaultdict(AnswerKey)  # by server
         self._redis: tuple[RedisServer, FaultProxy] | None = None
         self.idle: dict[str, dict[int, float]] = {}  # server → process → MB before all attacks
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for server in self._servers.values():
-            await asyncio.to_thread(server.stop)
-        await self._stack.aclose()
 
     def of(self, long: T, short: T) -> T:
         """The one or the other, by the form that is played."""
@@ -68,21 +60,21 @@ class Stage:
         if flags not in self._servers:
             server = ServerProcess(*flags)
             await asyncio.to_thread(server.start)
+            self.push_async_callback(asyncio.to_thread, server.stop)
             self._servers[flags] = server
         return self._servers[flags]
 
     async def spent(self, *flags: str) -> ServerProcess:
         """The same for a row that ends it: no other row gets it afterwards."""
-        server = await self.server(*flags)
-        del self._servers[flags]
-        return server
+        await self.server(*flags)
+        return self._servers.pop(flags)
 
     async def redis(self) -> tuple[RedisServer, FaultProxy]:
         """A Redis, and the proxy before it."""
         if self._redis is None:
             redis = await asyncio.to_thread(RedisServer)
-            self._stack.callback(redis.close)
-            proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
+            self.callback(redis.close)
+            proxy = await self.enter_async_context(FaultProxy(redis.url))
             self._redis = redis, proxy
         return self._redis
 
@@ -98,8 +90,7 @@ class Stage:
     @cached_property
     def heavy(self) -> list[Question]:
         """Large pictures only: the server's work outweighs the client's a hundred times."""
-        raw = {"content-type": "image/jpeg", **OCTETS}
-        return [Question(IMAGE, p, raw, (p,)) for p in photographs(8)]
+        return [alone([picture]) for picture in photographs(8)]
 
     async def traffic(
         self,
@@ -111,7 +102,7 @@ class Stage:
     ) -> Traffic:
         """Load for a server, with the right answers to it computed now."""
         chosen = self.questions if questions is None else questions
-        key = self._keys.setdefault(server.url, AnswerKey())
+        key = self._keys[server.url]
         await key.learn(server.url, (thing for question in chosen for thing in question.things))
         return Traffic(server.url, chosen, key, fresh=fresh, retry=retry)
 
