@@ -37,20 +37,27 @@ PLACE = 3  # of the poisonous item in its request
 BESIDE = 3
 DEATHS = 3  # of workers, until an item is known for what it is
 
+Processes = dict[int, psutil.Process]
+Kind = Callable[[ServerProcess], Processes]
 
-async def kill_oldest(
-    server: ServerProcess, kind: Callable[[ServerProcess], dict[int, psutil.Process]]
-) -> tuple[int, float]:
+
+async def kill_oldest(server: ServerProcess, kind: Kind) -> tuple[int, float]:
     """kill -9 the oldest process of a kind, so that they take turns: which, seconds until ready."""
     before = kind(server)
     victim = min(before, key=lambda pid: (before[pid].create_time(), pid))
     os.kill(victim, signal.SIGKILL)
+    return victim, await mended(server, kind, before)
 
-    async def mended() -> bool:
+
+async def mended(server: ServerProcess, kind: Kind, before: Processes) -> float:
+    """Seconds until it is ready with as many of a kind as before, not all of them the same."""
+
+    async def ready_again() -> bool:
         now = kind(server)
-        return victim not in now and len(now) == len(before) and await ready(server.url)
+        other = not before.items() <= now.items()
+        return other and len(now) >= len(before) and await ready(server.url)
 
-    return victim, await until(mended, MENDED_WITHIN)
+    return await until(ready_again, MENDED_WITHIN)
 
 
 async def killed_workers(stage: Stage, finding: Finding) -> None:
@@ -134,7 +141,7 @@ async def _at_once(stage: Stage, finding: Finding) -> None:
     await _none_left(finding, known)
 
 
-async def _none_left(finding: Finding, known: dict[int, psutil.Process]) -> None:
+async def _none_left(finding: Finding, known: Processes) -> None:
     async def gone() -> bool:
         return not survivors(known)
 
@@ -143,11 +150,8 @@ async def _none_left(finding: Finding, known: dict[int, psutil.Process]) -> None
     finding.must(not survivors(known), f"no process is left: {len(survivors(known))} are")
 
 
-Told = tuple[int, dict[str, Any]]  # status and content of an answer
-
-
-async def ask(server: ServerProcess, texts: list[str]) -> Told:
-    """Ask for texts of which one may be poisonous."""
+async def ask(server: ServerProcess, texts: list[str]) -> tuple[int, dict[str, Any]]:
+    """Ask for texts of which one may be poisonous: status and content of the answer."""
     asked = as_floats(texts)
     reply = await post(server.url, asked.path, asked.body, asked.headers)
     return reply.status, json.loads(reply.body)
@@ -176,12 +180,12 @@ async def poison(stage: Stage, finding: Finding) -> None:
 async def _kills(stage: Stage, finding: Finding) -> None:
     server, others = await stage.common(), drawn_texts(5, seed=11)
     texts = [*others[:PLACE], EXIT, *others[PLACE:]]
-    ended = await _ended(server)
+    before, ended = workers(server), await _ended(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
         await traffic.key.learn(server.url, others)
         async with finding.under(traffic, BESIDE):
             first = await ask(server, texts)
-            await _mended(server)
+            await mended(server, workers, before)
             alive = workers(server)
             second = await ask(server, texts)
     for name, (status, content) in (("first", first), ("second", second)):
@@ -192,8 +196,8 @@ async def _kills(stage: Stage, finding: Finding) -> None:
     finding.must(workers(server) == alive, "the second time no worker ends")
     deaths = await _ended(server) - ended
     finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
-    before, after = _codes(first[1]), _codes(second[1])
-    finding.note(f"poisonous item: {before} after {deaths:.0f} deaths, then at once {after}")
+    told, again = _codes(first[1]), _codes(second[1])
+    finding.note(f"poisonous item: {told} after {deaths:.0f} deaths, then at once {again}")
 
 
 async def _hangs(stage: Stage, finding: Finding) -> None:
@@ -201,7 +205,7 @@ async def _hangs(stage: Stage, finding: Finding) -> None:
     before = workers(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
         status, content = await ask(server, [HANG])
-        await _mended(server, before)
+        await mended(server, workers, before)
         finding.take(await traffic.closed(BESIDE, stage.of(5.0, 1.0)))
     known = {(504, "deadline_exceeded"), (500, "item_quarantined")}
     codes = _codes(content)
@@ -214,14 +218,3 @@ async def _ended(server: ServerProcess) -> float:
     """How many workers have ended so far. The main process tells every two seconds."""
     await asyncio.sleep(2.5)
     return await counter(server.url, "siglit_worker_restarts")
-
-
-async def _mended(server: ServerProcess, unlike: dict[int, psutil.Process] | None = None) -> None:
-    """Wait until both towers have a worker, not all of them those of before."""
-
-    async def mended() -> bool:
-        now = workers(server)
-        same = unlike is not None and unlike.items() <= now.items()
-        return not same and len(now) >= 2 and await ready(server.url)
-
-    await until(mended, MENDED_WITHIN)

@@ -46,7 +46,7 @@ class Outage:
     async def of(
         cls, stage: Stage, finding: Finding, redis: RedisServer | FaultProxy
     ) -> AsyncIterator[Outage]:
-        """Measure before the fault, play, and count everything in."""
+        """Wait for hits, measure without a fault, play, and count everything in."""
         server = await stage.behind(redis)
         async with await stage.traffic(server, fresh=1.0) as computed:
             seconds = stage.of(10.0, 1.0)
@@ -55,16 +55,12 @@ class Outage:
             outage = cls(stage, finding, traffic)
             await traffic.once_each()
             async with traffic.steady(rate):
-                await outage.settle()
+                await outage.back()
+                traffic.turn()
+                await asyncio.sleep(stage.of(5.0, 1.0))
+                outage.quiet = traffic.turn().p99_ms
                 yield outage
             finding.take(traffic.whole())
-
-    async def settle(self) -> None:
-        """Wait for hits, then measure without a fault."""
-        await self.back()
-        self.traffic.turn()
-        await asyncio.sleep(self.stage.of(5.0, 1.0))
-        self.quiet = self.traffic.turn().p99_ms
 
     async def lasts(self, name: str, seconds: float, judged: bool = True) -> None:
         self.traffic.turn()

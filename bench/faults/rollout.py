@@ -19,7 +19,7 @@ import json
 import shutil
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
@@ -67,7 +67,7 @@ async def rollout(stage: Stage, finding: Finding) -> None:
         try:
             await pair.start()
             await pair.shared()
-            here = [balancer for balancer in BALANCERS if _found(balancer, finding)]
+            here = list(_found(finding))
             for balancer in here:
                 with balancer.before([server.port for server in pair.servers]) as (url, _):
                     if stage.long or balancer is here[0]:
@@ -81,12 +81,13 @@ async def rollout(stage: Stage, finding: Finding) -> None:
             pair.end()
 
 
-def _found(balancer: Balancer, finding: Finding) -> bool:
-    try:
-        return bool(balancer.find())
-    except Absent as absent:
-        finding.note(f"not played: {absent}")
-        return False
+def _found(finding: Finding) -> Iterator[Balancer]:
+    for balancer in BALANCERS:
+        try:
+            balancer.find()
+            yield balancer
+        except Absent as absent:
+            finding.note(f"not played: {absent}")
 
 
 class Pair:
