@@ -38,7 +38,7 @@ from bench.faults.question import (
     in_octets,
 )
 from bench.faults.row import Finding
-from bench.faults.stage import Stage, post
+from bench.faults.stage import Stage, ask
 from bench.faults.traffic import Tally, Traffic
 from bench.rig.command import described
 from bench.rig.random_checkpoint import checkpoint
@@ -52,6 +52,7 @@ KEYS = "even:e:bulk,rival:r:bulk,one:o:bulk,three:t:bulk"
 LIMITS = "three weight=3"
 FILLING = 1.0  # seconds in which they fill the server
 PAUSE = 1.0  # seconds before a client of a flood comes back: the least `Retry-After`
+BULK = {"x-priority": "bulk"}
 SERVER = ("--http-workers", "1", "--timeout", "120")  # a base size takes seconds on a few cores
 WIDE = ("--max-queue", "16384")
 
@@ -183,7 +184,7 @@ async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
     await key.learn(server.url, [question.things[0] for question in questions])
     size = {"texts": plan.group, "pictures": plan.group // 4}
     stage = Stage(long=False)
-    async with floods(Flood(server.url, 2, FILLING, {"x-priority": "bulk"}, **size)) as run:
+    async with floods(Flood(server.url, 2, FILLING, BULK, **size)) as run:
         await run()  # has the workers for bulk started
     async with Traffic(server.url, questions, key, fresh=1.0) as traffic:
         rate = SHARE * await capacity(stage, traffic, max(2.0, seconds / 4))
@@ -268,8 +269,8 @@ async def starving(stage: Stage, finding: Finding, plan: Plan) -> None:
         await asyncio.sleep(1.0)
         began = time.monotonic()
         bulk = as_floats(drawn_texts(plan.group, 9))
-        headers = {**bulk.headers, "x-priority": "bulk", "cache-control": "no-store"}
-        reply = await post(server.url, bulk.path, bulk.body, headers)
+        bulk = replace(bulk, headers={**bulk.headers, **BULK, "cache-control": "no-store"})
+        reply = await ask(server.url, bulk)
         finding.must(reply.status == 200, f"a bulk request is answered: {reply.status}")
         seconds = time.monotonic() - began
         finding.note(f"{plan.group} bulk texts beside 32 busy clients: {seconds:.1f} s")

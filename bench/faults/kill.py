@@ -22,7 +22,7 @@ import psutil
 
 from bench.faults.question import AnswerKey, as_floats, drawn_texts
 from bench.faults.row import Finding
-from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, counter, post, ready, until
+from bench.faults.stage import IMPATIENT, SMALL_QUEUE, Stage, ask, counter, ready, until
 from bench.faults.vitals import Vitals, births, http_processes, survivors, workers
 from bench.rig.server_process import ServerProcess
 
@@ -150,10 +150,9 @@ async def _none_left(finding: Finding, known: Processes) -> None:
     finding.must(not survivors(known), f"no process is left: {len(survivors(known))} are")
 
 
-async def ask(server: ServerProcess, texts: list[str]) -> tuple[int, dict[str, Any]]:
+async def told(server: ServerProcess, texts: list[str]) -> tuple[int, dict[str, Any]]:
     """Ask for texts of which one may be poisonous: status and content of the answer."""
-    asked = as_floats(texts)
-    reply = await post(server.url, asked.path, asked.body, asked.headers)
+    reply = await ask(server.url, as_floats(texts))
     return reply.status, json.loads(reply.body)
 
 
@@ -180,14 +179,14 @@ async def poison(stage: Stage, finding: Finding) -> None:
 async def _kills(stage: Stage, finding: Finding) -> None:
     server, others = await stage.common(), drawn_texts(5, seed=11)
     texts = [*others[:PLACE], EXIT, *others[PLACE:]]
-    before, ended = workers(server), await _ended(server)
+    known, ended = workers(server), await _ended(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
         await traffic.key.learn(server.url, others)
         async with finding.under(traffic, BESIDE):
-            first = await ask(server, texts)
-            await mended(server, workers, before)
+            first = await told(server, texts)
+            await mended(server, workers, known)
             alive = workers(server)
-            second = await ask(server, texts)
+            second = await told(server, texts)
     for name, (status, content) in (("first", first), ("second", second)):
         codes = _codes(content)
         finding.must(codes == ["item_quarantined"], f"{name}: {status} {codes}")
@@ -196,15 +195,15 @@ async def _kills(stage: Stage, finding: Finding) -> None:
     finding.must(workers(server) == alive, "the second time no worker ends")
     deaths = await _ended(server) - ended
     finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
-    told, again = _codes(first[1]), _codes(second[1])
-    finding.note(f"poisonous item: {told} after {deaths:.0f} deaths, then at once {again}")
+    before, again = _codes(first[1]), _codes(second[1])
+    finding.note(f"poisonous item: {before} after {deaths:.0f} deaths, then at once {again}")
 
 
 async def _hangs(stage: Stage, finding: Finding) -> None:
     server = await stage.server(*IMPATIENT)
     before = workers(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
-        status, content = await ask(server, [HANG])
+        status, content = await told(server, [HANG])
         await mended(server, workers, before)
         finding.take(await traffic.closed(BESIDE, stage.of(5.0, 1.0)))
     known = {(504, "deadline_exceeded"), (500, "item_quarantined")}

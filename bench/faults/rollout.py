@@ -21,6 +21,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,16 +91,16 @@ def _found(finding: Finding) -> Iterator[Balancer]:
             finding.note(f"not played: {absent}")
 
 
+@dataclass
 class Pair:
     """Two instances, and what is done to them while clients ask the balancer before them."""
 
-    def __init__(
-        self, stage: Stage, finding: Finding, redis: RedisServer, models: Mapping[str, Path]
-    ) -> None:
-        self._stage = stage
-        self._finding = finding
-        self._redis = redis
-        self._models = models
+    stage: Stage
+    finding: Finding
+    redis: RedisServer
+    models: Mapping[str, Path]
+
+    def __post_init__(self) -> None:
         self._serving = OLD
         self._key = ModelKey()
         self._things: list[Sequence[Thing]] = [drawn_texts(120), drawn_pictures(24)]
@@ -124,22 +125,22 @@ class Pair:
             while await counter(server.url, "cache_write_queue"):
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.1)  # the last batch is on its way
-        self._finding.must(tally.states["miss"] == 0, f"nothing is computed again: {tally.states}")
-        self._finding.must(tally.states["hit-l2"] > 0, f"it comes from Redis: {tally.states}")
+        self.finding.must(tally.states["miss"] == 0, f"nothing is computed again: {tally.states}")
+        self.finding.must(tally.states["hit-l2"] > 0, f"it comes from Redis: {tally.states}")
 
     async def _once_each(self, url: str) -> Tally:
         async with Traffic(url, self._questions, self._key) as traffic:
             await traffic.once_each()
-        self._finding.take(traffic.tally)
+        self.finding.take(traffic.tally)
         return traffic.tally
 
     async def killed(self, url: str) -> None:
         """kill -9 of an instance, and up again."""
         async with self._load(url):
-            for number in range(self._stage.of(4, 1)):
+            for number in range(self.stage.of(4, 1)):
                 server = self.servers[number % 2]
                 server.kill()
-                await asyncio.sleep(self._stage.of(2.0, 0.5))
+                await asyncio.sleep(self.stage.of(2.0, 0.5))
                 await _start(server)
                 await asyncio.sleep(SEEN)
 
@@ -159,34 +160,34 @@ class Pair:
         both, self._serving = dict(self._key.answers), other
         self._key.answers.clear()
         await self._once_each(url)
-        self._finding.must(both.keys() == {OLD, NEW}, f"both answered meanwhile: {both}")
+        self.finding.must(both.keys() == {OLD, NEW}, f"both answered meanwhile: {both}")
         left = self._key.answers.keys()
-        self._finding.must(left == {other}, f"only {other} is left: {[*left]}")
+        self.finding.must(left == {other}, f"only {other} is left: {[*left]}")
 
     def _server(self, name: str) -> ServerProcess:
         # Patient with Redis: how quick it is on a busy machine is not what is asked here. The short
         # form does not wait until a busy instance falls idle; the balancer hides it.
-        flags = ["--redis-url", self._redis.url, "--redis-budget-ms", "1000"]
-        flags += ["--served-name", name, "--model", str(self._models[name])]
-        return ServerProcess(*flags, *self._stage.of((), ("--drain-timeout", "3")))
+        flags = ["--redis-url", self.redis.url, "--redis-budget-ms", "1000"]
+        flags += ["--served-name", name, "--model", str(self.models[name])]
+        return ServerProcess(*flags, *self.stage.of((), ("--drain-timeout", "3")))
 
     @asynccontextmanager
     async def _load(self, url: str) -> AsyncIterator[None]:
         """Clients of the balancer, before, during and after what is done inside."""
         async with Traffic(url, self._questions, self._key, fresh=0.5) as traffic:
             async with traffic.flowing(CLIENTS):
-                await asyncio.sleep(self._stage.of(2.0, 0.5))
+                await asyncio.sleep(self.stage.of(2.0, 0.5))
                 yield
-                await asyncio.sleep(self._stage.of(2.0, 0.5))
+                await asyncio.sleep(self.stage.of(2.0, 0.5))
             tally = traffic.turn()
-        self._finding.take(tally)
-        self._finding.note(f"slowest answer {max(tally.seconds, default=0):.2f} s")
+        self.finding.take(tally)
+        self.finding.note(f"slowest answer {max(tally.seconds, default=0):.2f} s")
 
     async def _replaced(self, place: int, new: ServerProcess) -> None:
         """End one by SIGTERM, which drains it, and start the other on its port."""
         old = self.servers[place]
         code = await asyncio.to_thread(old.stop, signal.SIGTERM, 60.0)
-        self._finding.must(code == 0, f"it drained and ended with 0, not {code}")
+        self.finding.must(code == 0, f"it drained and ended with 0, not {code}")
         new.port, new.url = old.port, old.url
         self.servers[place] = new
         await _start(new)

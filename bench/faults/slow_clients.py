@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from bench.faults.question import as_floats
 from bench.faults.row import Finding
-from bench.faults.stage import Stage, counter, post, until
+from bench.faults.stage import Stage, ask, counter, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals
 from bench.rig.server_process import ServerProcess
@@ -239,11 +239,11 @@ async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
     They leave when all of them wait, or else when time is up.
     """
     before = await _texts(server)
-    clients = [asyncio.create_task(_waits(server, SLOW))]
+    clients = [asyncio.create_task(ask(server.url, as_floats(SLOW)))]
     await _in_flight(server, lambda n: n >= len(SLOW), GATHERED_WITHIN)
     for number in range(CROWD):
         texts = [f"impatient {number} {text}" for text in range(ITEMS)]
-        clients.append(asyncio.create_task(_waits(server, texts)))
+        clients.append(asyncio.create_task(ask(server.url, as_floats(texts))))
     asked = CROWD * ITEMS
     waiting = await _in_flight(server, lambda n: n >= len(SLOW) + asked, GATHERED_WITHIN)
     for client in clients:
@@ -255,11 +255,6 @@ async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
     finding.must(dropped > 0, f"of {waiting:.0f} texts left waiting some are dropped")
     finding.must(computed < asked, f"not all {asked} texts of the crowd are computed")
     finding.note(f"of {asked} texts whose clients left {dropped:.0f} dropped, {computed:.0f} done")
-
-
-async def _waits(server: ServerProcess, texts: list[str]) -> None:
-    asked = as_floats(texts)
-    await post(server.url, asked.path, asked.body, asked.headers)
 
 
 async def _in_flight(server: ServerProcess, holds: Callable[[float], bool], within: float) -> float:

@@ -120,6 +120,11 @@ async def post(
     return await ask_once(Address.of(url), head + body, patience)
 
 
+async def ask(url: str, question: Question) -> Reply:
+    """The same of a question."""
+    return await ask_once(Address.of(url), question.request(), PATIENCE)
+
+
 async def ready(url: str) -> bool:
     with contextlib.suppress(Fault):
         return (await post(url, "/readyz", method="GET", patience=5.0)).status == 200
