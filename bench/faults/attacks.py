@@ -299,31 +299,25 @@ async def all_of_it(stage: Stage, finding: Finding) -> None:
         before = _sizes(target.server)
         target.long = False
         ends = time.monotonic() + stage.of(120.0, 8.0)
-        await asyncio.gather(*(_again(target, attack, ends) for attack in ATTACKERS))
-        await _settled(target.server, before)
+
+        async def again(attack: Attack) -> None:
+            rng = Random(attack.__name__)
+            while time.monotonic() < ends:
+                await attack(target)
+                await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+        async def settled() -> bool:
+            now = _sizes(target.server)
+            return all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys())
+
+        await asyncio.gather(*(again(attack) for attack in ATTACKERS))
+        with contextlib.suppress(TimeoutError):
+            await until(settled, SETTLES_WITHIN, every=0.5)
     judge(stage, finding, target, whole=True)
 
 
 def _sizes(server: ServerProcess) -> dict[int, float]:
     return {pid: Vitals.of([pid]).resident_mb for pid in server.family()}
-
-
-async def _settled(server: ServerProcess, before: dict[int, float]) -> None:
-    """Wait until no process holds much more than before, or time is up."""
-
-    async def small() -> bool:
-        now = _sizes(server)
-        return all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys())
-
-    with contextlib.suppress(TimeoutError):
-        await until(small, SETTLES_WITHIN, every=0.5)
-
-
-async def _again(target: Target, attack: Attack, ends: float) -> None:
-    rng = Random(attack.__name__)
-    while time.monotonic() < ends:
-        await attack(target)
-        await asyncio.sleep(rng.uniform(0.0, 1.0))
 
 
 ATTACKERS = (

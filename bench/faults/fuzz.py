@@ -14,7 +14,7 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -206,9 +206,7 @@ def encoding(rng: Random) -> bytes:
     return last(request(TEXT, rng.choice(bodies), "application/json", f"content-encoding: {named}"))
 
 
-MAKERS: tuple[Callable[[Random], bytes], ...] = (
-    pipelined, picture, structure, multipart, preference, encoding,
-)  # fmt: skip
+MAKERS = (pipelined, picture, structure, multipart, preference, encoding)
 
 
 def inputs(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -84,9 +84,7 @@ def alone(things: Sequence[Thing]) -> Question:
     return Question(IMAGE, first, {"content-type": MEDIA[first[:2]], **OCTETS}, (first,))
 
 
-WAYS: tuple[Callable[[Sequence[Thing]], Question], ...] = (
-    alone, in_octets, in_openai_form, as_floats,
-)  # fmt: skip
+WAYS = (alone, in_octets, in_openai_form, as_floats)
 
 
 def asked(things: Sequence[Thing], group: int = 3) -> list[Question]:
@@ -105,11 +103,8 @@ def mixed(texts: Sequence[str], pictures: Sequence[bytes]) -> list[Question]:
 
 def drawn_texts(many: int, seed: int = 0) -> list[str]:
     """Captions, all different."""
-    found: dict[str, None] = {}
-    number = 0
-    while len(found) < many:
-        found.update(dict.fromkeys(captions(Scene.random(Random(f"{seed} {number}")), seed=seed)))
-        number += 1
+    scenes = (Scene.random(Random(f"{seed} {number}")) for number in range(many))
+    found = dict.fromkeys(text for scene in scenes for text in captions(scene, seed=seed))
     return list(found)[:many]
 
 
