@@ -150,16 +150,12 @@ async def _none_left(finding: Finding, known: Processes) -> None:
     finding.must(not survivors(known), f"no process is left: {len(survivors(known))} are")
 
 
-async def told(server: ServerProcess, texts: list[str]) -> tuple[int, dict[str, Any]]:
-    """Ask for texts of which one may be poisonous: status and content of the answer."""
+async def told(server: ServerProcess, texts: list[str]) -> tuple[int, list[str], dict[str, Any]]:
+    """Ask for texts of which one may be poisonous: status, codes of the refused, content."""
     reply = await ask(server.url, as_floats(texts))
-    return reply.status, json.loads(reply.body)
-
-
-def _codes(content: dict[str, Any]) -> list[str]:
-    """Why which items were refused."""
+    content = json.loads(reply.body)
     faults = [content["error"]] if "error" in content else content.get("errors") or []
-    return [fault["code"] for fault in faults]
+    return reply.status, [fault["code"] for fault in faults], content
 
 
 def _others_right(content: dict[str, Any], key: AnswerKey, others: list[str]) -> bool:
@@ -187,27 +183,24 @@ async def _kills(stage: Stage, finding: Finding) -> None:
             await mended(server, workers, known)
             alive = workers(server)
             second = await told(server, texts)
-    for name, (status, content) in (("first", first), ("second", second)):
-        codes = _codes(content)
+    for name, (status, codes, content) in (("first", first), ("second", second)):
         finding.must(codes == ["item_quarantined"], f"{name}: {status} {codes}")
         right = _others_right(content, traffic.key, others)
         finding.must(right, f"{name}: the other five are right")
     finding.must(workers(server) == alive, "the second time no worker ends")
     deaths = await _ended(server) - ended
     finding.must(0 < deaths <= DEATHS, f"at most {DEATHS} workers end, not {deaths:.0f}")
-    before, again = _codes(first[1]), _codes(second[1])
-    finding.note(f"poisonous item: {before} after {deaths:.0f} deaths, then at once {again}")
+    finding.note(f"poisonous item: {first[1]} after {deaths:.0f} deaths, then at once {second[1]}")
 
 
 async def _hangs(stage: Stage, finding: Finding) -> None:
     server = await stage.server(*IMPATIENT)
     before = workers(server)
     async with await stage.traffic(server, fresh=0.5) as traffic:
-        status, content = await told(server, [HANG])
+        status, codes, _ = await told(server, [HANG])
         await mended(server, workers, before)
         finding.take(await traffic.closed(BESIDE, stage.of(5.0, 1.0)))
     known = {(504, "deadline_exceeded"), (500, "item_quarantined")}
-    codes = _codes(content)
     finding.must({(status, code) for code in codes} <= known, f"hang: {codes}")
     finding.must(bool(codes), "the one that hangs is refused")
     finding.note(f"hang: {status} {codes[:1]}, worker replaced")

@@ -152,7 +152,14 @@ async def _damaged(
     questions = [as_floats(texts[i : i + 10]) for i in range(0, many, 10)]
     async with await stage.traffic(server, questions) as traffic:
         await asyncio.to_thread(redis.command, "FLUSHALL")
-        await _kept(traffic, redis, many)
+
+        async def kept() -> bool:
+            if await asyncio.to_thread(redis.command, "DBSIZE") >= many:
+                return True
+            await traffic.once_each()
+            return False
+
+        await until(kept, BACK_WITHIN, every=0.3)  # the writers' breaker may still be open
         finding.take(traffic.turn())
         await asyncio.to_thread(_flip, redis)
         before = await _results(server.url)
@@ -167,18 +174,6 @@ async def _damaged(
     finding.must(grown["corrupt"] + unread == many, f"every one that was read is counted: {grown}")
     finding.must(grown["corrupt"] > 0, "some were read")
     finding.note(f"{many} damaged values: {grown['corrupt']} counted corrupt, {unread} not read")
-
-
-async def _kept(traffic: Traffic, redis: RedisServer, many: int) -> None:
-    """Ask until Redis holds every vector; the breaker of its writers may still be open."""
-
-    async def kept() -> bool:
-        if await asyncio.to_thread(redis.command, "DBSIZE") >= many:
-            return True
-        await traffic.once_each()
-        return False
-
-    await until(kept, BACK_WITHIN, every=0.3)
 
 
 def _flip(redis: RedisServer) -> None:
