@@ -21,6 +21,10 @@ from bench.rig.server_process import ServerProcess
 
 CLIENTS = 4
 LINE = b"POST /embed_text HTTP/1.1\r\nhost: siglit\r\ncontent-type: application/json\r\n"
+PICTURE = b"POST /embed_image HTTP/1.1\r\nhost: siglit\r\ncontent-type: image/png\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+BLANKS = b" " * 65536
+CHUNK = b"10000\r\n" + BLANKS + b"\r\n"
 PIECE = 1 << 18
 GIVES_UP = 60.0  # seconds; a connection still open then was not closed
 CLOSED_WITHIN = 5.0  # seconds
@@ -114,24 +118,11 @@ async def endless_head() -> AsyncIterator[bytes]:
         yield b"x-%d: %b\r\n" % (number, b"y" * 1000)
 
 
-async def announced() -> AsyncIterator[bytes]:
-    """One gigabyte, announced and then sent."""
-    yield LINE + b"content-length: 1073741824\r\n\r\n"
+async def endless(head: bytes, piece: bytes) -> AsyncIterator[bytes]:
+    """A gigabyte in pieces."""
+    yield head
     for _ in range(1 << 14):
-        yield b" " * 65536
-
-
-async def endless_body(line: bytes = LINE) -> AsyncIterator[bytes]:
-    """A body in chunks, without end."""
-    yield line + b"transfer-encoding: chunked\r\n\r\n"
-    for _ in range(1 << 14):
-        yield b"10000\r\n" + b" " * 65536 + b"\r\n"
-
-
-def endless_picture() -> AsyncIterator[bytes]:
-    """The same as a picture, which is the body itself."""
-    line = LINE.replace(b"embed_text", b"embed_image")
-    return endless_body(line.replace(b"application/json", b"image/png"))
+        yield piece
 
 
 WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
@@ -141,9 +132,9 @@ WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
 }
 FLOODS: dict[str, tuple[Callable[[], AsyncIterator[bytes]], int]] = {
     "endless head": (endless_head, 431),
-    "1 GB body": (announced, 413),
-    "endless body": (endless_body, 413),
-    "endless picture": (endless_picture, 413),
+    "1 GB body": (partial(endless, LINE + b"content-length: 1073741824\r\n\r\n", BLANKS), 413),
+    "endless body": (partial(endless, LINE + CHUNKED, CHUNK), 413),
+    "endless picture": (partial(endless, PICTURE + CHUNKED, CHUNK), 413),
 }
 
 
