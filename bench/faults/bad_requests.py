@@ -27,7 +27,7 @@ from bench.faults.hostile import (
 from bench.faults.question import IMAGE, JSON, OPENAI, TEXT
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, post
-from bench.faults.traffic import PATIENCE, Traffic
+from bench.faults.traffic import PATIENCE
 from bench.load.connection import Address, Fault, Pool, head_of
 from bench.load.route import Judge
 from litapi.settings import Settings
@@ -191,7 +191,18 @@ async def bad_traffic(stage: Stage, finding: Finding) -> None:
     left = bad_requests(stage.of(10_000, 400))
     pool = Pool(Address.of(server.url), CLIENTS)
     async with await stage.traffic(server, fresh=0.2) as traffic:
-        await asyncio.gather(*(_client(pool, left, verdicts, traffic) for _ in range(CLIENTS)))
+
+        async def client() -> None:
+            for bad in left:
+                try:
+                    head = head_of(bad.path, len(bad.body), bad.headers, bad.method)
+                    reply = await pool.ask(head + bad.body, PATIENCE)
+                    verdicts.judge(bad, reply.status, reply.head, reply.body)
+                except Fault as fault:
+                    verdicts.wrong[f"{fault} to {bad.path} {bad.body[:60]!r}"] += 1
+                await traffic.next()
+
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
         finding.take(traffic.turn())
     pool.close()
     refused = sum(verdicts.refused.values())
@@ -202,17 +213,6 @@ async def bad_traffic(stage: Stage, finding: Finding) -> None:
         f"{total} bad: {refused} × 4xx with {len(verdicts.refused)} codes,"
         f" {verdicts.decoded} damaged pictures that still decode, 0 × 5xx"
     )
-
-
-async def _client(pool: Pool, left: Iterator[Bad], verdicts: Verdicts, traffic: Traffic) -> None:
-    for bad in left:
-        try:
-            head = head_of(bad.path, len(bad.body), bad.headers, bad.method)
-            reply = await pool.ask(head + bad.body, PATIENCE)
-            verdicts.judge(bad, reply.status, reply.head, reply.body)
-        except Fault as fault:
-            verdicts.wrong[f"{fault} to {bad.path} {bad.body[:60]!r}"] += 1
-        await traffic.next()
 
 
 @asynccontextmanager
@@ -233,13 +233,6 @@ async def listening(heard: Counter[str]) -> AsyncIterator[list[str]]:
         yield addresses
 
 
-def bodies(url: str) -> list[tuple[str, bytes]]:
-    """The ways to ask for an image by its URL."""
-    part = {"type": "image_url", "image_url": {"url": url}}
-    asked = ((IMAGE, {"url": url}), (IMAGE, {"urls": [url]}), (OPENAI, {"input": [part]}))
-    return [(path, json.dumps(body).encode()) for path, body in asked]
-
-
 async def ssrf(stage: Stage, finding: Finding) -> None:
     """Every URL in every way of asking."""
     server, heard = await stage.common(), Counter[str]()
@@ -250,9 +243,14 @@ async def ssrf(stage: Stage, finding: Finding) -> None:
         await stage.traffic(server, fresh=0.1) as traffic,
         finding.under(traffic, BESIDE),
     ):
-        for path, body in (one for url in urls for one in bodies(url)):
-            reply = await post(server.url, path, body, JSON)
-            answers[f"{reply.status} {json.loads(reply.body)['error']['code']}"] += 1
+        for url in urls:
+            part = {"type": "image_url", "image_url": {"url": url}}
+            for bad in (
+                _json(IMAGE, {"url": url}), _json(IMAGE, {"urls": [url]}),
+                _json(OPENAI, {"input": [part]}),
+            ):  # fmt: skip
+                reply = await post(server.url, bad.path, bad.body, JSON)
+                answers[f"{reply.status} {json.loads(reply.body)['error']['code']}"] += 1
     finding.must(all(one.startswith("4") for one in answers), f"all 4xx: {dict(answers)}")
     finding.must(answers["403 image_url_forbidden"] > 0, "those that lead inside are forbidden")
     finding.must(not heard, f"no connection inside: {dict(heard)}")
