@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from bench.faults.__main__ import ROWS, TRUTH, truth
 from bench.faults.bad_requests import Bad, Verdicts, bad_requests
 from bench.faults.hostile import FORMATS, mutated, originals
 from bench.faults.question import AnswerKey, Question, as_floats, asked, drawn_pictures, mixed
 from bench.faults.row import Finding, Row
 from bench.faults.stage import Stage
-from bench.faults.table import ROWS, TRUTH, truth
 from bench.faults.traffic import Tally, Traffic
 from litapi.process import raise_limit
 
@@ -38,7 +38,7 @@ def play() -> Iterator[Callable[[Row], Finding]]:
     with asyncio.Runner() as runner:
         stage = Stage(long=False)
         yield lambda row: runner.run(row.found(stage))
-        runner.run(stage.__aexit__())
+        runner.run(stage.aclose())
 
 
 @pytest.mark.timeout(900)

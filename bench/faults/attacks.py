@@ -1,9 +1,8 @@
 """Rows 17 to 26: what one cheap client could do to all others, and all of it at once.
 
-While an attack lasts, another client asks `/livez` all the time, and good clients send pictures and
-texts whose vectors are computed and judged. What the attacker gets is counted by status and code.
-In the long form each attack meets a server of its own; in the short one they share a server, and
-what one leaves behind counts for the next.
+Meanwhile another client asks `/livez` all the time, and good clients send pictures and texts whose
+vectors are computed and judged. What the attacker gets is counted by status and code. In the long
+form each attack meets a server of its own; in the short one they share one, with what others left.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from random import Random
-from urllib.parse import urlsplit
 
 from bench.faults.hostile import accents, amplified, deep_png, even_webp, long_bmp, nested
 from bench.faults.hostile import scanned_jpeg as jpeg
@@ -35,9 +33,9 @@ from bench.faults.question import (
     drawn_pictures,
     drawn_texts,
 )  # fmt: skip
-from bench.faults.row import Finding, Row
-from bench.faults.slow_clients import End, dialled, pieces, talk
-from bench.faults.stage import Stage, until
+from bench.faults.row import Finding, Play
+from bench.faults.slow_clients import dialled, pieces, send, talk
+from bench.faults.stage import Stage, post, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals, Watch, workers
 from bench.load.connection import head_of
@@ -55,7 +53,7 @@ PAUSE = 0.1  # seconds between two questions of a good client
 SETTLES_WITHIN = 60.0
 ZEROS = bytes(20 * MB - 64)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-KIND = {"image": "image/png", "json": "application/json"}
+PNG = "image/png"
 _CODE = re.compile(rb'"code": ?"(\w+)"')
 
 Attack = Callable[["Target"], Awaitable[None]]
@@ -63,24 +61,27 @@ Attack = Callable[["Target"], Awaitable[None]]
 
 @dataclass(slots=True)
 class Target:
-    """The server that an attack is for, and what it said to the attacker."""
+    """The server that an attack is for, good clients and a watch beside it, and what it said."""
 
     server: ServerProcess
     long: bool
     seconds: float  # that an attack may last where its length is a choice
+    texts: Traffic
+    pictures: Traffic
+    watch: Watch
     said: Counter[str] = field(default_factory=Counter)
 
     def of(self, long: int, short: int) -> int:
         return long if self.long else short
 
-    async def post(self, path: str, body: bytes, kind: str = "json") -> None:
+    async def post(self, path: str, body: bytes, media: str = "application/json") -> None:
         """Ask, and count what was said."""
-        await self.hear(talk(self.server.url, pieces(_head(path, len(body), kind), body)))
+        await self.hear(pieces(_head(path, len(body), media), body))
 
-    async def hear(self, talking: Awaitable[End]) -> None:
+    async def hear(self, sent: AsyncIterator[bytes]) -> None:
         """Count what was said to a connection, or that nothing was."""
         with self.broken():
-            end = await talking
+            end = await talk(self.server.url, sent)
             code = _CODE.search(end.heard)
             named = f" {code[1].decode()}" if code and end.status != 200 else ""
             self.said[f"{end.status or 'no answer'}{named}"] += 1
@@ -93,32 +94,32 @@ class Target:
         except OSError as error:
             self.said[type(error).__name__] += 1
 
-    async def all_at_once(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
-        await asyncio.gather(*(self.post(path, body, kind) for body in bodies))
+    async def all_at_once(self, path: str, bodies: Sequence[bytes], *media: str) -> None:
+        await asyncio.gather(*(self.post(path, body, *media) for body in bodies))
 
 
-def _head(path: str, length: int, kind: str = "json") -> bytes:
-    return head_of(path, length, {"connection": "close", "content-type": KIND[kind]})
+def _head(path: str, length: int, media: str = "application/json") -> bytes:
+    return head_of(path, length, {"connection": "close", "content-type": media})
 
 
 async def unread_answers(target: Target) -> None:
     """Requests in a row, whose answers nobody reads."""
     flood = GET * (16 * MB // len(GET))
-    await asyncio.gather(*(_unread(target, flood) for _ in range(target.of(6, 3))))
+    address, loop = ("127.0.0.1", target.server.port), asyncio.get_running_loop()
 
+    async def client() -> None:
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+            with target.broken():
+                try:
+                    async with asyncio.timeout(target.seconds):
+                        await loop.sock_sendall(connection, flood)
+                        await asyncio.sleep(target.seconds)
+                except TimeoutError:  # which is an OSError
+                    target.said["nothing more was taken, or all of it"] += 1
 
-async def _unread(target: Target, flood: bytes) -> None:
-    parts, loop = urlsplit(target.server.url), asyncio.get_running_loop()
-    with socket.socket() as connection:
-        connection.setblocking(False)
-        await loop.sock_connect(connection, (parts.hostname, parts.port))
-        with target.broken():
-            try:
-                async with asyncio.timeout(target.seconds):
-                    await loop.sock_sendall(connection, flood)
-                    await asyncio.sleep(target.seconds)
-            except TimeoutError:  # which is an OSError
-                target.said["nothing more was taken, or all of it"] += 1
+    await asyncio.gather(*(client() for _ in range(target.of(6, 3))))
 
 
 async def amplification(target: Target) -> None:
@@ -130,19 +131,15 @@ async def amplification(target: Target) -> None:
 _fresh = count()
 
 
-def _note() -> bytes:
-    return b"%d" % next(_fresh)
-
-
 async def slow_decoding(target: Target) -> None:
     """Pictures of a few KB that take long to decode, each of them once."""
     refined = (0, 0, 0x10)
     pictures = [
-        *(jpeg(700, note=_note()) for _ in range(target.of(4, 2))),
-        *(jpeg(2800, note=_note(), band=refined, restarts=True) for _ in range(2)),
-        *(long_bmp(note=next(_fresh)) for _ in range(target.of(4, 2))),
+        *(jpeg(700, note=b"%d" % note) for note in islice(_fresh, target.of(4, 2))),
+        *(jpeg(2800, note=b"%d" % note, band=refined, restarts=True) for note in islice(_fresh, 2)),
+        *(long_bmp(note=note) for note in islice(_fresh, target.of(4, 2))),
     ]
-    await target.all_at_once("/embed_image", pictures, "image")
+    await target.all_at_once(IMAGE, pictures, PNG)
 
 
 async def costly_json(target: Target) -> None:
@@ -161,43 +158,39 @@ async def wrong_base64(target: Target) -> None:
 async def half_bodies(target: Target) -> None:
     """Bodies that stop just before their end and go on in drops."""
     body = bytes(60_000_000)
-    talks = [
-        asyncio.create_task(target.hear(talk(target.server.url, _dripping(66_000_000, body))))
-        for _ in range(target.of(40, 16))
-    ]
-    _, open_still = await asyncio.wait(talks, timeout=target.seconds + 10)
-    for talking in open_still:
-        talking.cancel()
-        target.said["open still"] += 1
-    await asyncio.gather(*talks, return_exceptions=True)
 
+    async def dripping() -> AsyncIterator[bytes]:
+        async for piece in pieces(_head(IMAGE, 66_000_000), body):
+            yield piece
+        while True:
+            await asyncio.sleep(1.0)
+            yield bytes(1500)
 
-async def _dripping(length: int, body: bytes) -> AsyncIterator[bytes]:
-    async for piece in pieces(_head(IMAGE, length), body):
-        yield piece
-    while True:
-        await asyncio.sleep(1.0)
-        yield bytes(1500)
+    async def client() -> None:
+        try:
+            async with asyncio.timeout(target.seconds + 10):
+                await target.hear(dripping())
+        except TimeoutError:
+            target.said["open still"] += 1
+
+    await asyncio.gather(*(client() for _ in range(target.of(40, 16))))
 
 
 async def left_pictures(target: Target) -> None:
     """Large pictures whose clients do not wait, a few at a time: what is under way is row 22's."""
     numbers = iter(range(target.of(120, 40)))
-    await asyncio.gather(*(_leaves(target, numbers) for _ in range(6)))
 
+    async def client() -> None:
+        for number in numbers:
+            start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
+            with target.broken():
+                _, writer = await dialled(target.server.url)
+                await send(writer, pieces(_head(IMAGE, len(ZEROS), PNG), start, ZEROS[16:]))
+                await asyncio.sleep(0.5)
+                writer.close()
+                target.said["left"] += 1
 
-async def _leaves(target: Target, numbers: Iterator[int]) -> None:
-    for number in numbers:
-        start = b"\x89PNG\r\n\x1a\n" + b"%8d" % number
-        with target.broken():
-            _, writer = await dialled(target.server.url)
-            async for piece in pieces(_head(IMAGE, len(ZEROS), "image"), start, ZEROS[16:]):
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.5)
-            writer.close()
-            target.said["left"] += 1
+    await asyncio.gather(*(client() for _ in range(6)))
 
 
 async def many_patches(target: Target) -> None:
@@ -214,24 +207,15 @@ async def wide_pixels(target: Target) -> None:
     """Pictures with few bytes and many pixels, of modes that take several bytes for each."""
 
     def pictures() -> list[bytes]:
-        deep = [deep_png(_note(), colour=colour) for colour in (6, 2)]
-        return [*(even_webp(_note()) for _ in range(target.of(6, 2))), *deep[: target.of(3, 1)]]
+        even = [even_webp(b"%d" % note) for note in islice(_fresh, target.of(6, 2))]
+        colours = (6, 2)[: target.of(2, 1)]
+        return even + [deep_png(b"%d" % next(_fresh), colour=colour) for colour in colours]
 
-    await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), "image")
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """Good clients, and a watch on the server, while it is attacked."""
-
-    target: Target
-    texts: Traffic
-    pictures: Traffic
-    watch: Watch
+    await target.all_at_once(IMAGE, await asyncio.to_thread(pictures), PNG)
 
 
 @asynccontextmanager
-async def beside(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[Beside]:
+async def attacked(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[Target]:
     """A server with good clients of it: what is done inside is the attack."""
     server = await stage.server(*flags)
     small = asked(drawn_texts(40, seed=17)), asked(drawn_pictures(12))
@@ -243,24 +227,23 @@ async def beside(stage: Stage, *flags: str, clients: int = 1) -> AsyncIterator[B
             await traffic.once_each()
             traffic.turn()
         watch = Watch(server)
-        target = Target(server, stage.long, stage.of(20.0, 4.0))
         async with watch, texts.flowing(clients, PAUSE), pictures.flowing(clients, PAUSE):
-            yield Beside(target, texts, pictures, watch)
+            yield Target(server, stage.long, stage.of(20.0, 4.0), texts, pictures, watch)
     stage.idle.setdefault(server.url, watch.seen.first)
     if stage.long:
         await asyncio.to_thread((await stage.spent(*flags)).stop)
 
 
 def judge(
-    stage: Stage, finding: Finding, played: Beside, *, stopped: bool = False, whole: bool = False
+    stage: Stage, finding: Finding, target: Target, *, stopped: bool = False, whole: bool = False
 ) -> None:
     """Hold what was seen against the bounds.
 
     `stopped`: no picture could be computed meanwhile. `whole`: it was all attacks at once, whose
     bounds add up, so what counts is what is left afterwards.
     """
-    seen, idle = played.watch.seen, stage.idle[played.target.server.url]
-    texts, pictures = played.texts.turn(), played.pictures.turn()
+    seen, idle = target.watch.seen, stage.idle[target.server.url]
+    texts, pictures = target.texts.turn(), target.pictures.turn()
     for tally in (texts, pictures):
         finding.take(tally)
     front, worker = seen.grown("http", idle), seen.grown("worker", idle)
@@ -281,95 +264,75 @@ def judge(
         f"HTTP process {front:+.0f} MB, worker {worker:+.0f} MB, memory files"
         f" {seen.shared_grown:+.0f} MB, /livez {1e3 * seen.longest:.0f} ms at most, good picture"
         f" {slowest:.2f} s, good text {max(texts.seconds, default=0.0):.2f} s;"
-        f" said: {dict(played.target.said.most_common())}"
+        f" said: {dict(target.said.most_common())}"
     )
-    failures = [what for what in played.target.said if what.startswith("500")]
+    failures = [what for what in target.said if what.startswith("500")]
     finding.must(not failures, f"what is refused is named: {failures}")
 
 
 async def stopped_worker(stage: Stage, finding: Finding) -> None:
     """Large pictures whose clients leave while the image worker stands still."""
-    async with beside(stage) as played:
-        worker = await _image_worker(played.target.server)
+    async with attacked(stage) as target:
+        worker = await _image_worker(target.server)
         os.kill(worker, signal.SIGSTOP)
         try:
-            await left_pictures(played.target)
+            await left_pictures(target)
             await asyncio.sleep(1.0)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGCONT)
-    judge(stage, finding, played, stopped=True)
+    judge(stage, finding, target, stopped=True)
 
 
 async def _image_worker(server: ServerProcess) -> int:
     """The worker that spends its time when a picture is embedded."""
     before = {pid: cpu_seconds(pid) for pid in workers(server)}
-    target = Target(server, long=False, seconds=1.0)
     for number in range(4):
-        await target.post(IMAGE, drawn_picture(f"whose {number}", canvas=(1500, 1500)), "image")
+        picture = drawn_picture(f"whose {number}", canvas=(1500, 1500))
+        await post(server.url, IMAGE, picture, {"content-type": PNG})
     return max(before, key=lambda pid: cpu_seconds(pid) - before[pid])
 
 
 async def all_of_it(stage: Stage, finding: Finding) -> None:
     """All attacks at once, again and again, with good clients beside them; then memory is flat."""
-    async with beside(stage, clients=2) as played:
-        before = _sizes(played.target.server)
-        played.target.long = False
+    async with attacked(stage, clients=2) as target:
+        before = _sizes(target.server)
+        target.long = False
         ends = time.monotonic() + stage.of(120.0, 8.0)
-        await asyncio.gather(*(_again(played.target, attack, ends) for attack in ATTACKERS))
-        await _settled(played.target.server, before)
-    judge(stage, finding, played, whole=True)
+
+        async def again(attack: Attack) -> None:
+            rng = Random(attack.__name__)
+            while time.monotonic() < ends:
+                await attack(target)
+                await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+        async def settled() -> bool:
+            now = _sizes(target.server)
+            return all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys())
+
+        await asyncio.gather(*(again(attack) for attack in ATTACKERS))
+        with contextlib.suppress(TimeoutError):
+            await until(settled, SETTLES_WITHIN, every=0.5)
+    judge(stage, finding, target, whole=True)
 
 
 def _sizes(server: ServerProcess) -> dict[int, float]:
     return {pid: Vitals.of([pid]).resident_mb for pid in server.family()}
 
 
-async def _settled(server: ServerProcess, before: dict[int, float]) -> None:
-    """Wait until no process holds much more than before, or time is up."""
-
-    async def small() -> bool:
-        now = _sizes(server)
-        return all(now[pid] - before[pid] <= LEFT_MB / 2 for pid in now.keys() & before.keys())
-
-    await until(small, SETTLES_WITHIN, every=0.5)
+ATTACKERS = (
+    left_pictures, unread_answers, amplification, slow_decoding, costly_json, wrong_base64,
+    half_bodies, many_patches, wide_pixels,
+)  # fmt: skip
 
 
-async def _again(target: Target, attack: Attack, ends: float) -> None:
-    rng = Random(attack.__name__)
-    while time.monotonic() < ends:
-        await attack(target)
-        await asyncio.sleep(rng.uniform(0.0, 1.0))
+def under(attack: Attack, *flags: str) -> Play:
+    """A play of it alone, on a server with these flags."""
 
-
-PLAYED: tuple[tuple[int, str, Attack, tuple[str, ...]], ...] = (
-    (17, "pipelined requests whose answers nobody reads", unread_answers, ()),
-    (18, "captions that grow beyond their template and labels", amplification, ()),
-    (19, "small pictures that take long to decode", slow_decoding, ()),
-    (20, "JSON that becomes many objects", costly_json, ()),
-    (21, "letters where base64 belongs", wrong_base64, ()),
-    (22, "bodies that stop just before their end", half_bodies, ()),
-    (24, "more patches than the server has by default", many_patches, ("--max-num-patches", "64")),
-    (25, "pictures of few bytes and many pixels", wide_pixels, ()),
-)
-ATTACKERS = (left_pictures, *(attack for _, _, attack, _ in PLAYED))
-
-
-def _row(number: int, fault: str, attack: Attack, flags: Sequence[str]) -> Row:
     async def play(stage: Stage, finding: Finding) -> None:
-        async with beside(stage, *flags) as played:
-            await attack(played.target)
-        judge(stage, finding, played)
+        async with attacked(stage, *flags) as target:
+            await attack(target)
+        judge(stage, finding, target)
 
     play.__doc__ = attack.__doc__
-    return Row(number, fault, play)
-
-
-ATTACKS = sorted(
-    (
-        *(_row(*one) for one in PLAYED),
-        Row(23, "pictures left behind while their worker stands still", stopped_worker),
-        Row(26, "all of rows 17 to 25 at once", all_of_it),
-    ),
-    key=lambda row: row.number,
-)
+    return play

@@ -1,12 +1,12 @@
 """Row 29: a bulk flood beside interactive clients, and shares among bulk clients.
 
-    python -m bench.faults.classes [--model base] [--seconds 20] [--only shares]
-    python -m bench.faults.classes --model base --name classes-base      # keeps a result
+    python -m bench.faults.classes --model base                        # the row, of any checkpoint
+    python -m bench.faults.classes --model base --name classes-base    # keeps a result
 
-plays it on any checkpoint. With `--name` the flood comes in the class of everybody else too, which
-is what a server without classes does; both are kept. The floods come from processes of their own,
-so that reading their answers does not delay what the interactive clients measure. Rounds measure
-quiet and flooded stretches in turn and are judged by their medians.
+With `--name` the flood comes in the class of everybody else too, which is what a server without
+classes does, and nothing is judged. Floods come from processes of their own, so that reading their
+answers does not delay the interactive clients. Each round measures a quiet stretch and a flooded
+one; their medians are judged.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-import aiohttp
-
 from bench.faults.overload import capacity
 from bench.faults.question import (
     AnswerKey,
     Question,
     Thing,
     alone,
+    as_floats,
     drawn_pictures,
     drawn_texts,
     in_octets,
 )
 from bench.faults.row import Finding
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, ask
 from bench.faults.traffic import Tally, Traffic
 from bench.rig.command import described
 from bench.rig.random_checkpoint import checkpoint
@@ -53,6 +52,7 @@ KEYS = "even:e:bulk,rival:r:bulk,one:o:bulk,three:t:bulk"
 LIMITS = "three weight=3"
 FILLING = 1.0  # seconds in which they fill the server
 PAUSE = 1.0  # seconds before a client of a flood comes back: the least `Retry-After`
+BULK = {"x-priority": "bulk"}
 SERVER = ("--http-workers", "1", "--timeout", "120")  # a base size takes seconds on a few cores
 WIDE = ("--max-queue", "16384")
 
@@ -77,20 +77,17 @@ class Flood:
         os.nice(10)  # other machines' clients would take no time from the server
         _drawn(self.texts, self.pictures)
 
-    def run(self, begin: float) -> Tally:
+    async def run(self, begin: float) -> Tally:
         """What became of it; items are counted in `compared`."""
-        return asyncio.run(self._run(begin))
-
-    async def _run(self, begin: float) -> Tally:
         asked = _drawn(self.texts, self.pictures)
         questions = [replace(one, headers={**one.headers, **self.headers}) for one in asked]
         crowd = Traffic(self.url, questions, Unjudged(), fresh=1.0)
         async with crowd as traffic, asyncio.TaskGroup() as group:
             for number in range(self.clients):
                 group.create_task(self._client(traffic, number, begin + self.seconds))
-            await _until(begin)
+            await asyncio.sleep(begin - time.monotonic())
             before = traffic.tally.compared
-            await _until(begin + self.seconds)
+            await asyncio.sleep(begin + self.seconds - time.monotonic())
             done = traffic.tally.compared - before
         traffic.tally.compared = done
         return traffic.tally
@@ -112,8 +109,8 @@ def _drawn(texts: int, pictures: int) -> list[Question]:
     return [in_octets(group) for group in groups]
 
 
-async def _until(when: float) -> None:
-    await asyncio.sleep(when - time.monotonic())
+def _run(flood: Flood, begin: float) -> Tally:
+    return asyncio.run(flood.run(begin))
 
 
 class Unjudged(AnswerKey):
@@ -187,7 +184,7 @@ async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
     await key.learn(server.url, [question.things[0] for question in questions])
     size = {"texts": plan.group, "pictures": plan.group // 4}
     stage = Stage(long=False)
-    async with floods(Flood(server.url, 2, FILLING, {"x-priority": "bulk"}, **size)) as run:
+    async with floods(Flood(server.url, 2, FILLING, BULK, **size)) as run:
         await run()  # has the workers for bulk started
     async with Traffic(server.url, questions, key, fresh=1.0) as traffic:
         rate = SHARE * await capacity(stage, traffic, max(2.0, seconds / 4))
@@ -216,14 +213,13 @@ async def floods(*several: Flood) -> AsyncIterator[Callable[[], Awaitable[list[T
             return await asyncio.gather(*ran)
 
         await each(Flood.draw)
-        yield lambda: each(functools.partial(Flood.run, begin=time.monotonic() + FILLING))
+        yield lambda: each(functools.partial(_run, begin=time.monotonic() + FILLING))
 
 
-async def classes(stage: Stage, finding: Finding) -> None:
+async def classes(stage: Stage, finding: Finding, plan: Plan | None = None) -> None:
     """A flood in bulk costs the others little and gets what they leave; shares are kept."""
-    plan = stage.of(Plan(), SHORT)
-    for part in PARTS.values():
-        await part(stage, finding, plan)
+    for part in (beside, shares, starving):
+        await part(stage, finding, plan or stage.of(Plan(), SHORT))
 
 
 async def beside(stage: Stage, finding: Finding, plan: Plan) -> None:
@@ -231,8 +227,8 @@ async def beside(stage: Stage, finding: Finding, plan: Plan) -> None:
     server = await stage.server(*SERVER, *plan.flags)
     found = await measured(server, plan)
     for one in found:
-        finding.take(one.quiet)
-        finding.take(one.mixed)
+        for tally in (one.quiet, one.mixed):
+            finding.take(tally)
         finding.must(one.quiet.refused + one.mixed.refused == 0, "0 interactive refused")
         finding.must(one.flood.lost == 0, f"0 of the flood lost: {dict(one.flood.reasons)}")
     ratio, left = median(one.ratio for one in found), median(one.left for one in found)
@@ -272,27 +268,21 @@ async def starving(stage: Stage, finding: Finding, plan: Plan) -> None:
     async with Traffic(server.url, questions, key, fresh=1.0) as traffic, traffic.flowing(32):
         await asyncio.sleep(1.0)
         began = time.monotonic()
-        async with aiohttp.ClientSession(server.url) as session:
-            headers = {"x-priority": "bulk", "cache-control": "no-store"}
-            body = {"texts": drawn_texts(plan.group, 9)}
-            async with session.post("/embed_text", json=body, headers=headers) as reply:
-                finding.must(reply.status == 200, f"a bulk request is answered: {reply.status}")
-        finding.note(
-            f"{plan.group} bulk texts beside 32 busy clients: {time.monotonic() - began:.1f} s"
-        )
+        bulk = as_floats(drawn_texts(plan.group, 9))
+        bulk = replace(bulk, headers={**bulk.headers, **BULK, "cache-control": "no-store"})
+        reply = await ask(server.url, bulk)
+        finding.must(reply.status == 200, f"a bulk request is answered: {reply.status}")
+        seconds = time.monotonic() - began
+        finding.note(f"{plan.group} bulk texts beside 32 busy clients: {seconds:.1f} s")
     finding.take(traffic.turn())
 
 
-PARTS = {"beside": beside, "shares": shares, "starving": starving}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what was found as one JSON object; 0 when it holds."""
+    """Keep the rounds, or judge them: 0 when all holds."""
     parser = described("bench.faults.classes", __doc__)
     parser.add_argument("--model", default="demo", metavar="demo|base|FOLDER")
     parser.add_argument("--seconds", type=float, help="of each stretch")
     parser.add_argument("--rounds", type=int, help="the medians of which are judged")
-    parser.add_argument("--only", choices=list(PARTS))
     parser.add_argument("--name", help="of the result: the flood in either class, nothing judged")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args(arguments)
@@ -308,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fields = {"model": Path(options.model).name, "seconds": plan.seconds, "rounds": rounds}
         print(save(options.name, fields, options.out, "cpu"))
         return 0
-    finding = asyncio.run(_played(plan, [options.only] if options.only else list(PARTS)))
+    finding = asyncio.run(_judged(plan))
     print(json.dumps({"holds": finding.holds, "broken": finding.broken, "notes": finding.notes}))
     return 0 if finding.holds else 1
 
@@ -319,11 +309,10 @@ async def _kept(plan: Plan) -> list[dict[str, Any]]:
     return [one.fields() for one in found]
 
 
-async def _played(plan: Plan, parts: Sequence[str]) -> Finding:
+async def _judged(plan: Plan) -> Finding:
     finding = Finding(long=True)
     async with Stage(long=True) as stage:
-        for part in parts:
-            await PARTS[part](stage, finding, plan)
+        await classes(stage, finding, plan)
     return finding
 
 

@@ -14,14 +14,14 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 from PIL import Image
 
-from bench.faults.attacks import DECODING, GOOD_WITHIN, beside, judge
-from bench.faults.hostile import chunk, long_bmp, scanned_jpeg
+from bench.faults.attacks import DECODING, GOOD_WITHIN, attacked, judge
+from bench.faults.hostile import chunk, gif, long_bmp, png, scanned_jpeg
 from bench.faults.question import IMAGE, OPENAI, TEXT, drawn_picture
 from bench.faults.row import Finding
 from bench.faults.slow_clients import pieces, talk
@@ -88,8 +88,7 @@ def _jpeg(rng: Random) -> bytes:
 
 def _png(rng: Random) -> bytes:
     side, depth = rng.choice((1, 16, 200)), rng.choice((1, 2, 4, 8, 16))
-    kind = rng.choice((0, 2, 3, 4, 6))
-    head = struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, rng.choice((0, 0, 1)))
+    colour, interlaced = rng.choice((0, 2, 3, 4, 6)), rng.choice((0, 0, 1))
     data = zlib.compress(bytes((1 + side * 8) * side))
     extras = (
         (b"tEXt", b"a\0b"), (b"eXIf", rng.randbytes(60)),
@@ -102,17 +101,14 @@ def _png(rng: Random) -> bytes:
     extra = rng.choice((b"", *(chunk(name, body) for name, body in extras)))
     parts = rng.choice((1, 1, 500))
     step = len(data) // parts + 1
-    pieces = b"".join(chunk(b"IDAT", data[i : i + step]) for i in range(0, len(data), step))
-    many = extra * rng.choice((1, 1, 3, 300 if len(extra) < 100 else 3))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + many + pieces + chunk(b"IEND", b"")
+    pieces = [chunk(b"IDAT", data[i : i + step]) for i in range(0, len(data), step)]
+    many = [extra] * rng.choice((1, 1, 3, 300 if len(extra) < 100 else 3))
+    return png(side, depth, colour, *many, *pieces, interlaced=interlaced)
 
 
 def _gif(rng: Random) -> bytes:
     side = rng.choice((1, 50, 3000, 65535))
-    screen = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6)
-    frame = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x44\x01\x00"
-    comment = b"!\xfe\x02ab\x00"
-    return screen + (comment + frame) * rng.choice((0, 1, 100, 2000)) + b";" * rng.randrange(2)
+    return gif(side, rng.choice((0, 1, 100, 2000)), b"!\xfe\x02ab\x00") + b";" * rng.randrange(2)
 
 
 def _webp(rng: Random) -> bytes:
@@ -210,9 +206,7 @@ def encoding(rng: Random) -> bytes:
     return last(request(TEXT, rng.choice(bodies), "application/json", f"content-encoding: {named}"))
 
 
-MAKERS: tuple[Callable[[Random], bytes], ...] = (
-    pipelined, picture, structure, multipart, preference, encoding,
-)  # fmt: skip
+MAKERS = (pipelined, picture, structure, multipart, preference, encoding)
 
 
 def inputs(many: int, seed: int = 17) -> Iterator[tuple[str, bytes]]:
@@ -245,12 +239,11 @@ async def fuzz(stage: Stage, finding: Finding) -> None:
             slowest[kind] = max(end.last, slowest.get(kind, 0.0))
             wrong.update(f"{kind}: {what}: {wire[:200]!r}" for what in faults(end.heard))
 
-    async with beside(stage) as played:
-        url = played.target.server.url
-        await asyncio.gather(*(client(url) for _ in range(CLIENTS)))
-        for traffic in (played.texts, played.pictures):
+    async with attacked(stage) as target:
+        await asyncio.gather(*(client(target.server.url) for _ in range(CLIENTS)))
+        for traffic in (target.texts, target.pictures):
             await traffic.once_each()
-    judge(stage, finding, played)
+    judge(stage, finding, target)
     finding.must(not wrong, f"each 2xx or 4xx in the shared form: {wrong.most_common(5)}")
     late = {kind: round(seconds, 1) for kind, seconds in slowest.items() if seconds > SLOWEST}
     finding.timely(not late, f"each within {SLOWEST:.0f} s: {late}")

@@ -103,9 +103,13 @@ def deep_png(note: bytes = b"", side: int = SIDE, colour: int = 6) -> bytes:
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     packer, row = zlib.compressobj(1), bytes(1 + side * channels * 2)
     data = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
-    head = struct.pack(">IIBBBBB", side, side, 16, colour, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"tEXt", b"a\0" + note), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, body) for name, body in chunks)
+    return png(side, 16, colour, chunk(b"tEXt", b"a\0" + note), chunk(b"IDAT", data))
+
+
+def png(side: int, depth: int, colour: int, *chunks: bytes, interlaced: int = 0) -> bytes:
+    """A square one of these chunks."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, interlaced))
+    return b"".join([b"\x89PNG\r\n\x1a\n", head, *chunks, chunk(b"IEND", b"")])
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -141,21 +145,19 @@ def mutated(picture: bytes, rng: Random) -> bytes:
     return picture[:at] + large + picture[at + 4 :]
 
 
-def huge_png() -> bytes:
-    """A few bytes that claim 3.6 gigapixels."""
-    head = struct.pack(">IIBBBBB", HUGE, HUGE, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000)))
-
-
-def huge_bmp() -> bytes:
+def huge() -> tuple[bytes, bytes, bytes]:
+    """A few bytes each that claim gigapixels: a PNG without its end, a BMP, a GIF."""
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
     info = struct.pack("<IiiHHIIiiII", 40, HUGE, HUGE, 1, 24, 0, 0, 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 1054, 0, 0, 54) + info + bytes(1000)
+    bmp = b"BM" + struct.pack("<IHHI", 1054, 0, 0, 54) + info + bytes(1000)
+    return png(HUGE, 8, 2, data)[:-12], bmp, gif(65535) + b";"
 
 
-def huge_gif() -> bytes:
-    descriptor = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
-    screen = struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
-    return b"GIF89a" + screen + descriptor + b"\x02\x02\x44\x01\x00;"
+def gif(side: int, frames: int = 1, comment: bytes = b"") -> bytes:
+    """Its frames, each after a comment, without an end."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6)
+    frame = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x44\x01\x00"
+    return screen + (comment + frame) * frames
 
 
 def nested(size: int) -> dict[str, bytes]:

@@ -26,9 +26,7 @@ async def near_capacity(stage: Stage, finding: Finding) -> None:
     """At 0.8 of capacity nothing is refused, and the slowest wait little longer than alone.
 
     Ten minutes in stints of ten seconds, each judged by what the machine did just before and after
-    it: a shared core is half as fast for seconds at a time, and against a capacity of a minute ago
-    the load would be no load or too much. The ratio is the median of the stints; the least and the
-    worst are noted.
+    it, as a shared core is half as fast for seconds at a time. The ratio is the stints' median.
     """
     server = await stage.common()
     rates, ratios = list[float](), list[float]()  # p99 under load ÷ p99 of a client that is alone
@@ -84,14 +82,10 @@ async def soak(stage: Stage, finding: Finding) -> None:
             read.append((time.monotonic() - began, Vitals.of(family)))
             await asyncio.sleep(1.0)
     finding.must(finding.tally.refused == 0, "0 refused")
-    slope, files = _slope(read), read[-1][1].files - read[0][1].files
+    files = read[-1][1].files - read[0][1].files
+    sizes = [vitals.resident_mb for _, vitals in read]
+    line = np.polyfit([when for when, _ in read], sizes, 1)
+    slope = line[0] * TEN_MINUTES / sizes[0]  # as a share of the memory at the start
     finding.note(f"resident memory {slope:+.2%} in 10 min, open files {files:+d}, {seconds:.0f} s")
     finding.must(files <= SPARE_FILES, f"open files {files:+d}")
     finding.timely(slope < 0.01, "resident memory grows less than 1 % in 10 min")
-
-
-def _slope(read: list[tuple[float, Vitals]]) -> float:
-    """Growth in ten minutes as a share of the memory at the start."""
-    times = [when for when, _ in read]
-    sizes = [vitals.resident_mb for _, vitals in read]
-    return float(np.polyfit(times, sizes, 1)[0]) * TEN_MINUTES / sizes[0]

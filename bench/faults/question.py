@@ -1,17 +1,14 @@
 """Questions to the server, the ways a client may ask, and the right answers.
 
-A question is encoded in advance, so that the client spends nothing while it loads the server. The
-ways take turns: JSON and raw bodies, floats, base64 and raw bytes, one item and several, texts and
-pictures together.
+A question is encoded in advance, so that the client spends nothing while it loads the server.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -31,9 +28,8 @@ OCTETS = {"accept": "application/octet-stream"}
 TEXT, IMAGE, OPENAI = "/embed_text", "/embed_image", "/v1/embeddings"
 Vector = npt.NDArray[np.floating[Any]]
 TOLERANCE = 0.9999
-FRESH = {"cache-control": "no-store"}
 GROUP = 16
-PATIENCE = 300.0
+PATIENCE = 300.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +40,11 @@ class Question:
     body: bytes
     headers: Mapping[str, str]
     things: tuple[Thing, ...]
+
+    def request(self, cache: str | None = None) -> bytes:
+        """As it is sent, where said with a Cache-Control."""
+        more = {"cache-control": cache} if cache else {}
+        return head_of(self.path, len(self.body), {**self.headers, **more}) + self.body
 
 
 def _plain(thing: Thing) -> str:
@@ -72,8 +73,7 @@ def as_floats(things: Sequence[Thing]) -> Question:
 
 def in_octets(things: Sequence[Thing]) -> Question:
     """The same, answered as raw bytes."""
-    asked = as_floats(things)
-    return Question(asked.path, asked.body, {**JSON, **OCTETS}, asked.things)
+    return replace(as_floats(things), headers={**JSON, **OCTETS})
 
 
 def alone(things: Sequence[Thing]) -> Question:
@@ -84,9 +84,7 @@ def alone(things: Sequence[Thing]) -> Question:
     return Question(IMAGE, first, {"content-type": MEDIA[first[:2]], **OCTETS}, (first,))
 
 
-WAYS: tuple[Callable[[Sequence[Thing]], Question], ...] = (
-    alone, in_octets, in_openai_form, as_floats,
-)  # fmt: skip
+WAYS = (alone, in_octets, in_openai_form, as_floats)
 
 
 def asked(things: Sequence[Thing], group: int = 3) -> list[Question]:
@@ -105,11 +103,8 @@ def mixed(texts: Sequence[str], pictures: Sequence[bytes]) -> list[Question]:
 
 def drawn_texts(many: int, seed: int = 0) -> list[str]:
     """Captions, all different."""
-    found: dict[str, None] = {}
-    number = 0
-    while len(found) < many:
-        found.update(dict.fromkeys(captions(Scene.random(Random(f"{seed} {number}")), seed=seed)))
-        number += 1
+    scenes = (Scene.random(Random(f"{seed} {number}")) for number in range(many))
+    found = dict.fromkeys(text for scene in scenes for text in captions(scene, seed=seed))
     return list(found)[:many]
 
 
@@ -139,26 +134,23 @@ class AnswerKey:
     """
 
     def __init__(self) -> None:
-        self._right: dict[bytes, Vector] = {}
+        self._right: dict[Thing, Vector] = {}
 
     async def learn(self, url: str, things: Iterable[Thing]) -> None:
         """Have the server compute those that are not known yet."""
-        new = {_name(thing): thing for thing in things if _name(thing) not in self._right}
+        new = dict.fromkeys(thing for thing in things if thing not in self._right)
         for kind in (str, bytes):
-            wanted = [thing for thing in new.values() if isinstance(thing, kind)]
+            wanted = [thing for thing in new if isinstance(thing, kind)]
             for start in range(0, len(wanted), GROUP):
-                await self._learn(Address.of(url), wanted[start : start + GROUP])
-
-    async def _learn(self, address: Address, things: Sequence[Thing]) -> None:
-        asked = in_octets(things)
-        head = head_of(asked.path, len(asked.body), {**asked.headers, **FRESH})
-        reply = await ask_once(address, head + asked.body, PATIENCE)
-        if reply.status != 200:
-            raise RuntimeError(f"no right answers to be had: {reply.body[:200]!r}")
-        self.put(things, rows(reply.head, reply.body))
+                group = wanted[start : start + GROUP]
+                request = in_octets(group).request("no-store")
+                reply = await ask_once(Address.of(url), request, PATIENCE)
+                if reply.status != 200:
+                    raise RuntimeError(f"no right answers to be had: {reply.body[:200]!r}")
+                self.put(group, rows(reply.head, reply.body))
 
     def put(self, things: Iterable[Thing], vectors: Iterable[Vector]) -> None:
-        self._right.update(zip(map(_name, things), vectors, strict=True))
+        self._right.update(zip(things, vectors, strict=True))
 
     def right(self, question: Question, head: bytes, body: bytes) -> bool:
         """Whether an answer holds the right vectors, each in its place."""
@@ -169,7 +161,7 @@ class AnswerKey:
         if len(found) != len(question.things):
             return False
         pairs = zip(question.things, found, strict=True)
-        return all(_close(self._right[_name(thing)], one) for thing, one in pairs)
+        return all(_close(self._right[thing], one) for thing, one in pairs)
 
 
 def _close(right: Vector, found: Vector) -> bool:
@@ -177,7 +169,3 @@ def _close(right: Vector, found: Vector) -> bool:
         return False
     one, other = right.astype(np.float64), found.astype(np.float64)
     return float(one @ other) >= TOLERANCE * float(np.linalg.norm(one) * np.linalg.norm(other)) > 0
-
-
-def _name(thing: Thing) -> bytes:
-    return sha256(thing.encode() if isinstance(thing, str) else b"\0" + thing).digest()

@@ -4,13 +4,12 @@
                        └───► instance 2 ──┘
 
 No client retries: whatever the balancer does not hide counts as lost. Half of the questions bypass
-the look-up, so that an instance has work under way when it is hurt. Instances are killed, restarted
-and, while the others go on, replaced by ones with another model. An answer is judged by the model
-that it names: a vector of the other model, from a cache or from a worker, is wrong.
+the look-up, so that an instance has work under way when it is killed, restarted, or replaced by one
+with another model. An answer is judged by the model that it names: a vector of the other model,
+from a cache or from a worker, is wrong.
 
-The other model is the demo checkpoint with every vector reversed. So the right answers of both are
-known from one, and no vector of the one passes for a vector of the other. Only the last layers
-change: the text head, and in the vision head what comes after the attention's output.
+The other model is the demo checkpoint with every vector negated: the right answers of both are
+known from one, and no vector of the one passes for a vector of the other.
 """
 
 from __future__ import annotations
@@ -20,16 +19,27 @@ import json
 import shutil
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.faults.question import AnswerKey, Question, Thing, as_floats, in_openai_form
+from bench.faults.question import (
+    AnswerKey,
+    Question,
+    Thing,
+    Vector,
+    as_floats,
+    drawn_pictures,
+    drawn_texts,
+    in_openai_form,
+)
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, counter
-from bench.faults.traffic import Traffic
+from bench.faults.traffic import Tally, Traffic
 from bench.rig.balancer import BALANCERS, Balancer, accepts
 from bench.rig.child import Absent
 from bench.rig.random_checkpoint import DEMO
@@ -39,28 +49,26 @@ from bench.rig.server_process import ServerProcess
 CLIENTS = 6
 SEEN = 1.0  # seconds until a balancer knows that an instance is back: before, it has only the other
 OLD, NEW = "siglit-old", "siglit-new"
-ROWS = (
+NEGATED = (  # the last layers that a vector passes
     "text_model.head.weight",
     "text_model.head.bias",
     "vision_model.head.attention.out_proj.weight",
     "vision_model.head.attention.out_proj.bias",
     "vision_model.head.layernorm.weight",
-    "vision_model.head.layernorm.bias",
     "vision_model.head.mlp.fc2.weight",
     "vision_model.head.mlp.fc2.bias",
 )
-COLUMNS = ("vision_model.head.mlp.fc1.weight",)
 
 
 async def rollout(stage: Stage, finding: Finding) -> None:
     """Behind a balancer instances die, restart and change their model; no client notices."""
     with TemporaryDirectory(prefix="siglit-rollout-") as home, RedisServer() as redis:
-        models = {OLD: DEMO, NEW: await asyncio.to_thread(write_reversed, Path(home, "other"))}
+        models = {OLD: DEMO, NEW: await asyncio.to_thread(write_negated, Path(home, "other"))}
         pair = Pair(stage, finding, redis, models)
         try:
             await pair.start()
             await pair.shared()
-            here = [balancer for balancer in BALANCERS if _found(balancer, finding)]
+            here = list(_found(finding))
             for balancer in here:
                 with balancer.before([server.port for server in pair.servers]) as (url, _):
                     if stage.long or balancer is here[0]:
@@ -74,30 +82,29 @@ async def rollout(stage: Stage, finding: Finding) -> None:
             pair.end()
 
 
-def _found(balancer: Balancer, finding: Finding) -> bool:
-    try:
-        return bool(balancer.find())
-    except Absent as absent:
-        finding.note(f"not played: {absent}")
-        return False
+def _found(finding: Finding) -> Iterator[Balancer]:
+    for balancer in BALANCERS:
+        try:
+            balancer.find()
+            yield balancer
+        except Absent as absent:
+            finding.note(f"not played: {absent}")
 
 
+@dataclass
 class Pair:
     """Two instances, and what is done to them while clients ask the balancer before them."""
 
-    def __init__(
-        self, stage: Stage, finding: Finding, redis: RedisServer, models: Mapping[str, Path]
-    ) -> None:
-        self._stage = stage
-        self._finding = finding
-        self._redis = redis
-        self._models = models
+    stage: Stage
+    finding: Finding
+    redis: RedisServer
+    models: Mapping[str, Path]
+
+    def __post_init__(self) -> None:
         self._serving = OLD
-        things = list(dict.fromkeys(t for asked in stage.questions for t in asked.things))
-        texts = [thing for thing in things if isinstance(thing, str)]
-        pictures = [thing for thing in things if isinstance(thing, bytes)]
-        self._things: list[Thing] = [*texts, *pictures]
-        pairs = [kind[i : i + 2] for kind in (texts, pictures) for i in range(0, len(kind), 2)]
+        self._key = ModelKey()
+        self._things: list[Sequence[Thing]] = [drawn_texts(120), drawn_pictures(24)]
+        pairs = [kind[i : i + 2] for kind in self._things for i in range(0, len(kind), 2)]
         # In JSON, as only that names the model.
         self._questions = [way(two) for two in pairs for way in (as_floats, in_openai_form)]
         self.servers = [self._server(OLD) for _ in range(2)]
@@ -105,9 +112,7 @@ class Pair:
     async def start(self) -> None:
         """Both, and the right answers of both models by one of them."""
         await asyncio.gather(*(asyncio.to_thread(one.start) for one in self.servers))
-        old = AnswerKey()
-        await old.learn(self.servers[0].url, self._things)
-        self._key = ModelKey({OLD: old, NEW: ReversedKey(old)})
+        await self._key.learn(self.servers[0].url, chain(*self._things))
 
     def end(self) -> None:
         for server in self.servers:
@@ -116,23 +121,26 @@ class Pair:
     async def shared(self) -> None:
         """The second instance finds in Redis whatever the first one was asked."""
         for server in self.servers:
-            async with Traffic(server.url, self._questions, self._key) as traffic:
-                await traffic.once_each()
-            tally = traffic.whole()
-            self._finding.take(tally)
+            tally = await self._once_each(server.url)
             while await counter(server.url, "cache_write_queue"):
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.1)  # the last batch is on its way
-        self._finding.must(tally.states["miss"] == 0, f"nothing is computed again: {tally.states}")
-        self._finding.must(tally.states["hit-l2"] > 0, f"it comes from Redis: {tally.states}")
+        self.finding.must(tally.states["miss"] == 0, f"nothing is computed again: {tally.states}")
+        self.finding.must(tally.states["hit-l2"] > 0, f"it comes from Redis: {tally.states}")
+
+    async def _once_each(self, url: str) -> Tally:
+        async with Traffic(url, self._questions, self._key) as traffic:
+            await traffic.once_each()
+        self.finding.take(traffic.tally)
+        return traffic.tally
 
     async def killed(self, url: str) -> None:
         """kill -9 of an instance, and up again."""
         async with self._load(url):
-            for number in range(self._stage.of(4, 1)):
+            for number in range(self.stage.of(4, 1)):
                 server = self.servers[number % 2]
                 server.kill()
-                await asyncio.sleep(self._stage.of(2.0, 0.5))
+                await asyncio.sleep(self.stage.of(2.0, 0.5))
                 await _start(server)
                 await asyncio.sleep(SEEN)
 
@@ -151,37 +159,35 @@ class Pair:
                 await self._replaced(place, self._server(other))
         both, self._serving = dict(self._key.answers), other
         self._key.answers.clear()
-        async with Traffic(url, self._questions, self._key) as traffic:
-            await traffic.once_each()
-        self._finding.take(traffic.whole())
-        self._finding.must(both.keys() == {OLD, NEW}, f"both answered meanwhile: {both}")
+        await self._once_each(url)
+        self.finding.must(both.keys() == {OLD, NEW}, f"both answered meanwhile: {both}")
         left = self._key.answers.keys()
-        self._finding.must(left == {other}, f"only {other} is left: {[*left]}")
+        self.finding.must(left == {other}, f"only {other} is left: {[*left]}")
 
     def _server(self, name: str) -> ServerProcess:
         # Patient with Redis: how quick it is on a busy machine is not what is asked here. The short
         # form does not wait until a busy instance falls idle; the balancer hides it.
-        flags = ["--redis-url", self._redis.url, "--redis-budget-ms", "1000"]
-        flags += ["--served-name", name, "--model", str(self._models[name])]
-        return ServerProcess(*flags, *self._stage.of((), ("--drain-timeout", "3")))
+        flags = ["--redis-url", self.redis.url, "--redis-budget-ms", "1000"]
+        flags += ["--served-name", name, "--model", str(self.models[name])]
+        return ServerProcess(*flags, *self.stage.of((), ("--drain-timeout", "3")))
 
     @asynccontextmanager
     async def _load(self, url: str) -> AsyncIterator[None]:
         """Clients of the balancer, before, during and after what is done inside."""
         async with Traffic(url, self._questions, self._key, fresh=0.5) as traffic:
             async with traffic.flowing(CLIENTS):
-                await asyncio.sleep(self._stage.of(2.0, 0.5))
+                await asyncio.sleep(self.stage.of(2.0, 0.5))
                 yield
-                await asyncio.sleep(self._stage.of(2.0, 0.5))
+                await asyncio.sleep(self.stage.of(2.0, 0.5))
             tally = traffic.turn()
-        self._finding.take(tally)
-        self._finding.note(f"slowest answer {max(tally.seconds, default=0):.2f} s")
+        self.finding.take(tally)
+        self.finding.note(f"slowest answer {max(tally.seconds, default=0):.2f} s")
 
     async def _replaced(self, place: int, new: ServerProcess) -> None:
         """End one by SIGTERM, which drains it, and start the other on its port."""
         old = self.servers[place]
         code = await asyncio.to_thread(old.stop, signal.SIGTERM, 60.0)
-        self._finding.must(code == 0, f"it drained and ended with 0, not {code}")
+        self.finding.must(code == 0, f"it drained and ended with 0, not {code}")
         new.port, new.url = old.port, old.url
         self.servers[place] = new
         await _start(new)
@@ -194,21 +200,19 @@ async def _start(server: ServerProcess) -> None:
     await asyncio.to_thread(server.start)
 
 
-class ReversedKey(AnswerKey):
-    """What the reversed model makes of the right vectors of another key."""
-
-    def __init__(self, key: AnswerKey) -> None:
-        super().__init__()
-        self._right = {name: vector[::-1] for name, vector in key._right.items()}
-
-
 class ModelKey(AnswerKey):
-    """Name of a model → its own key. Takes answers in JSON only, as only those name the model."""
+    """The right answers of both models. Takes those in JSON only, as only they name the model."""
 
-    def __init__(self, keys: Mapping[str, AnswerKey]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._keys = keys
+        self._keys = {OLD: AnswerKey(), NEW: AnswerKey()}
         self.answers: Counter[str] = Counter()  # by model
+
+    def put(self, things: Iterable[Thing], vectors: Iterable[Vector]) -> None:
+        """The vectors are the old model's."""
+        right = dict(zip(things, vectors, strict=True))
+        self._keys[OLD].put(right, right.values())
+        self._keys[NEW].put(right, (-vector for vector in right.values()))
 
     def right(self, question: Question, head: bytes, body: bytes) -> bool:
         """Whether an answer holds the right vectors of the model it names."""
@@ -217,15 +221,12 @@ class ModelKey(AnswerKey):
         return name in self._keys and self._keys[name].right(question, head, body)
 
 
-def write_reversed(folder: Path) -> Path:
+def write_negated(folder: Path) -> Path:
     """Write the other model into `folder`, which is made."""
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(DEMO, folder)
     weights: dict[str, Any] = load_file(DEMO / "model.safetensors")
-    for name in ROWS:
-        weights[name] = weights[name][::-1].copy()
-    for name in COLUMNS:
-        weights[name] = weights[name][:, ::-1].copy()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    negated = {name: -weights[name] for name in NEGATED}
+    save_file(weights | negated, folder / "model.safetensors", metadata={"format": "pt"})
     return folder

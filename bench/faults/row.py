@@ -60,11 +60,14 @@ class Finding:
         self.notes.append(sentence)
 
 
+Play = Callable[[Stage, Finding], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     number: int
     fault: str
-    play: Callable[[Stage, Finding], Awaitable[None]]
+    play: Play
 
     async def found(self, stage: Stage) -> Finding:
         """Play it. What breaks the play itself is a finding too."""

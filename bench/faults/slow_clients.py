@@ -14,13 +14,17 @@ from urllib.parse import urlsplit
 
 from bench.faults.question import as_floats
 from bench.faults.row import Finding
-from bench.faults.stage import Stage, counter, post, until
+from bench.faults.stage import Stage, ask, counter, until
 from bench.faults.traffic import Traffic
 from bench.faults.vitals import Vitals
 from bench.rig.server_process import ServerProcess
 
 CLIENTS = 4
 LINE = b"POST /embed_text HTTP/1.1\r\nhost: siglit\r\ncontent-type: application/json\r\n"
+PICTURE = b"POST /embed_image HTTP/1.1\r\nhost: siglit\r\ncontent-type: image/png\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+BLANKS = b" " * 65536
+CHUNK = b"10000\r\n" + BLANKS + b"\r\n"
 PIECE = 1 << 18
 GIVES_UP = 60.0  # seconds; a connection still open then was not closed
 CLOSED_WITHIN = 5.0  # seconds
@@ -58,7 +62,7 @@ async def talk(
     """
     reader, writer = await dialled(url)
     began = time.monotonic()
-    sending = asyncio.create_task(_send(writer, said))
+    sending = asyncio.create_task(send(writer, said))
     heard, closed, last = bytearray(), True, 0.0
     try:
         while piece := await asyncio.wait_for(reader.read(65536), quiet if heard else patience):
@@ -70,7 +74,7 @@ async def talk(
         pass
     finally:
         sending.cancel()
-        await asyncio.wait({sending})
+        await asyncio.gather(sending, return_exceptions=True)  # the server may have hung up
         writer.close()
     return End(_status(heard), closed, time.monotonic() - began, last, bytes(heard))
 
@@ -85,14 +89,11 @@ def _status(heard: bytearray) -> int:
     return int(words[1]) if heard.startswith(b"HTTP/1.1 ") and len(words) > 1 else 0
 
 
-async def _send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> None:
-    try:
-        async for piece in said:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)  # or the reader gets no turn while the server takes everything
-    except OSError:
-        return  # the server hung up, which is what the reader is waiting for
+async def send(writer: asyncio.StreamWriter, said: AsyncIterator[bytes]) -> None:
+    async for piece in said:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0)  # or the reader gets no turn while the server takes everything
 
 
 # -- what they send ------------------------------------------------------------------------------
@@ -117,24 +118,11 @@ async def endless_head() -> AsyncIterator[bytes]:
         yield b"x-%d: %b\r\n" % (number, b"y" * 1000)
 
 
-async def announced() -> AsyncIterator[bytes]:
-    """One gigabyte, announced and then sent."""
-    yield LINE + b"content-length: 1073741824\r\n\r\n"
+async def endless(head: bytes, piece: bytes) -> AsyncIterator[bytes]:
+    """A gigabyte in pieces."""
+    yield head
     for _ in range(1 << 14):
-        yield b" " * 65536
-
-
-async def endless_body(line: bytes = LINE) -> AsyncIterator[bytes]:
-    """A body in chunks, without end."""
-    yield line + b"transfer-encoding: chunked\r\n\r\n"
-    for _ in range(1 << 14):
-        yield b"10000\r\n" + b" " * 65536 + b"\r\n"
-
-
-def endless_picture() -> AsyncIterator[bytes]:
-    """The same as a picture, which is the body itself."""
-    line = LINE.replace(b"embed_text", b"embed_image")
-    return endless_body(line.replace(b"application/json", b"image/png"))
+        yield piece
 
 
 WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
@@ -144,9 +132,9 @@ WASTERS: dict[str, Callable[[], AsyncIterator[bytes]]] = {
 }
 FLOODS: dict[str, tuple[Callable[[], AsyncIterator[bytes]], int]] = {
     "endless head": (endless_head, 431),
-    "1 GB body": (announced, 413),
-    "endless body": (endless_body, 413),
-    "endless picture": (endless_picture, 413),
+    "1 GB body": (partial(endless, LINE + b"content-length: 1073741824\r\n\r\n", BLANKS), 413),
+    "endless body": (partial(endless, LINE + CHUNKED, CHUNK), 413),
+    "endless picture": (partial(endless, PICTURE + CHUNKED, CHUNK), 413),
 }
 
 
@@ -156,7 +144,12 @@ async def slow_clients(stage: Stage, finding: Finding) -> None:
     async with await stage.traffic(server, fresh=0.1) as traffic:
         quiet = await traffic.closed(CLIENTS, stage.of(5.0, 1.0))
         async with finding.under(traffic, CLIENTS):
-            ends = await _all_at_once(server.url, stage.of(1000, 60))
+            many = stage.of(1000, 60)
+            talks = {
+                name: [asyncio.create_task(talk(server.url, said())) for _ in range(many)]
+                for name, said in WASTERS.items()
+            }
+            ends = {name: await asyncio.gather(*kind) for name, kind in talks.items()}
     for name, kind in ends.items():
         slowest = max(end.seconds for end in kind)
         finding.must(all(end.closed for end in kind), f"{name}: all closed")
@@ -167,14 +160,6 @@ async def slow_clients(stage: Stage, finding: Finding) -> None:
     ratio = finding.tally.quantile(0.99) / quiet.quantile(0.99)
     finding.note(f"good p99 {ratio:.1f} × before")
     finding.timely(ratio <= 2, "p99 of good clients at most 2 × before")
-
-
-async def _all_at_once(url: str, many: int) -> dict[str, list[End]]:
-    talks = {
-        name: [asyncio.create_task(talk(url, said())) for _ in range(many)]
-        for name, said in WASTERS.items()
-    }
-    return {name: list(await asyncio.gather(*kind)) for name, kind in talks.items()}
 
 
 async def floods(stage: Stage, finding: Finding) -> None:
@@ -240,36 +225,27 @@ async def _leave(traffic: Traffic, seconds: float) -> int:
 
 
 async def _crowd_leaves(server: ServerProcess, finding: Finding) -> None:
-    """What still waits when its clients leave is dropped; what was begun is done and kept."""
+    """What still waits when its clients leave is dropped; what was begun is done and kept.
+
+    They leave when all of them wait, or else when time is up.
+    """
     before = await _texts(server)
-    waiting = await _crowd(server)
+    clients = [asyncio.create_task(ask(server.url, as_floats(SLOW)))]
+    await _in_flight(server, lambda n: n >= len(SLOW), GATHERED_WITHIN)
+    for number in range(CROWD):
+        texts = [f"impatient {number} {text}" for text in range(ITEMS)]
+        clients.append(asyncio.create_task(ask(server.url, as_floats(texts))))
+    asked = CROWD * ITEMS
+    waiting = await _in_flight(server, lambda n: n >= len(SLOW) + asked, GATHERED_WITHIN)
+    for client in clients:
+        client.cancel()
+    await asyncio.wait(clients)
     in_flight = await _in_flight(server, lambda n: n == 0, SETTLED_WITHIN)
     dropped, computed = (now - then for now, then in zip(await _texts(server), before, strict=True))
-    asked = CROWD * ITEMS
     finding.must(in_flight == 0, f"no item of the crowd is left in flight: {in_flight:.0f}")
     finding.must(dropped > 0, f"of {waiting:.0f} texts left waiting some are dropped")
     finding.must(computed < asked, f"not all {asked} texts of the crowd are computed")
     finding.note(f"of {asked} texts whose clients left {dropped:.0f} dropped, {computed:.0f} done")
-
-
-async def _crowd(server: ServerProcess) -> float:
-    """Clients that leave when all of them wait, or else when time is up; how many texts wait."""
-    clients = [asyncio.create_task(_waits(server, SLOW))]
-    await _in_flight(server, lambda n: n >= len(SLOW), GATHERED_WITHIN)
-    for number in range(CROWD):
-        texts = [f"impatient {number} {text}" for text in range(ITEMS)]
-        clients.append(asyncio.create_task(_waits(server, texts)))
-    everything = len(SLOW) + CROWD * ITEMS
-    waiting = await _in_flight(server, lambda n: n >= everything, GATHERED_WITHIN)
-    for client in clients:
-        client.cancel()
-    await asyncio.wait(clients)
-    return waiting
-
-
-async def _waits(server: ServerProcess, texts: list[str]) -> None:
-    asked = as_floats(texts)
-    await post(server.url, asked.path, asked.body, asked.headers)
 
 
 async def _in_flight(server: ServerProcess, holds: Callable[[float], bool], within: float) -> float:
@@ -278,7 +254,8 @@ async def _in_flight(server: ServerProcess, holds: Callable[[float], bool], with
     async def held() -> bool:
         return holds(await counter(server.url, IN_FLIGHT))
 
-    await until(held, within, every=0.02)
+    with contextlib.suppress(TimeoutError):
+        await until(held, within, every=0.02)
     return await counter(server.url, IN_FLIGHT)
 
 

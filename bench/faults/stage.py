@@ -7,17 +7,18 @@ ones. One event loop plays all rows, so that the proxy before Redis lives as lon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from bench.faults.question import (
-    IMAGE,
-    OCTETS,
     AnswerKey,
     Question,
+    alone,
     drawn_pictures,
     drawn_texts,
     mixed,
@@ -37,25 +38,16 @@ SMALL_QUEUE = ("--max-wait", "1")
 IMPATIENT = ("--test-hooks", "on", "--hang-timeout", "2", "--timeout", "5")
 
 
-class Stage:
-    """`async with Stage(long=False) as stage:`"""
+class Stage(AsyncExitStack):
+    """`async with Stage(long=False) as stage:` and whatever was started ends with it."""
 
     def __init__(self, long: bool) -> None:
+        super().__init__()
         self.long = long
         self._servers: dict[tuple[str, ...], ServerProcess] = {}
-        self._keys: dict[str, AnswerKey] = {}
-        self._stack = AsyncExitStack()
-        self._redis: RedisServer | None = None
-        self._proxy: FaultProxy | None = None
+        self._keys: defaultdict[str, AnswerKey] = defaultdict(AnswerKey)  # by server
+        self._redis: tuple[RedisServer, FaultProxy] | None = None
         self.idle: dict[str, dict[int, float]] = {}  # server → process → MB before all attacks
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for server in self._servers.values():
-            await asyncio.to_thread(server.stop)
-        await self._stack.aclose()
 
     def of(self, long: T, short: T) -> T:
         """The one or the other, by the form that is played."""
@@ -68,26 +60,23 @@ class Stage:
         if flags not in self._servers:
             server = ServerProcess(*flags)
             await asyncio.to_thread(server.start)
+            self.push_async_callback(asyncio.to_thread, server.stop)
             self._servers[flags] = server
         return self._servers[flags]
 
     async def spent(self, *flags: str) -> ServerProcess:
         """The same for a row that ends it: no other row gets it afterwards."""
-        server = await self.server(*flags)
-        del self._servers[flags]
-        return server
+        await self.server(*flags)
+        return self._servers.pop(flags)
 
-    async def redis(self) -> RedisServer:
+    async def redis(self) -> tuple[RedisServer, FaultProxy]:
+        """A Redis, and the proxy before it."""
         if self._redis is None:
-            self._redis = await asyncio.to_thread(RedisServer)
-            self._stack.callback(self._redis.close)
+            redis = await asyncio.to_thread(RedisServer)
+            self.callback(redis.close)
+            proxy = await self.enter_async_context(FaultProxy(redis.url))
+            self._redis = redis, proxy
         return self._redis
-
-    async def proxy(self) -> FaultProxy:
-        if self._proxy is None:
-            redis = await self.redis()
-            self._proxy = await self._stack.enter_async_context(FaultProxy(redis.url))
-        return self._proxy
 
     async def behind(self, redis: RedisServer | FaultProxy) -> ServerProcess:
         """A server whose every look-up goes to Redis."""
@@ -101,8 +90,7 @@ class Stage:
     @cached_property
     def heavy(self) -> list[Question]:
         """Large pictures only: the server's work outweighs the client's a hundred times."""
-        raw = {"content-type": "image/jpeg", **OCTETS}
-        return [Question(IMAGE, p, raw, (p,)) for p in photographs(8)]
+        return [alone([picture]) for picture in photographs(8)]
 
     async def traffic(
         self,
@@ -114,41 +102,47 @@ class Stage:
     ) -> Traffic:
         """Load for a server, with the right answers to it computed now."""
         chosen = self.questions if questions is None else questions
-        key = self._keys.setdefault(server.url, AnswerKey())
+        key = self._keys[server.url]
         await key.learn(server.url, (thing for question in chosen for thing in question.things))
         return Traffic(server.url, chosen, key, fresh=fresh, retry=retry)
 
 
 async def post(
-    url: str, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST"
+    url: str,
+    path: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    method: str = "POST",
+    patience: float = PATIENCE,
 ) -> Reply:
     """The answer to a request over a connection of its own. Raises Fault where there is none."""
-    head = head_of(path, len(body), headers, method)
-    return await ask_once(Address.of(url), head + body, PATIENCE)
+    head = head_of(path, len(body), headers or {}, method)
+    return await ask_once(Address.of(url), head + body, patience)
+
+
+async def ask(url: str, question: Question) -> Reply:
+    """The same of a question."""
+    return await ask_once(Address.of(url), question.request(), PATIENCE)
 
 
 async def ready(url: str) -> bool:
-    try:
-        reply = await ask_once(Address.of(url), head_of("/readyz", 0, {}, "GET"), 5.0)
-    except Fault:
-        return False
-    return reply.status == 200
+    with contextlib.suppress(Fault):
+        return (await post(url, "/readyz", method="GET", patience=5.0)).status == 200
+    return False
 
 
 async def counter(url: str, name: str, *labels: str) -> float:
     """The sum of a metric over the series that carry all these labels, as in `tier="redis"`."""
-    lines = (await post(url, "/metrics", b"", {}, "GET")).body.decode().splitlines()
+    lines = (await post(url, "/metrics", method="GET")).body.decode().splitlines()
     found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
     return sum(float(line.rpartition(" ")[2]) for line in found if all(x in line for x in labels))
 
 
-async def until(
-    holds: Callable[[], Awaitable[bool]], within: float, every: float = 0.1
-) -> float | None:
-    """Seconds until something holds, or None where it does not within so many."""
+async def until(holds: Callable[[], Awaitable[bool]], within: float, every: float = 0.1) -> float:
+    """Seconds until something holds. Raises TimeoutError where it does not within so many."""
     began = time.monotonic()
     while not await holds():
         if time.monotonic() > began + within:
-            return None
+            raise TimeoutError(f"not {holds.__name__} within {within:.0f} s")
         await asyncio.sleep(every)
     return time.monotonic() - began

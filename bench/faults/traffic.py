@@ -1,9 +1,8 @@
 """Load whose every answer is judged: a closed loop of clients, or an open one at a given rate.
 
-A closed loop slows down with the server and so measures what it can do; an open loop goes on
-asking, as the world does. `fresh` is the share of questions that bypass the look-up, so that the
-towers have work as well. Where a run may lose its connections (the HTTP process was killed), a
-client tries once more over a new one, and that is counted apart.
+A closed loop slows down with the server and so measures what it can do; an open loop asks on.
+`fresh` is the share of questions that bypass the look-up, so that the towers have work as well.
+With `retry` a client whose connection broke tries once more; that is counted apart.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from random import Random
 from typing import Self
 
 from bench.faults.question import AnswerKey, Question
-from bench.load.connection import Address, Fault, Pool, Reply, ask_once, head_of, header
+from bench.load.connection import Address, Fault, Pool, Reply, ask_once, header
 from bench.load.recording import states, timings
 from bench.load.summary import percentile
 
@@ -29,26 +28,84 @@ WIDTH = 100_000  # connections: no bound, an open loop asks whatever becomes of 
 COUNTS = ("sent", "answered", "refused", "lost", "wrong", "retried", "compared")
 
 
+@dataclass(slots=True)
+class Tally:
+    """What became of the questions of one run. Nothing is left out: sent is the sum of the rest.
+
+        sent = answered + refused + lost      (wrong ones are among the answered)
+
+    `refused` is a 429 that says when to come back. `lost` is everything that left the client
+    without an answer it could use: a 5xx, a broken connection, silence, a 429 without that.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    wrong: int = 0
+    retried: int = 0  # a second try after a broken connection, where the run allows one
+    compared: int = 0  # vectors held against the right ones
+    seconds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)  # for the cache alone, as the server tells
+    states: Counter[str] = field(default_factory=Counter)  # of `X-Cache`
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def answer(self, seconds: float, compared: int, head: bytes) -> None:
+        self.answered += 1
+        self.compared += compared
+        self.seconds.append(seconds)
+        self.states.update(states(header(head, b"x-cache")))
+        waited = timings(header(head, b"server-timing")).get("cache")
+        if waited is not None:
+            self.waits.append(waited / 1e3)
+
+    def miss(self, reason: str) -> None:
+        """An answer came and is not the right one."""
+        self.wrong += 1
+        self.reasons[reason] += 1
+
+    def lose(self, reason: str) -> None:
+        """No answer that the client could use."""
+        self.lost += 1
+        self.reasons[reason] += 1
+
+    def add(self, other: Tally) -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.seconds += other.seconds
+        self.waits += other.waits
+        self.states += other.states
+        self.reasons += other.reasons
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which this share of the answers came; 0 where there were none."""
+        return percentile(sorted(self.seconds), 100 * share) if self.seconds else 0.0
+
+    @property
+    def p99_ms(self) -> float:
+        return 1e3 * self.quantile(0.99)
+
+    @property
+    def cache_p99_ms(self) -> float:
+        """The same of the part that was spent waiting for the cache."""
+        return 1e3 * percentile(sorted(self.waits), 99) if self.waits else 0.0
+
+
+@dataclass
 class Traffic:
     """`async with Traffic(...) as traffic:` then `flowing`, `closed` or `paced`."""
 
-    def __init__(
-        self,
-        url: str,
-        questions: Sequence[Question],
-        key: AnswerKey,
-        *,
-        fresh: float = 0.0,
-        retry: bool = False,
-    ) -> None:
-        self.tally = Tally()
+    url: str
+    questions: Sequence[Question]
+    key: AnswerKey
+    fresh: float = field(default=0.0, kw_only=True)
+    retry: bool = field(default=False, kw_only=True)
+    tally: Tally = field(default_factory=Tally, init=False)
+
+    def __post_init__(self) -> None:
         self._turned: list[Tally] = []  # some of their answers may still be under way
-        self._address = Address.of(url)
+        self._address = Address.of(self.url)
         self._pool = Pool(self._address, WIDTH)
-        self.questions = questions
-        self.key = key
-        self._fresh = fresh
-        self._retry = retry
         self._rng = Random(1)
         self._numbers = count()
 
@@ -136,14 +193,13 @@ class Traffic:
         began = time.monotonic() if due is None else due
         tally = self.tally
         tally.sent += 1
-        bypass = {"cache-control": "no-cache"} if self._rng.random() < self._fresh else {}
-        head = head_of(question.path, len(question.body), {**question.headers, **bypass})
-        request = head + question.body
+        fresh = self._rng.random() < self.fresh
+        request = question.request("no-cache" if fresh else None)
         try:
             try:
                 reply = await self._pool.ask(request, PATIENCE)
             except Fault:
-                if not self._retry:
+                if not self.retry:
                     raise
                 tally.retried += 1
                 reply = await ask_once(self._address, request, PATIENCE)
@@ -166,66 +222,3 @@ class Traffic:
         elif not self.key.right(question, reply.head, reply.body):
             tally.miss(f"not the right vectors, {header(reply.head, b'x-cache').decode()}")
         return True
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the questions of one run. Nothing is left out: sent is the sum of the rest.
-
-        sent = answered + refused + lost      (wrong ones are among the answered)
-
-    `refused` is a 429 that says when to come back. `lost` is everything that left the client
-    without an answer it could use: a 5xx, a broken connection, silence, a 429 without that.
-    """
-
-    sent: int = 0
-    answered: int = 0
-    refused: int = 0
-    lost: int = 0
-    wrong: int = 0
-    retried: int = 0  # a second try after a broken connection, where the run allows one
-    compared: int = 0  # vectors held against the right ones
-    seconds: list[float] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)  # for the cache alone, as the server tells
-    states: Counter[str] = field(default_factory=Counter)  # of `X-Cache`
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def answer(self, seconds: float, compared: int, head: bytes) -> None:
-        self.answered += 1
-        self.compared += compared
-        self.seconds.append(seconds)
-        self.states.update(states(header(head, b"x-cache")))
-        waited = timings(header(head, b"server-timing")).get("cache")
-        if waited is not None:
-            self.waits.append(waited / 1e3)
-
-    def miss(self, reason: str) -> None:
-        """An answer came and is not the right one."""
-        self.wrong += 1
-        self.reasons[reason] += 1
-
-    def lose(self, reason: str) -> None:
-        """No answer that the client could use."""
-        self.lost += 1
-        self.reasons[reason] += 1
-
-    def add(self, other: Tally) -> None:
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.seconds += other.seconds
-        self.waits += other.waits
-        self.states += other.states
-        self.reasons += other.reasons
-
-    def quantile(self, share: float) -> float:
-        """Seconds within which this share of the answers came; 0 where there were none."""
-        return percentile(sorted(self.seconds), 100 * share) if self.seconds else 0.0
-
-    @property
-    def p99_ms(self) -> float:
-        return 1e3 * self.quantile(0.99)
-
-    @property
-    def cache_p99_ms(self) -> float:
-        """The same of the part that was spent waiting for the cache."""
-        return 1e3 * percentile(sorted(self.waits), 99) if self.waits else 0.0

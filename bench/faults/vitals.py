@@ -1,10 +1,8 @@
 """What the kernel says of processes: which they are, memory, open files, and whether they live.
 
-`Watch` watches the server's memory and its health route during an attack, from a process of its
-own: the attacking process is busy, so its own delays would be part of what it measures. It asks
-`/livez` over new connections all the time, as a liveness probe does, and reads twenty times a
-second how much memory each process of the server has. It kills a process that grows beyond
-`TOO_MUCH_MB`, so that an attack that succeeds does not exhaust the machine.
+`Watch` watches memory and `/livez` during an attack, from a process of its own: the attacking one
+is busy, and its delays would be part of what it measures. A process that grows beyond `TOO_MUCH_MB`
+is killed, so that an attack that succeeds does not exhaust the machine.
 """
 
 from __future__ import annotations
@@ -20,11 +18,14 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
+
+import psutil
 
 from bench.rig.server_process import ServerProcess, family, maps_torch
 
@@ -34,6 +35,7 @@ ASK_EVERY = 0.02  # seconds between an answer of /livez and the next question
 LOOK_EVERY = 0.5  # seconds between two looks at which processes there are
 TOO_MUCH_MB = 3000.0  # of one process, which is ended then
 SILENT_AFTER = 60.0  # seconds without an answer of /livez
+_MEMORY = re.compile(r"^(VmRSS|RssShmem):\s+(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,42 +52,30 @@ class Vitals:
         resident = shared = files = 0
         for pid in pids:
             with contextlib.suppress(OSError):
-                status = _status(pid)
+                held = dict(_MEMORY.findall(Path(f"/proc/{pid}/status").read_text()))
                 files += len(os.listdir(f"/proc/{pid}/fd"))
-                resident += status.get("VmRSS", 0)
-                shared += status.get("RssShmem", 0)
+                resident += int(held.get("VmRSS", 0))
+                shared += int(held.get("RssShmem", 0))
         return cls(resident / 1024, shared / 1024, files)
 
 
-def _status(pid: int) -> dict[str, int]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
-    return {name: int(text.split()[0]) for name, text in pairs}
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def births(pids: Iterable[int]) -> dict[int, int]:
-    """Process → when it was started, of those that live; a number used again differs by it."""
+def births(pids: Iterable[int]) -> dict[int, psutil.Process]:
+    """Those that live, by number; one whose number is used again is another one."""
     found = {}
     for pid in pids:
-        with contextlib.suppress(OSError):
-            found[pid] = int(_stat(pid)[19])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found[pid] = psutil.Process(pid)
     return found
 
 
-def survivors(known: dict[int, int]) -> Collection[int]:
-    """Which of the processes that `births` gave still live."""
-    return {pid for pid, when in births(known).items() if when == known[pid] and not _zombie(pid)}
-
-
-def _zombie(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return _stat(pid)[0] == "Z"
-    return True
+def survivors(known: Mapping[int, psutil.Process]) -> Collection[int]:
+    """Which of the processes that `births` gave still live; a zombie does not."""
+    left = set()
+    for pid, process in known.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                left.add(pid)
+    return left
 
 
 def roles(root: int) -> dict[int, Role]:
@@ -104,13 +94,11 @@ def roles(root: int) -> dict[int, Role]:
     return found
 
 
-def workers(server: ServerProcess) -> dict[int, int]:
-    """The workers of a server, as process → when it was started."""
-    return births(pid for pid, role in roles(server.pid).items() if role == "worker")
+def _in_role(role: Role, server: ServerProcess) -> dict[int, psutil.Process]:
+    return births(pid for pid, what in roles(server.pid).items() if what == role)
 
 
-def http_processes(server: ServerProcess) -> dict[int, int]:
-    return births(pid for pid, role in roles(server.pid).items() if role == "http")
+workers, http_processes = partial(_in_role, "worker"), partial(_in_role, "http")
 
 
 @dataclass(slots=True)
@@ -197,30 +185,20 @@ def _sample(seen: Seen) -> None:
             seen.ended.append(f"{seen.roles[pid]} process at {size:.0f} MB")
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-    now = _shared_mb()
+    now = psutil.virtual_memory().shared / 2**20
     first, most, _ = seen.shared or (now, now, now)
     seen.shared = [first, max(most, now), now]
 
 
-def _shared_mb() -> float:
-    found = re.search(r"^Shmem:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
-
-
 def _ask(url: str, seen: Seen, over: threading.Event) -> None:
     while not over.wait(ASK_EVERY):
-        began = time.monotonic()
-        try:
-            alive = _alive(url)
-        except (OSError, HTTPException):
-            alive = False
+        began, alive = time.monotonic(), False
+        with (
+            contextlib.suppress(OSError, HTTPException),
+            closing(HTTPConnection(urlsplit(url).netloc, timeout=SILENT_AFTER)) as connection,
+        ):
+            connection.request("GET", "/livez", headers={"connection": "close"})
+            alive = connection.getresponse().status == 200
         seen.asked += 1
         seen.failed += not alive
         seen.longest = max(seen.longest, time.monotonic() - began)
-
-
-def _alive(url: str) -> bool:
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=SILENT_AFTER)
-    with closing(connection):
-        connection.request("GET", "/livez", headers={"connection": "close"})
-        return connection.getresponse().status == 200

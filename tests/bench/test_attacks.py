@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.faults import hostile
-from bench.faults.attacks import HTTP_MB, Beside, Target, judge
+from bench.faults.attacks import HTTP_MB, Target, judge
 from bench.faults.fuzz import MAKERS, faults, inputs
 from bench.faults.row import Finding
 from bench.faults.stage import Stage, post
@@ -95,14 +95,13 @@ def test_answers_on_a_connection_are_judged_one_by_one(heard: bytes, wrong: list
 def judged(seen: Seen, said: str = "400 invalid_json", *, whole: bool = False) -> Finding:
     """What the judge says of it, with a process of each role that had 100 MB idle."""
     server: Any = SimpleNamespace(url="a")
-    target = Target(server, long=False, seconds=1.0)
-    target.said[said] += 1
     stage, finding = Stage(long=True), Finding(long=True)
     stage.idle["a"] = {1: 100.0, 2: 100.0}
     asked: Any = SimpleNamespace(turn=lambda: Tally(sent=1, answered=1, seconds=[0.1]))
     watched: Any = SimpleNamespace(seen=seen)
-    beside = Beside(target, asked, asked, watched)
-    judge(stage, finding, beside, whole=whole)
+    target = Target(server, False, 1.0, asked, asked, watched)
+    target.said[said] += 1
+    judge(stage, finding, target, whole=whole)
     return finding
 
 

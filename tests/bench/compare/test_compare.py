@@ -340,7 +340,7 @@ def test_one_that_is_cut_off_leaves_nobody_behind(tmp_path: Path) -> None:
         process.kill()
 
 
-def _with_grandchildren(process: psutil.Process) -> dict[int, int]:
+def _with_grandchildren(process: psutil.Process) -> dict[int, psutil.Process]:
     """All below it, once there are such: then the server itself is on its feet."""
     found = births(one.pid for one in process.children(recursive=True))
     return found if len(found) > len(process.children()) else {}
