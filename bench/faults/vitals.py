@@ -156,7 +156,12 @@ class Watch:
 
 
 def watch(pipe: Connection, url: str, root: int) -> None:
-    """Watch until told to stop; then send what was seen."""
+    """Watch until told to stop; then send what was seen.
+
+    In a session of its own: the kernel shares the cores among sessions, and a probe that waits for
+    the attackers' turn would tell how busy they are.
+    """
+    os.setsid()
     seen, over, looked = Seen(roles(root)), threading.Event(), time.monotonic()
     asking = threading.Thread(target=_ask, args=(url, seen, over), daemon=True)
     asking.start()

@@ -4,7 +4,7 @@
     python -m bench.micro.bulk --ways engine --rounds 7  # the engine alone: without Ray
     python -m bench.micro.bulk --size demo --rounds 1 --seconds 2
 
-The bare tower is `bench.compare.baselines.bare --ready`: model input is made before, nothing is
+The bare tower is that of `bench.compare`, made ready: model input is made before, nothing is
 read, looked up or written. "bulk" is the command itself: rows from a disk, decoded or tokenized,
 looked up in a Redis that knows none of them, computed, kept there, and written as Parquet. "engine"
 is `litapi.Engine` in this process, given the same rows as texts or encoded pictures, without a
