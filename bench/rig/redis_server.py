@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import redis
 
+from bench.rig.child import started
 from bench.rig.port import free_port
 
 NOTHING_ON_DISK = ("--save", "", "--appendonly", "no")
@@ -58,8 +59,9 @@ class RedisServer:
         place = ["--port", str(self.port), "--bind", "127.0.0.1"]
         if self.unix:
             place = ["--port", "0", "--unixsocket", str(self.socket)]
-        self._process = subprocess.Popen(
+        self._process = started(
             ["redis-server", *place, *NOTHING_ON_DISK, *self._options],
+            signal.SIGKILL,  # it may be paused
             cwd=self.home,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

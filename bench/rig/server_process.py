@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 
 from bench.rig.child import ROOT as ROOT
-from bench.rig.child import answers, await_start
+from bench.rig.child import answers, await_start, started
 from bench.rig.port import free_port
 
 _SCHED = 2  # of the kernel's three clocks of a process: user and system time as scheduled
@@ -43,7 +43,7 @@ class ServerProcess:
         clean.pop("MODEL", None)
         ours = {"PORT": str(self.port), "SIGLIT_HOST": "127.0.0.1", "SIGLIT_PRECISION": "float32"}
         command = [sys.executable, "-m", "litapi", "serve", *self._flags]
-        self.process = subprocess.Popen(
+        self.process = started(
             command,
             cwd=ROOT,
             env={**clean, **ours, **self._environment},
