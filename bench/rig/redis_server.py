@@ -47,9 +47,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client without time limits, to read and change what the cache has written."""
-        if self.unix:
-            return redis.Redis(unix_socket_path=str(self.socket), protocol=2)
-        return redis.Redis(port=self.port, protocol=2)
+        return redis.Redis.from_url(self.url, protocol=2)
 
     def command(self, *words: str | int) -> Any:
         with self.client() as client:

@@ -38,9 +38,8 @@ class ServerProcess:
 
     def start(self, wait: bool = True) -> Self:
         """Start it; by default until `/readyz` says 200."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGLIT_")}
-        clean.pop("REDIS_URL", None)
-        clean.pop("MODEL", None)
+        others = ("REDIS_URL", "MODEL")
+        clean = {k: v for k, v in os.environ.items() if k[:7] != "SIGLIT_" and k not in others}
         ours = {"PORT": str(self.port), "SIGLIT_HOST": "127.0.0.1", "SIGLIT_PRECISION": "float32"}
         command = [sys.executable, "-m", "litapi", "serve", *self._flags]
         self.process = started(
@@ -65,7 +64,7 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End it and all its descendants at once."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.kill()
             self.process.wait()
 
@@ -92,8 +91,7 @@ class ServerProcess:
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 120.0) -> int:
         if self.process is None:
             return 0
-        if self.process.poll() is None:
-            self.process.send_signal(how)
+        self.process.send_signal(how)
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
