@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load.photo import noise
 from bench.rig.child import serving
@@ -148,10 +149,9 @@ def fields(schema: Any, schemas: Mapping[str, Any], above: tuple[str, ...] = ())
 
 
 def exposed(metrics: str) -> Iterator[str]:
-    for line in metrics.splitlines():
-        if found := re.match(r"(\w+)(\{.*\})? ", line):
-            labels = sorted(re.findall(r"(\w+)=\"", found[2] or ""))
-            yield f"metric {found[1]} {','.join(labels)}"
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            yield f"metric {sample.name} {','.join(sorted(sample.labels))}"
 
 
 def lost(before: set[str], after: set[str]) -> list[str]:

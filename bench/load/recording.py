@@ -26,8 +26,7 @@ FORMAT = 1
 BUSY_CPU = 0.8  # of a core
 SLOW_LAG_MS = 10.0
 BUSY = 429
-# of a metric: its name, and of its parameters the number of milliseconds
-DURATION = re.compile(r"([^,;]*);(?:[^,;]*;)*\s*dur\s*=\s*(\d+\.?\d*|\.\d+)\s*(?=[,;]|$)", re.ASCII)
+DURATION = re.compile(r"\s*dur\s*=\s*(\d+\.?\d*|\.\d+)\s*")
 STOPPED = "stopped"  # cut off by Ctrl-C: neither good nor bad
 
 
@@ -185,5 +184,9 @@ def states(value: bytes) -> dict[str, int]:
 
 def timings(value: bytes) -> dict[str, float]:
     """The milliseconds in `Server-Timing`, by name; what cannot be read is left out."""
-    found = DURATION.findall(value.decode("latin-1"))
-    return {name.strip(): float(number) for name, number in found}
+    found = {}
+    for metric in value.decode("latin-1").split(","):
+        name, *parameters = metric.split(";")
+        for number in filter(None, map(DURATION.fullmatch, parameters)):
+            found[name.strip()] = float(number[1])
+    return found

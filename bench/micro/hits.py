@@ -19,7 +19,6 @@ Exit code 0: all targets met; 1: not; 2: the run failed.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from typing import Any
 import httpx
 import orjson
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load.photo import noise
 from bench.micro.sender import Request, SendError, greeting, send
@@ -118,9 +118,9 @@ class System:
 def lookups(url: str, tier: str) -> dict[str, float]:
     """Result → look-ups in a tier so far, as the server counts them."""
     exposed = httpx.get(f"{url}/metrics", timeout=30).text if tier else ""
-    found = re.findall(r"^cache_requests_total\{(.+)\} (\S+)$", exposed, re.MULTILINE)
-    labels = [(dict(re.findall(r'(\w+)="([^"]*)"', pairs)), float(n)) for pairs, n in found]
-    return {one["result"]: n for one, n in labels if one["tier"] == tier}
+    samples = (one for family in text_string_to_metric_families(exposed) for one in family.samples)
+    counted = (one for one in samples if one.name == "cache_requests_total")
+    return {one.labels["result"]: one.value for one in counted if one.labels["tier"] == tier}
 
 
 def share(before: dict[str, float], after: dict[str, float]) -> float:

@@ -154,9 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--dim", type=int, default=1152)
     wanted.add_argument("--size", choices=SIZES)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    print(write_size(options.folder, options.size or options.dim, options.seed))
+    print(write_size(options.folder, options.size or options.dim))
     return 0
 
 
