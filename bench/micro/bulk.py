@@ -134,9 +134,6 @@ class Contest:
     def ratio(self, way: str) -> float:
         return self.figures.ratio(RATE.format(way), RATE.format("bare"))
 
-    def target(self, way: str) -> Target:
-        return Target(f"{self.kind}, {way} ÷ bare", self.ratio(way), at_least=LEAST[way])
-
     def cells(self, way: str) -> list[str]:
         start = self.figures.cells(START, ".0f")[0] if way == "bulk" else NOTHING
         rates = self.figures.cells(RATE.format(way))
@@ -175,7 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fields = {"size": options.size, "threads": cores(), "towers": towers}
     ways = ("bare", *options.ways)
     rows = [COLUMNS, *(contest.cells(way) for contest in contests for way in ways)]
-    targets = [contest.target(way) for contest in contests for way in contest.ways]
+    targets = [
+        Target(f"{contest.kind}, {way} ÷ bare", contest.ratio(way), at_least=LEAST[way])
+        for contest in contests
+        for way in options.ways
+    ]
     return concluded("bulk", options, rows, targets, fields, measured_on="cpu")
 
 

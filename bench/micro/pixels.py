@@ -14,8 +14,9 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,8 @@ class Row:
         """A slice of each; `turned` lets the reference go first."""
         slices = [("own_ms", self.ways.own), ("reference_ms", self.ways.reference)]
         for name, way in reversed(slices) if turned else slices:
-            self.figures[name].append(milliseconds(way, self.data, seconds))
-
-    def targets(self) -> Iterator[Target]:
-        """None where no limit was set for the size."""
-        if self.shape in LIMITS:
-            yield Target(f"{self.kind}, {self.name}", self.ratio, at_most=LIMITS[self.shape])
+            rate = per_second(partial(way, self.data), seconds, time.process_time)
+            self.figures[name].append(1e3 / rate)  # CPU time of all threads
 
     def cells(self) -> list[str]:
         own, (reference, *_) = (self.figures.cells(one, ".2f") for one in sorted(self.figures))
@@ -114,11 +111,6 @@ class Row:
         width, height = self.shape
         size = {"kind": self.kind, "width": width, "height": height, "bytes": len(self.data)}
         return {**size, **self.figures.fields(), "ratio": round(self.ratio, 3)}
-
-
-def milliseconds(way: Callable[[bytes], Values], data: bytes, seconds: float) -> float:
-    """CPU time of all threads for one picture, over as many as fill `seconds`."""
-    return 1e3 / per_second(lambda: way(data), seconds, time.process_time)
 
 
 def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> list[Row]:
@@ -152,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", type=_shape, nargs="+", default=SHAPES, metavar="WxH")
     options = parser.parse_args(arguments)
     rows = compare(options.sizes, options.rounds, options.seconds)
-    targets = [target for row in rows for target in row.targets()]
+    targets = [
+        Target(f"{row.kind}, {row.name}", row.ratio, at_most=LIMITS[row.shape])
+        for row in rows
+        if row.shape in LIMITS
+    ]
     fields = {"rows": [row.fields() for row in rows]}
     return concluded("pixels", options, [COLUMNS, *(row.cells() for row in rows)], targets, fields)
 

@@ -76,7 +76,6 @@ class ServerProcess:
             await_start(self.process, log, lambda _: ready(), self._ready_within)
 
     def log(self) -> str:
-        self._log.flush()
         return Path(self._log.name).read_text(errors="replace")
 
     @property
