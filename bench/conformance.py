@@ -122,8 +122,9 @@ def _close(what: str, seen: float) -> Finding:
 
 def _seen(server: Server, reference: Reference, what: str, pictures: Sequence[bytes]) -> Finding:
     """The worst of the pictures, each sent alone."""
-    found = [cosine(server.image(one), reference.image(_open(one))) for one in pictures]
-    return _close(what, min(found))
+    opened = [Image.open(io.BytesIO(one)).convert("RGB") for one in pictures]
+    right = map(reference.image, opened)
+    return _close(what, min(map(cosine, map(server.image, pictures), right)))
 
 
 def judged(what: str, text: str) -> Callable[[Server, Reference], Finding]:
@@ -161,10 +162,6 @@ def _encoded(colour: str, size: tuple[int, int], square: bool = False, form: str
     box = ((width - side) // 3, (height - side) // 2, (width + side * 2) // 3, (height + side) // 2)
     (draw.rectangle if square else draw.ellipse)(box, fill=colour)
     return encoded(picture, form)
-
-
-def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def run(server: Server, reference: Reference, write: Callable[[str], None]) -> int:

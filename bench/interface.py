@@ -25,21 +25,19 @@ from typing import Any
 
 import httpx
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
+from bench.load.photo import noise
 from bench.rig.child import serving
 from bench.rig.command import described
 from bench.rig.server_process import ROOT
 
 COMMANDS = (("litapi", "serve"), ("litapi", "check"), ("litapi", "warm"), ("deploy.bulk",))
-PNG = bytes.fromhex(  # one pixel
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415478da63606060"
-    "0000000400012768de0f0000000049454e44ae426082"
-)
 PUBLISHED = 4  # seconds within which every metric is there: the main process tells every two
 ASKED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("POST", "/embed_text", {"json": {"texts": ["a", "b"]}}),
     ("POST", "/embed_text", {"json": {}}),
-    ("POST", "/embed_image", {"content": PNG, "headers": {"content-type": "image/png"}}),
+    ("POST", "/embed_image", {"content": noise(1), "headers": {"content-type": "image/png"}}),
     ("POST", "/v1/embeddings", {"json": {"input": "a"}, "headers": {"accept": "*/*"}}),
     ("GET", "/info", {}),
     ("GET", "/nowhere", {}),
@@ -151,10 +149,9 @@ def fields(schema: Any, schemas: Mapping[str, Any], above: tuple[str, ...] = ())
 
 
 def exposed(metrics: str) -> Iterator[str]:
-    for line in metrics.splitlines():
-        if found := re.match(r"(\w+)(\{.*\})? ", line):
-            labels = sorted(re.findall(r"(\w+)=\"", found[2] or ""))
-            yield f"metric {found[1]} {','.join(labels)}"
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            yield f"metric {sample.name} {','.join(sorted(sample.labels))}"
 
 
 def lost(before: set[str], after: set[str]) -> list[str]:

@@ -50,9 +50,7 @@ class Reference:
             return _unit(self._model.get_image_features(**inputs).pooler_output)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, padding=False)["input_ids"]
-        kept = [one for one in ids if one != EOS]
-        return [*kept[: LENGTH - 1], EOS]
+        return _ended(self._tokenizer(text, add_special_tokens=False, padding=False)["input_ids"])
 
     def _ids_as_is(self, text: str) -> list[int]:
         """Ids of a text without the lower-casing that the tokenizer does by itself."""
@@ -60,10 +58,9 @@ class Reference:
         normalizer = backend.normalizer
         try:
             backend.normalizer = None
-            ids = list(backend.encode(text.replace(" ", "▁"), add_special_tokens=False).ids)
+            return _ended(backend.encode(text.replace(" ", "▁"), add_special_tokens=False).ids)
         finally:
             backend.normalizer = normalizer
-        return [*[one for one in ids if one != EOS][: LENGTH - 1], EOS]
 
     @staticmethod
     def _padded(ids: list[int], pad: int = 0) -> list[int]:
@@ -75,6 +72,10 @@ class Reference:
             inputs["attention_mask"] = torch.tensor([mask])
         with torch.inference_mode():
             return _unit(self._model.get_text_features(**inputs).pooler_output)
+
+
+def _ended(ids: list[int]) -> list[int]:
+    return [*[one for one in ids if one != EOS][: LENGTH - 1], EOS]
 
 
 def _unit(pooled: torch.Tensor) -> Vector:

@@ -60,7 +60,12 @@ class Load:
             recorder.run(self._fields())
             done = False
             try:
-                done = self._warm(recorder, interrupt, path) and self._measure(recorder, interrupt)
+                if self._warm(recorder, interrupt, path):
+                    for level in self._levels:
+                        self._run(level, recorder, interrupt)
+                        if interrupt.asked:
+                            break
+                    done = not interrupt.asked
             finally:
                 recorder.end(partial=not done)
             return interrupt.asked
@@ -74,13 +79,6 @@ class Load:
         stage = Recording.read(path).warmup
         answered = stage is not None and any(sample.good for sample in stage.samples)
         return answered and not interrupt.asked
-
-    def _measure(self, recorder: Recorder, interrupt: Interrupt) -> bool:
-        for level in self._levels:
-            self._run(level, recorder, interrupt)
-            if interrupt.asked:
-                return False
-        return True
 
     def _run(self, level: Level, recorder: Recorder, interrupt: Interrupt) -> None:
         order = Order(

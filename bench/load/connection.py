@@ -85,12 +85,9 @@ class Connection(asyncio.Protocol):
         try:
             async with asyncio.timeout(timeout):
                 _, made = await loop.create_connection(cls, address.host, address.port, ssl=context)
-        except TimeoutError:
-            raise Fault("timeout") from None
-        except ConnectionRefusedError:
-            raise Fault("refused") from None
-        except OSError:
-            raise Fault("unreachable") from None
+        except OSError as error:
+            names = {TimeoutError: "timeout", ConnectionRefusedError: "refused"}
+            raise Fault(names.get(type(error), "unreachable")) from None
         return made
 
     async def ask(self, request: bytes, timeout: float) -> Reply:

@@ -10,12 +10,11 @@ level, the garbage collector rests, and the next request is written before it is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
@@ -40,6 +39,7 @@ HEAD_START = 0.05  # seconds between the order to start and the start
 BEAT = 0.2  # seconds between two words of progress
 GOODBYE = 5.0  # seconds for a process to end by itself
 STOP = "stop"
+PIECE = 10_000  # samples in one message
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -92,7 +92,10 @@ class Generator:
             meter.cancel()
             self._pool.close()
         self._cpu = (time.process_time() - worked) / max(time.monotonic() - began, 1e-9)
-        self._digest()
+        for sample, head in self._heads:
+            sample.cache = states(header(head, b"x-cache"))
+            sample.timings = timings(header(head, b"server-timing"))
+        self._shelf.judge(Judge(unit=self._order.unit))
 
     def stop(self) -> None:
         """Send nothing more; what is under way gets a moment to be answered."""
@@ -207,18 +210,6 @@ class Generator:
             await asyncio.sleep(TICK)
             self._lags.append(max(0.0, time.monotonic() - due))
 
-    def _digest(self) -> None:
-        for sample, head in self._heads:
-            sample.cache = states(header(head, b"x-cache"))
-            sample.timings = timings(header(head, b"server-timing"))
-        self._shelf.judge(Judge(unit=self._order.unit))
-
-
-def lines(samples: list[Sample], most: int = 10_000) -> Iterator[bytes]:
-    """The samples as lines of a recording, in pieces."""
-    for first in range(0, len(samples), most):
-        yield b"".join([one.line() for one in samples[first : first + most]])
-
 
 class FleetError(Exception):
     """A generator process ended without its report."""
@@ -243,7 +234,7 @@ class Fleet:
         children = [_Child(one) for one in orders]
         try:
             for child in children:
-                child.await_ready()
+                child.reports.recv()  # it is ready
             start = time.monotonic() + HEAD_START
             for child in children:
                 child.orders.send(start)
@@ -262,21 +253,19 @@ class Fleet:
             ready = wait([child.reports for child in under_way], BEAT)
             for child in under_way:
                 if child.reports in ready:
-                    self._take(child, child.reports.recv())
+                    match child.reports.recv():
+                        case bytes(lines):
+                            self.recorder.samples(lines)
+                        case int(sent):
+                            self.progress(sent - child.sent)
+                            child.sent = sent
+                        case gauge:
+                            child.gauge = gauge
             if self.interrupt.asked and not told:
                 told = True
                 for child in under_way:
                     if not child.gauge:
                         child.orders.send(STOP)
-
-    def _take(self, child: _Child, message: Any) -> None:
-        if isinstance(message, bytes):
-            self.recorder.samples(message)
-        elif isinstance(message, Gauge):
-            child.gauge = message
-        else:
-            self.progress(message - child.sent)
-            child.sent = message
 
 
 class _Child:
@@ -291,9 +280,6 @@ class _Child:
         self._process.start()
         ordered.close()
         reporting.close()  # so that its death is the end of the pipe
-
-    def await_ready(self) -> None:
-        self.reports.recv()
 
     def end(self) -> None:
         """Wait for it; one that does not end is ended."""
@@ -310,7 +296,7 @@ def generate(order: Order, orders: Pipe, reports: Pipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     gc.freeze()
     gc.disable()  # a collection would be a pause that looks like the server's
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+    with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
         uvloop.run(_generate(order, orders, reports))
 
 
@@ -329,8 +315,9 @@ async def _generate(order: Order, orders: Pipe, reports: Pipe) -> None:
     teller = asyncio.create_task(_tell(generator, reports))
     await generator.run(start)
     teller.cancel()
-    for piece in lines(generator.samples):
-        reports.send(piece)
+    for first in range(0, len(generator.samples), PIECE):
+        piece = generator.samples[first : first + PIECE]
+        reports.send(b"".join([one.line() for one in piece]))
     reports.send(len(generator.samples))
     reports.send(generator.gauge)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice, repeat, takewhile
+from itertools import accumulate, count, islice, repeat, takewhile
 from random import Random
 from typing import Literal
 
@@ -74,12 +74,7 @@ class Level:
         if not self.rate:
             return repeat(0.0)
         if self.arrivals == "poisson":
-            return self._poisson(seed)
+            rng = Random(f"arrivals {seed} {self.number}")
+            gaps = (rng.expovariate(self.rate) for _ in count())
+            return accumulate(gaps, initial=0.0)
         return (number / self.rate for number in count())  # divided, not added up: no drift
-
-    def _poisson(self, seed: int) -> Iterator[float]:
-        rng = Random(f"arrivals {seed} {self.number}")
-        due = 0.0
-        while True:
-            yield due
-            due += rng.expovariate(self.rate)

@@ -11,6 +11,8 @@ A file without `end` is one whose run died; it reads as partial.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ FORMAT = 1
 BUSY_CPU = 0.8  # of a core
 SLOW_LAG_MS = 10.0
 BUSY = 429
+DURATION = re.compile(r"\s*dur\s*=\s*(\d+\.?\d*|\.\d+)\s*")
 STOPPED = "stopped"  # cut off by Ctrl-C: neither good nor bad
 
 
@@ -175,21 +178,15 @@ class Sample:
 
 def states(value: bytes) -> dict[str, int]:
     """How often each state stands in `X-Cache`."""
-    names = [name.strip().decode("latin-1") for name in value.split(b",") if name.strip()]
-    return {name: names.count(name) for name in dict.fromkeys(names)}
+    names = (name.strip().decode("latin-1") for name in value.split(b",") if name.strip())
+    return dict(Counter(names))
 
 
 def timings(value: bytes) -> dict[str, float]:
     """The milliseconds in `Server-Timing`, by name; what cannot be read is left out."""
     found = {}
     for metric in value.decode("latin-1").split(","):
-        name, *parameters = (part.strip() for part in metric.split(";"))
-        for parameter in parameters:
-            key, _, number = parameter.partition("=")
-            if key.strip() == "dur" and _is_number(number):
-                found[name] = float(number)
+        name, *parameters = metric.split(";")
+        for number in filter(None, map(DURATION.fullmatch, parameters)):
+            found[name.strip()] = float(number[1])
     return found
-
-
-def _is_number(text: str) -> bool:
-    return text.strip().replace(".", "", 1).isdecimal()

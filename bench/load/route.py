@@ -108,23 +108,17 @@ class Judge:
     def fault(self, head: bytes, body: bytes, items: int) -> str | None:
         """The name of what is wrong, or None."""
         try:
-            self._judge(rows(head, body), items)
+            vectors = rows(head, body)
         except Wrong as wrong:
             return str(wrong)
-        return None
-
-    def _judge(self, vectors: Rows, items: int) -> None:
-        if len(vectors) < items:
-            raise Wrong("too-few-vectors")
-        if len(vectors) > items:
-            raise Wrong("too-many-vectors")
+        if len(vectors) != items:
+            return "too-few-vectors" if len(vectors) < items else "too-many-vectors"
         if not np.isfinite(vectors).all():
-            raise Wrong("not-finite")
+            return "not-finite"
         if self._unit and (abs(np.linalg.norm(vectors, axis=1) - 1) > TOLERANCE).any():
-            raise Wrong("not-unit")
+            return "not-unit"
         self.dimension = self.dimension or vectors.shape[1]
-        if vectors.shape[1] != self.dimension:
-            raise Wrong("other-dimension")
+        return None if vectors.shape[1] == self.dimension else "other-dimension"
 
 
 class Shelf:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import orjson
@@ -126,8 +127,7 @@ def spread(seconds: Iterable[float]) -> dict[str, float] | None:
     if not ordered:
         return None
     named = {f"p{share:g}": percentile(ordered, share) for share in PERCENTILES}
-    mean = math.fsum(ordered) / len(ordered)
-    return {"mean": mean, "min": ordered[0], **named, "max": ordered[-1]}
+    return {"mean": fmean(ordered), "min": ordered[0], **named, "max": ordered[-1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def _hits(states: dict[str, int]) -> float | None:
 def _means(timings: Sequence[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for one in timings for name in one)
     found = {name: [one[name] for one in timings if name in one] for name in names}
-    return {name: math.fsum(values) / len(values) for name, values in found.items()}
+    return {name: fmean(values) for name, values in found.items()}
 
 
 def _generator(gauges: Sequence[Gauge]) -> dict[str, Any]:

@@ -137,10 +137,8 @@ class Workload:
 def captions(seed: int, many: int = CAPTIONS) -> list[str]:
     """Captions from a few words to a few dozen, like those people write."""
     rng = Random(f"captions {seed}")
-    return [
-        " next to ".join(_clause(rng) for _ in range(rng.choice((1, 1, 1, 2, 3))))
-        for _ in range(many)
-    ]
+    clauses = (rng.choice((1, 1, 1, 2, 3)) for _ in range(many))
+    return [" next to ".join(_clause(rng) for _ in range(some)) for some in clauses]
 
 
 def _clause(rng: Random) -> str:
@@ -159,14 +157,10 @@ def drawings(seed: int, many: int = DRAWINGS) -> list[bytes]:
 def _drawn(rng: Random, size: tuple[int, int], form: str) -> bytes:
     picture = draw(Scene.random(rng), rng.getrandbits(32), canvas=size)
     if form == "JPEG":
-        picture = _grained(picture, rng)
+        pixels = np.asarray(picture, np.int16)
+        grain = np.random.default_rng(rng.getrandbits(32)).integers(-12, 13, pixels.shape, np.int16)
+        picture = Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8))
     return encoded(picture, form)
-
-
-def _grained(picture: Image.Image, rng: Random) -> Image.Image:
-    pixels = np.asarray(picture, np.int16)
-    grain = np.random.default_rng(rng.getrandbits(32)).integers(-12, 13, pixels.shape, np.int16)
-    return Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8))
 
 
 def folder(path: Path) -> list[bytes]:
@@ -175,15 +169,11 @@ def folder(path: Path) -> list[bytes]:
     Raises:
         WorkloadError: there are none.
     """
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    found = [data for data in (file.read_bytes() for file in files) if _is_picture(data)]
+    files = (file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file())
+    found = [data for data in files if data[:2] in MEDIA and len(data) > PNG_HEAD]
     if not found:
         raise WorkloadError("the folder of --images holds no JPEG and no PNG")
     return found
-
-
-def _is_picture(data: bytes) -> bool:
-    return data[:2] in MEDIA and len(data) > PNG_HEAD
 
 
 def _mix(*parts: int) -> int:

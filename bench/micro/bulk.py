@@ -23,11 +23,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any, get_args
 
 import orjson
-from tqdm import tqdm
 
 from bench.compare.baselines.system import Ground
 from bench.compare.contestant import Turn, towers
@@ -36,7 +34,7 @@ from bench.compare.scenario import READY, Part
 from bench.load.summary import NOTHING
 from bench.load.workload import MEDIA, Item, Kind, Workload
 from bench.rig.child import ROOT
-from bench.rig.command import Spread, Target, concluded, measuring, ratio
+from bench.rig.command import Figures, Target, concluded, in_turn, measuring
 from bench.rig.machine import cores
 from bench.rig.random_checkpoint import DEMO, SIZES, write_size
 from bench.rig.redis_server import RedisServer
@@ -46,6 +44,7 @@ from litapi.model.precision import choose_precision
 
 LEAST = {"bulk": 0.85, "engine": 0.97}  # ÷ bare
 BLOCKS = 8  # of a run: enough that reading and writing go on beside the tower
+RATE, START = "{}_rows_per_second", "start_seconds"
 COLUMNS = ("tower", "way", "rows", "rows/s", "least", "most", "÷ bare", "start s")
 
 
@@ -59,15 +58,14 @@ class Contest:
     seconds: float
     redis: RedisServer
     rows: int = 0
-    rates: dict[str, list[float]] = field(default_factory=dict)
-    starts: list[float] = field(default_factory=list)
+    figures: Figures = field(default_factory=lambda: Figures(list))
 
     def measure(self, number: int) -> None:
         """One round. The first tells how many rows are enough."""
         sides = {"bare": self._bare, "bulk": self._bulk, "engine": self._engine}
         order = ["bare", *self.ways]
         for way in reversed(order) if number % 2 else order:
-            self.rates.setdefault(way, []).append(sides[way](number))
+            self.figures[RATE.format(way)].append(sides[way](number))
 
     @property
     def batch(self) -> int:
@@ -119,7 +117,7 @@ class Contest:
         report = orjson.loads(done.stdout.splitlines()[-1])
         if (report["rows"], report["refused"], report["known"]) != (self.rows, 0, 0):
             raise RuntimeError(f"the rows were not computed: {report}")
-        self.starts.append(report["start_seconds"])
+        self.figures[START].append(report["start_seconds"])
         return float(report["rows_per_second"])
 
     def _lay(self, folder: Path, number: int) -> None:
@@ -134,26 +132,17 @@ class Contest:
             (folder / f"{place:06d}.{suffix}").write_bytes(item.data)
 
     def ratio(self, way: str) -> float:
-        return ratio(self.rates[way], self.rates["bare"])
-
-    def target(self, way: str) -> Target:
-        return Target(f"{self.kind}, {way} ÷ bare", self.ratio(way), at_least=LEAST[way])
+        return self.figures.ratio(RATE.format(way), RATE.format("bare"))
 
     def cells(self, way: str) -> list[str]:
-        start = f"{median(self.starts):.0f}" if way == "bulk" else NOTHING
-        rates = Spread.of(self.rates[way]).cells()
+        start = self.figures.cells(START, ".0f")[0] if way == "bulk" else NOTHING
+        rates = self.figures.cells(RATE.format(way))
         return [self.kind, way, str(self.rows), *rates, f"{self.ratio(way):.3f}", start]
 
     def fields(self) -> dict[str, Any]:
-        rates = {f"{way}_rows_per_second": found for way, found in self.rates.items()}
-        rates |= {"start_seconds": self.starts} if self.starts else {}
-        return {
-            "kind": self.kind,
-            "rows": self.rows,
-            "batch": self.batch,
-            **{name: Spread.of(found).fields() for name, found in rates.items()},
-            "ratios": {way: round(self.ratio(way), 3) for way in self.ways},
-        }
+        ratios = {way: round(self.ratio(way), 3) for way in self.ways}
+        known = {"kind": self.kind, "rows": self.rows, "batch": self.batch}
+        return {**known, **self.figures.fields(), "ratios": ratios}
 
 
 def compare(options: argparse.Namespace) -> list[Contest]:
@@ -166,8 +155,7 @@ def compare(options: argparse.Namespace) -> list[Contest]:
         with Engine.open(str(checkpoint), **flags) as engine:
             how = (engine, options.ways, options.seconds, redis)
             contests = [Contest(kind, *how) for kind in options.kinds]
-            turns = [(one, number) for number in range(options.rounds) for one in contests]
-            for contest, number in tqdm(turns, desc="bulk", unit="turn", leave=False, disable=None):
+            for number, contest in in_turn(contests, options.rounds, "bulk"):
                 contest.measure(number)
     return contests
 
@@ -182,8 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contests = compare(options)
     towers = [contest.fields() for contest in contests]
     fields = {"size": options.size, "threads": cores(), "towers": towers}
-    rows = [COLUMNS, *(contest.cells(way) for contest in contests for way in contest.rates)]
-    targets = [contest.target(way) for contest in contests for way in contest.ways]
+    ways = ("bare", *options.ways)
+    rows = [COLUMNS, *(contest.cells(way) for contest in contests for way in ways)]
+    targets = [
+        Target(f"{contest.kind}, {way} ÷ bare", contest.ratio(way), at_least=LEAST[way])
+        for contest in contests
+        for way in options.ways
+    ]
     return concluded("bulk", options, rows, targets, fields, measured_on="cpu")
 
 

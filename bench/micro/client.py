@@ -33,7 +33,7 @@ from tqdm import tqdm
 from bench.load.photo import noise
 from bench.micro.hits import answering, texts
 from bench.rig.command import Figures, Target, concluded, measuring, per_second, ratio, tabled
-from bench.rig.random_checkpoint import write
+from bench.rig.random_checkpoint import write_size
 from bench.rig.server_process import ServerProcess
 from litapi.client import Client
 
@@ -83,11 +83,6 @@ def rate(embed: Embed, texts: list[str], seconds: float) -> float:
     return len(texts) * per_second(lambda: embed(texts), seconds)
 
 
-def fastest(ways: dict[int, Embed], texts: list[str], seconds: float) -> int:
-    """The number of requests in flight that suits a client best."""
-    return max(ways, key=lambda lanes: rate(ways[lanes], texts, seconds))
-
-
 def again(url: str, images: list[bytes], digests: bool) -> tuple[int, float]:
     """Bytes sent and seconds taken."""
     counting = Counting()
@@ -122,7 +117,7 @@ def measured(options: argparse.Namespace) -> Figures:
     """What is measured → one of each round; the rates of the two clients first."""
     text, figures = texts(TEXTS), Figures(list)
     with ExitStack() as stack:
-        folder = write(Path(stack.enter_context(tempfile.TemporaryDirectory())), options.dim)
+        folder = write_size(Path(stack.enter_context(tempfile.TemporaryDirectory())), options.dim)
         wide = stack.enter_context(ServerProcess("--model", str(folder), "--served-name", MODEL))
         demo = stack.enter_context(ServerProcess())
         workers = {
@@ -135,7 +130,10 @@ def measured(options: argparse.Namespace) -> Figures:
             "openai": {n: official(wide.url, n) for n in LANES},
         }
         own[LANES[0]].embed_texts(text)  # from here on the server knows them
-        best = {name: fastest(way, text, options.seconds / 3) for name, way in ways.items()}
+        best = {  # requests in flight that suit a client best
+            name: max(way, key=lambda lanes: rate(way[lanes], text, options.seconds / 3))
+            for name, way in ways.items()
+        }
         images, made = [noise(SIDE, n) for n in range(options.pictures)], options.pictures
         again(demo.url, images, digests=True)
         for number in tqdm(range(options.rounds), unit="round", disable=None):

@@ -10,8 +10,8 @@ before its own. Every system but the GETs sends the same texts in turn, so no tw
 are equal and none can join another's look-up. "answer" is siglit as it comes, which keeps the whole
 answer of a request that comes again to the byte; "memory" is the look-up of each vector by its
 content, with no answers kept; "Redis" is that with no memory either. A share of hits below 99.9 %
-fails the run. "computed" has no cache at all: what the HTTP process spends where the towers of the
-demo checkpoint answer.
+fails the run. "computed" has no cache at all: what the HTTP process alone spends where the towers
+answer.
 "picture" rows have the demo checkpoint alone: a picture that memory has, sent raw, and asked for
 by its digest.
 Exit code 0: all targets met; 1: not; 2: the run failed.
@@ -19,7 +19,6 @@ Exit code 0: all targets met; 1: not; 2: the run failed.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
@@ -33,12 +32,12 @@ from typing import Any
 import httpx
 import orjson
 import psutil
-from tqdm import tqdm
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load.photo import noise
 from bench.micro.sender import Request, SendError, greeting, send
-from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
-from bench.rig.random_checkpoint import write
+from bench.rig.command import Figures, Target, concluded, failing, in_turn, measuring, ratio
+from bench.rig.random_checkpoint import write_size
 from bench.rig.redis_server import RedisServer
 from bench.rig.server_process import ServerProcess, cpu_seconds
 
@@ -71,15 +70,6 @@ def bodies(inputs: Iterable[object], form: str) -> tuple[bytes, ...]:
     return tuple(orjson.dumps({"input": one, "encoding_format": form}) for one in inputs)
 
 
-def singles(form: str) -> tuple[bytes, ...]:
-    return bodies(texts(SINGLES), form)
-
-
-def batches(form: str) -> tuple[bytes, ...]:
-    whole = texts(MANY * BATCHES)
-    return bodies((whole[at : at + MANY] for at in range(0, len(whole), MANY)), form)
-
-
 @dataclass(slots=True)
 class System:
     """One line of the table: a process that is asked something, and what that cost."""
@@ -89,22 +79,20 @@ class System:
     pid: int
     request: Request
     tier: str = ""  # where every answer must come from
-    micros: list[float] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)  # of "hello GET", right before each slice
-    rates: list[float] = field(default_factory=list)
+    figures: Figures = field(default_factory=lambda: Figures(list))
     hits: list[float] = field(default_factory=list)
 
     @property
     def times(self) -> float:
-        return ratio(self.micros, self.beside)
+        return self.figures.ratio("cpu_us", "hello_get_us")
 
     def measure(self, beside: System, seconds: float, connections: int) -> None:
-        """A slice of that one, then one of its own."""
-        self.beside.append(beside.slice(seconds / 2, connections)[0])
+        """A slice of "hello GET", then one of its own."""
+        self.figures["hello_get_us"].append(beside.slice(seconds / 2, connections)[0])
         before = lookups(self.url, self.tier)
         micros, rate = self.slice(seconds, connections)
-        self.micros.append(micros)
-        self.rates.append(rate)
+        self.figures["cpu_us"].append(micros)
+        self.figures["requests_per_s"].append(rate)
         if self.tier:
             self.hits.append(share(before, lookups(self.url, self.tier)))
 
@@ -118,28 +106,21 @@ class System:
         return (cpu_seconds(self.pid) - used) / requests * 1e6, requests / took
 
     def row(self, dim: int) -> list[str]:
-        rate = f"{Spread.of(self.rates).median:.0f}"
+        rate, *_ = self.figures.cells("requests_per_s", ".0f")
         hits = f"{min(self.hits):.2f}" if self.hits else "–"
-        micros = Spread.of(self.micros).cells()
-        return [str(dim), self.name, *micros, f"{self.times:.2f}", rate, hits]
+        return [str(dim), self.name, *self.figures.cells("cpu_us"), f"{self.times:.2f}", rate, hits]
 
     def fields(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "cpu_us": Spread.of(self.micros).fields(),
-            "requests_per_s": Spread.of(self.rates).fields(),
-            "hello_get_us": Spread.of(self.beside).fields(),
-            "times_hello_get": round(self.times, 3),
-            "hits_pct": min(self.hits, default=None),
-        }
+        shares = {"times_hello_get": round(self.times, 3), "hits_pct": min(self.hits, default=None)}
+        return {"name": self.name, **self.figures.fields(), **shares}
 
 
 def lookups(url: str, tier: str) -> dict[str, float]:
     """Result → look-ups in a tier so far, as the server counts them."""
     exposed = httpx.get(f"{url}/metrics", timeout=30).text if tier else ""
-    found = re.findall(r"^cache_requests_total\{(.+)\} (\S+)$", exposed, re.MULTILINE)
-    labels = [(dict(re.findall(r'(\w+)="([^"]*)"', pairs)), float(n)) for pairs, n in found]
-    return {one["result"]: n for one, n in labels if one["tier"] == tier}
+    samples = (one for family in text_string_to_metric_families(exposed) for one in family.samples)
+    counted = (one for one in samples if one.name == "cache_requests_total")
+    return {one.labels["result"]: one.value for one in counted if one.labels["tier"] == tier}
 
 
 def share(before: dict[str, float], after: dict[str, float]) -> float:
@@ -155,30 +136,32 @@ def systems(dim: int) -> Iterator[list[System]]:
         flags = ["--http-workers", "1", "--threads", "1"]
         if dim != DEMO:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            flags += ["--model", str(write(folder, dim))]
+            flags += ["--model", str(write_size(folder, dim))]
         redis = stack.enter_context(RedisServer())
         hello = stack.enter_context(greeting())
 
         def started(*more: str) -> ServerProcess:
             return stack.enter_context(ServerProcess(*flags, *more, REDIS_URL=redis.url))
 
-        forms, many = _forms(), ("base64", "base64, 64 items")
+        all_forms = forms()
+        some, many = (
+            {name: all_forms[name] for name in ("base64", other)}
+            for other in ("JSON floats", "base64, 64 items")
+        )
         answers = started()
         memory = started("--answer-cache-mb", "0")
         shared = started("--answer-cache-mb", "0", "--memory-cache-mb", "0", *PATIENT)
-        some = {name: forms[name] for name in ("base64", "JSON floats")}
         found = [
             System(BASE, *hello, Request("/")),
-            System("hello POST", *hello, Request("/", singles("base64"))),
+            System("hello POST", *hello, Request("/", some["base64"].bodies)),
             *_warm(answers, "answer", some, "l1", "hit-l1"),
-            *_warm(memory, "memory", forms, "l1", "hit-l1"),
-            *_warm(shared, "Redis", {name: forms[name] for name in many}, "redis", "hit-l2"),
+            *_warm(memory, "memory", all_forms, "l1", "hit-l1"),
+            *_warm(shared, "Redis", many, "redis", "hit-l2"),
         ]
         if dim == DEMO:  # towers of another dimension would need seconds for 64 items
             found += _warm(memory, "picture", _pictures(), "l1", "hit-l1")
             towers = stack.enter_context(ServerProcess(*flags, "--cache", "off"))
-            # What the HTTP process spends where the towers answer; their own time is not in it.
-            found += _warm(towers, "computed", {name: forms[name] for name in many}, "", "miss")
+            found += _warm(towers, "computed", many, "", "miss")
         yield found
 
 
@@ -186,13 +169,16 @@ def _embeddings(bodies: tuple[bytes, ...], accept: str = "*/*") -> Request:
     return Request("/v1/embeddings", bodies, accept)
 
 
-def _forms() -> dict[str, Request]:
+def forms() -> dict[str, Request]:
+    """Texts alone and many together, no two requests alike."""
+    one, whole = texts(SINGLES), texts(MANY * BATCHES)
+    many = [whole[at : at + MANY] for at in range(0, len(whole), MANY)]
     return {
-        "base64": _embeddings(singles("base64")),
-        "JSON floats": _embeddings(singles("float")),
-        "octets": _embeddings(singles("float"), OCTETS),
-        "base64, 64 items": _embeddings(batches("base64")),
-        "octets, 64 items": _embeddings(batches("float"), OCTETS),
+        "base64": _embeddings(bodies(one, "base64")),
+        "JSON floats": _embeddings(bodies(one, "float")),
+        "octets": _embeddings(bodies(one, "float"), OCTETS),
+        "base64, 64 items": _embeddings(bodies(many, "base64")),
+        "octets, 64 items": _embeddings(bodies(many, "float"), OCTETS),
     }
 
 
@@ -220,18 +206,17 @@ def _warm(
 
 def _heat(client: httpx.Client, request: Request, state: str) -> None:
     """Writes to Redis come a moment later, so those that missed are asked again."""
+
+    def misses(body: bytes) -> bool:
+        answer = client.post(request.path, content=body, headers=request.headers)
+        return set(answer.raise_for_status().headers["x-cache"].split(",")) != {state}
+
     cold: Sequence[bytes] = request.bodies
     ends = time.monotonic() + 300
     while cold:
         if time.monotonic() > ends:
             raise SendError(f"{len(cold)} requests never became {state}")
-        cold = [body for body in cold if not _hits(client, request, body, state)]
-
-
-def _hits(client: httpx.Client, request: Request, body: bytes, state: str) -> bool:
-    answer = client.post(request.path, content=body, headers=request.headers)
-    answer.raise_for_status()
-    return set(answer.headers["x-cache"].split(",")) == {state}
+        cold = list(filter(misses, cold))
 
 
 def answering(server: ServerProcess) -> int:
@@ -252,8 +237,7 @@ def compare(dim: int, connections: int, rounds: int, seconds: float) -> list[Sys
     with systems(dim) as all_of_them:
         for one in all_of_them:  # a slice each that is thrown away: caches of the processor, pools
             one.slice(min(1.0, seconds), connections)
-        turns = [one for _ in range(rounds) for one in all_of_them]
-        for one in tqdm(turns, desc=f"{dim} numbers", unit="slice", leave=False, disable=None):
+        for _, one in in_turn(all_of_them, rounds, f"{dim} numbers"):
             one.measure(all_of_them[0], seconds, connections)
     for one in all_of_them:
         if one.hits and min(one.hits) < LEAST_HITS:
@@ -266,7 +250,7 @@ def targets(dim: int, measured: Sequence[System]) -> Iterator[Target]:
     for one in measured:
         if one.name in LIMITS:
             yield Target(f"{one.name}, {dim} numbers", one.times, LIMITS[one.name])
-    spent = {one.name: one.micros for one in measured}
+    spent = {one.name: one.figures["cpu_us"] for one in measured}
     for size, limit in TO_RAW.items():
         if micros := spent.get(f"picture {size} by digest"):
             for beside, most in (("memory base64", TO_TEXT), (f"picture {size} raw", limit)):

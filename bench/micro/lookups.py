@@ -16,7 +16,6 @@ import asyncio
 import os
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,10 +23,9 @@ from typing import Any
 
 import uvloop
 from redis.asyncio import BlockingConnectionPool, Redis
-from tqdm import tqdm
 
 from bench.load.summary import percentile
-from bench.rig.command import Spread, Target, concluded, failing, measuring, ratio
+from bench.rig.command import Figures, Target, concluded, failing, in_turn, measuring, ratio
 from bench.rig.redis_server import RedisServer
 from cache import RedisStore
 
@@ -49,12 +47,12 @@ class LookupsLost(Exception):
 
 @dataclass(slots=True)
 class System:
-    """One way to look up, at one number of workers; `figures` by name, one a slice."""
+    """One way to look up, at one number of workers."""
 
     name: str
     workers: int
     ask: Ask
-    figures: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    figures: Figures = field(default_factory=lambda: Figures(list))
     lost: int = 0
     found: int = 0
 
@@ -67,17 +65,14 @@ class System:
         if not found:
             raise LookupsLost(f"{self.name}: nothing was found")
         self.found += len(found)
-        ordered, each = sorted(found), 1e6 / len(found)
-        shown = {"per_s": len(found) / took, "cpu_us": used * each}
-        shown |= {f"p{share}_us": percentile(ordered, share) * 1e6 for share in (50, 99)}
-        for name, figure in shown.items():
-            self.figures[name].append(figure)
+        found.sort()
+        self.figures["per_s"].append(len(found) / took)
+        self.figures["p50_us"].append(percentile(found, 50) * 1e6)
+        self.figures["p99_us"].append(percentile(found, 99) * 1e6)
+        self.figures["cpu_us"].append(used / len(found) * 1e6)
 
-    async def _work(
-        self, keys: Sequence[bytes], first: int, ends: float, found: list[float]
-    ) -> None:
+    async def _work(self, keys: Sequence[bytes], at: int, ends: float, found: list[float]) -> None:
         """One worker: key after key until the time is up."""
-        at = first
         while (began := time.perf_counter()) < ends:
             value = await self.ask(keys[at % len(keys)])
             at += 1
@@ -87,15 +82,13 @@ class System:
                 self.lost += 1
 
     def row(self) -> list[str]:
-        spreads = {name: Spread.of(values) for name, values in self.figures.items()}
-        medians = [f"{spreads[name].median:.1f}" for name in ("p50_us", "p99_us", "cpu_us")]
-        rates = spreads["per_s"].cells(".0f")
+        medians = [self.figures.cells(name)[0] for name in ("p50_us", "p99_us", "cpu_us")]
+        rates = self.figures.cells("per_s", ".0f")
         return [str(self.workers), self.name, *rates, *medians, str(self.lost)]
 
     def fields(self) -> dict[str, Any]:
-        spreads = {name: Spread.of(values).fields() for name, values in self.figures.items()}
-        counts = {"found": self.found, "lost": self.lost}
-        return {"name": self.name, "workers": self.workers, **spreads, **counts}
+        known = {"name": self.name, "workers": self.workers}
+        return {**known, **self.figures.fields(), "found": self.found, "lost": self.lost}
 
 
 def targets(systems: Sequence[System]) -> list[Target]:
@@ -122,16 +115,15 @@ async def compare(url: str, widths: Sequence[int], rounds: int, seconds: float) 
         store = RedisStore(url, connections=CONNECTIONS)
         await store.start()
         stack.push_async_callback(store.close)
-        systems = [System(STORE, width, _through(store)) for width in widths]
-        for width in widths:
+        systems = []
+        for width in sorted(widths):
+            systems.append(System(STORE, width, _through(store)))
             for name, connections in zip(PLAIN, (CONNECTIONS, width), strict=True):
                 plain = _plain(url, connections)
                 stack.push_async_callback(plain.aclose)
                 systems.append(System(name, width, plain.get))
-        systems.sort(key=lambda one: one.workers)
         keys = await _fill(plain)
-        turns = [one for _ in range(rounds) for one in systems]
-        for one in tqdm(turns, desc="look-ups", unit="slice", leave=False, disable=None):
+        for _, one in in_turn(systems, rounds, "look-ups"):
             await one.measure(keys, seconds)
     for one in systems:
         if one.lost > LOST * one.found:

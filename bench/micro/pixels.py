@@ -14,17 +14,17 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from bench.load.photo import jpeg
-from bench.rig.command import Spread, Target, concluded, failing, measuring, per_second, ratio
+from bench.rig.command import Figures, Target, concluded, failing, in_turn, measuring, per_second
 from bench.rig.random_checkpoint import SIZES, write_size
 from litapi.checkpoint import Checkpoint
 from litapi.model.picture import PictureReader
@@ -85,8 +85,7 @@ class Row:
     shape: tuple[int, int]
     data: bytes
     ways: Ways
-    own: list[float] = field(default_factory=list)
-    reference: list[float] = field(default_factory=list)
+    figures: Figures = field(default_factory=lambda: Figures(list))
 
     @property
     def name(self) -> str:
@@ -94,39 +93,24 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        return ratio(self.own, self.reference)
+        return self.figures.ratio("own_ms", "reference_ms")
 
     def measure(self, seconds: float, turned: bool) -> None:
         """A slice of each; `turned` lets the reference go first."""
-        slices = [(self.own, self.ways.own), (self.reference, self.ways.reference)]
-        for times, way in reversed(slices) if turned else slices:
-            times.append(milliseconds(way, self.data, seconds))
-
-    def targets(self) -> Iterator[Target]:
-        """None where no limit was set for the size."""
-        if self.shape in LIMITS:
-            yield Target(f"{self.kind}, {self.name}", self.ratio, at_most=LIMITS[self.shape])
+        slices = [("own_ms", self.ways.own), ("reference_ms", self.ways.reference)]
+        for name, way in reversed(slices) if turned else slices:
+            rate = per_second(partial(way, self.data), seconds, time.process_time)
+            self.figures[name].append(1e3 / rate)  # CPU time of all threads
 
     def cells(self) -> list[str]:
-        own, (reference, *_) = (Spread.of(one).cells(".2f") for one in (self.own, self.reference))
+        own, (reference, *_) = (self.figures.cells(one, ".2f") for one in sorted(self.figures))
         kilobytes = f"{len(self.data) / 1e3:.0f}"
         return [self.kind, self.name, kilobytes, *own, reference, f"{self.ratio:.2f}"]
 
     def fields(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "width": self.shape[0],
-            "height": self.shape[1],
-            "bytes": len(self.data),
-            "own_ms": Spread.of(self.own).fields(),
-            "reference_ms": Spread.of(self.reference).fields(),
-            "ratio": round(self.ratio, 3),
-        }
-
-
-def milliseconds(way: Callable[[bytes], Values], data: bytes, seconds: float) -> float:
-    """CPU time of all threads for one picture, over as many as fill `seconds`."""
-    return 1e3 / per_second(lambda: way(data), seconds, time.process_time)
+        width, height = self.shape
+        size = {"kind": self.kind, "width": width, "height": height, "bytes": len(self.data)}
+        return {**size, **self.figures.fields(), "ratio": round(self.ratio, 3)}
 
 
 def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> list[Row]:
@@ -144,9 +128,8 @@ def compare(shapes: Sequence[tuple[int, int]], rounds: int, seconds: float) -> l
     rows = [Row(kind, shape, files[shape], ways[kind]) for kind in KINDS for shape in shapes]
     for row in rows:
         row.ways.compare(row.data)
-    turns = [(row, number % 2 == 1) for number in range(rounds) for row in rows]
-    for row, turned in tqdm(turns, desc="pixels", unit="slice", leave=False, disable=None):
-        row.measure(seconds, turned)
+    for number, row in in_turn(rows, rounds, "pixels"):
+        row.measure(seconds, turned=number % 2 == 1)
     return rows
 
 
@@ -161,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", type=_shape, nargs="+", default=SHAPES, metavar="WxH")
     options = parser.parse_args(arguments)
     rows = compare(options.sizes, options.rounds, options.seconds)
-    targets = [target for row in rows for target in row.targets()]
+    targets = [
+        Target(f"{row.kind}, {row.name}", row.ratio, at_most=LIMITS[row.shape])
+        for row in rows
+        if row.shape in LIMITS
+    ]
     fields = {"rows": [row.fields() for row in rows]}
     return concluded("pixels", options, [COLUMNS, *(row.cells() for row in rows)], targets, fields)
 

@@ -1,17 +1,28 @@
-"""Start a server process, wait until it is ready, and end it with its whole process group."""
+"""Start a server process, wait until it is ready, and end it with its whole process group.
+
+Nobody who was `started` here stays behind. SIGTERM, once something was started, means what Ctrl-C
+means, so that every `with` ends what it holds. Where this process is killed, the kernel sends a
+signal to all that it started. That tie is to a thread, so one thread starts them all, and lives as
+long as the process.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -21,6 +32,9 @@ ROOT = Path(__file__).parent.parent.parent
 READY_WITHIN = 300.0  # seconds; two gigabytes are read from a cold disk
 GOODBYE = 5.0
 ERROR = re.compile(r"[\w.]*(Error|Exception): \S")
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+_starter = ThreadPoolExecutor(1)
 
 
 class Absent(Exception):
@@ -29,6 +43,18 @@ class Absent(Exception):
 
 class StartError(RuntimeError):
     """It ended, or was not ready in time."""
+
+
+def started(
+    command: Sequence[str], last_signal: int = signal.SIGTERM, **options: Any
+) -> subprocess.Popen[bytes]:
+    """A process that gets this signal when this one is gone; `options` are Popen's."""
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    tie = partial(_libc.prctl, _PR_SET_PDEATHSIG, last_signal) if hasattr(_libc, "prctl") else None
+    start = partial[subprocess.Popen[bytes]](subprocess.Popen, command, preexec_fn=tie, **options)
+    return _starter.submit(start).result()
 
 
 @contextmanager
@@ -48,8 +74,8 @@ def child(
         StartError: it did not start; with the end of its log.
     """
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        process = subprocess.Popen(
-            list(command),
+        process = started(
+            command,
             cwd=folder,
             env={**os.environ, **(environment or {})},
             stdout=log,

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, ParamSpec, TypeVar
 
+from tqdm import tqdm
+
 from bench.rig.result_file import RESULTS, save
 
 T = TypeVar("T")
-Figures = defaultdict[str, list[float]]  # what is measured → one of each round
 P = ParamSpec("P")
 N = TypeVar("N", int, float)
 
@@ -93,14 +95,30 @@ def per_second(
     return done / elapsed
 
 
-def tabled(
-    figures: Mapping[str, Sequence[float]], form: str, what: str = ""
-) -> tuple[list[list[str]], dict[str, Any]]:
-    """A row for each figure that has a value of each round, and the same as JSON holds it."""
-    spreads = {name: Spread.of(values) for name, values in figures.items()}
+def in_turn(systems: Iterable[T], rounds: int, what: str) -> Iterator[tuple[int, T]]:
+    """The systems in turn, with the number of the round, while a bar shows the progress."""
+    turns = list(itertools.product(range(rounds), systems))
+    yield from tqdm(turns, desc=what, unit="slice", leave=False, disable=None)
+
+
+class Figures(defaultdict[str, list[float]]):
+    """What is measured → a value of each round."""
+
+    def cells(self, name: str, form: str = ".1f") -> list[str]:
+        return Spread.of(self[name]).cells(form)
+
+    def fields(self) -> dict[str, Any]:
+        return {name: Spread.of(values).fields() for name, values in self.items()}
+
+    def ratio(self, one: str, to: str) -> float:
+        return ratio(self[one], self[to])
+
+
+def tabled(figures: Figures, form: str, what: str = "") -> tuple[list[list[str]], dict[str, Any]]:
+    """A row for each figure, and the same as JSON holds it."""
     rows = [[what, "median", "least", "most"]]
-    rows += [[name, *spread.cells(form)] for name, spread in spreads.items()]
-    return rows, {"figures": {name: spread.fields() for name, spread in spreads.items()}}
+    rows += [[name, *figures.cells(name, form)] for name in figures]
+    return rows, {"figures": figures.fields()}
 
 
 def concluded(

@@ -61,13 +61,13 @@ class FaultProxy:
             reset(writer)
             return
         try:
-            there, back = await self._open()
+            there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
         except OSError:  # Redis is down: its clients shall notice
             reset(writer)
             return
         ways = [
-            asyncio.create_task(self._requests(reader, back, writer)),
-            asyncio.create_task(self._replies(there, writer)),
+            asyncio.create_task(self._hand_on(reader, back, writer, replies=False)),
+            asyncio.create_task(self._hand_on(there, writer, writer, replies=True)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -78,31 +78,26 @@ class FaultProxy:
             writer.close()
             back.close()
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(self._target.hostname, self._target.port)
-
-    async def _requests(
-        self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, writer: asyncio.StreamWriter
+    async def _hand_on(
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+        replies: bool,
     ) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                if self.fault is Fault.RESET:
-                    reset(writer)
-                    return
-                if self.fault is not Fault.BLACKHOLE:
-                    back.write(data)
-                    await back.drain()
-
-    async def _replies(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await there.read(65536):
+            while data := await source.read(65536):
                 if self.fault is Fault.BLACKHOLE:
                     continue
-                if self.fault is Fault.DELAY:
+                if self.fault is Fault.RESET and not replies:
+                    reset(client)
+                    return
+                if self.fault is Fault.DELAY and replies:
                     await asyncio.sleep(self.delay)
-                writer.write(data[: len(data) // 2] if self.fault is Fault.HALF else data)
-                await writer.drain()
-                if self.fault is Fault.HALF:
+                half = replies and self.fault is Fault.HALF
+                sink.write(data[: len(data) // 2] if half else data)
+                await sink.drain()
+                if half:
                     return
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -24,7 +23,7 @@ class Machine:
 
     cpu: str
     instructions: list[str]
-    engine: str  # of a tower on the CPU, by default
+    engine: str  # of a tower on the CPU where none is asked for, with its version
     cores: int
     memory_gb: float
     gpu: str | None
@@ -37,28 +36,23 @@ class Machine:
 
     @classmethod
     def read(cls) -> Machine:
+        cpuinfo, engine = Path("/proc/cpuinfo"), choose_engine("auto", "cpu")
         commit = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
         changes = _said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
         return cls(
-            cpu=cpu_model(_text("/proc/cpuinfo")),
+            cpu=cpu_model(cpuinfo.read_text() if cpuinfo.exists() else ""),
             instructions=processor("cpu"),
-            engine=engine(),
+            engine=f"{engine} {version(engine)}",
             cores=cores(),
             memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
             gpu=_said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
             driver=_said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
             os=_system(),
             python=platform.python_version(),
-            packages=installed(pinned(_text(str(ROOT / "requirements.txt")))),
+            packages=installed(pinned((ROOT / "requirements.txt").read_text())),
             commit=commit,
             dirty=None if commit is None else bool(changes),
         )
-
-
-def engine() -> str:
-    """Name and version of what computes a tower on this CPU where nothing else is asked for."""
-    name = choose_engine("auto", "cpu")
-    return f"{name} {version(name)}"
 
 
 def cpu_model(cpuinfo: str) -> str:
@@ -73,13 +67,7 @@ def pinned(requirements: str) -> list[str]:
 
 def installed(names: list[str]) -> dict[str, str]:
     """Their installed versions; what is not installed is left out."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: found for name in names if (found := version(name))}
 
 
 def _system() -> str:
@@ -88,13 +76,6 @@ def _system() -> str:
     except OSError:
         name = platform.system()
     return f"{name}, kernel {platform.release()}"
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def _said(*command: str) -> str | None:

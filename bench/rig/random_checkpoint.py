@@ -24,7 +24,7 @@ from typing import Any
 from bench.rig.command import described
 from bench.rig.server_process import ROOT
 
-DEMO = Path(__file__).parent.parent.parent / "litapi" / "demo" / "checkpoint"
+DEMO = ROOT / "litapi" / "demo" / "checkpoint"
 COPIED = ("tokenizer.json", "tokenizer_config.json")
 HEAD = 64  # numbers of an attention head, as in the base sizes
 GEMMA = 256_000
@@ -95,11 +95,6 @@ SIZES = {
 }
 
 
-def write(folder: Path, dim: int, seed: int = 0) -> Path:
-    """Write a checkpoint of one thin layer into `folder`; `dim` is a multiple of 64."""
-    return write_size(folder, thin(dim), seed)
-
-
 def write_hub(cache: Path, name: str, size: Size, dtype: str, device: str) -> Path:
     """Write one as the hub's cache holds it; the snapshot's folder.
 
@@ -120,9 +115,9 @@ def write_hub(cache: Path, name: str, size: Size, dtype: str, device: str) -> Pa
 
 
 def write_size(
-    folder: Path, size: str | Size, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    folder: Path, size: str | int | Size, seed: int = 0, dtype: str = "float32", device: str = "cpu"
 ) -> Path:
-    """Write a checkpoint of that size, or of the one of SIZES called so, into `folder`.
+    """Write a checkpoint of that size, of the one of SIZES called so, or a thin one of a dimension.
 
     The folder is made. The weights are drawn on `device`; there the same seed gives the same.
     """
@@ -131,7 +126,8 @@ def write_size(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    size = SIZES[size] if isinstance(size, str) else size
+    if not isinstance(size, Size):
+        size = SIZES[size] if isinstance(size, str) else thin(size)
     text, vision = size.towers()
     set_seed(seed)
     config, kind = (Siglip2Config, Siglip2Model) if size.naflex else (SiglipConfig, SiglipModel)
@@ -145,7 +141,7 @@ def write_size(
 
 
 def thin(dim: int) -> Size:
-    """The size of one layer that is next to nothing."""
+    """The size of one layer that is next to nothing; `dim` is a multiple of 64."""
     if dim <= 0 or dim % HEAD:
         raise ValueError(f"the dimension must be a multiple of {HEAD}")
     demo = json.loads((DEMO / "config.json").read_text())["text_config"]
@@ -158,10 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--dim", type=int, default=1152)
     wanted.add_argument("--size", choices=SIZES)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    size = SIZES[options.size] if options.size else thin(options.dim)
-    print(write_size(options.folder, size, options.seed))
+    print(write_size(options.folder, options.size or options.dim))
     return 0
 
 

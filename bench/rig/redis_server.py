@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import redis
 
+from bench.rig.child import started
 from bench.rig.port import free_port
 
 NOTHING_ON_DISK = ("--save", "", "--appendonly", "no")
@@ -46,9 +47,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client without time limits, to read and change what the cache has written."""
-        if self.unix:
-            return redis.Redis(unix_socket_path=str(self.socket), protocol=2)
-        return redis.Redis(port=self.port, protocol=2)
+        return redis.Redis.from_url(self.url, protocol=2)
 
     def command(self, *words: str | int) -> Any:
         with self.client() as client:
@@ -58,8 +57,9 @@ class RedisServer:
         place = ["--port", str(self.port), "--bind", "127.0.0.1"]
         if self.unix:
             place = ["--port", "0", "--unixsocket", str(self.socket)]
-        self._process = subprocess.Popen(
+        self._process = started(
             ["redis-server", *place, *NOTHING_ON_DISK, *self._options],
+            signal.SIGKILL,  # it may be paused
             cwd=self.home,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 
 from bench.rig.child import ROOT as ROOT
-from bench.rig.child import answers, await_start
+from bench.rig.child import answers, await_start, started
 from bench.rig.port import free_port
 
 _SCHED = 2  # of the kernel's three clocks of a process: user and system time as scheduled
@@ -38,12 +38,11 @@ class ServerProcess:
 
     def start(self, wait: bool = True) -> Self:
         """Start it; by default until `/readyz` says 200."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGLIT_")}
-        clean.pop("REDIS_URL", None)
-        clean.pop("MODEL", None)
+        others = ("REDIS_URL", "MODEL")
+        clean = {k: v for k, v in os.environ.items() if k[:7] != "SIGLIT_" and k not in others}
         ours = {"PORT": str(self.port), "SIGLIT_HOST": "127.0.0.1", "SIGLIT_PRECISION": "float32"}
         command = [sys.executable, "-m", "litapi", "serve", *self._flags]
-        self.process = subprocess.Popen(
+        self.process = started(
             command,
             cwd=ROOT,
             env={**clean, **ours, **self._environment},
@@ -65,7 +64,7 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End it and all its descendants at once."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.kill()
             self.process.wait()
 
@@ -77,7 +76,6 @@ class ServerProcess:
             await_start(self.process, log, lambda _: ready(), self._ready_within)
 
     def log(self) -> str:
-        self._log.flush()
         return Path(self._log.name).read_text(errors="replace")
 
     @property
@@ -92,8 +90,7 @@ class ServerProcess:
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 120.0) -> int:
         if self.process is None:
             return 0
-        if self.process.poll() is None:
-            self.process.send_signal(how)
+        self.process.send_signal(how)
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:

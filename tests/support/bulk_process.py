@@ -14,6 +14,7 @@ from typing import Any, Self
 from ray.cluster_utils import Cluster
 
 from bench.faults.vitals import births, survivors
+from bench.rig.child import started
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, family
 from tests.support.patience import awaited
@@ -34,7 +35,7 @@ class BulkProcess:
             clean.pop(name, None)
         self._said = tempfile.NamedTemporaryFile("w+b", suffix=".log")  # noqa: SIM115 - lives as long as this
         command = [sys.executable, "-m", "deploy.bulk", *map(str, arguments)]
-        self._process = subprocess.Popen(
+        self._process = started(
             command, cwd=ROOT, env={**clean, **SAME}, stdout=subprocess.PIPE, stderr=self._said
         )
 

@@ -1,12 +1,11 @@
 """The cost of a hit: the pure parts, and a short real run of the whole command."""
 
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
-from bench.micro.hits import BASE, LIMITS, SIZES, System, batches, main, singles, targets
+from bench.micro.hits import BASE, LIMITS, SIZES, System, forms, main, targets
 from bench.micro.sender import Request
 
 NAMES = [BASE, "hello POST", *LIMITS]
@@ -15,11 +14,9 @@ NAMES = [BASE, "hello POST", *LIMITS]
 def test_costs_are_compared_slice_by_slice_and_with_the_limits() -> None:
     """With "hello GET" right before each: of two rounds the second is on a machine half as fast."""
     costs = [20.0 + 10 * n for n in range(len(NAMES))]
-    beside: dict[str, Any] = {"beside": [20.0, 40.0], "rates": [9.0, 8.0]}
-    systems = [
-        System(name, "", 0, Request("/"), micros=[cost, 2 * cost], **beside)
-        for name, cost in zip(NAMES, costs, strict=True)
-    ]
+    systems = [System(name, "", 0, Request("/")) for name in NAMES]
+    for one, cost in zip(systems, costs, strict=True):
+        one.figures |= {"cpu_us": [cost, 2 * cost], "hello_get_us": [20.0, 40.0]}
     assert [one.times for one in systems] == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
     judged = list(targets(96, systems))
     assert [target.at_most for target in judged] == [LIMITS[name] for name in NAMES[2:]]
@@ -28,8 +25,9 @@ def test_costs_are_compared_slice_by_slice_and_with_the_limits() -> None:
 
 def test_no_two_requests_under_way_are_equal() -> None:
     """Or they would share one look-up, and cost less than they do."""
-    assert len(set(singles("base64"))) == len(singles("base64"))
-    texts = [text for body in batches("float") for text in orjson.loads(body)["input"]]
+    singles, batches = (forms()[name].bodies for name in ("base64", "octets, 64 items"))
+    assert len(set(singles)) == len(singles)
+    texts = [text for body in batches for text in orjson.loads(body)["input"]]
     assert len(set(texts)) == len(texts)
 
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from bench.micro.lookups import LOST, PLAIN, STORE, LookupsLost, System, main, targets
+from bench.rig.command import Figures
 from cache import RedisStore
 
 
@@ -22,7 +23,7 @@ async def lost(_key: bytes) -> object:
 
 
 def made(name: str, rates: list[float]) -> System:
-    return System(name, 32, found, {"per_s": rates}, found=1)
+    return System(name, 32, found, Figures(list, per_s=rates), found=1)
 
 
 SYSTEMS = [made(STORE, [80.0, 50.0]), made(PLAIN[0], [10.0, 10.0]), made(PLAIN[1], [20.0, 20.0])]

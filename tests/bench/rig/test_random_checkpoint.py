@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from bench.rig.random_checkpoint import SIZES, Size, thin, write, write_hub, write_size
+from bench.rig.random_checkpoint import SIZES, Size, thin, write_hub, write_size
 from litapi.checkpoint import Checkpoint
 from litapi.model.check import check
 
@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"width": 64, "layers": 1, "heads": 1, "mlp": 64, "vocab
 def test_a_seed_gives_the_same_weights(tmp_path: Path) -> None:
     """And another seed gives others."""
     digests = [
-        Checkpoint.open(write(tmp_path / name, 64, seed)).weights_digest
+        Checkpoint.open(write_size(tmp_path / name, 64, seed)).weights_digest
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert digests[0] == digests[1] != digests[2]
