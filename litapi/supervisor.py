@@ -268,14 +268,18 @@ class DispatchServer(LitServer):
 
     def _supervise(self) -> None:
         while not self._stopping.wait(TICK):
-            try:
-                self._start_bulk_workers()
-                self._look_after_workers()
-                self._look_after_fronts()
-                self.tend()
-            except (EOFError, OSError):  # the manager is gone: nothing can be supervised
-                self._fail("the queues of the server were lost")
+            self._look()
         threading.Event().wait()  # the children it started are tied to this thread's life
+
+    def _look(self) -> None:
+        try:
+            self._start_bulk_workers()
+            self._look_after_workers()
+            self._look_after_fronts()
+            self.tend()
+        except (EOFError, OSError):  # the manager is gone: nothing can be supervised
+            if not self._stopping.is_set():  # else the server ended meanwhile
+                self._fail("the queues of the server were lost")
 
     def _start_bulk_workers(self) -> None:
         """Those of a tower, once a bulk job waits for them."""
@@ -394,13 +398,18 @@ class DispatchServer(LitServer):
         deadline = time.monotonic() + self.uvicorn_graceful_timeout
         self.draining.value = 1
         time.sleep(min(LINGER, self.uvicorn_graceful_timeout / 2))  # balancers look away
-        while any(self.busy) and time.monotonic() < deadline - 1.0:
+        while self._answering() and time.monotonic() < deadline - 1.0:
             time.sleep(0.05)
         for listener in self._sockets:  # or new clients would wait in its backlog for nothing
             listener.close()
         fronts = [front.process for front in self._fronts if front.process is not None]
         self._end(fronts, max(1.0, deadline - time.monotonic()))
         self._end_workers()
+
+    def _answering(self) -> bool:
+        """Whether HTTP processes have requests to answer; one that died never will."""
+        there = [f for f in self._fronts if f.process is not None and f.process.is_alive()]
+        return any(self.busy[front.consumer] for front in there)
 
     def _end_workers(self) -> None:
         """And the manager, before its socket's folder is removed, or it ends with a traceback."""

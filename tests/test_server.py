@@ -116,6 +116,23 @@ def test_any_http_process_tells_what_is_in_flight_and_killed_ones_hold_up_no_end
         assert server.stop(within=300) == 0
 
 
+def test_an_http_process_that_dies_while_the_server_drains_holds_up_no_end() -> None:
+    """Nobody supervises any more by then, and what it was answering is lost with it."""
+    flags = ("--test-hooks", "on", "--http-workers", "1", "--redis-private", "off")
+    with ServerProcess(*flags, "--drain-timeout", "600") as server:
+        (dies,) = http_processes(server)
+        with ThreadPoolExecutor(1) as clients, httpx.Client(timeout=60) as scraper:
+            slow = {"texts": [f"siglit-test: slow {part}" for part in "abc"]}
+            asked = clients.submit(httpx.post, f"{server.url}/embed_text", json=slow, timeout=60)
+            awaited(lambda: _in_flight(scraper.get(f"{server.url}/metrics").text) == 3)
+            os.kill(server.pid, signal.SIGTERM)
+            awaited(lambda: scraper.get(f"{server.url}/readyz").status_code == 503)
+            os.kill(dies, signal.SIGKILL)
+            assert isinstance(asked.exception(60), httpx.TransportError)
+        assert server.process is not None
+        assert server.process.wait(300) == 0
+
+
 def _in_flight(exposed: str) -> float:
     (line,) = re.findall(r'^siglit_items_in_flight\{kind="text"\} (\S+)$', exposed, re.MULTILINE)
     return float(line)

@@ -149,6 +149,22 @@ def test_a_tower_that_no_worker_of_loads_ends_the_service_with_the_reason(
     assert places._seats[0].not_before > time.monotonic() + RETRY_AFTER / 2 or failed
 
 
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_manager_that_is_gone_is_a_failure_unless_the_server_is_ending(ending: bool) -> None:
+    """Supervision may be half through its round when the server has drained: no second signal."""
+    said: list[str] = []
+
+    def gone() -> None:
+        raise EOFError
+
+    stopping = threading.Event()
+    server = SimpleNamespace(_start_bulk_workers=gone, _stopping=stopping, _fail=said.append)
+    if ending:
+        stopping.set()
+    DispatchServer._look(cast("DispatchServer", server))
+    assert said == ([] if ending else ["the queues of the server were lost"])
+
+
 def test_an_http_process_that_dies_young_is_started_ever_later() -> None:
     """At once the first time; one that dies four times a second would fill log and CPU."""
     front = Front(0)
