@@ -1,6 +1,6 @@
 """Start a server process, wait until it is ready, and end it with its whole process group.
 
-Nobody who was `started` here stays behind. SIGTERM, once something was started, means what Ctrl-C
+Nothing that is `started` here stays behind. SIGTERM, once something was started, means what Ctrl-C
 means, so that every `with` ends what it holds. Where this process is killed, the kernel sends a
 signal to all that it started. That tie is to a thread, so one thread starts them all, and lives as
 long as the process.

@@ -1,4 +1,4 @@
-"""Nobody who was started is left behind, however the one that started him ends."""
+"""Nothing that was started is left behind, however the process that started it ends."""
 
 import signal
 import subprocess
