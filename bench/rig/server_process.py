@@ -50,7 +50,6 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.started()
         if wait:
             try:
                 self.await_ready()
@@ -58,9 +57,6 @@ class ServerProcess:
                 self.kill()
                 raise
         return self
-
-    def started(self) -> None:
-        """Called when the process is there, before anybody waits for it."""
 
     def kill(self) -> None:
         """End it and all its descendants at once."""

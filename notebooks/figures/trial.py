@@ -9,7 +9,6 @@ are looks, not results: nothing is repeated and nothing else is compared in the 
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from bench.load.__main__ import Load, parser
 from bench.load.recording import Recording
 from bench.load.summary import Summary
 from bench.rig.server_process import ServerProcess
-from notebooks.figures.guardian import guard
 
 QUICK = "NOTEBOOK_QUICK"
 MOMENT = 0.5
@@ -42,22 +40,9 @@ def count(full: int, few: int) -> int:
     return few if quick() else full
 
 
-def serving(settings: Options | None = None) -> Guarded:
+def serving(settings: Options | None = None) -> ServerProcess:
     """A server on a free port, not yet started; it ends with this process at the latest."""
-    return Guarded(*flags(settings or {}))
-
-
-class Guarded(ServerProcess):
-    """One that ends when this process is killed, too."""
-
-    def started(self) -> None:
-        self.guardian = guard(self.pid)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 40.0) -> int:
-        """As its parent's; the guardian has nothing left to guard."""
-        code = super().stop(how, within)
-        self.guardian.communicate()
-        return code
+    return ServerProcess(*flags(settings or {}))
 
 
 def trial(settings: Options | None = None, **load: Any) -> Recording:

@@ -1,9 +1,16 @@
 """Trials: short loads on real servers, one of them while Redis stands still."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
+from bench.faults.vitals import births, survivors
+from bench.rig.server_process import ROOT
 from notebooks.figures.hang import Hang
 from notebooks.figures.trial import MOMENT, QUICK, count, flags, seconds, serving, under_load
+from tests.support.patience import awaited
 from tests.support.recordings import refused, sample
 
 
@@ -21,14 +28,30 @@ def test_a_test_that_only_looks_is_quick(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (seconds(5), seconds(0.1), count(200, 48)) == (MOMENT, 0.1, 48)
 
 
-def test_a_server_of_a_trial_ends_with_its_guardian() -> None:
+def test_a_server_of_a_trial_ends_with_its_trial() -> None:
     """Nothing is left behind."""
     with serving({"cache": "off", "http_workers": 1}) as running:
-        guardian = running.guardian
         assert under_load(running.url, concurrency=1, requests=2, warmup=1).measured
     assert running.process is not None
     assert running.process.poll() is not None
-    assert guardian.poll() == 0
+
+
+KERNEL = """
+import signal
+from notebooks.figures.trial import serving
+print(serving({"cache": "off", "http_workers": 1}).start().pid, flush=True)
+signal.pause()
+"""
+
+
+def test_a_server_of_a_kernel_that_is_killed_ends_too() -> None:
+    """Killed: so that nothing of it could run to clean up. Until then the server lives on."""
+    with subprocess.Popen([sys.executable, "-c", KERNEL], cwd=ROOT, stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        known = births([int(one.stdout.readline())])
+        assert survivors(known) == set(known)
+        one.send_signal(signal.SIGKILL)
+    awaited(lambda: not survivors(known))
 
 
 def test_a_hang_shows_every_request_by_where_its_vector_came_from() -> None:
