@@ -258,7 +258,8 @@ class DispatchServer(LitServer):
         die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.app.response_queue_id = consumer
-        GuardedServer(self._config(app=self.app.wrapped())).run(self._sockets)
+        config, alone = self._config(app=self.app.wrapped()), len(self._fronts) == 1
+        GuardedServer(config, alone=alone).run(self._sockets)
 
     # -- supervision ---------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
 import httptools
+from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("siglit.guard")
 
 SLICE = 50  # connections looked at before others get a turn
+ACCEPTS = 16  # connections that one HTTP process accepts in a turn
 AT_ONCE = 1 << 10  # bytes that are parsed in one go; all pipelined requests in them are begun
 PIECE = 256  # bytes of one piece where more than that came ...
 BODY_PIECE = 8 << 10  # ... and where a body is awaited
@@ -442,7 +444,17 @@ class GuardedProtocol(HttpToolsProtocol, Connection):
 
 
 class GuardedServer(Server):
-    """uvicorn's server, with the head's time for a TLS handshake; asyncio's is a minute."""
+    """uvicorn's server, with the head's time for a TLS handshake; asyncio's is a minute.
+
+    libuv accepts one connection a turn of the event loop for each listening descriptor. `alone`:
+    no other process takes connections from these sockets, so this one accepts from several copies
+    of each, and a connection behind ten others does not wait for ten turns. Where processes share
+    a socket, one a turn spreads a burst among them.
+    """
+
+    def __init__(self, config: Config, *, alone: bool) -> None:
+        super().__init__(config)
+        self._accepts = ACCEPTS if alone else 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.config.is_ssl:
@@ -451,7 +463,7 @@ class GuardedServer(Server):
             seconds = protocol.patience.head_seconds
             create = partial(loop.create_server, ssl_handshake_timeout=seconds)
             loop.create_server = create  # type: ignore[method-assign]
-        await super().startup(sockets)
+        await super().startup([one.dup() for one in sockets or () for _ in range(self._accepts)])
 
 
 def guarded(patience: Patience) -> type[GuardedProtocol]:

@@ -11,6 +11,7 @@ can use this one too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -21,13 +22,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 log = logging.getLogger("siglit.channel")
 
 INLINE_BYTES = 64 << 10  # a larger message goes through a file in memory
 BUFFER_BYTES = 4 << 20  # asked of the kernel for what is under way; it may give less
+PART_BYTES = 1 << 20  # of a large message, between two looks whether it is still wanted
 FULL = 2e-3  # seconds before a message that found no room is tried again
 _FD = 4  # bytes of a descriptor
 _RIGHTS = socket.CMSG_SPACE(_FD)
@@ -41,30 +43,54 @@ _LOST: Any = object()  # in place of a message that was lost or taken back
 
 
 class Parcel:
-    """A large message on its way, as its sender knows it: pieces, then a file, then neither."""
+    """A large message on its way, as its sender knows it: pieces, then a file, then neither.
+
+    Its lock is never held while bytes are copied: an event loop that takes the message back, or
+    sends a small one, must not wait for the thread that writes a large one.
+    """
 
     def __init__(self, item: Any) -> None:
         self._lock = threading.Lock()
         self._pieces: list[bytes] = []
         self._file: int | None = None
+        self._wanted = True
         pickle.Pickler(_Writer(self._pieces), _PROTOCOL).dump(item)  # copies no large bytes
 
     def take_back(self) -> None:
         """Free what it holds. Whoever gets the message later finds it empty and drops it."""
         with self._lock:
+            self._wanted = False
             self._pieces = []
-            if self._file is not None:
-                os.ftruncate(self._file, 0)
-                os.close(self._file)
-                self._file = None
+            file, self._file = self._file, None
+        if file is not None:
+            os.ftruncate(file, 0)
+            os.close(file)
+
+    def write(self) -> None:
+        """Move the pieces to a file, unless it was taken back. Raises OSError without room."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        file = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
+        kept = False
+        try:
+            for part in _parts(pieces):
+                if not self._wanted:
+                    return
+                _write(file, part)
+            with self._lock:
+                if self._wanted:
+                    self._file, self._pieces, kept = file, [], True
+        finally:
+            if not kept:
+                os.close(file)
 
     def offer(self, end: socket.socket) -> None:
         """Hand it to the kernel, unless it was taken back. Raises OSError without room for it."""
+        self.write()
         with self._lock:
-            if not self._pieces:
-                return
-            self._file = _send_file(end, self._pieces)
-            self._pieces = []
+            if self._file is not None:
+                _send_descriptor(end, self._file)
 
 
 class _Writer:
@@ -114,6 +140,9 @@ class Channel:
 
     def post(self, message: bytes | Parcel) -> None:
         """As `put`, for what is pickled already. A parcel may be taken back."""
+        if isinstance(message, Parcel):
+            with contextlib.suppress(OSError):  # then it waits for room like any other
+                message.write()
         with self._lock:
             if not self._parked and self._offer(message):
                 return
@@ -185,7 +214,7 @@ class Channel:
             elif len(message) <= self._inline:
                 self._out.send(message, _LATER)
             else:
-                os.close(_send_file(self._out, [message]))
+                _send_file(self._out, message)
         except OSError as error:
             if isinstance(error, BlockingIOError) or error.errno in _NO_ROOM:
                 return False
@@ -210,20 +239,32 @@ class Channel:
         return bool(poll.poll(seconds * 1e3))
 
 
-def _send_file(end: socket.socket, pieces: Sequence[bytes]) -> int:
-    """Send these in a file; its descriptor, which this process has yet to close."""
-    descriptor = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
+def _send_file(end: socket.socket, message: bytes) -> None:
+    """Send it in a file."""
+    file = os.memfd_create("siglit-message", os.MFD_CLOEXEC)
     try:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_FD, "little"))
-        end.sendmsg([b"\0"], [rights], _LATER)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+        _write(file, memoryview(message))
+        _send_descriptor(end, file)
+    finally:
+        os.close(file)
+
+
+def _parts(pieces: Iterable[bytes]) -> Iterator[memoryview]:
+    """Views of at most `PART_BYTES` each."""
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), PART_BYTES):
+            yield view[start : start + PART_BYTES]
+
+
+def _write(file: int, rest: memoryview) -> None:
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _send_descriptor(end: socket.socket, file: int) -> None:
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, file.to_bytes(_FD, "little"))
+    end.sendmsg([b"\0"], [rights], _LATER)
 
 
 def _read(descriptor: int) -> Any:

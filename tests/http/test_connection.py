@@ -197,6 +197,26 @@ async def _begun(incoming: Incoming, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def _turns(incoming: Incoming, send: Send) -> None:
+    """Holds the loop from one file to the next; then counts turns until all are accepted."""
+    held, go = Path(incoming.query["held"]), Path(incoming.query["go"])
+    connections = _server_of(incoming).connections
+    held.touch()
+    while not go.exists():
+        time.sleep(1e-3)
+    turns = 0
+    while len(connections) < int(incoming.query["all"]):
+        await asyncio.sleep(0)
+        turns += 1
+    await _answer(Answer.json(turns), send)
+
+
+def _server_of(incoming: Incoming) -> ServerState:
+    protocol = incoming.connection
+    assert isinstance(protocol, GuardedProtocol)
+    return protocol.server_state
+
+
 async def _broken(incoming: Incoming, send: Send) -> None:
     raise RuntimeError
 
@@ -213,10 +233,13 @@ _ROUTES = {
     "/at-once": _at_once, "/until-gone": _until_gone, "/watched-late": _watched_late,
     "/state": _state, "/echo": _echo, "/slow": _slow, "/late": _late, "/hold": _hold,
     "/release": _release, "/large": _large, "/begun": _begun, "/broken": _broken,
+    "/turns": _turns,
 }  # fmt: skip
 
 
-def _serve(listener: socket.socket, options: dict[str, Any], patience: Patience) -> None:
+def _serve(
+    listener: socket.socket, options: dict[str, Any], patience: Patience, alone: bool
+) -> None:
     config = uvicorn.Config(
         app,
         http=guarded(patience),
@@ -227,7 +250,7 @@ def _serve(listener: socket.socket, options: dict[str, Any], patience: Patience)
         access_log=False,
         **options,
     )
-    GuardedServer(config).run([listener])
+    GuardedServer(config, alone=alone).run([listener])
 
 
 _processes = multiprocessing.get_context("forkserver")
@@ -237,10 +260,11 @@ _processes.set_forkserver_preload([__name__])  # a server then starts in millise
 class Guarded:
     """That application in a process of its own."""
 
-    def __init__(self, patience: Patience, **options: Any) -> None:
+    def __init__(self, patience: Patience, alone: bool = True, **options: Any) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
             self.address: tuple[str, int] = listener.getsockname()
-            self.process = _processes.Process(target=_serve, args=(listener, options, patience))
+            arguments = (listener, options, patience, alone)
+            self.process = _processes.Process(target=_serve, args=arguments)
             self.process.start()
         with Client(self) as client:  # the backlog takes it before the server is up
             assert client.asked(GOOD).status == 200
@@ -646,6 +670,23 @@ def test_a_client_that_leaves_early_costs_nothing(server: Guarded) -> None:
                     client.send(request)
                     client.socket.shutdown(socket.SHUT_WR)
     assert ask(server).status == 200
+
+
+@pytest.mark.parametrize(("alone", "least", "most"), [(True, 2, 6), (False, 40, 50)])
+def test_a_process_accepts_a_burst_in_few_turns_where_it_is_alone(
+    alone: bool, least: int, most: int, tmp_path: Path
+) -> None:
+    """Behind 40 others a probe would wait for 40 turns, which large uploads make long. Where
+    several processes accept, one a turn is left for each, which spreads a burst; libuv does."""
+    held, go = tmp_path / "held", tmp_path / "go"
+    with Guarded(PATIENT, alone) as server, contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(server))
+        client.send(f"GET /turns?held={held}&go={go}&all=41 HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        awaited(held.exists)
+        for _ in range(40):
+            stack.enter_context(Client(server))
+        go.touch()
+        assert least <= json.loads(client.reply().body) <= most
 
 
 def test_a_connection_is_kept_for_many_requests(client: Client) -> None:

@@ -327,6 +327,31 @@ def test_more_parcels_that_were_taken_back_than_python_may_recurse_are_passed_ov
     assert channel.get(timeout=60) == "next"
 
 
+def test_nobody_waits_for_a_large_message_that_is_being_written(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread writes it; the event loop sends small ones meanwhile, and may take it back."""
+    begun, go, really = threading.Event(), threading.Event(), os.write
+
+    def write(file: int, data: bytes) -> int:
+        begun.set()
+        assert go.wait(60)
+        return really(file, data)
+
+    parcel = Parcel(bytes(LARGE))
+    monkeypatch.setattr(os, "write", write)
+    thread = threading.Thread(target=channel.post, args=(parcel,))
+    thread.start()
+    assert begun.wait(60)
+    channel.put("small")
+    assert channel.get(timeout=60) == "small"
+    parcel.take_back()
+    go.set()
+    thread.join(60)
+    assert file_size(parcel) == 0
+    assert channel.empty()
+
+
 def test_a_parcel_that_waits_for_room_is_dropped_without_being_sent(channel: Channel) -> None:
     """While the kernel takes no more, what nobody wants any more frees its memory at once."""
     while not channel._parked:
