@@ -254,7 +254,11 @@ class DispatchServer(LitServer):
         front.process, front.reported = process, False
 
     def _run_front(self, consumer: int) -> None:
-        os.setsid()  # Ctrl-C goes to the main process alone, which then drains this one
+        # Ctrl-C goes to the main process alone, which then drains this one. It has no session of
+        # its own: the kernel would schedule that as a group, in which a bulk worker's idle policy
+        # does not count.
+        os.setpgrp()
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal would stop what logs to it
         die_with_parent()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.app.response_queue_id = consumer

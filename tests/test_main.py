@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 from bench.faults.vitals import http_processes
+from bench.rig.child import answers, started
 from bench.rig.port import free_port
 from bench.rig.server_process import ROOT, ServerProcess
 from litapi.__main__ import main
@@ -211,6 +213,29 @@ def test_a_port_that_another_program_takes_meanwhile_is_one_line(loading: Server
         assert loading.process.wait(120) == 2
     assert re.search(rf"port {loading.port} .*taken", loading.log())
     assert not re.search("siglit serves|Traceback", loading.log())
+
+
+def test_a_terminal_neither_stops_what_logs_to_it_nor_cuts_requests_off() -> None:
+    """One that stops background writers (`stty tostop`); Ctrl-C there reaches the main process."""
+    port, (terminal, inside) = free_port(), os.openpty()
+    mode = termios.tcgetattr(terminal)
+    mode[3] |= termios.TOSTOP
+    termios.tcsetattr(terminal, termios.TCSANOW, mode)
+    enter = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
+    serve = [sys.executable, "-m", "litapi", "serve", "--access-log", "on", "--port", str(port)]
+    server = started([sys.executable, "-c", enter, *serve], stdin=inside)
+    try:
+        awaited(answers(f"http://127.0.0.1:{port}/readyz"))
+        for _ in range(3):
+            assert httpx.get(f"http://127.0.0.1:{port}/nowhere", timeout=60).status_code == 404
+        os.write(terminal, b"\x03")
+        assert server.wait(60) == 0
+        assert b"GET other 404" in os.read(terminal, 1 << 16)
+    finally:
+        server.kill()
+        server.wait()
+    os.close(terminal)
+    os.close(inside)
 
 
 def test_a_gpu_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None:

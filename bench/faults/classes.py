@@ -6,19 +6,21 @@
 With `--name` the flood comes in the class of everybody else too, which is what a server without
 classes does, and nothing is judged. Floods come from processes of their own, so that reading their
 answers does not delay the interactive clients. Each round measures a quiet stretch and a flooded
-one; their medians are judged.
+one; their medians are judged. What interactive clients leave is counted in the server's CPU time:
+items that come one at a time cost more of it than the same items in full batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -43,7 +45,7 @@ from bench.faults.traffic import Tally, Traffic
 from bench.rig.command import described
 from bench.rig.random_checkpoint import checkpoint
 from bench.rig.result_file import RESULTS, save
-from bench.rig.server_process import ServerProcess
+from bench.rig.server_process import ServerProcess, cpu_seconds
 
 T = TypeVar("T")
 SHARE = 0.3  # of what the server can do, asked by interactive clients
@@ -150,6 +152,8 @@ class Round:
     mixed: Tally
     flood: Tally
     alone: Tally
+    quiet_cpu: float  # seconds of it a second, of all the server's processes
+    alone_cpu: float
 
     @property
     def ratio(self) -> float:
@@ -159,7 +163,12 @@ class Round:
     @property
     def left(self) -> float:
         """Items of the flood beside the others ÷ what they leave of it."""
-        return self.flood.compared / max(1, self.alone.compared) / (1 - SHARE)
+        return self.share / (1 - self.quiet_cpu / self.alone_cpu)
+
+    @property
+    def share(self) -> float:
+        """Items of the flood beside the others ÷ those of the flood alone."""
+        return self.flood.compared / max(1, self.alone.compared)
 
     def fields(self) -> dict[str, Any]:
         """As JSON holds it: milliseconds, questions and items a second."""
@@ -172,14 +181,15 @@ class Round:
             **{f"{n}_refused": one.refused for n, one in stretches.items()},
             "flood_items_per_s": self.flood.compared / self.seconds,
             "alone_items_per_s": self.alone.compared / self.seconds,
+            "quiet_cpu": self.quiet_cpu,
+            "alone_cpu": self.alone_cpu,
         }
 
 
 async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
     """Rounds on a running server, for each class of flood in turn."""
     seconds = plan.seconds
-    things: list[Thing] = [*drawn_texts(60), *drawn_pictures(20)]
-    questions = [alone([thing]) for thing in things]
+    questions = [alone([thing]) for thing in interactive()]
     key, found = AnswerKey(), list[Round]()
     await key.learn(server.url, [question.things[0] for question in questions])
     size = {"texts": plan.group, "pictures": plan.group // 4}
@@ -190,15 +200,35 @@ async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
         rate = SHARE * await capacity(stage, traffic, max(2.0, seconds / 4))
         for name in plan.floods * plan.rounds:
             flood = Flood(server.url, plan.clients, seconds, {"x-priority": name}, **size)
-            quiet = await traffic.paced(rate, seconds)
+            quiet, quiet_cpu = await spending(server, traffic.paced(rate, seconds))
             async with floods(flood) as run:
-                (only,) = await run()
+                under_way = asyncio.ensure_future(run())
+                await asyncio.sleep(FILLING)
+                _, alone_cpu = await spending(server, asyncio.sleep(seconds))
+                (only,) = await under_way
                 under_way = asyncio.ensure_future(run())
                 await asyncio.sleep(FILLING)
                 mixed = await traffic.paced(rate, seconds)
                 (beside,) = await under_way
-            found.append(Round(name, rate, seconds, quiet, mixed, beside, only))
+            tallies = (quiet, mixed, beside, only)
+            found.append(Round(name, rate, seconds, *tallies, quiet_cpu, alone_cpu))
     return found
+
+
+def interactive() -> Iterator[Thing]:
+    """Three texts to a picture: pictures in a row would be a flood of their own for their tower."""
+    texts, pictures = iter(drawn_texts(60)), drawn_pictures(20)
+    for picture in pictures:
+        yield from itertools.islice(texts, 3)
+        yield picture
+
+
+async def spending(server: ServerProcess, work: Awaitable[T]) -> tuple[T, float]:
+    """What comes of the work, and the server's CPU seconds a second meanwhile."""
+    began, before = time.monotonic(), sum(map(cpu_seconds, server.family()))
+    done = await work
+    spent = sum(map(cpu_seconds, server.family())) - before
+    return done, spent / (time.monotonic() - began)
 
 
 @asynccontextmanager
@@ -232,9 +262,10 @@ async def beside(stage: Stage, finding: Finding, plan: Plan) -> None:
         finding.must(one.quiet.refused + one.mixed.refused == 0, "0 interactive refused")
         finding.must(one.flood.lost == 0, f"0 of the flood lost: {dict(one.flood.reasons)}")
     ratio, left = median(one.ratio for one in found), median(one.left for one in found)
+    share = median(one.share for one in found)
     p99 = median(one.quiet.p99_ms for one in found), median(one.mixed.p99_ms for one in found)
     finding.note(f"interactive p99 {p99[0]:.0f} → {p99[1]:.0f} ms: {ratio:.2f} × without the flood")
-    finding.note(f"bulk gets {left:.2f} of what is left")
+    finding.note(f"bulk {share:.2f} × as alone, {left:.2f} of the CPU time that is left")
     finding.timely(ratio <= 1.5, "interactive p99 at most 1.5 × with a bulk flood")
     finding.timely(left >= 0.9, "bulk gets at least 0.9 of what is left")
 

@@ -81,7 +81,7 @@ def survivors(known: Mapping[int, psutil.Process]) -> Collection[int]:
 def roles(root: int) -> dict[int, Role]:
     """HTTP processes and workers of a server.
 
-    A worker has torch in its memory; an HTTP process leads a session of its own and runs the
+    A worker has torch in its memory; an HTTP process leads a process group and runs the
     server's command.
     """
     found: dict[int, Role] = {}
@@ -89,7 +89,7 @@ def roles(root: int) -> dict[int, Role]:
         with contextlib.suppress(OSError):
             if maps_torch(pid):
                 found[pid] = "worker"
-            elif pid != root and "litapi serve" in line and os.getsid(pid) == pid:
+            elif pid != root and "litapi serve" in line and os.getpgid(pid) == pid:
                 found[pid] = "http"
     return found
 
