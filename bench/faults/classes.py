@@ -152,7 +152,7 @@ class Round:
     mixed: Tally
     flood: Tally
     alone: Tally
-    quiet_cpu: float  # seconds of it a second, of all the server's processes
+    quiet_cpu: float  # CPU seconds a second, of all the server's processes
     alone_cpu: float
 
     @property
@@ -202,14 +202,8 @@ async def measured(server: ServerProcess, plan: Plan) -> list[Round]:
             flood = Flood(server.url, plan.clients, seconds, {"x-priority": name}, **size)
             quiet, quiet_cpu = await spending(server, traffic.paced(rate, seconds))
             async with floods(flood) as run:
-                under_way = asyncio.ensure_future(run())
-                await asyncio.sleep(FILLING)
-                _, alone_cpu = await spending(server, asyncio.sleep(seconds))
-                (only,) = await under_way
-                under_way = asyncio.ensure_future(run())
-                await asyncio.sleep(FILLING)
-                mixed = await traffic.paced(rate, seconds)
-                (beside,) = await under_way
+                only, (_, alone_cpu) = await flooded(run, spending(server, asyncio.sleep(seconds)))
+                beside, mixed = await flooded(run, traffic.paced(rate, seconds))
             tallies = (quiet, mixed, beside, only)
             found.append(Round(name, rate, seconds, *tallies, quiet_cpu, alone_cpu))
     return found
@@ -221,6 +215,15 @@ def interactive() -> Iterator[Thing]:
     for picture in pictures:
         yield from itertools.islice(texts, 3)
         yield picture
+
+
+async def flooded(run: Callable[[], Awaitable[list[Tally]]], work: Awaitable[T]) -> tuple[Tally, T]:
+    """What became of the flood, and what comes of the work that begins once it fills the server."""
+    under_way = asyncio.ensure_future(run())
+    await asyncio.sleep(FILLING)
+    done = await work
+    (tally,) = await under_way
+    return tally, done
 
 
 async def spending(server: ServerProcess, work: Awaitable[T]) -> tuple[T, float]:

@@ -53,13 +53,11 @@ class Parcel:
         self._lock = threading.Lock()
         self._pieces: list[bytes] = []
         self._file: int | None = None
-        self._wanted = True
         pickle.Pickler(_Writer(self._pieces), _PROTOCOL).dump(item)  # copies no large bytes
 
     def take_back(self) -> None:
         """Free what it holds. Whoever gets the message later finds it empty and drops it."""
         with self._lock:
-            self._wanted = False
             self._pieces = []
             file, self._file = self._file, None
         if file is not None:
@@ -75,11 +73,11 @@ class Parcel:
         kept = False
         try:
             for part in _parts(pieces):
-                if not self._wanted:
+                if self._pieces is not pieces:  # it was taken back meanwhile
                     return
                 _write(file, part)
             with self._lock:
-                if self._wanted:
+                if self._pieces is pieces:
                     self._file, self._pieces, kept = file, [], True
         finally:
             if not kept:

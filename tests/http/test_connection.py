@@ -109,8 +109,7 @@ async def _at_once(incoming: Incoming, send: Send) -> None:
 
 async def _state(incoming: Incoming, send: Send) -> None:
     """Requests that uvicorn takes for unfinished, clients that left, and what is held and slow."""
-    protocol = incoming.connection
-    assert isinstance(protocol, GuardedProtocol)
+    protocol = _guard_of(incoming)
     slow = len(protocol._shared.bodies._slow)
     held = {"tasks": len(protocol.tasks), "left": len(_LEFT), "held": len(_HELD), "slow": slow}
     await _answer(Answer.json(held), send)
@@ -200,7 +199,7 @@ async def _begun(incoming: Incoming, send: Send) -> None:
 async def _turns(incoming: Incoming, send: Send) -> None:
     """Holds the loop from one file to the next; then counts turns until all are accepted."""
     held, go = Path(incoming.query["held"]), Path(incoming.query["go"])
-    connections = _server_of(incoming).connections
+    connections = _guard_of(incoming).server_state.connections
     held.touch()
     while not go.exists():
         time.sleep(1e-3)
@@ -211,10 +210,9 @@ async def _turns(incoming: Incoming, send: Send) -> None:
     await _answer(Answer.json(turns), send)
 
 
-def _server_of(incoming: Incoming) -> ServerState:
-    protocol = incoming.connection
-    assert isinstance(protocol, GuardedProtocol)
-    return protocol.server_state
+def _guard_of(incoming: Incoming) -> GuardedProtocol:
+    assert isinstance(incoming.connection, GuardedProtocol)
+    return incoming.connection
 
 
 async def _broken(incoming: Incoming, send: Send) -> None:
